@@ -1,0 +1,45 @@
+"""What can go wrong, in the caller's terms.
+
+Every error a user can cause or meet is a `MaaoError`; its text names the thing, what was got, what was wanted, and the next move. The
+command line prints the text alone; a traceback means a defect of ours.
+"""
+
+
+class MaaoError(Exception):
+    """Base of every error that maao raises on purpose."""
+
+
+class ConfigError(MaaoError):
+    """A setting is unknown, missing, or cannot be combined with another."""
+
+
+class DataError(MaaoError):
+    """The examples cannot be read, or cannot be used as asked."""
+
+
+class ModelError(MaaoError):
+    """A model cannot be found, loaded, or used with this template."""
+
+
+class CodecError(MaaoError):
+    """Params and text cannot be turned into one another."""
+
+
+class ProblemError(MaaoError):
+    """A problem was asked for something it cannot give: a loss that is not a number at the start, an unknown split."""
+
+
+class ChatError(MaaoError):
+    """A chat model gave no reply. It costs a round its proposals, never the run."""
+
+
+class BudgetError(ChatError):
+    """A call was not made because its worst case would pass a cap."""
+
+
+class StoreError(MaaoError):
+    """A run folder cannot be read or written."""
+
+
+class LedgerMiss(StoreError):
+    """A replay needs a call that was never recorded."""

@@ -1,0 +1,111 @@
+"""What is asked of a language model and what comes back, as values with one canonical form.
+
+The key of a call is a hash of the *whole* request, its sample index included: two samples of one prompt are two calls, and a change of
+temperature is another call. The canonical JSON is part of the documented contract; its version stands in front of the hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+KEY_PREFIX = "c1:"  # raise when the canonical form changes, so that old keys are known to be old
+
+Style = Literal["chat", "completion"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A whole request. `style` "chat" sends `messages`; "completion" asks to continue the one message's text.
+
+    `sample` tells apart several replies to one prompt: it is part of the key, and with `seed` of the sampling, but is not sent as a field.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    style: Style = "chat"
+    max_tokens: int = 256
+    temperature: float = 1.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    sample: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)  # provider settings, sent as they are
+
+    @property
+    def text(self) -> str:
+        """All that is sent, as one text: what a person is shown, and what a token count is estimated from."""
+        return "\n\n".join(message.content for message in self.messages)
+
+    def canonical(self) -> str:
+        """Return the request as canonical JSON: sorted keys, no spaces, non-ASCII kept."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @property
+    def key(self) -> str:
+        """The ledger's key: equal for equal requests, in every process and on every machine.
+
+        Example:
+            >>> Request("m", (Message("user", "hi"),)).key == Request("m", (Message("user", "hi"),), sample=1).key
+            False
+        """
+        return KEY_PREFIX + hashlib.sha256(self.canonical().encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider counted them (or as `estimate_tokens` did, where `estimated`), and what they cost."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply. `model` is the name that the provider gave back, `date` when it came (ISO 8601, UTC)."""
+
+    text: str
+    usage: Usage = Usage()
+    model: str = ""
+    finish_reason: str = "stop"
+    date: str = field(default="", compare=False)
+    seconds: float = field(default=0.0, compare=False)
+
+
+def request_from_json(text: str) -> Request:
+    """Return the request whose canonical JSON is `text`."""
+    data = json.loads(text)
+    data["messages"] = tuple(Message(**m) for m in data["messages"])
+    data["stop"] = tuple(data["stop"])
+    return Request(**data)
+
+
+def reply_to_json(reply: Reply) -> str:
+    return json.dumps(asdict(reply), sort_keys=True, ensure_ascii=False)
+
+
+def reply_from_json(text: str) -> Reply:
+    data = json.loads(text)
+    data["usage"] = Usage(**data["usage"])
+    return Reply(**data)
+
+
+def estimate_tokens(text: str) -> int:
+    """Return an upper estimate of a text's tokens, for caps that must hold before a call is made: a token per two bytes, and a few.
+
+    Real tokenizers need a token per three to five bytes of English; two errs on the safe side.
+    """
+    return len(text.encode()) // 2 + 8

@@ -1,0 +1,245 @@
+"""The values that a run is made of.
+
+All are frozen. Together with the seed they are the whole state of a run: what is stored is all there is. `P` is the type of the tuned
+values (`params`), `S` the type of a gradient stage's state; nothing here knows what either looks like.
+
+Direction is in the word: a loss is better when lower, a metric when higher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+P = TypeVar("P")
+S = TypeVar("S")
+
+Split = Literal["train", "select", "test"]
+
+
+class HasParams(Protocol):
+    """What a gradient stage's state must show to others: the point it stands at, and how far it has walked."""
+
+    @property
+    def params(self) -> Any: ...
+
+    @property
+    def step(self) -> int:
+        """Gradient steps made since the beginning of the run, on the way that led here."""
+        ...
+
+    @property
+    def age(self) -> int:
+        """Gradient steps made since the last restart."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What something spent. Compare mentors at equal cost, never at equal rounds.
+
+    Example:
+        >>> Cost(gradient_steps=2, seconds=1.0) + Cost(gradient_steps=3, seconds=0.5)
+        Cost(gradient_steps=5, model_tokens=0, scored_examples=0, looks=0, llm_calls=0, input_tokens=0, output_tokens=0, usd=0.0, seconds=1.5)
+    """
+
+    gradient_steps: int = 0
+    model_tokens: int = 0  # tokens (or images) through the frozen model: 1 for a forward pass, 1 more for its backward
+    scored_examples: int = 0
+    looks: int = 0  # scores on `select` that could influence a choice
+    llm_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+    seconds: float = field(default=0.0, compare=False)  # measured, so no part of equality
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Cost)))
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How good a point is on one split: a loss (lower is better), metrics (higher is better), and over how many examples."""
+
+    loss: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    num_examples: int = 0
+    cost: Cost = Cost()
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.metrics.get("accuracy")
+
+
+@dataclass(frozen=True, slots=True)
+class Observation(Generic[P]):
+    """One visited point: the loss **at** it, before the update that left it.
+
+    `step` counts the gradient steps made before this point was measured. `params` is kept only where the leg asks for it. `note` says what
+    happened here that a reader should know (a rollback, say).
+    """
+
+    step: int
+    loss: float
+    params: P | None = None
+    note: str | None = None
+    cost: Cost = Cost()
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A vocabulary token in words, with how well it fits (cosine similarity: higher is closer)."""
+
+    text: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A point put into words, and what the words alone are worth: `score` is that of the re-encoded text on `select`.
+
+    `gap` is the words' loss minus the soft point's loss on the same examples. A large gap says: the words do not carry what was learnt.
+    """
+
+    text: str
+    score: Score
+    gap: float
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """`count` examples of `train` whose label is `label` were read as `predicted`."""
+
+    label: str
+    predicted: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Misread:
+    """An example of `train` that the point reads wrongly."""
+
+    text: str
+    label: str
+    predicted: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clues:
+    """What can be said in words about a point. Examples come from `train` only. Every part is empty where a problem has none."""
+
+    projection: Projection | None = None
+    nearest: tuple[tuple[Token, ...], ...] = ()  # per slot, the closest tokens
+    gradient: tuple[tuple[Token, ...], ...] = ()  # per slot, the tokens that the negative gradient points to
+    displacement: tuple[tuple[Token, ...], ...] = ()  # per slot, the tokens that the walk since the last restart points to
+    confusions: tuple[Confusion, ...] = ()
+    misread: tuple[Misread, ...] = ()
+    account: str | None = None  # the tuned model's own continuation of its soft prompt
+    cost: Cost = Cost()
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal(Generic[P]):
+    """A place to start the next walk from.
+
+    `params` may name only some of the tuned values; a restart replaces those and keeps the others. `text` is what was proposed in words
+    (or what the point says, for mentors that do not speak). `note` records what was done to make it fit (cut, repeated). `fields` holds
+    further parts that a proposal fills in, by name, where the problem allows it (the template, label words).
+    """
+
+    text: str
+    params: P
+    source: str = ""
+    note: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A line of a reply that did not become a proposal, or a call that gave no reply, and why."""
+
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advice(Generic[P]):
+    """What a mentor said: proposals, and what was said but cannot be used. Nothing a mentor says is dropped in silence."""
+
+    proposals: tuple[Proposal[P], ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    cost: Cost = Cost()
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """A score that an acceptance rule looked at. `proposal` is its position in the advice, or None for the incumbent."""
+
+    proposal: int | None
+    score: Score
+    age: int = 0  # gradient steps since its own start when it was scored
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict(Generic[S]):
+    """What became of the proposals: the state to go on from, which proposal it came from (None: the incumbent), what was looked at, why."""
+
+    state: S
+    chosen: int | None
+    considered: tuple[Considered, ...] = ()
+    reason: str = ""
+    cost: Cost = Cost()
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A stretch of gradient steps, the unit of storing. If `ask`, the mentor is asked for `proposals` before it starts."""
+
+    steps: int
+    ask: bool = False
+    proposals: int = 3
+    keep_every: int = 0  # keep `params` in every n-th observation; 0: never
+
+
+@dataclass(frozen=True, slots=True)
+class Round(Generic[P, S]):
+    """A finished leg and all that led to it. `score` and `clues` speak of `state.params`, where the leg ended."""
+
+    index: int
+    leg: Leg
+    advice: Advice[P]
+    verdict: Verdict[S]
+    observations: tuple[Observation[P], ...]
+    score: Score
+    clues: Clues
+    state: S
+    cost: Cost
+
+
+def total_cost(history: tuple[Round[Any, Any], ...]) -> Cost:
+    """Return what all rounds of a history spent together."""
+    return sum((r.cost for r in history), Cost())
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled example: its text fields by name (`{"text": ...}`, or `{"premise": ..., "hypothesis": ...}`) and its label."""
+
+    fields: Mapping[str, str]
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Three disjoint sets of examples: `train` gives gradients, `select` every number that influences a choice, `test` is read once.
+
+    `labels` fixes the order of the classes. `digest` is a hash of all of it. `notes` says what was done on the way (repeats dropped, ...).
+    """
+
+    train: tuple[Example, ...]
+    select: tuple[Example, ...]
+    test: tuple[Example, ...]
+    labels: tuple[str, ...]
+    digest: str = ""
+    notes: tuple[str, ...] = ()
