@@ -1,16 +1,16 @@
 """The protocols of the house, on one page. Everything else is an implementation of one of them, or glue.
 
-`P` is the tuned values, `S` a stage's state (it shows `params`, `step` and `age`). In this project `P` is always a mapping of names to
-tensors, as a state dict is: `{"prompt": (num_virtual_tokens, embed_dim)}`, or `{"x": (dim,)}`. The protocols do not depend on it.
+`P` is the tuned values, `S` a stage's state (it shows `params`, `start`, `step` and `age`). In this project `P` is always a mapping of
+names to tensors, as a state dict is: `{"prompt": (num_virtual_tokens, embed_dim)}`, or `{"x": (dim,)}`. The protocols do not depend on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
-from maao.types import Advice, Clues, Cost, Observation, P, Round, S, Score, Split, Verdict
+from maao.types import Advice, Clues, Observation, P, Round, S, Score, Split, Verdict
 
 if TYPE_CHECKING:
     from maao.llm.chat import Reply, Request
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 History = tuple[Round[P, S], ...]
 Proposals = Sequence[Any]
 Arrays = Mapping[str, Any]  # name -> numpy array
-StageState = TypeVar("StageState")
 
 
 class Problem(Protocol[P]):
@@ -111,7 +110,6 @@ class ChatModel(Protocol):
         ...
 
 
-@runtime_checkable
 class Serializer(Protocol[P, S]):
     """Params and states as numpy arrays and plain JSON, and back, without losing a bit."""
 
@@ -122,8 +120,3 @@ class Serializer(Protocol[P, S]):
     def dump_state(self, state: S) -> tuple[Arrays, Mapping[str, Any]]: ...
 
     def load_state(self, arrays: Arrays, meta: Mapping[str, Any]) -> S: ...
-
-
-__all__ = [
-    "Acceptance", "Arrays", "ChatModel", "Codec", "Cost", "Encoded", "GradientStage", "History", "Mentor", "Problem", "Proposals", "Serializer",
-]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 P = TypeVar("P")
-S = TypeVar("S")
+S = TypeVar("S", bound="HasParams")
 
 Split = Literal["train", "select", "test"]
 
@@ -23,6 +23,11 @@ class HasParams(Protocol):
 
     @property
     def params(self) -> Any: ...
+
+    @property
+    def start(self) -> Any:
+        """The params of the last restart, where this walk began."""
+        ...
 
     @property
     def step(self) -> int:
@@ -40,8 +45,8 @@ class Cost:
     """What something spent. Compare mentors at equal cost, never at equal rounds.
 
     Example:
-        >>> Cost(gradient_steps=2, seconds=1.0) + Cost(gradient_steps=3, seconds=0.5)
-        Cost(gradient_steps=5, model_tokens=0, scored_examples=0, looks=0, llm_calls=0, input_tokens=0, output_tokens=0, usd=0.0, seconds=1.5)
+        >>> (Cost(gradient_steps=2, looks=1) + Cost(gradient_steps=3)).gradient_steps
+        5
     """
 
     gradient_steps: int = 0

@@ -1,0 +1,201 @@
+"""What becomes of a mentor's proposals: one small rule a class, all pure, all comparing losses on `select` (lower is better).
+
+A rule is given the state to fall back on and the proposals, and returns a `Verdict`. A score that is not a number never wins. Ties go to
+the incumbent, then to the earlier proposal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from maao.core.seeds import seed_for
+from maao.errors import ConfigError
+from maao.interfaces import Acceptance, GradientStage, History, Problem, Proposals
+from maao.types import Considered, Cost, P, Proposal, S, Score, Verdict
+
+
+def keep(state: S, reason: str = "", *, considered: tuple[Considered, ...] = (), cost: Cost | None = None) -> Verdict[S]:
+    """Return the verdict that changes nothing."""
+    return Verdict(state, None, considered, reason, cost or Cost())
+
+
+def _loss(considered: Considered) -> float:
+    loss = considered.score.loss
+    return math.inf if math.isnan(loss) else loss
+
+
+def _spent(scores: Sequence[Score]) -> Cost:
+    return sum((score.cost for score in scores), Cost())
+
+
+def _full(incumbent: Any, proposal: Proposal[Any]) -> Any:
+    """Return the whole params of a proposal: those it names, the incumbent's for the rest."""
+    return {**incumbent, **proposal.params} if isinstance(incumbent, dict) else proposal.params
+
+
+@dataclass(frozen=True, slots=True)
+class AlwaysFirst:
+    """Restart from the first proposal, unscored, unconditionally: the rule of the reference release."""
+
+    def __call__(
+        self, problem: Problem[P], stage: GradientStage[P, S], history: History[P, S], state: S, proposals: Proposals, *, seed: int
+    ) -> Verdict[S]:
+        if not proposals:
+            return keep(state, "no proposal to judge")
+        return Verdict(stage.restart(state, proposals[0].params, seed=seed), 0, reason="the first proposal, taken unscored")
+
+    def max_steps(self, proposals: int) -> int:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class BestOf:
+    """Restart from the proposal with the lowest loss on `select` before any walking; the incumbent is given up."""
+
+    def __call__(
+        self, problem: Problem[P], stage: GradientStage[P, S], history: History[P, S], state: S, proposals: Proposals, *, seed: int
+    ) -> Verdict[S]:
+        if not proposals:
+            return keep(state, "no proposal to judge")
+        scores = [problem.score(_full(state.params, proposal), "select") for proposal in proposals]
+        considered = tuple(Considered(i, score) for i, score in enumerate(scores))
+        best = min(range(len(proposals)), key=lambda i: _loss(considered[i]))
+        if _loss(considered[best]) == math.inf:
+            return keep(state, "no proposal has a finite loss", considered=considered, cost=_spent(scores))
+        reason = f"the best of {len(proposals)}: loss {scores[best].loss:.3f}"
+        return Verdict(stage.restart(state, proposals[best].params, seed=seed), best, considered, reason, _spent(scores))
+
+    def max_steps(self, proposals: int) -> int:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class IfBetter:
+    """Restart from the best proposal only if its un-walked loss on `select` is below the incumbent's.
+
+    An un-walked loss says little about where a walk leads: this rule throws good starts away. It never loses ground.
+    """
+
+    def __call__(
+        self, problem: Problem[P], stage: GradientStage[P, S], history: History[P, S], state: S, proposals: Proposals, *, seed: int
+    ) -> Verdict[S]:
+        if not proposals:
+            return keep(state, "no proposal to judge")
+        known = history[-1].score if history else None
+        own = known or problem.score(state.params, "select")
+        incumbent = Considered(None, own, state.age)
+        best = BestOf()(problem, stage, history, state, proposals, seed=seed)
+        cost = best.cost if known else best.cost + own.cost
+        considered = (incumbent, *best.considered)
+        if best.chosen is None or _loss(best.considered[best.chosen]) >= _loss(incumbent):
+            lowest = min(_loss(c) for c in best.considered)
+            return keep(state, f"kept: the incumbent's loss {own.loss:.3f} is not above {lowest:.3f}", considered=considered, cost=cost)
+        won = best.considered[best.chosen].score.loss
+        return Verdict(best.state, best.chosen, considered, f"better: loss {won:.3f} below the incumbent's {own.loss:.3f}", cost)
+
+    def max_steps(self, proposals: int) -> int:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Interpolate:
+    """Move only part of the way: blend every proposal with the incumbent, then let another rule judge the blends.
+
+    ``params = (1 - weight) * incumbent + weight * proposal``: a restart keeps part of the ground that was won.
+    """
+
+    weight: float = 0.5
+    rule: Acceptance[Any, Any] = field(default_factory=BestOf)
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.weight <= 1.0:
+            raise ConfigError(f"`accept.weight` must lie in (0, 1]; got {self.weight}. 1 is the proposal itself.")
+
+    def __call__(
+        self, problem: Problem[P], stage: GradientStage[P, S], history: History[P, S], state: S, proposals: Proposals, *, seed: int
+    ) -> Verdict[S]:
+        blended = [replace(proposal, params=self._blend(state.params, proposal.params)) for proposal in proposals]
+        verdict: Verdict[S] = self.rule(problem, stage, history, state, blended, seed=seed)
+        if verdict.chosen is None:
+            return verdict
+        return replace(verdict, reason=f"{verdict.reason}, {self.weight:g} of the way from the incumbent")
+
+    def _blend(self, incumbent: Any, proposed: Any) -> Any:
+        return {name: (1 - self.weight) * incumbent[name] + self.weight * value for name, value in proposed.items()}
+
+    def max_steps(self, proposals: int) -> int:
+        return self.rule.max_steps(proposals)
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """Let every candidate walk a little and go on with the best, compared at **equal age**.
+
+    Each proposal walks `steps` gradient steps and is scored. The incumbent is judged by the score recorded when it was just as old; one
+    that is younger walks on until it is as old. A young walk would lose to an old one whatever its promise, so its present score
+    takes no part. With `margin` > 0 a proposal must win by so much loss.
+    """
+
+    steps: int = 10
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.margin < 0:
+            raise ConfigError(
+                f"A race needs `accept.steps` of at least 1 and a `margin` of at least 0; got {self.steps} and {self.margin}."
+            )
+
+    def __call__(
+        self, problem: Problem[P], stage: GradientStage[P, S], history: History[P, S], state: S, proposals: Proposals, *, seed: int
+    ) -> Verdict[S]:
+        if not proposals:
+            return keep(state, "no proposal to judge")
+        own, state, cost = self._incumbent(problem, stage, history, state)
+        walked, considered = [], [own]
+        for i, proposal in enumerate(proposals):
+            start = stage.restart(state, proposal.params, seed=seed_for(seed, i))
+            end, score, spent = self._walk(problem, stage, start, self.steps)
+            walked.append(end)
+            considered.append(Considered(i, score, self.steps))
+            cost += spent
+        best = min(considered[1:], key=_loss)
+        assert best.proposal is not None
+        told = f"at age {own.age}: incumbent {own.score.loss:.3f}, best proposal {best.score.loss:.3f}"
+        if _loss(best) >= _loss(own) - self.margin:
+            return keep(state, f"kept {told}", considered=tuple(considered), cost=cost)
+        return Verdict(walked[best.proposal], best.proposal, tuple(considered), f"won {told}", cost)
+
+    def max_steps(self, proposals: int) -> int:
+        return self.steps * (proposals + 1)
+
+    def _incumbent(self, problem: Problem[P], stage: GradientStage[P, S], history: History[P, S], state: S) -> tuple[Considered, S, Cost]:
+        recorded = [c for c in scores_by_age(history) if c.age >= self.steps]
+        if recorded:  # the first that is old enough: at the same age, or a little older, which favors the incumbent
+            return min(recorded, key=lambda c: c.age), state, Cost()
+        state, score, cost = self._walk(problem, stage, state, self.steps - state.age)
+        return Considered(None, score, state.age), state, cost
+
+    @staticmethod
+    def _walk(problem: Problem[P], stage: GradientStage[P, S], state: S, steps: int) -> tuple[S, Score, Cost]:
+        cost = Cost()
+        for _ in range(steps):
+            state, observation = stage.step(problem, state)
+            cost += observation.cost
+        score = problem.score(state.params, "select")
+        return state, score, cost + score.cost
+
+
+def scores_by_age(history: History[Any, Any]) -> list[Considered]:
+    """Return the recorded scores of the present walk, from its last restart on, each with its age."""
+    since = max((r.index for r in history if r.verdict.chosen is not None), default=0)
+    found = []
+    for r in history:
+        if r.index < since:
+            continue
+        own = [c for c in r.verdict.considered if c.proposal == r.verdict.chosen]
+        found += [Considered(None, c.score, c.age) for c in own]
+        found.append(Considered(None, r.score, r.state.age))
+    return found

@@ -1,0 +1,59 @@
+"""The method: gradient legs, alternated with a mentor's restarts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from maao.core.acceptance import keep
+from maao.core.plan import Plan
+from maao.core.seeds import seed_for
+from maao.interfaces import Acceptance, GradientStage, History, Mentor, Problem
+from maao.types import Advice, Cost, Leg, Observation, P, Round, S
+
+
+def alternate(
+    problem: Problem[P],
+    stage: GradientStage[P, S],
+    mentor: Mentor[P],
+    *,
+    plan: Plan,
+    accept: Acceptance[P, S],
+    seed: int,
+    history: History[P, S] = (),
+) -> Iterator[Round[P, S]]:
+    """Alternate gradient legs with a mentor's restarts; yield each `Round` as it ends. Pass a stored `history` to go on from it.
+
+    Source: Algorithm 1 of Guo et al., LLM as a Complementary Optimizer to Gradient Descent, 2024.
+    """
+    if history:
+        state = history[-1].state
+    else:
+        state = stage.init(problem, problem.initial(seed_for(seed, "initial")), seed=seed_for(seed, "stage"))
+    for index, leg in enumerate(plan[len(history) :], start=len(history)):
+        began = time.perf_counter()
+        advice: Advice[P] = Advice()
+        verdict = keep(state)
+        if leg.ask:  # with an empty history too: a mentor may name the first starts
+            advice = mentor.propose(history, count=leg.proposals, seed=seed_for(seed, "mentor", index))
+            verdict = accept(problem, stage, history, state, advice.proposals, seed=seed_for(seed, "accept", index))
+        state, observations = run_leg(problem, stage, verdict.state, leg)
+        score, clues = problem.score(state.params, "select"), problem.clues(state.params, state.start)
+        walked = sum((o.cost for o in observations), Cost())
+        cost = advice.cost + verdict.cost + walked + score.cost + clues.cost + Cost(seconds=time.perf_counter() - began)
+        history = (*history, Round(index, leg, advice, verdict, observations, score, clues, state, cost))
+        yield history[-1]
+
+
+def run_leg(problem: Problem[P], stage: GradientStage[P, S], state: S, leg: Leg) -> tuple[S, tuple[Observation[P], ...]]:
+    """Walk one leg; return where it ended and what was seen on the way."""
+    observations = []
+    for i in range(leg.steps):
+        state, observation = stage.step(problem, state, keep=leg.keep_every > 0 and i % leg.keep_every == 0)
+        observations.append(observation)
+    return state, tuple(observations)
+
+
+def best_round(history: History[P, S]) -> Round[P, S]:
+    """Return the round that ended on the lowest loss on `select`: the point to report. Ties go to the earlier, NaN never wins."""
+    return min(history, key=lambda r: (r.score.loss != r.score.loss, r.score.loss))

@@ -1,0 +1,72 @@
+"""Plans: the legs of a run, in order. A plan is a tuple of `Leg`, known before the run starts.
+
+A leg is the unit of storing, so a long walk is several legs of which only the first asks: a stop loses at most one leg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
+
+from maao.errors import ConfigError
+from maao.types import Leg
+
+Plan = tuple[Leg, ...]
+
+UNTUNED = Leg(steps=0)  # round 0 of the usual plans: the starting point, scored and put into words before anything moves
+
+
+def walk(steps: int, *, store_every: int = 0, ask: bool = False, proposals: int = 3, keep_every: int = 0) -> Plan:
+    """Return the legs of one walk of `steps` gradient steps, stored every `store_every` (0: at its end).
+
+    Example:
+        >>> [leg.steps for leg in walk(25, store_every=10)]
+        [10, 10, 5]
+    """
+    if steps < 1:
+        raise ConfigError(f"A walk needs at least one gradient step, not {steps}: set `plan.steps` to 1 or more.")
+    if store_every < 0 or proposals < 1:
+        raise ConfigError(f"`store_every` must not be negative and `proposals` must be at least 1; got {store_every} and {proposals}.")
+    chunk = store_every or steps
+    sizes = [min(chunk, steps - done) for done in range(0, steps, chunk)]
+    return tuple(Leg(size, ask=ask and i == 0, proposals=proposals, keep_every=keep_every) for i, size in enumerate(sizes))
+
+
+def rounds(
+    count: int,
+    *,
+    steps: int,
+    store_every: int = 0,
+    proposals: int = 3,
+    first: Literal["walk", "ask"] = "walk",
+    keep_every: int = 0,
+) -> Plan:
+    """Return a plan that asks the mentor `count` times and walks `steps` gradient steps after each.
+
+    With ``first="walk"`` (Algorithm 1) the doer walks once before the mentor is asked for the first time: ``count + 1`` walks. With
+    ``first="ask"`` the mentor names the first starts as well: `count` walks. Round 0 takes no step; it measures the untuned point.
+
+    Example:
+        >>> [(leg.steps, leg.ask) for leg in rounds(2, steps=20, store_every=10)]
+        [(0, False), (10, False), (10, False), (10, True), (10, False), (10, True), (10, False)]
+    """
+    if count < 0 or (count == 0 and first == "ask"):
+        raise ConfigError(f"A plan cannot have {count} rounds: use 1 or more (or 0 with first='walk' for plain prompt tuning).")
+    asked = walk(steps, store_every=store_every, ask=True, proposals=proposals, keep_every=keep_every)
+    opening = () if first == "ask" else walk(steps, store_every=store_every, keep_every=keep_every)
+    return (UNTUNED, *opening, *asked * count)
+
+
+def after_epochs(ask_after: Collection[int], *, epochs: int, steps_per_epoch: int, proposals: int = 3, keep_every: int = 0) -> Plan:
+    """Return the schedule of the reference release: one leg an epoch, the mentor asked after the epochs named, then a long tail.
+
+    Example:
+        >>> [leg.ask for leg in after_epochs((0, 1, 2), epochs=6, steps_per_epoch=35)]
+        [False, True, True, True, False, False]
+    """
+    if epochs < 1 or steps_per_epoch < 1:
+        raise ConfigError(f"A schedule needs at least one epoch of one step; got {epochs} epochs of {steps_per_epoch} steps.")
+    late = [epoch for epoch in ask_after if not 0 <= epoch < epochs - 1]
+    if late:
+        raise ConfigError(f"The mentor cannot be asked after epochs {late}: with {epochs} epochs, name epochs 0 to {epochs - 2}.")
+    return tuple(Leg(steps_per_epoch, ask=epoch - 1 in ask_after, proposals=proposals, keep_every=keep_every) for epoch in range(epochs))
