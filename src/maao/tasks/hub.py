@@ -1,0 +1,109 @@
+"""Read examples from a data set on the Hugging Face Hub, or from a folder laid out like one.
+
+Only parquet files are read: no code that comes with a data set is ever run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from maao.errors import DataError
+from maao.tasks.checks import Row, examples_from_rows, listing, nearest, quote, resolve_text_fields
+from maao.types import Example
+
+OFFLINE_SETTINGS = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+def read_hub(
+    name: str,
+    config: str | None = None,
+    split: str = "train",
+    *,
+    text_fields: Mapping[str, str] | None = None,
+    label_field: str = "label",
+    label_names: Mapping[str, str] | None = None,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> tuple[Example, ...]:
+    """Return the examples of one split of a data set with parquet files.
+
+    Args:
+        name: the data set on the hub (`"nyu-mll/glue"`), or a folder on disk.
+        config: its configuration (`"sst2"`), where it has several.
+        split: the name of the split, or a part of it such as `"train[:1000]"`.
+        text_fields, label_field, label_names: as for `maao.tasks.files.read_examples`. Where the data set names its classes itself and no
+            `label_names` are given, those names are used; with `label_names`, the raw label is the class's number.
+        revision: a commit, to read the same data next year.
+        cache_dir: where downloads are kept; None: where `datasets` keeps them.
+
+    Raises:
+        DataError: `datasets` is not installed, the hub cannot be reached, there is no such data set, configuration, split or column, its
+            files are not parquet, or a row cannot be used (all such rows are named).
+
+    Example:
+        >>> import tempfile, pathlib, pyarrow, pyarrow.parquet
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     table = pyarrow.table({"sentence": ["good film"], "label": [1]})
+        ...     pyarrow.parquet.write_table(table, pathlib.Path(folder, "train.parquet"))
+        ...     read_hub(folder, label_names={"1": "positive"}, cache_dir=pathlib.Path(folder, "cache"))
+        (Example(fields={'text': 'good film'}, label='positive'),)
+    """
+    where = f"{name}{f' ({config})' if config else ''}, split {split!r}"
+    table = _load(name, config, split, revision, cache_dir, where)
+    columns = list(table.column_names)
+    classes = getattr(table.features.get(label_field), "names", None) if label_names is None else None
+    wanted = {column.split(".")[0] for column in resolve_text_fields(columns, text_fields, where).values()} | {label_field.split(".")[0]}
+    if wanted <= set(columns):  # else all columns are kept, for the error to list them
+        table = table.select_columns(sorted(wanted))
+    rows: list[Row] = [(f"row {number}", row) for number, row in enumerate(table.to_list(), 1)]
+    if classes:
+        if unlabelled := sum(row[label_field] in (None, -1) for _, row in rows):
+            raise DataError(f"{where}: {unlabelled} of {len(rows)} rows have no label. Was this split published without? Take another one.")
+        label_names = {str(number): class_name for number, class_name in enumerate(classes)}
+    return examples_from_rows(rows, where=where, text_fields=text_fields, label_field=label_field, label_names=label_names)
+
+
+def _load(name: str, config: str | None, split: str, revision: str | None, cache_dir: str | os.PathLike[str] | None, where: str) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(f'{where}: reading hub data sets needs datasets. Install it with: pip install "maao[data]".') from error
+    cache = None if cache_dir is None else os.fspath(cache_dir)
+    try:
+        # The two halves of `datasets.load_dataset`: between them, the files are known and nothing has been downloaded.
+        builder = datasets.load_dataset_builder(name, config, revision=revision, cache_dir=cache)
+        _check_files(builder.config.data_files, split, where)
+        builder.download_and_prepare()
+        return builder.as_dataset(split=split)
+    except ConnectionError as error:
+        raise DataError(f"{where}: the Hugging Face Hub cannot be reached ({error}). {_offline_advice()}") from error
+    except FileNotFoundError as error:
+        advice = "Check the name; a private or gated data set also needs you to be logged in."
+        raise DataError(f"{where}: there is no such data set, or it has no data files ({error}). {advice}") from error
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(f"{where}: cannot be loaded: {error}") from error
+
+
+def _offline_advice() -> str:
+    for setting in OFFLINE_SETTINGS:
+        if os.environ.get(setting, "").upper() in {"1", "ON", "YES", "TRUE"}:
+            return f"{setting} is set and forbids downloads: unset it, or download the data set where there is a network first."
+    return "Check the network, or read a file on disk instead (maao.tasks.files.read_examples)."
+
+
+def _check_files(data_files: Mapping[str, Any] | None, split: str, where: str) -> None:
+    if not data_files:  # a copy in the cache, prepared before
+        return
+    other = sorted({str(file) for files in data_files.values() for file in files if not str(file).lower().endswith(".parquet")})
+    if other:
+        raise DataError(
+            f"{where}: only parquet files are read, but this data set has {listing((file.rsplit('/', 1)[-1] for file in other), 3)}. "
+            "Download the file you need and read it with maao.tasks.files.read_examples."
+        )
+    splits = [str(known) for known in data_files]
+    for asked in (re.split(r"[\[(]", part)[0].strip() for part in split.split("+")):
+        if asked not in (*splits, "all"):
+            raise DataError(f"{where}: there is no split {quote(asked)}.{nearest(asked, splits)} Splits: {listing(splits)}.")

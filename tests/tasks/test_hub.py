@@ -1,0 +1,112 @@
+"""Hub data sets, read from folders laid out like them; the hub itself is never asked."""
+
+import sys
+
+import pytest
+
+from maao.errors import DataError
+from maao.tasks.hub import read_hub
+from maao.types import Example
+
+datasets = pytest.importorskip("datasets")
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(*args, name=str(tmp_path / "set"), **kwargs):
+        return read_hub(name, *args, cache_dir=tmp_path / "cache", **kwargs)
+
+    return read
+
+
+@pytest.fixture
+def write(tmp_path):
+    (tmp_path / "set").mkdir()
+
+    def write(split: str, columns: dict, features=None) -> None:
+        datasets.Dataset.from_dict(columns, features=features).to_parquet(tmp_path / "set" / f"{split}.parquet")
+
+    return write
+
+
+def message(read, *args, **kwargs) -> str:
+    with pytest.raises(DataError) as caught:
+        read(*args, **kwargs)
+    return str(caught.value)
+
+
+def test_splits_are_read_with_the_same_field_mapping_as_files(write, read):
+    write("train", {"sentence": ["dull", "fine"], "label": [0, 1]})
+    write("test", {"sentence": ["so so"], "label": [1]})
+    assert read() == (Example({"text": "dull"}, "0"), Example({"text": "fine"}, "1"))
+    assert read(None, "test", text_fields={"review": "sentence"}, label_names={"1": "good"}) == (Example({"review": "so so"}, "good"),)
+    assert len(read(None, "train[:1]")) == 1
+
+
+def test_class_names_of_the_data_set_are_used_unless_others_are_given(write, read):
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
+    write("train", {"text": ["dull", "fine"], "label": [0, 1]}, features)
+    write("test", {"text": ["a", "b"], "label": [-1, -1]}, features)
+    assert [example.label for example in read()] == ["neg", "pos"]
+    assert [example.label for example in read(label_names={"0": "bad", "1": "good"})] == ["bad", "good"]
+    assert "2 of 2 rows have no label" in message(read, None, "test")
+
+
+def test_a_missing_split_column_or_configuration_is_named(write, read):
+    write("train", {"sentence": ["dull"], "lable": [0], "idx": [0]})
+    assert "there is no split 'trian'. Did you mean 'train'?" in message(read, None, "trian")
+    text = message(read)
+    assert "Did you mean 'lable'?" in text and "'idx'" in text
+    assert "no column is called 'text' or 'sentence'" not in text
+    assert "'sst2'" in message(read, "sst2")
+
+
+def test_empty_rows_are_named(write, read):
+    write("train", {"text": ["dull", ""], "label": [0, 1]})
+    assert "row 2 (the field 'text' is empty)" in message(read)
+
+
+def test_files_other_than_parquet_are_refused(write, read, tmp_path):
+    (tmp_path / "set" / "train.csv").write_text("text,label\na,0\n")
+    text = message(read)
+    assert "only parquet" in text and "'train.csv'" in text
+
+
+def test_a_folder_without_data_is_said_so(write, read):
+    assert "no such data set" in message(read)
+
+
+def test_an_unreachable_hub_is_said_in_plain_words(read, monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise ConnectionError("Couldn't reach 'nobody/nothing' on the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", unreachable)
+    for setting in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(setting, raising=False)
+    text = message(read, name="nobody/nothing")
+    assert "cannot be reached" in text and "Check the network" in text and "OFFLINE" not in text
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "HF_HUB_OFFLINE is set and forbids downloads" in message(read, name="nobody/nothing")
+
+
+def test_an_unknown_data_set_is_said_in_plain_words(read, monkeypatch):
+    def unknown(*args, **kwargs):
+        raise datasets.exceptions.DatasetNotFoundError("Dataset 'nobody/nothing' doesn't exist on the Hub or cannot be accessed.")
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", unknown)
+    text = message(read, name="nobody/nothing")
+    assert "nobody/nothing" in text and "no such data set" in text and "logged in" in text
+
+
+def test_without_datasets_the_extra_is_named(read, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    assert 'pip install "maao[data]"' in message(read)
