@@ -1,0 +1,91 @@
+"""Writing files that survive a power cut, and saying what went wrong when a write fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+
+from maao.errors import StoreError
+
+TEMP_SUFFIX = ".tmp"
+
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+SQLITE_NOT_ALLOWED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
+SQLITE_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+SQLITE_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def write_durably(file: Path, data: bytes) -> None:
+    """Write a whole file or nothing. Its name is durable only after `sync_folder`."""
+    temp = file.with_name(file.name + TEMP_SUFFIX)  # in the same folder, so that the rename is one step
+    try:
+        with open(temp, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temp, file)
+    except BaseException:
+        with suppress(OSError):
+            temp.unlink(missing_ok=True)
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    if os.name == "nt":  # Windows cannot open a folder; NTFS journals its names
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_error(folder: Path, error: OSError | sqlite3.Error, *, safe: str, then: str) -> StoreError:
+    """Return what to tell someone whose run folder could not be written."""
+    if _is_disk_full(error):
+        return StoreError(
+            f"The disk is full, or a quota used up: {folder} could not be written ({error}). {safe} Free some space, then {then}."
+        )
+    if (isinstance(error, OSError) and error.errno in NOT_ALLOWED) or sqlite_code(error) in SQLITE_NOT_ALLOWED:
+        return StoreError(f"{folder} may not be written ({error}). {safe} Make the folder and its files writable, then {then}.")
+    if sqlite_code(error) in SQLITE_BUSY:
+        return StoreError(f"{folder} stayed locked by another program ({error}). {safe} Close what has run.sqlite open, then {then}.")
+    if sqlite_code(error) in SQLITE_DAMAGED:
+        return damaged(folder, error)
+    return StoreError(f"{folder} could not be written ({error}). {safe} See that the disk is well and has space, then {then}.")
+
+
+def read_error(folder: Path, error: OSError | sqlite3.Error) -> StoreError:
+    """Return what to tell someone whose run folder could not be read."""
+    if sqlite_code(error) in SQLITE_DAMAGED:
+        return damaged(folder, error)
+    if sqlite_code(error) in SQLITE_BUSY:
+        return StoreError(f"{folder} stayed locked by another program ({error}). Close what has run.sqlite open, then try again.")
+    if sqlite_code(error) in SQLITE_NOT_ALLOWED:
+        return StoreError(
+            f"{folder} could not be read ({error}). If its run was killed, its last write must be undone first, and that needs a folder "
+            "that may be written: copy it to one, or open it there."
+        )
+    return StoreError(f"{folder} could not be read ({error}).")
+
+
+def damaged(folder: Path, error: Exception) -> StoreError:
+    return StoreError(f"{folder / 'run.sqlite'} is damaged ({error}). Restore it from a copy, or start again in another folder.")
+
+
+def sqlite_code(error: Exception) -> int | None:
+    """Return SQLite's primary error code; None where the error is not SQLite's own (a mistake in how we call it)."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _is_disk_full(error: OSError | sqlite3.Error) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in DISK_FULL
+    # A quota or file size limit reaches us as a failed write (SQLite names only ENOSPC).
+    return sqlite_code(error) == sqlite3.SQLITE_FULL or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_WRITE

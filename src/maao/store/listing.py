@@ -1,0 +1,73 @@
+"""What runs there are, and how they stand. Reads a few columns of each; loads no tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from maao.errors import StoreError
+from maao.store.database import Database
+from maao.store.files import read_error
+from maao.store.run import check_is_run, is_in_use
+from maao.store.values import column_json
+from maao.types import Cost
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One run at a glance. `problem` says why a folder could not be read; the rest is empty then.
+
+    `status` is "running", "finished", "stopped", or "interrupted": it says it is running, but no process holds it. `best_loss` is the
+    lowest that a round ended on, `best_accuracy` the highest, both on `select`; None where there is none.
+    """
+
+    name: str
+    path: Path
+    created: str = ""
+    status: str = ""
+    reason: str = ""
+    rounds_done: int = 0
+    best_loss: float | None = None
+    best_accuracy: float | None = None
+    cost: Cost = field(default_factory=Cost)
+    problem: str | None = None
+
+
+def list_runs(folder: str | Path) -> tuple[RunSummary, ...]:
+    """Return every run in a folder, by name. A folder that cannot be read as a run is listed with its problem, not hidden."""
+    folder = Path(folder)
+    try:
+        children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    except FileNotFoundError as error:
+        raise StoreError(f"There is no folder {folder} to list runs of.") from error
+    except OSError as error:
+        raise read_error(folder, error) from error
+    return tuple(_summary(child) for child in children)
+
+
+def _summary(path: Path) -> RunSummary:
+    try:
+        return _read_summary(path)
+    except StoreError as error:
+        return RunSummary(path.name, path, problem=str(error))
+
+
+def _read_summary(path: Path) -> RunSummary:
+    check_is_run(path)
+    database = Database(path, write=False)
+    try:
+        status = database.meta("status")
+        rounds = database.rows("SELECT loss, accuracy, cost FROM rounds ORDER BY round")
+        return RunSummary(
+            name=path.name,
+            path=path,
+            created=database.meta("created"),
+            status="interrupted" if status == "running" and not is_in_use(path) else status,
+            reason=database.meta("status_reason"),
+            rounds_done=len(rounds),
+            best_loss=min((r["loss"] for r in rounds if not isinstance(r["loss"], str)), default=None),  # text: NaN
+            best_accuracy=max((r["accuracy"] for r in rounds if isinstance(r["accuracy"], float)), default=None),
+            cost=sum((column_json(r["cost"], Cost) for r in rounds), Cost()),
+        )
+    finally:
+        database.close()

@@ -1,0 +1,43 @@
+"""The tables of `run.sqlite`, as the steps that made them. Append only: a step that was released is never edited.
+
+Columns that hold floats have no type on purpose: SQLite would store -0.0 in a REAL column as 0. See `values.py` for NaN.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+
+def m001_initial(connection: sqlite3.Connection) -> None:
+    for statement in (
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+        # loss and accuracy repeat what `score` holds, for people and listings. *_tensors name files in tensors/.
+        """CREATE TABLE rounds (
+            round INTEGER PRIMARY KEY, date TEXT NOT NULL, steps INTEGER NOT NULL, asked INTEGER NOT NULL, step INTEGER NOT NULL,
+            loss, accuracy, chosen INTEGER, reason TEXT NOT NULL,
+            leg TEXT NOT NULL, score TEXT NOT NULL, clues TEXT NOT NULL,
+            cost TEXT NOT NULL, advice_cost TEXT NOT NULL, verdict_cost TEXT NOT NULL,
+            verdict_tensors TEXT NOT NULL, verdict_meta TEXT NOT NULL, state_tensors TEXT NOT NULL, state_meta TEXT NOT NULL)""",
+        """CREATE TABLE observations (
+            round INTEGER NOT NULL REFERENCES rounds, position INTEGER NOT NULL, step INTEGER NOT NULL, loss, note TEXT,
+            params_tensors TEXT, cost TEXT NOT NULL, PRIMARY KEY (round, position)) WITHOUT ROWID""",
+        """CREATE TABLE proposals (
+            round INTEGER NOT NULL REFERENCES rounds, position INTEGER NOT NULL, text TEXT NOT NULL, source TEXT NOT NULL, note TEXT,
+            fields TEXT NOT NULL, params_tensors TEXT NOT NULL, PRIMARY KEY (round, position)) WITHOUT ROWID""",
+        """CREATE TABLE rejected (
+            round INTEGER NOT NULL REFERENCES rounds, position INTEGER NOT NULL, text TEXT NOT NULL, reason TEXT NOT NULL,
+            PRIMARY KEY (round, position)) WITHOUT ROWID""",
+        """CREATE TABLE considered (
+            round INTEGER NOT NULL REFERENCES rounds, position INTEGER NOT NULL, proposal INTEGER, loss, accuracy, age INTEGER NOT NULL,
+            score TEXT NOT NULL, PRIMARY KEY (round, position)) WITHOUT ROWID""",
+        """CREATE TABLE calls (
+            id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, model TEXT NOT NULL, request TEXT NOT NULL, reply TEXT NOT NULL,
+            date TEXT NOT NULL, seconds, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, usd, created TEXT NOT NULL)""",
+        """CREATE TABLE finals (
+            id INTEGER PRIMARY KEY, name TEXT NOT NULL, split TEXT NOT NULL, loss, accuracy, score TEXT NOT NULL, text TEXT NOT NULL,
+            date TEXT NOT NULL, UNIQUE (name, split))""",
+    ):
+        connection.execute(statement)
+
+
+MIGRATIONS = (m001_initial,)  # the schema version is how many of these were made

@@ -1,0 +1,285 @@
+"""One run is one folder.
+
+    run.sqlite             rounds, observations, proposals, rejected, considered, calls, finals, meta
+    tensors/<sha256>.safetensors
+    config.json            what was asked for, resolved
+    environment.json       what it ran on
+    run.lock               held while a process writes; the operating system lets go of it however the process ends
+
+A round is stored whole or not at all: its tensors are on the disk before the rows that name them, and its rows are one transaction. So a
+folder can be read and resumed after a kill, a full disk or a power cut, whatever the moment.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Literal, Self, cast
+
+from filelock import FileLock, Timeout
+
+from maao.errors import StoreError
+from maao.interfaces import Serializer
+from maao.store.database import DATABASE, Database
+from maao.store.files import TEMP_SUFFIX, read_error, sync_folder, write_durably, write_error
+from maao.store.ledger import SqliteLedger, now
+from maao.store.rows import StoredState, Tensors, insert, read, restore, rows_of, score_columns
+from maao.store.tensors import TensorFolder
+from maao.store.values import column_json, column_text, text_column
+from maao.types import P, Round, S, Score, Split
+
+Status = Literal["running", "finished", "stopped"]
+
+LOCK = "run.lock"
+TENSORS = "tensors"
+CONFIG = "config.json"
+ENVIRONMENT = "environment.json"
+LOCK_SECONDS = 1.0  # a listing looks at the lock for a moment; a run keeps it
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """A point that was declared beforehand and read on a split at the end: what it says, and how good it is."""
+
+    name: str
+    split: Split
+    score: Score
+    text: str
+    date: str
+
+
+class RunFolder(Generic[P, S]):
+    """An open run folder. Make one with `create` or `open`; it is a context manager.
+
+    Any number of processes may read a folder while one writes it.
+    """
+
+    def __init__(self, path: Path, database: Database, serializer: Serializer[P, S], lock: FileLock | None) -> None:
+        self.path = path
+        self.ledger = SqliteLedger(database)
+        self._database = database
+        self._serializer = serializer
+        self._lock = lock
+        self._files = TensorFolder(path / TENSORS)
+        self._tensors = Tensors(self._put_params, self._get_params, self._put_state, self._get_state)
+
+    @classmethod
+    def create(
+        cls, path: str | Path, *, config: Mapping[str, Any], environment: Mapping[str, Any], serializer: Serializer[P, S]
+    ) -> RunFolder[P, S]:
+        """Make a run folder and open it for writing. Raises `StoreError` where there is something already."""
+        path = Path(path)
+        texts = {CONFIG: _json_bytes(config, CONFIG), ENVIRONMENT: _json_bytes(environment, ENVIRONMENT)}
+        lock, vacant = None, False
+        try:
+            _check_vacant(path)
+            path.mkdir(parents=True, exist_ok=True)
+            lock = _take_lock(path)
+            _check_vacant(path)
+            vacant = True
+            (path / TENSORS).mkdir(exist_ok=True)
+            for name, data in texts.items():
+                write_durably(path / name, data)
+            sync_folder(path.absolute().parent)
+            Database.create(path, {"created": now(), "status": "running", "status_reason": ""})  # last: it makes this a run folder
+            return cls(path, Database(path, write=True), serializer, lock)
+        except BaseException as error:
+            if vacant:
+                with suppress(OSError):
+                    (path / DATABASE).unlink(missing_ok=True)
+            if lock is not None:
+                lock.release()
+            if isinstance(error, OSError | sqlite3.Error):
+                raise write_error(path, error, safe="No round was made.", then="start again") from error
+            raise
+
+    @classmethod
+    def open(cls, path: str | Path, *, serializer: Serializer[P, S], write: bool) -> RunFolder[P, S]:
+        """Open a run folder, for going on (`write`) or only for reading, which needs no lock and changes nothing.
+
+        Raises `StoreError` for what is not a run folder, is in use, is damaged, or was written by a newer maao.
+        """
+        path = Path(path)
+        check_is_run(path)
+        if not write:
+            return cls(path, Database(path, write=False), serializer, None)
+        lock = _take_lock(path)
+        try:
+            run = cls(path, Database(path, write=True), serializer, lock)
+        except BaseException:
+            lock.release()
+            raise
+        try:
+            run._files.folder.mkdir(exist_ok=True)  # a copy of a run without rounds may have lost it
+            run._files.sweep()
+        except OSError as error:
+            run.close()
+            raise write_error(path, error, safe="What is stored is safe.", then=f"`maao resume {path}`") from error
+        return run
+
+    def append(self, round: Round[P, S]) -> None:
+        """Store a finished round. It is on the disk when this returns; when it raises, the folder is as it was."""
+        self._database.check_writable()
+        done = self._database.rounds_done()
+        if round.index != done:
+            raise StoreError(f"{self.path} holds {done} rounds, so the next is round {done}, not {round.index}.")
+        try:
+            rows = rows_of(round, self._tensors, date=now())
+            self._files.sync()
+        except OSError as error:
+            raise self._database.write_error(error) from error
+        with self._database.transaction() as connection:
+            insert(connection, rows)
+
+    def history(self) -> tuple[Round[P, S], ...]:
+        """Return all rounds, exactly as they were appended."""
+        with self._database.snapshot() as connection:
+            rounds, parts = read(connection)
+        return tuple(restore(row, parts, self._tensors) for row in rounds)
+
+    @property
+    def rounds_done(self) -> int:
+        return self._database.rounds_done()
+
+    def record_final(self, name: str, split: Split, score: Score, text: str) -> None:
+        """Record what a declared point scored at the end, once. Raises `StoreError` the second time: `test` is read once a run."""
+        columns = {"name": name, "split": split, "text": text_column(text), "date": now(), **score_columns(score)}
+        try:
+            with self._database.transaction() as connection:
+                insert(connection, [("finals", columns)])
+        except sqlite3.IntegrityError as error:
+            raise StoreError(
+                f"{self.path} already holds what '{name}' scored on {split}: {split} is read once a run. "
+                "Declare all points before reading it, or make another run."
+            ) from error
+
+    def finals(self) -> tuple[Final, ...]:
+        """Return what was recorded at the end, in the order of recording."""
+        rows = self._database.rows("SELECT * FROM finals ORDER BY id")
+        return tuple(Final(r["name"], r["split"], column_json(r["score"], Score), column_text(r["text"]), r["date"]) for r in rows)
+
+    def set_status(self, status: Status, reason: str = "") -> None:
+        with self._database.transaction() as connection:
+            for key, value in {"status": status, "status_reason": reason}.items():
+                connection.execute("UPDATE meta SET value = ? WHERE key = ?", (text_column(value), key))
+
+    @property
+    def status(self) -> Status:
+        """What the run last said of itself. A run that was killed still says "running" (`list_runs` looks at the lock)."""
+        return cast(Status, self._database.meta("status"))
+
+    @property
+    def status_reason(self) -> str:
+        return self._database.meta("status_reason")
+
+    @property
+    def created(self) -> str:
+        return self._database.meta("created")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return _read_json(self.path, CONFIG)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        return _read_json(self.path, ENVIRONMENT)
+
+    def close(self) -> None:
+        """Close the folder and let others write it. Closing twice is harmless."""
+        self._database.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _put_params(self, params: P) -> str:
+        return self._files.save(self._serializer.dump_params(params))
+
+    def _get_params(self, name: str) -> P:
+        return self._serializer.load_params(self._files.load(name))
+
+    def _put_state(self, state: S) -> StoredState:
+        arrays, meta = self._serializer.dump_state(state)
+        return StoredState(self._files.save(arrays), meta)
+
+    def _get_state(self, stored: StoredState) -> S:
+        return self._serializer.load_state(self._files.load(stored.tensors), stored.meta)
+
+
+def check_is_run(path: Path) -> None:
+    """Raise `StoreError` for a path that is not a run folder."""
+    try:
+        if (path / DATABASE).is_file():
+            return
+        there = path.exists()
+    except OSError as error:
+        raise read_error(path, error) from error
+    if not there:
+        raise StoreError(f"There is no folder {path}. Name a run folder, one that holds {DATABASE}.")
+    raise StoreError(f"{path} is not a run folder: it holds no {DATABASE}.")
+
+
+def is_in_use(path: Path) -> bool:
+    """Return whether a process holds the run for writing, as far as can be told without writing to the folder."""
+    if not (path / LOCK).exists():
+        return False
+    lock = FileLock(path / LOCK, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except OSError:  # held (Timeout is an OSError), or not ours to try
+        return True
+    lock.release()
+    return False
+
+
+def _check_vacant(path: Path) -> None:
+    """Raise `StoreError` unless a run can be made at `path`. What a killed `create` left behind is no obstacle."""
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"Cannot make a run folder at {path}: there is a file of that name. Choose another folder.")
+    found = {child.name for child in path.iterdir()} if path.exists() else set()
+    if DATABASE in found:
+        raise StoreError(f"{path} already holds a run. Go on with it by `maao resume {path}`, or choose another folder.")
+    leftovers = {LOCK, TENSORS, *(n + s for n in (CONFIG, ENVIRONMENT, DATABASE) for s in ("", TEMP_SUFFIX, f"{TEMP_SUFFIX}-journal"))}
+    if found and not (LOCK in found and found <= leftovers):
+        raise StoreError(f"{path} is not empty. Choose another folder; if it should hold a run, `maao resume {path}` goes on with it.")
+
+
+def _take_lock(path: Path) -> FileLock:
+    lock = FileLock(path / LOCK, thread_local=False)
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout as error:
+        raise StoreError(
+            f"{path} is in use by another process, which holds {path / LOCK}. Wait until that run ends, or stop it, and try again. "
+            "Reading the folder is possible meanwhile."
+        ) from error
+    except OSError as error:
+        raise write_error(path, error, safe="Nothing was changed.", then="try again") from error
+    return lock
+
+
+def _json_bytes(value: Mapping[str, Any], name: str) -> bytes:
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"Cannot write {name}: {error}. Give plain JSON values (text, numbers, lists, mappings).") from error
+    return (text + "\n").encode("utf-8", "backslashreplace")  # a lone surrogate becomes its JSON escape
+
+
+def _read_json(path: Path, name: str) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads((path / name).read_bytes())
+    except OSError as error:
+        raise read_error(path, error) from error
+    except ValueError as error:
+        raise StoreError(f"{path / name} is damaged ({error}). Restore it from a copy of the folder.") from error
+    return value

@@ -1,0 +1,122 @@
+"""Arrays in files named after their content.
+
+The name is a hash of the arrays themselves (names in order, types, shapes, bytes), so it is the same whatever version of safetensors wrote
+the file, equal content is written once, and a damaged file is found out when it is read. The order of the names is kept, because sums over
+several tensors (a gradient's norm) depend on it to the last bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from maao.errors import StoreError
+from maao.interfaces import Arrays
+from maao.store.files import TEMP_SUFFIX, sync_folder, write_durably
+
+Array = npt.NDArray[Any]
+FORMAT = "maao-arrays-1"  # raise when the content that is hashed changes, so that old names are known to be old
+DTYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64", "complex64"}
+
+
+def arrays_digest(arrays: Arrays) -> str:
+    """Return the SHA-256 of arrays: equal for equal names, types, shapes and bytes, in the same order.
+
+    Example:
+        >>> arrays_digest({"x": np.zeros(2)}) == arrays_digest({"x": -np.zeros(2)})
+        False
+    """
+    return _digest(_normal(arrays))
+
+
+class TensorFolder:
+    """The folder `tensors/` of a run. Writing belongs to one process at a time, which the run's lock sees to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._known: set[str] = set()  # written or verified by us
+        self._unsynced = False
+
+    def save(self, arrays: Arrays) -> str:
+        """Write arrays unless they are there; return their name. Call `sync` before storing the name anywhere."""
+        arrays = _normal(arrays)
+        name = _digest(arrays)
+        if name not in self._known:
+            if not self._holds(name):
+                write_durably(self.file(name), safetensors.numpy.save(arrays, metadata={"names": json.dumps(list(arrays))}))
+            self._unsynced = True  # a file found may be the last act of a process that was killed before it could sync
+            self._known.add(name)
+        return name
+
+    def load(self, name: str) -> dict[str, Array]:
+        """Return the arrays of that name, ours to write to. Raises `StoreError` when they are missing or damaged."""
+        file = self.file(name)
+        remedy = "Restore it from a copy of the folder, or start again in another folder."
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError as error:
+            raise StoreError(f"{file} is missing. {remedy}") from error
+        except OSError as error:
+            raise StoreError(f"{file} could not be read ({error}).") from error
+        try:
+            arrays = _parse(data)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{file} is damaged ({error}). {remedy}") from error
+        if _digest(arrays) != name:
+            raise StoreError(f"{file} is damaged: its content is not what its name says. {remedy}")
+        return arrays
+
+    def sync(self) -> None:
+        """Make the names of all saved files durable."""
+        if self._unsynced:
+            sync_folder(self.folder)
+            self._unsynced = False
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half written."""
+        for temp in self.folder.glob(f"*{TEMP_SUFFIX}"):
+            temp.unlink(missing_ok=True)
+
+    def file(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
+
+    def _holds(self, name: str) -> bool:
+        try:
+            self.load(name)
+        except StoreError:  # missing, or damaged: written anew either way
+            return False
+        return True
+
+
+def _normal(arrays: Arrays) -> dict[str, Array]:
+    normal = {}
+    for name, given in arrays.items():
+        array = np.asarray(given, order="C")
+        if array.dtype.name not in DTYPES:
+            raise StoreError(f"Cannot store array '{name}' of type {array.dtype}. Types that can be stored: {', '.join(sorted(DTYPES))}.")
+        normal[name] = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return normal
+
+
+def _digest(arrays: Arrays) -> str:
+    header = [FORMAT, *([name, array.dtype.name, array.shape] for name, array in arrays.items())]
+    content = hashlib.sha256(json.dumps(header, separators=(",", ":")).encode() + b"\n")
+    for array in arrays.values():
+        content.update(array.tobytes())
+    return content.hexdigest()
+
+
+def _parse(data: bytes) -> dict[str, Array]:
+    arrays = safetensors.numpy.load(data)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])  # safetensors: a length, then a JSON header
+    names = json.loads(header["__metadata__"]["names"])
+    if sorted(names) != sorted(arrays):
+        raise ValueError("its names do not match its arrays")
+    return {name: arrays[name].copy() for name in names}
