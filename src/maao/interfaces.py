@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
-from maao.types import Advice, Clues, Observation, P, Round, S, Score, Split, Verdict
+from maao.types import Advice, Clues, Observation, P, Round, S, Score, Split, Token, Verdict
 
 if TYPE_CHECKING:
     from maao.llm.chat import Reply, Request
@@ -64,6 +64,18 @@ class Codec(Protocol[P]):
 
     def encode(self, text: str) -> Encoded[P]:
         """Return the params of a text. Raises `CodecError` for a text that holds nothing to encode."""
+        ...
+
+
+class TokenCodec(Codec[P], Protocol[P]):
+    """A codec whose words are tokens of a vocabulary, one for each row of a soft prompt."""
+
+    def nearest(self, vectors: Any, count: int) -> tuple[tuple[Token, ...], ...]:
+        """Return for each row of ``(num_virtual_tokens, embed_dim)`` the `count` closest tokens, closest first."""
+        ...
+
+    def sample(self, count: int, seed: int) -> Any:
+        """Return ``(count, embed_dim)`` embedding rows of random words."""
         ...
 
 

@@ -1,0 +1,193 @@
+"""Soft prompts as words: each row becomes the vocabulary token nearest to it, and a text becomes its tokens' embedding rows.
+
+Only tokens that survive decoding and re-tokenizing may be named, and the text as a whole must survive too: where two neighbours would join
+into another token, the row gives way to its next-best one. Nearest tokens are weak evidence of what a soft prompt does (Khashabi et al.,
+Prompt Waywardness, 2022): store what the words alone are worth beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from maao.errors import CodecError
+from maao.interfaces import Encoded
+from maao.types import Token
+
+Distance = Literal["cosine", "l2", "dot"]
+Params = Mapping[str, Tensor]
+
+CHUNK = 512  # rows compared with the vocabulary at a time
+DEPTH = 64  # how many neighbours of a row may be tried before giving up on a text that survives
+
+
+class NearestTokenCodec:
+    """``{"prompt": (num_virtual_tokens, embed_dim)}`` as words.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer.
+        embeddings: ``(vocab_size, embed_dim)``, what the frozen model's input embedding gives for each id.
+        num_virtual_tokens: rows of a soft prompt; with ``length="free"`` the most it may have.
+        length: "fixed": a longer text is cut at a word boundary, a shorter one repeated from its start. "free": n tokens give n rows.
+        distance: "cosine" (scale-free, Wen et al. 2023), "l2" or "dot".
+
+    Source: the projection step of Guo et al., 2024, and of Wen et al., Hard Prompts Made Easy, 2023.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        embeddings: Tensor,
+        *,
+        num_virtual_tokens: int,
+        length: Literal["fixed", "free"] = "fixed",
+        distance: Distance = "cosine",
+    ) -> None:
+        if distance not in ("cosine", "l2", "dot"):
+            raise CodecError(f"Unknown distance '{distance}': use cosine, l2 or dot.")
+        self.tokenizer = tokenizer
+        self.embeddings = embeddings.detach().float()
+        self.num_virtual_tokens = num_virtual_tokens
+        self.length = length
+        self.distance = distance
+
+    # -- text to params
+
+    def encode(self, text: str) -> Encoded[Params]:
+        ids = self._ids(text)
+        if not ids:
+            raise CodecError(f"The text {text!r} holds nothing to encode: it has no tokens.")
+        limit, note = self.num_virtual_tokens, None
+        if len(ids) > limit:
+            kept = self._cut(text, limit)
+            note = f"cut from {len(ids)} tokens to {kept}, at most {limit} fit"
+            ids = ids[:kept]
+        if self.length == "fixed" and len(ids) < limit:
+            repeated = f"repeated to fill {limit} tokens"
+            note = f"{note}, {repeated}" if note else f"{len(ids)} tokens, {repeated}"
+            ids = (ids * limit)[:limit]
+        return Encoded({"prompt": self.embeddings[ids].clone()}, self._text(ids), note)
+
+    def _ids(self, text: str) -> list[int]:
+        words = " ".join(text.split())  # one line, single spaces: what a prompt in a template can be
+        return self.tokenizer(self._lead + words, add_special_tokens=False).input_ids if words else []
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()
+
+    def _cut(self, text: str, limit: int) -> int:
+        """Return how many of a text's tokens fit `limit` and end at a word; all `limit` if the first word alone is longer."""
+        words = self.tokenizer(self._lead + " ".join(text.split()), add_special_tokens=False).word_ids()
+        at_word = [n for n in range(1, limit + 1) if words[n] != words[n - 1]]
+        return max(at_word, default=limit)
+
+    @cached_property
+    def _lead(self) -> str:
+        """What makes a first word the same token as one inside a sentence: a space, where the vocabulary tells them apart."""
+        bare, spaced = (self.tokenizer(t, add_special_tokens=False).input_ids for t in ("the", " the"))
+        return " " if bare != spaced else ""
+
+    # -- params to text
+
+    def decode(self, params: Params) -> str:
+        prompt = params["prompt"].detach()
+        depth = min(DEPTH, int(self.stable.sum()))
+        ranked = self._ranked(prompt, depth)[0].tolist()
+        place = [0] * len(ranked)
+        for _ in range(len(ranked) * depth):
+            ids = [row[i] for row, i in zip(ranked, place, strict=True)]
+            text = self._text(ids)
+            again = self._ids(text)
+            if again == ids:
+                return text
+            wrong = next((i for i, pair in enumerate(zip(ids, again, strict=False)) if pair[0] != pair[1]), min(len(ids), len(again)))
+            wrong = min(wrong, len(ids) - 1)
+            while wrong > 0 and place[wrong] + 1 >= depth:
+                wrong -= 1
+            if place[wrong] + 1 >= depth:
+                break
+            place[wrong] += 1
+        words = self._words_only(prompt)
+        if self._ids(self._text(words)) != words:
+            raise CodecError(
+                f"No text near this soft prompt survives decoding and re-tokenizing; the nearest words are {self._text(words)!r}."
+            )
+        return self._text(words)
+
+    def nearest(self, vectors: Tensor, count: int) -> tuple[tuple[Token, ...], ...]:
+        ids, similarities = self._ranked(vectors.detach(), count)
+        return tuple(
+            tuple(Token(self.tokenizer.decode([i]).strip(), round(s, 4)) for i, s in zip(row, values, strict=True))
+            for row, values in zip(ids.tolist(), similarities.tolist(), strict=True)
+        )
+
+    def sample(self, count: int, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        words = self.words.nonzero().flatten()
+        return self.embeddings[words[torch.randint(len(words), (count,), generator=generator)]].clone()
+
+    def _words_only(self, prompt: Tensor) -> list[int]:
+        return self._ranked(prompt, 1, among=self.words)[0].flatten().tolist()
+
+    def _ranked(self, vectors: Tensor, count: int, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return ids and similarities ``(rows, count)`` of the nearest tokens, nearest first; ties go to the lowest id."""
+        if vectors.shape[-1] != self.embeddings.shape[-1]:
+            raise CodecError(
+                f"Cannot compare prompt vectors of width {vectors.shape[-1]} with a vocabulary of width {self.embeddings.shape[-1]}: "
+                "were they taken from the same model?"
+            )
+        allowed = self.stable if among is None else among
+        parts = [self._rank_chunk(chunk, count, allowed) for chunk in vectors.float().split(CHUNK)]
+        return torch.cat([ids for ids, _ in parts]), torch.cat([values for _, values in parts])
+
+    def _rank_chunk(self, rows: Tensor, count: int, allowed: Tensor) -> tuple[Tensor, Tensor]:
+        similarity = rows @ self.embeddings.T  # (rows, vocab_size)
+        if self.distance == "cosine":
+            similarity = similarity / (rows.norm(dim=-1, keepdim=True).clamp_min(1e-12) * self._norms)
+        elif self.distance == "l2":  # the negative distance: higher is closer here too
+            similarity = -(rows.pow(2).sum(-1, keepdim=True) - 2 * similarity + self._norms**2).clamp_min(0).sqrt()
+        similarity = similarity.masked_fill(~allowed, -torch.inf)
+        spare = min(count + 8, int(allowed.sum()))  # topk promises no order among equals: take a few more and sort
+        ids = similarity.topk(spare, dim=-1).indices.sort(dim=-1).values
+        values = similarity.gather(1, ids)
+        order = values.sort(dim=-1, descending=True, stable=True).indices[:, :count]
+        return ids.gather(1, order), values.gather(1, order)
+
+    # -- the vocabulary
+
+    @cached_property
+    def _norms(self) -> Tensor:
+        return self.embeddings.norm(dim=-1).clamp_min(1e-12)
+
+    @cached_property
+    def stable(self) -> Tensor:
+        """``(vocab_size,)`` booleans: ids that are printable and come back as themselves from decoding and re-tokenizing."""
+        texts = self._token_texts
+        again = self.tokenizer([text if text else "a" for text in texts], add_special_tokens=False).input_ids
+        special = set(self.tokenizer.all_special_ids) | set(getattr(self.tokenizer, "added_tokens_decoder", {}))
+        stable = [
+            again[i] == [i] and i not in special and text.strip() != "" and "\ufffd" not in text and text.strip().isprintable()
+            for i, text in enumerate(texts)
+        ]
+        return self._mask(stable)
+
+    @cached_property
+    def words(self) -> Tensor:
+        """``(vocab_size,)`` booleans: the stable ids that are whole words of two letters or more. Any sequence of them survives."""
+        texts = self._token_texts
+        whole = [text == self._lead + text.strip() and len(text.strip()) > 1 and text.strip().isalpha() for text in texts]
+        return self.stable & self._mask(whole)
+
+    @cached_property
+    def _token_texts(self) -> list[str]:
+        count = min(len(self.tokenizer), len(self.embeddings))
+        return [self.tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in range(count)]
+
+    def _mask(self, values: list[bool]) -> Tensor:
+        mask = torch.zeros(len(self.embeddings), dtype=torch.bool)
+        mask[: len(values)] = torch.tensor(values)
+        return mask

