@@ -1,0 +1,1 @@
+"""Whatever suggests restarts: a language model, a person, or a control that needs neither."""

@@ -1,0 +1,144 @@
+"""Write what a mentor reads: a pure function from a selection of the history to a text.
+
+The wording stands in ``instructions/*.txt``, one file a way of asking; a wording of your own is a file with the same ``$fields``. What may
+be shown (scores, clues, training examples) is an option, so that each can be left out and its worth measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Literal
+
+from maao.errors import ConfigError
+from maao.mentors.trajectory import Entry
+from maao.types import Clues, Token
+
+Scores = Literal["both", "reached", "words", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a mentor is told of the task: a sentence, the labels, the template around the prompt, and how long a prompt is."""
+
+    description: str
+    labels: tuple[str, ...] = ()
+    template: str = ""
+    max_tokens: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What of the evidence is shown. `examples` are misread training examples, which hold the user's data."""
+
+    scores: Scores = "both"
+    nearest: bool = False
+    gradient: bool = True
+    displacement: bool = True
+    confusions: bool = True
+    examples: bool = False
+    gap: bool = True
+    account: bool = False
+
+
+def wording(name: str) -> Template:
+    """Return a wording by name ("chat", "completion") or by the path of a text file."""
+    path = files("maao.mentors") / "instructions" / f"{name}.txt"
+    if path.is_file():
+        return Template(path.read_text(encoding="utf-8"))
+    own = Path(name)
+    if own.is_file():
+        return Template(own.read_text(encoding="utf-8"))
+    known = sorted(p.name.removesuffix(".txt") for p in (files("maao.mentors") / "instructions").iterdir() if p.name.endswith(".txt"))
+    raise ConfigError(f"Unknown wording '{name}': give one of {', '.join(known)}, or the path of a text file.")
+
+
+def write(template: Template, task: Task, listing: Sequence[Entry], clues: Clues | None, *, count: int, shown: Shown) -> str:
+    """Return the instruction: `listing` worst first, `clues` those of the last point."""
+    fields = {
+        "description": task.description.strip(),
+        "labels": ", ".join(task.labels),
+        "template": task.template.replace("{slots}", "<PROMPT>"),
+        "listing": "\n".join(_line(entry, shown) for entry in listing) or "(nothing has been tried yet)",
+        "texts": "\n".join(_short_line(entry, shown) for entry in listing),
+        "next": _next(listing, shown),
+        "clues": "\n".join(_clue_lines(clues, shown)) if clues else "",
+        "count": str(count),
+        "max_words": str(max(1, round(task.max_tokens * 0.8))),
+        "max_tokens": str(task.max_tokens),
+    }
+    try:
+        text = template.substitute(fields)
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            f"The wording of the instruction has an unknown field: {error}. Known: {', '.join('$' + f for f in fields)}."
+        ) from error
+    return _tidy(text)
+
+
+def _tidy(text: str) -> str:
+    """Join runs of blank lines, which empty parts leave behind."""
+    lines: list[str] = []
+    for line in (line.rstrip() for line in text.splitlines()):
+        if line or (lines and lines[-1]):
+            lines.append(line)
+    return "\n".join(lines).strip("\n")
+
+
+def _line(entry: Entry, shown: Shown) -> str:
+    reached = f"loss {entry.reached.loss:.3f}{_accuracy(entry.reached.accuracy)} after {entry.steps} gradient steps from it"
+    words = f"its words alone: loss {entry.words.loss:.3f}{_accuracy(entry.words.accuracy)}" if entry.words else ""
+    if entry.steps == 0:
+        words, reached = words or f"its words alone: loss {entry.reached.loss:.3f}{_accuracy(entry.reached.accuracy)}", ""
+    parts = {"both": [reached, words], "reached": [reached or words], "words": [words or "its words alone: not measured"], "none": []}[
+        shown.scores
+    ]
+    told = "; ".join(part for part in parts if part)
+    return f"- {entry.text}" + (f" ({told})" if told else "")
+
+
+def _short_line(entry: Entry, shown: Shown) -> str:
+    return f"Prompt: {entry.text}" if shown.scores == "none" else f"Loss {_shown_loss(entry, shown):.2f}, prompt: {entry.text}"
+
+
+def _next(listing: Sequence[Entry], shown: Shown) -> str:
+    """Return how the next line of a listing begins: with a loss a little below the best, so that a better prompt is what continues it."""
+    if not listing or shown.scores == "none":
+        return "Prompt:"
+    return f"Loss {0.9 * min(_shown_loss(entry, shown) for entry in listing):.2f}, prompt:"
+
+
+def _shown_loss(entry: Entry, shown: Shown) -> float:
+    return entry.words.loss if shown.scores == "words" and entry.words else entry.reached.loss
+
+
+def _accuracy(accuracy: float | None) -> str:
+    return "" if accuracy is None else f", accuracy {accuracy:.3f}"
+
+
+def _clue_lines(clues: Clues, shown: Shown) -> list[str]:
+    lines = []
+    if shown.nearest and clues.nearest:
+        lines.append(f"Words nearest to the tuned vectors, position by position: {_slots(clues.nearest)}")
+    if shown.gradient and clues.gradient:
+        lines.append(f"Words that the gradient asks for, position by position: {_slots(clues.gradient)}")
+    if shown.displacement and clues.displacement:
+        lines.append(f"Words that the vectors have moved towards: {_slots(clues.displacement)}")
+    if shown.gap and clues.projection is not None:
+        lines.append(f"The tuned vectors do better than their nearest words by a loss of {clues.projection.gap:.3f}.")
+    if shown.confusions and clues.confusions:
+        pairs = ", ".join(f"{c.label} read as {c.predicted} ({c.count} times)" for c in clues.confusions[:5])
+        lines.append(f"Mistakes on the training examples: {pairs}")
+    if shown.examples and clues.misread:
+        lines.append("Training examples that are misread:")
+        lines += [f'- "{m.text}" is {m.label}, read as {m.predicted}' for m in clues.misread]
+    if shown.account and clues.account:
+        lines.append(f"How the model itself continues the tuned vectors: {clues.account}")
+    return lines
+
+
+def _slots(slots: Sequence[Sequence[Token]]) -> str:
+    return " | ".join(" ".join(token.text for token in slot) for slot in slots)

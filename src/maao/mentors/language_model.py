@@ -1,0 +1,117 @@
+"""The language-model mentor: select from the history, write an instruction, ask, read the reply.
+
+The three pure pieces stand beside this file: `trajectory.py`, `instruction.py`, `reply.py`.
+
+Two ways to ask. *Chat* sends one instruction and reads a list from the reply. *Completion* is for small or base models, which do not follow
+instructions: a listing of prompts is continued, once for each sample, and cut at the end of the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from string import Template
+from typing import Generic
+
+from maao.core.seeds import seed_for
+from maao.errors import ChatError
+from maao.interfaces import ChatModel, Codec, History
+from maao.llm.chat import Message, Reply, Request, Style
+from maao.mentors.instruction import Shown, Task, wording, write
+from maao.mentors.reply import read_continuation, read_list
+from maao.mentors.scripted import encode_all
+from maao.mentors.trajectory import Choice, entries, select
+from maao.types import Advice, Cost, P, Rejected, S
+
+
+@dataclass(frozen=True)
+class LanguageModelMentor(Generic[P]):
+    """Asks a chat model for prompts.
+
+    Args:
+        model: who is asked.
+        task: what it is told of the task.
+        codec: turns a proposed text into params.
+        style: "chat" or "completion".
+        listing: how many points are shown, chosen by `choice`.
+        shown: which evidence is shown.
+        max_samples: how many continuations may be asked for to get `count` proposals (completion).
+
+    Source: Guo et al., LLM as a Complementary Optimizer to Gradient Descent, 2024; the listing from worst to best as in OPRO (Yang et al.,
+    2023).
+    """
+
+    model: ChatModel
+    task: Task
+    codec: Codec[P]
+    style: Style = "chat"
+    listing: int = 8
+    choice: Choice = "best"
+    shown: Shown = field(default_factory=Shown)
+    template: Template = field(default_factory=lambda: wording("chat"))
+    temperature: float = 0.8
+    top_p: float = 1.0
+    max_tokens: int = 200
+    max_samples: int = 6
+
+    def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
+        text = self.instruction(history, count)
+        known = {entry.text for entry in entries(history)} | {p.text for r in history for p in r.advice.proposals}
+        ask = self._ask_chat if self.style == "chat" else self._ask_completion
+        texts, rejected, cost = ask(text, count, known, seed)
+        proposals, unencodable = encode_all(self.codec, texts, self.model.name)
+        return Advice(proposals, (*rejected, *unencodable), cost)
+
+    def instruction(self, history: History[P, S], count: int) -> str:
+        """Return the text that the model is sent."""
+        chosen = select(history, self.listing, self.choice)
+        clues = history[-1].clues if history else None
+        return write(self.template, self.task, chosen, clues, count=count, shown=self.shown)
+
+    def _ask_chat(self, text: str, count: int, known: Collection[str], seed: int) -> tuple[tuple[str, ...], tuple[Rejected, ...], Cost]:
+        reply, failure = self._complete(self._request(text, seed, 0))
+        if reply is None:
+            return (), (failure,), Cost()
+        texts, rejected = read_list(reply.text, count=count, known=known)
+        return texts, rejected, _cost(reply)
+
+    def _ask_completion(
+        self, text: str, count: int, known: Collection[str], seed: int
+    ) -> tuple[tuple[str, ...], tuple[Rejected, ...], Cost]:
+        texts: tuple[str, ...] = ()
+        rejected: tuple[Rejected, ...] = ()
+        cost = Cost()
+        for sample in range(max(count, self.max_samples)):
+            if len(texts) == count:
+                break
+            reply, failure = self._complete(self._request(text, seed, sample))
+            if reply is None:
+                return texts, (*rejected, failure), cost
+            new, unread = read_continuation(reply.text, known={*known, *texts})
+            texts, rejected, cost = (*texts, *new), (*rejected, *unread), cost + _cost(reply)
+        return texts, rejected, cost
+
+    def _request(self, text: str, seed: int, sample: int) -> Request:
+        return Request(
+            model=self.model.name,
+            messages=(Message("user", text),),
+            style=self.style,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            stop=("\n",) if self.style == "completion" else (),
+            seed=seed_for(seed, "request") % 2**31,  # what every provider takes
+            sample=sample,
+        )
+
+    def _complete(self, request: Request) -> tuple[Reply | None, Rejected]:
+        """Return the reply; or None and, for the record, why there is none. A failed call costs the round its proposals, not the run."""
+        try:
+            return self.model.complete(request), Rejected("", "")
+        except ChatError as error:
+            return None, Rejected("", f"no reply: {error}")
+
+
+def _cost(reply: Reply) -> Cost:
+    usage = reply.usage
+    return Cost(llm_calls=1, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, usd=usage.usd)

@@ -1,0 +1,132 @@
+"""Read a mentor's reply: tolerant of form, strict about what counts as a prompt.
+
+Numbered, bulleted, quoted and JSON lists are read. A line of talk around a list ("Sure! Here are three prompts:") is never taken for a
+prompt. Nothing is dropped in silence: every line that did not become a text is returned with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from maao.types import Rejected
+
+MAX_WORDS = 40  # a longer line is prose, not a prompt of a few words
+
+_MARK = re.compile(r"^\s*(?:[-*+•–]|\(?\d{1,3}[.):]\)?|\(\d{1,3}\)|(?:prompt|template)\s*\d*\s*[:.)-])\s*", re.IGNORECASE)
+_TALK = re.compile(
+    r"^(sure|certainly|of course|okay|ok|here (are|is)|here's|i hope|i have|i've|these (prompts|templates)|note that|note:|let me|"
+    r"feel free|below|based on|as an ai|i'm sorry|i am sorry|sorry|i can(no|')t)\b",
+    re.IGNORECASE,
+)
+_TRAILING_SCORE = re.compile(r"\s*[(\[]?\s*(?:loss|accuracy)\s*[:=]?\s*[\d.]+.*$", re.IGNORECASE)
+_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`", "«": "»"}
+
+
+def read_list(reply: str, *, count: int, known: Collection[str] = ()) -> tuple[tuple[str, ...], tuple[Rejected, ...]]:
+    """Return the texts of a reply to a chat instruction, at most `count`, and what was rejected. `known` texts were tried before.
+
+    Example:
+        >>> read_list('Sure! Here are two:\\n1. "sort the news"\\n2) topic of a headline', count=2)[0]
+        ('sort the news', 'topic of a headline')
+    """
+    items = _from_json(reply)
+    if items is None:
+        lines = [line for line in reply.splitlines() if line.strip() and not line.strip().startswith("```")]
+        listed = any(_MARK.match(line) for line in lines) or sum(_is_quoted(line.strip()) for line in lines) >= 1
+        judged = [(line.strip(), _clean(line), _why_not_item(line, listed)) for line in lines]
+    else:
+        judged = [(str(item), _clean(str(item)), None) for item in items]
+    return _judge(judged, count=count, known=known)
+
+
+def read_continuation(reply: str, *, known: Collection[str] = ()) -> tuple[tuple[str, ...], tuple[Rejected, ...]]:
+    """Return the text that continues a listing: the first line, without quotes or a score that follows it.
+
+    Example:
+        >>> read_continuation(' the topic of this news (loss 0.8)\\nLoss 0.7, prompt: x')[0]
+        ('the topic of this news',)
+    """
+    first = next((line for line in reply.splitlines() if line.strip()), "")
+    text = _clean(_TRAILING_SCORE.sub("", first))
+    return _judge([(first.strip(), text, None)], count=1, known=known)
+
+
+def _judge(
+    judged: Iterable[tuple[str, str, str | None]], *, count: int, known: Collection[str]
+) -> tuple[tuple[str, ...], tuple[Rejected, ...]]:
+    texts: list[str] = []
+    rejected: list[Rejected] = []
+    tried = {_fold(text) for text in known}
+    for line, text, reason in judged:
+        reason = reason or _why_not_prompt(text, tried)
+        if reason is None and len(texts) == count:
+            reason = f"more than the {count} asked for"
+        if reason is None:
+            texts.append(text)
+            tried.add(_fold(text))
+        else:
+            rejected.append(Rejected(line, reason))
+    if not texts and not rejected:
+        rejected.append(Rejected(reply_excerpt(""), "the reply is empty"))
+    return tuple(texts), tuple(rejected)
+
+
+def reply_excerpt(text: str, length: int = 200) -> str:
+    """Return the beginning of a text, for a record or a message."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _why_not_item(line: str, listed: bool) -> str | None:
+    bare = line.strip()
+    marked = bool(_MARK.match(line)) or _is_quoted(bare)
+    if listed and not marked:
+        return "talk around the list, not an item of it"
+    if bare.endswith(":"):
+        return "an introduction: it ends with a colon"
+    if not marked and _TALK.match(bare):
+        return "talk, not a prompt"
+    return None
+
+
+def _why_not_prompt(text: str, tried: Collection[str]) -> str | None:
+    if not any(character.isalnum() for character in text):
+        return "holds no word"
+    if len(text.split()) > MAX_WORDS:
+        return f"prose: more than {MAX_WORDS} words"
+    if not text.isprintable():
+        return "holds characters that cannot be printed"
+    if _fold(text) in tried:
+        return "tried before"
+    return None
+
+
+def _clean(line: str) -> str:
+    text = _MARK.sub("", line, count=1).strip()
+    text = text.strip("*_ ").rstrip(",;").strip()  # emphasis, and the commas of a list written as text
+    return text[1:-1].strip() if _is_quoted(text) else text
+
+
+def _is_quoted(text: str) -> bool:
+    text = text.rstrip(",;.")
+    return len(text) > 2 and _QUOTES.get(text[0]) == text[-1]
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _from_json(reply: str) -> list[Any] | None:
+    """Return the texts of a JSON list, of a list of objects, or of an object that holds a list; None if the reply is no JSON."""
+    body = re.sub(r"^```[a-z]*\s*|\s*```$", "", reply.strip())
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return None
+    if isinstance(value, dict):
+        value = next((inner for inner in value.values() if isinstance(inner, list)), list(value.values()))
+    if not isinstance(value, list):
+        return None
+    return [next((v for v in item.values() if isinstance(v, str)), "") if isinstance(item, dict) else item for item in value]

@@ -1,0 +1,23 @@
+"""Reproject: put the best point into words and start from them, without a language model (what does projection alone do?)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic
+
+from maao.core.loop import best_round
+from maao.interfaces import Codec, History
+from maao.types import Advice, P, Proposal, Rejected, S
+
+
+@dataclass(frozen=True)
+class Reproject(Generic[P]):
+    """Proposes the words of the point with the lowest loss on `select` so far: ``encode(decode(best))``."""
+
+    codec: Codec[P]
+
+    def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
+        if not history:
+            return Advice(rejected=(Rejected("", "there is no point to put into words before the first round"),))
+        encoded = self.codec.encode(self.codec.decode(best_round(history).state.params))
+        return Advice((Proposal(encoded.text, encoded.params, source="reproject", note=encoded.note),))

@@ -1,0 +1,73 @@
+"""Choose what of a walk a mentor is shown.
+
+A run visits hundreds of points and an instruction has room for a dozen. Everything here is pure: the same history gives the same selection.
+Turning it into words is `instruction.py`; asking is `language_model.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from maao.interfaces import History
+from maao.types import Score
+
+Choice = Literal["best", "last", "first", "spread"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a listing: a text, the score reached by walking `steps` from it, and what its words alone are worth, if known."""
+
+    text: str
+    reached: Score
+    steps: int
+    words: Score | None = None
+
+
+def entries(history: History[Any, Any]) -> list[Entry]:
+    """Return all that can be listed, in the order it was seen: judged proposals, and the words of where each leg ended.
+
+    A text seen twice is listed once, at the lowest loss that was reached from it.
+    """
+    found: dict[str, Entry] = {}
+    for r in history:
+        for c in r.verdict.considered:
+            if c.proposal is not None:
+                unwalked = c.score if c.age == 0 else None
+                _add(found, Entry(r.advice.proposals[c.proposal].text, c.score, c.age, unwalked))
+        if r.clues.projection is not None:
+            _add(found, Entry(r.clues.projection.text, r.score, r.state.age, r.clues.projection.score))
+    return list(found.values())
+
+
+def _add(found: dict[str, Entry], new: Entry) -> None:
+    old = found.get(new.text)
+    if old is None or new.reached.loss < old.reached.loss:
+        found[new.text] = new if new.words or old is None else Entry(new.text, new.reached, new.steps, old.words)
+
+
+def select(history: History[Any, Any], count: int, choice: Choice = "best") -> tuple[Entry, ...]:
+    """Return at most `count` entries, worst first, so that the best stands next to the request."""
+    known = [entry for entry in entries(history) if entry.reached.loss == entry.reached.loss]  # NaN says nothing
+    ranked = sorted(known, key=_loss, reverse=True)
+    if choice == "best":
+        return tuple(ranked[-count:])
+    if choice == "spread":
+        return tuple(_spread(ranked, count))
+    chosen = known[-count:] if choice == "last" else known[:count]
+    return tuple(sorted(chosen, key=_loss, reverse=True))
+
+
+def _loss(entry: Entry) -> float:
+    return entry.reached.loss
+
+
+def _spread(ranked: Sequence[Entry], count: int) -> list[Entry]:
+    """Return entries evenly spaced from worst to best, both ends included."""
+    if len(ranked) <= count:
+        return list(ranked)
+    if count == 1:
+        return [ranked[-1]]
+    return [ranked[round(i * (len(ranked) - 1) / (count - 1))] for i in range(count)]
