@@ -75,14 +75,31 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One reply. `model` is the name that the provider gave back, `date` when it came (ISO 8601, UTC)."""
+    """One reply. `model` is the name that the provider gave back, `date` when it came (ISO 8601, UTC).
+
+    `note` says what of the request the provider did not get as it was asked, in words; empty: nothing.
+    """
 
     text: str
     usage: Usage = Usage()
     model: str = ""
     finish_reason: str = "stop"
+    note: str = ""
     date: str = field(default="", compare=False)
     seconds: float = field(default=0.0, compare=False)
+
+
+def sampling_seed(request: Request) -> int | None:
+    """Return the seed that a provider samples with: 31 bits derived from `seed` and `sample`, or None where no seed was asked for.
+
+    Example:
+        >>> sampling_seed(Request("m", (), seed=1)) == sampling_seed(Request("m", (), seed=1, sample=1))
+        False
+    """
+    if request.seed is None:
+        return None
+    digest = hashlib.sha256(f"{request.seed}:{request.sample}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def request_from_json(text: str) -> Request:

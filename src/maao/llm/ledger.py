@@ -1,0 +1,149 @@
+"""Models that wrap models: one that records every reply, one that speaks only from the record.
+
+A ledger maps a request's key to the reply it got. A reply is in the ledger before anyone sees it, so a run that stops after a paid call
+does not pay for it again. A call that failed is no reply and is not recorded: the next run may ask again. Here the ledger lives in
+memory; the run folder's (`maao.store`) does the same on disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Protocol
+
+from maao.errors import LedgerMiss, StoreError
+from maao.interfaces import ChatModel
+from maao.llm.chat import Reply, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the recorded calls spent together."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    def plus(self, reply: Reply) -> Totals:
+        """Return the totals with one more call."""
+        used = reply.usage
+        return Totals(self.calls + 1, self.input_tokens + used.input_tokens, self.output_tokens + used.output_tokens, self.usd + used.usd)
+
+
+class Ledger(Protocol):
+    """Where replies are kept."""
+
+    def get(self, key: str) -> Reply | None: ...
+
+    def put(self, request: Request, reply: Reply) -> None:
+        """Keep a reply for good: when this returns, `get(request.key)` gives it, also after a crash where the ledger is on disk."""
+        ...
+
+    def totals(self) -> Totals: ...
+
+
+class MemoryLedger:
+    """A ledger that lasts as long as the process.
+
+    Example:
+        >>> ledger, request = MemoryLedger(), Request("m", ())
+        >>> ledger.put(request, Reply("hello"))
+        >>> ledger.get(request.key).text, ledger.totals().calls
+        ('hello', 1)
+    """
+
+    def __init__(self) -> None:
+        self.entries: dict[str, tuple[Request, Reply]] = {}
+
+    def get(self, key: str) -> Reply | None:
+        entry = self.entries.get(key)
+        return entry[1] if entry else None
+
+    def put(self, request: Request, reply: Reply) -> None:
+        stored = self.get(request.key)
+        if stored is not None and stored != reply:
+            raise StoreError(f"Call {request.key} is already recorded with another reply. A recorded reply is never replaced.")
+        self.entries.setdefault(request.key, (request, reply))
+
+    def totals(self) -> Totals:
+        totals = Totals()
+        for _, reply in self.entries.values():
+            totals = totals.plus(reply)
+        return totals
+
+
+class Recorded:
+    """A model that asks another only what the ledger cannot answer, and records the reply before returning it.
+
+    `live_calls` counts the calls that went past the ledger, those that failed included.
+
+    Example:
+        >>> from maao.llm.scripted import Scripted
+        >>> model = Recorded(Scripted(["hello"]), MemoryLedger())
+        >>> request = Request("scripted", ())
+        >>> model.complete(request).text, model.complete(request).text, model.live_calls
+        ('hello', 'hello', 1)
+    """
+
+    def __init__(self, model: ChatModel, ledger: Ledger) -> None:
+        self.model = model
+        self.ledger = ledger
+        self.live_calls = 0
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def is_remote(self) -> bool:
+        return is_remote(self.model)
+
+    def complete(self, request: Request) -> Reply:
+        stored = self.ledger.get(request.key)
+        if stored is not None:
+            return stored
+        self.live_calls += 1
+        started = perf_counter()
+        reply = self.model.complete(request)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        reply = replace(reply, date=reply.date or now, seconds=reply.seconds or perf_counter() - started)
+        self.ledger.put(request, reply)
+        return reply
+
+
+class Replayed:
+    """A model that speaks only from the ledger, under the name of the model that was recorded."""
+
+    is_remote = False
+
+    def __init__(self, ledger: Ledger, name: str) -> None:
+        self.ledger = ledger
+        self.name = name
+        self.live_calls = 0
+
+    def complete(self, request: Request) -> Reply:
+        """Return the recorded reply. Raises `LedgerMiss` when there is none."""
+        reply = self.ledger.get(request.key)
+        if reply is None:
+            raise LedgerMiss(
+                f"Replay of {self.name!r} needs a call that was never recorded (key {request.key}, sample {request.sample}). "
+                "The instruction, the history or a setting of the mentor has changed since, or the run stopped before this call. "
+                "`maao resume` asks the model again for what is missing."
+            )
+        return reply
+
+
+def is_remote(model: ChatModel) -> bool:
+    """Return whether asking this model sends text to another machine. A model that does not say is taken to."""
+    return bool(getattr(model, "is_remote", True))
+
+
+def live_calls(model: ChatModel) -> int:
+    """Return how many calls went past the ledger in this process; 0 for a model that keeps no count."""
+    return int(getattr(model, "live_calls", 0))

@@ -1,0 +1,218 @@
+"""A language model in this process, through `transformers`.
+
+Model and tokenizer are given as objects, so that the mentor can share its weights with the model that is tuned. For that reason nothing
+here changes the model: not its mode, not its configuration, not the random state of the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from maao.errors import ChatError, ModelError
+from maao.llm.chat import Reply, Request, Usage, sampling_seed
+from maao.llm.price import FREE
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+CONTEXT_TOKENS = 4  # prompt tokens that are decoded together with the reply, so that its first space is kept
+
+
+class LocalModel:
+    """A causal language model with its tokenizer.
+
+    Sampling is a function of the request: its seed and sample number fix the reply (without a seed, the whole request does). A
+    temperature of 0 takes the likeliest token each time. Only the request says how to sample; the model's own generation settings
+    give nothing but the ids that end a text.
+    """
+
+    is_remote = False
+    price = FREE
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+        if model.training:
+            raise ModelError(f"Model {name!r} is in training mode, where dropout would change its replies: call model.eval() first.")
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name
+
+    @property
+    def context(self) -> int | None:
+        """The most tokens that prompt and reply may have together, where the model says it."""
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return int(limit) if limit else None
+
+    def complete(self, request: Request) -> Reply:
+        import torch
+
+        prompt = self._encode(request)  # (1, num_tokens)
+        self._check_length(prompt.shape[-1], request.max_tokens)
+        ends = self._end_ids()
+        text_so_far = _decoder(self.tokenizer, prompt[0].tolist())
+        try:
+            ids = self._generate(prompt, request, ends, text_so_far)
+        except torch.OutOfMemoryError:
+            ids = None
+        if ids is None:
+            raise ChatError(f"Not enough memory for a reply of {self.name!r} to {prompt.shape[-1]} tokens: shorten the instruction.")
+        text = text_so_far(ids)
+        cut = _first_stop(text, request.stop)
+        ended = cut is not None or (bool(ids) and ids[-1] in ends)
+        return Reply(
+            text=text[:cut],
+            usage=Usage(input_tokens=prompt.shape[-1], output_tokens=len(ids)),
+            model=self.name,
+            finish_reason="stop" if ended else "length",
+        )
+
+    def _encode(self, request: Request) -> Tensor:
+        if request.style == "completion":
+            encoded: Any = self.tokenizer(request.text, return_tensors="pt", verbose=False)
+        else:
+            encoded = self._encode_chat(request)
+        ids: Tensor = encoded["input_ids"]
+        if ids.shape[-1] == 0:
+            raise ChatError(f"The prompt for {self.name!r} holds no token.")
+        return ids
+
+    def _encode_chat(self, request: Request) -> Any:
+        if not self.tokenizer.chat_template:
+            raise ChatError(
+                f"The tokenizer of {self.name!r} has no chat template, so it cannot hold a conversation. "
+                "Ask it in completion style, or choose a model that was tuned to follow instructions."
+            )
+        from jinja2 import TemplateError
+
+        messages = [{"role": message.role, "content": message.content} for message in request.messages]
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, return_dict=True, return_tensors="pt", tokenizer_kwargs={"verbose": False}
+            )
+        except TemplateError as error:  # some templates refuse a system turn, or two turns of one role
+            reason = str(error)
+        raise ChatError(f"The chat template of {self.name!r} refuses these messages: {reason}")
+
+    def _check_length(self, prompt_tokens: int, max_tokens: int) -> None:
+        if self.context is not None and prompt_tokens + max_tokens > self.context:
+            raise ChatError(
+                f"The prompt has {prompt_tokens} tokens and the reply may have {max_tokens}: together more than the {self.context} that "
+                f"{self.name!r} can read. Show fewer observations in the instruction, or lower the token limit of the reply."
+            )
+
+    def _end_ids(self) -> list[int]:
+        ids: list[int] = []
+        for found in (self.model.generation_config.eos_token_id, self.tokenizer.eos_token_id):
+            ids += found if isinstance(found, list) else [found] if found is not None else []
+        return list(dict.fromkeys(ids))
+
+    def _generate(self, prompt: Tensor, request: Request, ends: list[int], text_so_far: Callable[[Sequence[int]], str]) -> list[int]:
+        import torch
+        from transformers import GenerationConfig, StoppingCriteriaList
+
+        device = self.model.device
+        sampling: dict[str, Any] = {"do_sample": False}
+        if request.temperature > 0:
+            sampling = {"do_sample": True, "temperature": request.temperature, "top_p": request.top_p, "top_k": 0}
+        config = GenerationConfig(
+            **_NEUTRAL | sampling,
+            max_new_tokens=request.max_tokens,
+            eos_token_id=ends or None,
+            pad_token_id=ends[0] if ends else 0,  # one text at a time: nothing is padded
+            bos_token_id=self.tokenizer.bos_token_id,
+        )
+        criteria = StoppingCriteriaList()
+        if request.stop:
+            criteria.append(_stop_at(request.stop, prompt.shape[-1], text_so_far))
+        prompt = prompt.to(device)
+        with _forked_random(device, _seed(request)), torch.no_grad():
+            output = self.model.generate(
+                inputs=prompt, attention_mask=torch.ones_like(prompt), generation_config=config, stopping_criteria=criteria
+            )
+        new: list[int] = output[0, prompt.shape[-1] :].tolist()
+        return new
+
+
+# Spelt out, because what a generation config leaves open is filled from the model's own.
+_NEUTRAL: dict[str, Any] = {
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 50,  # transformers' way to say "not set" where nothing is sampled
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "use_cache": True,
+    "return_dict_in_generate": False,
+}
+
+
+def _seed(request: Request) -> int:
+    seed = sampling_seed(request)
+    return int(request.key[-8:], 16) >> 1 if seed is None else seed
+
+
+@contextmanager
+def _forked_random(device: torch.device, seed: int) -> Iterator[None]:
+    """Let torch draw from `seed` on a device, and leave its random state as it was."""
+    import torch
+
+    if device.type == "cpu":
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed accelerators too, which are not forked here
+            yield
+    else:
+        count = torch.cuda.device_count() if device.type == "cuda" else 1
+        with torch.random.fork_rng(devices=range(count), device_type=device.type):
+            torch.manual_seed(seed)
+            yield
+
+
+def _decoder(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int]) -> Callable[[Sequence[int]], str]:
+    """Return the function from the ids that follow `prompt` to their text, its leading space kept.
+
+    Many tokenizers drop the space before the first word they decode; decoded after the prompt's last tokens, it stays.
+    """
+
+    def decode(ids: Sequence[int]) -> str:
+        text: Any = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text)
+
+    tail = list(prompt[-CONTEXT_TOKENS:])
+    before = decode(tail)
+
+    def text_after_prompt(ids: Sequence[int]) -> str:
+        both = decode([*tail, *ids])
+        # A character whose bytes lie on both sides of the border shows differently: then the ids speak for themselves.
+        return both[len(before) :] if both.startswith(before) else decode(ids)
+
+    return text_after_prompt
+
+
+def _first_stop(text: str, stops: Sequence[str]) -> int | None:
+    """Return where the first stop string begins, or None.
+
+    Example:
+        >>> _first_stop("one, two\\n", ["\\n", ","])
+        3
+    """
+    return min((text.find(stop) for stop in stops if stop and stop in text), default=None)
+
+
+def _stop_at(stops: Sequence[str], prompt_tokens: int, text_so_far: Callable[[Sequence[int]], str]) -> Any:
+    import torch
+    from transformers import StoppingCriteria
+
+    class StopStrings(StoppingCriteria):  # type: ignore[misc]
+        def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+            done = _first_stop(text_so_far(input_ids[0, prompt_tokens:].tolist()), stops) is not None
+            return torch.full((input_ids.shape[0],), done, device=input_ids.device, dtype=torch.bool)
+
+    return StopStrings()

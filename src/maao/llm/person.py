@@ -1,0 +1,38 @@
+"""A person at the terminal in the place of a language model: reads the same words, types the reply."""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+from maao.errors import ChatError
+from maao.llm.chat import Reply, Request
+from maao.llm.price import FREE
+
+
+class Person:
+    """Shows a request's text and reads lines until an empty one (or the end of input).
+
+    The streams default to the terminal that the program runs in, looked up when a request comes.
+    """
+
+    is_remote = False
+    price = FREE
+
+    def __init__(self, stream_in: TextIO | None = None, stream_out: TextIO | None = None, name: str = "person") -> None:
+        self.stream_in = stream_in
+        self.stream_out = stream_out
+        self.name = name
+
+    def complete(self, request: Request) -> Reply:
+        """Return what was typed. Raises `ChatError` where nobody can type, or nothing was typed."""
+        stream_in, stream_out = self.stream_in or sys.stdin, self.stream_out or sys.stdout
+        if not stream_in.isatty():
+            raise ChatError("A person is to answer, but the input is not a terminal. Run this in a terminal, or choose another model.")
+        print(f"\n{request.text}\n\nYour reply (an empty line ends it):", file=stream_out, flush=True)
+        lines = []
+        while line := stream_in.readline().rstrip("\r\n"):
+            lines.append(line)
+        if not lines:
+            raise ChatError("The person at the terminal gave no reply.")
+        return Reply(text="\n".join(lines), model=self.name)

