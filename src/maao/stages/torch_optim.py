@@ -115,7 +115,7 @@ class TorchStage:
         def closure() -> Tensor:
             optimizer.zero_grad()
             loss: Tensor = problem.loss(dict(zip(names, leaves, strict=True)), batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             finite = all(leaf.grad is None or bool(leaf.grad.isfinite().all()) for leaf in leaves)
             value = float(loss.detach())
             seen.append((value, finite and math.isfinite(value)))
@@ -156,7 +156,7 @@ class TorchStage:
 
     def _build(self, leaves: list[Tensor], rate: float) -> torch.optim.Optimizer:
         kind = getattr(torch.optim, self.optimizer)
-        return kind(leaves, lr=self.lr * rate, **self.options)  # type: ignore[no-any-return]
+        return kind(leaves, lr=self.lr * rate, **self.options)
 
     def _rate(self, state: TorchState) -> float:
         """Return what the learning rate is multiplied with at this step."""

@@ -1,0 +1,505 @@
+"""The only place where a name in a config becomes an object.
+
+Stages, codecs, problems, tasks and mentors never import one another; they meet here, typed by the protocols. A plugin joins through the
+entry-point group ``maao.plugins``: an entry ``mentor.NAME`` or ``accept.NAME`` is called with the section's ``options`` and the `Parts`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from typing import TYPE_CHECKING, Any
+
+from maao.config import AcceptConfig, ChatConfig, Config
+from maao.core import acceptance
+from maao.core.budget import Budget, cut
+from maao.core.plan import Plan, after_epochs, rounds
+from maao.errors import ConfigError, DataError
+from maao.interfaces import Acceptance, ChatModel, Codec, GradientStage, Mentor
+from maao.llm.budget import Capped
+from maao.llm.ledger import Ledger, Recorded, Replayed
+from maao.llm.price import Price
+from maao.types import Example, Leg, Splits
+
+if TYPE_CHECKING:
+    from maao.problems.language.loading import FrozenModel
+    from maao.problems.language.soft_prompt import SoftPromptProblem
+    from maao.stages.torch_optim import TorchStage
+
+PLUGINS = "maao.plugins"
+RULES = ("always_first", "best_of", "if_better", "interpolate", "race")
+MENTORS = ("none", "random_restart", "reproject", "scripted", "person", "language_model")
+
+
+@dataclass
+class Parts:
+    """All that a run needs but its mentor, which is built last since it may need any of these."""
+
+    config: Config
+    problem: Any
+    codec: Codec[Any]
+    stage: GradientStage[Any, Any]
+    accept: Acceptance[Any, Any]
+    plan: Plan
+    budget: Budget
+    splits: Splits | None = None
+    frozen: FrozenModel | None = None
+    notes: tuple[str, ...] = ()
+    loaded: dict[tuple[str, ...], FrozenModel] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A mentor with the chat model behind it, if there is one; `live_calls` says how many calls were really made."""
+
+    mentor: Mentor[Any]
+    model: ChatModel | None = None
+    disclosure: str = ""
+
+    @property
+    def live_calls(self) -> int:
+        return getattr(self.model, "live_calls", 0)
+
+
+def build(config: Config, splits: Splits | None = None) -> Parts:
+    """Build everything but the mentor. `splits` takes the place of the config's data section where they are at hand."""
+    import torch
+
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    budget = Budget(**config.budget.model_dump())  # before anything is loaded: a bad cap is told at once
+    accept = build_acceptance(config.accept)
+    _check_together(config)
+    if config.problem == "function":
+        parts = _function_parts(config, accept, budget)
+    else:
+        parts = _language_parts(config, accept, budget, splits or load_splits(config))
+    return parts
+
+
+def _check_together(config: Config) -> None:
+    """Refuse settings that cannot be combined, before anything is loaded."""
+    if config.accept.rule == "interpolate" and config.model.length == "free" and config.problem == "language":
+        raise ConfigError("accept.rule 'interpolate' blends prompts of equal length: use model.length = 'fixed' with it.")
+    if config.mentor.name not in MENTORS and config.mentor.name not in _plugin_names("mentor"):
+        known = ", ".join((*MENTORS, *_plugin_names("mentor")))
+        raise ConfigError(f"Unknown mentor '{config.mentor.name}'. Known mentors: {known}.")
+
+
+def _function_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget) -> Parts:
+    from maao.codecs.numbers import NumberCodec
+    from maao.problems.functions import FunctionProblem
+
+    function = config.function
+    codec = NumberCodec(function.dim, function.digits)
+    problem = FunctionProblem(function.name, function.dim, function.bound, codec)
+    plan = build_plan(config, accept, steps_per_epoch=1)
+    return Parts(config, problem, codec, build_stage(config, plan), accept, plan, budget)
+
+
+def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget, splits: Splits) -> Parts:
+    loaded: dict[tuple[str, ...], FrozenModel] = {}
+    frozen = _load(loaded, config.model.name, config)
+    problem, codec = build_language(config, splits, frozen)
+    steps_per_epoch = max(1, len(splits.train) // config.stage.batch_size)
+    plan = build_plan(config, accept, steps_per_epoch)
+    notes = (*splits.notes, *problem.notes)
+    return Parts(config, problem, codec, build_stage(config, plan), accept, plan, budget, splits, frozen, notes, loaded)
+
+
+def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple[SoftPromptProblem, Codec[Any]]:
+    """Build the problem of a frozen language model and the codec of its soft prompts."""
+    from maao.codecs.nearest_token import NearestTokenCodec
+    from maao.problems.language.forward import context_length, embedding_table
+    from maao.problems.language.readers import Head, LabelWords, Reader, label_word_ids
+    from maao.problems.language.soft_prompt import SoftPromptProblem
+    from maao.problems.language.template import Template, TemplateTokenizer
+
+    model = config.model
+    template = Template.parse(model.template, chat=model.chat)
+    context = context_length(frozen)
+    if model.max_length is not None and model.max_length > context:
+        raise ConfigError(f"model.max_length = {model.max_length} is more than {frozen.name} can read: {context} tokens.")
+    encoder = frozen.kind == "encoder"
+    if encoder and model.label_words:
+        raise ConfigError(f"{frozen.name} is an encoder, read by a trained head: leave model.label_words out.")
+    length = model.max_length or context
+
+    def tokenizer(reserved: int) -> TemplateTokenizer:
+        return TemplateTokenizer(frozen.tokenizer, template, encoder=encoder, max_length=length, reserved=reserved)
+
+    if encoder:
+        reader: Reader = Head(frozen, len(splits.labels), pooling=model.pooling, side=model.padding_side)
+        tokenize = tokenizer(model.num_virtual_tokens)
+    else:
+        prefix = tokenizer(model.num_virtual_tokens).answer_prefix
+        words = model.label_words if model.label_words is not None else {label: label for label in splits.labels}
+        ids = label_word_ids(frozen, splits.labels, words, prefix)
+        reader = LabelWords(frozen, ids, objective=model.objective, side=model.padding_side)
+        tokenize = tokenizer(model.num_virtual_tokens + max(map(len, ids)) - 1)
+    codec = NearestTokenCodec(
+        frozen.tokenizer,
+        embedding_table(frozen).cpu(),
+        num_virtual_tokens=model.num_virtual_tokens,
+        length=model.length,
+        distance=model.distance,
+    )
+    problem = SoftPromptProblem(
+        frozen,
+        splits,
+        tokenize,
+        reader,
+        codec,
+        num_virtual_tokens=model.num_virtual_tokens,
+        initial=model.initial,
+        initial_text=model.initial_text,
+        batch_size=config.stage.batch_size,
+        score_batch=model.score_batch,
+        account_tokens=12 if config.mentor.shown.account else 0,
+    )
+    return problem, codec
+
+
+def _load(loaded: dict[tuple[str, ...], FrozenModel], name: str, config: Config) -> FrozenModel:
+    """Load a model once, however many parts use it."""
+    from maao.problems.language.loading import load_frozen, locate
+
+    model = config.model
+    key = (locate(name), model.dtype, model.device)
+    if key not in loaded:
+        same = name == model.name
+        loaded[key] = load_frozen(
+            name,
+            kind=model.kind if same else "auto",
+            dtype=model.dtype,
+            device=model.device,
+            revision=model.revision if same else None,
+        )
+    return loaded[key]
+
+
+def build_stage(config: Config, plan: Plan) -> TorchStage:
+    """Build the doer; its schedule spans the plan."""
+    from maao.stages.torch_optim import TorchStage
+
+    stage = config.stage
+    return TorchStage(
+        optimizer=stage.optimizer,
+        lr=stage.lr,
+        options=stage.options,
+        schedule=stage.schedule,
+        warmup_steps=stage.warmup_steps,
+        schedule_steps=sum(leg.steps for leg in plan) or None,
+        max_grad_norm=stage.max_grad_norm,
+        on_restart=stage.on_restart,
+    )
+
+
+def build_acceptance(accept: AcceptConfig) -> Acceptance[Any, Any]:
+    """Build an acceptance rule by name."""
+    if accept.rule == "interpolate":
+        inner = build_acceptance(accept.model_copy(update={"rule": accept.inner}))
+        return acceptance.Interpolate(accept.weight, inner)
+    if accept.rule == "race":
+        return acceptance.Race(accept.steps, accept.margin)
+    simple: dict[str, Callable[[], Acceptance[Any, Any]]] = {
+        "always_first": acceptance.AlwaysFirst,
+        "best_of": acceptance.BestOf,
+        "if_better": acceptance.IfBetter,
+    }
+    if accept.rule in simple:
+        return simple[accept.rule]()
+    plugin = _plugin("accept", accept.rule)
+    if plugin is None:
+        raise ConfigError(f"Unknown acceptance rule '{accept.rule}'. Known rules: {', '.join((*RULES, *_plugin_names('accept')))}.")
+    return plugin(accept.options)  # type: ignore[no-any-return]
+
+
+def build_plan(config: Config, accept: Acceptance[Any, Any], steps_per_epoch: int) -> Plan:
+    """Build the plan, cut to the step budget."""
+    plan = config.plan
+    if plan.kind == "rounds":
+        legs = rounds(plan.rounds, steps=plan.steps, store_every=plan.store_every, proposals=plan.proposals, first=plan.first)
+    elif plan.kind == "epochs":
+        legs = after_epochs(plan.ask_after, epochs=plan.epochs, steps_per_epoch=steps_per_epoch, proposals=plan.proposals)
+    else:
+        if not any(leg.steps for leg in plan.legs):
+            raise ConfigError("plan.kind = 'legs' needs at least one leg with a gradient step: write [[plan.legs]] sections.")
+        legs = tuple(Leg(leg.steps, leg.ask, leg.proposals, leg.keep_every) for leg in plan.legs)
+    if config.mentor.name == "none":
+        legs = tuple(Leg(leg.steps, False, leg.proposals, leg.keep_every) for leg in legs)
+    return cut(legs, config.budget.gradient_steps, accept)
+
+
+# -- data
+
+
+def load_splits(config: Config) -> Splits:
+    """Read and split the examples that a config names."""
+    from maao.tasks.splits import few_shot, from_parts
+
+    data, seed = config.data, config.seed
+    if data.source == "parts" or data.train is not None:
+        if data.train is None:
+            raise DataError('data.source = "parts" needs at least data.train, the path of a file.')
+        parts = [None if path is None else _read(config, path) for path in (data.train, data.select, data.test)]
+        assert parts[0] is not None
+        return from_parts(
+            parts[0],
+            parts[1],
+            parts[2] if parts[2] is not None else (),
+            labels=data.labels,
+            shots=data.shots,
+            select_shots=data.select_shots,
+            test_size=data.test_size,
+            seed=seed,
+            drop_repeats=data.drop_repeats,
+        )
+    if data.source.startswith("hub:"):
+        return _hub_splits(config)
+    shots = data.shots or 16
+    return few_shot(
+        _read(config, data.source),
+        shots=shots,
+        select_shots=data.select_shots or shots,
+        test_size=data.test_size,
+        seed=seed,
+        labels=data.labels,
+    )
+
+
+def _read(config: Config, source: str) -> tuple[Example, ...]:
+    data = config.data
+    if source == "packaged:bbc-headlines":
+        from maao.tasks.packaged import bbc_headlines
+
+        return bbc_headlines()
+    if source.startswith("packaged:"):
+        raise DataError(f"Unknown packaged data '{source}'. Known: packaged:bbc-headlines.")
+    from maao.tasks.files import read_examples
+
+    return read_examples(source, text_fields=data.text_fields, label_field=data.label_field, label_names=data.label_names)
+
+
+def _hub_splits(config: Config) -> Splits:
+    """A hub data set's own train split gives train and select, its test (or validation) split gives test."""
+    from maao.tasks.hub import read_hub
+    from maao.tasks.splits import from_parts
+
+    data, name = config.data, config.data.source.removeprefix("hub:")
+
+    def read(split: str) -> tuple[Example, ...]:
+        return read_hub(
+            name, data.hub_config, split, text_fields=data.text_fields, label_field=data.label_field, label_names=data.label_names
+        )
+
+    try:
+        test = read("test")
+    except DataError:  # many sets keep the labels of their test split secret
+        test = read("validation")
+    return from_parts(
+        read("train"),
+        None,
+        test,
+        labels=data.labels,
+        shots=data.shots or 16,
+        select_shots=data.select_shots or data.shots or 16,
+        test_size=data.test_size,
+        seed=config.seed,
+        drop_repeats=data.drop_repeats,
+    )
+
+
+# -- mentors
+
+
+def build_mentor(parts: Parts, ledger: Ledger, *, replay: bool = False, wrap: Callable[[ChatModel], ChatModel] = lambda m: m) -> Asked:
+    """Build the mentor. Its chat model is recorded in `ledger`, or with `replay` answers from it alone. `wrap` may watch live calls."""
+    mentor, name = parts.config.mentor, parts.config.mentor.name
+    if name == "none":
+        from maao.mentors.none import NoMentor
+
+        return Asked(NoMentor(), disclosure="No mentor is asked: plain gradient descent.")
+    if name == "random_restart":
+        from maao.mentors.random_restart import RandomRestart
+
+        return Asked(RandomRestart(parts.problem.initial, parts.codec), disclosure="Restarts are random: nothing is sent anywhere.")
+    if name == "reproject":
+        from maao.mentors.reproject import Reproject
+
+        return Asked(Reproject(parts.codec), disclosure="Restarts are the best point's own words: nothing is sent anywhere.")
+    if name == "scripted":
+        from maao.mentors.scripted import Scripted
+
+        if not mentor.texts:
+            raise ConfigError("mentor.name = 'scripted' needs mentor.texts, the list of what it proposes.")
+        return Asked(Scripted(tuple(mentor.texts), parts.codec), disclosure="Restarts are scripted: nothing is sent anywhere.")
+    if name in ("language_model", "person"):
+        return _language_model(parts, ledger, replay, wrap)
+    plugin = _plugin("mentor", name)
+    assert plugin is not None  # unknown names were refused in `build`
+    return Asked(plugin(mentor.options, parts), disclosure=f"Restarts come from the plugin '{name}'.")
+
+
+def _language_model(parts: Parts, ledger: Ledger, replay: bool, wrap: Callable[[ChatModel], ChatModel]) -> Asked:
+    from maao.mentors.instruction import Shown, Task, wording
+    from maao.mentors.language_model import LanguageModelMentor
+
+    config, mentor = parts.config, parts.config.mentor
+    chat = mentor.chat if mentor.name == "language_model" else mentor.chat.model_copy(update={"provider": "person"})
+    remote = _is_remote(chat)
+    shown = Shown(**{**mentor.shown.model_dump(), "examples": mentor.share_examples if remote else mentor.shown.examples})
+    if replay:
+        model: ChatModel = Replayed(ledger, _chat_name(config, chat))
+    else:
+        provider = _chat_model(parts, chat)
+        model = Recorded(_capped(wrap(provider), provider, config, ledger), ledger)
+    asked = LanguageModelMentor(
+        model=model,
+        task=_task(parts, Task),
+        codec=parts.codec,
+        style=mentor.style,
+        listing=mentor.listing,
+        choice=mentor.choice,
+        shown=shown,
+        template=wording(mentor.wording or mentor.style),
+        temperature=mentor.temperature,
+        top_p=mentor.top_p,
+        max_tokens=mentor.max_tokens,
+        max_samples=mentor.max_samples,
+    )
+    return Asked(asked, model, _disclosure(config, chat, remote, shown))
+
+
+def _task(parts: Parts, task: Any) -> Any:
+    if parts.splits is None:
+        function = parts.config.function
+        numbers = f"The point is {function.dim} numbers, separated by spaces. Find the point where {function.name} is lowest."
+        return task(f"{parts.config.mentor.description} {numbers}", ("a number each",), "{slots}", function.dim * 2)
+    model = parts.config.model
+    return task(parts.config.mentor.description, parts.splits.labels, model.template, model.num_virtual_tokens)
+
+
+def _is_remote(chat: ChatConfig) -> bool:
+    if chat.provider != "openai":
+        return False
+    from maao.llm.openai_compatible import OpenAICompatible
+
+    return OpenAICompatible(chat.name or "", chat.base_url, chat.api_key_env).is_remote
+
+
+def _chat_name(config: Config, chat: ChatConfig) -> str:
+    """Return the model name that requests carry: part of the ledger's key, so equal in a run and in its replay."""
+    if chat.provider == "local":
+        return chat.name or config.model.name
+    return chat.name or chat.provider
+
+
+def _chat_model(parts: Parts, chat: ChatConfig) -> ChatModel:
+    name = _chat_name(parts.config, chat)
+    if chat.provider == "local":
+        from maao.llm.local import LocalModel
+
+        frozen = _load(parts.loaded, name, parts.config)  # the tuned model's own weights, where they are the same
+        if frozen.kind != "decoder":
+            raise ConfigError(f"{name} is an encoder and cannot write. Name a causal language model in mentor.chat.name.")
+        return LocalModel(frozen.model, frozen.tokenizer, name)
+    if chat.provider == "openai":
+        from maao.llm.openai_compatible import OpenAICompatible
+
+        if not chat.name:
+            raise ConfigError("mentor.chat.provider = 'openai' needs mentor.chat.name, the model that the server knows.")
+        price = _given_price(chat)
+        return OpenAICompatible(chat.name, chat.base_url, chat.api_key_env, chat.timeout, chat.attempts, price)
+    if chat.provider == "person":
+        from maao.llm.person import Person
+
+        return Person(name=name)
+    from maao.llm.scripted import Scripted
+
+    return Scripted(chat.replies, name)
+
+
+def _given_price(chat: ChatConfig) -> Price | None:
+    given = (chat.usd_per_million_input, chat.usd_per_million_output)
+    if given == (None, None):
+        return None
+    if None in given:
+        raise ConfigError("Set both mentor.chat.usd_per_million_input and usd_per_million_output, or neither.")
+    return Price(float(given[0] or 0), float(given[1] or 0))
+
+
+def _capped(model: ChatModel, provider: ChatModel, config: Config, ledger: Ledger) -> ChatModel:
+    budget = config.budget
+    if budget.llm_calls is None and budget.llm_tokens is None and budget.usd is None:
+        return model
+    return Capped(
+        model,
+        spent=ledger.totals,
+        max_calls=budget.llm_calls,
+        max_tokens=budget.llm_tokens,
+        max_usd=budget.usd,
+        price=getattr(provider, "price", None),
+    )
+
+
+def _disclosure(config: Config, chat: ChatConfig, remote: bool, shown: Any) -> str:
+    """Say what the mentor will be sent, and where to."""
+    name = _chat_name(config, chat)
+    where = {
+        "local": f"the language model {name}, in this process",
+        "openai": f"{name} at {chat.base_url or 'the OpenAI API'}" + ("" if remote else " (this machine)"),
+        "person": "the person at this terminal",
+        "scripted": "nobody: replies are scripted",
+    }[chat.provider]
+    sent = ["the task's description", "the labels", "the template", "prompts with their scores"]
+    sent += ["words that the gradient and the walk point to"] if shown.gradient or shown.displacement or shown.nearest else []
+    sent += ["counts of confused labels"] if shown.confusions else []
+    sent += ["misread training examples"] if shown.examples else []
+    kept = "" if shown.examples else " No training example is sent."
+    leaves = "leaves this machine" if remote else "stays on this machine"
+    return f"Mentor: {where}. It is sent {', '.join(sent)}; this {leaves}.{kept}"
+
+
+# -- plugins and environment
+
+
+def _plugin(kind: str, name: str) -> Callable[..., Any] | None:
+    for entry in entry_points(group=PLUGINS, name=f"{kind}.{name}"):
+        return entry.load()  # type: ignore[no-any-return]
+    return None
+
+
+def _plugin_names(kind: str) -> tuple[str, ...]:
+    return tuple(e.name.removeprefix(f"{kind}.") for e in entry_points(group=PLUGINS) if e.name.startswith(f"{kind}."))
+
+
+PACKAGES = ("maao", "torch", "transformers", "tokenizers", "safetensors", "numpy", "peft", "openai")
+
+
+def environment(parts: Parts) -> Mapping[str, Any]:
+    """Return what a result depends on besides its config: versions, threads, and the hash of the data."""
+    import torch
+
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "packages": {name: found for name in PACKAGES if (found := installed(name))},
+        "data": parts.splits.digest if parts.splits else "",
+        "labels": list(parts.splits.labels) if parts.splits else [],
+        "notes": list(parts.notes),
+    }
+
+
+def installed(package: str) -> str | None:
+    """Return the installed version of a package, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

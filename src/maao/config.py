@@ -1,0 +1,305 @@
+"""Configs: pydantic models, read from TOML. An unknown key is refused with the nearest known one; nothing is guessed.
+
+What a name means is decided in `build.py`; here only its form is checked. Paths are taken relative to the config file, with ``~`` and
+``$VARIABLES`` expanded.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from maao.errors import ConfigError
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelConfig(Section):
+    """The frozen model and the soft prompt in its input."""
+
+    name: str = Field("packaged:smollm2-135m-instruct", description="Hub name, folder, .gguf file, or packaged:NAME.")
+    revision: str | None = Field(None, description="Hub revision.")
+    kind: Literal["auto", "decoder", "encoder"] = Field("auto", description="Decoders are scored by label words, encoders by a head.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Precision of the frozen weights.")
+    device: str = Field("cpu", description="Where the frozen model runs: cpu, cuda, cuda:1, ...")
+    template: str = Field("{text} {slots} Topic:", description="The input, with {slots} for the soft prompt and {fields} of an example.")
+    chat: bool = Field(False, description="Put the template into a user turn of the model's chat template.")
+    label_words: dict[str, str] | None = Field(None, description="What the model says for each label; by default the label itself.")
+    objective: Literal["classes", "vocabulary"] = Field("classes", description="Cross-entropy over the classes, or over the vocabulary.")
+    pooling: Literal["mean", "first", "virtual"] = Field("mean", description="What a head reads (encoders).")
+    num_virtual_tokens: int = Field(8, ge=1, description="Rows of the soft prompt; the most there may be if length is free.")
+    length: Literal["fixed", "free"] = Field("fixed", description="Cut or repeat proposals to num_virtual_tokens, or leave their length.")
+    initial: Literal["vocabulary", "normal", "text", "labels"] = Field("vocabulary", description="Where the soft prompt begins.")
+    initial_text: str | None = Field(None, description='The text to begin with (initial = "text").')
+    distance: Literal["cosine", "l2", "dot"] = Field("cosine", description="What nearest means when vectors are put into words.")
+    max_length: int | None = Field(None, ge=4, description="Most tokens of an input; by default the model's context.")
+    padding_side: Literal["left", "right"] = Field("right", description="Where batches are padded.")
+    score_batch: int = Field(64, ge=1, description="Examples scored at a time.")
+
+
+class DataConfig(Section):
+    """Where examples come from, and how they are split."""
+
+    source: str = Field(
+        "packaged:bbc-headlines", description="One pool to sample from: a file, hub:NAME, packaged:bbc-headlines; or parts."
+    )
+    train: str | None = Field(None, description='Training file (source = "parts").')
+    select: str | None = Field(None, description="Selection file; without one, it is sampled out of train.")
+    test: str | None = Field(None, description="Test file; without one, nothing is reported on test.")
+    hub_config: str | None = Field(None, description="Configuration of a hub data set.")
+    text_fields: dict[str, str] | None = Field(None, description="Template field -> column. By default the column text or sentence.")
+    label_field: str = Field("label", description="Column of the label.")
+    label_names: dict[str, str] | None = Field(None, description="Label in the file -> name of the class.")
+    labels: list[str] | None = Field(None, description="Order of the classes; by default sorted.")
+    shots: int | None = Field(None, ge=1, description="Training examples a class; all, if parts are given and this is left out.")
+    select_shots: int | None = Field(None, ge=1, description="Selection examples a class; by default as many as shots.")
+    test_size: int | None = Field(500, ge=1, description="Most test examples: a fixed choice by hash, the same for every seed.")
+    drop_repeats: bool = Field(False, description="Drop examples that stand in two splits, instead of refusing the data.")
+
+
+class StageConfig(Section):
+    """The doer: how gradient steps are made."""
+
+    optimizer: str = Field("AdamW", description="A class of torch.optim.")
+    lr: float = Field(0.01, description="Learning rate.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Further arguments of the optimizer's class.")
+    batch_size: int = Field(32, ge=1, description="Examples a step; all of train if there are no more.")
+    schedule: Literal["constant", "linear", "cosine", "exponential"] = Field("constant", description="Learning rate over the plan.")
+    warmup_steps: int = Field(0, ge=0, description="Steps over which the learning rate rises first.")
+    max_grad_norm: float | None = Field(1.0, description="Clip the gradient's norm.")
+    on_restart: Literal["clear", "keep"] = Field("clear", description="What becomes of the optimizer's moments at a restart.")
+
+
+class LegConfig(Section):
+    """One explicit leg of a plan."""
+
+    steps: int = Field(ge=0)
+    ask: bool = False
+    proposals: int = Field(3, ge=1)
+    keep_every: int = Field(0, ge=0)
+
+
+class PlanConfig(Section):
+    """When the doer walks and when the mentor is asked."""
+
+    kind: Literal["rounds", "epochs", "legs"] = Field("rounds", description="Rounds, the reference's epochs, or explicit legs.")
+    rounds: int = Field(3, ge=0, description="How often the mentor is asked.")
+    steps: int = Field(30, ge=1, description="Gradient steps of a walk (rounds).")
+    store_every: int = Field(10, ge=0, description="A walk is stored, scored and told every so many steps (rounds).")
+    proposals: int = Field(3, ge=1, description="Proposals asked for at a time.")
+    first: Literal["walk", "ask"] = Field("walk", description="What a run begins with (rounds).")
+    epochs: int = Field(10, ge=1, description="Epochs in all (epochs).")
+    ask_after: list[int] = Field([0, 1, 2], description="The mentor is asked after these epochs (epochs).")
+    legs: list[LegConfig] = Field(default_factory=list, description="The legs (legs).")
+
+
+class AcceptConfig(Section):
+    """What becomes of the proposals."""
+
+    rule: str = Field("race", description="always_first, best_of, if_better, interpolate, race, or a plugin's name.")
+    steps: int = Field(10, ge=1, description="How far candidates walk (race).")
+    margin: float = Field(0.0, ge=0, description="Loss by which a candidate must win (race).")
+    weight: float = Field(0.5, gt=0, le=1, description="How far to move towards a proposal (interpolate).")
+    inner: Literal["always_first", "best_of", "if_better", "race"] = Field("best_of", description="Who judges the blends (interpolate).")
+    options: dict[str, Any] = Field(default_factory=dict, description="A plugin's own settings.")
+
+
+class ChatConfig(Section):
+    """Which language model is asked."""
+
+    provider: Literal["local", "openai", "person", "scripted"] = Field(
+        "local", description="local runs in this process; openai speaks to any compatible server."
+    )
+    name: str | None = Field(None, description="Model name; by default the tuned model itself (local).")
+    base_url: str | None = Field(None, description="Address of a compatible server, for example http://127.0.0.1:8080/v1 (openai).")
+    api_key_env: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key (openai).")
+    timeout: float = Field(60.0, gt=0, description="Seconds one attempt may take (openai).")
+    attempts: int = Field(4, ge=1, description="How often a call is tried (openai).")
+    usd_per_million_input: float | None = Field(None, ge=0, description="Price; by default looked up.")
+    usd_per_million_output: float | None = Field(None, ge=0, description="Price; by default looked up.")
+    replies: list[str] = Field(default_factory=list, description="What a scripted model says.")
+
+
+class ShownConfig(Section):
+    """Which evidence an instruction shows."""
+
+    scores: Literal["both", "reached", "words", "none"] = "both"
+    nearest: bool = False
+    gradient: bool = True
+    displacement: bool = True
+    confusions: bool = True
+    examples: bool = Field(False, description="Show misread training examples to a model that runs on this machine.")
+    gap: bool = True
+    account: bool = False
+
+
+class MentorConfig(Section):
+    """Who proposes restarts, and what it reads."""
+
+    name: str = Field(
+        "language_model", description="none, random_restart, reproject, scripted, person, language_model, or a plugin's name."
+    )
+    description: str = Field("Classify a text.", description="What a mentor is told of the task, in a sentence.")
+    style: Literal["chat", "completion"] = Field("chat", description="completion suits small or base models.")
+    wording: str | None = Field(None, description="Name or file of the instruction's wording; by default that of the style.")
+    listing: int = Field(8, ge=0, description="Points shown.")
+    choice: Literal["best", "last", "first", "spread"] = Field("best", description="Which points are shown.")
+    shown: ShownConfig = Field(default_factory=ShownConfig)
+    share_examples: bool = Field(False, description="Let training examples leave this machine, to a remote model.")
+    temperature: float = Field(0.8, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(200, ge=1)
+    max_samples: int = Field(6, ge=1, description="Most continuations asked for in a round (completion).")
+    texts: list[str] = Field(default_factory=list, description="What a scripted mentor proposes.")
+    chat: ChatConfig = Field(default_factory=ChatConfig)
+    options: dict[str, Any] = Field(default_factory=dict, description="A plugin's own settings.")
+
+
+class BudgetConfig(Section):
+    """Hard caps; what is left out is not capped."""
+
+    gradient_steps: int | None = None
+    llm_calls: int | None = None
+    llm_tokens: int | None = None
+    usd: float | None = None
+    seconds: float | None = None
+
+
+class FunctionConfig(Section):
+    """A plain function to minimize, for learning and tests."""
+
+    name: Literal["rosenbrock", "ackley", "rastrigin"] = "rastrigin"
+    dim: int = Field(2, ge=1)
+    bound: float = Field(4.0, gt=0)
+    digits: int = Field(3, ge=0, le=12)
+
+
+class Config(Section):
+    """A whole run."""
+
+    problem: Literal["language", "function"] = "language"
+    seed: int = 0
+    threads: int | None = Field(None, ge=1, description="CPU threads; fixed for a run, since sums depend on it.")
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    function: FunctionConfig = Field(default_factory=FunctionConfig)
+    stage: StageConfig = Field(default_factory=StageConfig)
+    plan: PlanConfig = Field(default_factory=PlanConfig)
+    accept: AcceptConfig = Field(default_factory=AcceptConfig)
+    mentor: MentorConfig = Field(default_factory=MentorConfig)
+    budget: BudgetConfig = Field(default_factory=BudgetConfig)
+
+
+PATHS = (("data", "source"), ("data", "train"), ("data", "select"), ("data", "test"), ("model", "name"), ("mentor", "wording"))
+
+
+def read_config(path: str | Path, assignments: tuple[str, ...] = ()) -> Config:
+    """Read a TOML file, with ``key=value`` assignments laid over it. "demo" names the config that maao carries."""
+    file = Path(path)
+    if str(path) == "demo":
+        text, folder, where = (files("maao") / "demo.toml").read_text(encoding="utf-8"), Path.cwd(), "the demo's config"
+    else:
+        text, folder, where = _read_text(file), file.parent, str(path)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is not valid TOML: {error}.") from error
+    for assignment in assignments:
+        assign(values, assignment)
+    _expand_paths(values, folder)
+    return make_config(values, where)
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        near = get_close_matches(file.name, [p.name for p in file.parent.glob("*.toml")], n=1) if file.parent.is_dir() else []
+        hint = f" Did you mean {file.parent / near[0]}?" if near else " `maao demo --print-config` prints one to start from."
+        raise ConfigError(f"There is no config file {file}.{hint}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 text: byte {error.start} cannot be decoded.") from error
+    except OSError as error:
+        raise ConfigError(f"Cannot read {file}: {error.strerror}.") from error
+
+
+def assign(values: dict[str, Any], assignment: str) -> None:
+    """Lay ``a.b=value`` over nested values; the value is read as TOML, or taken as text where it is none.
+
+    Example:
+        >>> values = {}
+        >>> assign(values, "stage.lr=0.03")
+        >>> values
+        {'stage': {'lr': 0.03}}
+    """
+    key, equals, text = assignment.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"Cannot read --set {assignment!r}: write key=value, for example stage.lr=0.03.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    node = values
+    *parents, last = key.strip().split(".")
+    for part in parents:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"Cannot set '{key}': '{part}' is a value, not a section.")
+    node[last] = value
+
+
+def make_config(values: dict[str, Any], where: str = "the settings") -> Config:
+    """Return a checked config. Raises `ConfigError` with the key, the value, and the way out."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    told = []
+    for item in error.errors():
+        key = ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            known = _known_keys(item["loc"][:-1])
+            near = get_close_matches(str(item["loc"][-1]), known, n=1)
+            prefix = ".".join(map(str, item["loc"][:-1]))
+            hint = f" Did you mean '{prefix + '.' if prefix else ''}{near[0]}'?" if near else ""
+            told.append(f"unknown key '{key}'.{hint} Known keys: {', '.join(known)}.")
+        else:
+            told.append(f"'{key}': {item['msg'][0].lower()}{item['msg'][1:]}; got {item['input']!r}.")
+    return " ".join(told)
+
+
+def _known_keys(path: tuple[int | str, ...]) -> list[str]:
+    section: Any = Config
+    for part in path:
+        if isinstance(part, int):
+            section = LegConfig
+        else:
+            section = section.model_fields[part].annotation
+    return list(section.model_fields) if hasattr(section, "model_fields") else []
+
+
+def _expand_paths(values: dict[str, Any], folder: Path) -> None:
+    """Replace paths by absolute ones, so that a run can be resumed from anywhere."""
+    for section, key in PATHS:
+        held = values.get(section)
+        if not isinstance(held, dict) or not isinstance(held.get(key), str):
+            continue
+        text = os.path.expandvars(os.path.expanduser(held[key]))
+        if "$" in text and text.startswith("$"):
+            raise ConfigError(f"'{section}.{key}' = '{held[key]}' names an environment variable that is not set: {text.split('/')[0]}.")
+        path = folder / text
+        known_file = path.exists() or (section == "data" and key != "source")
+        held[key] = str(path.resolve()) if known_file and ":" not in text else text
