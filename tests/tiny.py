@@ -12,9 +12,10 @@ from maao.problems.language.loading import FrozenModel
 from maao.types import Example, Splits
 
 WORDS = (
-    "music film actor song album award star team match goal player coach win cup race game shares profit market bank economy growth firm trade "
-    "price sales minister party election vote law government policy tax plan software phone internet online mobile computer web data topic news "
-    "sport business world about the a of in to and is was it great terrible good bad movie text answer label Topic It"
+    "music film actor song album award star team match goal player coach win cup race game shares "
+    "profit market bank economy growth firm trade price sales minister party election vote law government policy tax "
+    "plan software phone internet online mobile computer web data topic news sport business world about the a "
+    "of in to and is was it great terrible good bad movie text answer label Topic It"
 ).split()
 CORPUS = [f" {a} {b} {c}" for a, b, c in zip(WORDS, WORDS[7:] + WORDS[:7], WORDS[13:] + WORDS[:13], strict=True)] * 4
 LABELS = ("business", "music", "sport")
@@ -98,9 +99,9 @@ def _frozen(model: Any, tokenizer: Any, kind: Any, name: str) -> FrozenModel:
 def tiny_splits(per_class: int = 6) -> Splits:
     """Return three small disjoint splits of made-up headlines in three classes, told apart by their words."""
     topical = {
-        "business": "shares profit market bank economy growth firm trade price sales".split(),
-        "music": "music film actor song album award star movie".split(),
-        "sport": "team match goal player coach win cup race game".split(),
+        "business": ["shares", "profit", "market", "bank", "economy", "growth", "firm", "trade", "price", "sales"],
+        "music": ["music", "film", "actor", "song", "album", "award", "star", "movie"],
+        "sport": ["team", "match", "goal", "player", "coach", "win", "cup", "race", "game"],
     }
     examples: dict[str, list[Example]] = {"train": [], "select": [], "test": []}
     for label, words in topical.items():

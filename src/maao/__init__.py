@@ -1,0 +1,70 @@
+"""Alternate gradient descent with a language model: soft prompt tuning whose restarts a mentor proposes.
+
+Importing this loads nothing heavy; a name's module is loaded when the name is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from maao.api import Result, Watch, load, replay, resume, run, tune
+    from maao.config import Config, read_config
+    from maao.core.acceptance import AlwaysFirst, BestOf, IfBetter, Interpolate, Race
+    from maao.core.loop import alternate, best_round
+    from maao.core.plan import after_epochs, rounds
+    from maao.errors import MaaoError
+    from maao.types import Advice, Clues, Cost, Leg, Proposal, Round, Score
+
+_HOMES = {
+    "maao.api": ("Result", "Watch", "load", "replay", "resume", "run", "tune"),
+    "maao.config": ("Config", "read_config"),
+    "maao.core.acceptance": ("AlwaysFirst", "BestOf", "IfBetter", "Interpolate", "Race"),
+    "maao.core.loop": ("alternate", "best_round"),
+    "maao.core.plan": ("after_epochs", "rounds"),
+    "maao.errors": ("MaaoError",),
+    "maao.types": ("Advice", "Clues", "Cost", "Leg", "Proposal", "Round", "Score"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Advice",
+    "AlwaysFirst",
+    "BestOf",
+    "Clues",
+    "Config",
+    "Cost",
+    "IfBetter",
+    "Interpolate",
+    "Leg",
+    "MaaoError",
+    "Proposal",
+    "Race",
+    "Result",
+    "Round",
+    "Score",
+    "Watch",
+    "after_epochs",
+    "alternate",
+    "best_round",
+    "load",
+    "read_config",
+    "replay",
+    "resume",
+    "rounds",
+    "run",
+    "tune",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'maao' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING, Any
 
-from maao.config import AcceptConfig, ChatConfig, Config
+from maao.config import AcceptConfig, BudgetConfig, ChatConfig, Config
 from maao.core import acceptance
 from maao.core.budget import Budget, cut
 from maao.core.plan import Plan, after_epochs, rounds
 from maao.errors import ConfigError, DataError
-from maao.interfaces import Acceptance, ChatModel, Codec, GradientStage, Mentor
+from maao.interfaces import Acceptance, ChatModel, Codec, GradientStage, History, Mentor
 from maao.llm.budget import Capped
 from maao.llm.ledger import Ledger, Recorded, Replayed
 from maao.llm.price import Price
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PLUGINS = "maao.plugins"
 RULES = ("always_first", "best_of", "if_better", "interpolate", "race")
-MENTORS = ("none", "random_restart", "reproject", "scripted", "person", "language_model")
+MENTORS = ("none", "custom", "random_restart", "reproject", "scripted", "person", "language_model")
 
 
 @dataclass
@@ -49,6 +49,7 @@ class Parts:
     splits: Splits | None = None
     frozen: FrozenModel | None = None
     notes: tuple[str, ...] = ()
+    plan_was_cut: bool = False
     loaded: dict[tuple[str, ...], FrozenModel] = field(default_factory=dict)
 
 
@@ -97,8 +98,9 @@ def _function_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget
     function = config.function
     codec = NumberCodec(function.dim, function.digits)
     problem = FunctionProblem(function.name, function.dim, function.bound, codec)
-    plan = build_plan(config, accept, steps_per_epoch=1)
-    return Parts(config, problem, codec, build_stage(config, plan), accept, plan, budget)
+    whole = build_plan(config, steps_per_epoch=1)
+    plan = cut(whole, budget.gradient_steps, accept)
+    return Parts(config, problem, codec, build_stage(config, plan), accept, plan, budget, plan_was_cut=plan != whole)
 
 
 def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget, splits: Splits) -> Parts:
@@ -106,9 +108,27 @@ def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget
     frozen = _load(loaded, config.model.name, config)
     problem, codec = build_language(config, splits, frozen)
     steps_per_epoch = max(1, len(splits.train) // config.stage.batch_size)
-    plan = build_plan(config, accept, steps_per_epoch)
-    notes = (*splits.notes, *problem.notes)
-    return Parts(config, problem, codec, build_stage(config, plan), accept, plan, budget, splits, frozen, notes, loaded)
+    whole = build_plan(config, steps_per_epoch)
+    plan = cut(whole, budget.gradient_steps, accept)
+    return Parts(
+        config,
+        problem,
+        codec,
+        build_stage(config, plan),
+        accept,
+        plan,
+        budget,
+        splits,
+        frozen,
+        notes=(*splits.notes, *problem.notes),
+        plan_was_cut=plan != whole,
+        loaded=loaded,
+    )
+
+
+def build_for_use(config: Config, labels: tuple[str, ...]) -> Parts:
+    """Build what predicting and exporting need: the model and the template, without data."""
+    return build(config.model_copy(update={"budget": BudgetConfig()}), Splits((), (), (), labels))
 
 
 def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple[SoftPromptProblem, Codec[Any]]:
@@ -160,6 +180,7 @@ def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple
         batch_size=config.stage.batch_size,
         score_batch=model.score_batch,
         account_tokens=12 if config.mentor.shown.account else 0,
+        max_cache_bytes=model.cache_mib * 2**20,
     )
     return problem, codec
 
@@ -216,11 +237,11 @@ def build_acceptance(accept: AcceptConfig) -> Acceptance[Any, Any]:
     plugin = _plugin("accept", accept.rule)
     if plugin is None:
         raise ConfigError(f"Unknown acceptance rule '{accept.rule}'. Known rules: {', '.join((*RULES, *_plugin_names('accept')))}.")
-    return plugin(accept.options)  # type: ignore[no-any-return]
+    return plugin(accept.options)
 
 
-def build_plan(config: Config, accept: Acceptance[Any, Any], steps_per_epoch: int) -> Plan:
-    """Build the plan, cut to the step budget."""
+def build_plan(config: Config, steps_per_epoch: int) -> Plan:
+    """Build the plan, before any budget cuts it. Without a mentor nobody is asked."""
     plan = config.plan
     if plan.kind == "rounds":
         legs = rounds(plan.rounds, steps=plan.steps, store_every=plan.store_every, proposals=plan.proposals, first=plan.first)
@@ -232,7 +253,7 @@ def build_plan(config: Config, accept: Acceptance[Any, Any], steps_per_epoch: in
         legs = tuple(Leg(leg.steps, leg.ask, leg.proposals, leg.keep_every) for leg in plan.legs)
     if config.mentor.name == "none":
         legs = tuple(Leg(leg.steps, False, leg.proposals, leg.keep_every) for leg in legs)
-    return cut(legs, config.budget.gradient_steps, accept)
+    return legs
 
 
 # -- data
@@ -317,8 +338,13 @@ def _hub_splits(config: Config) -> Splits:
 # -- mentors
 
 
-def build_mentor(parts: Parts, ledger: Ledger, *, replay: bool = False, wrap: Callable[[ChatModel], ChatModel] = lambda m: m) -> Asked:
-    """Build the mentor. Its chat model is recorded in `ledger`, or with `replay` answers from it alone. `wrap` may watch live calls."""
+def build_mentor(
+    parts: Parts, ledger: Ledger, *, replay: History[Any, Any] | None = None, wrap: Callable[[ChatModel], ChatModel] = lambda m: m
+) -> Asked:
+    """Build the mentor. Its chat model is recorded in `ledger`; to `replay` a history, it answers from there alone.
+
+    `wrap` may watch the calls that are really made.
+    """
     mentor, name = parts.config.mentor, parts.config.mentor.name
     if name == "none":
         from maao.mentors.none import NoMentor
@@ -345,16 +371,16 @@ def build_mentor(parts: Parts, ledger: Ledger, *, replay: bool = False, wrap: Ca
     return Asked(plugin(mentor.options, parts), disclosure=f"Restarts come from the plugin '{name}'.")
 
 
-def _language_model(parts: Parts, ledger: Ledger, replay: bool, wrap: Callable[[ChatModel], ChatModel]) -> Asked:
+def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | None, wrap: Callable[[ChatModel], ChatModel]) -> Asked:
     from maao.mentors.instruction import Shown, Task, wording
-    from maao.mentors.language_model import LanguageModelMentor
+    from maao.mentors.language_model import LanguageModelMentor, failures
 
     config, mentor = parts.config, parts.config.mentor
     chat = mentor.chat if mentor.name == "language_model" else mentor.chat.model_copy(update={"provider": "person"})
     remote = _is_remote(chat)
     shown = Shown(**{**mentor.shown.model_dump(), "examples": mentor.share_examples if remote else mentor.shown.examples})
-    if replay:
-        model: ChatModel = Replayed(ledger, _chat_name(config, chat))
+    if replay is not None:
+        model: ChatModel = Replayed(ledger, _chat_name(config, chat), failures(replay))
     else:
         provider = _chat_model(parts, chat)
         model = Recorded(_capped(wrap(provider), provider, config, ledger), ledger)
@@ -414,7 +440,9 @@ def _chat_model(parts: Parts, chat: ChatConfig) -> ChatModel:
         if not chat.name:
             raise ConfigError("mentor.chat.provider = 'openai' needs mentor.chat.name, the model that the server knows.")
         price = _given_price(chat)
-        return OpenAICompatible(chat.name, chat.base_url, chat.api_key_env, chat.timeout, chat.attempts, price)
+        server = OpenAICompatible(chat.name, chat.base_url, chat.api_key_env, chat.timeout, chat.attempts, price)
+        server.check()
+        return server
     if chat.provider == "person":
         from maao.llm.person import Person
 
@@ -470,7 +498,7 @@ def _disclosure(config: Config, chat: ChatConfig, remote: bool, shown: Any) -> s
 
 def _plugin(kind: str, name: str) -> Callable[..., Any] | None:
     for entry in entry_points(group=PLUGINS, name=f"{kind}.{name}"):
-        return entry.load()  # type: ignore[no-any-return]
+        return entry.load()
     return None
 
 
@@ -485,6 +513,8 @@ def environment(parts: Parts) -> Mapping[str, Any]:
     """Return what a result depends on besides its config: versions, threads, and the hash of the data."""
     import torch
 
+    from maao.tasks.splits import majority_accuracy
+
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -494,6 +524,8 @@ def environment(parts: Parts) -> Mapping[str, Any]:
         "data": parts.splits.digest if parts.splits else "",
         "labels": list(parts.splits.labels) if parts.splits else [],
         "notes": list(parts.notes),
+        "prepared_tokens": parts.problem.prepared.model_tokens if parts.splits else 0,
+        "majority": majority_accuracy(parts.splits) if parts.splits and parts.splits.test else None,
     }
 
 

@@ -44,6 +44,7 @@ class ModelConfig(Section):
     distance: Literal["cosine", "l2", "dot"] = Field("cosine", description="What nearest means when vectors are put into words.")
     max_length: int | None = Field(None, ge=4, description="Most tokens of an input; by default the model's context.")
     padding_side: Literal["left", "right"] = Field("right", description="Where batches are padded.")
+    cache_mib: int = Field(2048, ge=0, description="Most memory for the keys and values of texts before the slots; 0: no cache.")
     score_batch: int = Field(64, ge=1, description="Examples scored at a time.")
 
 

@@ -51,23 +51,29 @@ def test_soft_prompt_of_token_embeddings_reads_like_those_tokens(architecture, p
         assert close(batched[i][inputs.mask[i].bool()], theirs)
 
 
+@pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma3", "gemma2"])
-def test_label_word_scores_are_the_models_own_logits(architecture, side):
+def test_label_word_scores_are_the_models_own_logits(architecture, side, cached):
     frozen = tiny_model(architecture)
     ids = token_ids(frozen, PROMPTS[0])
     tokenize = TemplateTokenizer(frozen.tokenizer, Template.parse("{text} {slots} Topic:"), encoder=False, max_length=64, reserved=len(ids))
     rows = [tokenize({"text": text}) for text in TEXTS]
     words = [tuple(token_ids(frozen, word)) for word in ("business", "music", "sport")]
     assert all(len(word) == 1 for word in words)
-    ours = LabelWords(frozen, words, side=side).class_scores({"prompt": embedding_table(frozen)[ids]}, rows)
+    reader = LabelWords(frozen, words, side=side)
+    if cached:
+        assert reader.keep_prefixes(rows, max_bytes=2**20) is None
+        assert reader.num_tokens(len(ids), rows) == sum(len(row.after) + len(ids) for row in rows)
+    ours = reader.class_scores({"prompt": embedding_table(frozen)[ids]}, rows)
     for i, row in enumerate(rows):
         theirs = frozen.model(input_ids=torch.tensor([as_text(row, ids)])).logits[0, -1]
         assert close(ours[i], theirs[[word[0] for word in words]])
 
 
+@pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_long_label_words_are_scored_by_their_mean_log_probability(side):
+def test_long_label_words_are_scored_by_their_mean_log_probability(side, cached):
     frozen = tiny_model("llama")
     ids = token_ids(frozen, PROMPTS[0])
     tokenize = TemplateTokenizer(
@@ -77,6 +83,8 @@ def test_long_label_words_are_scored_by_their_mean_log_probability(side):
     words = [tuple(token_ids(frozen, word)) for word in ("business", "music film", "sport and music")]
     assert [len(word) for word in words] == [1, 2, 3]
     reader = LabelWords(frozen, words, side=side)
+    if cached:
+        assert reader.keep_prefixes(rows, max_bytes=2**20) is None
     params = {"prompt": embedding_table(frozen)[ids]}
     ours = reader.class_scores(params, rows)
     for i, row in enumerate(rows):

@@ -7,12 +7,13 @@ memory; the run folder's (`maao.store`) does the same on disk.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Protocol
 
-from maao.errors import LedgerMiss, StoreError
+from maao.errors import ChatError, LedgerMiss, StoreError
 from maao.interfaces import ChatModel
 from maao.llm.chat import Reply, Request
 
@@ -118,19 +119,26 @@ class Recorded:
 
 
 class Replayed:
-    """A model that speaks only from the ledger, under the name of the model that was recorded."""
+    """A model that speaks only from the ledger, under the name of the model that was recorded.
+
+    `failures` are the messages of the calls that gave no reply, in their order: such a call left no reply, so it fails again as it did.
+    """
 
     is_remote = False
 
-    def __init__(self, ledger: Ledger, name: str) -> None:
+    def __init__(self, ledger: Ledger, name: str, failures: Iterable[str] = ()) -> None:
         self.ledger = ledger
         self.name = name
         self.live_calls = 0
+        self._failures = iter(failures)
 
     def complete(self, request: Request) -> Reply:
-        """Return the recorded reply. Raises `LedgerMiss` when there is none."""
+        """Return the recorded reply. Raises `LedgerMiss` when there is none, `ChatError` for a call that failed when it was made."""
         reply = self.ledger.get(request.key)
         if reply is None:
+            failure = next(self._failures, None)
+            if failure is not None:
+                raise ChatError(failure)
             raise LedgerMiss(
                 f"Replay of {self.name!r} needs a call that was never recorded (key {request.key}, sample {request.sample}). "
                 "The instruction, the history or a setting of the mentor has changed since, or the run stopped before this call. "

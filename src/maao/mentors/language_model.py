@@ -23,6 +23,8 @@ from maao.mentors.scripted import encode_all
 from maao.mentors.trajectory import Choice, entries, select
 from maao.types import Advice, Cost, P, Rejected, S
 
+NO_REPLY = "no reply: "
+
 
 @dataclass(frozen=True)
 class LanguageModelMentor(Generic[P]):
@@ -109,7 +111,13 @@ class LanguageModelMentor(Generic[P]):
         try:
             return self.model.complete(request), Rejected("", "")
         except ChatError as error:
-            return None, Rejected("", f"no reply: {error}")
+            return None, Rejected("", f"{NO_REPLY}{error}")
+
+
+def failures(history: History[P, S]) -> tuple[str, ...]:
+    """Return the messages of the calls of a history that gave no reply, in their order."""
+    reasons = [rejected.reason for r in history for rejected in r.advice.rejected]
+    return tuple(reason.removeprefix(NO_REPLY) for reason in reasons if reason.startswith(NO_REPLY))
 
 
 def _cost(reply: Reply) -> Cost:

@@ -1,6 +1,8 @@
 """The slot mechanism: the frozen model's own forward, with the embedding rows at the slots replaced by params.
 
-Positions are given to the model, counted over real tokens, so that padding on either side changes nothing.
+Positions are given to the model, counted over real tokens, so that padding on either side changes nothing. Where text stands before the
+slots of a causal model, nothing in it depends on them: its keys and values are computed once and a step runs only what follows
+(`PrefixCache`).
 """
 
 from __future__ import annotations
@@ -17,6 +19,14 @@ from maao.problems.language.template import Tokenized
 
 
 @dataclass(frozen=True, slots=True)
+class Prefix:
+    """Keys and values of the text before the slots: of each layer ``(batch, heads, length, head_dim)``, padded left."""
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+    mask: Tensor  # (batch, length)
+
+
+@dataclass(frozen=True, slots=True)
 class Inputs:
     """A padded batch. `slots` are the positions of the virtual tokens, `last` the position of each row's last token."""
 
@@ -24,10 +34,7 @@ class Inputs:
     mask: Tensor  # (batch, length)
     slots: Tensor  # (batch, num_virtual_tokens)
     last: Tensor  # (batch,)
-
-    @property
-    def num_tokens(self) -> int:
-        return int(self.mask.sum())
+    prefix: Prefix | None = None
 
 
 def pad(
@@ -70,7 +77,68 @@ def model_inputs(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> dict[st
         prompt.to(embeddings).expand(len(inputs.ids), -1, -1),
     )
     arguments = {"inputs_embeds": embeddings, "attention_mask": inputs.mask, "position_ids": positions(frozen, inputs.mask)}
-    return {**arguments, "use_cache": False} if frozen.kind == "decoder" else arguments
+    if frozen.kind != "decoder":
+        return arguments
+    if inputs.prefix is None:
+        return {**arguments, "use_cache": False}
+    from transformers import DynamicCache
+
+    mask = torch.cat([inputs.prefix.mask, inputs.mask], dim=1)
+    arguments["attention_mask"] = mask
+    arguments["position_ids"] = positions(frozen, mask)[:, inputs.prefix.mask.shape[1] :]
+    return {**arguments, "past_key_values": DynamicCache(inputs.prefix.layers), "use_cache": True}
+
+
+class PrefixCache:
+    """Keys and values of the texts before the slots, computed once.
+
+    All of a set of texts is computed at once, in batches that depend on nothing else, so that a resumed run finds the same bits.
+    """
+
+    def __init__(self, frozen: FrozenModel) -> None:
+        self._frozen = frozen
+        self._held: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+        self.num_tokens = 0  # tokens that were run through the model to fill it
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(tensor.nbytes for pair in self._held.values() for tensor in pair)
+
+    def __contains__(self, row: Tokenized) -> bool:
+        return row.before in self._held
+
+    def fill(self, rows: Sequence[Tokenized], batch_size: int = 32) -> None:
+        """Compute and keep what the rows have before their slots."""
+        texts = sorted({row.before for row in rows if row.before} - self._held.keys(), key=lambda ids: (len(ids), ids))
+        for begin in range(0, len(texts), batch_size):
+            chunk = texts[begin : begin + batch_size]
+            inputs = pad([Tokenized(ids, ()) for ids in chunk], num_virtual_tokens=0, fill=0, device=self._frozen.device)
+            with torch.no_grad():
+                output = base_model(self._frozen)(
+                    input_ids=inputs.ids,
+                    attention_mask=inputs.mask,
+                    position_ids=positions(self._frozen, inputs.mask),
+                    use_cache=True,
+                )
+            layers = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
+            keys, values = (torch.stack(part) for part in zip(*layers, strict=True))  # (layers, batch, heads, length, head_dim)
+            for i, ids in enumerate(chunk):
+                self._held[ids] = (keys[:, i, :, : len(ids)].clone(), values[:, i, :, : len(ids)].clone())
+                self.num_tokens += len(ids)
+
+    def take(self, rows: Sequence[Tokenized]) -> Prefix:
+        """Return the kept keys and values of a batch, padded left."""
+        held = [self._held[row.before] for row in rows]
+        length = max(keys.shape[2] for keys, _ in held)
+        depth, heads, _, width = held[0][0].shape
+        both = held[0][0].new_zeros(2, depth, len(rows), heads, length, width)
+        mask = torch.zeros(len(rows), length, dtype=torch.long, device=both.device)
+        for i, pair in enumerate(held):
+            own = pair[0].shape[2]
+            mask[i, length - own :] = 1
+            for kind, tensor in enumerate(pair):
+                both[kind, :, i, :, length - own :] = tensor
+        return Prefix(tuple(zip(both[0].unbind(), both[1].unbind(), strict=True)), mask)
 
 
 def base_model(frozen: FrozenModel) -> Any:

@@ -6,6 +6,7 @@ A reader gives class scores ``(batch, num_classes)`` and a loss; whatever it tra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, Protocol
 
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maao.errors import ConfigError, ModelError
-from maao.problems.language.forward import Inputs, hidden_states, model_inputs, pad
+from maao.problems.language.forward import Inputs, PrefixCache, hidden_states, model_inputs, pad
 from maao.problems.language.loading import FrozenModel
 from maao.problems.language.template import Tokenized
 
@@ -64,6 +65,7 @@ class LabelWords:
         self._single = all(len(word) == 1 for word in self.words)
         self._first = torch.tensor([word[0] for word in self.words], device=frozen.device)
         self._plain_head = _head_is_plain(frozen)
+        self.cache: PrefixCache | None = None  # keys and values of texts before the slots
 
     def initial(self, seed: int) -> dict[str, Tensor]:
         return {}
@@ -81,9 +83,35 @@ class LabelWords:
         return -torch.cat(own).mean()
 
     def num_tokens(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> int:
-        context = sum(len(row) + num_virtual_tokens for row in rows)
+        cached = self.cache is not None and all(row in self.cache for row in rows)
+        context = sum((len(row.after) if cached else len(row)) + num_virtual_tokens for row in rows)
         longer = [word for word in self.words if len(word) > 1]
         return context * (1 + len(longer)) + len(rows) * sum(len(word) - 1 for word in longer)
+
+    def keep_prefixes(self, rows: Sequence[Tokenized], max_bytes: int) -> str | None:
+        """Compute the keys and values of what the rows have before their slots, to be used from now on.
+
+        Returns why it was not done, where it was not: they take more than `max_bytes`, or the model reads them differently.
+        """
+        texts = {row.before for row in rows if row.before}
+        if not texts:
+            return None
+        cache = PrefixCache(self.frozen)
+        longest = max((row for row in rows if row.before), key=lambda row: len(row.before))
+        cache.fill([longest])
+        needed = cache.num_bytes // len(longest.before) * sum(map(len, texts))
+        if needed > max_bytes:
+            return f"the texts' keys and values take {needed / 2**20:.0f} MiB, more than the {max_bytes / 2**20:.0f} MiB allowed"
+        params = {"prompt": self.frozen.model.get_input_embeddings()(torch.tensor([3, 4], device=self.frozen.device)).detach()}
+        with torch.no_grad():
+            plain = self.class_scores(params, [longest])
+            self.cache = cache
+            cached = self.class_scores(params, [longest])
+        if not torch.allclose(plain, cached, rtol=1e-3, atol=1e-3):
+            self.cache = None
+            return f"{self.frozen.name} reads cached text differently"
+        cache.fill(rows)
+        return None
 
     def _log_probabilities(self, params: Params, rows: Sequence[Tokenized]) -> list[Tensor]:
         """Return for each label ``(batch, tokens of its word)`` log-probabilities over the whole vocabulary."""
@@ -100,7 +128,7 @@ class LabelWords:
         return found
 
     def _pad(self, params: Params, rows: Sequence[Tokenized], answers: Sequence[Sequence[int]] | None = None) -> Inputs:
-        return _pad(self.frozen, params, rows, self.side, answers)
+        return _pad(self.frozen, params, rows, self.side, answers, self.cache)
 
     def _answer_logits(self, params: Params, inputs: Inputs, count: int, ids: Tensor | None = None) -> Tensor:
         """Return ``(batch, count, vocab_size)`` logits at each row's last `count` positions; with `ids`, of these tokens only."""
@@ -171,10 +199,20 @@ class Head:
 
 
 def _pad(
-    frozen: FrozenModel, params: Params, rows: Sequence[Tokenized], side: Side, answers: Sequence[Sequence[int]] | None = None
+    frozen: FrozenModel,
+    params: Params,
+    rows: Sequence[Tokenized],
+    side: Side,
+    answers: Sequence[Sequence[int]] | None = None,
+    cache: PrefixCache | None = None,
 ) -> Inputs:
     fill = frozen.tokenizer.pad_token_id or 0
-    return pad(rows, num_virtual_tokens=len(params["prompt"]), fill=fill, side=side, answers=answers, device=frozen.device)
+    count = len(params["prompt"])
+    if cache is None or not all(row in cache for row in rows):
+        return pad(rows, num_virtual_tokens=count, fill=fill, side=side, answers=answers, device=frozen.device)
+    rest = [Tokenized((), row.after) for row in rows]
+    inputs = pad(rest, num_virtual_tokens=count, fill=fill, side=side, answers=answers, device=frozen.device)
+    return replace(inputs, prefix=cache.take(rows))
 
 
 def label_word_ids(frozen: FrozenModel, labels: Sequence[str], words: Mapping[str, str], prefix: str) -> list[tuple[int, ...]]:

@@ -19,7 +19,7 @@ from maao.errors import CodecError, ConfigError, ProblemError
 from maao.interfaces import TokenCodec
 from maao.problems.language.forward import embedding_table
 from maao.problems.language.loading import FrozenModel
-from maao.problems.language.readers import Reader
+from maao.problems.language.readers import LabelWords, Reader
 from maao.problems.language.template import TemplateTokenizer, Tokenized
 from maao.types import Clues, Confusion, Cost, Example, Misread, Projection, Score, Split, Splits
 
@@ -54,6 +54,7 @@ class SoftPromptProblem:
         score_batch: examples scored at a time.
         clue_tokens: how many tokens a slot are kept in each clue.
         account_tokens: length of the model's own continuation of its soft prompt (decoders); 0 for none.
+        max_cache_bytes: the most memory for keys and values of texts before the slots (`train` and `select`, decoders); 0 for none.
     """
 
     def __init__(
@@ -72,19 +73,20 @@ class SoftPromptProblem:
         clue_tokens: int = 3,
         clue_misread: int = 5,
         account_tokens: int = 0,
+        max_cache_bytes: int = 2 * 2**30,
     ) -> None:
         if initial == "text" and not initial_text:
             raise ConfigError('`model.initial = "text"` needs the text: set `model.initial_text`.')
         for example in splits.train[:1]:
             tokenizer.template.check_fields(example)
         self.frozen, self.splits, self.reader, self.codec = frozen, splits, reader, codec
-        self._tokenizer = tokenizer
+        self.tokenizer, self.template = tokenizer, tokenizer.template
         self._num_virtual_tokens = num_virtual_tokens
         self._initial, self._initial_text = initial, initial_text
         self._batch_size, self._score_batch = batch_size, score_batch
         self._clue_tokens, self._clue_misread, self._account_tokens = clue_tokens, clue_misread, account_tokens
         self._rows = {name: self._prepare(getattr(splits, name)) for name in ("train", "select", "test")}
-        self.notes = tuple(self._cut_notes())
+        self.notes = (*self._cut_notes(), *self._cache_notes(max_cache_bytes))
 
     # -- Problem
 
@@ -140,23 +142,34 @@ class SoftPromptProblem:
     def probabilities(self, params: Params, examples: Sequence[Mapping[str, str]]) -> Tensor:
         """Return ``(len(examples), num_classes)`` probabilities for unlabelled examples, given as their text fields."""
         for fields in examples:
-            self._tokenizer.template.check_fields(Example(fields, ""))
+            self.template.check_fields(Example(fields, ""))
         with torch.no_grad():
-            return self._class_scores(params, [self._tokenizer(fields) for fields in examples]).softmax(-1)
+            return self._class_scores(params, [self.tokenizer(fields) for fields in examples]).softmax(-1)
 
     # -- parts
 
     def _prepare(self, examples: Sequence[Example]) -> Rows:
         numbers = {label: i for i, label in enumerate(self.splits.labels)}
-        return Rows(
-            tuple(self._tokenizer(e.fields) for e in examples), torch.tensor([numbers[e.label] for e in examples], dtype=torch.long)
-        )
+        return Rows(tuple(self.tokenizer(e.fields) for e in examples), torch.tensor([numbers[e.label] for e in examples], dtype=torch.long))
 
     def _cut_notes(self) -> Iterator[str]:
         for name, rows in self._rows.items():
             cut = [row.cut for row in rows.rows if row.cut]
             if cut:
                 yield f"{len(cut)} of {len(rows.rows)} texts of {name} were cut to fit the context, by at most {max(cut)} tokens"
+
+    def _cache_notes(self, max_bytes: int) -> Iterator[str]:
+        """Keep what `train` and `select`, which are read again and again, have before their slots; say so where that cannot be done."""
+        if max_bytes > 0 and isinstance(self.reader, LabelWords):
+            reason = self.reader.keep_prefixes([*self._rows["train"].rows, *self._rows["select"].rows], max_bytes)
+            if reason:
+                yield f"every step reads the texts anew, which is slower: {reason}"
+
+    @property
+    def prepared(self) -> Cost:
+        """What was run through the model once, before the first step."""
+        cache = self.reader.cache if isinstance(self.reader, LabelWords) else None
+        return Cost(model_tokens=cache.num_tokens if cache else 0)
 
     def _initial_prompt(self, seed: int) -> Tensor:
         count = self._num_virtual_tokens

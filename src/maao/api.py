@@ -1,0 +1,539 @@
+"""What a notebook calls, and what the command line calls: tune, resume, replay, load, and the `Result` of a run.
+
+A run is a folder. Everything here drives the generator `alternate` and hands each finished round to the store; nothing is kept elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from maao.build import Asked, Parts, build, build_for_use, build_mentor, environment
+from maao.config import Config, make_config
+from maao.core.budget import until
+from maao.core.loop import alternate, best_round
+from maao.core.seeds import seed_for
+from maao.errors import ConfigError, DataError, StoreError
+from maao.interfaces import ChatModel, Mentor
+from maao.llm.chat import Reply, Request
+from maao.llm.ledger import MemoryLedger
+from maao.store.digest import params_digest, round_digest
+from maao.store.run import Final, RunFolder
+from maao.tasks.files import read_examples
+from maao.tasks.splits import from_parts
+from maao.types import Cost, Example, Observation, Round, Splits, total_cost
+
+IN_RUN = "run"  # data.source of examples that were handed over in memory and are kept in the run folder
+
+Format = Literal["text", "tensor", "peft"]
+
+
+class Watch:
+    """Told what happens while a run goes on. Does nothing; the terminal's bars are a child of it."""
+
+    def started(self, parts: Parts, asked: Asked, folder: Path, done: int) -> None: ...
+
+    def step(self, observation: Observation[Any]) -> None: ...
+
+    def call(self, request: Request) -> None: ...
+
+    def round(self, finished: Round[Any, Any]) -> None: ...
+
+    def testing(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A chat model that says so before it is asked."""
+
+    model: ChatModel
+    on_call: Callable[[Request], None]
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def is_remote(self) -> bool:
+        return getattr(self.model, "is_remote", True)
+
+    def complete(self, request: Request) -> Reply:
+        self.on_call(request)
+        return self.model.complete(request)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A label and how probable each label is."""
+
+    label: str
+    probabilities: Mapping[str, float]
+
+    @property
+    def probability(self) -> float:
+        return self.probabilities[self.label]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay found: how many rounds are the same bit for bit, and how many model calls were made (none)."""
+
+    rounds: int
+    same: int
+    llm_calls: int
+    recorded: str
+    replayed: str
+
+    @property
+    def equal(self) -> bool:
+        return self.same == self.rounds and self.recorded == self.replayed
+
+
+class Result:
+    """A run's outcome, read from its folder.
+
+    Example (a plain function, tuned in a second):
+        >>> import tempfile
+        >>> config = make_config({"problem": "function", "mentor": {"name": "none"}, "plan": {"rounds": 1, "steps": 5}})
+        >>> result = run(config, Path(tempfile.mkdtemp()) / "run")
+        >>> len(result.history)
+        3
+    """
+
+    def __init__(self, folder: str | Path, parts: Parts | None = None) -> None:
+        self.folder = Path(folder)
+        self._parts = parts
+
+    @cached_property
+    def _stored(self) -> _Stored:
+        with _open(self.folder, write=False) as stored:
+            return _Stored(
+                stored.history(),
+                stored.finals(),
+                stored.config,
+                dict(stored.environment),
+                stored.status,
+                stored.status_reason,
+                stored.created,
+            )
+
+    @property
+    def config(self) -> Config:
+        return make_config(self._stored.config, f"{self.folder}/config.json")
+
+    @property
+    def history(self) -> tuple[Round[Any, Any], ...]:
+        """All rounds, in order."""
+        return self._stored.history
+
+    @property
+    def status(self) -> str:
+        return self._stored.status
+
+    @property
+    def status_reason(self) -> str:
+        return self._stored.status_reason
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        return self._stored.environment
+
+    @property
+    def finals(self) -> dict[str, Final]:
+        """The declared points on `test`, by name: "untuned", "chosen" (the tuned soft prompt), "words" (its words alone)."""
+        return {final.name: final for final in self._stored.finals}
+
+    @property
+    def chosen(self) -> Round[Any, Any]:
+        """The round that ended on the lowest loss on `select`."""
+        if not self.history:
+            raise StoreError(f"The run {self.folder} has no finished round yet: `maao resume {self.folder}` goes on with it.")
+        return best_round(self.history)
+
+    @property
+    def params(self) -> Any:
+        """The chosen params: ``{"prompt": (num_virtual_tokens, embed_dim), ...}``."""
+        return self.chosen.state.params
+
+    @property
+    def digest(self) -> str:
+        """A hash of the final parameters: equal for equal runs."""
+        return params_digest(self.history[-1].state.params, _serializer())
+
+    @property
+    def text(self) -> str:
+        """The chosen soft prompt's words."""
+        projection = self.chosen.clues.projection
+        return projection.text if projection else ""
+
+    @property
+    def cost(self) -> Cost:
+        """What the run spent: its rounds, and the texts read once before the first step."""
+        return total_cost(self.history) + Cost(model_tokens=self.environment["prepared_tokens"])
+
+    def predict(self, texts: Sequence[str | Mapping[str, str]]) -> list[Prediction]:
+        """Return a prediction for each text (or each mapping of the template's fields)."""
+        if isinstance(texts, str):
+            raise DataError("Give `predict` a list of texts, not one text: predict([text]).")
+        problem, labels = self._language()
+        fields = [{"text": text} if isinstance(text, str) else dict(text) for text in texts]
+        if not fields:
+            return []
+        rows = problem.probabilities(self.params, fields).tolist()
+        pairs = [dict(zip(labels, row, strict=True)) for row in rows]
+        return [Prediction(max(pair, key=lambda label: pair[label]), pair) for pair in pairs]
+
+    def save(self, path: str | Path, format: Format = "tensor") -> list[Path]:
+        """Export the chosen prompt into a folder: "text", "tensor", or "peft" (templates that begin with ``{slots}``)."""
+        from maao.problems.language import export
+
+        problem, _ = self._language()
+        folder = Path(path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return self._save(export, problem, folder, format)
+        except OSError as error:
+            raise StoreError(f"Cannot write to {folder}: {error.strerror or error}.") from error
+
+    def _save(self, export: Any, problem: Any, folder: Path, format: Format) -> list[Path]:
+        template, frozen = problem.template, problem.frozen
+        if format == "text":
+            return export.export_text(self.text, folder)
+        if format == "tensor":
+            return export.export_tensor(frozen, template, self.params, folder, self._about())
+        if format == "peft":
+            probes = [
+                dict.fromkeys(template.fields, text) for text in ("A short text.", "Another text, which is a little longer than that.")
+            ]
+            paths, _ = export.export_peft(frozen, template, problem.tokenizer, self.params, folder, probes)
+            about = folder / "maao.json"
+            about.write_text(json.dumps(self._about(), indent=2, ensure_ascii=False), encoding="utf-8")
+            return [*paths, about]
+        raise ConfigError(f"Unknown format '{format}': use text, tensor or peft.")
+
+    def _about(self) -> dict[str, Any]:
+        model = self.config.model
+        labels = self.environment["labels"]
+        return {
+            "model": model.name,
+            "template": model.template,
+            "labels": labels,
+            "label_words": model.label_words or {label: label for label in labels},
+            "text": self.text,
+            "select": {"loss": self.chosen.score.loss, **self.chosen.score.metrics},
+            "test": {name: {"loss": final.score.loss, **final.score.metrics} for name, final in self.finals.items()},
+            "params": params_digest(self.params, _serializer()),
+            "run": self.folder.name,
+            "packages": self.environment["packages"],
+        }
+
+    def _language(self) -> tuple[Any, tuple[str, ...]]:
+        """Return the problem, built without data if this result was loaded from its folder, and the labels."""
+        config = self.config
+        if config.problem != "language":
+            raise ConfigError(f"The run {self.folder} tunes the function {config.function.name}: it has nothing to predict or export.")
+        labels = tuple(self.environment["labels"])
+        if self._parts is None:
+            self._parts = build_for_use(config, labels)
+        return self._parts.problem, labels
+
+
+@dataclass(frozen=True)
+class _Stored:
+    history: tuple[Round[Any, Any], ...]
+    finals: tuple[Final, ...]
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    status: str
+    status_reason: str
+    created: str
+
+
+# -- running
+
+
+def run(
+    config: Config, folder: str | Path, *, splits: Splits | None = None, mentor: Mentor[Any] | None = None, watch: Watch | None = None
+) -> Result:
+    """Run a config into a new folder.
+
+    Args:
+        splits: examples at hand, in place of the config's data section; they are kept in the run folder.
+        mentor: a mentor of your own, in place of the config's (to resume such a run, pass it again).
+    """
+    watch = watch or Watch()
+    if splits is not None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"source": IN_RUN})})
+    if mentor is not None:
+        config = config.model_copy(update={"mentor": config.mentor.model_copy(update={"name": "custom"})})
+    parts = build(config, splits)
+    if mentor is None:
+        build_mentor(parts, MemoryLedger())  # what is wrong with it is said before a folder is made
+    stored = RunFolder.create(folder, config=config.model_dump(mode="json"), environment=environment(parts), serializer=_serializer())
+    with stored:
+        if splits is not None:
+            _keep_splits(stored.path, splits)
+        return _drive(stored, parts, mentor, watch)
+
+
+def resume(folder: str | Path, *, mentor: Mentor[Any] | None = None, watch: Watch | None = None) -> Result:
+    """Go on with a run where its last finished round ended; a finished run is returned as it is."""
+    with _open(folder, write=True) as stored:
+        if stored.status == "finished":
+            return Result(folder)
+        parts = _rebuild(stored)
+        if parts.config.mentor.name == "custom" and mentor is None:
+            raise ConfigError(
+                f"The run {folder} has a mentor of your own: resume it from Python, with `maao.resume({str(folder)!r}, mentor=...)`."
+            )
+        stored.set_status("running")
+        return _drive(stored, parts, mentor, watch or Watch())
+
+
+def replay(folder: str | Path, *, mentor: Mentor[Any] | None = None, watch: Watch | None = None) -> Replay:
+    """Run again from the beginning on the recorded replies, without asking any model, and compare bit for bit."""
+    with _open(folder, write=False) as stored:
+        history = stored.history()
+        if not history:
+            raise StoreError(f"The run {folder} has no finished round to replay.")
+        parts = _rebuild(stored)
+        if parts.config.mentor.name == "custom" and mentor is None:
+            raise ConfigError(f"The run {folder} has a mentor of your own: replay it from Python, and pass it as `mentor`.")
+        asked = Asked(mentor) if mentor else build_mentor(parts, stored.ledger, replay=history)
+        (watch or Watch()).started(parts, asked, stored.path, 0)
+        again: tuple[Round[Any, Any], ...] = ()
+        for finished in _alternate(replace(parts, plan=parts.plan[: len(history)]), asked, (), watch or Watch()):
+            again = (*again, finished)
+            (watch or Watch()).round(finished)
+        serializer = _serializer()
+        digests = [(round_digest(a, serializer), round_digest(b, serializer)) for a, b in zip(history, again, strict=True)]
+        same = next((i for i, (a, b) in enumerate(digests) if a != b), len(digests))
+        ends = [params_digest(h[-1].state.params, serializer) for h in (history, again)]
+        return Replay(len(history), same, asked.live_calls, *ends)
+
+
+def load(folder: str | Path) -> Result:
+    """Return the result of a run folder."""
+    result = Result(folder)
+    result.status  # noqa: B018  (reads the folder now, so that what is wrong with it is said here)
+    return result
+
+
+def tune(
+    *,
+    model: str,
+    train: Iterable[tuple[str, str] | Mapping[str, str]] | str | Path,
+    select: Iterable[tuple[str, str] | Mapping[str, str]] | str | Path | None = None,
+    test: Iterable[tuple[str, str] | Mapping[str, str]] | str | Path | None = None,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    template: str = "{text} {slots} Topic:",
+    mentor: str | Mapping[str, Any] | Mentor[Any] = "language_model",
+    rounds: int = 3,
+    steps: int = 30,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
+) -> Result:
+    """Tune a soft prompt of a frozen language model on labelled text.
+
+    Args:
+        model: hub name, folder, .gguf file or "packaged:...".
+        train: pairs ``(text, label)``, mappings with a "label" beside the template's fields, or the path of a file.
+        select: examples that choose; by default half of `train`, class by class.
+        test: examples for the one reading at the end; by default none.
+        labels: label -> label word, or the labels in order.
+        mentor: a mentor's name, a mapping of the config's mentor section, or an object with `propose`.
+        rounds: how often the mentor is asked.
+        steps: gradient steps of each walk.
+        folder: the run folder; by default a new one in ``runs/``.
+        settings: further settings by dotted key, as in a config: ``{"stage.lr": 0.03}``.
+
+    Example:
+        >>> result = maao.tune(model="packaged:smollm2-135m-instruct", train="train.csv", rounds=3)  # doctest: +SKIP
+        >>> result.predict(["Shares fall as oil price climbs"])[0].label  # doctest: +SKIP
+        'business'
+    """
+    values: dict[str, Any] = {"seed": seed, "model": {"name": model, "template": template}, "plan": {"rounds": rounds, "steps": steps}}
+    if isinstance(labels, Mapping):
+        values["model"]["label_words"] = dict(labels)
+    if isinstance(mentor, str):
+        values["mentor"] = {"name": mentor}
+    elif isinstance(mentor, Mapping):
+        values["mentor"] = dict(mentor)
+    for key, value in (settings or {}).items():
+        node = values
+        *parents, last = key.split(".")
+        for part in parents:
+            node = node.setdefault(part, {})
+        node[last] = value
+    config = make_config(values)
+    order = list(labels) if labels is not None else None
+    data = config.data
+    splits = from_parts(
+        _examples(train, config, "train"),
+        None if select is None else _examples(select, config, "select"),
+        () if test is None else _examples(test, config, "test"),
+        labels=order,
+        shots=data.shots,
+        select_shots=data.select_shots,
+        test_size=data.test_size,
+        seed=seed,
+        drop_repeats=data.drop_repeats,
+    )
+    own = None if isinstance(mentor, str | Mapping) else mentor
+    return run(config, folder or free_folder(Path("runs"), f"tune-seed{seed}"), splits=splits, mentor=own, watch=watch)
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """Return a folder of that name that does not exist yet, numbered if it must be.
+
+    Example:
+        >>> free_folder(Path("no-such-folder"), "demo").name
+        'demo'
+    """
+    candidates = (parent / (name if i == 1 else f"{name}-{i}") for i in range(1, 1_000_000))
+    return next(path for path in candidates if not path.exists())
+
+
+# -- parts of it
+
+
+def _drive(stored: RunFolder[Any, Any], parts: Parts, mentor: Mentor[Any] | None, watch: Watch) -> Result:
+    """Go on with an open run to its end, storing each round as it ends."""
+    asked = Asked(mentor) if mentor else build_mentor(parts, stored.ledger, wrap=lambda model: _Told(model, watch.call))
+    history = stored.history()
+    watch.started(parts, asked, stored.path, len(history))
+    seconds, spent = parts.budget.seconds, total_cost(history).seconds
+    try:
+        if seconds is None or spent < seconds:
+            for finished in until(_alternate(parts, asked, history, watch), seconds, spent):
+                stored.append(finished)
+                history = (*history, finished)
+                watch.round(finished)
+        _read_test(stored, parts, history, watch)
+        _check_stored(stored, history)
+    except KeyboardInterrupt:
+        stored.set_status("stopped", "interrupted")
+        raise
+    stored.set_status("finished", _why_short(parts, history))
+    return Result(stored.path, parts)
+
+
+def _alternate(parts: Parts, asked: Asked, history: tuple[Round[Any, Any], ...], watch: Watch) -> Iterable[Round[Any, Any]]:
+    from maao.stages.watched import Watched
+
+    stage = Watched(parts.stage, watch.step)
+    return alternate(parts.problem, stage, asked.mentor, plan=parts.plan, accept=parts.accept, seed=parts.config.seed, history=history)
+
+
+def _why_short(parts: Parts, history: Sequence[Round[Any, Any]]) -> str:
+    """Say which cap ended a run before its plan, or that none did."""
+    if len(history) < len(parts.plan):
+        return f"the time budget of {parts.budget.seconds:g} seconds ended it after round {len(history) - 1}"
+    if parts.plan_was_cut:
+        return f"the budget of {parts.budget.gradient_steps} gradient steps shortened its plan"
+    return ""
+
+
+def _read_test(stored: RunFolder[Any, Any], parts: Parts, history: tuple[Round[Any, Any], ...], watch: Watch) -> None:
+    """Read `test` once, for the declared points: the untuned prompt, the chosen soft prompt, its words."""
+    if parts.splits is None or not parts.splits.test or not history:
+        return
+    done = {final.name for final in stored.finals()}
+    watch.testing()
+    problem, codec = parts.problem, parts.codec
+    untuned = problem.initial(seed_for(parts.config.seed, "initial"))
+    chosen = best_round(history)
+    points = {"untuned": (untuned, codec.decode(untuned)), "chosen": (chosen.state.params, "")}
+    if chosen.clues.projection is not None:
+        words = chosen.clues.projection.text
+        points["words"] = ({**chosen.state.params, **codec.encode(words).params}, words)
+    for name, (params, text) in points.items():
+        if name not in done:
+            stored.record_final(name, "test", problem.score(params, "test"), text)
+
+
+def _check_stored(stored: RunFolder[Any, Any], history: tuple[Round[Any, Any], ...]) -> None:
+    """Read the chosen prompt back from the disk and compare, before the run counts as done."""
+    if not history:
+        return
+    serializer = _serializer()
+    index = best_round(history).index
+    read, held = stored.history()[index], history[index]
+    if params_digest(read.state.params, serializer) != params_digest(held.state.params, serializer):
+        raise StoreError(f"The chosen prompt reads back from {stored.path} differently from what was tuned. Is the disk sound?")
+
+
+def _rebuild(stored: RunFolder[Any, Any]) -> Parts:
+    """Build a stored run's parts again, and make sure that they are the same."""
+    config = make_config(dict(stored.config), f"{stored.path}/config.json")
+    recorded = stored.environment
+    threads = config.threads or recorded.get("threads")
+    parts = build(config.model_copy(update={"threads": threads}), _kept_splits(stored.path, config, recorded))
+    now = environment(parts)
+    if now["data"] != recorded["data"]:
+        raise StoreError(
+            f"The data has changed since the run {stored.path} began (its hash was {recorded['data']}, now {now['data']}). "
+            "Bring the old data back, or start a new run."
+        )
+    differences = [
+        f"{name} {old} -> {now['packages'].get(name)}" for name, old in recorded["packages"].items() if now["packages"].get(name) != old
+    ]
+    notes = (f"versions differ from those the run began with: {', '.join(differences)}; results may differ in the last bits",)
+    return replace(parts, notes=(*parts.notes, *notes)) if differences else parts
+
+
+def _examples(given: Any, config: Config, name: str) -> tuple[Example, ...]:
+    data = config.data
+    if isinstance(given, str | Path):
+        return read_examples(given, text_fields=data.text_fields, label_field=data.label_field, label_names=data.label_names)
+    found = []
+    for number, item in enumerate(given, start=1):
+        if isinstance(item, Mapping):
+            fields = {key: value for key, value in item.items() if key != data.label_field}
+            label = item.get(data.label_field)
+        elif isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 2:
+            fields, label = {"text": item[0]}, item[1]
+        else:
+            raise DataError(f"Example {number} of `{name}` is {item!r}: give pairs (text, label) or mappings with a '{data.label_field}'.")
+        if label is None or not all(isinstance(value, str) for value in fields.values()):
+            raise DataError(f"Example {number} of `{name}` is {item!r}: its fields must be texts, and it needs a '{data.label_field}'.")
+        found.append(Example(fields, str(label)))
+    return tuple(found)
+
+
+SPLITS = ("train", "select", "test")
+
+
+def _keep_splits(folder: Path, splits: Splits) -> None:
+    """Write examples that came from memory into the run folder, so that the run can be resumed."""
+    kept = {name: [{"fields": dict(e.fields), "label": e.label} for e in getattr(splits, name)] for name in SPLITS}
+    text = json.dumps({"labels": list(splits.labels), "digest": splits.digest, **kept}, ensure_ascii=False)
+    (folder / "examples.json").write_text(text, encoding="utf-8")
+
+
+def _kept_splits(folder: Path, config: Config, recorded: Mapping[str, Any]) -> Splits | None:
+    if config.data.source != IN_RUN:
+        return None
+    try:
+        data = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
+        parts = [tuple(Example(e["fields"], e["label"]) for e in data[name]) for name in SPLITS]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"The examples of the run {folder} cannot be read from its examples.json: {error}.") from error
+    splits = from_parts(*parts, labels=data["labels"])
+    return replace(splits, notes=tuple(recorded["notes"]))
+
+
+def _open(folder: str | Path, *, write: bool) -> RunFolder[Any, Any]:
+    return RunFolder.open(folder, serializer=_serializer(), write=write)
+
+
+def _serializer() -> Any:
+    from maao.stages.torch_optim import TorchSerializer
+
+    return TorchSerializer()
