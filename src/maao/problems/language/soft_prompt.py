@@ -117,13 +117,14 @@ class SoftPromptProblem:
             scores = self._class_scores(params, rows.rows)
         return self._score(scores, rows, split, self.num_tokens(params, rows))
 
-    def clues(self, params: Params, start: Params | None = None) -> Clues:
+    def clues(self, params: Params, *, start: Params | None = None, score: Score | None = None) -> Clues:
         rows = self._rows["train"]
         gradient, scores = self._gradient(params, rows)
         tokens = 2 * self.num_tokens(params, rows)
         predicted = scores.argmax(-1).tolist()
         wrong = [(i, p) for i, (p, t) in enumerate(zip(predicted, rows.targets.tolist(), strict=True)) if p != t]
-        projection, hard = self._project(params)
+        projection = self._project(params, score or self.score(params, "select"))
+        hard = projection.score.cost if projection else Cost()
         moved = None if start is None or start["prompt"].shape != params["prompt"].shape else params["prompt"] - start["prompt"]
         account, generated = self._account(params)
         return Clues(
@@ -209,17 +210,14 @@ class SoftPromptProblem:
             parts.append(scores.detach().cpu())
         return total, torch.cat(parts)
 
-    def _project(self, params: Params) -> tuple[Projection | None, Cost]:
-        """Return the point's words with what they are worth on `select`, and what that cost."""
+    def _project(self, params: Params, soft: Score) -> Projection | None:
+        """Return the point's words with what they are worth on `select`; None if no words near it survive."""
         try:
             words = self.codec.decode(params)
-            encoded = self.codec.encode(words)
         except CodecError:
-            return None, Cost()
-        soft, hard = self.score(params, "select"), self.score({**params, **encoded.params}, "select")
-        # The soft point's own score is looked at once a round, by the loop; computing it again here is work, but no further look.
-        cost = hard.cost + Cost(model_tokens=soft.cost.model_tokens, scored_examples=soft.cost.scored_examples)
-        return Projection(words, hard, hard.loss - soft.loss), cost
+            return None
+        hard = self.score({**params, **self.codec.encode(words).params}, "select")
+        return Projection(words, hard, hard.loss - soft.loss)
 
     def _pointing(self, directions: Tensor) -> tuple[Any, ...]:
         return self.codec.nearest(directions, self._clue_tokens) if bool(directions.any()) else ()

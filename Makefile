@@ -1,0 +1,58 @@
+# Everything here works from a fresh clone: the first call sets up .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup demo test test-fast test-real test-server lint types imports check bench server clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-packaged.txt
+	touch $(READY)
+
+demo: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/maao demo
+
+# All tests that need no model server; the fast ones alone: make test-fast
+test: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -m "not server"
+
+test-fast: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -m "not real and not server"
+
+test-real: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -m real
+
+# A real OpenAI-compatible server (llama.cpp's; compiled on first use, some minutes)
+.venv/.server: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt ".[server]"
+	touch .venv/.server
+
+server: .venv/.server
+	$(BIN)/python -m llama_cpp.server --model "$$($(BIN)/maao where packaged:smollm2-135m-instruct)" \
+		--model_alias smollm2 --n_ctx 2048 --port 8000
+
+test-server: .venv/.server
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -m server tests/integration
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+imports: $(READY)
+	$(BIN)/lint-imports
+
+check: lint types imports test
+
+bench: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m bench
+
+clean:
+	rm -rf .venv build dist src/*.egg-info

@@ -1,0 +1,259 @@
+"""The command line: parse, call one function, print."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from maao.errors import MaaoError
+
+if TYPE_CHECKING:
+    from maao.api import Result
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Tune soft prompts by gradient descent, with a language model as mentor.",
+)
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the config, for example stage.lr=0.03. Repeatable."),
+]
+RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder to make; by default a new one in runs/.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
+    settings: Set = None,
+    run: RunOption = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the demo's config and stop.")] = False,
+) -> None:
+    """Tune a prompt of a packaged language model on news headlines; no network, no key, a few minutes."""
+    if print_config:
+        from importlib.resources import files
+
+        print((files("maao") / "demo.toml").read_text(encoding="utf-8"), end="")
+        return
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    _tune("demo", ("seed=" + str(seed), *(settings or ())), run, f"demo-seed{seed}")
+
+
+@app.command()
+def tune(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A TOML file, or 'demo'.")],
+    settings: Set = None,
+    run: RunOption = None,
+) -> None:
+    """Run a config into a new run folder."""
+    _tune(config, tuple(settings or ()), run, None)
+
+
+def _tune(config: str, settings: tuple[str, ...], folder: Path | None, name: str | None) -> None:
+    from maao.api import free_folder, run
+    from maao.config import read_config
+    from maao.console import Terminal
+
+    checked = read_config(config, settings)
+    folder = folder or free_folder(Path("runs"), name or f"{Path(config).stem}-seed{checked.seed}")
+    with Terminal(_console()) as terminal:
+        result = _interruptible(lambda: run(checked, folder, watch=terminal), folder)
+    _print_result(result)
+
+
+@app.command()
+def resume(run: RunArgument) -> None:
+    """Go on with a run where it stopped. A finished run is only shown."""
+    from maao import api
+    from maao.console import Terminal
+
+    with Terminal(_console()) as terminal:
+        result = _interruptible(lambda: api.resume(run, watch=terminal), run)
+    _print_result(result)
+
+
+@app.command()
+def replay(run: RunArgument) -> None:
+    """Run again on the recorded replies, without any model call, and compare bit for bit."""
+    from maao import api
+    from maao.console import Terminal
+
+    with Terminal(_console()) as terminal:
+        found = api.replay(run, watch=terminal)
+    told = "the same result" if found.equal else f"a DIFFERENT result: the first {found.same} of {found.rounds} rounds agree"
+    print(f"Replayed {found.rounds} rounds with {found.llm_calls} LLM calls: {told}.")
+    print(f"Final parameters, recorded: {found.recorded}\nFinal parameters, replayed: {found.replayed}")
+    if not found.equal:
+        raise typer.Exit(1)
+
+
+@app.command()
+def runs(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the runs are.")] = Path("runs")) -> None:
+    """List the runs in a folder."""
+    from maao.console import runs_table
+    from maao.store.listing import list_runs
+
+    _console().print(runs_table(list_runs(folder), folder))
+
+
+@app.command()
+def show(
+    run: RunArgument,
+    clues: Annotated[bool, typer.Option("--clues", help="Show what was said in words about every round.")] = False,
+    calls: Annotated[bool, typer.Option("--calls", help="Show every recorded call: what was asked, what came back.")] = False,
+) -> None:
+    """Read a run out: rounds, proposals, verdicts, test, cost."""
+    from maao.api import load
+    from maao.console import clues_table
+
+    result = load(run)
+    _print_result(result)
+    if clues:
+        _console().print(clues_table(result))
+    if calls:
+        _print_calls(run)
+
+
+@app.command()
+def predict(
+    run: RunArgument,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to label.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="A file with one text a line; '-' for standard input.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, with all probabilities.")] = False,
+) -> None:
+    """Label texts with a run's tuned prompt: label, probability, text, separated by tabs."""
+    import json
+
+    from maao.api import load
+
+    wanted = [*(texts or []), *(_lines(file) if file else [])]
+    if not wanted:
+        raise MaaoError("Nothing to predict: give texts as arguments, or --file with one text a line.")
+    for text, prediction in zip(wanted, load(run).predict(wanted), strict=True):
+        if as_json:
+            record = {"text": text, "label": prediction.label, "probabilities": dict(prediction.probabilities)}
+            print(json.dumps(record, ensure_ascii=False))
+        else:
+            print(f"{prediction.label}\t{prediction.probability:.3f}\t{text}")
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option("--to", help="Folder to write into.")],
+    format: Annotated[
+        Literal["text", "tensor", "peft", "all"], typer.Option(help="What to write; 'all' writes what the template allows.")
+    ] = "all",
+) -> None:
+    """Take the tuned prompt elsewhere: plain text, prompt embeddings, PEFT adapter."""
+    from maao.api import load
+    from maao.errors import ConfigError
+
+    result = load(run)
+    formats = ("text", "tensor", "peft") if format == "all" else (format,)
+    for kind in formats:
+        try:
+            written = result.save(to, kind)  # type: ignore[arg-type]
+        except ConfigError as error:
+            if format != "all":
+                raise
+            print(f"{kind}: not written. {error}")
+        else:
+            print(f"{kind}: {', '.join(str(path) for path in written)}")
+
+
+@app.command()
+def where(
+    name: Annotated[str, typer.Argument(metavar="MODEL", help="A packaged model, for example packaged:smollm2-135m-instruct.")],
+) -> None:
+    """Print the path of a packaged model's files, for other programs to use."""
+    from maao.problems.language.loading import packaged_path
+
+    print(packaged_path(name))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, what is missing, and how to get it."""
+    from maao.doctor import findings
+
+    missing = 0
+    for finding in findings():
+        missing += finding.needed and not finding.fine
+        mark = "ok     " if finding.fine else ("MISSING" if finding.needed else "-      ")
+        print(f"{mark} {finding.name}: {finding.told}")
+    if missing:
+        raise typer.Exit(1)
+
+
+def _print_result(result: Result) -> None:
+    from maao.console import report
+
+    if not result.history:
+        print(f"The run {result.folder} has no finished round yet. Go on with it: maao resume {result.folder}")
+        return
+    _console().print(report(result))
+    print(f"Final parameters: {result.digest}")
+    print(f"Run folder: {result.folder} ({result.status}; maao show, resume, replay, predict, export)")
+
+
+def _print_calls(folder: Path) -> None:
+    import json
+
+    from maao.stages.torch_optim import TorchSerializer
+    from maao.store.run import RunFolder
+
+    with RunFolder.open(folder, serializer=TorchSerializer(), write=False) as stored:
+        for number, call in enumerate(stored.ledger.calls(), start=1):
+            request, reply = json.loads(call.request), json.loads(call.reply)
+            print(
+                f"--- call {number}: {call.model}, {call.date}, {call.seconds:.1f} s, {call.input_tokens} tokens in, {call.output_tokens} out"
+            )
+            print("\n".join(message["content"] for message in request["messages"]))
+            print(f"--- reply (sample {request['sample']}):\n{reply['text']}\n")
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise MaaoError(f"{file} is not UTF-8 text: byte {error.start} cannot be decoded.") from error
+    except OSError as error:
+        raise MaaoError(f"Cannot read {file}: {error.strerror}.") from error
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _interruptible(action: Any, folder: Path) -> Any:
+    try:
+        return action()
+    except KeyboardInterrupt:
+        print(f"\nStopped. Every finished round is stored; go on with: maao resume {folder}", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def main() -> None:
+    """Run the command line. An error of ours is told in words, without a traceback."""
+    try:
+        app()
+    except MaaoError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()            usage = f"{call.seconds:.1f} s, {call.input_tokens} tokens in, {call.output_tokens} out"
+            print(f"--- call {number}: {call.model}, {call.date}, {usage}")

@@ -1,0 +1,266 @@
+"""What a person sees at the terminal: progress while a run goes on, and the tables that read it out. Computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from maao.api import Result, Watch
+from maao.build import Asked, Parts
+from maao.evaluation.statistics import wilson_interval
+from maao.llm.chat import Request
+from maao.store.listing import RunSummary
+from maao.types import Cost, Observation, Round, Score
+
+FINALS = {"untuned": "untuned prompt", "chosen": "tuned soft prompt", "words": "its words alone"}
+
+
+class Terminal(Watch):
+    """Shows a run as it goes on: what will be sent where, a bar, and a line for every round."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task: Any = None
+        self._walked = 0
+        self._planned = 0
+        self._total = 0
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def started(self, parts: Parts, asked: Asked, folder: Path, done: int) -> None:
+        self.console.print(Panel(Group(*_opening(parts, asked, folder, done)), title="maao", title_align="left"))
+        legs = parts.plan[done:]
+        self._planned = sum(leg.steps for leg in legs)
+        judging = sum(parts.accept.max_steps(leg.proposals) for leg in legs if leg.ask)
+        self._total = self._planned + judging  # at most: a mentor may propose less
+        self._task = self.progress.add_task("starting", total=self._total)
+        self.progress.start()
+
+    def step(self, observation: Observation[Any]) -> None:
+        self._walked += 1
+        self.progress.update(self._task, completed=self._walked, description=f"walking, loss {observation.loss:.3f}")
+        if observation.note:
+            self.console.print(f"[yellow]step {observation.step}: {observation.note}[/]")
+
+    def call(self, request: Request) -> None:
+        self.progress.update(self._task, description=f"asking {request.model}")
+
+    def round(self, finished: Round[Any, Any]) -> None:
+        for line in _round_lines(finished):
+            self.console.print(line)
+
+    def testing(self) -> None:
+        self.progress.update(self._task, description="reading test, once")
+
+
+def _opening(parts: Parts, asked: Asked, folder: Path, done: int) -> Iterable[Text]:
+    config = parts.config
+    if parts.frozen is not None and parts.splits is not None:
+        sizes = ", ".join(f"{len(getattr(parts.splits, name))} {name}" for name in ("train", "select", "test"))
+        yield Text(f"Frozen model: {parts.frozen.name} ({parts.frozen.kind}), template: {config.model.template!r}")
+        yield Text(f"Data: {sizes}; classes: {', '.join(parts.splits.labels)}")
+    for note in parts.notes:
+        yield Text(f"  {note}", style="dim")
+    yield Text(asked.disclosure)
+    steps = sum(leg.steps for leg in parts.plan)
+    asks = sum(leg.ask for leg in parts.plan)
+    walks = f"{steps} gradient steps in {len(parts.plan)} legs"
+    yield Text(f"Plan: {walks}, the mentor is asked {asks} times; rule: {config.accept.rule}; seed {config.seed}")
+    yield Text(f"Run folder: {folder}" + (f", going on after {done} stored rounds" if done else ""))
+
+
+def _round_lines(finished: Round[Any, Any]) -> Iterable[Text]:
+    if finished.leg.ask:
+        for proposal, told in _proposals(finished):
+            yield Text(f"  proposed: {proposal}   {told}", style="cyan")
+        for rejected in finished.advice.rejected:
+            yield Text(f"  not used: {_short(rejected.text)} ({rejected.reason})", style="dim")
+        yield Text(f"  {_outcome(finished)}")
+    clues = finished.clues.projection
+    words = f"   words: {_short(clues.text, 60)}" if clues else ""
+    yield Text(f"round {finished.index}: step {finished.state.step}, select {_score(finished.score)}{words}")
+
+
+def _outcome(finished: Round[Any, Any]) -> str:
+    verdict = finished.verdict
+    if verdict.chosen is None:
+        return f"incumbent goes on ({verdict.reason or 'nothing proposed'})"
+    return f"restart from: {_short(finished.advice.proposals[verdict.chosen].text, 60)} ({verdict.reason})"
+
+
+def _proposals(finished: Round[Any, Any]) -> Iterable[tuple[str, str]]:
+    scores = {c.proposal: c for c in finished.verdict.considered}
+    for i, proposal in enumerate(finished.advice.proposals):
+        looked = scores.get(i)
+        after = f" after {looked.age} steps" if looked and looked.age else ""
+        yield _short(proposal.text, 70), f"{_score(looked.score)}{after}" if looked else "not scored"
+
+
+# -- a finished run
+
+
+def report(result: Result) -> Group:
+    """Return the table that reads a run out: rounds, then `test`, then cost."""
+    parts: list[Any] = [_rounds_table(result)]
+    if result.finals:
+        parts.append(_test_table(result))
+    parts += [_summary(result), _cost_line(result.cost)]
+    if result.status_reason:
+        parts.append(Text(f"Note: {result.status_reason}.", style="yellow"))
+    return Group(*parts)
+
+
+def _rounds_table(result: Result) -> Table:
+    table = Table(title=f"Rounds of {result.folder.name} (loss and accuracy on select)", title_justify="left", expand=False)
+    for name, options in (
+        ("round", {"justify": "right"}),
+        ("who", {}),
+        ("text", {"overflow": "fold", "max_width": 48}),
+        ("loss", {"justify": "right"}),
+        ("accuracy", {"justify": "right"}),
+        ("what became of it", {"overflow": "fold"}),
+    ):
+        table.add_column(name, **options)
+    best = result.chosen.index
+    for r in result.history:
+        scores = {c.proposal: c for c in r.verdict.considered}
+        for i, proposal in enumerate(r.advice.proposals):
+            looked = scores.get(i)
+            loss, accuracy = _columns(looked.score if looked else None)
+            became = "accepted" if r.verdict.chosen == i else "not taken"
+            age = f" at age {looked.age}" if looked and looked.age else ""
+            note = f" ({proposal.note})" if proposal.note else ""
+            table.add_row(str(r.index), proposal.source, proposal.text, loss, accuracy, f"{became}{age}{note}", style="cyan")
+        if None in scores:
+            loss, accuracy = _columns(scores[None].score)
+            table.add_row(str(r.index), "incumbent", "", loss, accuracy, f"at age {scores[None].age}", style="dim")
+        for rejected in r.advice.rejected:
+            table.add_row(str(r.index), "mentor", _short(rejected.text, 48), "", "", f"not used: {rejected.reason}", style="dim")
+        if r.leg.ask:
+            table.add_row(str(r.index), "rule", "", "", "", r.verdict.reason, style="dim")
+        loss, accuracy = _columns(r.score)
+        words = r.clues.projection.text if r.clues.projection else ""
+        walked = "untuned" if r.state.step == 0 else f"walked to step {r.state.step}"
+        chosen = ", chosen" if r.index == best else ""
+        table.add_row(str(r.index), "doer", words, loss, accuracy, walked + chosen, style="bold" if r.index == best else "")
+    return table
+
+
+def _test_table(result: Result) -> Table:
+    examples = next(iter(result.finals.values())).score.num_examples
+    table = Table(title=f"On test ({examples} examples, read once)", title_justify="left")
+    table.add_column("prompt")
+    for name in ("accuracy", "95 % interval", "loss"):
+        table.add_column(name, justify="right")
+    majority = result.environment["majority"]
+    if majority is not None:
+        table.add_row("majority class", f"{majority:.3f}", "", "")
+    for name, final in result.finals.items():
+        accuracy = final.score.accuracy
+        interval = ""
+        if accuracy is not None:
+            low, high = wilson_interval(accuracy, final.score.num_examples)
+            interval = f"{low:.3f} to {high:.3f}"
+        style = "bold" if name == "chosen" else ""
+        table.add_row(
+            FINALS.get(name, name), "" if accuracy is None else f"{accuracy:.3f}", interval, f"{final.score.loss:.3f}", style=style
+        )
+    return table
+
+
+def _summary(result: Result) -> Text:
+    asked = [r for r in result.history if r.leg.ask]
+    proposed = sum(len(r.advice.proposals) for r in asked)
+    accepted = sum(r.verdict.chosen is not None for r in asked)
+    if not asked:
+        return Text("No mentor was asked: plain gradient descent.")
+    return Text(f"The mentor was asked {len(asked)} times and made {proposed} proposals that could be used; {accepted} became a restart.")
+
+
+def _cost_line(cost: Cost) -> Text:
+    money = f", ${cost.usd:.4f}" if cost.usd else ""
+    return Text(
+        f"Cost: {cost.gradient_steps} gradient steps, {cost.model_tokens:,} tokens through the frozen model, {cost.looks} looks at select, "
+        f"{cost.llm_calls} mentor calls ({cost.input_tokens:,} tokens in, {cost.output_tokens:,} out{money}), {cost.seconds:.0f} s"
+    )
+
+
+def clues_table(result: Result) -> Table:
+    """Return what was said in words about every round's end."""
+    table = Table(title="Clues", title_justify="left")
+    for name in ("round", "words", "gap", "gradient asks for", "moved towards", "confusions on train"):
+        table.add_column(name, overflow="fold")
+    for r in result.history:
+        projection = r.clues.projection
+        confusions = "; ".join(f"{c.label} as {c.predicted} ({c.count})" for c in r.clues.confusions[:4])
+        table.add_row(
+            str(r.index),
+            projection.text if projection else "",
+            f"{projection.gap:.3f}" if projection else "",
+            _slots(r.clues.gradient),
+            _slots(r.clues.displacement),
+            confusions,
+        )
+    return table
+
+
+def runs_table(summaries: Sequence[RunSummary], folder: Path) -> Table:
+    """Return the runs of a folder, a line each."""
+    table = Table(title=f"Runs in {folder}", title_justify="left")
+    for name in ("run", "created", "status", "rounds", "best select loss", "best accuracy", "steps", "mentor calls"):
+        table.add_column(name)
+    for s in summaries:
+        if s.problem:
+            table.add_row(s.name, "", Text(s.problem, style="red"), "", "", "", "", "")
+            continue
+        table.add_row(
+            s.name,
+            s.created[:19].replace("T", " "),
+            s.status,
+            str(s.rounds_done),
+            "" if s.best_loss is None else f"{s.best_loss:.3f}",
+            "" if s.best_accuracy is None else f"{s.best_accuracy:.3f}",
+            str(s.cost.gradient_steps),
+            str(s.cost.llm_calls),
+        )
+    return table
+
+
+def _slots(slots: Sequence[Sequence[Any]]) -> str:
+    return " | ".join(slot[0].text for slot in slots if slot)
+
+
+def _columns(score: Score | None) -> tuple[str, str]:
+    if score is None:
+        return "", ""
+    return f"{score.loss:.3f}", "" if score.accuracy is None else f"{score.accuracy:.3f}"
+
+
+def _score(score: Score) -> str:
+    accuracy = "" if score.accuracy is None else f", accuracy {score.accuracy:.3f}"
+    return f"loss {score.loss:.3f}{accuracy}"
+
+
+def _short(text: str, length: int = 80) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"

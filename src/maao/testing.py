@@ -1,0 +1,253 @@
+"""Conformance suites: what every implementation of a protocol owes. The author of a new one subclasses its suite and gives fixtures.
+
+Example (in a test file):
+
+    class TestMyMentor(MentorConformance):
+        @pytest.fixture
+        def mentor(self): return MyMentor()
+
+The suites need pytest; nothing else in maao does. Fixtures named in a suite's docstring must be given by the subclass.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from maao.core.loop import alternate
+from maao.core.plan import Plan, rounds
+from maao.interfaces import Acceptance, ChatModel, Codec, GradientStage, History, Mentor, Problem, Serializer
+from maao.llm.chat import Message, Request
+from maao.store.digest import params_digest, round_digest
+from maao.types import Advice, Cost
+
+SMALL_PLAN: Plan = rounds(2, steps=2, store_every=1, proposals=2)
+
+
+def assert_same_history(first: History[Any, Any], second: History[Any, Any], serializer: Serializer[Any, Any]) -> None:
+    """Fail unless two histories are equal bit for bit (times apart), and name the first round that differs."""
+    assert len(first) == len(second), f"{len(first)} rounds against {len(second)}"
+    for a, b in zip(first, second, strict=True):
+        assert round_digest(a, serializer) == round_digest(b, serializer), f"round {a.index} differs"
+
+
+class ProblemConformance:
+    """Fixtures: `problem`, `serializer`; `splits` may be overridden."""
+
+    @pytest.fixture
+    def splits(self) -> tuple[str, ...]:
+        return ("train", "select", "test")
+
+    def test_same_seed_gives_same_start(self, problem: Problem[Any], serializer: Serializer[Any, Any]) -> None:
+        assert params_digest(problem.initial(3), serializer) == params_digest(problem.initial(3), serializer)
+
+    def test_other_seed_gives_other_start(self, problem: Problem[Any], serializer: Serializer[Any, Any]) -> None:
+        assert params_digest(problem.initial(3), serializer) != params_digest(problem.initial(4), serializer)
+
+    def test_batch_depends_on_step_and_seed_only(self, problem: Problem[Any]) -> None:
+        params = problem.initial(0)
+        later = [float(problem.loss(params, problem.batch(step, 1))) for step in (2, 0, 1)]
+        assert [float(problem.loss(params, problem.batch(step, 1))) for step in (2, 0, 1)] == later
+
+    def test_loss_is_a_finite_scalar(self, problem: Problem[Any]) -> None:
+        loss = problem.loss(problem.initial(0), problem.batch(0, 0))
+        assert loss.dim() == 0 and math.isfinite(float(loss))
+
+    def test_num_tokens_is_positive(self, problem: Problem[Any]) -> None:
+        assert problem.num_tokens(problem.initial(0), problem.batch(0, 0)) > 0
+
+    def test_score_is_deterministic_and_changes_nothing(
+        self, problem: Problem[Any], serializer: Serializer[Any, Any], splits: tuple[Any, ...]
+    ) -> None:
+        params = problem.initial(0)
+        before = params_digest(params, serializer)
+        for split in splits:
+            assert problem.score(params, split) == problem.score(params, split)
+        assert params_digest(params, serializer) == before
+
+    def test_a_look_is_counted_on_select_only(self, problem: Problem[Any], splits: tuple[Any, ...]) -> None:
+        params = problem.initial(0)
+        assert [problem.score(params, split).cost.looks for split in splits] == [int(split == "select") for split in splits]
+
+    def test_clues_are_deterministic(self, problem: Problem[Any]) -> None:
+        params = problem.initial(0)
+        assert problem.clues(params, start=problem.initial(1)) == problem.clues(params, start=problem.initial(1))
+
+    def test_a_given_score_changes_no_clue(self, problem: Problem[Any]) -> None:
+        params = problem.initial(0)
+        given = problem.clues(params, score=problem.score(params, "select"))
+        own = problem.clues(params)
+        assert (given.projection, given.nearest, given.confusions) == (own.projection, own.nearest, own.confusions)
+
+
+class CodecConformance:
+    """Fixtures: `codec`, `texts` (to encode), `points` (params to put into words), `serializer`."""
+
+    def test_decoding_an_encoded_text_gives_that_text(self, codec: Codec[Any], texts: tuple[str, ...]) -> None:
+        for text in texts:
+            encoded = codec.encode(text)
+            assert codec.decode(encoded.params) == encoded.text
+
+    def test_words_of_a_point_survive_another_round(self, codec: Codec[Any], points: tuple[Any, ...]) -> None:
+        for point in points:
+            words = codec.decode(point)
+            assert codec.decode(codec.encode(words).params) == codec.encode(words).text
+
+    def test_encoding_is_deterministic(self, codec: Codec[Any], texts: tuple[str, ...], serializer: Serializer[Any, Any]) -> None:
+        for text in texts:
+            assert params_digest(codec.encode(text).params, serializer) == params_digest(codec.encode(text).params, serializer)
+
+    def test_empty_text_is_refused(self, codec: Codec[Any]) -> None:
+        from maao.errors import CodecError
+
+        with pytest.raises(CodecError):
+            codec.encode("   ")
+
+
+class StageConformance:
+    """Fixtures: `problem`, `stage`, `serializer`."""
+
+    def test_step_leaves_the_old_state_as_it_was(
+        self, problem: Problem[Any], stage: GradientStage[Any, Any], serializer: Serializer[Any, Any]
+    ) -> None:
+        state, _ = stage.step(problem, stage.init(problem, problem.initial(0), seed=0))
+        before = _dumped(state, serializer)
+        stage.step(problem, state)
+        assert _dumped(state, serializer) == before
+
+    def test_same_state_gives_same_step(
+        self, problem: Problem[Any], stage: GradientStage[Any, Any], serializer: Serializer[Any, Any]
+    ) -> None:
+        state, _ = stage.step(problem, stage.init(problem, problem.initial(0), seed=0))
+        (a, seen_a), (b, seen_b) = stage.step(problem, state), stage.step(problem, state)
+        assert _dumped(a, serializer) == _dumped(b, serializer) and seen_a == seen_b
+
+    def test_stored_state_goes_on_like_the_state_itself(
+        self, problem: Problem[Any], stage: GradientStage[Any, Any], serializer: Serializer[Any, Any]
+    ) -> None:
+        state = stage.init(problem, problem.initial(0), seed=0)
+        for _ in range(3):
+            state, _ = stage.step(problem, state)
+        restored = serializer.load_state(*serializer.dump_state(state))
+        for _ in range(2):
+            (state, a), (restored, b) = stage.step(problem, state), stage.step(problem, restored)
+            assert a == b
+        assert _dumped(state, serializer) == _dumped(restored, serializer)
+
+    def test_observation_holds_the_loss_at_the_point_it_names(self, problem: Problem[Any], stage: GradientStage[Any, Any]) -> None:
+        state = stage.init(problem, problem.initial(0), seed=0)
+        for step in range(3):
+            batch = problem.batch(state.step, state.seed)
+            after, seen = stage.step(problem, state, keep=True)
+            assert seen.step == step and seen.loss == pytest.approx(float(problem.loss(state.params, batch)), rel=1e-6)
+            assert float(problem.loss(seen.params, batch)) == float(problem.loss(state.params, batch))
+            state = after
+
+    def test_restart_moves_to_the_given_params_and_begins_a_new_walk(
+        self, problem: Problem[Any], stage: GradientStage[Any, Any], serializer: Serializer[Any, Any]
+    ) -> None:
+        state, _ = stage.step(problem, stage.init(problem, problem.initial(0), seed=0))
+        target = problem.initial(9)
+        moved = stage.restart(state, target, seed=5)
+        assert params_digest(moved.params, serializer) == params_digest(target, serializer)
+        assert params_digest(moved.start, serializer) == params_digest(target, serializer)
+        assert (moved.age, moved.step) == (0, state.step)
+
+
+class AcceptanceConformance:
+    """Fixtures: `problem`, `stage`, `accept`, `proposals`, `serializer`."""
+
+    def _judge(self, problem: Any, stage: Any, accept: Any, proposals: Any) -> Any:
+        state = stage.init(problem, problem.initial(0), seed=0)
+        return state, accept(problem, stage, (), state, proposals, seed=7)
+
+    def test_same_proposals_get_the_same_verdict(
+        self, problem: Any, stage: Any, accept: Acceptance[Any, Any], proposals: Any, serializer: Any
+    ) -> None:
+        (_, a), (_, b) = self._judge(problem, stage, accept, proposals), self._judge(problem, stage, accept, proposals)
+        assert (a.chosen, a.considered, a.reason, a.cost) == (b.chosen, b.considered, b.reason, b.cost)
+        assert _dumped(a.state, serializer) == _dumped(b.state, serializer)
+
+    def test_without_proposals_the_incumbent_goes_on(self, problem: Any, stage: Any, accept: Acceptance[Any, Any], serializer: Any) -> None:
+        state, verdict = self._judge(problem, stage, accept, ())
+        assert verdict.chosen is None and verdict.reason and verdict.cost == Cost()
+        assert _dumped(verdict.state, serializer) == _dumped(state, serializer)
+
+    def test_verdict_says_why_and_counts_every_look(self, problem: Any, stage: Any, accept: Acceptance[Any, Any], proposals: Any) -> None:
+        _, verdict = self._judge(problem, stage, accept, proposals)
+        assert verdict.reason
+        assert verdict.cost.looks == len(verdict.considered)
+
+    def test_judging_takes_no_more_steps_than_it_says(self, problem: Any, stage: Any, accept: Acceptance[Any, Any], proposals: Any) -> None:
+        _, verdict = self._judge(problem, stage, accept, proposals)
+        assert verdict.cost.gradient_steps <= accept.max_steps(len(proposals))
+
+
+class MentorConformance:
+    """Fixtures: `mentor`, `history` (of at least two rounds that asked), `problem`, `stage`, `accept`, `serializer`."""
+
+    def test_same_history_and_seed_give_same_advice(self, mentor: Mentor[Any], history: History[Any, Any], serializer: Any) -> None:
+        a, b = (mentor.propose(history, count=2, seed=11) for _ in range(2))
+        assert _advice(a, serializer) == _advice(b, serializer)
+
+    def test_does_not_change_history(self, mentor: Mentor[Any], history: History[Any, Any], serializer: Any) -> None:
+        before = [round_digest(r, serializer) for r in history]
+        mentor.propose(history, count=2, seed=11)
+        assert [round_digest(r, serializer) for r in history] == before
+
+    @pytest.mark.parametrize("count", [1, 2, 5])
+    def test_returns_at_most_count_proposals(self, mentor: Mentor[Any], history: History[Any, Any], count: int) -> None:
+        assert len(mentor.propose(history, count=count, seed=1).proposals) <= count
+
+    @pytest.mark.parametrize("length", [0, 1])
+    def test_accepts_a_short_history(self, mentor: Mentor[Any], history: History[Any, Any], length: int) -> None:
+        assert isinstance(mentor.propose(history[:length], count=2, seed=1), Advice)
+
+    def test_every_proposal_can_be_started_from(
+        self, mentor: Mentor[Any], history: History[Any, Any], problem: Problem[Any], stage: GradientStage[Any, Any]
+    ) -> None:
+        for proposal in mentor.propose(history, count=2, seed=1).proposals:
+            state = stage.restart(history[-1].state, proposal.params, seed=0)
+            assert math.isfinite(stage.step(problem, state)[1].loss)
+            assert proposal.text and proposal.source
+
+    def test_resumed_run_equals_uninterrupted_run_at_every_leg(
+        self, mentor: Mentor[Any], problem: Any, stage: Any, accept: Any, serializer: Any
+    ) -> None:
+        def run(history: History[Any, Any] = ()) -> History[Any, Any]:
+            return (*history, *alternate(problem, stage, mentor, plan=SMALL_PLAN, accept=accept, seed=5, history=history))
+
+        whole = run()
+        for stop_after in range(len(SMALL_PLAN)):
+            assert_same_history(run(whole[:stop_after]), whole, serializer)
+
+
+class ChatModelConformance:
+    """Fixtures: `model` (which can reply to anything), `style` ("chat" or "completion")."""
+
+    @pytest.fixture
+    def style(self) -> Any:
+        return "chat"
+
+    def _request(self, model: ChatModel, style: Any, **changes: Any) -> Request:
+        return Request(model.name, (Message("user", "The best music is"),), style=style, max_tokens=8, seed=1, **changes)
+
+    def test_reply_names_its_model_and_counts_tokens(self, model: ChatModel, style: Any) -> None:
+        reply = model.complete(self._request(model, style))
+        assert isinstance(reply.text, str) and reply.model
+        assert reply.usage.input_tokens >= 0 and reply.usage.output_tokens >= 0
+
+    def test_equal_requests_get_equal_replies(self, model: ChatModel, style: Any) -> None:
+        assert model.complete(self._request(model, style)) == model.complete(self._request(model, style))
+
+
+def _dumped(state: Any, serializer: Serializer[Any, Any]) -> Any:
+    arrays, meta = serializer.dump_state(state)
+    return {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in arrays.items()}, meta
+
+
+def _advice(advice: Advice[Any], serializer: Serializer[Any, Any]) -> Any:
+    told = [(p.text, p.source, p.note, params_digest(p.params, serializer)) for p in advice.proposals]
+    return told, advice.rejected, advice.cost
