@@ -213,9 +213,8 @@ def _print_calls(folder: Path) -> None:
     with RunFolder.open(folder, serializer=TorchSerializer(), write=False) as stored:
         for number, call in enumerate(stored.ledger.calls(), start=1):
             request, reply = json.loads(call.request), json.loads(call.reply)
-            print(
-                f"--- call {number}: {call.model}, {call.date}, {call.seconds:.1f} s, {call.input_tokens} tokens in, {call.output_tokens} out"
-            )
+            usage = f"{call.seconds:.1f} s, {call.input_tokens} tokens in, {call.output_tokens} out"
+            print(f"--- call {number}: {call.model}, {call.date}, {usage}")
             print("\n".join(message["content"] for message in request["messages"]))
             print(f"--- reply (sample {request['sample']}):\n{reply['text']}\n")
 
@@ -255,5 +254,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()            usage = f"{call.seconds:.1f} s, {call.input_tokens} tokens in, {call.output_tokens} out"
-            print(f"--- call {number}: {call.model}, {call.date}, {usage}")
+    main()
