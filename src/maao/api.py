@@ -12,16 +12,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from maao.build import Asked, Parts, build, build_for_use, build_mentor, environment
-from maao.config import Config, make_config
+from maao.build import Asked, Parts, at_most, build, build_for_use, build_mentor, environment
+from maao.config import Config, expand_paths, make_config, set_value
 from maao.core.budget import until
 from maao.core.loop import alternate, best_round
 from maao.core.seeds import seed_for
-from maao.errors import ConfigError, DataError, StoreError
-from maao.interfaces import ChatModel, Mentor
+from maao.errors import CodecError, ConfigError, DataError, StoreError
+from maao.interfaces import ChatModel, Codec, Mentor
+from maao.llm.budget import NOT_MADE
 from maao.llm.chat import Reply, Request
 from maao.llm.ledger import MemoryLedger
+from maao.mentors.language_model import failures
 from maao.store.digest import params_digest, round_digest
+from maao.store.files import sync_folder, write_durably, write_error
 from maao.store.run import Final, RunFolder
 from maao.tasks.files import read_examples
 from maao.tasks.splits import from_parts
@@ -68,10 +71,11 @@ class _Told:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A label and how probable each label is."""
+    """A label and how probable each label is. `cut` counts the tokens of a long text that did not fit the model's context."""
 
     label: str
     probabilities: Mapping[str, float]
+    cut: int = 0
 
     @property
     def probability(self) -> float:
@@ -150,9 +154,12 @@ class Result:
     @property
     def chosen(self) -> Round[Any, Any]:
         """The round that ended on the lowest loss on `select`."""
+        self._check_begun()
+        return best_round(self.history)
+
+    def _check_begun(self) -> None:
         if not self.history:
             raise StoreError(f"The run {self.folder} has no finished round yet: `maao resume {self.folder}` goes on with it.")
-        return best_round(self.history)
 
     @property
     def params(self) -> Any:
@@ -162,6 +169,7 @@ class Result:
     @property
     def digest(self) -> str:
         """A hash of the final parameters: equal for equal runs."""
+        self._check_begun()
         return params_digest(self.history[-1].state.params, _serializer())
 
     @property
@@ -185,7 +193,8 @@ class Result:
             return []
         rows = problem.probabilities(self.params, fields).tolist()
         pairs = [dict(zip(labels, row, strict=True)) for row in rows]
-        return [Prediction(max(pair, key=lambda label: pair[label]), pair) for pair in pairs]
+        cuts = [problem.tokenizer(one).cut for one in fields]
+        return [Prediction(max(pair, key=lambda label: pair[label]), pair, cut) for pair, cut in zip(pairs, cuts, strict=True)]
 
     def save(self, path: str | Path, format: Format = "tensor") -> list[Path]:
         """Export the chosen prompt into a folder: "text", "tensor", or "peft" (templates that begin with ``{slots}``)."""
@@ -201,28 +210,27 @@ class Result:
 
     def _save(self, export: Any, problem: Any, folder: Path, format: Format) -> list[Path]:
         template, frozen = problem.template, problem.frozen
+        about = self._about(decoder=frozen.kind == "decoder")
         if format == "text":
             return export.export_text(self.text, folder)
         if format == "tensor":
-            return export.export_tensor(frozen, template, self.params, folder, self._about())
+            return export.export_tensor(frozen, problem.tokenizer, self.params, folder, about)
         if format == "peft":
             probes = [
                 dict.fromkeys(template.fields, text) for text in ("A short text.", "Another text, which is a little longer than that.")
             ]
             paths, _ = export.export_peft(frozen, template, problem.tokenizer, self.params, folder, probes)
-            about = folder / "maao.json"
-            about.write_text(json.dumps(self._about(), indent=2, ensure_ascii=False), encoding="utf-8")
-            return [*paths, about]
+            return [*paths, export.write_about(about, folder)]
         raise ConfigError(f"Unknown format '{format}': use text, tensor or peft.")
 
-    def _about(self) -> dict[str, Any]:
+    def _about(self, *, decoder: bool) -> dict[str, Any]:
         model = self.config.model
         labels = self.environment["labels"]
         return {
             "model": model.name,
             "template": model.template,
             "labels": labels,
-            "label_words": model.label_words or {label: label for label in labels},
+            "label_words": (model.label_words or {label: label for label in labels}) if decoder else None,
             "text": self.text,
             "select": {"loss": self.chosen.score.loss, **self.chosen.score.metrics},
             "test": {name: {"loss": final.score.loss, **final.score.metrics} for name, final in self.finals.items()},
@@ -267,8 +275,12 @@ def run(
     """
     watch = watch or Watch()
     if splits is not None:
-        config = config.model_copy(update={"data": config.data.model_copy(update={"source": IN_RUN})})
+        checked = from_parts(splits.train, splits.select, splits.test, labels=splits.labels)
+        splits = replace(checked, notes=splits.notes)  # their hash is now that of what they hold, however they were made
+        config = config.model_copy(update={"data": config.data.model_copy(update={"source": IN_RUN, "train": None})})
     if mentor is not None:
+        if not callable(getattr(mentor, "propose", None)):
+            raise ConfigError(f"A mentor of your own is an object with a method `propose`; got {mentor!r}.")
         config = config.model_copy(update={"mentor": config.mentor.model_copy(update={"name": "custom"})})
     parts = build(config, splits)
     if mentor is None:
@@ -285,11 +297,8 @@ def resume(folder: str | Path, *, mentor: Mentor[Any] | None = None, watch: Watc
     with _open(folder, write=True) as stored:
         if stored.status == "finished":
             return Result(folder)
+        _check_mentor(stored, mentor, "resume")
         parts = _rebuild(stored)
-        if parts.config.mentor.name == "custom" and mentor is None:
-            raise ConfigError(
-                f"The run {folder} has a mentor of your own: resume it from Python, with `maao.resume({str(folder)!r}, mentor=...)`."
-            )
         stored.set_status("running")
         return _drive(stored, parts, mentor, watch or Watch())
 
@@ -300,9 +309,10 @@ def replay(folder: str | Path, *, mentor: Mentor[Any] | None = None, watch: Watc
         history = stored.history()
         if not history:
             raise StoreError(f"The run {folder} has no finished round to replay.")
+        _check_mentor(stored, mentor, "replay")
         parts = _rebuild(stored)
-        if parts.config.mentor.name == "custom" and mentor is None:
-            raise ConfigError(f"The run {folder} has a mentor of your own: replay it from Python, and pass it as `mentor`.")
+        if len(parts.plan) < len(history):
+            raise StoreError(f"{folder}/config.json plans {len(parts.plan)} legs, but {len(history)} rounds are stored: was it changed?")
         asked = Asked(mentor) if mentor else build_mentor(parts, stored.ledger, replay=history)
         (watch or Watch()).started(parts, asked, stored.path, 0)
         again: tuple[Round[Any, Any], ...] = ()
@@ -366,27 +376,25 @@ def tune(
     elif isinstance(mentor, Mapping):
         values["mentor"] = dict(mentor)
     for key, value in (settings or {}).items():
-        node = values
-        *parents, last = key.split(".")
-        for part in parents:
-            node = node.setdefault(part, {})
-        node[last] = value
+        set_value(values, key, value)
+    expand_paths(values, Path.cwd())
     config = make_config(values)
     order = list(labels) if labels is not None else None
     data = config.data
+    tested = () if test is None else _examples(test, config, "test")
     splits = from_parts(
         _examples(train, config, "train"),
         None if select is None else _examples(select, config, "select"),
-        () if test is None else _examples(test, config, "test"),
+        tested,
         labels=order,
         shots=data.shots,
         select_shots=data.select_shots,
-        test_size=data.test_size,
-        seed=seed,
+        test_size=at_most(data.test_size, tested),
+        seed=config.seed,
         drop_repeats=data.drop_repeats,
     )
     own = None if isinstance(mentor, str | Mapping) else mentor
-    return run(config, folder or free_folder(Path("runs"), f"tune-seed{seed}"), splits=splits, mentor=own, watch=watch)
+    return run(config, folder or free_folder(Path("runs"), f"tune-seed{config.seed}"), splits=splits, mentor=own, watch=watch)
 
 
 def free_folder(parent: Path, name: str) -> Path:
@@ -432,12 +440,23 @@ def _alternate(parts: Parts, asked: Asked, history: tuple[Round[Any, Any], ...],
 
 
 def _why_short(parts: Parts, history: Sequence[Round[Any, Any]]) -> str:
-    """Say which cap ended a run before its plan, or that none did."""
+    """Say what was planned and did not come about: legs that a cap took away, calls that were not made or gave no reply."""
+    told = []
     if len(history) < len(parts.plan):
-        return f"the time budget of {parts.budget.seconds:g} seconds ended it after round {len(history) - 1}"
-    if parts.plan_was_cut:
-        return f"the budget of {parts.budget.gradient_steps} gradient steps shortened its plan"
-    return ""
+        told.append(f"the time budget of {parts.budget.seconds:g} seconds ended it after round {len(history) - 1}")
+    elif parts.plan_was_cut:
+        told.append(f"the budget of {parts.budget.gradient_steps} gradient steps shortened its plan")
+    failed = failures(tuple(history))
+    unmade = sum(failure.startswith(NOT_MADE) for failure in failed)
+    if unmade:
+        told.append(f"the budget kept the mentor from being asked {_times(unmade)}")
+    if len(failed) > unmade:
+        told.append(f"the mentor gave no reply {_times(len(failed) - unmade)}")
+    return "; ".join(told)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _read_test(stored: RunFolder[Any, Any], parts: Parts, history: tuple[Round[Any, Any], ...], watch: Watch) -> None:
@@ -449,13 +468,32 @@ def _read_test(stored: RunFolder[Any, Any], parts: Parts, history: tuple[Round[A
     problem, codec = parts.problem, parts.codec
     untuned = problem.initial(seed_for(parts.config.seed, "initial"))
     chosen = best_round(history)
-    points = {"untuned": (untuned, codec.decode(untuned)), "chosen": (chosen.state.params, "")}
+    points = {"untuned": (untuned, _words(codec, untuned)), "chosen": (chosen.state.params, "")}
     if chosen.clues.projection is not None:
         words = chosen.clues.projection.text
         points["words"] = ({**chosen.state.params, **codec.encode(words).params}, words)
     for name, (params, text) in points.items():
         if name not in done:
             stored.record_final(name, "test", problem.score(params, "test"), text)
+
+
+def _words(codec: Codec[Any], params: Any) -> str:
+    """Return the words of a point, or nothing where it has none (as its clues have no projection then)."""
+    try:
+        return codec.decode(params)
+    except CodecError:
+        return ""
+
+
+def _check_mentor(stored: RunFolder[Any, Any], mentor: Mentor[Any] | None, verb: str) -> None:
+    """Refuse to go on with another mentor than the run began with."""
+    name = stored.config["mentor"]["name"]
+    if name == "custom" and mentor is None:
+        raise ConfigError(
+            f"The run {stored.path} has a mentor of your own: {verb} it from Python, with `maao.{verb}({str(stored.path)!r}, mentor=...)`."
+        )
+    if name != "custom" and mentor is not None:
+        raise ConfigError(f"The run {stored.path} began with the mentor '{name}' of its config: {verb} it without a mentor of your own.")
 
 
 def _check_stored(stored: RunFolder[Any, Any], history: tuple[Round[Any, Any], ...]) -> None:
@@ -474,7 +512,7 @@ def _rebuild(stored: RunFolder[Any, Any]) -> Parts:
     config = make_config(dict(stored.config), f"{stored.path}/config.json")
     recorded = stored.environment
     threads = config.threads or recorded.get("threads")
-    parts = build(config.model_copy(update={"threads": threads}), _kept_splits(stored.path, config, recorded))
+    parts = build(config.model_copy(update={"threads": threads}), _kept_splits(stored.path, config))
     now = environment(parts)
     if now["data"] != recorded["data"]:
         raise StoreError(
@@ -513,20 +551,24 @@ SPLITS = ("train", "select", "test")
 def _keep_splits(folder: Path, splits: Splits) -> None:
     """Write examples that came from memory into the run folder, so that the run can be resumed."""
     kept = {name: [{"fields": dict(e.fields), "label": e.label} for e in getattr(splits, name)] for name in SPLITS}
-    text = json.dumps({"labels": list(splits.labels), "digest": splits.digest, **kept}, ensure_ascii=False)
-    (folder / "examples.json").write_text(text, encoding="utf-8")
+    text = json.dumps({"labels": list(splits.labels), "notes": list(splits.notes), **kept}, ensure_ascii=False)
+    try:
+        write_durably(folder / "examples.json", text.encode())
+        sync_folder(folder)
+    except OSError as error:
+        raise write_error(folder, error, safe="No round was made.", then="start again in another folder") from error
 
 
-def _kept_splits(folder: Path, config: Config, recorded: Mapping[str, Any]) -> Splits | None:
+def _kept_splits(folder: Path, config: Config) -> Splits | None:
     if config.data.source != IN_RUN:
         return None
     try:
         data = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
         parts = [tuple(Example(e["fields"], e["label"]) for e in data[name]) for name in SPLITS]
+        labels, notes = data["labels"], tuple(data["notes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"The examples of the run {folder} cannot be read from its examples.json: {error}.") from error
-    splits = from_parts(*parts, labels=data["labels"])
-    return replace(splits, notes=tuple(recorded["notes"]))
+    return replace(from_parts(*parts, labels=labels), notes=notes)
 
 
 def _open(folder: str | Path, *, write: bool) -> RunFolder[Any, Any]:

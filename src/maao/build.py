@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING, Any
@@ -267,16 +267,17 @@ def load_splits(config: Config) -> Splits:
     if data.source == "parts" or data.train is not None:
         if data.train is None:
             raise DataError('data.source = "parts" needs at least data.train, the path of a file.')
-        parts = [None if path is None else _read(config, path) for path in (data.train, data.select, data.test)]
-        assert parts[0] is not None
+        train = _read(config, data.train)
+        select = None if data.select is None else _read(config, data.select)
+        test = () if data.test is None else _read(config, data.test)
         return from_parts(
-            parts[0],
-            parts[1],
-            parts[2] if parts[2] is not None else (),
+            train,
+            select,
+            test,
             labels=data.labels,
             shots=data.shots,
             select_shots=data.select_shots,
-            test_size=data.test_size,
+            test_size=at_most(data.test_size, test),
             seed=seed,
             drop_repeats=data.drop_repeats,
         )
@@ -291,6 +292,11 @@ def load_splits(config: Config) -> Splits:
         seed=seed,
         labels=data.labels,
     )
+
+
+def at_most(limit: int | None, examples: Sequence[Example]) -> int | None:
+    """Return the limit where it binds: `data.test_size` says how many test examples there are at most."""
+    return limit if limit is not None and limit < len(examples) else None
 
 
 def _read(config: Config, source: str) -> tuple[Example, ...]:
@@ -329,7 +335,7 @@ def _hub_splits(config: Config) -> Splits:
         labels=data.labels,
         shots=data.shots or 16,
         select_shots=data.select_shots or data.shots or 16,
-        test_size=data.test_size,
+        test_size=at_most(data.test_size, test),
         seed=config.seed,
         drop_repeats=data.drop_repeats,
     )
@@ -366,6 +372,8 @@ def build_mentor(
         return Asked(Scripted(tuple(mentor.texts), parts.codec), disclosure="Restarts are scripted: nothing is sent anywhere.")
     if name in ("language_model", "person"):
         return _language_model(parts, ledger, replay, wrap)
+    if name == "custom":
+        raise ConfigError("mentor.name = 'custom' stands for a mentor of your own: start the run from Python, with mentor=... .")
     plugin = _plugin("mentor", name)
     assert plugin is not None  # unknown names were refused in `build`
     return Asked(plugin(mentor.options, parts), disclosure=f"Restarts come from the plugin '{name}'.")
@@ -398,6 +406,8 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
         max_tokens=mentor.max_tokens,
         max_samples=mentor.max_samples,
     )
+    if replay is not None:
+        return Asked(asked, model, "Mentor: replies come from the record. No model is asked, nothing is sent anywhere.")
     return Asked(asked, model, _disclosure(config, chat, remote, shown))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -136,12 +137,17 @@ def predict(
     wanted = [*(texts or []), *(_lines(file) if file else [])]
     if not wanted:
         raise MaaoError("Nothing to predict: give texts as arguments, or --file with one text a line.")
-    for text, prediction in zip(wanted, load(run).predict(wanted), strict=True):
+    predictions = load(run).predict(wanted)
+    for text, prediction in zip(wanted, predictions, strict=True):
         if as_json:
             record = {"text": text, "label": prediction.label, "probabilities": dict(prediction.probabilities)}
             print(json.dumps(record, ensure_ascii=False))
         else:
             print(f"{prediction.label}\t{prediction.probability:.3f}\t{text}")
+    cuts = [prediction.cut for prediction in predictions if prediction.cut]
+    if cuts:
+        told = f"{len(cuts)} of {len(wanted)} texts were longer than the model's context and were cut, by at most {max(cuts)} tokens"
+        print(f"Note: {told}.", file=sys.stderr)
 
 
 @app.command()
@@ -157,16 +163,15 @@ def export(
     from maao.errors import ConfigError
 
     result = load(run)
-    formats = ("text", "tensor", "peft") if format == "all" else (format,)
-    for kind in formats:
-        try:
-            written = result.save(to, kind)  # type: ignore[arg-type]
-        except ConfigError as error:
-            if format != "all":
-                raise
-            print(f"{kind}: not written. {error}")
-        else:
-            print(f"{kind}: {', '.join(str(path) for path in written)}")
+    if format != "all":
+        print(f"{format}: {_listed(result.save(to, format))}")
+        return
+    print(f"text: {_listed(result.save(to, 'text'))}")
+    print(f"tensor: {_listed(result.save(to, 'tensor'))}")
+    try:
+        print(f"peft: {_listed(result.save(to, 'peft'))}")
+    except ConfigError as error:  # the template has its slots elsewhere, or PEFT is not installed
+        print(f"peft: not written. {error}")
 
 
 @app.command()
@@ -219,6 +224,10 @@ def _print_calls(folder: Path) -> None:
             print(f"--- reply (sample {request['sample']}):\n{reply['text']}\n")
 
 
+def _listed(paths: list[Path]) -> str:
+    return ", ".join(map(str, paths))
+
+
 def _lines(file: Path) -> list[str]:
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
@@ -246,6 +255,9 @@ def _console() -> Any:
 
 def main() -> None:
     """Run the command line. An error of ours is told in words, without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to stop
     try:
         app()
     except MaaoError as error:

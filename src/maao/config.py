@@ -84,10 +84,10 @@ class StageConfig(Section):
 class LegConfig(Section):
     """One explicit leg of a plan."""
 
-    steps: int = Field(ge=0)
-    ask: bool = False
-    proposals: int = Field(3, ge=1)
-    keep_every: int = Field(0, ge=0)
+    steps: int = Field(ge=0, description="Gradient steps; 0 only measures.")
+    ask: bool = Field(False, description="Ask the mentor before the leg starts.")
+    proposals: int = Field(3, ge=1, description="Proposals asked for.")
+    keep_every: int = Field(0, ge=0, description="Store the params of every n-th step; 0: of none.")
 
 
 class PlanConfig(Section):
@@ -134,14 +134,16 @@ class ChatConfig(Section):
 class ShownConfig(Section):
     """Which evidence an instruction shows."""
 
-    scores: Literal["both", "reached", "words", "none"] = "both"
-    nearest: bool = False
-    gradient: bool = True
-    displacement: bool = True
-    confusions: bool = True
+    scores: Literal["both", "reached", "words", "none"] = Field(
+        "both", description="The loss reached from a prompt, that of its words alone, both, or none."
+    )
+    nearest: bool = Field(False, description="Show the words nearest to the tuned vectors.")
+    gradient: bool = Field(True, description="Show the words that the gradient asks for.")
+    displacement: bool = Field(True, description="Show the words that the vectors have moved towards.")
+    confusions: bool = Field(True, description="Show which labels are read as which, and how often.")
     examples: bool = Field(False, description="Show misread training examples to a model that runs on this machine.")
-    gap: bool = True
-    account: bool = False
+    gap: bool = Field(True, description="Show by how much the tuned vectors do better than their words.")
+    account: bool = Field(False, description="Show how the tuned model itself continues the vectors (decoders).")
 
 
 class MentorConfig(Section):
@@ -155,50 +157,50 @@ class MentorConfig(Section):
     wording: str | None = Field(None, description="Name or file of the instruction's wording; by default that of the style.")
     listing: int = Field(8, ge=0, description="Points shown.")
     choice: Literal["best", "last", "first", "spread"] = Field("best", description="Which points are shown.")
-    shown: ShownConfig = Field(default_factory=ShownConfig)
+    shown: ShownConfig = Field(default_factory=ShownConfig, description="Which evidence an instruction shows.")
     share_examples: bool = Field(False, description="Let training examples leave this machine, to a remote model.")
-    temperature: float = Field(0.8, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(200, ge=1)
+    temperature: float = Field(0.8, ge=0, description="Sampling temperature of a reply; 0: the likeliest token each time.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest tokens of this probability together.")
+    max_tokens: int = Field(200, ge=1, description="Most tokens of a reply.")
     max_samples: int = Field(6, ge=1, description="Most continuations asked for in a round (completion).")
     texts: list[str] = Field(default_factory=list, description="What a scripted mentor proposes.")
-    chat: ChatConfig = Field(default_factory=ChatConfig)
+    chat: ChatConfig = Field(default_factory=ChatConfig, description="Which language model is asked.")
     options: dict[str, Any] = Field(default_factory=dict, description="A plugin's own settings.")
 
 
 class BudgetConfig(Section):
     """Hard caps; what is left out is not capped."""
 
-    gradient_steps: int | None = None
-    llm_calls: int | None = None
-    llm_tokens: int | None = None
-    usd: float | None = None
-    seconds: float | None = None
+    gradient_steps: int | None = Field(None, description="Most gradient steps, those of races included.")
+    llm_calls: int | None = Field(None, description="Most calls to the mentor's language model.")
+    llm_tokens: int | None = Field(None, description="Most tokens that it reads and writes.")
+    usd: float | None = Field(None, description="Most US dollars; the price must be known.")
+    seconds: float | None = Field(None, description="Most seconds, looked at after each leg.")
 
 
 class FunctionConfig(Section):
     """A plain function to minimize, for learning and tests."""
 
-    name: Literal["rosenbrock", "ackley", "rastrigin"] = "rastrigin"
-    dim: int = Field(2, ge=1)
-    bound: float = Field(4.0, gt=0)
-    digits: int = Field(3, ge=0, le=12)
+    name: Literal["rosenbrock", "ackley", "rastrigin"] = Field("rastrigin", description="Which function.")
+    dim: int = Field(2, ge=1, description="Numbers in a point.")
+    bound: float = Field(4.0, gt=0, description="Starting points lie between minus this and this.")
+    digits: int = Field(3, ge=0, le=12, description="Decimals of a point in words.")
 
 
 class Config(Section):
     """A whole run."""
 
-    problem: Literal["language", "function"] = "language"
-    seed: int = 0
+    problem: Literal["language", "function"] = Field("language", description="A soft prompt of a language model, or a plain function.")
+    seed: int = Field(0, description="Fixes everything that is random.")
     threads: int | None = Field(None, ge=1, description="CPU threads; fixed for a run, since sums depend on it.")
-    model: ModelConfig = Field(default_factory=ModelConfig)
-    data: DataConfig = Field(default_factory=DataConfig)
-    function: FunctionConfig = Field(default_factory=FunctionConfig)
-    stage: StageConfig = Field(default_factory=StageConfig)
-    plan: PlanConfig = Field(default_factory=PlanConfig)
-    accept: AcceptConfig = Field(default_factory=AcceptConfig)
-    mentor: MentorConfig = Field(default_factory=MentorConfig)
-    budget: BudgetConfig = Field(default_factory=BudgetConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig, description="The frozen model and the soft prompt.")
+    data: DataConfig = Field(default_factory=DataConfig, description="Where examples come from.")
+    function: FunctionConfig = Field(default_factory=FunctionConfig, description="The function, if that is the problem.")
+    stage: StageConfig = Field(default_factory=StageConfig, description="How gradient steps are made.")
+    plan: PlanConfig = Field(default_factory=PlanConfig, description="When the doer walks, when the mentor is asked.")
+    accept: AcceptConfig = Field(default_factory=AcceptConfig, description="What becomes of proposals.")
+    mentor: MentorConfig = Field(default_factory=MentorConfig, description="Who proposes.")
+    budget: BudgetConfig = Field(default_factory=BudgetConfig, description="Hard caps.")
 
 
 PATHS = (("data", "source"), ("data", "train"), ("data", "select"), ("data", "test"), ("model", "name"), ("mentor", "wording"))
@@ -217,7 +219,7 @@ def read_config(path: str | Path, assignments: tuple[str, ...] = ()) -> Config:
         raise ConfigError(f"{where} is not valid TOML: {error}.") from error
     for assignment in assignments:
         assign(values, assignment)
-    _expand_paths(values, folder)
+    expand_paths(values, folder)
     return make_config(values, where)
 
 
@@ -250,8 +252,20 @@ def assign(values: dict[str, Any], assignment: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    set_value(values, key.strip(), value)
+
+
+def set_value(values: dict[str, Any], key: str, value: Any) -> None:
+    """Lay a value over nested values, by its dotted key.
+
+    Example:
+        >>> values = {"stage": {"lr": 0.01}}
+        >>> set_value(values, "stage.lr", 0.03)
+        >>> values
+        {'stage': {'lr': 0.03}}
+    """
     node = values
-    *parents, last = key.strip().split(".")
+    *parents, last = key.split(".")
     for part in parents:
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
@@ -292,8 +306,8 @@ def _known_keys(path: tuple[int | str, ...]) -> list[str]:
     return list(section.model_fields) if hasattr(section, "model_fields") else []
 
 
-def _expand_paths(values: dict[str, Any], folder: Path) -> None:
-    """Replace paths by absolute ones, so that a run can be resumed from anywhere."""
+def expand_paths(values: dict[str, Any], folder: Path) -> None:
+    """Replace paths by absolute ones, so that a run can be resumed from anywhere. `model.name` and `mentor.wording` may be mere names."""
     for section, key in PATHS:
         held = values.get(section)
         if not isinstance(held, dict) or not isinstance(held.get(key), str):
@@ -302,5 +316,5 @@ def _expand_paths(values: dict[str, Any], folder: Path) -> None:
         if "$" in text and text.startswith("$"):
             raise ConfigError(f"'{section}.{key}' = '{held[key]}' names an environment variable that is not set: {text.split('/')[0]}.")
         path = folder / text
-        known_file = path.exists() or (section == "data" and key != "source")
-        held[key] = str(path.resolve()) if known_file and ":" not in text else text
+        a_name = text == "parts" or text.startswith(("hub:", "packaged:"))
+        held[key] = str(path.resolve()) if path.exists() or (section == "data" and not a_name) else text

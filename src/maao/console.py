@@ -29,7 +29,7 @@ class Terminal(Watch):
         self.console = console
         self.progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed}/{task.total} steps"),
             TimeElapsedColumn(),
@@ -60,7 +60,7 @@ class Terminal(Watch):
         self._walked += 1
         self.progress.update(self._task, completed=self._walked, description=f"walking, loss {observation.loss:.3f}")
         if observation.note:
-            self.console.print(f"[yellow]step {observation.step}: {observation.note}[/]")
+            self.console.print(Text(f"step {observation.step}: {observation.note}", style="yellow"))
 
     def call(self, request: Request) -> None:
         self.progress.update(self._task, description=f"asking {request.model}")
@@ -131,7 +131,7 @@ def report(result: Result) -> Group:
 
 
 def _rounds_table(result: Result) -> Table:
-    table = Table(title=f"Rounds of {result.folder.name} (loss and accuracy on select)", title_justify="left", expand=False)
+    table = Table(title=Text(f"Rounds of {result.folder.name} (loss and accuracy on select)"), title_justify="left", expand=False)
     for name, options in (
         ("round", {"justify": "right"}),
         ("who", {}),
@@ -150,19 +150,19 @@ def _rounds_table(result: Result) -> Table:
             became = "accepted" if r.verdict.chosen == i else "not taken"
             age = f" at age {looked.age}" if looked and looked.age else ""
             note = f" ({proposal.note})" if proposal.note else ""
-            table.add_row(str(r.index), proposal.source, proposal.text, loss, accuracy, f"{became}{age}{note}", style="cyan")
+            _add(table, str(r.index), proposal.source, proposal.text, loss, accuracy, f"{became}{age}{note}", style="cyan")
         if None in scores:
             loss, accuracy = _columns(scores[None].score)
-            table.add_row(str(r.index), "incumbent", "", loss, accuracy, f"at age {scores[None].age}", style="dim")
+            _add(table, str(r.index), "incumbent", "", loss, accuracy, f"at age {scores[None].age}", style="dim")
         for rejected in r.advice.rejected:
-            table.add_row(str(r.index), "mentor", _short(rejected.text, 48), "", "", f"not used: {rejected.reason}", style="dim")
+            _add(table, str(r.index), "mentor", _short(rejected.text, 48), "", "", f"not used: {rejected.reason}", style="dim")
         if r.leg.ask:
-            table.add_row(str(r.index), "rule", "", "", "", r.verdict.reason, style="dim")
+            _add(table, str(r.index), "rule", "", "", "", r.verdict.reason, style="dim")
         loss, accuracy = _columns(r.score)
         words = r.clues.projection.text if r.clues.projection else ""
         walked = "untuned" if r.state.step == 0 else f"walked to step {r.state.step}"
         chosen = ", chosen" if r.index == best else ""
-        table.add_row(str(r.index), "doer", words, loss, accuracy, walked + chosen, style="bold" if r.index == best else "")
+        _add(table, str(r.index), "doer", words, loss, accuracy, walked + chosen, style="bold" if r.index == best else "")
     return table
 
 
@@ -174,7 +174,7 @@ def _test_table(result: Result) -> Table:
         table.add_column(name, justify="right")
     majority = result.environment["majority"]
     if majority is not None:
-        table.add_row("majority class", f"{majority:.3f}", "", "")
+        _add(table, "majority class", f"{majority:.3f}", "", "")
     for name, final in result.finals.items():
         accuracy = final.score.accuracy
         interval = ""
@@ -182,9 +182,7 @@ def _test_table(result: Result) -> Table:
             low, high = wilson_interval(accuracy, final.score.num_examples)
             interval = f"{low:.3f} to {high:.3f}"
         style = "bold" if name == "chosen" else ""
-        table.add_row(
-            FINALS.get(name, name), "" if accuracy is None else f"{accuracy:.3f}", interval, f"{final.score.loss:.3f}", style=style
-        )
+        _add(table, FINALS.get(name, name), "" if accuracy is None else f"{accuracy:.3f}", interval, f"{final.score.loss:.3f}", style=style)
     return table
 
 
@@ -213,7 +211,8 @@ def clues_table(result: Result) -> Table:
     for r in result.history:
         projection = r.clues.projection
         confusions = "; ".join(f"{c.label} as {c.predicted} ({c.count})" for c in r.clues.confusions[:4])
-        table.add_row(
+        _add(
+            table,
             str(r.index),
             projection.text if projection else "",
             f"{projection.gap:.3f}" if projection else "",
@@ -226,14 +225,15 @@ def clues_table(result: Result) -> Table:
 
 def runs_table(summaries: Sequence[RunSummary], folder: Path) -> Table:
     """Return the runs of a folder, a line each."""
-    table = Table(title=f"Runs in {folder}", title_justify="left")
+    table = Table(title=Text(f"Runs in {folder}"), title_justify="left")
     for name in ("run", "created", "status", "rounds", "best select loss", "best accuracy", "steps", "mentor calls"):
         table.add_column(name)
     for s in summaries:
         if s.problem:
-            table.add_row(s.name, "", Text(s.problem, style="red"), "", "", "", "", "")
+            _add(table, s.name, "", Text(s.problem, style="red"), "", "", "", "", "")
             continue
-        table.add_row(
+        _add(
+            table,
             s.name,
             s.created[:19].replace("T", " "),
             s.status,
@@ -244,6 +244,11 @@ def runs_table(summaries: Sequence[RunSummary], folder: Path) -> Table:
             str(s.cost.llm_calls),
         )
     return table
+
+
+def _add(table: Table, *cells: str | Text, style: str | None = None) -> None:
+    """Add a row of plain text: a proposal or a label may hold brackets, which are no markup."""
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), style=style)
 
 
 def _slots(slots: Sequence[Sequence[Any]]) -> str:

@@ -19,6 +19,8 @@ from maao.llm.price import Price
 CHAT_TOKENS = 48
 MESSAGE_TOKENS = 8
 
+NOT_MADE = "Call not made: "  # how every refusal begins
+
 
 def worst_case_tokens(request: Request) -> tuple[int, int]:
     """Return the most tokens that a call may read and write.
@@ -80,17 +82,17 @@ class Capped:
         spent = self.spent()
         input_tokens, output_tokens = worst_case_tokens(request)
         if self.max_calls is not None and spent.calls + 1 > self.max_calls:
-            raise BudgetError(f"Call not made: the cap of {self.max_calls} calls is reached ({spent.calls} made).")
+            raise BudgetError(f"{NOT_MADE}the cap of {self.max_calls} calls is reached ({spent.calls} made).")
         if self.max_tokens is not None and spent.tokens + input_tokens + output_tokens > self.max_tokens:
             raise BudgetError(
-                f"Call not made: the cap is {self.max_tokens} tokens, {spent.tokens} are spent, and this call could take "
+                f"{NOT_MADE}the cap is {self.max_tokens} tokens, {spent.tokens} are spent, and this call could take "
                 f"{input_tokens + output_tokens} (prompt at most {input_tokens}, reply at most {output_tokens})."
             )
         if self.max_usd is not None and self.price is not None:
             could_cost = self.price.usd(input_tokens, output_tokens)
             if spent.usd + could_cost > self.max_usd:
                 raise BudgetError(
-                    f"Call not made: the cap is ${self.max_usd:g}, ${spent.usd:.6g} is spent, and this call could cost ${could_cost:.6g} "
+                    f"{NOT_MADE}the cap is ${self.max_usd:g}, ${spent.usd:.6g} is spent, and this call could cost ${could_cost:.6g} "
                     f"(prompt at most {input_tokens} tokens, reply at most {output_tokens})."
                 )
         return self.model.complete(request)

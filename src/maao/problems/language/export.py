@@ -7,6 +7,7 @@ so. What is written is read back and compared before the export counts as done.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from maao.errors import ConfigError, ModelError
 from maao.problems.language.forward import model_inputs, pad
-from maao.problems.language.loading import FrozenModel
+from maao.problems.language.loading import FrozenModel, locate
 from maao.problems.language.template import Template, TemplateTokenizer
 
 TOLERANCE = 1e-5  # relative to the largest logit
@@ -37,43 +38,58 @@ from transformers import {auto}, AutoTokenizer
 model = {auto}.from_pretrained({model!r})
 tokenizer = AutoTokenizer.from_pretrained({model!r})
 prompt = load_file("prompt.safetensors")["prompt"]
-before, after = {before!r}, {after!r}  # the template around the slots, with its fields filled in
-embed = model.get_input_embeddings()
-ids = [tokenizer(part, add_special_tokens=False, return_tensors="pt").input_ids.long() for part in (before, after)]
-inputs = torch.cat([embed(ids[0]), prompt[None], embed(ids[1])], dim=1)
+before, after = {before!r}, {after!r}  # the template around the slots: fill in its fields
+
+def embed(text, first=(), last=()):
+    ids = [*first, *(tokenizer(text, add_special_tokens=False).input_ids if text else ()), *last]
+    return model.get_input_embeddings()(torch.tensor([ids], dtype=torch.long))
+
+inputs = torch.cat([{joined}], dim=1)
 output = model(inputs_embeds=inputs)  # {read}
 ```
 """
 
 
 def export_tensor(
-    frozen: FrozenModel, template: Template, params: Mapping[str, Tensor], folder: Path, meta: Mapping[str, Any]
+    frozen: FrozenModel, tokenize: TemplateTokenizer, params: Mapping[str, Tensor], folder: Path, about: Mapping[str, Any]
 ) -> list[Path]:
     """Write all tuned tensors, what they belong to, and a snippet that uses them."""
     weights = folder / "prompt.safetensors"
     save_file({name: value.detach().cpu().contiguous() for name, value in params.items()}, weights)
     _compare("tensor", load_file(weights), params)
-    about = folder / "maao.json"
-    about.write_text(json.dumps(dict(meta), indent=2, ensure_ascii=False), encoding="utf-8")
     readme = folder / "USE.md"
-    rows, width = params["prompt"].shape
-    decoder = frozen.kind == "decoder"
-    readme.write_text(
-        SNIPPET.format(
-            model=frozen.name,
-            rows=rows,
-            width=width,
-            template=template,
-            auto="AutoModelForCausalLM" if decoder else "AutoModel",
-            before=template.before.rstrip(" "),
-            after=template.after.rstrip(" "),
-            read="compare the label words' logits at the last position"
-            if decoder
-            else "pool the hidden states, apply head.weight and head.bias",
-        ),
-        encoding="utf-8",
+    readme.write_text(_snippet(frozen, tokenize, params["prompt"]), encoding="utf-8")
+    return [weights, write_about(about, folder), readme]
+
+
+def write_about(about: Mapping[str, Any], folder: Path) -> Path:
+    """Write what an exported prompt belongs to."""
+    path = folder / "maao.json"
+    path.write_text(json.dumps(dict(about), indent=2, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def _snippet(frozen: FrozenModel, tokenize: TemplateTokenizer, prompt: Tensor) -> str:
+    """Return the text that shows how to use the tensors: special tokens stand where `TemplateTokenizer` puts them."""
+    template, decoder = tokenize.template, frozen.kind == "decoder"
+    first, last = list(tokenize._prefix), list(tokenize._suffix)  # ids of special tokens; none for most decoders
+    end = f", last={last}" if last else ""
+    if template.front and not template.chat:
+        joined = f"prompt[None], embed(after{f', first={first}' if first else ''}{end})"
+    else:
+        joined = f"embed(before{f', first={first}' if first else ''}), prompt[None], embed(after{end})"
+    answer = f"logits[0, -1] are the next token's: compare those of the label words, each written {tokenize.answer_prefix!r} + word"
+    return SNIPPET.format(
+        model=locate(frozen.name),
+        rows=len(prompt),
+        width=prompt.shape[1],
+        template=template,
+        auto="AutoModelForCausalLM" if decoder else "AutoModel",
+        before=tokenize._before,
+        after=tokenize._after,
+        joined=joined,
+        read=answer if decoder else "pool last_hidden_state as the run's `model.pooling` says, then apply head.weight and head.bias",
     )
-    return [weights, about, readme]
 
 
 def export_text(text: str, folder: Path) -> list[Path]:
@@ -124,7 +140,7 @@ def export_peft(
     config = frozen.model.config
     adapter = {
         "auto_mapping": None,
-        "base_model_name_or_path": frozen.name,
+        "base_model_name_or_path": locate(frozen.name),
         "inference_mode": True,
         "modules_to_save": None,
         "num_attention_heads": config.num_attention_heads,
@@ -144,7 +160,9 @@ def export_peft(
     paths = [folder / "adapter_config.json", folder / "adapter_model.safetensors"]
     paths[0].write_text(json.dumps(adapter, indent=2, sort_keys=True), encoding="utf-8")
     save_file({"prompt_embeddings": prompt}, paths[1], metadata={"format": "pt"})
-    theirs = PeftModel.from_pretrained(frozen.model, str(folder)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers for names that are on their way out
+        theirs = PeftModel.from_pretrained(frozen.model, str(folder)).eval()
     worst = max(_difference(frozen, tokenize, prompt, theirs, example) for example in examples)
     if not worst <= TOLERANCE:
         raise ModelError(

@@ -1,7 +1,8 @@
 """Load a frozen language model and its tokenizer: by hub name, from a folder, from a GGUF file, or from a package that carries one.
 
 Dequantizing a GGUF file and rebuilding its tokenizer takes half a minute, and the result refuses to be saved, so a converted copy is kept
-in the user's cache, keyed by the file's hash (`MAAO_CACHE` moves the cache).
+in the user's cache, keyed by the file's hash (`MAAO_CACHE` moves the cache). Importing this loads no torch: `maao doctor` must work
+where it is missing.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from maao.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
 
 Kind = Literal["decoder", "encoder"]
 
@@ -63,6 +65,7 @@ def load_frozen(
     Raises:
         ModelError: nothing of that name, a checkpoint that leaves weights unset, or a kind of model that cannot be used yet.
     """
+    import torch
     from transformers import AutoConfig, AutoTokenizer
 
     if not hasattr(torch, dtype) or not isinstance(getattr(torch, dtype), torch.dtype):
@@ -75,6 +78,7 @@ def load_frozen(
             tokenizer = AutoTokenizer.from_pretrained(place, **options)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(_not_found(name, error)) from error
+        _refuse_encoder_decoder(config, name)
         kind = _kind(config, name) if kind == "auto" else kind
         model = _load(_model_class(kind), place, name, dtype, options)
     model.requires_grad_(False)
@@ -147,6 +151,7 @@ def _converted(path: Path) -> Path:
 
 
 def _convert(path: Path, folder: Path) -> None:
+    import torch
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -168,11 +173,14 @@ def _convert(path: Path, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2, default=str))
 
 
+def _refuse_encoder_decoder(config: Any, name: str) -> None:
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(f"{name} is an encoder-decoder model ({config.model_type}); decoders and encoders can be tuned so far.")
+
+
 def _kind(config: Any, name: str) -> Kind:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-    if getattr(config, "is_encoder_decoder", False):
-        raise ModelError(f"{name} is an encoder-decoder model ({config.model_type}); decoders and encoders can be tuned so far.")
     if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         return "encoder"
     if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -187,6 +195,8 @@ def _model_class(kind: Kind) -> Any:
 
 
 def _load(model_class: Any, place: str, name: str, dtype: str, options: dict[str, Any]) -> Any:
+    import torch
+
     try:
         model, info = model_class.from_pretrained(place, dtype=getattr(torch, dtype), output_loading_info=True, **options)
     except (OSError, ValueError) as error:
