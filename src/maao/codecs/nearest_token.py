@@ -1,8 +1,8 @@
 """Soft prompts as words: each row becomes the vocabulary token nearest to it, and a text becomes its tokens' embedding rows.
 
 Only tokens that survive decoding and re-tokenizing may be named, and the text as a whole must survive too: where two neighbours would join
-into another token, the row gives way to its next-best one. Nearest tokens are weak evidence of what a soft prompt does (Khashabi et al.,
-Prompt Waywardness, 2022): store what the words alone are worth beside them.
+into another token, the row gives way to its next-best one. A soft prompt made of a text's own embeddings gives that text. Nearest tokens
+are weak evidence of what a soft prompt does (Khashabi et al., Prompt Waywardness, 2022): store what the words alone are worth beside them.
 """
 
 from __future__ import annotations
@@ -61,6 +61,9 @@ class NearestTokenCodec:
         ids = self._ids(text)
         if not ids:
             raise CodecError(f"The text {text!r} holds nothing to encode: it has no tokens.")
+        unwritable = sorted({self.tokenizer.convert_ids_to_tokens(i) for i in ids if i in self._special})
+        if unwritable:
+            raise CodecError(f"The text {text!r} cannot be written in words of this vocabulary: it would hold {', '.join(unwritable)}.")
         limit, note = self.num_virtual_tokens, None
         if len(ids) > limit:
             kept = self._cut(text, limit)
@@ -80,10 +83,18 @@ class NearestTokenCodec:
         return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()
 
     def _cut(self, text: str, limit: int) -> int:
-        """Return how many of a text's tokens fit `limit` and end at a word; all `limit` if the first word alone is longer."""
-        words = self.tokenizer(self._lead + " ".join(text.split()), add_special_tokens=False).word_ids()
+        """Return how many of a text's tokens fit `limit` and end at a word; of a longer first word, how many can be read back."""
+        found = self.tokenizer(self._lead + " ".join(text.split()), add_special_tokens=False)
+        ids, words = found.input_ids, found.word_ids()
         at_word = [n for n in range(1, limit + 1) if words[n] != words[n - 1]]
-        return max(at_word, default=limit)
+        inside = [n for n in range(1, limit + 1) if self._survives(ids[:n])]
+        if not at_word and not inside:
+            raise CodecError(f"No beginning of the text {text!r} fits {limit} tokens.")
+        return max(at_word or inside)
+
+    def _survives(self, ids: list[int]) -> bool:
+        """Say whether tokens come back as themselves from decoding and re-tokenizing."""
+        return self._ids(self._text(ids)) == ids
 
     @cached_property
     def _lead(self) -> str:
@@ -95,6 +106,9 @@ class NearestTokenCodec:
 
     def decode(self, params: Params) -> str:
         prompt = params["prompt"].detach()
+        exact = self._exact(prompt)
+        if exact and self._survives(exact):
+            return self._text(exact)
         depth = min(DEPTH, int(self.stable.sum()))
         ranked = self._ranked(prompt, depth)[0].tolist()
         place = [0] * len(ranked)
@@ -112,7 +126,7 @@ class NearestTokenCodec:
                 break
             place[wrong] += 1
         words = self._words_only(prompt)
-        if self._ids(self._text(words)) != words:
+        if not self._survives(words):
             raise CodecError(
                 f"No text near this soft prompt survives decoding and re-tokenizing; the nearest words are {self._text(words)!r}."
             )
@@ -129,6 +143,19 @@ class NearestTokenCodec:
         generator = torch.Generator().manual_seed(seed)
         words = self.words.nonzero().flatten()
         return self.embeddings[words[torch.randint(len(words), (count,), generator=generator)]].clone()
+
+    def _exact(self, prompt: Tensor) -> list[int] | None:
+        """Return the tokens whose embeddings a soft prompt is made of, as an encoded text's is; None if it is made of others."""
+        if prompt.shape[-1] != self.embeddings.shape[-1]:
+            return None
+        ids = []
+        for row in prompt.float():
+            candidates = (self.embeddings[:, 0] == row[0]).nonzero().flatten()
+            same = candidates[(self.embeddings[candidates] == row).all(-1)]
+            if len(same) == 0 or int(same[0]) in self._special:
+                return None
+            ids.append(int(same[0]))
+        return ids
 
     def _words_only(self, prompt: Tensor) -> list[int]:
         return self._ranked(prompt, 1, among=self.words)[0].flatten().tolist()
@@ -151,7 +178,9 @@ class NearestTokenCodec:
         elif self.distance == "l2":  # the negative distance: higher is closer here too
             similarity = -(rows.pow(2).sum(-1, keepdim=True) - 2 * similarity + self._norms**2).clamp_min(0).sqrt()
         similarity = similarity.masked_fill(~allowed, -torch.inf)
-        spare = min(count + 8, int(allowed.sum()))  # topk promises no order among equals: take a few more and sort
+        count = min(count, int(allowed.sum()))
+        last = similarity.topk(count, dim=-1).values[:, -1:]
+        spare = max(count, int((similarity >= last).sum(-1).max()))  # topk promises no order among equals: take them all and sort
         ids = similarity.topk(spare, dim=-1).indices.sort(dim=-1).values
         values = similarity.gather(1, ids)
         order = values.sort(dim=-1, descending=True, stable=True).indices[:, :count]
@@ -168,12 +197,20 @@ class NearestTokenCodec:
         """``(vocab_size,)`` booleans: ids that are printable and come back as themselves from decoding and re-tokenizing."""
         texts = self._token_texts
         again = self.tokenizer([text if text else "a" for text in texts], add_special_tokens=False).input_ids
-        special = set(self.tokenizer.all_special_ids) | set(getattr(self.tokenizer, "added_tokens_decoder", {}))
         stable = [
-            again[i] == [i] and i not in special and text.strip() != "" and "\ufffd" not in text and text.strip().isprintable()
+            again[i] == [i]
+            and i not in self._special
+            and i not in getattr(self.tokenizer, "added_tokens_decoder", {})
+            and text.strip() != ""
+            and "\ufffd" not in text
+            and text.strip().isprintable()
             for i, text in enumerate(texts)
         ]
         return self._mask(stable)
+
+    @cached_property
+    def _special(self) -> frozenset[int]:
+        return frozenset(self.tokenizer.all_special_ids)
 
     @cached_property
     def words(self) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from maao.core.seeds import seed_for
-from maao.errors import ConfigError
+from maao.errors import ConfigError, ProblemError
 from maao.interfaces import Acceptance, GradientStage, History, Problem, Proposals
 from maao.types import Considered, Cost, P, Proposal, S, Score, Verdict
 
@@ -154,13 +154,19 @@ class Race:
         if not proposals:
             return keep(state, "no proposal to judge")
         own, state, cost = self._incumbent(problem, stage, history, state)
-        walked, considered = [], [own]
+        walked, considered = {}, [own]
         for i, proposal in enumerate(proposals):
             start = stage.restart(state, proposal.params, seed=seed_for(seed, i))
-            end, score, spent = self._walk(problem, stage, start, self.steps)
-            walked.append(end)
+            try:
+                end, score, spent = self._walk(problem, stage, start, self.steps)
+            except ProblemError:  # no step can be made from there: it is out of the race, the run goes on
+                cost += Cost(gradient_steps=1)
+                continue
+            walked[i] = end
             considered.append(Considered(i, score, self.steps))
             cost += spent
+        if not walked:
+            return keep(state, "no proposal can be walked from", considered=tuple(considered), cost=cost)
         best = min(considered[1:], key=_loss)
         assert best.proposal is not None
         told = f"at age {own.age}: incumbent {own.score.loss:.3f}, best proposal {best.score.loss:.3f}"

@@ -61,7 +61,9 @@ def cut(plan: Plan, gradient_steps: int | None, accept: Acceptance[Any, Any]) ->
 
 
 def until(rounds: Iterable[Round[P, S]], seconds: float | None, spent: float = 0.0) -> Iterator[Round[P, S]]:
-    """Yield rounds until they have taken `seconds` together (`spent` of them before), looked at after each."""
+    """Yield rounds until they have taken `seconds` together (`spent` of them before); the clock is looked at between legs."""
+    if seconds is not None and spent >= seconds:
+        return
     for finished in rounds:
         yield finished
         spent += finished.cost.seconds

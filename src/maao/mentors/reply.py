@@ -15,13 +15,16 @@ from maao.types import Rejected
 
 MAX_WORDS = 40  # a longer line is prose, not a prompt of a few words
 
-_MARK = re.compile(r"^\s*(?:[-*+•–]|\(?\d{1,3}[.):]\)?|\(\d{1,3}\)|(?:prompt|template)\s*\d*\s*[:.)-])\s*", re.IGNORECASE)
+# A bullet or a number, then perhaps a name. "-0.5" and "2.5" are numbers (a point of a plain function), "Prompt-based" is a word.
+_MARK = re.compile(r"^\s*(?:[-+–](?![\d.])|[*•]|\(?\d{1,3}[.):](?!\d)|\(\d{1,3}\)|\[\d{1,3}\])\s*")
+_NAME = re.compile(r"^[\s*_]*(?:prompt|template)\s*\d*[\s*_]*(?:[:.)]|-(?=\s))[*_]*\s*", re.IGNORECASE)
+_FENCE = re.compile(r"^```\s*\w*$")
 _TALK = re.compile(
     r"^(sure|certainly|of course|okay|ok|here (are|is)|here's|i hope|i have|i've|these (prompts|templates)|note that|note:|let me|"
     r"feel free|below|based on|as an ai|i'm sorry|i am sorry|sorry|i can(no|')t)\b",
     re.IGNORECASE,
 )
-_TRAILING_SCORE = re.compile(r"\s*[(\[]?\s*(?:loss|accuracy)\s*[:=]?\s*[\d.]+.*$", re.IGNORECASE)
+_TRAILING_SCORE = re.compile(r"\s*[(\[]?\s*\b(?:loss|accuracy)\s*[:=]?\s*[\d.]+.*$", re.IGNORECASE)
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`", "«": "»"}
 
 
@@ -32,13 +35,14 @@ def read_list(reply: str, *, count: int, known: Collection[str] = ()) -> tuple[t
         >>> read_list('Sure! Here are two:\\n1. "sort the news"\\n2) topic of a headline', count=2)[0]
         ('sort the news', 'topic of a headline')
     """
-    items = _from_json(reply)
+    items, around = _from_json(reply)
+    lines = [line for line in around.splitlines() if line.strip()]
     if items is None:
-        lines = [line for line in reply.splitlines() if line.strip() and not line.strip().startswith("```")]
-        listed = any(_MARK.match(line) for line in lines) or sum(_is_quoted(line.strip()) for line in lines) >= 1
+        listed = any(_is_marked(line) for line in lines if not _FENCE.match(line.strip()))
         judged = [(line.strip(), _clean(line), _why_not_item(line, listed)) for line in lines]
     else:
-        judged = [(str(item), _clean(str(item)), None) for item in items]
+        judged = [(line.strip(), "", _why_not_item(line, listed=True)) for line in lines]
+        judged += [(str(item), _clean(str(item)), None) for item in items]
     return _judge(judged, count=count, known=known)
 
 
@@ -81,14 +85,19 @@ def reply_excerpt(text: str, length: int = 200) -> str:
 
 def _why_not_item(line: str, listed: bool) -> str | None:
     bare = line.strip()
-    marked = bool(_MARK.match(line)) or _is_quoted(bare)
-    if listed and not marked:
+    if _FENCE.match(bare):
+        return "a code fence"
+    if listed and not _is_marked(line):
         return "talk around the list, not an item of it"
-    if bare.endswith(":"):
+    if _clean(line).endswith(":") and not _is_quoted(bare):
         return "an introduction: it ends with a colon"
-    if not marked and _TALK.match(bare):
+    if not _is_marked(line) and _TALK.match(bare):
         return "talk, not a prompt"
     return None
+
+
+def _is_marked(line: str) -> bool:
+    return bool(_MARK.match(line) or _NAME.match(line)) or _is_quoted(line.strip())
 
 
 def _why_not_prompt(text: str, tried: Collection[str]) -> str | None:
@@ -104,9 +113,9 @@ def _why_not_prompt(text: str, tried: Collection[str]) -> str | None:
 
 
 def _clean(line: str) -> str:
-    text = _MARK.sub("", line, count=1).strip()
-    text = text.strip("*_ ").rstrip(",;").strip()  # emphasis, and the commas of a list written as text
-    return text[1:-1].strip() if _is_quoted(text) else text
+    text = _NAME.sub("", _MARK.sub("", line, count=1), count=1).strip()
+    text = text.strip("*_` ").rstrip(",;").strip()  # emphasis, and the commas of a list written as text
+    return text.rstrip(".")[1:-1].strip() if _is_quoted(text) else text
 
 
 def _is_quoted(text: str) -> bool:
@@ -118,15 +127,36 @@ def _fold(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def _from_json(reply: str) -> list[Any] | None:
-    """Return the texts of a JSON list, of a list of objects, or of an object that holds a list; None if the reply is no JSON."""
+def _from_json(reply: str) -> tuple[list[Any] | None, str]:
+    """Return the texts of a JSON list, of a list of objects, or of an object that holds a list, and what stands around it.
+
+    A reply that is no JSON and holds none gives None, and the whole of itself.
+    """
     body = re.sub(r"^```[a-z]*\s*|\s*```$", "", reply.strip())
+    items = _items(body)
+    if items is not None:
+        return items, ""
+    begin = min((i for i in (reply.find("["), reply.find("{")) if i >= 0), default=-1)
+    end = max(reply.rfind("]"), reply.rfind("}")) + 1
+    items = _items(reply[begin:end]) if 0 <= begin < end else None
+    if items is not None and items and all(isinstance(item, str) for item in items):
+        return items, f"{reply[:begin]}\n{reply[end:]}"
+    return None, reply
+
+
+def _items(body: str) -> list[Any] | None:
     try:
         value = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(value, dict):
         value = next((inner for inner in value.values() if isinstance(inner, list)), list(value.values()))
     if not isinstance(value, list):
         return None
-    return [next((v for v in item.values() if isinstance(v, str)), "") if isinstance(item, dict) else item for item in value]
+    return [_text_of(item) for item in value]
+
+
+def _text_of(item: Any) -> Any:
+    if isinstance(item, dict):
+        return next((v for v in item.values() if isinstance(v, str)), "")
+    return "" if item is None else item

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from maao.core.loop import best_round
+from maao.errors import CodecError
 from maao.interfaces import Codec, History
 from maao.types import Advice, P, Proposal, Rejected, S
 
@@ -19,5 +20,8 @@ class Reproject(Generic[P]):
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         if not history:
             return Advice(rejected=(Rejected("", "there is no point to put into words before the first round"),))
-        encoded = self.codec.encode(self.codec.decode(best_round(history).state.params))
+        try:
+            encoded = self.codec.encode(self.codec.decode(best_round(history).state.params))
+        except CodecError as error:
+            return Advice(rejected=(Rejected("", str(error)),))
         return Advice((Proposal(encoded.text, encoded.params, source="reproject", note=encoded.note),))

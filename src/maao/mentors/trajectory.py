@@ -6,6 +6,7 @@ Turning it into words is `instruction.py`; asking is `language_model.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -44,13 +45,15 @@ def entries(history: History[Any, Any]) -> list[Entry]:
 
 def _add(found: dict[str, Entry], new: Entry) -> None:
     old = found.get(new.text)
-    if old is None or new.reached.loss < old.reached.loss:
+    if old is None or new.reached.loss < old.reached.loss or math.isnan(old.reached.loss):
         found[new.text] = new if new.words or old is None else Entry(new.text, new.reached, new.steps, old.words)
 
 
 def select(history: History[Any, Any], count: int, choice: Choice = "best") -> tuple[Entry, ...]:
     """Return at most `count` entries, worst first, so that the best stands next to the request."""
-    known = [entry for entry in entries(history) if entry.reached.loss == entry.reached.loss]  # NaN says nothing
+    if count < 1:
+        return ()
+    known = [entry for entry in entries(history) if not math.isnan(entry.reached.loss)]  # NaN says nothing
     ranked = sorted(known, key=_loss, reverse=True)
     if choice == "best":
         return tuple(ranked[-count:])

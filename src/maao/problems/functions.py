@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maao.errors import ConfigError
+from maao.errors import CodecError, ConfigError
 from maao.interfaces import Codec
 from maao.types import Clues, Cost, Projection, Score, Split
 
@@ -86,5 +86,9 @@ class FunctionProblem:
         if self.codec is None:
             return Clues()
         words = self.codec.decode(params)
-        own, hard = score or self.score(params, "select"), self.score(self.codec.encode(words).params, "select")
+        try:
+            told = self.codec.encode(words).params
+        except CodecError:  # a walk that ran away to infinity has no words
+            return Clues()
+        own, hard = score or self.score(params, "select"), self.score(told, "select")
         return Clues(projection=Projection(words, hard, hard.loss - own.loss), cost=hard.cost)

@@ -24,7 +24,7 @@ Params = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TorchState:
-    """Where a walk stands. `moments` is the optimizer's own state, flat: ``{"prompt.exp_avg": Tensor, "prompt.step": Tensor, ...}``.
+    """Where a walk stands. `moments` is the optimizer's own state, flat: ``{"prompt/exp_avg": Tensor, "prompt/step": Tensor, ...}``.
 
     `good` and `good_moments` are the last point whose loss was a finite number, and the moments it had: what a rollback returns to.
     """
@@ -75,13 +75,8 @@ class TorchStage:
     on_restart: Literal["clear", "keep"] = "clear"
 
     def __post_init__(self) -> None:
-        names = [
-            n
-            for n in dir(torch.optim)
-            if isinstance(getattr(torch.optim, n), type) and issubclass(getattr(torch.optim, n), torch.optim.Optimizer)
-        ]
-        if self.optimizer not in names or self.optimizer == "Optimizer":
-            raise ConfigError(f"Unknown optimizer '{self.optimizer}'. torch.optim has: {', '.join(n for n in names if n != 'Optimizer')}.")
+        if self.optimizer not in optimizer_names():
+            raise ConfigError(f"Unknown optimizer '{self.optimizer}'. Those that can be used: {', '.join(optimizer_names())}.")
         if not self.lr > 0:
             raise ConfigError(f"`stage.lr` must be above zero; got {self.lr}.")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
@@ -89,12 +84,16 @@ class TorchStage:
         if self.schedule != "constant" and not self.schedule_steps:
             raise ConfigError(f"A {self.schedule} schedule needs `schedule_steps`, the length over which the learning rate changes.")
         try:
-            self._build([torch.zeros(1, requires_grad=True)], 1.0)
+            self._build([torch.zeros(1, 1, requires_grad=True)], 1.0)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"torch.optim.{self.optimizer} refuses its settings {dict(self.options)}: {error}") from error
 
     def init(self, problem: Problem[Params], params: Params, *, seed: int) -> TorchState:
         own = _copy(params)
+        try:
+            self._build([value.clone().requires_grad_() for value in own.values()], 1.0)
+        except ValueError as error:  # Muon moves matrices only
+            raise ConfigError(f"torch.optim.{self.optimizer} cannot tune these params: {error}. Choose another optimizer.") from error
         return TorchState(params=own, start=own, seed=seed)
 
     def restart(self, state: TorchState, params: Params, *, seed: int) -> TorchState:
@@ -166,6 +165,16 @@ class TorchStage:
             done = min(1.0, state.step / self.schedule_steps)
             rate *= {"linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "exponential": 0.1**done}[self.schedule]
         return rate * state.lr_scale
+
+
+def optimizer_names() -> tuple[str, ...]:
+    """Return the optimizers of `torch.optim` that can be used: all but those for sparse gradients, which no params here have."""
+    kinds = {name: getattr(torch.optim, name) for name in dir(torch.optim)}
+    return tuple(
+        name
+        for name, kind in kinds.items()
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in ("Optimizer", "SparseAdam")
+    )
 
 
 def _copy(params: Params) -> dict[str, Tensor]:

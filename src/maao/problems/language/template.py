@@ -92,7 +92,7 @@ class TemplateTokenizer:
         tokenizer: a fast Hugging Face tokenizer.
         template: where slots and fields stand.
         encoder: keep the special tokens that follow a text (``[SEP]``); a decoder's answer must follow the text at once.
-        max_length: the most tokens of an input, slots and answer included.
+        max_length: the most tokens of an input, slots and answer included. Of a longer one the longest fields are cut at their ends.
         reserved: how many of them slots and answer need.
     """
 
@@ -115,15 +115,14 @@ class TemplateTokenizer:
         excess = len(whole) - self._room
         if excess <= 0:
             return whole
-        longest = max(self.template.fields, key=lambda name: len(fields[name]))
-        low, high = 0, len(fields[longest])  # the most characters of the longest field with which all fits
+        low, high = 0, max(len(fields[name]) for name in self.template.fields)  # the most characters of a field with which all fits
         while low < high:
             middle = (low + high + 1) // 2
-            if len(self._tokenize({**fields, longest: fields[longest][:middle]})) <= self._room:
+            if len(self._tokenize({name: text[:middle] for name, text in fields.items()})) <= self._room:
                 low = middle
             else:
                 high = middle - 1
-        shortened = self._tokenize({**fields, longest: fields[longest][:low]})
+        shortened = self._tokenize({name: text[:low] for name, text in fields.items()})
         if len(shortened) > self._room:
             raise DataError(
                 f"The template {str(self.template)!r} alone takes {len(shortened)} tokens, but only {self._room} are left in the model's "

@@ -1,0 +1,107 @@
+"""Every mentor, through the suite that is shipped to authors. A new mentor joins by one row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from maao.codecs.numbers import NumberCodec
+from maao.core.acceptance import AlwaysFirst, IfBetter, Race
+from maao.core.loop import alternate
+from maao.core.plan import rounds
+from maao.llm.ledger import MemoryLedger, Recorded
+from maao.llm.scripted import FailingModel
+from maao.llm.scripted import Scripted as ScriptedModel
+from maao.mentors.instruction import Shown, Task, wording
+from maao.mentors.language_model import LanguageModelMentor
+from maao.mentors.none import NoMentor
+from maao.mentors.random_restart import RandomRestart
+from maao.mentors.reproject import Reproject
+from maao.mentors.scripted import Scripted
+from maao.problems.functions import FunctionProblem
+from maao.stages.torch_optim import TorchStage
+from maao.testing import MentorConformance
+from tests.conformance.parts import kept_problem
+
+
+@dataclass(frozen=True)
+class Row:
+    """A mentor made for a problem; `history` is walked with another mentor, so that there is something to read."""
+
+    name: str
+    make: Callable[[Any], Any]  # from a problem (which shows its codec) to a mentor
+    language: bool = False
+    accept: Any = field(default_factory=AlwaysFirst)
+
+
+def numbers_reply(request: Any) -> str:
+    """Five points that depend on the whole instruction, as a model's do."""
+    first = len(request.text) % 7 / 2
+    return "\n".join(f"{i + 1}. {first - i:.2f} {0.5 * i - 1:.2f}" for i in range(5))
+
+
+def words_reply(request: Any) -> str:
+    words = "music film song team match goal market bank economy".split()
+    start = len(request.text) % 7
+    return "Sure! Here are the prompts:\n" + "\n".join(f'{i + 1}. "{words[(start + i) % 9]} news"' for i in range(5))
+
+
+def continuation(request: Any) -> str:
+    return f" {len(request.text) % 5 - 2:.2f} {request.sample / 4:.2f} (loss 0.5)\nLoss 0.3, prompt: 1 1"
+
+
+def asks(reply: Any, *, style: Any = "chat", shown: Shown | None = None) -> Callable[[Any], Any]:
+    def make(problem: Any) -> LanguageModelMentor[Any]:
+        model = Recorded(ScriptedModel(reply) if callable(reply) else reply, MemoryLedger())
+        task = Task("Find the prompt.", ("music", "sport"), "{text} {slots}")
+        return LanguageModelMentor(model, task, problem.codec, style=style, shown=shown or Shown(), template=wording(style))
+
+    return make
+
+
+MENTORS = [
+    Row("none", lambda problem: NoMentor()),
+    Row("random_restart", lambda problem: RandomRestart(problem.initial, problem.codec)),
+    Row("random_restart, race", lambda problem: RandomRestart(problem.initial, problem.codec), accept=Race(2)),
+    Row("random_restart of soft prompts", lambda problem: RandomRestart(problem.initial, problem.codec), language=True, accept=IfBetter()),
+    Row("reproject", lambda problem: Reproject(problem.codec)),
+    Row("reproject of soft prompts", lambda problem: Reproject(problem.codec), language=True),
+    Row("scripted", lambda problem: Scripted(("0 0", "1 1", "no number", "2.5 -1", "0.5 0.5", "3 3"), problem.codec)),
+    Row("scripted and used up", lambda problem: Scripted(("0.5 0.5",), problem.codec)),
+    Row("language_model chat", asks(numbers_reply)),
+    Row("language_model chat, race", asks(numbers_reply), accept=Race(2)),
+    Row("language_model chat on soft prompts", asks(words_reply, shown=Shown(nearest=True, examples=True)), language=True),
+    Row("language_model completion", asks(continuation, style="completion")),
+    Row("language_model that talks only", asks(lambda request: "I'm sorry, I cannot help.")),
+    Row("language_model that fails", asks(FailingModel())),
+]
+
+
+class TestMentorConformance(MentorConformance):
+    @pytest.fixture(params=MENTORS, ids=lambda row: row.name)
+    def row(self, request):
+        return request.param
+
+    @pytest.fixture
+    def problem(self, row):
+        return kept_problem("llama", "{text} {slots} Topic:") if row.language else FunctionProblem("rosenbrock", codec=NumberCodec(2))
+
+    @pytest.fixture
+    def stage(self):
+        return TorchStage(lr=0.05)
+
+    @pytest.fixture
+    def accept(self, row):
+        return row.accept
+
+    @pytest.fixture
+    def mentor(self, row, problem):
+        return row.make(problem)
+
+    @pytest.fixture
+    def history(self, problem, stage):
+        told = RandomRestart(problem.initial, problem.codec)
+        return tuple(alternate(problem, stage, told, plan=rounds(2, steps=2, proposals=2), accept=IfBetter(), seed=1))

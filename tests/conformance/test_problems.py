@@ -1,0 +1,31 @@
+"""Every problem, through the suite that is shipped to authors. A new problem joins by one row."""
+
+from __future__ import annotations
+
+import pytest
+
+from maao.codecs.numbers import NumberCodec
+from maao.problems.functions import FUNCTIONS, FunctionProblem
+from maao.testing import ProblemConformance
+from tests.conformance.parts import kept_problem
+
+PROBLEMS = {
+    **{name: lambda name=name: FunctionProblem(name, codec=NumberCodec(2)) for name in FUNCTIONS},
+    "rastrigin without words": lambda: FunctionProblem("rastrigin"),
+    "llama, slots before": lambda: kept_problem("llama", "{slots} {text} Topic:"),
+    "llama, slots inside, cached": lambda: kept_problem("llama", "{text} {slots} Topic:"),
+    "llama, slots inside, not cached": lambda: kept_problem("llama", "{text} {slots} Topic:", max_cache_bytes=0),
+    "llama, slots after, cached": lambda: kept_problem("llama", "text: {text} {slots}"),
+    "llama, slots after, not cached": lambda: kept_problem("llama", "text: {text} {slots}", max_cache_bytes=0),
+    "llama, its own account": lambda: kept_problem("llama", "{text} {slots} Topic:", account_tokens=3),
+    "llama, normal start": lambda: kept_problem("llama", "{text} {slots} Topic:", initial="normal"),
+    "gpt2, all of train a batch": lambda: kept_problem("gpt2", "{text} {slots} Topic:", batch_size=100),
+    "bert, a head": lambda: kept_problem("bert", "{text} {slots}"),
+    "bert, a head on [CLS]": lambda: kept_problem("bert", "{slots} {text}", pooling="first"),
+}
+
+
+class TestProblemConformance(ProblemConformance):
+    @pytest.fixture(params=PROBLEMS)
+    def problem(self, request):
+        return PROBLEMS[request.param]()

@@ -1,0 +1,22 @@
+"""Fixtures that several folders share."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def serializer():
+    from maao.stages.torch_optim import TorchSerializer
+
+    return TorchSerializer()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Run tiny models on one thread: for tensors this small, more only wait for one another. Real models get all."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads((os.cpu_count() or 1) if item.get_closest_marker("real") else 1)
