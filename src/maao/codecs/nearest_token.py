@@ -72,7 +72,9 @@ class NearestTokenCodec:
         if self.length == "fixed" and len(ids) < limit:
             repeated = f"repeated to fill {limit} tokens"
             note = f"{note}, {repeated}" if note else f"{len(ids)} tokens, {repeated}"
-            ids = (ids * limit)[:limit]
+            ids = self._repeated(ids, limit)
+        if not self._survives(ids):
+            raise CodecError(f"The text {text!r} does not survive this vocabulary: it would be read back as {self._text(ids)!r}.")
         return Encoded({"prompt": self.embeddings[ids].clone()}, self._text(ids), note)
 
     def _ids(self, text: str) -> list[int]:
@@ -91,6 +93,13 @@ class NearestTokenCodec:
         if not at_word and not inside:
             raise CodecError(f"No beginning of the text {text!r} fits {limit} tokens.")
         return max(at_word or inside)
+
+    def _repeated(self, ids: list[int], limit: int) -> list[int]:
+        """Return tokens repeated from their start; where that ends inside a word that cannot be read, one of the tokens ends it."""
+        whole, rest = divmod(limit, len(ids))
+        endings = [ids[:rest], *([token] * rest for token in ids)]
+        filled = [[*ids * whole, *ending] for ending in endings]
+        return next((tokens for tokens in filled if self._survives(tokens)), filled[0])
 
     def _survives(self, ids: list[int]) -> bool:
         """Say whether tokens come back as themselves from decoding and re-tokenizing."""

@@ -151,7 +151,8 @@ class TorchStage:
         )
 
     def _rollback_note(self, state: TorchState, loss: float) -> str:
-        return f"loss or gradient not finite ({loss}): back to the last good point, learning rate halved to {self._rate(state) / 2:g}"
+        halved = self.lr * self._rate(state) / 2
+        return f"loss or gradient not finite ({loss}): back to the last good point, learning rate halved to {halved:g}"
 
     def _build(self, leaves: list[Tensor], rate: float) -> torch.optim.Optimizer:
         kind = getattr(torch.optim, self.optimizer)

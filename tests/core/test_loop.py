@@ -1,0 +1,126 @@
+"""The loop: Algorithm 1, equal beginnings, and resuming."""
+
+from __future__ import annotations
+
+import pytest
+
+from maao.codecs.numbers import NumberCodec
+from maao.core.acceptance import AlwaysFirst, BestOf, IfBetter, Interpolate, Race
+from maao.core.loop import alternate, best_round
+from maao.core.plan import UNTUNED, after_epochs, rounds, walk
+from maao.core.seeds import seed_for
+from maao.mentors.none import NoMentor
+from maao.mentors.random_restart import RandomRestart
+from maao.mentors.reproject import Reproject
+from maao.mentors.scripted import Scripted
+from maao.problems.functions import FunctionProblem
+from maao.stages.torch_optim import TorchStage
+from maao.testing import assert_same_history
+from maao.types import Cost, Leg, total_cost
+
+CODEC = NumberCodec(2)
+PROBLEM = FunctionProblem("rosenbrock", codec=CODEC)
+STAGE = TorchStage(lr=0.05)
+MENTORS = {
+    "none": NoMentor(),
+    "random_restart": RandomRestart(PROBLEM.initial, CODEC),
+    "reproject": Reproject(CODEC),
+    "scripted": Scripted(("0.9 0.8", "2 2", "nonsense", "-1 1", "0.5 0.5", "3 -3", "1 1"), CODEC),
+}
+RULES = {
+    "always_first": AlwaysFirst(),
+    "best_of": BestOf(),
+    "if_better": IfBetter(),
+    "interpolate": Interpolate(0.3),
+    "race": Race(2),
+    "race with a margin": Race(3, 0.5),
+    "interpolate race": Interpolate(0.5, Race(1)),
+}
+
+
+def run(mentor="scripted", rule="always_first", plan=None, seed=0, history=(), stage=STAGE):
+    plan = rounds(3, steps=4, store_every=2, proposals=2) if plan is None else plan
+    return (*history, *alternate(PROBLEM, stage, MENTORS[mentor], plan=plan, accept=RULES[rule], seed=seed, history=history))
+
+
+def test_loop_does_what_algorithm_1_does():
+    """Algorithm 1 written out once more by hand: walk, then each time restart from the first proposal and walk again."""
+    state = STAGE.init(PROBLEM, PROBLEM.initial(seed_for(0, "initial")), seed=seed_for(0, "stage"))
+    ends = [state]
+    for text in (None, "0.9 0.8", "2 2", None):  # not asked before the first walk; the third text of the script cannot be read
+        if text:
+            state = STAGE.restart(state, CODEC.encode(text).params, seed=0)
+        for _ in range(4):
+            state, _ = STAGE.step(PROBLEM, state)
+        ends.append(state)
+    found = run(plan=rounds(3, steps=4, proposals=1))
+    assert [r.state.params["x"].tolist() for r in found] == [end.params["x"].tolist() for end in ends]
+
+
+@pytest.mark.parametrize("mentor", MENTORS)
+@pytest.mark.parametrize("rule", RULES)
+def test_the_beginning_is_the_same_for_every_mentor_and_rule(mentor, rule, serializer):
+    plan = rounds(1, steps=4, store_every=2)
+    first = sum(not leg.ask for leg in plan[:3])
+    assert_same_history(run(mentor, rule, plan)[:first], run("none", "always_first", plan)[:first], serializer)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("mentor", MENTORS)
+@pytest.mark.parametrize("on_restart", ["clear", "keep"])
+def test_resumed_run_equals_uninterrupted_run_at_every_leg(mentor, rule, on_restart, serializer):
+    stage = TorchStage(lr=0.05, on_restart=on_restart)
+    whole = run(mentor, rule, stage=stage)
+    for stop_after in range(len(whole)):
+        assert_same_history(run(mentor, rule, history=whole[:stop_after], stage=stage), whole, serializer)
+
+
+def test_a_run_can_open_with_the_mentors_own_starts():
+    history = run(plan=rounds(1, steps=2, proposals=2, first="ask"))
+    assert [r.leg.ask for r in history] == [False, True]
+    assert [p.text for p in history[1].advice.proposals] == ["0.9 0.8", "2 2"]
+
+
+def test_a_mentor_is_asked_at_the_first_leg_too():
+    (only,) = run(plan=(Leg(1, ask=True, proposals=1),))
+    assert only.verdict.chosen == 0 and only.state.start["x"].tolist() == [0.9, 0.8]
+
+
+def test_another_seed_gives_another_run():
+    assert run(seed=1)[0].score != run(seed=2)[0].score
+
+
+def test_round_says_what_it_cost():
+    (untuned, walked, asked) = run("scripted", "best_of", (UNTUNED, *walk(3), Leg(2, ask=True, proposals=2)))
+    assert untuned.cost == Cost(gradient_steps=0, model_tokens=2, scored_examples=2, looks=2)
+    assert walked.cost.gradient_steps == 3 and walked.cost.model_tokens == 2 * 3 + 2
+    assert asked.cost.looks == 2 + 2  # two proposals, the end and its words
+    assert total_cost((untuned, walked, asked)).gradient_steps == 5
+    assert all(r.cost.seconds > 0 for r in (untuned, walked, asked))
+
+
+def test_observations_keep_params_where_the_leg_asks_for_it():
+    _, walked = run(plan=(UNTUNED, Leg(5, keep_every=2)))
+    assert [o.params is not None for o in walked.observations] == [True, False, True, False, True]
+    assert walked.observations[2].params["x"].tolist() != walked.state.params["x"].tolist()
+
+
+def test_first_observation_of_a_leg_speaks_of_where_it_began():
+    untuned, walked = run(plan=(UNTUNED, Leg(2)))
+    assert walked.observations[0].loss == untuned.score.loss and walked.observations[0].step == 0
+
+
+def test_finished_plan_yields_nothing_more():
+    whole = run()
+    assert run(history=whole) == whole
+
+
+def test_best_round_is_the_lowest_and_the_earlier_of_equals():
+    history = run("none", plan=(UNTUNED, UNTUNED, *walk(4), UNTUNED))
+    assert best_round(history).index == 2
+    assert best_round(history[:2]).index == 0
+
+
+def test_reference_release_schedule_asks_after_the_epochs_named():
+    history = run(plan=after_epochs((0, 2), epochs=5, steps_per_epoch=3, proposals=1))
+    assert [(r.verdict.chosen, len(r.observations)) for r in history] == [(None, 3), (0, 3), (None, 3), (0, 3), (None, 3)]
