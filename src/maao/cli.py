@@ -212,6 +212,7 @@ def _print_result(result: Result) -> None:
 def _print_calls(folder: Path) -> None:
     import json
 
+    from maao.console import plain
     from maao.stages.torch_optim import TorchSerializer
     from maao.store.run import RunFolder
 
@@ -220,8 +221,8 @@ def _print_calls(folder: Path) -> None:
             request, reply = json.loads(call.request), json.loads(call.reply)
             usage = f"{call.seconds:.1f} s, {call.input_tokens} tokens in, {call.output_tokens} out"
             print(f"--- call {number}: {call.model}, {call.date}, {usage}")
-            print("\n".join(message["content"] for message in request["messages"]))
-            print(f"--- reply (sample {request['sample']}):\n{reply['text']}\n")
+            print("\n".join(plain(message["content"]) for message in request["messages"]))
+            print(f"--- reply (sample {request['sample']}):\n{plain(reply['text'])}\n")
 
 
 def _listed(paths: list[Path]) -> str:

@@ -248,7 +248,17 @@ def runs_table(summaries: Sequence[RunSummary], folder: Path) -> Table:
 
 def _add(table: Table, *cells: str | Text, style: str | None = None) -> None:
     """Add a row of plain text: a proposal or a label may hold brackets, which are no markup."""
-    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), style=style)
+    table.add_row(*(Text(plain(cell)) if isinstance(cell, str) else cell for cell in cells), style=style)
+
+
+def plain(text: str) -> str:
+    """Return a text without control characters, which a terminal would obey.
+
+    Example:
+        >>> plain("a\\x1b[31m red\\nword")
+        'a�[31m red\\nword'
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
 def _slots(slots: Sequence[Sequence[Any]]) -> str:
@@ -267,5 +277,5 @@ def _score(score: Score) -> str:
 
 
 def _short(text: str, length: int = 80) -> str:
-    line = " ".join(text.split())
+    line = plain(" ".join(text.split()))
     return line if len(line) <= length else line[: length - 1] + "…"

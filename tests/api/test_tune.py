@@ -1,0 +1,376 @@
+"""What a notebook does: tune on lists, mappings or files, then read, predict, save."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import maao
+from maao.api import IN_RUN, free_folder
+from maao.errors import ConfigError, DataError, StoreError
+from maao.types import Advice, Example, Proposal, Splits
+from tests.api.small_runs import LABELS, REPLIES, digests, examples, pairs, write_csv
+
+CHAT = {"chat": {"provider": "scripted", "replies": REPLIES}}
+SMALL = {"model.num_virtual_tokens": 4, "accept.steps": 2, "plan.store_every": 2, "plan.proposals": 2, "threads": 1}
+
+
+def tune(model, folder, **changes):
+    given = {"train": pairs("train"), "select": pairs("select"), "test": pairs("test"), "mentor": CHAT, "rounds": 1, "steps": 2}
+    settings = {**SMALL, **changes.pop("settings", {})}
+    return maao.tune(model=str(model), folder=folder, settings=settings, **{**given, **changes})
+
+
+@pytest.fixture(scope="module")
+def result(llama, tmp_path_factory):
+    return tune(llama, tmp_path_factory.mktemp("tuned") / "run", rounds=2)
+
+
+def test_a_run_finishes_and_says_nothing_more(result):
+    assert (result.status, result.status_reason) == ("finished", "")
+
+
+def test_the_history_holds_every_planned_leg(result):
+    assert [(r.leg.steps, r.leg.ask) for r in result.history] == [(0, False), (2, False), (2, True), (2, True)]
+    assert [r.index for r in result.history] == [0, 1, 2, 3]
+
+
+def test_the_mentors_texts_come_into_the_history_as_said(result):
+    asked = result.history[2]
+    assert [p.text for p in asked.advice.proposals] == ["music team bank", "the news of the world"]
+    assert asked.advice.proposals[0].source == "scripted"
+    assert asked.verdict.reason
+
+
+def test_the_chosen_round_is_the_best_on_select(result):
+    assert result.chosen.score.loss == min(r.score.loss for r in result.history)
+    assert torch.equal(result.params["prompt"], result.chosen.state.params["prompt"])
+    assert result.text == result.chosen.clues.projection.text
+
+
+def test_the_cost_adds_up_rounds_and_what_was_read_before_them(result):
+    cost = result.cost
+    assert cost.gradient_steps == sum(r.cost.gradient_steps for r in result.history)
+    assert cost.model_tokens == sum(r.cost.model_tokens for r in result.history) + result.environment["prepared_tokens"]
+    assert result.environment["prepared_tokens"] > 0  # the texts stand before the slots: their keys and values are computed once
+    assert cost.llm_calls == 2 and cost.input_tokens > 0
+
+
+def test_test_is_read_for_the_three_declared_points(result):
+    assert list(result.finals) == ["untuned", "chosen", "words"]
+    assert {final.split for final in result.finals.values()} == {"test"}
+    assert result.finals["words"].text == result.text
+    assert all(final.score.num_examples == len(pairs("test")) for final in result.finals.values())
+
+
+def test_predictions_are_probabilities_over_the_labels_in_the_order_asked(result):
+    texts = [text for text, _ in pairs("test")][:5]
+    found = result.predict(texts)
+    assert len(found) == 5
+    for one in found:
+        assert set(one.probabilities) == set(LABELS)
+        assert math.isclose(sum(one.probabilities.values()), 1.0, rel_tol=1e-5)
+        assert one.probability == max(one.probabilities.values()) and one.cut == 0
+    assert result.predict(texts[::-1])[0].label == found[-1].label
+    assert result.predict([{"text": texts[0]}])[0].label == found[0].label
+
+
+def test_the_accuracy_on_test_is_that_of_predicting_it(result):
+    right = [p.label == label for p, (_, label) in zip(result.predict([t for t, _ in pairs("test")]), pairs("test"), strict=True)]
+    assert sum(right) / len(right) == pytest.approx(result.finals["chosen"].score.accuracy)
+
+
+def test_a_result_loaded_from_its_folder_predicts_the_same(result):
+    loaded = maao.load(result.folder)
+    texts = [text for text, _ in pairs("select")]
+    for a, b in zip(loaded.predict(texts), result.predict(texts), strict=True):
+        assert a.label == b.label
+        assert a.probabilities == pytest.approx(b.probabilities, rel=1e-5)
+    assert digests(loaded) == digests(result)
+
+
+def test_predicting_nothing_gives_nothing_and_one_text_is_refused(result):
+    assert result.predict([]) == []
+    with pytest.raises(DataError, match=r"predict\(\[text\]\)"):
+        result.predict("music film")
+
+
+def test_a_text_that_lacks_the_templates_field_is_refused(result):
+    with pytest.raises(ConfigError, match=r"unknown field \{text\}"):
+        result.predict([{"headline": "music film"}])
+
+
+def test_a_long_text_is_cut_and_told(result):
+    short, long = result.predict(["music film", "music film " * 200])
+    assert short.cut == 0
+    assert long.cut > 100
+
+
+def test_the_text_is_saved_as_a_file(result, tmp_path):
+    (path,) = result.save(tmp_path / "out" / "deep", "text")
+    assert path.read_text(encoding="utf-8") == result.text + "\n"
+
+
+def test_an_unknown_format_is_refused(result, tmp_path):
+    with pytest.raises(ConfigError, match=r"Unknown format 'onnx': use text, tensor or peft"):
+        result.save(tmp_path, "onnx")
+
+
+def test_saving_where_a_file_stands_is_told(result, tmp_path):
+    (tmp_path / "taken").write_text("x")
+    with pytest.raises(StoreError, match="Cannot write to"):
+        result.save(tmp_path / "taken", "text")
+
+
+# -- what examples may be
+
+
+def test_mappings_and_files_and_pairs_give_the_same_run(llama, tmp_path):
+    mappings = {split: [{"text": text, "label": label} for text, label in pairs(split)] for split in ("train", "select", "test")}
+    files = {split: write_csv(tmp_path / f"{split}.csv", pairs(split)) for split in ("train", "select", "test")}
+    as_pairs, as_mappings, as_files = (
+        tune(llama, tmp_path / f"run{i}", **given) for i, given in enumerate(({}, mappings, {k: str(v) for k, v in files.items()}))
+    )
+    assert digests(as_pairs) == digests(as_mappings) == digests(as_files)
+
+
+def test_a_generator_is_read_once(llama, tmp_path):
+    result = tune(llama, tmp_path / "run", train=(pair for pair in pairs("train")), select=iter(pairs("select")), test=None)
+    assert result.status == "finished" and result.finals == {}
+
+
+def test_select_is_taken_out_of_train_where_it_is_not_given(llama, tmp_path):
+    result = tune(llama, tmp_path / "run", select=None, test=None)
+    assert any("taken out of train" in note for note in result.environment["notes"])
+    assert result.history[0].score.num_examples == len(pairs("train")) // 2
+
+
+def test_a_cap_on_test_that_does_not_bind_is_no_error(llama, tmp_path):
+    result = tune(llama, tmp_path / "run", settings={"data.test_size": 10_000})
+    assert result.finals["chosen"].score.num_examples == len(pairs("test"))
+    result = tune(llama, tmp_path / "run2", settings={"data.test_size": 5})
+    assert result.finals["chosen"].score.num_examples == 5
+
+
+def test_label_words_may_differ_from_labels_and_fix_their_order(llama, tmp_path):
+    result = tune(llama, tmp_path / "run", labels={"sport": "team", "music": "song", "business": "bank"})
+    assert list(result.predict(["a"])[0].probabilities) == ["sport", "music", "business"]
+    assert result.config.model.label_words == {"sport": "team", "music": "song", "business": "bank"}
+
+
+def test_labels_alone_fix_the_order(llama, tmp_path):
+    result = tune(llama, tmp_path / "run", labels=["music", "sport", "business"])
+    assert list(result.predict(["a"])[0].probabilities) == ["music", "sport", "business"]
+
+
+def test_a_template_may_have_several_fields(llama, tmp_path):
+    def split(name):
+        return [{"head": text.split()[0], "body": text.split()[1] + " news", "label": label} for text, label in pairs(name)]
+
+    given = {name: split(name) for name in ("train", "select", "test")}
+    result = tune(llama, tmp_path / "run", template="{head} {slots} {body} Topic:", **given)
+    assert result.predict([{"head": "music", "body": "film"}])[0].label in LABELS
+
+
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [
+        ([("a", "x"), "text alone"], "Example 2 of `train` is 'text alone': give pairs"),
+        ([("a", "x", "more")], "Example 1 of `train`"),
+        ([{"text": "a"}], "it needs a 'label'"),
+        ([(1, "x")], "its fields must be texts"),
+        ([], "train is empty"),
+        ([("a", "x"), ("b", "x")], "one class only"),
+    ],
+)
+def test_examples_that_cannot_be_used_are_named(llama, tmp_path, train, told):
+    with pytest.raises(DataError) as error:
+        tune(llama, tmp_path / "run", train=train, select=None, test=None)
+    assert told in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_run_folder_is_a_new_one_by_default(llama, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = (tune(llama, None, seed=3, test=None) for _ in range(2))
+    assert [r.folder.as_posix() for r in (first, second)] == ["runs/tune-seed3", "runs/tune-seed3-2"]
+    assert digests(first) == digests(second)
+
+
+def test_a_relative_model_folder_can_be_used_from_elsewhere(llama, tmp_path, monkeypatch):
+    monkeypatch.chdir(llama.parent)
+    result = tune(llama.name, tmp_path / "run", test=None)
+    monkeypatch.chdir("/")
+    assert maao.load(result.folder).predict(["music film"])[0].label in LABELS
+
+
+def test_another_seed_begins_elsewhere(llama, tmp_path):
+    a, b = (tune(llama, tmp_path / f"run{seed}", seed=seed) for seed in (0, 1))
+    assert not torch.equal(a.history[0].state.params["prompt"], b.history[0].state.params["prompt"])
+
+
+def test_settings_are_checked_like_a_config(llama, tmp_path):
+    with pytest.raises(ConfigError, match=r"unknown key 'stage.rate'"):
+        tune(llama, tmp_path / "run", settings={"stage.rate": 1})
+    with pytest.raises(ConfigError, match="is a value, not a section"):
+        tune(llama, tmp_path / "run", settings={"seed.x": 1})
+
+
+def test_free_folder_numbers_what_is_taken(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a-2").mkdir()
+    assert free_folder(tmp_path, "a").name == "a-3"
+
+
+# -- kinds of run
+
+
+def test_an_encoder_with_a_head_is_tuned_and_used(model_folder, tmp_path):
+    result = tune(model_folder("bert"), tmp_path / "run", template="{slots} {text}")
+    assert set(result.params) == {"prompt", "head.weight", "head.bias"}
+    assert result.predict(["music film"])[0].label in LABELS
+    assert maao.load(result.folder).predict(["music film"])[0].probabilities == pytest.approx(
+        result.predict(["music film"])[0].probabilities, rel=1e-5
+    )
+
+
+def test_plain_prompt_tuning_asks_nobody(llama, tmp_path):
+    result = tune(llama, tmp_path / "run", mentor="none")
+    assert not any(r.leg.ask for r in result.history)
+    assert result.cost.llm_calls == 0
+
+
+@pytest.mark.parametrize("mentor", ["random_restart", "reproject", {"name": "scripted", "texts": ["music team", "sport"]}], ids=str)
+def test_mentors_that_do_not_speak_propose(llama, tmp_path, mentor):
+    result = tune(llama, tmp_path / "run", mentor=mentor)
+    assert result.history[2].advice.proposals
+    assert maao.replay(result.folder).equal
+
+
+@pytest.mark.parametrize("initial", ["normal", "labels", "vocabulary"])
+def test_every_beginning_can_be_read_out_at_the_end(llama, tmp_path, initial):
+    result = tune(llama, tmp_path / "run", settings={"model.initial": initial})
+    assert "untuned" in result.finals
+
+
+def test_a_function_is_tuned_and_has_nothing_to_predict(tmp_path):
+    config = maao.Config(problem="function", mentor={"name": "random_restart"}, plan={"rounds": 2, "steps": 5, "store_every": 0})
+    result = maao.run(config, tmp_path / "run")
+    assert result.chosen.score.loss <= result.history[0].score.loss
+    assert result.finals == {} and result.text
+    for use in (lambda: result.predict(["x"]), lambda: result.save(tmp_path, "text")):
+        with pytest.raises(ConfigError, match="tunes the function rastrigin: it has nothing to predict or export"):
+            use()
+    assert maao.replay(result.folder).equal
+
+
+def test_a_language_model_can_be_the_mentor_of_a_function(tmp_path):
+    mentor = {"chat": {"provider": "scripted", "replies": ["1. 0.1 0.2\n2. 9\n3. -1 0.5"]}}
+    config = maao.Config(problem="function", mentor=mentor, plan={"rounds": 1, "steps": 3, "store_every": 0})
+    result = maao.run(config, tmp_path / "run")
+    asked = result.history[-1].advice
+    assert [p.text for p in asked.proposals] == ["0.1 0.2", "-1 0.5"]
+    assert [r.text for r in asked.rejected] == ["9"]
+
+
+# -- a mentor of one's own
+
+
+class Echo:
+    """Proposes the prompt of the last round, moved a little, and remembers nothing."""
+
+    def propose(self, history, *, count, seed):
+        prompt = history[-1].state.params["prompt"]
+        return Advice(tuple(Proposal(f"moved by {i}", {"prompt": prompt + 0.01 * i}, "echo") for i in range(1, count + 1)))
+
+
+def test_a_mentor_of_ones_own_is_asked(llama, tmp_path):
+    result = tune(llama, tmp_path / "run", mentor=Echo())
+    assert [p.text for p in result.history[2].advice.proposals] == ["moved by 1", "moved by 2"]
+    assert result.config.mentor.name == "custom"
+
+
+def test_a_run_with_a_mentor_of_ones_own_goes_on_only_with_it(llama, tmp_path):
+    whole = tune(llama, tmp_path / "whole", mentor=Echo(), rounds=2)
+
+    class Stop(maao.Watch):
+        def round(self, finished):
+            if finished.index == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(llama, tmp_path / "run", mentor=Echo(), rounds=2, watch=Stop())
+    assert maao.load(tmp_path / "run").status == "stopped"
+    with pytest.raises(ConfigError, match=r"a mentor of your own: resume it from Python"):
+        maao.resume(tmp_path / "run")
+    assert digests(maao.resume(tmp_path / "run", mentor=Echo())) == digests(whole)
+    with pytest.raises(ConfigError, match="replay it from Python"):
+        maao.replay(tmp_path / "run")
+    assert maao.replay(tmp_path / "run", mentor=Echo()).equal
+
+
+def test_another_mentor_than_the_runs_own_is_refused(result):
+    with pytest.raises(ConfigError, match="began with the mentor 'language_model' of its config"):
+        maao.replay(result.folder, mentor=Echo())
+
+
+def test_what_cannot_propose_is_no_mentor(llama, tmp_path):
+    with pytest.raises(ConfigError, match="an object with a method `propose`; got 3"):
+        tune(llama, tmp_path / "run", mentor=3)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_config_cannot_name_a_mentor_of_ones_own(llama, tmp_path):
+    with pytest.raises(ConfigError, match="start the run from Python, with mentor="):
+        tune(llama, tmp_path / "run", mentor="custom")
+
+
+# -- examples in memory
+
+
+def test_examples_from_memory_are_kept_in_the_run_folder(result):
+    assert result.config.data.source == IN_RUN
+    assert (result.folder / "examples.json").is_file()
+    assert maao.replay(result.folder).equal
+
+
+def test_splits_made_by_hand_are_kept_with_the_hash_of_what_they_hold(llama, tmp_path):
+    splits = Splits(tuple(examples("train")), tuple(examples("select")), tuple(examples("test")), LABELS)
+    config = maao.load(tune(llama, tmp_path / "first").folder).config
+    result = maao.run(config, tmp_path / "run", splits=splits)
+    assert result.environment["data"].startswith("sha256:")
+    assert maao.replay(result.folder).equal
+
+
+def test_splits_that_overlap_are_refused(llama, tmp_path):
+    splits = Splits((Example({"text": "a"}, "music"), Example({"text": "b"}, "sport")), (Example({"text": "a"}, "music"),), (), LABELS)
+    config = maao.load(tune(llama, tmp_path / "first").folder).config
+    with pytest.raises(DataError, match="share 1 example"):
+        maao.run(config, tmp_path / "run", splits=splits)
+
+
+def test_kept_examples_that_were_changed_are_refused(llama, tmp_path):
+    result = tune(llama, tmp_path / "run")
+    file = result.folder / "examples.json"
+    file.write_text(file.read_text(encoding="utf-8").replace(f'"{pairs("train")[0][0]}"', '"other news"'), encoding="utf-8")
+    with pytest.raises(StoreError, match="The data has changed"):
+        maao.replay(result.folder)
+    file.unlink()
+    with pytest.raises(StoreError, match=r"cannot be read from its examples.json"):
+        maao.replay(result.folder)
+
+
+def test_notes_are_not_told_twice_when_a_run_goes_on(llama, tmp_path):
+    long = [(f"{text} " * 60, label) for text, label in pairs("train")]
+
+    class Notes(maao.Watch):
+        def started(self, parts, asked, folder, done):
+            self.notes = parts.notes
+
+    first, again = Notes(), Notes()
+    result = tune(llama, tmp_path / "run", train=long, watch=first)
+    assert sum("were cut to fit the context" in note for note in first.notes) == 1
+    maao.replay(result.folder, watch=again)
+    assert again.notes == first.notes

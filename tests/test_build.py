@@ -1,0 +1,269 @@
+"""From names to objects: what is built, what is refused before anything is loaded, and what a mentor will be shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from maao import build as building
+from maao.build import at_most, build_acceptance, build_mentor, build_plan
+from maao.config import AcceptConfig, make_config
+from maao.core.acceptance import AlwaysFirst, BestOf, IfBetter, Interpolate, Race
+from maao.errors import ConfigError, DataError, MaaoError, ModelError
+from maao.llm.ledger import MemoryLedger
+from maao.types import Leg
+from tests.api.fixtures import llama, model_folder  # noqa: F401  (fixtures)
+from tests.api.small_runs import pairs, values, write_csv, write_data
+
+KEY_NAME = "A_KEY_FOR_TESTS"
+REMOTE = {"provider": "openai", "name": "big", "base_url": "https://models.example.com/v1", "api_key_env": KEY_NAME}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def asked(llama, data, monkeypatch):  # noqa: F811
+    """Return the function from changed settings to what is asked, with nobody ever called."""
+    monkeypatch.setenv(KEY_NAME, "not-a-key")
+
+    def make(**changes):
+        return build_mentor(building.build(make_config(values(llama, data, **changes))), MemoryLedger())
+
+    return make
+
+
+# -- what leaves this machine
+
+
+def test_a_remote_model_is_shown_no_training_example(asked):
+    found = asked(mentor__chat=REMOTE, mentor__shown={"examples": True})  # that switch speaks of this machine
+    assert found.mentor.shown.examples is False
+    assert found.disclosure == (
+        "Mentor: big at https://models.example.com/v1. It is sent the task's description, the labels, the template, prompts with their "
+        "scores, words that the gradient and the walk point to, counts of confused labels; this leaves this machine. "
+        "No training example is sent."
+    )
+
+
+def test_a_remote_model_is_shown_training_examples_where_the_user_shares_them(asked):
+    found = asked(mentor__chat=REMOTE, mentor__share_examples=True)
+    assert found.mentor.shown.examples is True
+    assert "misread training examples; this leaves this machine." in found.disclosure
+    assert "No training example" not in found.disclosure
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_a_server_on_this_machine_is_not_remote(asked, host):
+    chat = {"provider": "openai", "name": "small", "base_url": f"http://{host}:8000/v1"}
+    assert "(this machine)" in asked(mentor__chat=chat).disclosure
+    assert "this stays on this machine" in asked(mentor__chat=chat).disclosure
+    assert asked(mentor__chat=chat, mentor__share_examples=True).mentor.shown.examples is False  # sharing speaks of remote models
+    assert asked(mentor__chat=chat, mentor__shown={"examples": True}).mentor.shown.examples is True
+
+
+@pytest.mark.parametrize("host", ["10.0.0.7", "192.168.1.2", "127.0.0.1.example.com", "models.example.com"])
+def test_every_other_machine_is_remote(asked, host):
+    found = asked(mentor__chat={**REMOTE, "base_url": f"https://{host}/v1"}, mentor__shown={"examples": True})
+    assert found.mentor.shown.examples is False
+    assert "leaves this machine" in found.disclosure
+
+
+def test_openai_itself_is_named_as_what_it_is(asked):
+    assert asked(mentor__chat={**REMOTE, "base_url": None}).disclosure.startswith("Mentor: big at the OpenAI API.")
+
+
+def test_hiding_the_clues_is_told(asked):
+    shown = {"gradient": False, "displacement": False, "confusions": False}
+    disclosure = asked(mentor__chat=REMOTE, mentor__shown=shown).disclosure
+    assert "gradient" not in disclosure and "confused" not in disclosure
+
+
+@pytest.mark.parametrize("name", ["none", "random_restart", "reproject", "scripted"])
+def test_mentors_that_ask_nobody_say_so(asked, name):
+    disclosure = asked(mentor__name=name, mentor__texts=["a"]).disclosure
+    assert "nothing is sent anywhere" in disclosure or "No mentor is asked" in disclosure
+
+
+def test_a_person_is_asked_at_this_terminal(asked):
+    assert asked(mentor__name="person").disclosure.startswith("Mentor: the person at this terminal.")
+
+
+def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, monkeypatch):  # noqa: F811
+    monkeypatch.delenv(KEY_NAME, raising=False)
+    parts = building.build(make_config(values(llama, data, mentor__chat=REMOTE)))
+    with pytest.raises(ConfigError, match=f"set the environment variable {KEY_NAME}"):
+        build_mentor(parts, MemoryLedger())
+
+
+# -- refusals
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "told"),
+    [
+        ({"mentor__name": "languag_model"}, ConfigError, "Unknown mentor 'languag_model'. Known mentors: none, custom, random_restart"),
+        ({"mentor__name": "custom"}, ConfigError, "start the run from Python"),
+        ({"mentor__name": "scripted"}, ConfigError, "needs mentor.texts"),
+        ({"mentor__chat": {"provider": "scripted"}}, ConfigError, "Scripted replies are"),
+        ({"mentor__chat": {"provider": "openai"}}, ConfigError, "needs mentor.chat.name"),
+        ({"mentor__chat": {**REMOTE, "usd_per_million_input": 1}}, ConfigError, "usd_per_million_output, or neither"),
+        ({"mentor__chat": {**REMOTE, "base_url": "models.example.com"}}, ConfigError, "is not the address of a server"),
+        ({"mentor__wording": "shouting"}, ConfigError, "Unknown wording 'shouting'"),
+        ({"accept__rule": "bestof"}, ConfigError, "Unknown acceptance rule 'bestof'. Known rules: always_first, best_of"),
+        ({"accept__rule": "interpolate", "model__length": "free"}, ConfigError, "use model.length = 'fixed'"),
+        ({"stage__optimizer": "Adamm"}, ConfigError, "Unknown optimizer 'Adamm'"),
+        ({"stage__lr": 0.0}, ConfigError, "`stage.lr` must be above zero"),
+        ({"plan__kind": "legs"}, ConfigError, "at least one leg with a gradient step"),
+        ({"plan__kind": "epochs", "plan__epochs": 2, "plan__ask_after": [5]}, ConfigError, "cannot be asked after epochs"),
+        ({"plan__rounds": 0}, ConfigError, "cannot have 0 rounds"),
+        ({"model__template": "{text} Topic:"}, ConfigError, "has no places for the soft prompt"),
+        ({"model__template": "{slots} {text} {slots}"}, ConfigError, "has 2 places"),
+        ({"model__template": "{slots} Topic:"}, ConfigError, "shows nothing of an example"),
+        ({"model__template": "{slots} {txt} Topic:"}, ConfigError, "unknown field {txt}. Did you mean {text}?"),
+        ({"model__name": "no-such-folder/model"}, ModelError, "Cannot load the model 'no-such-folder/model'"),
+        ({"model__name": "packaged:smolm2"}, ModelError, "Unknown packaged model 'packaged:smolm2'"),
+        ({"model__name": "nowhere.gguf"}, ModelError, "There is no file nowhere.gguf"),
+        ({"model__device": "cuda:77"}, ModelError, "Cannot move"),
+        ({"model__max_length": 4096}, ConfigError, "is more than"),
+        ({"model__num_virtual_tokens": 66}, MaaoError, "do not fit the model's context of 66 tokens"),
+        ({"model__chat": True}, ModelError, "has no chat template"),
+        ({"model__initial": "text"}, ConfigError, "set `model.initial_text`"),
+        ({"model__label_words": {"sport": "team"}}, ConfigError, "Labels without label words: business, music"),
+        ({"model__label_words": {"sport": "a", "music": "a", "business": "b"}}, ConfigError, "the same label word"),
+        ({"data__labels": ["sport", "music"]}, DataError, "which is not among labels"),
+        ({"data__label_field": "topic"}, DataError, "topic"),
+        ({"data__shots": 99}, DataError, "but 99 were asked"),
+        ({"data": {"source": "parts"}}, DataError, "needs at least data.train"),
+        ({"data": {"source": "packaged:cnn"}}, DataError, "Unknown packaged data 'packaged:cnn'"),
+        ({"data": {"source": "missing.csv"}}, DataError, "there is no such file"),
+        ({"function__name": "rosenbrock", "function__dim": 1, "problem": "function"}, ConfigError, "needs a dimension of 2"),
+    ],
+    ids=lambda value: ", ".join(f"{k}" for k in value) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_built_is_refused_with_the_way_out(llama, data, monkeypatch, changes, error, told):  # noqa: F811
+    monkeypatch.setenv(KEY_NAME, "not-a-key")
+    with pytest.raises(error) as raised:
+        parts = building.build(make_config(values(llama, data, **changes)))
+        build_mentor(parts, MemoryLedger())
+    assert told in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_encoder_has_no_label_words_and_cannot_write(model_folder, data):  # noqa: F811
+    bert = model_folder("bert")
+    with pytest.raises(ConfigError, match=r"leave model.label_words out"):
+        building.build(make_config(values(bert, data, model__label_words={"a": "b"})))
+    parts = building.build(make_config(values(bert, data, mentor__chat={"provider": "local"})))
+    with pytest.raises(ConfigError, match="is an encoder and cannot write"):
+        build_mentor(parts, MemoryLedger())
+
+
+def test_a_folder_without_a_model_is_told(tmp_path, data):
+    with pytest.raises(ModelError, match=r"holds no config.json"):
+        building.build(make_config(values(tmp_path, data)))
+
+
+# -- what is built
+
+
+def test_rules_are_built_by_name():
+    assert build_acceptance(AcceptConfig(rule="always_first")) == AlwaysFirst()
+    assert build_acceptance(AcceptConfig(rule="best_of")) == BestOf()
+    assert build_acceptance(AcceptConfig(rule="if_better")) == IfBetter()
+    assert build_acceptance(AcceptConfig(rule="race", steps=3, margin=0.1)) == Race(3, 0.1)
+    assert build_acceptance(AcceptConfig(rule="interpolate", weight=0.2, inner="race", steps=4)) == Interpolate(0.2, Race(4, 0.0))
+
+
+def test_plans_are_built_by_kind():
+    def plan(**settings):
+        return build_plan(make_config({"plan": settings}), steps_per_epoch=5)
+
+    assert [leg.steps for leg in plan(rounds=1, steps=3, store_every=2)] == [0, 2, 1, 2, 1]
+    assert plan(kind="epochs", epochs=3, ask_after=[0], proposals=2) == (Leg(5, False, 2), Leg(5, True, 2), Leg(5, False, 2))
+    assert plan(kind="legs", legs=[{"steps": 0}, {"steps": 4, "ask": True, "proposals": 1, "keep_every": 2}])[1] == Leg(4, True, 1, 2)
+
+
+def test_without_a_mentor_nobody_is_asked_by_any_plan():
+    for kind in ({}, {"kind": "epochs", "epochs": 5}, {"kind": "legs", "legs": [{"steps": 1, "ask": True}]}):
+        plan = build_plan(make_config({"plan": kind, "mentor": {"name": "none"}}), steps_per_epoch=5)
+        assert not any(leg.ask for leg in plan)
+
+
+def test_the_mentor_shares_the_tuned_models_weights(llama, data):  # noqa: F811
+    parts = building.build(make_config(values(llama, data, mentor__chat={"provider": "local"})))
+    found = build_mentor(parts, MemoryLedger())
+    assert found.model.model.model is parts.frozen.model
+
+
+def test_another_local_model_is_loaded_beside_the_tuned_one(llama, model_folder, data):  # noqa: F811
+    chat = {"provider": "local", "name": str(model_folder("gpt2"))}
+    parts = building.build(make_config(values(llama, data, mentor__chat=chat)))
+    found = build_mentor(parts, MemoryLedger())
+    assert found.model.model.model is not parts.frozen.model
+    assert found.mentor.model.name == str(model_folder("gpt2"))
+
+
+def test_one_pool_is_cut_into_disjoint_splits(llama, tmp_path):  # noqa: F811
+    pool = write_csv(tmp_path / "pool.csv", [*pairs("train"), *pairs("select"), *pairs("test")])
+    settings = values(llama, {"source": str(pool), "shots": 3, "select_shots": 2, "test_size": 9})
+    splits = building.build(make_config(settings)).splits
+    assert (len(splits.train), len(splits.select), len(splits.test)) == (9, 6, 9)
+
+
+def test_a_pool_too_small_for_its_test_says_which_setting_to_lower(llama, tmp_path):  # noqa: F811
+    pool = write_csv(tmp_path / "pool.csv", pairs("train"))
+    with pytest.raises(DataError, match=r"test_size asks for 500 examples, but the pool has 18 different ones. Set `data.test_size` lower"):
+        building.build(make_config(values(llama, {"source": str(pool)})))
+
+
+def test_a_cap_binds_or_does_not():
+    assert [at_most(limit, [None] * 3) for limit in (None, 2, 3, 4)] == [None, 2, None, None]
+
+
+def test_texts_that_do_not_fit_the_context_are_noted(llama, tmp_path):  # noqa: F811
+    rows = [(f"{text} " * 40, label) for text, label in pairs("train")]
+    data = {"train": str(write_csv(tmp_path / "train.csv", rows))}
+    notes = building.build(make_config(values(llama, data))).notes
+    assert any(note.startswith("9 of 9 texts of train were cut to fit the context, by at most ") for note in notes)
+
+
+def test_what_a_result_depends_on_is_written_down(llama, data):  # noqa: F811
+    found = building.environment(building.build(make_config(values(llama, data))))
+    assert set(found["packages"]) >= {"maao", "torch", "transformers"}
+    assert found["data"].startswith("sha256:") and found["labels"] == ["business", "music", "sport"]
+    assert found["threads"] == 1 and found["majority"] == pytest.approx(1 / 3)
+
+
+# -- plugins
+
+
+class FakeEntry:
+    def __init__(self, name, made):
+        self.name, self.made = name, made
+
+    def load(self):
+        return self.made
+
+
+def test_plugins_are_found_by_name_and_called_with_their_options(llama, data, monkeypatch):  # noqa: F811
+    made = {}
+
+    def mentor(options, parts):
+        made["mentor"] = (options, parts)
+        return "a mentor"
+
+    def accept(options):
+        made["accept"] = options
+        return BestOf()
+
+    entries = [FakeEntry("mentor.mine", mentor), FakeEntry("accept.ours", accept)]
+    monkeypatch.setattr(building, "entry_points", lambda group, name=None: [e for e in entries if name in (None, e.name)])
+    settings = values(llama, data, mentor={"name": "mine", "options": {"a": 1}}, accept={"rule": "ours", "options": {"b": 2}})
+    parts = building.build(make_config(settings))
+    found = build_mentor(parts, MemoryLedger())
+    assert found.mentor == "a mentor" and found.disclosure == "Restarts come from the plugin 'mine'."
+    assert made == {"mentor": ({"a": 1}, parts), "accept": {"b": 2}}
+    with pytest.raises(ConfigError, match="Known mentors: .*, mine"):
+        building.build(make_config(values(llama, data, mentor__name="theirs")))

@@ -1,0 +1,230 @@
+"""Configs: what is written is what is meant, and what is not understood is refused with the way out."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from maao.config import Config, assign, expand_paths, make_config, read_config, set_value
+from maao.errors import ConfigError
+
+
+def sections(model: type[BaseModel] = Config, path: str = ""):
+    """Yield every field of every section, with its dotted path."""
+    from maao import config
+
+    known = {name: value for name, value in vars(config).items() if isinstance(value, type) and issubclass(value, config.Section)}
+    for name, field in model.model_fields.items():
+        yield f"{path}{name}", field
+        inner = known.get(getattr(field.annotation, "__name__", "")) or (config.LegConfig if name == "legs" else None)
+        if inner is not None:
+            yield from sections(inner, f"{path}{name}.")
+
+
+@pytest.mark.parametrize(("path", "field"), list(sections()), ids=lambda v: v if isinstance(v, str) else "")
+def test_every_setting_says_what_it_is(path, field):
+    assert field.description and field.description.endswith((".", "...")), path
+
+
+def test_the_list_of_settings_reaches_all_depths():
+    paths = {path for path, _ in sections()}
+    assert {"seed", "plan.legs.keep_every", "mentor.shown.account", "mentor.chat.base_url", "budget.usd", "function.digits"} <= paths
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"sede": 1}, "unknown key 'sede'. Did you mean 'seed'?"),
+        ({"mentor": {"propsals": 3}}, "unknown key 'mentor.propsals'."),
+        ({"plan": {"propsals": 3}}, "unknown key 'plan.propsals'. Did you mean 'plan.proposals'?"),
+        ({"mentor": {"chat": {"base_ulr": "x"}}}, "unknown key 'mentor.chat.base_ulr'. Did you mean 'mentor.chat.base_url'?"),
+        ({"mentor": {"shown": {"gradients": True}}}, "unknown key 'mentor.shown.gradients'. Did you mean 'mentor.shown.gradient'?"),
+        (
+            {"plan": {"kind": "legs", "legs": [{"steps": 1}, {"steps": 1, "ak": True}]}},
+            "unknown key 'plan.legs.1.ak'. Did you mean 'plan.legs.1.ask'?",
+        ),
+        ({"xyzzy": 1}, "unknown key 'xyzzy'. Known keys: problem, seed, threads, model,"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(values, told):
+    with pytest.raises(ConfigError) as error:
+        make_config(values)
+    assert told in str(error.value)
+    assert "Known keys: " in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "value"),
+    [
+        ({"seed": "one"}, "'seed'", "'one'"),
+        ({"stage": {"lr": "fast"}}, "'stage.lr'", "'fast'"),
+        ({"model": {"num_virtual_tokens": 0}}, "'model.num_virtual_tokens'", "0"),
+        ({"model": {"dtype": "float8"}}, "'model.dtype'", "'float8'"),
+        ({"model": {"label_words": {"a": 1}}}, "'model.label_words.a'", "1"),
+        ({"plan": {"legs": [{"ask": True}]}}, "'plan.legs.0.steps'", "field required"),
+        ({"plan": {"kind": "round"}}, "'plan.kind'", "'round'"),
+        ({"accept": {"weight": 0}}, "'accept.weight'", "0"),
+        ({"mentor": {"chat": {"timeout": -1}}}, "'mentor.chat.timeout'", "-1"),
+        ({"data": "train.csv"}, "'data'", "'train.csv'"),
+        ({"threads": 0}, "'threads'", "0"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key(values, key, value):
+    with pytest.raises(ConfigError) as error:
+        make_config(values, "run.toml")
+    assert str(error.value).startswith("run.toml: ")
+    assert key in str(error.value) and value in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_all_faults_are_told_at_once():
+    with pytest.raises(ConfigError, match=r"(?s)'seed'.*'stage.lr'"):
+        make_config({"seed": "x", "stage": {"lr": "y"}})
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Config().seed = 3
+
+
+def test_the_demo_config_is_valid_and_is_what_it_says():
+    config = read_config("demo")
+    assert config.model.name == "packaged:smollm2-135m-instruct"
+    assert config.data.source == "packaged:bbc-headlines"
+    assert config.mentor.chat.provider == "local"
+
+
+def test_settings_are_laid_over_the_file():
+    config = read_config("demo", ("stage.lr=0.5", "seed=7", "data.shots=2"))
+    assert (config.stage.lr, config.seed, config.data.shots) == (0.5, 7, 2)
+    assert config.stage.batch_size == read_config("demo").stage.batch_size
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("seed=3", {"seed": 3}),
+        ("stage.lr = 0.03", {"stage": {"lr": 0.03}}),
+        ("model.chat=true", {"model": {"chat": True}}),
+        ("data.labels=['a', 'b']", {"data": {"labels": ["a", "b"]}}),
+        ("mentor.name=none", {"mentor": {"name": "none"}}),
+        ('mentor.name="none"', {"mentor": {"name": "none"}}),
+        ("model.template={text} {slots} =", {"model": {"template": "{text} {slots} ="}}),
+        ("a.b.c=1", {"a": {"b": {"c": 1}}}),
+        ("mentor.chat.base_url=http://127.0.0.1:80/v1?a=b", {"mentor": {"chat": {"base_url": "http://127.0.0.1:80/v1?a=b"}}}),
+        ("model.initial_text=", {"model": {"initial_text": ""}}),
+    ],
+)
+def test_an_assignment_is_read_as_toml_or_else_as_text(text, values):
+    found: dict = {}
+    assign(found, text)
+    assert found == values
+
+
+@pytest.mark.parametrize("text", ["seed", "=3", "", "  =1"])
+def test_an_assignment_without_key_or_sign_is_refused(text):
+    with pytest.raises(ConfigError, match=r"write key=value"):
+        assign({}, text)
+
+
+def test_a_value_is_no_section():
+    with pytest.raises(ConfigError, match="'seed' is a value, not a section"):
+        assign({"seed": 1}, "seed.x=1")
+    with pytest.raises(ConfigError, match="'legs' is a value"):
+        set_value({"plan": {"legs": []}}, "plan.legs.0", {})
+
+
+# -- files
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_paths_are_relative_to_the_config_file_and_become_absolute(tmp_path, monkeypatch):
+    (tmp_path / "models" / "tiny").mkdir(parents=True)
+    write(tmp_path / "wording.txt", "$listing")
+    file = write(
+        tmp_path / "run.toml",
+        '[data]\nsource = "pool.csv"\ntrain = "in/train.csv"\n[model]\nname = "models/tiny"\n[mentor]\nwording = "wording.txt"',
+    )
+    monkeypatch.chdir("/")
+    config = read_config(file)
+    assert config.data.train == str(tmp_path / "in" / "train.csv")
+    assert config.data.source == str(tmp_path / "pool.csv")  # whether it is there is for the reader to say
+    assert config.model.name == str(tmp_path / "models" / "tiny")
+    assert config.mentor.wording == str(tmp_path / "wording.txt")
+
+
+def test_names_that_are_no_paths_stay(tmp_path):
+    values = {"data": {"source": "hub:super_glue"}, "model": {"name": "gpt2"}, "mentor": {"wording": "chat"}}
+    expand_paths(values, tmp_path)
+    assert values == {"data": {"source": "hub:super_glue"}, "model": {"name": "gpt2"}, "mentor": {"wording": "chat"}}
+
+
+def test_a_path_may_hold_a_colon(tmp_path):
+    values = {"data": {"train": "a:b/train.csv"}}
+    expand_paths(values, tmp_path)
+    assert values["data"]["train"] == str(tmp_path / "a:b" / "train.csv")
+
+
+def test_environment_variables_and_the_home_folder_are_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("NEWS", str(tmp_path / "news"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    values = {"data": {"train": "$NEWS/train.csv", "select": "~/select.csv", "test": "${NEWS}/test.csv"}}
+    expand_paths(values, Path("/elsewhere"))
+    assert values["data"] == {
+        "train": str(tmp_path / "news" / "train.csv"),
+        "select": str(tmp_path / "home" / "select.csv"),
+        "test": str(tmp_path / "news" / "test.csv"),
+    }
+
+
+def test_an_unset_variable_is_named(monkeypatch):
+    monkeypatch.delenv("NO_SUCH_PLACE", raising=False)
+    with pytest.raises(ConfigError, match=r"'data.train' = '\$NO_SUCH_PLACE/a.csv' names an environment variable that is not set"):
+        expand_paths({"data": {"train": "$NO_SUCH_PLACE/a.csv"}}, Path())
+
+
+def test_a_missing_file_is_told_with_the_nearest(tmp_path):
+    write(tmp_path / "headlines.toml", "")
+    with pytest.raises(ConfigError, match=r"There is no config file .*headline.toml. Did you mean .*headlines.toml\?"):
+        read_config(tmp_path / "headline.toml")
+    with pytest.raises(ConfigError, match="--print-config"):
+        read_config(tmp_path / "nowhere" / "x.toml")
+
+
+def test_bad_toml_is_told_with_its_line(tmp_path):
+    with pytest.raises(ConfigError, match=r"run.toml is not valid TOML: .*line 2"):
+        read_config(write(tmp_path / "run.toml", "seed = 1\nstage = = 2"))
+
+
+def test_a_file_that_is_not_utf8_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="run.toml is not UTF-8 text: byte 8"):
+        read_config(write(tmp_path / "run.toml", b"name = '\xff'"))
+
+
+def test_a_folder_is_no_config(tmp_path):
+    with pytest.raises(ConfigError, match="Cannot read"):
+        read_config(tmp_path)
+
+
+def test_an_unknown_key_of_a_file_names_the_file(tmp_path):
+    with pytest.raises(ConfigError, match=r"run.toml: unknown key 'stage.learning_rate'"):
+        read_config(write(tmp_path / "run.toml", "[stage]\nlearning_rate = 1"))
+
+
+def test_a_config_survives_being_stored():
+    config = make_config({"seed": 4, "plan": {"kind": "legs", "legs": [{"steps": 3, "ask": True}]}, "mentor": {"chat": {"name": "m"}}})
+    assert make_config(config.model_dump(mode="json")) == config
+
+
+def test_the_demo_file_holds_no_default_twice():
+    from importlib.resources import files
+
+    values = tomllib.loads((files("maao") / "demo.toml").read_text(encoding="utf-8"))
+    assert make_config(values) == read_config("demo")

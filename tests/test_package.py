@@ -1,0 +1,78 @@
+"""The package as a whole: light to import, complete in its names, helpful at the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import maao
+
+HEAVY = ("torch", "transformers", "pydantic", "openai", "safetensors", "peft", "rich", "numpy", "sqlite3")
+COMMANDS = ("demo", "tune", "resume", "replay", "runs", "show", "predict", "export", "where", "doctor")
+
+
+def loaded_by(code: str) -> set[str]:
+    """Return the top-level modules that a fresh process has after running `code`."""
+    script = f"import sys, time\nbegan = time.perf_counter()\n{code}\nprint(f'{{time.perf_counter() - began:.3f}} s', file=sys.stderr)\n"
+    script += "print('MODULES', *{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    print(f"{code}: {done.stderr.strip()}")
+    return set(done.stdout.rpartition("MODULES")[2].split())
+
+
+def test_importing_maao_loads_nothing_heavy():
+    assert not loaded_by("import maao").intersection(HEAVY)
+
+
+def test_every_public_name_resolves():
+    for name in maao.__all__:
+        assert getattr(maao, name) is not None
+    assert set(maao.__all__) <= set(dir(maao))
+    assert list(maao.__all__) == sorted(maao.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'tunne'"):
+        _ = maao.tunne
+
+
+def test_the_version_is_that_of_the_installed_package():
+    from importlib.metadata import version
+
+    assert maao.__version__ == version("maao")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--print-config"], ["where", "packaged:smollm2-135m-instruct"]], ids=" ".join)
+def test_what_needs_no_model_loads_no_torch(arguments):
+    code = f"from maao.cli import app\napp({arguments!r}, standalone_mode=False)"
+    assert not loaded_by(code).intersection({"torch", "transformers"})
+
+
+def test_config_and_build_load_without_torch():
+    code = "import maao.api, maao.doctor\nmaao.read_config('demo')\nmaao.rounds(2, steps=3)"
+    assert not loaded_by(code).intersection({"torch", "transformers"})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command):
+    from typer.testing import CliRunner
+
+    from maao.cli import app
+
+    done = CliRunner().invoke(app, [command, "--help"])
+    assert done.exit_code == 0
+    assert "Usage:" in done.output and "--help" in done.output
+
+
+def test_all_commands_are_known_here():
+    from maao.cli import app
+
+    assert {command.callback.__name__ for command in app.registered_commands if command.callback} == set(COMMANDS)
+
+
+def test_a_module_run_as_a_script_is_the_command_line():
+    done = subprocess.run([sys.executable, "-m", "maao.cli", "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "soft prompts" in done.stdout
