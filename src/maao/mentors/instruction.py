@@ -17,6 +17,8 @@ from maao.errors import ConfigError
 from maao.mentors.trajectory import Entry
 from maao.types import Clues, Token
 
+GOOD_LOSS = 0.5  # what a continuation is asked to reach when nothing has been tried yet; the wording's own examples are close to it
+
 Scores = Literal["both", "reached", "words", "none"]
 
 
@@ -106,8 +108,10 @@ def _short_line(entry: Entry, shown: Shown) -> str:
 
 def _next(listing: Sequence[Entry], shown: Shown) -> str:
     """Return how the next line of a listing begins: with a loss a little below the best, so that a better prompt is what continues it."""
-    if not listing or shown.scores == "none":
+    if shown.scores == "none":
         return "Prompt:"
+    if not listing:
+        return f"Loss {GOOD_LOSS:.2f}, prompt:"
     return f"Loss {0.9 * min(_shown_loss(entry, shown) for entry in listing):.2f}, prompt:"
 
 

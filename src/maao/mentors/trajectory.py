@@ -30,7 +30,8 @@ class Entry:
 def entries(history: History[Any, Any]) -> list[Entry]:
     """Return all that can be listed, in the order it was seen: judged proposals, and the words of where each leg ended.
 
-    A text seen twice is listed once, at the lowest loss that was reached from it.
+    A text seen twice is listed once, at the lowest loss that was reached from it. The untuned start is left out: nobody proposed it and
+    nothing was walked from it, and a listing that opens with random words makes a small model go on with random words.
     """
     found: dict[str, Entry] = {}
     for r in history:
@@ -38,7 +39,7 @@ def entries(history: History[Any, Any]) -> list[Entry]:
             if c.proposal is not None:
                 unwalked = c.score if c.age == 0 else None
                 _add(found, Entry(r.advice.proposals[c.proposal].text, c.score, c.age, unwalked))
-        if r.clues.projection is not None:
+        if r.clues.projection is not None and r.state.step > 0:
             _add(found, Entry(r.clues.projection.text, r.score, r.state.age, r.clues.projection.score))
     return list(found.values())
 
