@@ -6,6 +6,10 @@ import os
 import sys
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("fixed", derandomize=True, deadline=None)  # the same examples on every machine, however slow
+settings.load_profile("fixed")
 
 
 @pytest.fixture

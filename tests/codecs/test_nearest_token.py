@@ -252,19 +252,20 @@ def smollm2():
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("distance", ["cosine", "l2"])
-def test_every_stable_row_of_smollm2_is_nearest_to_itself(smollm2, distance):
+@pytest.mark.parametrize(("distance", "every"), [("cosine", 1), ("l2", 8)])
+def test_every_stable_row_of_smollm2_is_nearest_to_itself(smollm2, distance, every):
     tokenizer, table = smollm2
     found = NearestTokenCodec(tokenizer, table, num_virtual_tokens=8, distance=distance)
     ids = found.stable.nonzero().flatten()
     assert len(ids) > 40_000
-    first: dict[bytes, int] = {}  # of equal rows only the lowest id can be named
+    first: dict[bytes, int] = {}  # of equal rows, those of tokens that were never trained, only the lowest id can be named
     for i in ids.tolist():
         first.setdefault(table[i].numpy().tobytes(), i)
+    assert len(first) >= len(ids) - 1
+    ids = ids[::every]
     nearest = [row[0].text for chunk in ids.split(2048) for row in found.nearest(table[chunk], 1)]
     wanted = [token_text(found, first[table[i].numpy().tobytes()]) for i in ids.tolist()]
-    wrong = [(int(i), a, b) for i, a, b in zip(ids, nearest, wanted, strict=True) if a != b]
-    assert not wrong
+    assert not [(int(i), a, b) for i, a, b in zip(ids, nearest, wanted, strict=True) if a != b]
 
 
 @pytest.mark.real

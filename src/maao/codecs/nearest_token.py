@@ -22,6 +22,9 @@ Distance = Literal["cosine", "l2", "dot"]
 Params = Mapping[str, Tensor]
 
 CHUNK = 512  # rows compared with the vocabulary at a time
+SPARE = 8  # candidates beyond those asked for that are compared exactly
+EXACT = 2**15  # the most candidates of a chunk that are compared exactly
+TINY = 1e-12
 DEPTH = 64  # how many neighbours of a row may be tried before giving up on a text that survives
 
 
@@ -160,10 +163,10 @@ class NearestTokenCodec:
         ids = []
         for row in prompt.float():
             candidates = (self.embeddings[:, 0] == row[0]).nonzero().flatten()
-            same = candidates[(self.embeddings[candidates] == row).all(-1)]
-            if len(same) == 0 or int(same[0]) in self._special:
+            same = [i for i in candidates[(self.embeddings[candidates] == row).all(-1)].tolist() if i not in self._special]
+            if not same:
                 return None
-            ids.append(int(same[0]))
+            ids.append(same[0])  # rows that were never trained may be equal: the lowest id names them all
         return ids
 
     def _words_only(self, prompt: Tensor) -> list[int]:
@@ -183,23 +186,37 @@ class NearestTokenCodec:
     def _rank_chunk(self, rows: Tensor, count: int, allowed: Tensor) -> tuple[Tensor, Tensor]:
         similarity = rows @ self.embeddings.T  # (rows, vocab_size)
         if self.distance == "cosine":
-            similarity = similarity / (rows.norm(dim=-1, keepdim=True).clamp_min(1e-12) * self._norms)
+            similarity = similarity / (rows.norm(dim=-1, keepdim=True).clamp_min(TINY) * self._norms)
         elif self.distance == "l2":  # the negative distance: higher is closer here too
             similarity = -(rows.pow(2).sum(-1, keepdim=True) - 2 * similarity + self._norms**2).clamp_min(0).sqrt()
         similarity = similarity.masked_fill(~allowed, -torch.inf)
-        count = min(count, int(allowed.sum()))
-        last = similarity.topk(count, dim=-1).values[:, -1:]
-        spare = max(count, int((similarity >= last).sum(-1).max()))  # topk promises no order among equals: take them all and sort
-        ids = similarity.topk(spare, dim=-1).indices.sort(dim=-1).values
-        values = similarity.gather(1, ids)
+        total = int(allowed.sum())
+        count = min(count, total)
+        near = similarity.topk(min(count + SPARE, total), dim=-1)
+        last = near.values[:, count - 1 : count]
+        ties = int((similarity >= last).sum(-1).max())
+        # topk promises no order among equals: if a tie goes on past what it gave, take the whole tie.
+        ids = near.indices if ties <= near.indices.shape[1] else similarity.topk(ties, dim=-1).indices
+        ids = ids.sort(dim=-1).values
+        values = similarity.gather(1, ids) if ids.numel() > EXACT else self._exact_similarity(rows, ids)
         order = values.sort(dim=-1, descending=True, stable=True).indices[:, :count]
-        return ids.gather(1, order), values.gather(1, order)
+        return ids.gather(1, order), values.gather(1, order).float()
+
+    def _exact_similarity(self, rows: Tensor, ids: Tensor) -> Tensor:
+        """Return ``(rows, candidates)`` similarities in double precision: rows of tokens hardly trained differ by less than fp32 shows."""
+        row, candidates = rows.double()[:, None], self.embeddings[ids].double()
+        if self.distance == "l2":
+            return -(row - candidates).norm(dim=-1)
+        dot = (row * candidates).sum(-1)
+        if self.distance == "dot":
+            return dot
+        return dot / (row.norm(dim=-1).clamp_min(TINY) * candidates.norm(dim=-1).clamp_min(TINY))
 
     # -- the vocabulary
 
     @cached_property
     def _norms(self) -> Tensor:
-        return self.embeddings.norm(dim=-1).clamp_min(1e-12)
+        return self.embeddings.norm(dim=-1).clamp_min(TINY)
 
     @cached_property
     def stable(self) -> Tensor:

@@ -1,0 +1,56 @@
+"""The Wilson interval against values worked out elsewhere."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maao.evaluation.statistics import Z95, wilson_interval
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),  # Newcombe 1998, table I, method 3
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_interval_has_the_published_ends(right, count, low, high):
+    assert wilson_interval(right / count, count) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_all_right_is_the_mirror_of_all_wrong():
+    low, high = wilson_interval(0.0, 10)
+    assert wilson_interval(1.0, 10) == pytest.approx((1 - high, 1 - low))
+    assert low == 0.0
+
+
+def test_one_example_says_next_to_nothing():
+    assert wilson_interval(1.0, 1) == pytest.approx((1 / (1 + Z95**2), 1.0))
+
+
+@given(right=st.integers(0, 500), count=st.integers(1, 500))
+def test_interval_holds_the_accuracy_and_lies_within_0_and_1(right, count):
+    accuracy = min(right, count) / count
+    low, high = wilson_interval(accuracy, count)
+    assert 0.0 <= low <= accuracy + 1e-12 and accuracy - 1e-12 <= high <= 1.0
+
+
+def test_more_examples_narrow_the_interval():
+    widths = [high - low for low, high in (wilson_interval(0.7, n) for n in (10, 100, 1000))]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_a_wider_z_widens_the_interval():
+    assert wilson_interval(0.5, 50, z=2.58)[0] < wilson_interval(0.5, 50)[0]
+
+
+@pytest.mark.parametrize(("accuracy", "count"), [(0.5, 0), (-0.1, 10), (1.1, 10), (math.nan, 10)])
+def test_impossible_numbers_are_refused(accuracy, count):
+    with pytest.raises(ValueError, match="at least one example"):
+        wilson_interval(accuracy, count)

@@ -1,0 +1,102 @@
+"""Whole instructions, compared with files that are read in review. Set MAAO_GOLDEN=1 to write them anew."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from maao.errors import ConfigError
+from maao.mentors.instruction import Shown, Task, wording, write
+from maao.mentors.trajectory import select
+from tests.mentors.histories import HISTORY, TOLD
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+TASK = Task("Name the topic of a news headline.", ("business", "music", "sport"), "{text} {slots} Topic:", max_tokens=8)
+EVERYTHING = Shown("both", True, True, True, True, True, True, True)
+NOTHING = Shown("none", False, False, False, False, False, False, False)
+CASES = {
+    "empty": ((), Shown()),
+    "history": (HISTORY, Shown()),
+    "clues": (TOLD, EVERYTHING),
+    "nothing": (TOLD, NOTHING),
+    **{f"scores_{scores}": (HISTORY, Shown(scores)) for scores in ("none", "words", "reached")},
+}
+
+
+def instruction(style, history, shown, count=3, task=TASK):
+    return write(wording(style), task, select(history, 8), history[-1].clues if history else None, count=count, shown=shown)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("style", ["chat", "completion"])
+def test_instruction_matches_its_golden_file(style, case):
+    text = instruction(style, *CASES[case]) + "\n"
+    path = GOLDEN / f"{style}_{case}.txt"
+    if os.environ.get("MAAO_GOLDEN") == "1":
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def test_misread_examples_are_shown_only_where_asked():
+    assert "star wins award" not in instruction("chat", TOLD, Shown())
+    assert "star wins award" in instruction("chat", TOLD, Shown(examples=True))
+
+
+@pytest.mark.parametrize(
+    ("part", "telling"),
+    [
+        ("nearest", "Words nearest to the tuned vectors"),
+        ("gradient", "gradient asks for"),
+        ("displacement", "moved towards"),
+        ("confusions", "music read as sport (4 times)"),
+        ("examples", "star wins award"),
+        ("gap", "by a loss of 0.500"),
+        ("account", "is a list of news"),
+    ],
+)
+def test_each_clue_is_shown_or_left_out_by_itself(part, telling):
+    off = dict.fromkeys(("nearest", "gradient", "displacement", "confusions", "examples", "gap", "account"), False)
+    assert telling in instruction("chat", TOLD, Shown("both", **{**off, part: True}))
+    assert telling not in instruction("chat", TOLD, Shown("both", **{**dict.fromkeys(off, True), part: False}))
+
+
+def test_no_number_is_shown_where_scores_are_none():
+    told = instruction("completion", HISTORY, NOTHING).split(TASK.description)[1]  # after the wording's own examples
+    assert "topic of the news" in told and not set("0123456789") & set(told)
+
+
+def test_next_line_of_a_completion_asks_for_a_loss_below_the_best():
+    assert instruction("completion", HISTORY, Shown()).endswith("Loss 0.50, prompt: news of sport\nLoss 0.45, prompt:")
+
+
+def test_prompt_is_told_how_many_words_it_may_have():
+    assert "at most 4 words" in instruction("chat", (), Shown(), task=Task("x", max_tokens=5))
+
+
+def test_count_is_told():
+    assert "Propose 7 new prompts" in instruction("chat", (), Shown(), count=7)
+
+
+def test_dollars_and_braces_in_a_task_are_left_alone():
+    assert "Is it $5 or {text}?" in instruction("chat", (), Shown(), task=Task("Is it $5 or {text}?"))
+
+
+def test_wording_of_ones_own_is_read_from_a_file(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("$description\n\n\n\n$clues\n\n$count!", encoding="utf-8")
+    assert instruction(str(path), (), Shown()) == "Name the topic of a news headline.\n\n3!"
+
+
+def test_unknown_wording_is_refused_with_those_there_are():
+    with pytest.raises(ConfigError, match=r"Unknown wording 'chatt'.*chat, completion"):
+        wording("chatt")
+
+
+@pytest.mark.parametrize("text", ["$descripton", "costs $ 5"])
+def test_wording_with_an_unknown_field_is_refused(tmp_path, text):
+    path = tmp_path / "mine.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"unknown field.*\$description"):
+        instruction(str(path), (), Shown())

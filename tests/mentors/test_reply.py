@@ -1,0 +1,173 @@
+"""Replies as models really write them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maao.mentors.reply import MAX_WORDS, read_continuation, read_list
+
+THREE = ("sort the news", "topic of a headline", "what is it about")
+PLAIN = "\n".join(THREE)
+
+REPLIES = {
+    "plain lines": (PLAIN, THREE),
+    "blank lines between": (PLAIN.replace("\n", "\n\n\n"), THREE),
+    "windows line ends": (PLAIN.replace("\n", "\r\n"), THREE),
+    "numbered": ("1. sort the news\n2. topic of a headline\n3. what is it about", THREE),
+    "numbered, without a space": ("1.sort the news\n2.topic of a headline\n3.what is it about", THREE),
+    "numbered 1)": ("1) sort the news\n2) topic of a headline\n3) what is it about", THREE),
+    "numbered (1)": ("(1) sort the news\n(2) topic of a headline\n(3) what is it about", THREE),
+    "numbered [1]": ("[1] sort the news\n[2] topic of a headline\n[3] what is it about", THREE),
+    "numbered 1:": ("1: sort the news\n2: topic of a headline\n3: what is it about", THREE),
+    "numbered past nine": ("9. sort the news\n10. topic of a headline\n11. what is it about", THREE),
+    "bulleted -": ("- sort the news\n- topic of a headline\n- what is it about", THREE),
+    "bulleted *": ("* sort the news\n* topic of a headline\n* what is it about", THREE),
+    "bulleted •": ("• sort the news\n• topic of a headline\n• what is it about", THREE),
+    "indented": ("  1. sort the news\n  2. topic of a headline\n  3. what is it about", THREE),
+    "quoted": ('"sort the news"\n"topic of a headline"\n"what is it about"', THREE),
+    "quoted with commas": ('"sort the news",\n"topic of a headline",\n"what is it about"', THREE),
+    "quoted with a stop": ('"sort the news".\n"topic of a headline".\n"what is it about".', THREE),
+    "smart quotes": ("“sort the news”\n‘topic of a headline’\n«what is it about»", THREE),
+    "backticks": ("`sort the news`\n`topic of a headline`\n`what is it about`", THREE),
+    "numbered and quoted": ('1. "sort the news"\n2. "topic of a headline"\n3. "what is it about"', THREE),
+    "numbered and bold": ("1. **sort the news**\n2. **topic of a headline**\n3. **what is it about**", THREE),
+    "bold and quoted": ('**"sort the news"**\n- **"topic of a headline"**\n- **"what is it about"**', THREE),
+    "named": ("Prompt 1: sort the news\nPrompt 2: topic of a headline\nPrompt 3: what is it about", THREE),
+    "named in bold": ("**Prompt 1:** sort the news\n**Prompt 2:** topic of a headline\n**Prompt 3:** what is it about", THREE),
+    "numbered and named": ("1. Prompt: sort the news\n2. Prompt: topic of a headline\n3. Prompt: what is it about", THREE),
+    "preamble": (f"Sure! Here are three prompts:\n\n{PLAIN}", THREE),
+    "preamble without a colon": (f"Certainly, I can help with that.\n{PLAIN}", THREE),
+    "preamble and closing talk": (
+        "Here are some ideas.\n1. sort the news\n2. topic of a headline\n3. what is it about\n\nGood luck with them!",
+        THREE,
+    ),
+    "closing talk": (f"{PLAIN}\n\nI hope these help!", THREE),
+    "json list": ('["sort the news", "topic of a headline", "what is it about"]', THREE),
+    "json list over lines": ('[\n  "sort the news",\n  "topic of a headline",\n  "what is it about"\n]', THREE),
+    "json list, fenced": ('```json\n["sort the news", "topic of a headline", "what is it about"]\n```', THREE),
+    "json list, fenced, after talk": ('Sure!\n```json\n["sort the news", "topic of a headline", "what is it about"]\n```\nEnjoy!', THREE),
+    "json list in a sentence": ('Prompts: ["sort the news", "topic of a headline", "what is it about"]', THREE),
+    "json objects": ('[{"prompt": "sort the news"}, {"prompt": "topic of a headline"}, {"id": 3, "prompt": "what is it about"}]', THREE),
+    "json object that holds a list": ('{"prompts": ["sort the news", "topic of a headline", "what is it about"]}', THREE),
+    "json object of texts": ('{"1": "sort the news", "2": "topic of a headline", "3": "what is it about"}', THREE),
+    "json with null and numbers": ('[null, "sort the news"]', THREE[:1]),
+    "broken json": ('["sort the news",\n"topic of a headline",\n"what is it about"', THREE[1:]),
+    "fenced lines": (f"```\n{PLAIN}\n```", THREE),
+    "fenced lines with a language": (f"```text\n{PLAIN}\n```", THREE),
+    "fenced on one line": ("```sort the news```", THREE[:1]),
+    "duplicates": ("sort the news\nSort  the News\ntopic of a headline", THREE[:2]),
+    "non-Latin": ("1. ニュースの話題\n2. тема новости\n3. موضوع الخبر", ("ニュースの話題", "тема новости", "موضوع الخبر")),
+    "single character": ("a", ("a",)),
+    "bare bullet": ("-\n1.\n• \n- sort the news", THREE[:1]),
+    "hyphenated first word": ("prompt-based topic\ntemplate-free news", ("prompt-based topic", "template-free news")),
+    "points of a function": ("-0.50 1.25\n2.5 -1\n-.5 3", ("-0.50 1.25", "2.5 -1", "-.5 3")),
+    "numbered points of a function": ("1. -0.50 1.25\n2. 2.5 -1\n3. +1 0", ("-0.50 1.25", "2.5 -1", "+1 0")),
+    "bulleted points of a function": ("- -0.50 1.25\n- 2.5 -1", ("-0.50 1.25", "2.5 -1")),
+    "a clock": ("9:30 news", ("9:30 news",)),
+    "colon inside": ("Topic: the news\nLabel: sport", ("Topic: the news", "Label: sport")),
+    "stop at the end": ("Sort the news.\nWhat is it about?", ("Sort the news.", "What is it about?")),
+    "apostrophe": ("what's the news\nit's about sport", ("what's the news", "it's about sport")),
+    "heading": ("**Prompts:**\n- sort the news", THREE[:1]),
+    "names alone": ("Prompt 1:\nsort the news", ()),
+    "a refusal": ("I'm sorry, but I can't help with that.", ()),
+    "an apology": ("As an AI language model, I cannot know.", ()),
+    "prose": ("word " * (MAX_WORDS + 1), ()),
+    "only punctuation": ("...\n---\n***", ()),
+    "empty": ("", ()),
+    "white space": (" \n\t\n", ()),
+    "empty json": ("[]", ()),
+    "deep json": ("[" * 5000, ()),
+}
+
+
+@pytest.mark.parametrize("name", REPLIES)
+def test_reply_is_read(name):
+    reply, wanted = REPLIES[name]
+    assert read_list(reply, count=3)[0] == wanted
+
+
+@pytest.mark.parametrize("name", [name for name, (_, wanted) in REPLIES.items() if not wanted])
+def test_reply_without_a_prompt_is_recorded_as_rejected(name):
+    assert read_list(REPLIES[name][0], count=3)[1]
+
+
+@pytest.mark.parametrize(
+    ("reply", "line", "reason"),
+    [
+        ("Sure! Here you go:\n1. sort the news", "Sure! Here you go:", "talk around the list"),
+        ("Here they come:\nsort the news", "Here they come:", "ends with a colon"),
+        ("Of course\nsort the news", "Of course", "talk, not a prompt"),
+        ("- sort the news\n-", "-", "holds no word"),
+        ("```\nsort the news\n```", "```", "code fence"),
+        ("sort the news\nsort the news", "sort the news", "tried before"),
+        ("sort\x07 it", "sort\x07 it", "cannot be printed"),
+        ("word " * 41, ("word " * 41).strip(), "prose"),
+        ("", "", "empty"),
+    ],
+)
+def test_line_is_rejected_with_its_reason(reply, line, reason):
+    assert any(r.text == line and reason in r.reason for r in read_list(reply, count=3)[1])
+
+
+def test_more_than_asked_for_is_rejected_and_kept_on_record():
+    texts, rejected = read_list(PLAIN, count=2)
+    assert texts == THREE[:2]
+    assert [(r.text, r.reason) for r in rejected] == [("what is it about", "more than the 2 asked for")]
+
+
+def test_texts_that_were_tried_before_are_rejected_whatever_their_case():
+    texts, rejected = read_list(PLAIN, count=3, known=("Sort THE news",))
+    assert texts == THREE[1:] and rejected[0].reason == "tried before"
+
+
+@given(st.text(max_size=200))
+def test_any_reply_is_read_without_an_error(reply):
+    texts, rejected = read_list(reply, count=3)
+    assert len(texts) <= 3 and (texts or rejected)
+
+
+LINES = st.lists(st.one_of(st.text(max_size=20), st.sampled_from(["1. a", "- b", '"c"', "Sure!", "x:", "```", "-", "(3) d"])), max_size=8)
+
+
+@given(LINES)
+def test_every_line_is_a_text_or_rejected(lines):
+    reply = "Talk of it\n" + "\n".join(lines)  # no reply that begins like this is JSON as a whole
+    texts, rejected = read_list(reply, count=3)
+    given_lines = [line for line in reply.splitlines() if line.strip()]
+    assert len(texts) + len(rejected) == len(given_lines)
+    assert all(any(text in line for line in given_lines) for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (" the topic of this news", "the topic of this news"),
+        ("\n\n the topic\nLoss 0.3, prompt: x", "the topic"),
+        (' "the topic" (loss 0.8)', "the topic"),
+        (" the topic [Loss: 0.80, accuracy 0.9]", "the topic"),
+        (" the topic; accuracy 0.9", "the topic"),
+        (" predict weight loss", "predict weight loss"),
+        (" -0.5 1.25", "-0.5 1.25"),
+        (" gloss 5 news", "gloss 5 news"),
+    ],
+)
+def test_continuation_is_the_first_line_without_its_score(reply, text):
+    assert read_continuation(reply)[0] == (text,)
+
+
+@pytest.mark.parametrize("reply", ["", "  \n ", "(loss 0.5)", "..."])
+def test_continuation_without_a_prompt_is_rejected(reply):
+    texts, rejected = read_continuation(reply)
+    assert texts == () and rejected
+
+
+def test_continuation_that_was_tried_before_is_rejected():
+    assert read_continuation(" The topic", known=("the topic",))[0] == ()
+
+
+@given(st.text(max_size=200))
+def test_any_continuation_is_read_without_an_error(reply):
+    texts, rejected = read_continuation(reply)
+    assert len(texts) + len(rejected) == 1

@@ -1,0 +1,92 @@
+"""What of a walk a mentor is shown."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from maao.mentors.trajectory import entries, select
+from tests.mentors.histories import HISTORY, finished
+
+
+def texts(found):
+    return [entry.text for entry in found]
+
+
+def ended(*losses):
+    return tuple(finished(i, f"text {i}", loss) for i, loss in enumerate(losses))
+
+
+def test_entries_are_judged_proposals_and_the_words_of_ends_in_the_order_seen():
+    assert texts(entries(HISTORY)) == ["music news label", "topic of the news", "sport or music", "news of sport"]
+
+
+def test_untuned_start_is_no_entry():
+    assert texts(entries(HISTORY[:1])) == []
+
+
+def test_entry_tells_what_was_reached_and_what_the_words_are_worth():
+    entry = entries(HISTORY)[0]
+    assert (entry.reached.loss, entry.steps, entry.words.loss) == (0.75, 20, 1.25)
+
+
+def test_unwalked_proposal_is_worth_what_its_words_are():
+    assert entries(HISTORY)[1].words.loss == 1.125
+
+
+def test_walked_proposal_says_nothing_of_its_words_alone():
+    assert entries(HISTORY)[2].words is None
+
+
+def test_text_seen_twice_is_listed_once_at_its_lowest_loss():
+    history = (finished(0, "same", 2.0), finished(1, "same", 0.5), finished(2, "same", 1.0))
+    assert [(e.text, e.reached.loss) for e in entries(history)] == [("same", 0.5)]
+
+
+def test_text_first_seen_without_a_number_is_listed_once_it_has_one():
+    history = (finished(0, "same", math.nan), finished(1, "same", 0.5), finished(2, "same", math.nan))
+    assert [e.reached.loss for e in select(history, 5)] == [0.5]
+
+
+def test_what_words_are_worth_is_kept_when_a_lower_loss_does_not_say():
+    history = (
+        finished(0, "a", 3.0),
+        finished(1, None, 2.0, proposals=(("same", 1.5, 0),)),
+        finished(2, None, 2.0, proposals=(("same", 1.0, 4),)),
+    )
+    entry = entries(history)[-1]
+    assert (entry.reached.loss, entry.steps, entry.words.loss) == (1.0, 4, 1.5)
+
+
+@pytest.mark.parametrize("choice", ["best", "last", "first", "spread"])
+def test_losses_that_are_no_numbers_are_left_out(choice):
+    assert texts(select(ended(1.0, math.nan, 3.0), 5, choice)) == ["text 2", "text 0"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "wanted"),
+    [
+        ("best", [3.0, 2.0, 1.0]),
+        ("last", [6.0, 5.0, 3.0]),
+        ("first", [4.0, 2.0, 1.0]),
+        ("spread", [6.0, 4.0, 1.0]),
+    ],
+)
+def test_choice_picks_its_entries_worst_first(choice, wanted):
+    found = select(ended(2.0, 4.0, 1.0, 3.0, 6.0, 5.0), 3, choice)
+    assert [e.reached.loss for e in found] == wanted
+
+
+def test_spread_of_one_is_the_best():
+    assert [e.reached.loss for e in select(ended(2.0, 4.0, 1.0), 1, "spread")] == [1.0]
+
+
+@pytest.mark.parametrize("choice", ["best", "last", "first", "spread"])
+def test_no_more_are_shown_than_asked_for(choice):
+    assert [len(select(ended(2.0, 4.0, 1.0), count, choice)) for count in (0, 1, 2, 3, 9)] == [0, 1, 2, 3, 3]
+
+
+@pytest.mark.parametrize("choice", ["best", "last", "first", "spread"])
+def test_empty_history_shows_nothing(choice):
+    assert select((), 5, choice) == ()

@@ -1,0 +1,99 @@
+"""Loading: a folder works, and everything that cannot be loaded says so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from maao.errors import ModelError
+from maao.problems.language.loading import load_frozen, locate, packaged_path
+from tests.tiny import bpe_tokenizer, tiny_model
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(architecture="llama"):
+        frozen = tiny_model(architecture)
+        frozen.model.save_pretrained(tmp_path / architecture)
+        frozen.tokenizer.save_pretrained(tmp_path / architecture)
+        return tmp_path / architecture
+
+    return save
+
+
+@pytest.mark.parametrize(("architecture", "kind"), [("llama", "decoder"), ("gpt2", "decoder"), ("bert", "encoder"), ("roberta", "encoder")])
+def test_saved_folder_loads_as_what_it_is(saved, architecture, kind):
+    frozen = load_frozen(str(saved(architecture)))
+    original = dict(tiny_model(architecture).model.named_parameters())
+    assert frozen.kind == kind and not frozen.model.training
+    assert all(torch.equal(value, original[name]) and not value.requires_grad for name, value in frozen.model.named_parameters())
+
+
+def test_weights_load_in_the_precision_asked_for(saved):
+    assert load_frozen(str(saved()), dtype="bfloat16").model.dtype == torch.bfloat16
+
+
+def test_weights_file_stands_for_its_folder(saved):
+    folder = saved()
+    assert locate(str(folder / "model.safetensors")) == str(folder)
+
+
+@pytest.mark.parametrize("dtype", ["float12", "nn"])
+def test_unknown_precision_is_refused(dtype):
+    with pytest.raises(ModelError, match=f"Unknown precision '{dtype}'"):
+        load_frozen("anything", dtype=dtype)
+
+
+def test_unknown_packaged_name_is_refused_with_the_nearest():
+    with pytest.raises(ModelError, match=r"Unknown packaged model 'packaged:smollm2'\. Did you mean 'packaged:smollm2-135m-instruct'"):
+        packaged_path("packaged:smollm2")
+
+
+def test_missing_gguf_file_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"There is no file .*absent\.gguf"):
+        load_frozen(str(tmp_path / "absent.gguf"))
+
+
+def test_folder_that_holds_no_model_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
+        load_frozen(str(tmp_path))
+
+
+def test_unknown_hub_name_is_refused_offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=r"Cannot load the model 'maao/does-not-exist' \(HF_HUB_OFFLINE is set"):
+        load_frozen("maao/does-not-exist")
+
+
+@pytest.mark.parametrize("kind", ["auto", "encoder", "decoder"])
+def test_encoder_decoder_is_refused(tmp_path, kind):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5", "is_encoder_decoder": True, "d_model": 8, "num_layers": 1}))
+    bpe_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"encoder-decoder model \(t5\)"):
+        load_frozen(str(tmp_path), kind=kind)
+
+
+def test_model_of_no_usable_kind_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    bpe_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="of type 'vit', which is neither"):
+        load_frozen(str(tmp_path))
+
+
+def test_checkpoint_that_leaves_weights_unset_is_refused(saved):
+    from safetensors.torch import load_file, save_file
+
+    folder = saved()
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"leaves 1 weights of LlamaForCausalLM unset \(model\.layers\.1\.mlp\.up_proj\.weight\)"):
+        load_frozen(str(folder))
+
+
+def test_unknown_device_is_refused(saved):
+    with pytest.raises(ModelError, match=r"to device 'banana'.*Use 'cpu'"):
+        load_frozen(str(saved()), device="banana")

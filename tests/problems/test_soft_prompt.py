@@ -1,0 +1,273 @@
+"""The soft-prompt problem: label words, heads, batches, starts, notes and clues, on tiny models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from maao.errors import ConfigError, ModelError, ProblemError
+from maao.problems.language.forward import embedding_table
+from maao.problems.language.readers import Head, label_word_ids
+from maao.types import Example, Splits
+from tests.conformance.parts import ROWS, kept_problem, soft_prompt_problem
+from tests.tiny import LABELS, tiny_model, tiny_splits
+
+LLAMA = ("llama", "{text} {slots} Topic:")
+WORDS = {"business": "market", "music": "song", "sport": "team"}
+
+
+def ids_of(words, labels=LABELS, architecture="llama", prefix=" "):
+    return label_word_ids(tiny_model(architecture), labels, words, prefix)
+
+
+# -- label words
+
+
+def test_label_words_come_in_the_order_of_the_labels():
+    decode = tiny_model("llama").tokenizer.decode
+    assert [decode(list(ids)) for ids in ids_of(dict(reversed(WORDS.items())))] == [" market", " song", " team"]
+
+
+def test_label_words_may_have_several_tokens():
+    assert [len(ids) for ids in ids_of({**WORDS, "sport": "team goal"})] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"business": "market"}, r"Labels without label words: music, sport.*model\.label_words"),
+        ({**WORDS, "weather": "rain"}, "does not have: weather. It has: business, music, sport"),
+        ({**WORDS, "music": "  "}, "label word of 'music' is empty"),
+        ({**WORDS, "music": "market"}, "'business' and 'music' have the same label word 'market'"),
+        ({**WORDS, "music": " market "}, "have the same label word"),
+    ],
+)
+def test_impossible_label_words_are_refused(words, said):
+    with pytest.raises(ConfigError, match=said):
+        ids_of(words)
+
+
+def test_label_word_that_cannot_be_written_is_refused():
+    with pytest.raises(ModelError, match="cannot write the label word '日本語' of 'music'"):
+        ids_of({**WORDS, "music": "日本語"}, architecture="bert", prefix="")
+
+
+def test_words_of_another_kind_give_other_losses():
+    params = kept_problem(*LLAMA).initial(0)
+    scores = {
+        soft_prompt_problem(*LLAMA, words=words).score(params, "select").loss for words in (WORDS, {**WORDS, "sport": "team goal"}, None)
+    }
+    assert len(scores) == 3
+
+
+# -- heads
+
+
+def test_head_is_tuned_with_the_soft_prompt():
+    params = kept_problem("bert", "{text} {slots}").initial(0)
+    assert {name: tuple(value.shape) for name, value in params.items()} == {"prompt": (ROWS, 32), "head.weight": (3, 32), "head.bias": (3,)}
+
+
+def test_gradient_reaches_prompt_and_head():
+    problem = kept_problem("bert", "{text} {slots}")
+    params = {name: value.requires_grad_() for name, value in problem.initial(0).items()}
+    gradients = torch.autograd.grad(problem.loss(params, problem.batch(0, 0)), list(params.values()))
+    assert all(bool(g.any()) for g in gradients)
+
+
+def test_head_depends_on_the_seed_only():
+    head = Head(tiny_model("bert"), 3)
+    assert torch.equal(head.initial(1)["head.weight"], head.initial(1)["head.weight"])
+    assert not torch.equal(head.initial(1)["head.weight"], head.initial(2)["head.weight"])
+
+
+# -- where a soft prompt begins
+
+
+def test_vocabulary_start_is_rows_of_whole_words():
+    problem = kept_problem(*LLAMA)
+    rows = problem.initial(3)["prompt"]
+    words = problem.codec.embeddings[problem.codec.words]
+    assert all(bool((words == row).all(-1).any()) for row in rows)
+
+
+def test_normal_start_has_the_spread_of_the_table():
+    problem = soft_prompt_problem(*LLAMA, initial="normal", num_virtual_tokens=30)
+    table = embedding_table(problem.frozen)
+    assert float(problem.initial(0)["prompt"].std()) == pytest.approx(float(table.std()), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"initial": "labels"}, "business music sport"), ({"initial": "text", "initial_text": "the news"}, "the news the")],
+)
+def test_start_from_words_says_those_words(options, words):
+    problem = soft_prompt_problem(*LLAMA, **options)
+    assert problem.codec.decode(problem.initial(0)) == words
+
+
+def test_start_from_a_text_needs_the_text():
+    with pytest.raises(ConfigError, match=r"set `model\.initial_text`"):
+        soft_prompt_problem(*LLAMA, initial="text")
+
+
+def test_start_can_be_moved_without_moving_the_problem():
+    problem = kept_problem(*LLAMA)
+    before = problem.initial(0)["prompt"].clone()
+    problem.initial(0)["prompt"].add_(1)
+    assert torch.equal(problem.initial(0)["prompt"], before)
+
+
+# -- batches
+
+
+def seen(problem, steps, seed=0):
+    return [row.before for step in steps for row in problem.batch(step, seed).rows]
+
+
+def test_an_epoch_covers_each_example_once():
+    problem = soft_prompt_problem(*LLAMA, splits=tiny_splits(4), batch_size=3)  # 12 examples
+    whole = sorted(row.before for row in problem._rows["train"].rows)
+    for epoch in range(3):
+        assert sorted(seen(problem, range(4 * epoch, 4 * epoch + 4))) == whole
+
+
+def test_epochs_come_in_different_orders():
+    problem = soft_prompt_problem(*LLAMA, splits=tiny_splits(4), batch_size=3)
+    assert seen(problem, range(4)) != seen(problem, range(4, 8))
+
+
+def test_what_does_not_fill_a_batch_is_left_out_of_an_epoch():
+    problem = soft_prompt_problem(*LLAMA, splits=tiny_splits(4), batch_size=5)
+    first = seen(problem, range(2))
+    assert len(first) == len(set(first)) == 10
+
+
+def test_batch_no_smaller_than_train_is_all_of_it():
+    problem = soft_prompt_problem(*LLAMA, batch_size=6)
+    assert len(seen(problem, [0])) == 6 and seen(problem, [0]) == seen(problem, [1])
+
+
+# -- scores, notes, clues
+
+
+def test_scoring_in_parts_changes_nothing():
+    whole, parts = (soft_prompt_problem(*LLAMA, score_batch=size) for size in (64, 2))
+    params = whole.initial(1)
+    a, b = whole.score(params, "select"), parts.score(params, "select")
+    assert a.loss == pytest.approx(b.loss, rel=1e-5) and a.metrics == b.metrics
+
+
+def test_loss_of_all_of_train_is_the_score_of_train():
+    problem = soft_prompt_problem(*LLAMA, batch_size=100)
+    params = problem.initial(0)
+    with torch.no_grad():
+        assert float(problem.loss(params, problem.batch(0, 0))) == pytest.approx(problem.score(params, "train").loss, rel=1e-5)
+
+
+def test_accuracy_and_its_balanced_kind_count_what_is_read_right():
+    problem = kept_problem(*LLAMA)
+    params = problem.initial(0)
+    examples = problem.splits.select
+    read = problem.probabilities(params, [e.fields for e in examples]).argmax(-1).tolist()
+    right = [LABELS[i] == e.label for i, e in zip(read, examples, strict=True)]
+    metrics = problem.score(params, "select").metrics
+    assert metrics["accuracy"] == pytest.approx(sum(right) / len(right))
+    per_class = [[r for r, e in zip(right, examples, strict=True) if e.label == label] for label in LABELS]
+    assert metrics["balanced_accuracy"] == pytest.approx(sum(sum(c) / len(c) for c in per_class) / 3)
+
+
+@pytest.mark.parametrize("split", ["select", "valid"])
+def test_split_without_examples_cannot_be_scored(split):
+    problem = soft_prompt_problem(*LLAMA, splits=replace(tiny_splits(2), select=()))
+    with pytest.raises(ProblemError, match=f"no examples in the split '{split}'"):
+        problem.score(problem.initial(0), split)
+
+
+def test_unlabelled_examples_without_the_field_are_refused():
+    problem = kept_problem(*LLAMA)
+    with pytest.raises(ConfigError, match=r"unknown field {text}\. Did you mean {texts}"):
+        problem.probabilities(problem.initial(0), [{"texts": "music"}])
+
+
+def test_template_with_an_unknown_field_is_refused_at_once():
+    with pytest.raises(ConfigError, match=r"unknown field {headline}"):
+        soft_prompt_problem("llama", "{headline} {slots}")
+
+
+def test_note_says_how_many_texts_were_cut_and_by_how_much():
+    long = [Example({"text": "music " * n}, "music") for n in (40, 50)]
+    splits = tiny_splits(2)
+    splits = Splits((*splits.train, *long), splits.select, (*splits.test, long[0]), LABELS)
+    problem = soft_prompt_problem(*LLAMA, splits=splits, max_length=32)
+    cut = max(row.cut for row in problem._rows["train"].rows)
+    assert cut > 20
+    assert problem.notes == (
+        f"2 of 8 texts of train were cut to fit the context, by at most {cut} tokens",
+        f"1 of 7 texts of test were cut to fit the context, by at most {cut - 10} tokens",
+    )
+
+
+def test_note_says_why_texts_are_not_kept():
+    assert "more than the 0 MiB allowed" in soft_prompt_problem(*LLAMA, max_cache_bytes=10).notes[0]
+
+
+def test_kept_texts_change_no_score_and_cost_less():
+    kept, plain = (soft_prompt_problem(*LLAMA, max_cache_bytes=size) for size in (2**20, 0))
+    params = kept.initial(0)
+    a, b = kept.score(params, "select"), plain.score(params, "select")
+    assert a.loss == pytest.approx(b.loss, rel=1e-4) and a.metrics == b.metrics
+    assert a.cost.model_tokens < b.cost.model_tokens and kept.prepared.model_tokens > 0
+
+
+def test_misread_examples_come_from_train_only_and_are_misread():
+    problem = kept_problem(*LLAMA)
+    params = problem.initial(0)
+    misread = problem.clues(params).misread
+    train = {e.fields["text"]: e.label for e in problem.splits.train}
+    assert misread and all(train[m.text] == m.label != m.predicted for m in misread)
+
+
+def test_confusions_count_every_misread_example():
+    problem = kept_problem(*LLAMA)
+    params = problem.initial(0)
+    wrong = round((1 - problem.score(params, "train").metrics["accuracy"]) * len(problem.splits.train))
+    assert sum(c.count for c in problem.clues(params).confusions) == wrong
+
+
+def test_displacement_points_to_the_words_walked_towards():
+    problem = kept_problem(*LLAMA)
+    start = {"prompt": torch.zeros(ROWS, 32)}
+    target = problem.codec.encode("music film team").params
+    assert [slot[0].text for slot in problem.clues(target, start=start).displacement] == ["music", "film", "team"]
+
+
+def test_walk_that_has_not_moved_points_nowhere():
+    problem = kept_problem(*LLAMA)
+    assert problem.clues(problem.initial(0), start=problem.initial(0)).displacement == ()
+
+
+def test_words_of_a_prompt_of_words_lose_nothing():
+    problem = kept_problem(*LLAMA)
+    projection = problem.clues(problem.codec.encode("music film team").params).projection
+    assert (projection.text, projection.gap) == ("music film team", 0.0)
+
+
+def test_gradient_clue_is_that_of_all_of_train():
+    problem = soft_prompt_problem(*LLAMA, batch_size=100)
+    params = problem.initial(0)
+    leaf = params["prompt"].clone().requires_grad_()
+    gradient = torch.autograd.grad(problem.loss({"prompt": leaf}, problem.batch(0, 0)), leaf)[0]
+    told = [[t.text for t in slot] for slot in problem.clues(params).gradient]
+    assert told == [[t.text for t in slot] for slot in problem.codec.nearest(-gradient, 3)]
+
+
+def test_model_gives_its_own_account_where_it_can():
+    account = soft_prompt_problem(*LLAMA, account_tokens=4).clues(kept_problem(*LLAMA).initial(0)).account
+    assert isinstance(account, str)
+    assert (
+        soft_prompt_problem("bert", "{text} {slots}", account_tokens=4).clues(kept_problem("bert", "{text} {slots}").initial(0)).account
+        is None
+    )
