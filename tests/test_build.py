@@ -144,9 +144,9 @@ def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, mon
 )
 def test_what_cannot_be_built_is_refused_with_the_way_out(llama, data, monkeypatch, changes, error, told):  # noqa: F811
     monkeypatch.setenv(KEY_NAME, "not-a-key")
+    config = make_config(values(llama, data, **changes))
     with pytest.raises(error) as raised:
-        parts = building.build(make_config(values(llama, data, **changes)))
-        build_mentor(parts, MemoryLedger())
+        build_mentor(building.build(config), MemoryLedger())
     assert told in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -265,5 +265,5 @@ def test_plugins_are_found_by_name_and_called_with_their_options(llama, data, mo
     found = build_mentor(parts, MemoryLedger())
     assert found.mentor == "a mentor" and found.disclosure == "Restarts come from the plugin 'mine'."
     assert made == {"mentor": ({"a": 1}, parts), "accept": {"b": 2}}
-    with pytest.raises(ConfigError, match="Known mentors: .*, mine"):
+    with pytest.raises(ConfigError, match=r"Known mentors: .*, mine"):
         building.build(make_config(values(llama, data, mentor__name="theirs")))

@@ -204,7 +204,7 @@ def test_bad_toml_is_told_with_its_line(tmp_path):
 
 
 def test_a_file_that_is_not_utf8_is_told(tmp_path):
-    with pytest.raises(ConfigError, match="run.toml is not UTF-8 text: byte 8"):
+    with pytest.raises(ConfigError, match=r"run.toml is not UTF-8 text: byte 8"):
         read_config(write(tmp_path / "run.toml", b"name = '\xff'"))
 
 

@@ -179,10 +179,10 @@ def test_a_newer_schema_is_told(llama, data, tmp_path):
 
 
 def test_a_folder_that_holds_something_is_refused(llama, data, whole, tmp_path):
-    with pytest.raises(StoreError, match="already holds a run. Go on with it by `maao resume"):
+    with pytest.raises(StoreError, match=r"already holds a run. Go on with it by `maao resume"):
         maao.run(config(llama, data), whole.folder)
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(StoreError, match="is not empty. Choose another folder"):
+    with pytest.raises(StoreError, match=r"is not empty. Choose another folder"):
         maao.run(config(llama, data), tmp_path)
     with pytest.raises(StoreError, match="there is a file of that name"):
         maao.run(config(llama, data), tmp_path / "notes.txt")

@@ -1,0 +1,444 @@
+"""The command line, as it is typed: what it prints, what it leaves on the disk, how it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from maao import cli
+from tests.api.small_runs import LABELS, pairs, values, write_config, write_csv, write_data
+
+MAAO = Path(sys.executable).with_name("maao")
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def maao(capsys, monkeypatch):
+    """Return the function that runs a command in this process, as the installed script does."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["maao", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        told = capsys.readouterr()
+        return Done(int(code), told.out, told.err)
+
+    return run
+
+
+def digest_line(text):
+    return next(line for line in text.splitlines() if line.startswith("Final parameters"))
+
+
+@pytest.fixture(scope="module")
+def settings(llama, tmp_path_factory):
+    return values(llama, write_data(tmp_path_factory.mktemp("data")))
+
+
+@pytest.fixture(scope="module")
+def run(settings, tmp_path_factory):
+    """A finished run, made by the installed command in a process of its own."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = write_config(tmp_path_factory.mktemp("config"), settings)
+    done = subprocess.run([MAAO, "tune", config, "--run", folder / "first"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (folder / "first.out").write_text(done.stdout, encoding="utf-8")
+    return folder / "first"
+
+
+def assert_error(done, *told):
+    """One line, in words, and exit code 1."""
+    assert done.code == 1
+    assert done.err.startswith("Error: ") and done.err.count("\n") == 1, done.err
+    assert "Traceback" not in done.err
+    for part in told:
+        assert part in done.err
+
+
+# -- a run and what reads it
+
+
+def test_tune_tells_what_it_does_and_what_came_of_it(run):
+    out = run.with_suffix(".out").read_text(encoding="utf-8")
+    for part in (
+        "Frozen model: ",
+        "18 train, 18 select, 18 test",
+        "classes: business, music, sport",
+        "Mentor: nobody: replies are scripted",
+        "proposed: music team bank",
+        "round 0: step 0, select loss",
+        "On test",
+        "majority class",
+        "untuned prompt",
+        "tuned soft prompt",
+        "its words alone",
+        "The mentor was asked 2 times",
+        "Cost: 14 gradient steps",
+        "Final parameters: ",
+        "(finished; maao show, resume, replay, predict, export)",
+    ):
+        assert part in out, part
+    assert "\x1b" not in out  # no colors where nobody looks
+
+
+def test_settings_are_laid_over_and_the_folder_is_named_after_config_and_seed(maao, settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, settings)
+    for _ in range(2):
+        done = maao("tune", "config.toml", "--set", "seed=5", "--set", "plan.rounds=1")
+        assert done.code == 0, done.err
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["config-seed5", "config-seed5-2"]
+    assert json.loads((tmp_path / "runs" / "config-seed5" / "config.json").read_text())["plan"]["rounds"] == 1
+
+
+def test_show_prints_the_same_as_the_run_did(maao, run):
+    done = maao("show", run)
+    assert done.code == 0
+    assert digest_line(done.out) == digest_line(run.with_suffix(".out").read_text(encoding="utf-8"))
+    assert "Clues" not in done.out
+
+
+def test_show_tells_clues_and_calls_where_asked(maao, run):
+    done = maao("show", run, "--clues", "--calls")
+    assert "gradient asks for" in done.out and "confusions on train" in done.out
+    assert "--- call 1: scripted" in done.out and "--- call 2: scripted" in done.out
+    assert "1. music team bank" in done.out and "Answer with exactly 2 lines" in done.out
+
+
+def test_resume_of_a_finished_run_only_shows_it(maao, run):
+    done = maao("resume", run)
+    assert done.code == 0
+    assert digest_line(done.out) == digest_line(maao("show", run).out)
+
+
+def test_replay_says_it_found_the_same(maao, run):
+    done = maao("replay", run)
+    assert done.code == 0
+    assert "Replayed 5 rounds with 0 LLM calls: the same result." in done.out
+    recorded, replayed = (line.split()[-1] for line in done.out.splitlines() if line.startswith("Final parameters, "))
+    assert recorded == replayed
+    assert "replies come from the record" in done.out
+
+
+def test_replay_of_a_tampered_reply_fails(maao, settings, tmp_path):
+    assert maao("tune", write_config(tmp_path, settings), "--run", tmp_path / "run", "--set", "plan.rounds=1").code == 0
+    with sqlite3.connect(tmp_path / "run" / "run.sqlite") as connection:
+        connection.execute("UPDATE calls SET reply = replace(reply, 'music team bank', 'sport world film')")
+    connection.close()
+    done = maao("replay", tmp_path / "run")
+    assert done.code == 1
+    assert "a DIFFERENT result: the first 1 of 3 rounds agree" in done.out
+    assert done.err == ""
+
+
+def test_replay_that_needs_a_call_never_made_fails_in_words(maao, settings, tmp_path):
+    assert maao("tune", write_config(tmp_path, settings), "--run", tmp_path / "run").code == 0
+    with sqlite3.connect(tmp_path / "run" / "run.sqlite") as connection:
+        connection.execute("DELETE FROM calls WHERE id = (SELECT max(id) FROM calls)")
+    connection.close()
+    assert_error(maao("replay", tmp_path / "run"), "needs a call that was never recorded", "`maao resume`")
+
+
+def test_runs_lists_what_there_is(maao, run):
+    (run.parent / "other").mkdir(exist_ok=True)
+    done = maao("runs", run.parent)
+    assert done.code == 0
+    assert "first" in done.out and "finished" in done.out
+    assert "is not a run" in done.out  # the cell is folded
+
+
+# -- predict
+
+
+def test_predict_prints_label_probability_and_text(maao, run):
+    done = maao("predict", run, "music film", "team match")
+    lines = [line.split("\t") for line in done.out.splitlines()]
+    assert [line[2] for line in lines] == ["music film", "team match"]
+    assert all(line[0] in LABELS and 1 / 3 <= float(line[1]) <= 1 for line in lines)
+    assert done.err == ""
+
+
+def test_predict_reads_a_file_and_standard_input(maao, run, tmp_path, monkeypatch):
+    (tmp_path / "texts.txt").write_text("music film\n\nteam match\n", encoding="utf-8")
+    from_file = maao("predict", run, "--file", tmp_path / "texts.txt")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("music film\nteam match\n"))
+    from_input = maao("predict", run, "--file", "-")
+    assert from_file.out == from_input.out == maao("predict", run, "music film", "team match").out
+
+
+def test_predict_prints_json_a_line(maao, run):
+    done = maao("predict", run, "--json", "müsic 日本", "team match")
+    first, second = map(json.loads, done.out.splitlines())
+    assert first["text"] == "müsic 日本" and "日本" in done.out
+    assert set(first) == {"text", "label", "probabilities"}
+    assert second["label"] == max(second["probabilities"], key=second["probabilities"].get)
+
+
+def test_predict_says_when_a_text_was_cut(maao, run):
+    done = maao("predict", run, "music film", "music film " * 200)
+    assert done.code == 0 and len(done.out.splitlines()) == 2
+    assert done.err.startswith("Note: 1 of 2 texts were longer than the model's context and were cut, by at most ")
+
+
+def test_predict_of_nothing_is_an_error(maao, run, tmp_path):
+    assert_error(maao("predict", run), "Nothing to predict: give texts as arguments, or --file")
+    (tmp_path / "empty.txt").write_text("\n \n")
+    assert_error(maao("predict", run, "--file", tmp_path / "empty.txt"), "Nothing to predict")
+    assert_error(maao("predict", run, "--file", tmp_path / "none.txt"), "Cannot read", "none.txt")
+    (tmp_path / "bad.txt").write_bytes(b"a\xff")
+    assert_error(maao("predict", run, "--file", tmp_path / "bad.txt"), "is not UTF-8 text: byte 1")
+
+
+# -- export
+
+
+def test_export_writes_what_the_template_allows_and_says_what_it_does_not(maao, run, tmp_path):
+    done = maao("export", run, "--to", tmp_path / "out")
+    assert done.code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["USE.md", "maao.json", "prompt.safetensors", "prompt.txt"]
+    assert "peft: not written. No PEFT adapter: PEFT puts a soft prompt in front of the input" in done.out
+
+
+@pytest.mark.parametrize(("format", "files"), [("text", {"prompt.txt"}), ("tensor", {"prompt.safetensors", "maao.json", "USE.md"})])
+def test_export_writes_the_one_format_asked_for(maao, run, tmp_path, format, files):
+    done = maao("export", run, "--to", tmp_path / "out", "--format", format)
+    assert done.code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == files
+    assert done.out.startswith(f"{format}: ")
+
+
+def test_export_of_an_adapter_that_cannot_be_is_an_error(maao, run, tmp_path):
+    assert_error(maao("export", run, "--to", tmp_path / "out", "--format", "peft"), "begin it with {slots}")
+
+
+def test_export_of_a_function_is_an_error(maao, tmp_path):
+    config = tmp_path / "f.toml"
+    config.write_text('problem = "function"\n[mentor]\nname = "none"\n[plan]\nrounds = 1\nsteps = 2', encoding="utf-8")
+    assert maao("tune", config, "--run", tmp_path / "run").code == 0
+    assert_error(maao("export", tmp_path / "run", "--to", tmp_path / "out"), "it has nothing to predict or export")
+    done = maao("show", tmp_path / "run", "--clues")
+    assert done.code == 0 and "No mentor was asked: plain gradient descent." in done.out
+
+
+# -- the others
+
+
+def test_doctor_says_what_is_there(maao):
+    done = maao("doctor")
+    assert done.code == 0
+    for name in ("python", "torch", "transformers", "peft", "packaged:smollm2-135m-instruct", "device", "OPENAI_API_KEY"):
+        assert f" {name}: " in done.out
+    assert "MISSING" not in done.out
+
+
+def test_doctor_works_where_torch_is_missing(maao, monkeypatch):
+    from maao import doctor
+
+    monkeypatch.setattr(doctor, "installed", lambda name: None if name == "torch" else "1.0")
+    done = maao("doctor")
+    assert done.code == 1
+    assert "MISSING torch: not installed; for gradient steps: pip install torch" in done.out
+
+
+def test_doctor_never_prints_the_key(maao, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-secret")
+    done = maao("doctor")
+    assert "OPENAI_API_KEY: set" in done.out and "sk-secret" not in done.out
+
+
+def test_where_prints_the_path_alone(maao):
+    done = maao("where", "packaged:smollm2-135m-instruct")
+    assert done.code == 0 and Path(done.out.strip()).is_file()
+    assert_error(maao("where", "packaged:smollm2"), "Did you mean 'packaged:smollm2-135m-instruct'?")
+
+
+def test_the_printed_demo_config_is_one_to_start_from(maao, tmp_path):
+    done = maao("demo", "--print-config")
+    (tmp_path / "mine.toml").write_text(done.out, encoding="utf-8")
+    from maao.config import read_config
+
+    assert read_config(tmp_path / "mine.toml") == read_config("demo")
+
+
+# -- errors: exit code 1, one line, no traceback
+
+
+def broken(name, settings, tmp_path):
+    """Return settings with one thing wrong, and what must be told."""
+    train, select = (list(pairs(split)) for split in ("train", "select"))
+    path = tmp_path / "broken.csv"
+
+    def with_train(rows):
+        return {**settings, "data": {**settings["data"], "train": str(write_csv(path, rows))}}
+
+    def with_select(rows):
+        return {**settings, "data": {**settings["data"], "select": str(write_csv(path, rows))}}
+
+    def with_(section, **changes):
+        return {**settings, section: {**settings[section], **changes}}
+
+    if name == "undecodable bytes":
+        path.write_bytes(b"text,label\nmusic film,music\nteam \xff match,sport\n")
+        return {**settings, "data": {"train": str(path)}}, ["broken.csv, line 3: byte 0xff is not UTF-8"]
+    if name == "empty file":
+        path.write_text("")
+        return {**settings, "data": {"train": str(path)}}, ["the file is empty (0 bytes)"]
+    return {
+        "no rows": lambda: (with_train([]), ["holds no examples: line 1 is read as the header"]),
+        "one class": lambda: (
+            {**settings, "data": {"train": str(write_csv(path, [p for p in train if p[1] == "music"]))}},
+            ["one class only"],
+        ),
+        "label never in train": lambda: (
+            with_select([*select, ("a text", "weather")]),
+            ["select holds the label 'weather', which train never"],
+        ),
+        "empty label": lambda: (with_train([*train, ("a text", "")]), ["line 20"]),
+        "empty text": lambda: (with_train([*train, ("", "music")]), ["line 20"]),
+        "labels without words": lambda: (
+            with_("model", label_words={"music": "song"}),
+            ["Labels without label words: business, sport. Add them to `model.label_words`"],
+        ),
+        "rows in two splits": lambda: (with_select([*select, train[0]]), ["train and select share 1 example", "drop_repeats"]),
+        "two labels for a text": lambda: (with_train([*train, (train[0][0], "sport")]), ["has two labels"]),
+        "too few for shots": lambda: (with_("data", shots=50), ["train has 6 examples of it, but 50 were asked"]),
+        "missing file": lambda: (with_("data", train=str(tmp_path / "trian.csv")), ["there is no such file"]),
+        "unknown ending": lambda: (
+            with_("data", train=str(write_config(tmp_path, {}))),
+            ["cannot tell the format from the ending '.toml'"],
+        ),
+        "unknown model": lambda: (
+            with_("model", name="nobody/nothing"),
+            ["Cannot load the model 'nobody/nothing'", "HF_HUB_OFFLINE is set"],
+        ),
+        "unknown mentor": lambda: (with_("mentor", name="oracle"), ["Unknown mentor 'oracle'. Known mentors: "]),
+        "no slots": lambda: (with_("model", template="{text} Topic:"), ["no places for the soft prompt: write {slots} exactly once"]),
+        "unknown field": lambda: (with_("model", template="{txt} {slots}"), ["unknown field {txt}. Did you mean {text}?"]),
+        "unknown key": lambda: (with_("stage", rate=1), ["unknown key 'stage.rate'"]),
+        "wrong type": lambda: (with_("stage", lr="fast"), ["'stage.lr': ", "got 'fast'"]),
+        "budget of zero": lambda: ({**settings, "budget": {"llm_calls": 0}}, ["A budget of 0 llm_calls leaves nothing to do"]),
+    }[name]()
+
+
+@pytest.mark.parametrize(
+    "name",
+    """undecodable bytes; empty file; no rows; one class; label never in train; empty label; empty text; labels without words;
+    rows in two splits; two labels for a text; too few for shots; missing file; unknown ending; unknown model; unknown mentor; no slots;
+    unknown field; unknown key; wrong type; budget of zero""".replace("\n    ", " ").split("; "),
+)
+def test_what_is_wrong_is_told_in_one_line_before_a_folder_is_made(maao, settings, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    wrong, told = broken(name, settings, tmp_path)
+    folder = tmp_path / "config"
+    folder.mkdir()
+    assert_error(maao("tune", write_config(folder, wrong), "--run", tmp_path / "run"), *told)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["resume", "replay", "show", "predict"])
+def test_what_is_no_run_folder_is_told(maao, tmp_path, command):
+    more = ["a text"] if command == "predict" else []
+    assert_error(maao(command, tmp_path, *more), "is not a run folder: it holds no run.sqlite")
+    assert_error(maao(command, tmp_path / "nowhere", *more), "There is no folder")
+
+
+def test_other_errors_are_told_too(maao, run, tmp_path):
+    assert_error(maao("runs", tmp_path / "nowhere"), "There is no folder", "to list runs of")
+    assert_error(maao("tune", tmp_path / "no.toml"), "There is no config file")
+    assert_error(maao("tune", "demo", "--set", "seed"), "write key=value")
+    (tmp_path / "file").write_text("x")
+    assert_error(maao("export", run, "--to", tmp_path / "file", "--format", "text"), "Cannot write to")
+
+
+def test_a_damaged_database_is_told(maao, run, tmp_path):
+    import shutil
+
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    data = bytearray((copy / "run.sqlite").read_bytes())
+    data[:100] = b"x" * 100
+    (copy / "run.sqlite").write_bytes(data)
+    assert_error(maao("show", copy), "is damaged")
+
+
+def test_a_lost_tensor_is_told(maao, run, tmp_path):
+    import shutil
+
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    for file in (copy / "tensors").iterdir():
+        file.unlink()
+    assert_error(maao("show", copy), "tensors")
+
+
+def test_long_texts_of_the_data_are_told_in_a_note(maao, settings, tmp_path):
+    long = [(f"{text} " * 40, label) for text, label in pairs("train")]
+    data = {**settings["data"], "train": str(write_csv(tmp_path / "long.csv", long))}
+    done = maao("tune", write_config(tmp_path, {**settings, "data": data}), "--run", tmp_path / "run", "--set", "plan.rounds=1")
+    assert done.code == 0
+    assert "18 of 18 texts of train were cut to fit the context, by at most " in done.out
+
+
+def test_a_budget_that_ended_a_run_is_told_at_the_end(maao, settings, tmp_path):
+    done = maao("tune", write_config(tmp_path, settings), "--run", tmp_path / "run", "--set", "budget.llm_calls=1")
+    assert done.code == 0
+    assert "Note: the budget kept the mentor from being asked once." in done.out
+    assert "Note: the budget kept" in maao("show", tmp_path / "run").out
+
+
+# -- stops
+
+
+def test_a_terminal_that_lacks_a_character_is_no_reason_to_stop(run):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([MAAO, "predict", run, "müsic 日本"], capture_output=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert b"m\\xfcsic \\u65e5\\u672c" in done.stdout
+
+
+def test_an_interrupt_is_told_with_the_way_on_and_the_run_goes_on(settings, run, tmp_path):
+    config = write_config(tmp_path, {**settings, "plan": {**settings["plan"], "steps": 4000, "store_every": 2}})
+    process = subprocess.Popen(
+        [MAAO, "tune", config, "--run", tmp_path / "run"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+    for line in process.stdout:
+        if line.startswith("round 1:"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"Stopped. Every finished round is stored; go on with: maao resume {tmp_path / 'run'}" in told.replace("\n", " ")
+    assert "Traceback" not in told
+    shown = subprocess.run([MAAO, "runs", tmp_path], capture_output=True, text=True, timeout=60).stdout
+    assert "stopped" in shown
+
+
+def test_a_run_killed_from_outside_is_resumed_by_the_command_to_the_same_end(settings, run, tmp_path):
+    config = write_config(tmp_path, settings)
+    process = subprocess.Popen([MAAO, "tune", config, "--run", tmp_path / "run"], stdout=subprocess.PIPE, text=True, bufsize=1)
+    for line in process.stdout:
+        if line.startswith("round 2:"):
+            process.kill()
+            break
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    done = subprocess.run([MAAO, "resume", tmp_path / "run"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "going on after" in done.stdout
+    assert digest_line(done.stdout) == digest_line(run.with_suffix(".out").read_text(encoding="utf-8"))

@@ -1,0 +1,275 @@
+"""A tuned prompt elsewhere: read fresh from the disk by other programs' code, it gives what ours gives."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import maao
+from maao.config import make_config
+from maao.errors import ConfigError, ModelError
+from tests.api.small_runs import LABELS, pairs, values, write_data
+
+TEXTS = ["shares profit in the market", "music", "the film actor was a star", "team match goal player coach", "ünknown wörds 日本"]
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def tuned(model_folder, tmp_path_factory):
+    """Return the function from an architecture and a template to a tuned run, made once."""
+    data = write_data(tmp_path_factory.mktemp("data"))
+    parent, made = tmp_path_factory.mktemp("runs"), {}
+
+    def tune(architecture, template, **changes):
+        key = (architecture, template, str(changes))
+        if key not in made:
+            settings = values(model_folder(architecture), data, model__template=template, plan__rounds=1, **changes)
+            made[key] = maao.run(make_config(settings), parent / str(len(made)))
+        return made[key]
+
+    return tune
+
+
+def scores(logits, tokenizer):
+    """Return the labels' probabilities from a row of next-token logits, as PET reads them."""
+    ids = [tokenizer(f" {label}", add_special_tokens=False).input_ids for label in LABELS]
+    assert all(len(word) == 1 for word in ids)
+    return logits[[word[0] for word in ids]].softmax(-1)
+
+
+def relative(ours, theirs):
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+# -- PEFT
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma3"])
+@pytest.mark.parametrize("template", ["{slots} {text} Topic:", "{slots} {text} It was"])
+def test_an_adapter_read_fresh_by_peft_gives_our_class_scores(tuned, tmp_path, architecture, template):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    result = tuned(architecture, template)
+    result.save(tmp_path, "peft")
+    base = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT's own
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path).eval()
+    problem = result._language()[0]
+    for text in TEXTS:
+        encoded = tokenizer(template.removeprefix("{slots}").format(text=text), return_tensors="pt", return_token_type_ids=False)
+        with torch.no_grad():
+            theirs = model(**encoded).logits[0, -1]
+            ours = problem.reader.class_scores(result.params, [problem.tokenizer({"text": text})])[0]
+        ids = [tokenizer(f" {label}", add_special_tokens=False).input_ids[0] for label in LABELS]
+        assert float((ours - theirs[ids]).abs().max() / theirs.abs().max()) < TOLERANCE
+        predicted = torch.tensor(list(result.predict([text])[0].probabilities.values()))
+        assert torch.allclose(predicted, scores(theirs, tokenizer), atol=1e-5)
+
+
+def test_an_adapter_gives_our_scores_in_a_padded_batch_as_well(tuned, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    result = tuned("gpt2", "{slots} {text} Topic:")
+    result.save(tmp_path, "peft")
+    base = result.config.model.name
+    tokenizer = AutoTokenizer.from_pretrained(base, padding_side="right")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path).eval()
+    encoded = tokenizer([f" {text} Topic:" for text in TEXTS[:4]], return_tensors="pt", padding=True, return_token_type_ids=False)
+    last = encoded["attention_mask"].sum(-1) - 1
+    with torch.no_grad():
+        logits = model(**encoded).logits[:, -encoded["input_ids"].shape[1] :]
+    found = logits[torch.arange(4), last]
+    for row, one in zip(found, result.predict(TEXTS[:4]), strict=True):
+        assert torch.allclose(scores(row, tokenizer), torch.tensor(list(one.probabilities.values())), atol=1e-5)
+
+
+def test_an_adapter_that_peft_reads_differently_is_refused(tuned, tmp_path, monkeypatch):
+    from maao.problems.language import export
+
+    def spoiled(tensors, path, metadata=None):
+        save_file({name: tensor + 0.1 for name, tensor in tensors.items()}, path, metadata=metadata)
+
+    monkeypatch.setattr(export, "save_file", spoiled)
+    with pytest.raises(ModelError, match=r"differs from the tuned prompt by .* Do not use"):
+        tuned("llama", "{slots} {text} Topic:").save(tmp_path, "peft")
+
+
+def test_exporting_leaves_the_run_as_it_was(tuned, tmp_path):
+    result = tuned("llama", "{slots} {text} Topic:")
+    before = result.predict(TEXTS)
+    for _ in range(2):
+        result.save(tmp_path, "peft")
+        result.save(tmp_path, "tensor")
+    assert result.predict(TEXTS) == before
+    assert maao.replay(result.folder).equal
+
+
+@pytest.mark.parametrize("template", ["{text} {slots} Topic:", "Text: {slots} {text} Topic:"])
+def test_a_template_with_slots_elsewhere_is_told_so(tuned, tmp_path, template):
+    with pytest.raises(ConfigError, match=re.escape(f"the template {template!r} has it elsewhere: begin it with {{slots}}")):
+        tuned("llama", template).save(tmp_path, "peft")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_head_of_an_encoder_is_no_adapter(tuned, tmp_path):
+    with pytest.raises(ConfigError, match="the head of an encoder is exported as a tensor"):
+        tuned("bert", "{slots} {text}").save(tmp_path, "peft")
+
+
+# -- the tensor and its snippet
+
+
+def snippet(folder):
+    """Return the code of USE.md."""
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "USE.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    return code
+
+
+def run_snippet(folder, text, monkeypatch):
+    """Run the code of USE.md with a text in its field, as a reader would; return its names."""
+    code = snippet(folder)
+    assert "{text}" in code
+    monkeypatch.chdir(folder)
+    names: dict = {}
+    with torch.no_grad():
+        exec(compile(code.replace("{text}", text), "USE.md", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma3", "gemma2"])
+@pytest.mark.parametrize("template", ["{slots} {text} Topic:", "{text} {slots} Topic:", "Text: {text} {slots} It was"])
+def test_the_snippet_gives_our_predictions(tuned, tmp_path, monkeypatch, architecture, template):
+    result = tuned(architecture, template)
+    result.save(tmp_path, "tensor")
+    for text in TEXTS[:3]:
+        names = run_snippet(tmp_path, text, monkeypatch)
+        theirs = scores(names["output"].logits[0, -1], names["tokenizer"])
+        ours = torch.tensor(list(result.predict([text])[0].probabilities.values()))
+        assert torch.allclose(theirs, ours, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta"])
+@pytest.mark.parametrize("template", ["{slots} {text}", "{text} {slots}", "text {slots} {text} answer"])
+def test_the_snippet_and_the_head_give_our_predictions(tuned, tmp_path, monkeypatch, architecture, template):
+    """With the special tokens where ours stand: `[CLS]` behind slots that stand in front."""
+    result = tuned(architecture, template)
+    result.save(tmp_path, "tensor")
+    names = run_snippet(tmp_path, TEXTS[0], monkeypatch)
+    head = load_file(tmp_path / "prompt.safetensors")
+    pooled = names["output"].last_hidden_state[0].mean(0)
+    theirs = (head["head.weight"] @ pooled + head["head.bias"]).softmax(-1)
+    ours = torch.tensor(list(result.predict([TEXTS[0]])[0].probabilities.values()))
+    assert torch.allclose(theirs, ours, atol=1e-5)
+
+
+def test_the_snippet_of_a_tokenizer_that_begins_texts_with_a_token_has_it(tuned, model_folder, tmp_path, monkeypatch):
+    """As Llama's and Gemma's do. The first token stands before the text, behind slots in front."""
+    from tokenizers import processors
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("llama"))
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    AutoModelForCausalLM.from_pretrained(model_folder("llama")).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    assert AutoTokenizer.from_pretrained(tmp_path / "model")("music").input_ids[0] == 1
+    for template in ("{slots} {text} Topic:", "{text} {slots} Topic:"):
+        folder = tmp_path / str(len(template.split("{slots}")[0]))
+        result = maao.tune(
+            model=str(tmp_path / "model"),
+            train=pairs("train"),
+            template=template,
+            mentor="none",
+            steps=2,
+            rounds=1,
+            folder=folder / "run",
+            settings={"threads": 1},
+        )
+        result.save(folder, "tensor")
+        names = run_snippet(folder, TEXTS[1], monkeypatch)
+        theirs = scores(names["output"].logits[0, -1], names["tokenizer"])
+        assert torch.allclose(theirs, torch.tensor(list(result.predict([TEXTS[1]])[0].probabilities.values())), atol=1e-5)
+
+
+def test_the_snippet_of_a_chat_template_holds_the_whole_turn(model_folder, tmp_path, monkeypatch):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("llama"))
+    turn = "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>\n{% endfor %}"
+    tokenizer.chat_template = turn + "{% if add_generation_prompt %}<s>answer\n{% endif %}"
+    AutoModelForCausalLM.from_pretrained(model_folder("llama")).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    result = maao.tune(
+        model=str(tmp_path / "model"),
+        train=pairs("train"),
+        labels=dict(zip(LABELS, "abc", strict=True)),
+        mentor="none",
+        steps=2,
+        rounds=1,
+        folder=tmp_path / "run",
+        settings={"threads": 1, "model.chat": True},
+    )
+    result.save(tmp_path, "tensor")
+    names = run_snippet(tmp_path, TEXTS[0], monkeypatch)
+    assert "answer" in names["after"]
+    logits = names["output"].logits[0, -1]
+    ids = [names["tokenizer"](word, add_special_tokens=False).input_ids for word in "abc"]  # no space: the turn ends with a line break
+    theirs = logits[[word for (word,) in ids]].softmax(-1)
+    assert torch.allclose(theirs, torch.tensor(list(result.predict([TEXTS[0]])[0].probabilities.values())), atol=1e-5)
+    assert "written '' + word" in snippet(tmp_path)
+
+
+def test_the_tensor_is_the_tuned_prompt_bit_for_bit(tuned, tmp_path):
+    result = tuned("bert", "{slots} {text}")
+    result.save(tmp_path, "tensor")
+    read = load_file(tmp_path / "prompt.safetensors")
+    assert set(read) == {"prompt", "head.weight", "head.bias"}
+    assert all(torch.equal(read[name], result.params[name]) for name in read)
+
+
+def test_what_is_exported_says_what_it_belongs_to(tuned, tmp_path):
+    result = tuned("llama", "{slots} {text} Topic:")
+    result.save(tmp_path, "tensor")
+    about = json.loads((tmp_path / "maao.json").read_text(encoding="utf-8"))
+    assert about["template"] == "{slots} {text} Topic:" and about["labels"] == list(LABELS)
+    assert about["label_words"] == {label: label for label in LABELS}
+    assert about["text"] == result.text and about["model"] == result.config.model.name
+    assert about["select"]["loss"] == result.chosen.score.loss
+    assert set(about["test"]) == {"untuned", "chosen", "words"}
+    tuned("bert", "{slots} {text}").save(tmp_path / "bert", "tensor")
+    assert json.loads((tmp_path / "bert" / "maao.json").read_text(encoding="utf-8"))["label_words"] is None
+
+
+def test_a_tensor_that_reads_back_differently_is_refused(tuned, tmp_path, monkeypatch):
+    from maao.problems.language import export
+
+    monkeypatch.setattr(export, "save_file", lambda tensors, path: save_file({n: t + 1e-7 for n, t in tensors.items()}, path))
+    with pytest.raises(ModelError, match=r"'prompt' reads back differently from what was written"):
+        tuned("llama", "{slots} {text} Topic:").save(tmp_path, "tensor")
+
+
+# -- the words
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "bert"])
+def test_the_words_written_are_those_that_test_was_read_with(tuned, tmp_path, architecture):
+    result = tuned(architecture, "{slots} {text} Topic:")
+    (path,) = result.save(tmp_path, "text")
+    assert path.read_text(encoding="utf-8").strip() == result.finals["words"].text
+
+
+def test_loading_a_packaged_model_names_files_that_others_can_load(tmp_path):
+    from maao.problems.language.loading import locate
+
+    assert locate("hub/name") == "hub/name"
+    assert locate("packaged:all-minilm-l6-v2").endswith("model")
