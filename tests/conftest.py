@@ -23,4 +23,4 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Run tiny models on one thread: for tensors this small, more only wait for one another. Real models get all."""
     torch = sys.modules.get("torch")
     if torch is not None:
-        torch.set_num_threads((os.cpu_count() or 1) if item.get_closest_marker("real") else 1)
+        torch.set_num_threads((os.cpu_count() or 1) if any(item.get_closest_marker(m) for m in ("real", "server")) else 1)

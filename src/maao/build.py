@@ -181,6 +181,7 @@ def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple
         score_batch=model.score_batch,
         account_tokens=12 if config.mentor.shown.account else 0,
         max_cache_bytes=model.cache_mib * 2**20,
+        part_tokens=model.part_tokens,
     )
     return problem, codec
 

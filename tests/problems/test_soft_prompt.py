@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from maao.build import build_language
+from maao.config import make_config
 from maao.errors import ConfigError, ModelError, ProblemError
 from maao.problems.language.forward import embedding_table
 from maao.problems.language.readers import Head, label_word_ids
@@ -271,3 +273,22 @@ def test_model_gives_its_own_account_where_it_can():
         soft_prompt_problem("bert", "{text} {slots}", account_tokens=4).clues(kept_problem("bert", "{text} {slots}").initial(0)).account
         is None
     )
+
+
+@pytest.mark.parametrize("objective", ["classes", "vocabulary"])
+@pytest.mark.parametrize("architecture", ["llama", "bert"])
+def test_a_batch_in_parts_has_the_loss_and_gradient_of_the_whole(architecture, objective):
+    model = {"objective": objective} if architecture == "llama" else {}
+    label_words = {"label_words": {"business": "business", "music": "music film", "sport": "sport"}} if architecture == "llama" else {}
+    found = []
+    for part_tokens in (10**6, 40, 1):
+        settings = {"model": {"name": "tiny", "num_virtual_tokens": 3, "part_tokens": part_tokens, **model, **label_words}}
+        problem, _ = build_language(make_config(settings), tiny_splits(), tiny_model(architecture))
+        params = {name: value.clone().requires_grad_() for name, value in problem.initial(0).items()}
+        batch = problem.batch(0, 0)
+        loss = problem.loss(params, batch)
+        loss.backward()
+        found.append((float(loss.detach()), *(value.grad for value in params.values())))
+    for loss, *gradients in found[1:]:
+        assert loss == pytest.approx(found[0][0], rel=1e-5)
+        assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(gradients, found[0][1:], strict=True))

@@ -70,7 +70,9 @@ def few_shot(
     pool = _without_repeats(examples, "the pool", notes)
     labels = _check_labels(labels, {"the pool": pool})
     if test_size is not None and test_size > len(pool):
-        raise DataError(f"test_size asks for {test_size} examples, but the pool has {len(pool)} different ones. Set `data.test_size` lower.")
+        raise DataError(
+            f"test_size asks for {test_size} examples, but the pool has {len(pool)} different ones. Set `data.test_size` lower."
+        )
     test = _lowest_hashes(pool, test_size or 0)
     taken = {_text_key(example) for example in test}
     rest = [example for example in pool if _text_key(example) not in taken]

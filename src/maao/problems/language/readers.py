@@ -35,6 +35,10 @@ class Reader(Protocol):
         """Return the mean training loss of a batch; `targets` are class numbers ``(batch,)``."""
         ...
 
+    def num_terms(self, targets: Tensor) -> int:
+        """Return how many terms the mean of `loss` is taken over: what a part of a batch weighs in the whole."""
+        ...
+
     def num_tokens(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> int:
         """Return the real tokens that one pass over a batch runs through the frozen model, padding not counted."""
         ...
@@ -81,6 +85,9 @@ class LabelWords:
         per_label = self._log_probabilities(params, rows)
         own = [per_label[target][i] for i, target in enumerate(targets.tolist())]  # of each example, its label's token log-probabilities
         return -torch.cat(own).mean()
+
+    def num_terms(self, targets: Tensor) -> int:
+        return len(targets) if self.objective == "classes" else sum(len(self.words[target]) for target in targets.tolist())
 
     def num_tokens(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> int:
         cached = self.cache is not None and all(row in self.cache for row in rows)
@@ -181,6 +188,9 @@ class Head:
 
     def loss(self, params: Params, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
         return F.cross_entropy(self.class_scores(params, rows), targets)
+
+    def num_terms(self, targets: Tensor) -> int:
+        return len(targets)
 
     def num_tokens(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> int:
         return sum(len(row) + num_virtual_tokens for row in rows)

@@ -54,6 +54,7 @@ class SoftPromptProblem:
         score_batch: examples scored at a time.
         clue_tokens: how many tokens a slot are kept in each clue.
         account_tokens: length of the model's own continuation of its soft prompt (decoders); 0 for none.
+        part_tokens: the most tokens, padding included, that a gradient step runs at a time; bounds its memory.
         max_cache_bytes: the most memory for keys and values of texts before the slots (`train` and `select`, decoders); 0 for none.
     """
 
@@ -74,6 +75,7 @@ class SoftPromptProblem:
         clue_misread: int = 5,
         account_tokens: int = 0,
         max_cache_bytes: int = 2 * 2**30,
+        part_tokens: int = 512,
     ) -> None:
         if initial == "text" and not initial_text:
             raise ConfigError('`model.initial = "text"` needs the text: set `model.initial_text`.')
@@ -84,6 +86,7 @@ class SoftPromptProblem:
         self._num_virtual_tokens = num_virtual_tokens
         self._initial, self._initial_text = initial, initial_text
         self._batch_size, self._score_batch = batch_size, score_batch
+        self._part_tokens = part_tokens
         self._clue_tokens, self._clue_misread, self._account_tokens = clue_tokens, clue_misread, account_tokens
         self._rows = {name: self._prepare(getattr(splits, name)) for name in ("train", "select", "test")}
         self.notes = (*self._cut_notes(), *self._cache_notes(max_cache_bytes))
@@ -104,7 +107,11 @@ class SoftPromptProblem:
         return rows.take(order[index * self._batch_size : (index + 1) * self._batch_size])
 
     def loss(self, params: Params, batch: Rows) -> Tensor:
-        return self.reader.loss(params, batch.rows, batch.targets.to(self.frozen.device))
+        tuned = {name: value for name, value in params.items() if value.requires_grad}
+        parts = self._parts(params, batch)
+        if not tuned or not torch.is_grad_enabled() or len(parts) == 1:
+            return self.reader.loss(params, batch.rows, batch.targets.to(self.frozen.device))
+        return self._loss_in_parts(params, tuned, batch, parts)
 
     def num_tokens(self, params: Params, batch: Rows) -> int:
         return self.reader.num_tokens(len(params["prompt"]), batch.rows)
@@ -189,6 +196,34 @@ class SoftPromptProblem:
         chunks = [order[i : i + self._score_batch] for i in range(0, len(order), self._score_batch)]
         scores = torch.cat([self.reader.class_scores(params, [rows[i] for i in chunk]).cpu() for chunk in chunks])
         return scores[torch.tensor(order).argsort()]
+
+    def _parts(self, params: Params, batch: Rows) -> list[list[int]]:
+        """Return a batch in parts of rows of similar length, each of at most `part_tokens` tokens with its padding."""
+        count = len(params["prompt"])
+        widths = [self.reader.num_tokens(count, [row]) for row in batch.rows]
+        parts: list[list[int]] = [[]]
+        for i in sorted(range(len(widths)), key=lambda i: widths[i]):
+            if parts[-1] and (len(parts[-1]) + 1) * widths[i] > self._part_tokens:
+                parts.append([])
+            parts[-1].append(i)
+        return parts
+
+    def _loss_in_parts(self, params: Params, tuned: Params, batch: Rows, parts: Sequence[Sequence[int]]) -> Tensor:
+        """Return the mean loss of a batch, its gradient computed part by part: little padding, and the memory of one part only."""
+        leaves = {name: value.detach().requires_grad_() for name, value in tuned.items()}
+        total = torch.zeros((), device=self.frozen.device)
+        gradients = [torch.zeros_like(value) for value in leaves.values()]
+        terms = self.reader.num_terms(batch.targets)
+        for which in parts:
+            part = batch.take(which)
+            weight = self.reader.num_terms(part.targets) / terms
+            loss = self.reader.loss({**params, **leaves}, part.rows, part.targets.to(self.frozen.device)) * weight
+            for gradient, own in zip(gradients, torch.autograd.grad(loss, list(leaves.values())), strict=True):
+                gradient += own
+            total += loss.detach()
+        # The sums below are exactly zero; what they carry is the gradient.
+        carriers = [((value - value.detach()) * gradient).sum() for value, gradient in zip(tuned.values(), gradients, strict=True)]
+        return total + torch.stack(carriers).sum().to(total)
 
     def _score(self, scores: Tensor, rows: Rows, split: Split, tokens: int) -> Score:
         right = scores.argmax(-1) == rows.targets

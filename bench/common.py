@@ -1,0 +1,87 @@
+"""Shared by the benchmarks: the data, the two sides, and how a figure is written down."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maao.build import build_language, installed
+from maao.config import make_config
+from maao.problems.language.loading import load_frozen
+from maao.tasks.files import read_examples
+from maao.tasks.splits import from_parts
+from maao.types import Splits
+
+RESULTS = Path(__file__).parent / "results"
+NUM_VIRTUAL_TOKENS = 8
+MODEL = "packaged:smollm2-135m-instruct"
+WORDS = {"negative": "terrible", "positive": "great"}
+TEMPLATES = {"before": "{slots} {text} It was", "after": "{text} {slots} It was"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure, with what it must reach and what we aim for."""
+
+    figure: str
+    must: float
+    aim: float
+    higher_is_better: bool
+    unit: str
+
+    def write(self, value: float, samples: dict[str, Any]) -> None:
+        """Write the figure to its file and print it."""
+        record = {
+            "figure": self.figure,
+            "value": value,
+            "must": self.must,
+            "aim": self.aim,
+            "higher_is_better": self.higher_is_better,
+            "unit": self.unit,
+            "environment": environment(),
+            "samples": samples,
+        }
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{self.figure}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        reached = value >= self.must if self.higher_is_better else value <= self.must
+        print(f"{self.figure:38} {value:10.4g} {self.unit:12} must {self.must:g}, aim {self.aim:g}: {'reached' if reached else 'NOT REACHED'}", flush=True)
+
+
+def environment() -> dict[str, Any]:
+    packages = {name: installed(name) for name in ("maao", "torch", "transformers", "peft")}
+    return {"machine": platform.machine(), "cpus": os.cpu_count(), "threads": torch.get_num_threads(), **packages}
+
+
+def sst2() -> Splits:
+    """SST-2, 16 examples a class (seed 13): 32 examples to train on."""
+    folder = os.environ.get("MAAO_DATA")
+    if not folder:
+        raise SystemExit("Set MAAO_DATA to the data folder (docs/data.md): the benchmarks read fewshot/sst-2 there.")
+    base = Path(folder) / "fewshot" / "sst-2"
+    names = {"0": "negative", "1": "positive"}
+    parts = [read_examples(base / "seed-13" / f"{part}.tsv", label_names=names) for part in ("train", "dev")]
+    test = read_examples(base / "test.tsv", label_names=names)
+    return from_parts(parts[0], parts[1], test, test_size=500)
+
+
+def our_problem(where: str, splits: Splits, **model: Any) -> Any:
+    """Return our problem with slots "before" or "after" the text, full batch."""
+    config = make_config(
+        {
+            "model": {"name": MODEL, "template": TEMPLATES[where], "label_words": WORDS, "num_virtual_tokens": NUM_VIRTUAL_TOKENS, **model},
+            "stage": {"batch_size": len(splits.train)},
+        }
+    )
+    return build_language(config, splits, load_frozen(MODEL))[0]
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values)
