@@ -52,7 +52,8 @@ class Figure:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{self.figure}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         reached = value >= self.must if self.higher_is_better else value <= self.must
-        print(f"{self.figure:38} {value:10.4g} {self.unit:12} must {self.must:g}, aim {self.aim:g}: {'reached' if reached else 'NOT REACHED'}", flush=True)
+        verdict = "reached" if reached else "NOT REACHED"
+        print(f"{self.figure:36} {value:9.4g} {self.unit:10} must {self.must:g}, aim {self.aim:g}: {verdict}", flush=True)
 
 
 def environment() -> dict[str, Any]:

@@ -73,9 +73,7 @@ class TrainerSide:
                 remove_unused_columns=False,
                 use_cpu=True,
             )
-            trainer = Trainer(
-                model=self.model, args=arguments, train_dataset=self.data, data_collator=self._collate, callbacks=[Clock()]
-            )
+            trainer = Trainer(model=self.model, args=arguments, train_dataset=self.data, data_collator=self._collate, callbacks=[Clock()])
             with contextlib.redirect_stdout(None):
                 trainer.train()
         return seconds

@@ -25,7 +25,7 @@ from maao.llm.ledger import MemoryLedger
 from maao.mentors.language_model import failures
 from maao.store.digest import params_digest, round_digest
 from maao.store.files import sync_folder, write_durably, write_error
-from maao.store.run import Final, RunFolder
+from maao.store.run import Final, RunFolder, is_in_use
 from maao.tasks.files import read_examples
 from maao.tasks.splits import from_parts
 from maao.types import Cost, Example, Observation, Round, Splits, total_cost
@@ -120,7 +120,7 @@ class Result:
                 stored.finals(),
                 stored.config,
                 dict(stored.environment),
-                stored.status,
+                "interrupted" if stored.status == "running" and not is_in_use(stored.path) else stored.status,
                 stored.status_reason,
                 stored.created,
             )

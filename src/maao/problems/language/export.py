@@ -72,7 +72,7 @@ def write_about(about: Mapping[str, Any], folder: Path) -> Path:
 def _snippet(frozen: FrozenModel, tokenize: TemplateTokenizer, prompt: Tensor) -> str:
     """Return the text that shows how to use the tensors: special tokens stand where `TemplateTokenizer` puts them."""
     template, decoder = tokenize.template, frozen.kind == "decoder"
-    first, last = list(tokenize._prefix), list(tokenize._suffix)  # ids of special tokens; none for most decoders
+    first, last = list(tokenize.prefix), list(tokenize.suffix)  # ids of special tokens; none for most decoders
     end = f", last={last}" if last else ""
     if template.front and not template.chat:
         joined = f"prompt[None], embed(after{f', first={first}' if first else ''}{end})"
@@ -85,8 +85,8 @@ def _snippet(frozen: FrozenModel, tokenize: TemplateTokenizer, prompt: Tensor) -
         width=prompt.shape[1],
         template=template,
         auto="AutoModelForCausalLM" if decoder else "AutoModel",
-        before=tokenize._before,
-        after=tokenize._after,
+        before=tokenize.before,
+        after=tokenize.after,
         joined=joined,
         read=answer if decoder else "pool last_hidden_state as the run's `model.pooling` says, then apply head.weight and head.bias",
     )

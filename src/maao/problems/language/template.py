@@ -94,16 +94,19 @@ class TemplateTokenizer:
         encoder: keep the special tokens that follow a text (``[SEP]``); a decoder's answer must follow the text at once.
         max_length: the most tokens of an input, slots and answer included. Of a longer one the longest fields are cut at their ends.
         reserved: how many of them slots and answer need.
+
+    `before` and `after` are the template's text around the slots as it is encoded, `prefix` and `suffix` the special tokens' ids, and
+    `answer_prefix` what stands between the input and a label word.
     """
 
     def __init__(self, tokenizer: Any, template: Template, *, encoder: bool, max_length: int, reserved: int) -> None:
         self.tokenizer = tokenizer
         self.template = template
         before, after = (template.before, template.after) if not template.chat else _in_chat(tokenizer, template)
-        self._before, self._after = before.rstrip(" "), after.rstrip(" ")
-        self.answer_prefix = "" if self._after.endswith("\n") else " "
-        self._prefix, suffix = ((), ()) if template.chat else special_tokens(tokenizer)
-        self._suffix = suffix if encoder else ()
+        self.before, self.after = before.rstrip(" "), after.rstrip(" ")
+        self.answer_prefix = "" if self.after.endswith("\n") else " "
+        self.prefix, suffix = ((), ()) if template.chat else special_tokens(tokenizer)
+        self.suffix = suffix if encoder else ()
         self._room = max_length - reserved
         if self._room < 1:
             raise ModelError(
@@ -131,10 +134,10 @@ class TemplateTokenizer:
         return Tokenized(shortened.before, shortened.after, cut=len(whole) - len(shortened))
 
     def _tokenize(self, fields: Mapping[str, str]) -> Tokenized:
-        before, after = (self._ids(_fill(part, fields)) for part in (self._before, self._after))
+        before, after = (self._ids(_fill(part, fields)) for part in (self.before, self.after))
         if self.template.front and not self.template.chat:
-            return Tokenized((), (*self._prefix, *after, *self._suffix))
-        return Tokenized((*self._prefix, *before), (*after, *self._suffix))
+            return Tokenized((), (*self.prefix, *after, *self.suffix))
+        return Tokenized((*self.prefix, *before), (*after, *self.suffix))
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False).input_ids if text else []
