@@ -100,7 +100,7 @@ def _function_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget
     problem = FunctionProblem(function.name, function.dim, function.bound, codec)
     whole = build_plan(config, steps_per_epoch=1)
     plan = cut(whole, budget.gradient_steps, accept)
-    return Parts(config, problem, codec, build_stage(config, plan), accept, plan, budget, plan_was_cut=plan != whole)
+    return Parts(config, problem, codec, build_stage(config, plan, accept), accept, plan, budget, plan_was_cut=plan != whole)
 
 
 def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget, splits: Splits) -> Parts:
@@ -114,7 +114,7 @@ def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget
         config,
         problem,
         codec,
-        build_stage(config, plan),
+        build_stage(config, plan, accept),
         accept,
         plan,
         budget,
@@ -204,7 +204,7 @@ def _load(loaded: dict[tuple[str, ...], FrozenModel], name: str, config: Config)
     return loaded[key]
 
 
-def build_stage(config: Config, plan: Plan) -> TorchStage:
+def build_stage(config: Config, plan: Plan, accept: Acceptance[Any, Any]) -> TorchStage:
     """Build the doer; its schedule spans the plan."""
     from maao.stages.torch_optim import TorchStage
 
@@ -215,10 +215,15 @@ def build_stage(config: Config, plan: Plan) -> TorchStage:
         options=stage.options,
         schedule=stage.schedule,
         warmup_steps=stage.warmup_steps,
-        schedule_steps=sum(leg.steps for leg in plan) or None,
+        schedule_steps=_longest_way(plan, accept) or None,
         max_grad_norm=stage.max_grad_norm,
         on_restart=stage.on_restart,
     )
+
+
+def _longest_way(plan: Plan, accept: Acceptance[Any, Any]) -> int:
+    """Return the most steps that lead to a run's end: those of its legs, and those that one candidate walks while it is judged."""
+    return sum(leg.steps + (accept.max_steps(0) if leg.ask else 0) for leg in plan)
 
 
 def build_acceptance(accept: AcceptConfig) -> Acceptance[Any, Any]:
