@@ -82,6 +82,12 @@ def test_texts_of_the_history_are_not_taken_again():
     assert [p.text for p in advice.proposals] == ["4 5"]
 
 
+def test_text_that_starts_where_another_did_is_rejected():
+    advice, _ = asked("1. 0 1\n2. 0.0000001 1\n3. 2 3")  # equal once rounded to the codec's digits
+    assert [p.text for p in advice.proposals] == ["0 1", "2 3"]
+    assert [(r.text, "starts where another did" in r.reason) for r in advice.rejected] == [("0.0000001 1", True)]
+
+
 def test_proposal_names_who_made_it():
     assert asked("0 1")[0].proposals[0].source == "scripted"
 

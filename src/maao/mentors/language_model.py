@@ -8,20 +8,19 @@ instructions: a listing of prompts is continued, once for each sample, and cut a
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from string import Template
 from typing import Generic
 
 from maao.core.seeds import seed_for
-from maao.errors import ChatError
+from maao.errors import ChatError, CodecError
 from maao.interfaces import ChatModel, Codec, History
 from maao.llm.chat import Message, Reply, Request, Style
 from maao.mentors.instruction import Shown, Task, wording, write
 from maao.mentors.reply import read_continuation, read_list
-from maao.mentors.scripted import encode_all
 from maao.mentors.trajectory import Choice, entries, select
-from maao.types import Advice, Cost, P, Rejected, S
+from maao.types import Advice, Cost, P, Proposal, Rejected, S
 
 NO_REPLY = "no reply: "
 
@@ -59,39 +58,51 @@ class LanguageModelMentor(Generic[P]):
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         text = self.instruction(history, count)
         known = {entry.text for entry in entries(history)} | {p.text for r in history for p in r.advice.proposals}
-        ask = self._ask_chat if self.style == "chat" else self._ask_completion
-        texts, rejected, cost = ask(text, count, known, seed)
-        proposals, unencodable = encode_all(self.codec, texts, self.model.name)
-        return Advice(proposals, (*rejected, *unencodable), cost)
+        starts = self._starts(history)
+        proposals: list[Proposal[P]] = []
+        rejected: list[Rejected] = []
+        cost = Cost()
+        for sample in range(1 if self.style == "chat" else max(count, self.max_samples)):
+            if len(proposals) == count:
+                break
+            reply, failure = self._complete(self._request(text, seed, sample))
+            if reply is None:
+                rejected.append(failure)
+                break
+            cost += _cost(reply)
+            tried = {*known, *(p.text for p in proposals)}
+            read = read_list(reply.text, count=count, known=tried) if self.style == "chat" else read_continuation(reply.text, known=tried)
+            rejected += read[1]
+            for candidate in read[0]:
+                self._take(candidate, starts, proposals, rejected)
+        return Advice(tuple(proposals), tuple(rejected), cost)
+
+    def _take(self, text: str, starts: set[str], proposals: list[Proposal[P]], rejected: list[Rejected]) -> None:
+        """Encode a text; add it to the proposals, or to what was rejected if nothing or no new start comes of it."""
+        try:
+            encoded = self.codec.encode(text)
+        except CodecError as error:
+            rejected.append(Rejected(text, str(error)))
+            return
+        if encoded.text in starts:
+            rejected.append(Rejected(text, "starts where another did, once it is made to fit"))
+            return
+        starts.add(encoded.text)
+        proposals.append(Proposal(text, encoded.params, self.model.name, encoded.note))
+
+    def _starts(self, history: History[P, S]) -> set[str]:
+        """Return the texts that earlier proposals were made to: what was really started from."""
+        found = set()
+        for proposal in (p for r in history for p in r.advice.proposals):
+            with suppress(CodecError):
+                found.add(self.codec.encode(proposal.text).text)
+        return found
 
     def instruction(self, history: History[P, S], count: int) -> str:
         """Return the text that the model is sent."""
         chosen = select(history, self.listing, self.choice)
         clues = history[-1].clues if history else None
         return write(self.template, self.task, chosen, clues, count=count, shown=self.shown)
-
-    def _ask_chat(self, text: str, count: int, known: Collection[str], seed: int) -> tuple[tuple[str, ...], tuple[Rejected, ...], Cost]:
-        reply, failure = self._complete(self._request(text, seed, 0))
-        if reply is None:
-            return (), (failure,), Cost()
-        texts, rejected = read_list(reply.text, count=count, known=known)
-        return texts, rejected, _cost(reply)
-
-    def _ask_completion(
-        self, text: str, count: int, known: Collection[str], seed: int
-    ) -> tuple[tuple[str, ...], tuple[Rejected, ...], Cost]:
-        texts: tuple[str, ...] = ()
-        rejected: tuple[Rejected, ...] = ()
-        cost = Cost()
-        for sample in range(max(count, self.max_samples)):
-            if len(texts) == count:
-                break
-            reply, failure = self._complete(self._request(text, seed, sample))
-            if reply is None:
-                return texts, (*rejected, failure), cost
-            new, unread = read_continuation(reply.text, known={*known, *texts})
-            texts, rejected, cost = (*texts, *new), (*rejected, *unread), cost + _cost(reply)
-        return texts, rejected, cost
 
     def _request(self, text: str, seed: int, sample: int) -> Request:
         return Request(
