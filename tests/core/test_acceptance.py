@@ -225,3 +225,33 @@ def test_race_goes_on_when_a_proposal_cannot_be_walked_from():
 def test_race_refuses_settings_that_make_no_race(steps, margin):
     with pytest.raises(ConfigError, match="race needs"):
         Race(steps, margin)
+
+
+@dataclass(frozen=True)
+class WithHead(Square):
+    """``(x - h)^2``: `h` is what a proposal does not name."""
+
+    def initial(self, seed):
+        return {**super().initial(seed), "h": torch.tensor([0.0], dtype=torch.float64)}
+
+    def loss(self, params, batch):
+        return ((params["x"] - params["h"]) ** 2).sum()
+
+
+def test_race_begins_what_a_proposal_does_not_name_where_the_incumbent_began():
+    problem = WithHead()
+    state = STAGE.init(problem, problem.initial(0), seed=0)
+    for _ in range(3):
+        state, _ = STAGE.step(problem, state)
+    assert float(state.params["h"]) != 0.0  # the incumbent's has been trained
+    verdict = Race(1)(problem, STAGE, (), state, at(0.5), seed=0)
+    assert verdict.chosen == 0
+    assert float(verdict.state.start["h"]) == 0.0 and float(verdict.state.start["x"]) == 0.5
+
+
+def test_race_says_which_proposal_could_not_be_walked_and_why():
+    problem = Square(nan_above=100.0)
+    state = STAGE.init(problem, problem.initial(0), seed=0)
+    verdict = Race(1)(problem, STAGE, (), state, at(1000.0, 1.0), seed=0)
+    assert verdict.chosen == 1
+    assert "proposal 0 is out" in verdict.reason and "nan" in verdict.reason

@@ -136,7 +136,8 @@ class Race:
 
     Each proposal walks `steps` gradient steps and is scored. The incumbent is judged by the score recorded when it was just as old; one
     that is younger walks on until it is as old. A young walk would lose to an old one whatever its promise, so its present score
-    takes no part. With `margin` > 0 a proposal must win by so much loss.
+    takes no part. What a proposal does not name (a head, say) begins where the incumbent's own walk began, not where it has got
+    since. With `margin` > 0 a proposal must win by so much loss.
     """
 
     steps: int = 10
@@ -153,45 +154,53 @@ class Race:
     ) -> Verdict[S]:
         if not proposals:
             return keep(state, "no proposal to judge")
-        own, state, cost = self._incumbent(problem, stage, history, state)
+        own, state, cost, notes = self._incumbent(problem, stage, history, state)
         walked, considered = {}, [own]
         for i, proposal in enumerate(proposals):
-            start = stage.restart(state, proposal.params, seed=seed_for(seed, i))
+            start = stage.restart(state, _full(state.start, proposal), seed=seed_for(seed, i))
             try:
-                end, score, spent = self._walk(problem, stage, start, self.steps)
-            except ProblemError:  # no step can be made from there: it is out of the race, the run goes on
+                end, score, spent, seen = self._walk(problem, stage, start, self.steps)
+            except ProblemError as error:  # no step can be made from there: it is out of the race, the run goes on
                 cost += Cost(gradient_steps=1)
+                notes += [f"proposal {i} is out: {error}"]
                 continue
             walked[i] = end
             considered.append(Considered(i, score, self.steps))
             cost += spent
+            notes += [f"proposal {i}, {note}" for note in seen]
+        beside = "".join(f"; {note}" for note in notes)
         if not walked:
-            return keep(state, "no proposal can be walked from", considered=tuple(considered), cost=cost)
+            return keep(state, f"no proposal can be walked from{beside}", considered=tuple(considered), cost=cost)
         best = min(considered[1:], key=_loss)
         assert best.proposal is not None
-        told = f"at age {own.age}: incumbent {own.score.loss:.3f}, best proposal {best.score.loss:.3f}"
+        told = f"incumbent {own.score.loss:.3f} at age {own.age}, best proposal {best.score.loss:.3f} at age {best.age}{beside}"
         if _loss(best) >= _loss(own) - self.margin:
-            return keep(state, f"kept {told}", considered=tuple(considered), cost=cost)
-        return Verdict(walked[best.proposal], best.proposal, tuple(considered), f"won {told}", cost)
+            return keep(state, f"kept: {told}", considered=tuple(considered), cost=cost)
+        return Verdict(walked[best.proposal], best.proposal, tuple(considered), f"won: {told}", cost)
 
     def max_steps(self, proposals: int) -> int:
         return self.steps * (proposals + 1)
 
-    def _incumbent(self, problem: Problem[P], stage: GradientStage[P, S], history: History[P, S], state: S) -> tuple[Considered, S, Cost]:
+    def _incumbent(
+        self, problem: Problem[P], stage: GradientStage[P, S], history: History[P, S], state: S
+    ) -> tuple[Considered, S, Cost, list[str]]:
         recorded = [c for c in scores_by_age(history) if c.age >= self.steps]
         if recorded:  # the first that is old enough: at the same age, or a little older, which favors the incumbent
-            return min(recorded, key=lambda c: c.age), state, Cost()
-        state, score, cost = self._walk(problem, stage, state, self.steps - state.age)
-        return Considered(None, score, state.age), state, cost
+            return min(recorded, key=lambda c: c.age), state, Cost(), []
+        state, score, cost, notes = self._walk(problem, stage, state, self.steps - state.age)
+        return Considered(None, score, state.age), state, cost, [f"incumbent, {note}" for note in notes]
 
     @staticmethod
-    def _walk(problem: Problem[P], stage: GradientStage[P, S], state: S, steps: int) -> tuple[S, Score, Cost]:
-        cost = Cost()
+    def _walk(problem: Problem[P], stage: GradientStage[P, S], state: S, steps: int) -> tuple[S, Score, Cost, list[str]]:
+        """Return where a walk ends, its score, what it cost, and what happened on the way that a reader should know."""
+        cost, notes = Cost(), []
         for _ in range(steps):
             state, observation = stage.step(problem, state)
             cost += observation.cost
+            if observation.note:
+                notes.append(f"step {observation.step}: {observation.note}")
         score = problem.score(state.params, "select")
-        return state, score, cost + score.cost
+        return state, score, cost + score.cost, notes
 
 
 def scores_by_age(history: History[Any, Any]) -> list[Considered]:

@@ -80,7 +80,7 @@ class TorchStage:
         if not self.lr > 0:
             raise ConfigError(f"`stage.lr` must be above zero; got {self.lr}.")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
-            raise ConfigError(f"`stage.max_grad_norm` must be above zero, or left out for no clipping; got {self.max_grad_norm}.")
+            raise ConfigError(f"`stage.max_grad_norm` must be above zero (in a config, 0 switches clipping off); got {self.max_grad_norm}.")
         if self.schedule != "constant" and not self.schedule_steps:
             raise ConfigError(f"A {self.schedule} schedule needs `schedule_steps`, the length over which the learning rate changes.")
         try:
