@@ -239,12 +239,12 @@ class WithHead(Square):
 
 
 def test_race_begins_what_a_proposal_does_not_name_where_the_incumbent_began():
-    problem = WithHead()
-    state = STAGE.init(problem, problem.initial(0), seed=0)
+    problem, slow = WithHead(), TorchStage("SGD", lr=0.05, max_grad_norm=None)
+    state = slow.init(problem, problem.initial(0), seed=0)
     for _ in range(3):
-        state, _ = STAGE.step(problem, state)
+        state, _ = slow.step(problem, state)
     assert float(state.params["h"]) != 0.0  # the incumbent's has been trained
-    verdict = Race(1)(problem, STAGE, (), state, at(0.5), seed=0)
+    verdict = Race(1)(problem, slow, (), state, at(0.5), seed=0)
     assert verdict.chosen == 0
     assert float(verdict.state.start["h"]) == 0.0 and float(verdict.state.start["x"]) == 0.5
 
