@@ -184,6 +184,7 @@ class Considered:
     proposal: int | None
     score: Score
     age: int = 0  # gradient steps since its own start when it was scored
+    weight: float = 1.0  # how far the scored point stood on the way from the incumbent to the proposal
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ def score(loss, accuracy=None):
 
 
 def finished(index, text, loss, *, words=None, age=5, proposals=(), chosen=None, **clues):
-    """A round that ended at `loss` on the words `text`. Proposals are (text, loss, age when scored)."""
+    """A round that ended at `loss` on the words `text`. Proposals are (text, loss, age when scored), perhaps with a weight."""
     advice = Advice(tuple(Proposal(p[0], {}, "test") for p in proposals))
-    considered = tuple(Considered(i, score(p[1]), p[2]) for i, p in enumerate(proposals))
+    considered = tuple(Considered(i, score(p[1]), *p[2:]) for i, p in enumerate(proposals))
     state = SimpleNamespace(params={}, start={}, step=age, age=age)
     own = words if words is not None else loss + 1
     projection = None if text is None else Projection(text, score(own, 0.25), own - loss)

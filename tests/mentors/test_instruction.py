@@ -10,7 +10,7 @@ import pytest
 from maao.errors import ConfigError
 from maao.mentors.instruction import Shown, Task, wording, write
 from maao.mentors.trajectory import select
-from tests.mentors.histories import HISTORY, TOLD
+from tests.mentors.histories import HISTORY, TOLD, finished
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 TASK = Task("Name the topic of a news headline.", ("business", "music", "sport"), "{text} {slots} Topic:", max_tokens=8)
@@ -65,6 +65,33 @@ def test_each_clue_is_shown_or_left_out_by_itself(part, telling):
 def test_no_number_is_shown_where_scores_are_none():
     told = instruction("completion", HISTORY, NOTHING).split(TASK.description)[1]  # after the wording's own examples
     assert "topic of the news" in told and not set("0123456789") & set(told)
+
+
+def listed(text, shown, history=HISTORY):
+    (line,) = [line for line in instruction("chat", history, shown).splitlines() if line.startswith(f"- {text}")]
+    return line
+
+
+def test_only_what_was_walked_from_is_said_to_be():
+    assert listed("sport or music", Shown()) == "- sport or music (loss 0.875 after 5 gradient steps from it)"
+    assert listed("news of sport", Shown()) == (
+        "- news of sport (tuned vectors whose nearest words these are: loss 0.500, accuracy 0.500; "
+        "the words alone: loss 1.000, accuracy 0.250)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("age", "scores", "told"),
+    [
+        (0, "both", "mixed with the incumbent: loss 0.250"),
+        (3, "both", "mixed with the incumbent: loss 0.250 after 3 gradient steps"),
+        (0, "reached", "mixed with the incumbent: loss 0.250"),
+        (0, "words", "its words alone: not measured"),
+    ],
+)
+def test_blend_is_not_told_as_the_texts_own_score(age, scores, told):
+    history = (finished(1, "an end", 2.0, proposals=(("blended", 0.25, age, 0.5),)),)
+    assert listed("blended", Shown(scores), history) == f"- blended ({told})"
 
 
 def test_next_line_of_a_completion_asks_for_a_loss_below_the_best():

@@ -39,6 +39,29 @@ def test_walked_proposal_says_nothing_of_its_words_alone():
     assert entries(HISTORY)[2].words is None
 
 
+def test_words_of_an_end_are_told_apart_from_a_proposal_that_was_walked_from():
+    assert [(e.text, e.ended) for e in entries(HISTORY) if e.steps] == [
+        ("music news label", True),
+        ("sport or music", False),
+        ("news of sport", True),
+    ]
+
+
+@pytest.mark.parametrize("age", [0, 5])
+def test_blend_with_the_incumbent_says_nothing_of_the_words_alone(age):
+    (entry,) = entries((finished(1, None, 2.0, proposals=(("blended", 1.5, age, 0.25),)),))
+    assert (entry.words, entry.weight, entry.steps) == (None, 0.25, age)
+
+
+def test_what_words_are_worth_is_kept_beside_a_better_blend():
+    history = (
+        finished(1, None, 2.0, proposals=(("same", 1.5, 0),)),
+        finished(2, None, 2.0, proposals=(("same", 1.0, 0, 0.5),)),
+    )
+    (entry,) = entries(history)
+    assert (entry.reached.loss, entry.weight, entry.words.loss) == (1.0, 0.5, 1.5)
+
+
 def test_text_seen_twice_is_listed_once_at_its_lowest_loss():
     history = (finished(0, "same", 2.0), finished(1, "same", 0.5), finished(2, "same", 1.0))
     assert [(e.text, e.reached.loss) for e in entries(history)] == [("same", 0.5)]

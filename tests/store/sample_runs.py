@@ -78,7 +78,7 @@ def make_round(index: int, *, size: int = 6) -> Round:
         index=index,
         leg=Leg(steps=2, ask=index % 2 == 0, keep_every=2),
         advice=Advice((proposal,), (Rejected("Sure!", "not a proposal"),), Cost(llm_calls=1, input_tokens=90, usd=0.25, seconds=0.5)),
-        verdict=Verdict(before, 0, (Considered(None, score), Considered(0, score, 5)), "the lower loss", Cost(looks=2)),
+        verdict=Verdict(before, 0, (Considered(None, score), Considered(0, score, 5, 0.5)), "the lower loss", Cost(looks=2)),
         observations=(
             Observation(10 * index, 0.5, before.params, "a rollback", Cost(gradient_steps=1)),
             Observation(10 * index + 1, float("nan")),

@@ -24,7 +24,7 @@ def test_digests_are_the_same_on_every_machine(digest, serializer):
     assert params_digest({"x": np.arange(3, dtype=np.float32)}, serializer) == (
         "0c0efddf3b5c7d8dc92fcce77290bc442634c53316f89aa97845f71ff3fe4658"
     )
-    assert digest(make_round(0)) == "350ead4fffe854fbb3712a8edecb66ca0f8da850a4165e64def2dfa94ffce180"
+    assert digest(make_round(0)) == "bb5a69a2ff2f06a58e836e50e2fa31226ac3c7aacfa1925905cf9f411c4b84aa"
 
 
 def test_seconds_take_no_part(digest):
@@ -45,6 +45,7 @@ def test_every_other_part_takes_part(digest):
         replace(r, advice=replace(r.advice, rejected=())),
         replace(r, advice=replace(r.advice, proposals=())),
         replace(r, verdict=replace(r.verdict, chosen=None)),
+        replace(r, verdict=replace(r.verdict, considered=tuple(replace(c, weight=0.25) for c in r.verdict.considered))),
         replace(r, verdict=replace(r.verdict, state=state)),
         replace(r, observations=r.observations[:1]),
         replace(r, observations=(r.observations[0], Observation(1, -float("nan")))),

@@ -70,7 +70,9 @@ rounds = st.builds(
     st.just(0),
     st.builds(Leg, counts, st.booleans(), any_size, any_size),
     st.builds(Advice, tuples(proposals), tuples(st.builds(Rejected, texts, texts)), costs),
-    st.builds(Verdict, states, st.none() | counts, tuples(st.builds(Considered, st.none() | counts, scores, counts)), texts, costs),
+    st.builds(
+        Verdict, states, st.none() | counts, tuples(st.builds(Considered, st.none() | counts, scores, counts, numbers)), texts, costs
+    ),
     tuples(st.builds(Observation, counts, numbers, st.none() | params, notes, costs)),
     scores,
     clues,

@@ -149,9 +149,9 @@ def test_observations_proposals_and_considered_can_be_asked_for_in_sql(run, fold
         assert connection.execute("SELECT step, loss, note FROM observations").fetchall() == [(0, 0.5, "a rollback"), (1, "nan", None)]
         assert connection.execute("SELECT text, source, note FROM proposals").fetchall() == [("a \N{SNOWMAN} text", "mentor", "cut")]
         assert connection.execute("SELECT text, reason FROM rejected").fetchall() == [("Sure!", "not a proposal")]
-        assert connection.execute("SELECT proposal, loss, accuracy, age FROM considered").fetchall() == [
-            (None, 1.0, 0.0, 0),
-            (0, 1.0, 0.0, 5),
+        assert connection.execute("SELECT proposal, loss, accuracy, age, weight FROM considered").fetchall() == [
+            (None, 1.0, 0.0, 0, 1.0),
+            (0, 1.0, 0.0, 5, 0.5),
         ]
         assert connection.execute("SELECT json_extract(score, '$.metrics.f1'), chosen, reason FROM rounds").fetchall() == [
             (0.25, 0, "the lower loss")

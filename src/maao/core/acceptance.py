@@ -104,7 +104,8 @@ class IfBetter:
 class Interpolate:
     """Move only part of the way: blend every proposal with the incumbent, then let another rule judge the blends.
 
-    ``params = (1 - weight) * incumbent + weight * proposal``: a restart keeps part of the ground that was won.
+    ``params = (1 - weight) * incumbent + weight * proposal``: a restart keeps part of the ground that was won. What is scored is the blend,
+    and the record says so.
     """
 
     weight: float = 0.5
@@ -119,9 +120,9 @@ class Interpolate:
     ) -> Verdict[S]:
         blended = [replace(proposal, params=self._blend(state.params, proposal.params)) for proposal in proposals]
         verdict: Verdict[S] = self.rule(problem, stage, history, state, blended, seed=seed)
-        if verdict.chosen is None:
-            return verdict
-        return replace(verdict, reason=f"{verdict.reason}, {self.weight:g} of the way from the incumbent")
+        considered = tuple(c if c.proposal is None else replace(c, weight=self.weight * c.weight) for c in verdict.considered)
+        way = "" if verdict.chosen is None else f", {self.weight:g} of the way from the incumbent"
+        return replace(verdict, considered=considered, reason=f"{verdict.reason}{way}")
 
     def _blend(self, incumbent: Any, proposed: Any) -> Any:
         return {name: (1 - self.weight) * incumbent[name] + self.weight * value for name, value in proposed.items()}

@@ -15,7 +15,7 @@ from typing import Literal
 
 from maao.errors import ConfigError
 from maao.mentors.trajectory import Entry
-from maao.types import Clues, Token
+from maao.types import Clues, Score, Token
 
 GOOD_LOSS = 0.5  # what a continuation is asked to reach when nothing has been tried yet; the wording's own examples are close to it
 
@@ -91,15 +91,29 @@ def _tidy(text: str) -> str:
 
 
 def _line(entry: Entry, shown: Shown) -> str:
-    reached = f"loss {entry.reached.loss:.3f}{_accuracy(entry.reached.accuracy)} after {entry.steps} gradient steps from it"
-    words = f"its words alone: loss {entry.words.loss:.3f}{_accuracy(entry.words.accuracy)}" if entry.words else ""
-    if entry.steps == 0:
-        words, reached = words or f"its words alone: loss {entry.reached.loss:.3f}{_accuracy(entry.reached.accuracy)}", ""
-    parts = {"both": [reached, words], "reached": [reached or words], "words": [words or "its words alone: not measured"], "none": []}[
+    alone = "the words alone" if entry.ended else "its words alone"
+    words = f"{alone}: {_score(entry.words)}" if entry.words else ""
+    reached = _reached(entry)
+    parts = {"both": [reached, words], "reached": [reached or words], "words": [words or f"{alone}: not measured"], "none": []}[
         shown.scores
     ]
     told = "; ".join(part for part in parts if part)
     return f"- {entry.text}" + (f" ({told})" if told else "")
+
+
+def _reached(entry: Entry) -> str:
+    """Return what the text led to, in words; nothing where it was scored as it stands."""
+    score = _score(entry.reached)
+    if entry.ended:
+        return f"tuned vectors whose nearest words these are: {score}"
+    walked = f" after {entry.steps} gradient steps from it" if entry.steps else ""
+    if entry.weight < 1:
+        return f"mixed with the incumbent: {score}{walked.removesuffix(' from it')}"
+    return f"{score}{walked}" if walked else ""
+
+
+def _score(score: Score) -> str:
+    return f"loss {score.loss:.3f}{_accuracy(score.accuracy)}"
 
 
 def _short_line(entry: Entry, shown: Shown) -> str:

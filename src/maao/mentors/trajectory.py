@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from maao.interfaces import History
@@ -19,35 +19,41 @@ Choice = Literal["best", "last", "first", "spread"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a listing: a text, the score reached by walking `steps` from it, and what its words alone are worth, if known."""
+    """One line of a listing: a text, the score of the point that it tells of, and what its words alone are worth, if known.
+
+    A judged proposal's point was reached by walking `steps` from it; with a `weight` below 1 the walk began that far on the way from the
+    incumbent to it. Where a leg `ended`, the text is only what stands nearest to the point: nothing was walked from it.
+    """
 
     text: str
     reached: Score
     steps: int
     words: Score | None = None
+    weight: float = 1.0
+    ended: bool = False
 
 
 def entries(history: History[Any, Any]) -> list[Entry]:
     """Return all that can be listed, in the order it was seen: judged proposals, and the words of where each leg ended.
 
-    A text seen twice is listed once, at the lowest loss that was reached from it. The untuned start is left out: nobody proposed it and
+    A text seen twice is listed once, at the lowest loss that it stood for. The untuned start is left out: nobody proposed it and
     nothing was walked from it, and a listing that opens with random words makes a small model go on with random words.
     """
     found: dict[str, Entry] = {}
     for r in history:
         for c in r.verdict.considered:
             if c.proposal is not None:
-                unwalked = c.score if c.age == 0 else None
-                _add(found, Entry(r.advice.proposals[c.proposal].text, c.score, c.age, unwalked))
+                itself = c.score if c.age == 0 and c.weight == 1 else None
+                _add(found, Entry(r.advice.proposals[c.proposal].text, c.score, c.age, itself, c.weight))
         if r.clues.projection is not None and r.state.step > 0:
-            _add(found, Entry(r.clues.projection.text, r.score, r.state.age, r.clues.projection.score))
+            _add(found, Entry(r.clues.projection.text, r.score, r.state.age, r.clues.projection.score, ended=True))
     return list(found.values())
 
 
 def _add(found: dict[str, Entry], new: Entry) -> None:
     old = found.get(new.text)
     if old is None or new.reached.loss < old.reached.loss or math.isnan(old.reached.loss):
-        found[new.text] = new if new.words or old is None else Entry(new.text, new.reached, new.steps, old.words)
+        found[new.text] = new if new.words or old is None else replace(new, words=old.words)
 
 
 def select(history: History[Any, Any], count: int, choice: Choice = "best") -> tuple[Entry, ...]:

@@ -29,7 +29,7 @@ def m001_initial(connection: sqlite3.Connection) -> None:
             PRIMARY KEY (round, position)) WITHOUT ROWID""",
         """CREATE TABLE considered (
             round INTEGER NOT NULL REFERENCES rounds, position INTEGER NOT NULL, proposal INTEGER, loss, accuracy, age INTEGER NOT NULL,
-            score TEXT NOT NULL, PRIMARY KEY (round, position)) WITHOUT ROWID""",
+            weight, score TEXT NOT NULL, PRIMARY KEY (round, position)) WITHOUT ROWID""",
         """CREATE TABLE calls (
             id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, model TEXT NOT NULL, request TEXT NOT NULL, reply TEXT NOT NULL,
             date TEXT NOT NULL, seconds, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, usd, created TEXT NOT NULL)""",

@@ -74,7 +74,7 @@ def rows_of(round: Round[P, S], tensors: Tensors[P, S], *, date: str) -> list[Ro
     for i, r in enumerate(advice.rejected):
         add("rejected", i, text=text_column(r.text), reason=text_column(r.reason))
     for i, c in enumerate(verdict.considered):
-        add("considered", i, proposal=c.proposal, age=c.age, **score_columns(c.score))
+        add("considered", i, proposal=c.proposal, age=c.age, weight=number_column(c.weight), **score_columns(c.score))
     return rows
 
 
@@ -111,7 +111,7 @@ def restore(row: sqlite3.Row, parts: Mapping[str, Mapping[int, list[sqlite3.Row]
         verdict=Verdict(
             state=tensors.get_state(StoredState(row["verdict_tensors"], column_json(row["verdict_meta"], Any))),
             chosen=row["chosen"],
-            considered=tuple(Considered(c["proposal"], column_json(c["score"], Score), c["age"]) for c in considered),
+            considered=tuple(_considered(c) for c in considered),
             reason=column_text(row["reason"]),
             cost=column_json(row["verdict_cost"], Cost),
         ),
@@ -132,6 +132,10 @@ def _observation(row: sqlite3.Row, tensors: Tensors[P, S]) -> Observation[P]:
     name = row["params_tensors"]
     params = None if name is None else tensors.get_params(name)
     return Observation(row["step"], column_number(row["loss"]), params, optional_text(row["note"]), column_json(row["cost"], Cost))
+
+
+def _considered(row: sqlite3.Row) -> Considered:
+    return Considered(row["proposal"], column_json(row["score"], Score), row["age"], column_number(row["weight"]))
 
 
 def _proposal(row: sqlite3.Row, tensors: Tensors[P, S]) -> Proposal[P]:
