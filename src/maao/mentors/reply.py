@@ -19,12 +19,21 @@ MAX_WORDS = 40  # a longer line is prose, not a prompt of a few words
 _MARK = re.compile(r"^\s*(?:[-+–](?![\d.])|[*•]|\(?\d{1,3}[.):](?!\d)|\(\d{1,3}\)|\[\d{1,3}\])\s*")
 _NAME = re.compile(r"^[\s*_]*(?:prompt|template)\s*\d*[\s*_]*(?:[:.)]|-(?=\s))[*_]*\s*", re.IGNORECASE)
 _FENCE = re.compile(r"^```\s*\w*$")
+# "**Prompt 1**" or "Prompts:" on a line of its own; the number tells that one text follows.
+_HEADING = re.compile(r"^[\s*_#]*(?:prompt|template)s?\s*#?\s*(\d*)[\s*_]*[:.)]?[\s*_]*$", re.IGNORECASE)
 _TALK = re.compile(
-    r"^(sure|certainly|of course|okay|ok|here (are|is)|here's|i hope|i have|i've|these (prompts|templates)|note that|note:|let me|"
-    r"feel free|below|based on|as an ai|i'm sorry|i am sorry|sorry|i can(no|')t)\b",
+    r"^(?:(?:sure|certainly|of course|okay|ok|here (?:are|is|you go)|here's|i hope|i have|i've|note that|note:|let me|feel free|below|"
+    r"based on|as an ai|i'm sorry|i am sorry|sorry|i can(?:no|')t|i can help|i'd be (?:happy|glad)|i would be (?:happy|glad)|i'll)\b|"
+    r"(?:these|the following)\s+(?:\w+\s+){0,2}(?:prompts|templates|suggestions|proposals)\b|"
+    # Words that a prompt may begin with as well: talk only where the line stops after them, or goes on as talk does.
+    r"(?:absolutely|definitely|gladly|alright|all right|understood|got it|no problem|with pleasure)(?:[!,.]|$)|"
+    r"(?:great|perfect|excellent|wonderful)(?:!|[,.]\s+(?:here|i|let|the following|these)\b))",
     re.IGNORECASE,
 )
+_THOUGHT = re.compile(r"\A(?:(?!<think).)*?</think(?:ing)?>|<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.IGNORECASE | re.DOTALL)
 _TRAILING_SCORE = re.compile(r"\s*[(\[]?\s*\b(?:loss|accuracy)\s*[:=]?\s*[\d.]+.*$", re.IGNORECASE)
+# A score that the listing shows beside a text, said again: in brackets, or after a comma or a dash.
+_ECHO = re.compile(r"(?:\s*[(\[][^()\[\]]*|\s*[,;]\s*|\s+[-–—]\s*)(?:\b(?:loss|accuracy)\s*[:=]?\s*\d|words alone:).*$", re.IGNORECASE)
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`", "«": "»"}
 
 
@@ -35,14 +44,14 @@ def read_list(reply: str, *, count: int, known: Collection[str] = ()) -> tuple[t
         >>> read_list('Sure! Here are two:\\n1. "sort the news"\\n2) topic of a headline', count=2)[0]
         ('sort the news', 'topic of a headline')
     """
-    items, around = _from_json(reply)
+    judged: list[tuple[str, str, str | None]] = [(thought.strip(), "", "thinking aloud") for thought in _THOUGHT.findall(reply)]
+    items, around = _from_json(_THOUGHT.sub("\n", reply))
     lines = [line for line in around.splitlines() if line.strip()]
     if items is None:
-        listed = any(_is_marked(line) for line in lines if not _FENCE.match(line.strip()))
-        judged = [(line.strip(), _clean(line), _why_not_item(line, listed)) for line in lines]
+        judged += [(line.strip(), _item(line), reason) for line, reason in _why_not_items(lines)]
     else:
-        judged = [(line.strip(), "", _why_not_item(line, listed=True)) for line in lines]
-        judged += [(str(item), _clean(str(item)), None) for item in items]
+        judged += [(line.strip(), "", _why_not_item(line, listed=True)) for line in lines]
+        judged += [(str(item), _item(str(item)), None) for item in items]
     return _judge(judged, count=count, known=known)
 
 
@@ -74,13 +83,25 @@ def _judge(
         else:
             rejected.append(Rejected(line, reason))
     if not texts and not rejected:
-        rejected.append(Rejected(reply_excerpt(""), "the reply is empty"))
+        rejected.append(Rejected("", "the reply is empty"))
     return tuple(texts), tuple(rejected)
 
 
-def reply_excerpt(text: str, length: int = 200) -> str:
-    """Return the beginning of a text, for a record or a message."""
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _why_not_items(lines: list[str]) -> list[tuple[str, str | None]]:
+    """Return every line with the reason why it is no item of the list, or None."""
+    headings = [_HEADING.match(_MARK.sub("", line, count=1)) for line in lines]
+    numbered = any(heading and heading[1] for heading in headings)
+    items = [line for line, heading in zip(lines, headings, strict=True) if not (heading or _FENCE.match(line.strip()) or _is_talk(line))]
+    listed = any(map(_is_marked, items))
+    found: list[tuple[str, str | None]] = []
+    headed = False  # the line before, code fences aside, was a heading
+    for line, heading in zip(lines, headings, strict=True):
+        reason = "a heading, not a prompt" if heading else _why_not_item(line, listed)
+        if reason is None and numbered and not listed and not headed:
+            reason = "talk around the list: it does not follow a heading"
+        found.append((line, reason))
+        headed = bool(heading) or (headed and bool(_FENCE.match(line.strip())))
+    return found
 
 
 def _why_not_item(line: str, listed: bool) -> str | None:
@@ -91,9 +112,15 @@ def _why_not_item(line: str, listed: bool) -> str | None:
         return "talk around the list, not an item of it"
     if _clean(line).endswith(":") and not _is_quoted(bare):
         return "an introduction: it ends with a colon"
-    if not _is_marked(line) and _TALK.match(bare):
+    if _is_talk(line):
         return "talk, not a prompt"
     return None
+
+
+def _is_talk(line: str) -> bool:
+    """Return whether a line is talk of the mentor's own; a marked line is an item, but emphasis is no mark."""
+    bare = line.strip()
+    return bool((bare.startswith("**") or not _is_marked(line)) and _TALK.match(bare.strip("*_ ").replace("’", "'")))
 
 
 def _is_marked(line: str) -> bool:
@@ -110,6 +137,13 @@ def _why_not_prompt(text: str, tried: Collection[str]) -> str | None:
     if _fold(text) in tried:
         return "tried before"
     return None
+
+
+def _item(line: str) -> str:
+    """Return the text of a listed line, without a score that the listing showed beside it."""
+    text = _clean(line)
+    bare = _ECHO.sub("", text)
+    return text if bare == text else _clean(bare)
 
 
 def _clean(line: str) -> str:
