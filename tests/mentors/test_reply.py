@@ -96,7 +96,7 @@ REPLIES = {
     "thought without an end": ("<think>\nMaybe:\n1. think of it", ()),
     "thought before json": ('<think>["no"]</think>["sort the news", "topic of a headline", "what is it about"]', THREE),
     "echoed scores": (
-        "sort the news (loss 0.4, accuracy 0.9 after 9 gradient steps from it)\ntopic of a headline (loss 0.5)\nwhat is it about; loss: 0.3",
+        "sort the news (loss 0.4, accuracy 0.9 after 9 gradient steps from it)\ntopic of a headline (loss 1)\nwhat is it about; loss: 0.3",
         THREE,
     ),
     "echoed score of an end": (
