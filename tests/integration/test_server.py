@@ -41,7 +41,7 @@ def test_server_answers_a_chat(model):
     reply = model.complete(QUESTION)
     assert reply.text.strip() and reply.note == "" and reply.model == NAME
     assert 10 < reply.usage.input_tokens < 60 and 0 < reply.usage.output_tokens <= 16 and not reply.usage.estimated
-    assert not model.is_remote and not model.price_known
+    assert not model.is_remote and model.price is None
 
 
 def test_server_continues_a_text(model):

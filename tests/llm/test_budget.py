@@ -60,10 +60,10 @@ def test_refusal_is_a_chat_error_that_says_cap_spent_and_possible_cost():
     spent = Totals(calls=7, input_tokens=900, output_tokens=50, usd=0.02)
     with pytest.raises(ChatError) as tokens:
         Capped(Greedy(), spent=lambda: spent, max_tokens=1000).complete(ask(max_tokens=100))
-    assert "cap is 1000 tokens" in str(tokens.value) and "950 are spent" in str(tokens.value) and "165" in str(tokens.value)
+    assert "cap is 1000 tokens" in str(tokens.value) and "950 are spent" in str(tokens.value) and "166" in str(tokens.value)
     with pytest.raises(BudgetError) as usd:
         Capped(Greedy(), spent=lambda: spent, max_usd=0.0205, price=PRICE).complete(ask(max_tokens=100))
-    assert "$0.0205" in str(usd.value) and "$0.02 " in str(usd.value) and "$0.001065" in str(usd.value)
+    assert "$0.0205" in str(usd.value) and "$0.02 " in str(usd.value) and "$0.001066" in str(usd.value)
     with pytest.raises(BudgetError, match=r"cap of 7 calls is reached \(7 made\)"):
         Capped(Greedy(), spent=lambda: spent, max_calls=7).complete(ask())
 
@@ -81,6 +81,74 @@ def test_resumed_run_does_the_same_arithmetic():
     resumed.complete(ask(sample=1))
     with pytest.raises(BudgetError):
         resumed.complete(ask(sample=2))
+
+
+class Failing(Greedy):
+    """Gives no reply when it is told to fail; it may have been billed all the same."""
+
+    def __init__(self, *failing):
+        super().__init__()
+        self.failing = failing
+
+    def complete(self, request):
+        reply = super().complete(request)
+        if self.calls in self.failing:
+            raise ChatError("the line broke")
+        return reply
+
+
+def outcomes(model, times):
+    found = []
+    for k in range(times):
+        try:
+            model.complete(ask(max_tokens=100, sample=k))
+            found.append("reply")
+        except BudgetError:
+            found.append("refused")
+        except ChatError:
+            found.append("failed")
+    return found
+
+
+WORST = worst_case_tokens(ask(max_tokens=100))
+
+
+@pytest.mark.parametrize(
+    "caps",
+    [{"max_calls": 3}, {"max_tokens": 3 * sum(WORST)}, {"max_usd": 3 * PRICE.usd(*WORST), "price": PRICE}],
+    ids=lambda c: next(iter(c)),
+)
+def test_call_that_failed_counts_for_every_cap(caps):
+    ledger, failing = MemoryLedger(), Failing(2)
+    model = Recorded(Capped(failing, spent=ledger.totals, **caps), ledger)
+    assert outcomes(model, 5) == ["reply", "failed", "reply", "refused", "refused"]
+    assert failing.calls == 3 and ledger.totals().calls == 2
+
+
+def test_refusal_says_how_many_calls_failed():
+    ledger = MemoryLedger()
+    model = Recorded(Capped(Failing(1), spent=ledger.totals, max_calls=2), ledger)
+    outcomes(model, 2)
+    with pytest.raises(BudgetError, match=r"cap of 2 calls is reached \(2 made, with 1 that failed counted at their most\)"):
+        model.complete(ask(sample=9))
+
+
+def test_refused_call_is_not_one_that_failed():
+    capped = Capped(Greedy(), spent=Totals, max_tokens=1)
+    assert outcomes(capped, 3) == ["refused"] * 3 and capped.failed == Totals()
+
+
+TEXTS = ["Say hello.", "日本語も。", "🙂🙃 👩‍👩‍👧", "Ünïcödé", "\x00\x07\x1b", "xqzjv" * 9, " \n\t  \r\n", ""]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=repr)
+@pytest.mark.parametrize("style", ["chat", "completion"])
+def test_no_text_has_more_tokens_than_its_worst_case(text, style, tiny_tokenizer):
+    if style == "chat":
+        ids = tiny_tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True)["input_ids"]
+    else:
+        ids = tiny_tokenizer(text)["input_ids"]
+    assert len(ids) <= worst_case_tokens(ask(text, style=style))[0]
 
 
 def test_money_cap_without_a_price_is_refused_at_once():

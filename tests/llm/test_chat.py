@@ -3,7 +3,7 @@ import os
 import subprocess
 import sys
 
-from maao.llm.chat import Message, Reply, Request, Usage, reply_from_json, reply_to_json, request_from_json, sampling_seed
+from maao.llm.chat import Message, Reply, Request, Usage, reply_from_json, reply_to_json, sampling_seed
 
 REQUEST = Request(
     model="m",
@@ -23,11 +23,9 @@ def test_key_of_a_request_is_the_golden_one():
 
 
 def test_key_is_the_same_in_another_process_with_another_hash_seed():
-    code = "import sys; from maao.llm.chat import request_from_json; print(request_from_json(sys.stdin.buffer.read().decode()).key)"
+    code = "import sys; from maao.llm.chat import Message, Request; print(eval(sys.stdin.buffer.read().decode()).key)"
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], input=REQUEST.canonical().encode(), capture_output=True, env=environment, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], input=repr(REQUEST).encode(), capture_output=True, env=environment, check=True)
     assert done.stdout.decode().strip() == GOLDEN
 
 
@@ -36,9 +34,8 @@ def test_order_of_extra_settings_does_not_change_the_key():
     assert turned.key == GOLDEN
 
 
-def test_request_and_reply_survive_json():
+def test_reply_survives_json():
     reply = Reply("héllo", Usage(3, 4, 0.01, True), "m-2026", "length", note="seed was not sent", date="2026-01-01", seconds=1.5)
-    assert request_from_json(REQUEST.canonical()) == REQUEST
     assert reply_from_json(reply_to_json(reply)) == reply
 
 

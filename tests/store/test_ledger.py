@@ -12,7 +12,7 @@ import pytest
 from sample_runs import make_round, open_run, same
 
 from maao.errors import StoreError
-from maao.llm.chat import Message, Reply, Request, Usage, request_from_json
+from maao.llm.chat import Message, Reply, Request, Usage
 from maao.llm.ledger import Recorded, Replayed, Totals
 from maao.llm.scripted import Scripted
 
@@ -60,7 +60,7 @@ def test_the_ledger_records_for_a_model_and_replays_it(run, folder):
 def test_calls_show_what_was_asked_and_answered(run):
     run.ledger.put(request(), REPLY)
     (call,) = run.ledger.calls()
-    assert request_from_json(call.request) == request()
+    assert json.loads(call.request) == json.loads(request().canonical())
     assert json.loads(call.reply)["text"] == REPLY.text
     assert (call.key, call.model, call.date, call.seconds) == (request().key, "gpt-test-2026-01", REPLY.date, 1.25)
     assert (call.input_tokens, call.output_tokens, call.usd) == (120, 30, 0.0125)

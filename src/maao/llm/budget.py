@@ -3,6 +3,9 @@
 `Recorded(Capped(provider))` is the order: replies from the ledger cost nothing, and what is spent is read from the ledger's totals, so a
 resumed run does the same arithmetic as one that never stopped. A call is judged by its worst case: an upper estimate of the prompt's
 tokens plus the whole token limit of the reply.
+
+A call that failed is in no ledger, but it may have been billed. It counts at its worst case for as long as the process runs; a resumed
+run begins that count anew. What a provider tries several times within one call is one call here.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ def worst_case_tokens(request: Request) -> tuple[int, int]:
     Example:
         >>> from maao.llm.chat import Message
         >>> worst_case_tokens(Request("m", (Message("user", "Say hello."),), max_tokens=20))
-        (69, 20)
+        (74, 20)
     """
     template = CHAT_TOKENS + MESSAGE_TOKENS * len(request.messages) if request.style == "chat" else 0
     return estimate_tokens(request.text) + template, request.max_tokens
@@ -39,7 +42,7 @@ class Capped:
 
     Args:
         model: the model that is asked.
-        max_calls: calls, recorded replies counted.
+        max_calls: calls, recorded replies and calls that failed counted.
         max_tokens: tokens read and written.
         max_usd: US dollars; needs a price.
         spent: gives what has been spent so far, as the ledger has it.
@@ -68,6 +71,7 @@ class Capped:
         self.max_calls, self.max_tokens, self.max_usd = max_calls, max_tokens, max_usd
         self.spent = spent
         self.price = price
+        self.failed = Totals()  # the calls that were let through here and gave no reply, each at its worst case
 
     @property
     def name(self) -> str:
@@ -79,20 +83,24 @@ class Capped:
 
     def complete(self, request: Request) -> Reply:
         """Return the model's reply. Raises `BudgetError`, without asking, when the call's worst case would pass a cap."""
-        spent = self.spent()
+        spent, failed = self.spent() + self.failed, self.failed.calls
+        told = f", with {failed} that failed counted at their most" if failed else ""
         input_tokens, output_tokens = worst_case_tokens(request)
         if self.max_calls is not None and spent.calls + 1 > self.max_calls:
-            raise BudgetError(f"{NOT_MADE}the cap of {self.max_calls} calls is reached ({spent.calls} made).")
+            raise BudgetError(f"{NOT_MADE}the cap of {self.max_calls} calls is reached ({spent.calls} made{told}).")
         if self.max_tokens is not None and spent.tokens + input_tokens + output_tokens > self.max_tokens:
             raise BudgetError(
-                f"{NOT_MADE}the cap is {self.max_tokens} tokens, {spent.tokens} are spent, and this call could take "
+                f"{NOT_MADE}the cap is {self.max_tokens} tokens, {spent.tokens} are spent{told}, and this call could take "
                 f"{input_tokens + output_tokens} (prompt at most {input_tokens}, reply at most {output_tokens})."
             )
-        if self.max_usd is not None and self.price is not None:
-            could_cost = self.price.usd(input_tokens, output_tokens)
-            if spent.usd + could_cost > self.max_usd:
-                raise BudgetError(
-                    f"{NOT_MADE}the cap is ${self.max_usd:g}, ${spent.usd:.6g} is spent, and this call could cost ${could_cost:.6g} "
-                    f"(prompt at most {input_tokens} tokens, reply at most {output_tokens})."
-                )
-        return self.model.complete(request)
+        could_cost = self.price.usd(input_tokens, output_tokens) if self.price is not None else 0.0
+        if self.max_usd is not None and spent.usd + could_cost > self.max_usd:
+            raise BudgetError(
+                f"{NOT_MADE}the cap is ${self.max_usd:g}, ${spent.usd:.6g} is spent{told}, and this call could cost ${could_cost:.6g} "
+                f"(prompt at most {input_tokens} tokens, reply at most {output_tokens})."
+            )
+        failed_before = self.failed
+        self.failed += Totals(1, input_tokens, output_tokens, could_cost)  # taken back once there is a reply, which the ledger counts
+        reply = self.model.complete(request)
+        self.failed = failed_before
+        return reply

@@ -8,7 +8,7 @@ memory; the run folder's (`maao.store`) does the same on disk.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Protocol
@@ -34,7 +34,10 @@ class Totals:
     def plus(self, reply: Reply) -> Totals:
         """Return the totals with one more call."""
         used = reply.usage
-        return Totals(self.calls + 1, self.input_tokens + used.input_tokens, self.output_tokens + used.output_tokens, self.usd + used.usd)
+        return self + Totals(1, used.input_tokens, used.output_tokens, used.usd)
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Totals)))
 
 
 class Ledger(Protocol):

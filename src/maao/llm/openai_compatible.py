@@ -62,7 +62,7 @@ class OpenAICompatible:
         price: what tokens cost; None: looked up in the table of `genai-prices`, where that is installed and knows the model.
         http_client: an `httpx2.Client` (or what the installed openai package takes) to send with, for tests and special networks.
 
-    Without a known price `price_known` is False and replies cost 0 in the record.
+    Without a known price `price` is None and replies cost 0 in the record.
     """
 
     def __init__(
@@ -95,10 +95,6 @@ class OpenAICompatible:
     @property
     def name(self) -> str:
         return self.model
-
-    @property
-    def price_known(self) -> bool:
-        return self.price is not None
 
     def __repr__(self) -> str:
         return f"OpenAICompatible({self.model!r}, base_url={self.base_url!r})"
