@@ -42,7 +42,8 @@ def test_a_remote_model_is_shown_no_training_example(asked):
     assert found.mentor.shown.examples is False
     assert found.disclosure == (
         "Mentor: big at https://models.example.com/v1. It is sent the task's description, the labels, the template, prompts with their "
-        "scores, words that the gradient and the walk point to, counts of confused labels; this leaves this machine. "
+        "scores, words that the gradient and the walk point to, the gap between the tuned vectors and their words, counts of confused "
+        "labels; this leaves this machine. "
         "No training example is sent."
     )
 

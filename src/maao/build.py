@@ -391,8 +391,12 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
 
     config, mentor = parts.config, parts.config.mentor
     chat = mentor.chat if mentor.name == "language_model" else mentor.chat.model_copy(update={"provider": "person"})
+    style = "chat" if chat.provider == "person" else mentor.style  # a person is asked once, not for each sample
     remote = _is_remote(chat)
-    shown = Shown(**{**mentor.shown.model_dump(), "examples": mentor.share_examples if remote else mentor.shown.examples})
+    switches = mentor.shown.model_dump()
+    if remote:  # what holds training text, or can repeat it, leaves this machine only where the user says so
+        switches |= {"examples": mentor.share_examples, "account": mentor.shown.account and mentor.share_examples}
+    shown, template = Shown(**switches), wording(mentor.wording or style)
     if replay is not None:
         model: ChatModel = Replayed(ledger, _chat_name(config, chat), failures(replay))
     else:
@@ -402,19 +406,20 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
         model=model,
         task=_task(parts, Task),
         codec=parts.codec,
-        style=mentor.style,
+        style=style,
         listing=mentor.listing,
         choice=mentor.choice,
         shown=shown,
-        template=wording(mentor.wording or mentor.style),
+        template=template,
         temperature=mentor.temperature,
         top_p=mentor.top_p,
         max_tokens=mentor.max_tokens,
         max_samples=mentor.max_samples,
     )
+    asked.instruction((), 1)  # an unknown field in the wording is told now, not in the middle of a run
     if replay is not None:
         return Asked(asked, model, "Mentor: replies come from the record. No model is asked, nothing is sent anywhere.")
-    return Asked(asked, model, _disclosure(config, chat, remote, shown))
+    return Asked(asked, model, _disclosure(config, chat, remote, shown, template.get_identifiers()))
 
 
 def _task(parts: Parts, task: Any) -> Any:
@@ -491,8 +496,8 @@ def _capped(model: ChatModel, provider: ChatModel, config: Config, ledger: Ledge
     )
 
 
-def _disclosure(config: Config, chat: ChatConfig, remote: bool, shown: Any) -> str:
-    """Say what the mentor will be sent, and where to."""
+def _disclosure(config: Config, chat: ChatConfig, remote: bool, shown: Any, named: Sequence[str]) -> str:
+    """Say what the mentor will be sent, and where to; `named` are the fields that the wording has."""
     name = _chat_name(config, chat)
     where = {
         "local": f"the language model {name}, in this process",
@@ -500,13 +505,26 @@ def _disclosure(config: Config, chat: ChatConfig, remote: bool, shown: Any) -> s
         "person": "the person at this terminal",
         "scripted": "nobody: replies are scripted",
     }[chat.provider]
-    sent = ["the task's description", "the labels", "the template", "prompts with their scores"]
-    sent += ["words that the gradient and the walk point to"] if shown.gradient or shown.displacement or shown.nearest else []
-    sent += ["counts of confused labels"] if shown.confusions else []
-    sent += ["misread training examples"] if shown.examples else []
-    kept = "" if shown.examples else " No training example is sent."
+    prompts, clues = "listing" in named or "texts" in named, "clues" in named
+    pointing = [word for word, on in (("the gradient", shown.gradient), ("the walk", shown.displacement)) if on]
+    sent = {
+        "the task's description": "description" in named,
+        "the labels": "labels" in named,
+        "the template": "template" in named,
+        "prompts with their scores": prompts and shown.scores != "none",
+        "prompts": prompts and shown.scores == "none",
+        "a loss to reach": "next" in named and not prompts and shown.scores != "none",
+        "words nearest to the tuned vectors": clues and shown.nearest,
+        f"words that {' and '.join(pointing)} point{'s' if len(pointing) == 1 else ''} to": clues and bool(pointing),
+        "the gap between the tuned vectors and their words": clues and shown.gap,
+        "counts of confused labels": clues and shown.confusions,
+        "misread training examples": clues and shown.examples,
+        "the tuned model's own continuation of its prompt, which can repeat training text": clues and shown.account,
+    }
+    told = ", ".join(part for part, is_sent in sent.items() if is_sent) or "a text that is the same each time"
+    kept = "" if clues and (shown.examples or shown.account) else " No training example is sent."
     leaves = "leaves this machine" if remote else "stays on this machine"
-    return f"Mentor: {where}. It is sent {', '.join(sent)}; this {leaves}.{kept}"
+    return f"Mentor: {where}. It is sent {told}; this {leaves}.{kept}"
 
 
 # -- plugins and environment

@@ -113,3 +113,9 @@ def test_no_more_are_shown_than_asked_for(choice):
 @pytest.mark.parametrize("choice", ["best", "last", "first", "spread"])
 def test_empty_history_shows_nothing(choice):
     assert select((), 5, choice) == ()
+
+
+def test_a_proposal_made_to_fit_is_not_listed_twice():
+    history = (finished(1, "sort news sort news", 0.5, words=1.5, age=20, proposals=(("sort news", 0.75, 5),), chosen=0),)
+    (entry,) = entries(history)
+    assert (entry.text, entry.reached.loss, entry.steps, entry.words.loss, entry.ended) == ("sort news", 0.5, 20, 1.5, False)

@@ -46,8 +46,23 @@ def entries(history: History[Any, Any]) -> list[Entry]:
                 itself = c.score if c.age == 0 and c.weight == 1 else None
                 _add(found, Entry(r.advice.proposals[c.proposal].text, c.score, c.age, itself, c.weight))
         if r.clues.projection is not None and r.state.step > 0:
-            _add(found, Entry(r.clues.projection.text, r.score, r.state.age, r.clues.projection.score, ended=True))
+            words = r.clues.projection.text
+            proposed = next((text for text in found if made_to_fit(words, text)), None)  # the words have not moved since the start
+            _add(found, Entry(proposed or words, r.score, r.state.age, r.clues.projection.score, ended=proposed is None))
     return list(found.values())
+
+
+def made_to_fit(words: str, text: str) -> bool:
+    """Say whether `words` are a text cut or repeated to another length: the same start, which need not be listed twice.
+
+    Example:
+        >>> made_to_fit("sort the news sort the", "sort the news"), made_to_fit("sort the", "sort the news"), made_to_fit("news", "sort")
+        (True, True, False)
+    """
+    shown, base = words.split(), text.split()
+    if not base or not shown:
+        return False
+    return shown == (base * (len(shown) // len(base) + 1))[: len(shown)]
 
 
 def _add(found: dict[str, Entry], new: Entry) -> None:
