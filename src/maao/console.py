@@ -40,6 +40,7 @@ class Terminal(Watch):
         self._walked = 0
         self._planned = 0
         self._total = 0
+        self._person = False  # the mentor is a person, who types at this terminal
 
     def __enter__(self) -> Terminal:
         return self
@@ -49,6 +50,8 @@ class Terminal(Watch):
 
     def started(self, parts: Parts, asked: Asked, folder: Path, done: int) -> None:
         self.console.print(Panel(Group(*_opening(parts, asked, folder, done)), title="maao", title_align="left"))
+        mentor = parts.config.mentor
+        self._person = mentor.name == "person" or (mentor.name == "language_model" and mentor.chat.provider == "person")
         legs = parts.plan[done:]
         self._planned = sum(leg.steps for leg in legs)
         judging = sum(parts.accept.max_steps(leg.proposals) for leg in legs if leg.ask)
@@ -58,12 +61,15 @@ class Terminal(Watch):
 
     def step(self, observation: Observation[Any]) -> None:
         self._walked += 1
+        self.progress.start()  # does nothing unless a person was asked
         self.progress.update(self._task, completed=self._walked, description=f"walking, loss {observation.loss:.3f}")
         if observation.note:
             self.console.print(Text(f"step {observation.step}: {observation.note}", style="yellow"))
 
     def call(self, request: Request) -> None:
         self.progress.update(self._task, description=f"asking {request.model}")
+        if self._person:
+            self.progress.stop()  # a bar that is drawn anew would write over what is typed
 
     def round(self, finished: Round[Any, Any]) -> None:
         for line in _round_lines(finished):

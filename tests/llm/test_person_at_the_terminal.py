@@ -1,0 +1,59 @@
+"""A person answers at the terminal that shows the run: the bar is out of the way while they type."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from maao.build import Asked
+from maao.config import make_config
+from maao.console import Terminal
+from maao.llm.chat import Message, Request
+from maao.mentors.none import NoMentor
+from maao.types import Leg, Observation
+
+REQUEST = Request("anyone", (Message("user", "What next?"),))
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Return the function from a mentor section to a terminal that shows a run with that mentor."""
+    opened = []
+
+    def make(mentor):
+        terminal = Terminal(Console(file=io.StringIO(), force_terminal=True, width=200))
+        opened.append(terminal)
+        parts = SimpleNamespace(
+            config=make_config({"mentor": mentor}),
+            plan=(Leg(2, ask=True),),
+            accept=SimpleNamespace(max_steps=lambda proposals: 0),
+            frozen=None,
+            splits=None,
+            notes=(),
+        )
+        terminal.started(parts, Asked(NoMentor()), tmp_path, 0)
+        return terminal
+
+    yield make
+    for terminal in opened:
+        terminal.progress.stop()
+
+
+@pytest.mark.parametrize("mentor", [{"name": "person"}, {"chat": {"provider": "person", "name": "me"}}], ids=str)
+def test_bar_stops_while_a_person_types_and_goes_on_with_the_next_step(started, mentor):
+    terminal = started(mentor)
+    assert terminal.progress.live.is_started
+    terminal.call(REQUEST)
+    assert not terminal.progress.live.is_started
+    terminal.step(Observation(0, 1.0))
+    assert terminal.progress.live.is_started
+
+
+@pytest.mark.parametrize("mentor", [{"chat": {"provider": "local"}}, {"name": "scripted", "chat": {"provider": "person"}}], ids=str)
+def test_bar_goes_on_while_a_model_is_asked(started, mentor):
+    terminal = started(mentor)
+    terminal.call(REQUEST)
+    assert terminal.progress.live.is_started
