@@ -74,7 +74,8 @@ def test_splits_of_any_pool_are_disjoint_parts_of_it_with_the_sizes_asked(pool, 
     for label in splits.labels:
         assert labels_of(splits.train).count(label) == sizes[0]
         assert labels_of(splits.select).count(label) == sizes[1]
-    assert len(splits.test) == (len(pool) - len(splits.labels) * (sizes[0] + sizes[1]) if sizes[2] is None else sizes[2])
+    spare = len(pool) - len(splits.labels) * (sizes[0] + sizes[1])
+    assert len(splits.test) == (spare if sizes[2] is None else min(spare, sizes[2]))
 
 
 @given(pool=POOLS, sizes=SIZES, seed=st.integers(), order=st.randoms(use_true_random=False))
@@ -143,16 +144,28 @@ def test_a_text_with_two_labels_names_both():
 
 def test_too_few_examples_name_the_class_and_the_numbers():
     text = message(few, pool_of(bad=30, good=3), shots=3, select_shots=2, test_size=0)
-    assert "Class 'good'" in text and "3 examples for train and 2 for select" in text and "there are 3" in text
+    assert "Class 'good'" in text and "3 examples for train and 2 for select" in text and "the pool has 3" in text
 
 
-def test_examples_that_the_test_split_took_are_told_apart():
-    text = message(few, POOL, shots=8, select_shots=4, test_size=4)
-    assert "12 in the pool" in text and "of them in test" in text
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("sizes", "left"), [({"shots": 3, "select_shots": 2}, 14), ({"shots": 8, "select_shots": 4}, 0)])
+def test_a_small_pool_gives_test_what_train_and_select_spare_the_same_for_every_seed(sizes, left, seed):
+    splits = few(POOL, test_size=500, seed=seed, **sizes)
+    assert len(splits.test) == left and splits.test == few(POOL, test_size=500, seed=99, **sizes).test
+    assert len(splits.train) == 2 * sizes["shots"] and len(splits.select) == 2 * sizes["select_shots"]
+    assert any(f"test: {left} of 24 examples, fewer than the 500 of test_size" in note for note in splits.notes)
 
 
-def test_a_test_split_larger_than_the_pool_is_refused():
-    assert "test_size asks for 25 examples, but the pool has 24" in message(few, POOL, test_size=25)
+def hash_of(each):
+    content = json.dumps({"fields": dict(each.fields), "label": each.label}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def test_a_pool_with_room_gives_test_its_lowest_hashes_whatever_is_sampled():
+    splits = few(POOL, shots=1, select_shots=1, test_size=6)
+    assert list(splits.test) == sorted(POOL, key=hash_of)[:6]
+    assert splits.test == few(POOL, shots=3, select_shots=2, test_size=6, seed=7).test
+    assert not any("fewer than" in note for note in splits.notes)
 
 
 def test_all_the_rest_goes_to_test_when_no_size_is_given_and_a_note_says_what_that_means():

@@ -42,8 +42,9 @@ def few_shot(
         examples: the pool, in any order.
         shots: examples of each class in `train`.
         select_shots: examples of each class in `select`.
-        test_size: examples in `test`, the same for every seed. None: all that `train` and `select` leave, which differs from seed to seed
-            (a note says so).
+        test_size: most examples in `test`, the same for every seed. Where the pool is too small for that many, each class keeps `shots`
+            and `select_shots` examples to sample from, `test` gets the others, and a note says so. None: all that `train` and `select`
+            leave, which differs from seed to seed (a note says so).
         seed: what `train` and `select` are sampled with.
         labels: the order of the classes; None: sorted.
 
@@ -69,19 +70,15 @@ def few_shot(
     notes: list[str] = []
     pool = _without_repeats(examples, "the pool", notes)
     labels = _check_labels(labels, {"the pool": pool})
-    if test_size is not None and test_size > len(pool):
-        raise DataError(
-            f"test_size asks for {test_size} examples, but the pool has {len(pool)} different ones. Set `data.test_size` lower."
-        )
-    test = _lowest_hashes(pool, test_size or 0)
+    test = _spared(pool, test_size or 0, reserve=shots + select_shots)
     taken = {_text_key(example) for example in test}
     rest = [example for example in pool if _text_key(example) not in taken]
-    have, in_test = _counts(rest), _counts(test)
+    have = _counts(rest)
     for label in labels:
         if have[label] < shots + select_shots:
             raise DataError(
-                f"Class {quote(label)}: {shots} examples for train and {select_shots} for select were asked, but there are {have[label]} "
-                f"to sample from ({have[label] + in_test[label]} in the pool, {in_test[label]} of them in test)."
+                f"Class {quote(label)}: {shots} examples for train and {select_shots} for select were asked, but the pool "
+                f"has {have[label]}."
             )
     train, select = _sample(rest, labels, shots, select_shots, seed, purpose="few-shot")
     notes.append(f"train and select: {shots} and {select_shots} examples of each class, sampled with seed {seed}.")
@@ -90,8 +87,9 @@ def few_shot(
         rest = [example for example in pool if _text_key(example) not in taken]
         test = _lowest_hashes(rest, len(rest))
         notes.append(f"test: the {len(test)} examples that train and select left; it differs from seed to seed (test_size would fix it).")
-    elif test:
-        notes.append(f"test: {len(test)} of {len(pool)} examples, chosen by hash; it is the same for every seed.")
+    elif test_size:
+        fewer = f", fewer than the {test_size} of test_size since train and select come first" if len(test) < test_size else ""
+        notes.append(f"test: {len(test)} of {len(pool)} examples{fewer}, chosen by hash; it is the same for every seed.")
     return _finish(train, select, test, labels, notes)
 
 
@@ -373,6 +371,19 @@ def _take_turns(groups: Sequence[Sequence[Example]]) -> tuple[Example, ...]:
 
 def _lowest_hashes(examples: Sequence[Example], count: int) -> tuple[Example, ...]:
     return tuple(sorted(examples, key=_hash)[:count])
+
+
+def _spared(pool: Sequence[Example], count: int, reserve: int) -> tuple[Example, ...]:
+    """Return the `count` examples with the lowest hash, passing over those whose class would not keep `reserve` others."""
+    left = _counts(pool)
+    chosen: list[Example] = []
+    for example in sorted(pool, key=_hash):
+        if len(chosen) == count:
+            break
+        if left[example.label] > reserve:
+            left[example.label] -= 1
+            chosen.append(example)
+    return tuple(chosen)
 
 
 def _seed(seed: int, purpose: str, label: str) -> int:
