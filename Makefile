@@ -29,7 +29,7 @@ test-real: $(READY)
 
 # A real OpenAI-compatible server (llama.cpp's; compiled on first use, some minutes)
 .venv/.server: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt ".[server]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[server]"
 	touch .venv/.server
 
 server: .venv/.server

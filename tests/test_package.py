@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +77,10 @@ def test_a_module_run_as_a_script_is_the_command_line():
     done = subprocess.run([sys.executable, "-m", "maao.cli", "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert "soft prompts" in done.stdout
+
+
+def test_every_target_installs_the_checkout_editable():
+    """An install that is not takes the place of the editable one, and edits are no longer seen."""
+    lines = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8").splitlines()
+    own = [line for line in lines if "pip install" in line and '".[' in line]
+    assert len(own) == 2 and all('--editable ".[' in line for line in own)
