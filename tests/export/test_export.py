@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import warnings
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 import maao
 from maao.config import make_config
-from maao.errors import ConfigError, ModelError
+from maao.errors import ConfigError, ModelError, StoreError
 from tests.api.small_runs import LABELS, pairs, values, write_data
 
 TEXTS = ["shares profit in the market", "music", "the film actor was a star", "team match goal player coach", "ünknown wörds 日本"]
@@ -97,10 +99,7 @@ def test_an_adapter_gives_our_scores_in_a_padded_batch_as_well(tuned, tmp_path):
 def test_an_adapter_that_peft_reads_differently_is_refused(tuned, tmp_path, monkeypatch):
     from maao.problems.language import export
 
-    def spoiled(tensors, path, metadata=None):
-        save_file({name: tensor + 0.1 for name, tensor in tensors.items()}, path, metadata=metadata)
-
-    monkeypatch.setattr(export, "save_file", spoiled)
+    monkeypatch.setattr(export, "save", lambda tensors, metadata: save({n: t + 0.1 for n, t in tensors.items()}, metadata=metadata))
     with pytest.raises(ModelError, match=r"differs from the tuned prompt by .* Do not use"):
         tuned("llama", "{slots} {text} Topic:").save(tmp_path, "peft")
 
@@ -253,9 +252,19 @@ def test_what_is_exported_says_what_it_belongs_to(tuned, tmp_path):
 def test_a_tensor_that_reads_back_differently_is_refused(tuned, tmp_path, monkeypatch):
     from maao.problems.language import export
 
-    monkeypatch.setattr(export, "save_file", lambda tensors, path: save_file({n: t + 1e-7 for n, t in tensors.items()}, path))
+    monkeypatch.setattr(export, "save", lambda tensors, metadata: save({n: t + 1e-7 for n, t in tensors.items()}, metadata=metadata))
     with pytest.raises(ModelError, match=r"'prompt' reads back differently from what was written"):
         tuned("llama", "{slots} {text} Topic:").save(tmp_path, "tensor")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize(
+    ("format", "file"), [("tensor", "prompt.safetensors"), ("peft", "adapter_model.safetensors"), ("text", "prompt.txt")]
+)
+def test_a_full_disk_is_told_in_words(tuned, tmp_path, format, file):
+    (tmp_path / file).symlink_to("/dev/full")
+    with pytest.raises(StoreError, match=f"Cannot write to .*: {os.strerror(errno.ENOSPC)}"):
+        tuned("llama", "{slots} {text} Topic:").save(tmp_path, format)
 
 
 # -- the words

@@ -6,9 +6,11 @@ import json
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from maao.errors import ModelError
-from maao.problems.language.loading import load_frozen, locate, packaged_path
+from maao.problems.language import loading
+from maao.problems.language.loading import load_frozen, locate, packaged_path, weights_digest
 from tests.tiny import bpe_tokenizer, tiny_model
 
 
@@ -38,6 +40,64 @@ def test_weights_load_in_the_precision_asked_for(saved):
 def test_weights_file_stands_for_its_folder(saved):
     folder = saved()
     assert locate(str(folder / "model.safetensors")) == str(folder)
+
+
+def test_a_weights_file_that_would_not_be_read_is_refused(saved):
+    folder = saved()
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    tiny_model("llama").model.save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"other\.safetensors is not what is loaded from its folder: that is model\.safetensors"):
+        locate(str(folder / "other.safetensors"))
+
+
+def test_a_shard_stands_for_its_folder(saved):
+    folder = saved()
+    (folder / "model.safetensors").unlink()
+    tiny_model("llama").model.save_pretrained(folder, max_shard_size="50KB")
+    shards = sorted(folder.glob("model-*.safetensors"))
+    assert len(shards) > 1 and locate(str(shards[1])) == str(folder)
+    (folder / "model.safetensors.index.json").write_text("[]")
+    with pytest.raises(ModelError, match=r"Cannot read .*index\.json"):
+        locate(str(shards[1]))
+
+
+def test_the_digest_of_weights_sees_every_bit_name_and_precision(saved):
+    folder = str(saved())
+    digest = weights_digest(load_frozen(folder).model)
+    assert digest.startswith("blake2b:") and digest == weights_digest(load_frozen(folder).model)
+    model = load_frozen(folder).model
+    next(model.parameters()).data[0, 0] += 1e-6
+    assert len({digest, weights_digest(model), weights_digest(load_frozen(folder, dtype="bfloat16").model)}) == 3
+
+
+@pytest.mark.parametrize("full", ["model.safetensors", "tokenizer.json"])
+def test_a_full_disk_ends_a_conversion_in_words(tmp_path, monkeypatch, full):
+    monkeypatch.setenv("MAAO_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    frozen = tiny_model("llama")
+
+    def no_room(*_, **__):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    def convert(path, folder):
+        if full == "model.safetensors":
+            monkeypatch.setattr("safetensors.torch.save_file", no_room)
+        else:
+            (folder / full).symlink_to("/dev/full")
+        loading._save({"w": torch.zeros(1000)}, frozen.tokenizer, folder)
+
+    monkeypatch.setattr(loading, "_convert", convert)
+    with pytest.raises(ModelError, match=r"Cannot keep a converted copy of .*No space left.*Set MAAO_CACHE to a folder with room"):
+        locate(str(tmp_path / "model.gguf"))
+    assert not list((tmp_path / "cache" / "models").iterdir())
+
+
+def test_a_cache_that_cannot_be_made_is_told(tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("MAAO_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match="Cannot keep a converted copy"):
+        locate(str(tmp_path / "model.gguf"))
 
 
 @pytest.mark.parametrize("dtype", ["float12", "nn"])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from maao.errors import ConfigError, ModelError
@@ -55,11 +55,16 @@ def export_tensor(
 ) -> list[Path]:
     """Write all tuned tensors, what they belong to, and a snippet that uses them."""
     weights = folder / "prompt.safetensors"
-    save_file({name: value.detach().cpu().contiguous() for name, value in params.items()}, weights)
+    _write({name: value.detach().cpu().contiguous() for name, value in params.items()}, weights)
     _compare("tensor", load_file(weights), params)
     readme = folder / "USE.md"
     readme.write_text(_snippet(frozen, tokenize, params["prompt"]), encoding="utf-8")
     return [weights, write_about(about, folder), readme]
+
+
+def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors. Raises `OSError` where there is no room, as `safetensors`' own writer does not."""
+    path.write_bytes(save(dict(tensors), metadata={"format": "pt"}))
 
 
 def write_about(about: Mapping[str, Any], folder: Path) -> Path:
@@ -159,7 +164,7 @@ def export_peft(
     }
     paths = [folder / "adapter_config.json", folder / "adapter_model.safetensors"]
     paths[0].write_text(json.dumps(adapter, indent=2, sort_keys=True), encoding="utf-8")
-    save_file({"prompt_embeddings": prompt}, paths[1], metadata={"format": "pt"})
+    _write({"prompt_embeddings": prompt}, paths[1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers for names that are on their way out
         theirs = PeftModel.from_pretrained(frozen.model, str(folder)).eval()

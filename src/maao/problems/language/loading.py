@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["decoder", "encoder"]
 
+WEIGHTS = "model.safetensors"
 CONVERTED = "v1"  # raise when the form of a converted copy changes
 
 # name -> (package, version, path inside the package)
@@ -104,8 +105,39 @@ def locate(name: str) -> str:
             raise ModelError(f"The folder {path} holds no config.json: it is not a model saved by `save_pretrained`.")
         return str(path)
     if path.suffix == ".safetensors" and path.is_file():
+        _check_is_read(path)
         return locate(str(path.parent))
     return name
+
+
+def _check_is_read(path: Path) -> None:
+    """Refuse a weights file that would not be read when its folder is loaded: ``model.safetensors`` would be, in its place."""
+    if path.name == WEIGHTS:
+        return
+    index = path.parent / f"{WEIGHTS}.index.json"
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"Cannot read {index}, which says what {path.name} is a part of: {error}.") from error
+    if path.name not in shards:
+        raise ModelError(
+            f"{path} is not what is loaded from its folder: that is {WEIGHTS}, or the shards that {index.name} names. Rename it, or put "
+            "it into a folder of its own with its config and tokenizer."
+        )
+
+
+def weights_digest(model: Any) -> str:
+    """Return a hash over the names, kinds, shapes and bytes of all weights: equal on every device, other if a single bit is.
+
+    It reads every byte: half a second for the 0.5 GB of the packaged SmolLM2 with BLAKE2b (SHA-256: twice that), once a run.
+    """
+    import torch
+
+    digest = hashlib.blake2b(digest_size=32)
+    for name, value in model.named_parameters():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return "blake2b:" + digest.hexdigest()
 
 
 def packaged_path(name: str) -> Path:
@@ -135,9 +167,10 @@ def _converted(path: Path) -> Path:
     folder = cache_folder() / "models" / f"{path.stem}-{digest}-{CONVERTED}"
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
+    unfinished: Path | None = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
         _convert(path, unfinished)
         os.replace(unfinished, folder)
     except OSError as error:
@@ -146,13 +179,13 @@ def _converted(path: Path) -> Path:
                 f"Cannot keep a converted copy of {path} in {folder}: {error}. Set MAAO_CACHE to a folder with room."
             ) from error
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 
 def _convert(path: Path, folder: Path) -> None:
     import torch
-    from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
@@ -164,13 +197,27 @@ def _convert(path: Path, folder: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
     tied = model.config.tie_word_embeddings
     weights = {k: v.contiguous() for k, v in model.state_dict().items() if not (tied and k == "lm_head.weight")}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    tokenizer.save_pretrained(folder)
+    _save(weights, tokenizer, folder)
     model.generation_config.save_pretrained(folder)
     config = model.config.to_dict()
     config.pop("quantization_config", None)
     config["architectures"] = [type(model).__name__]
     (folder / "config.json").write_text(json.dumps(config, indent=2, default=str))
+
+
+def _save(weights: dict[str, torch.Tensor], tokenizer: Any, folder: Path) -> None:
+    """Write weights and tokenizer. Raises `OSError` where there is no room: their writers raise errors of their own for that."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:  # the tokenizers library raises a bare Exception
+        raise OSError(str(error)) from error
 
 
 def _refuse_encoder_decoder(config: Any, name: str) -> None:
