@@ -204,8 +204,8 @@ def test_bad_toml_is_told_with_its_line(tmp_path):
 
 
 def test_a_file_that_is_not_utf8_is_told(tmp_path):
-    with pytest.raises(ConfigError, match=r"run.toml is not UTF-8 text: byte 8"):
-        read_config(write(tmp_path / "run.toml", b"name = '\xff'"))
+    with pytest.raises(ConfigError, match=r"run.toml, line 2: byte 0xff is not UTF-8 \(invalid start byte\). Save it as UTF-8"):
+        read_config(write(tmp_path / "run.toml", b"seed = 0\nname = '\xff'"))
 
 
 def test_a_folder_is_no_config(tmp_path):

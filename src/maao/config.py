@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from maao.errors import ConfigError
+from maao.tasks.files import not_utf8
 
 
 class Section(BaseModel):
@@ -65,7 +66,9 @@ class DataConfig(Section):
     labels: list[str] | None = Field(None, description="Order of the classes; by default sorted.")
     shots: int | None = Field(None, ge=1, description="Training examples a class; all, if parts are given and this is left out.")
     select_shots: int | None = Field(None, ge=1, description="Selection examples a class; by default as many as shots.")
-    test_size: int | None = Field(500, ge=1, description="Most test examples: a fixed choice by hash, the same for every seed.")
+    test_size: int | None = Field(
+        500, ge=1, description="Most test examples, fewer if a pool has no more to spare: a choice by hash, the same for every seed."
+    )
     drop_repeats: bool = Field(False, description="Drop examples that stand in two splits, instead of refusing the data.")
 
 
@@ -78,7 +81,7 @@ class StageConfig(Section):
     batch_size: int = Field(32, ge=1, description="Examples a step; all of train if there are no more.")
     schedule: Literal["constant", "linear", "cosine", "exponential"] = Field("constant", description="Learning rate over the plan.")
     warmup_steps: int = Field(0, ge=0, description="Steps over which the learning rate rises first.")
-    max_grad_norm: float | None = Field(1.0, description="Clip the gradient's norm.")
+    max_grad_norm: float | None = Field(1.0, description="Clip the gradient's norm to this; 0: do not clip.")
     on_restart: Literal["clear", "keep"] = Field("clear", description="What becomes of the optimizer's moments at a restart.")
 
 
@@ -232,7 +235,7 @@ def _read_text(file: Path) -> str:
         hint = f" Did you mean {file.parent / near[0]}?" if near else " `maao demo --print-config` prints one to start from."
         raise ConfigError(f"There is no config file {file}.{hint}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file} is not UTF-8 text: byte {error.start} cannot be decoded.") from error
+        raise ConfigError(f"{file}, {not_utf8(error)}") from error
     except OSError as error:
         raise ConfigError(f"Cannot read {file}: {error.strerror}.") from error
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from maao.errors import DataError
-from maao.tasks.hub import read_hub
+from maao.tasks.hub import NoSuchLabels, read_hub
 from maao.types import Example
 
 datasets = pytest.importorskip("datasets")
@@ -58,6 +58,26 @@ def test_class_names_of_the_data_set_are_used_unless_others_are_given(write, rea
     write("test", {"text": ["a", "b"], "label": [-1, -1]}, features)
     assert [example.label for example in read()] == ["neg", "pos"]
     assert [example.label for example in read(label_names={"0": "bad", "1": "good"})] == ["bad", "good"]
+    assert "2 of 2 rows have no label" in message(read, None, "test")
+
+
+@pytest.mark.parametrize("label_names", [None, {"0": "bad", "1": "good"}])
+def test_a_split_without_labels_is_told_apart_from_other_trouble(write, read, label_names):
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
+    write("train", {"text": ["dull", "fine"], "label": [0, 1]}, features)
+    write("test", {"text": ["a", "b"], "label": [-1, -1]}, features)
+    for split in ("test", "validation"):
+        with pytest.raises(NoSuchLabels):
+            read(None, split, label_names=label_names)
+    with pytest.raises(DataError) as caught:
+        read(label_field="lable")
+    assert not isinstance(caught.value, NoSuchLabels)
+
+
+def test_plain_numbers_are_missing_labels_only_where_all_are(write, read):
+    write("train", {"text": ["dull", "fine"], "label": [-1, 1]})
+    write("test", {"text": ["a", "b"], "label": [-1, -1]})
+    assert [example.label for example in read()] == ["-1", "1"]
     assert "2 of 2 rows have no label" in message(read, None, "test")
 
 

@@ -93,15 +93,27 @@ def _read_text(file: Path) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        byte = f"byte 0x{data[error.start]:02x}"
-        raise DataError(f"{file}, line {line}: {byte} is not UTF-8 ({error.reason}). Save the file as UTF-8.") from error
+        raise DataError(f"{file}, {not_utf8(error)}") from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DataError(f"{file}, line {line}: holds a NUL byte, which no text does. Is it a binary file, or UTF-16?")
     if not text.strip():
         raise DataError(f"{file}: the file is empty (white space only).")
     return text
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """Return where a whole text stops being UTF-8, for an error that begins with what was read.
+
+    Example:
+        >>> try:
+        ...     b"good\\nfilm \\xff".decode()
+        ... except UnicodeDecodeError as error:
+        ...     not_utf8(error)
+        'line 2: byte 0xff is not UTF-8 (invalid start byte). Save it as UTF-8.'
+    """
+    line = error.object.count(b"\n", 0, error.start) + 1
+    return f"line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8 ({error.reason}). Save it as UTF-8."
 
 
 def _read_csv(text: str, where: str) -> list[Row]:

@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from maao.errors import DataError
 from maao.tasks.checks import Row, examples_from_rows, listing, nearest, quote, resolve_text_fields
 from maao.types import Example
 
+MISSING = (None, -1)  # what stands for the label of an example that was published without
+
 OFFLINE_SETTINGS = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+class NoSuchLabels(DataError):
+    """The data set has no such split, or the split was published without its labels: another one may serve."""
 
 
 def read_hub(
@@ -40,7 +46,8 @@ def read_hub(
         cache_dir: where downloads are kept; None: where `datasets` keeps them.
 
     Raises:
-        DataError: `datasets` is not installed, the hub cannot be reached, there is no such data set, configuration, split or column, its
+        NoSuchLabels: there is no such split, or it was published without its labels.
+        DataError: `datasets` is not installed, the hub cannot be reached, there is no such data set, configuration or column, its
             files are not parquet, or a row cannot be used (all such rows are named).
 
     Example:
@@ -54,14 +61,15 @@ def read_hub(
     where = f"{name}{f' ({config})' if config else ''}, split {split!r}"
     table = _load(name, config, split, revision, cache_dir, where)
     columns = list(table.column_names)
-    classes = getattr(table.features.get(label_field), "names", None) if label_names is None else None
+    classes = getattr(table.features.get(label_field), "names", None)
     wanted = {column.split(".")[0] for column in resolve_text_fields(columns, text_fields, where).values()} | {label_field.split(".")[0]}
     if wanted <= set(columns):  # else all columns are kept, for the error to list them
         table = table.select_columns(sorted(wanted))
     rows: list[Row] = [(f"row {number}", row) for number, row in enumerate(table.to_list(), 1)]
-    if classes:
-        if unlabelled := sum(row[label_field] in (None, -1) for _, row in rows):
-            raise DataError(f"{where}: {unlabelled} of {len(rows)} rows have no label. Was this split published without? Take another one.")
+    unlabelled = sum(row.get(label_field, "") in MISSING for _, row in rows)
+    if rows and unlabelled and (classes or unlabelled == len(rows)):  # where classes have no names, some may be called -1
+        raise NoSuchLabels(f"{where}: {unlabelled} of {len(rows)} rows have no label. Was this split published without? Take another one.")
+    if classes and label_names is None:
         label_names = {str(number): class_name for number, class_name in enumerate(classes)}
     return examples_from_rows(rows, where=where, text_fields=text_fields, label_field=label_field, label_names=label_names)
 
@@ -77,6 +85,7 @@ def _load(name: str, config: str | None, split: str, revision: str | None, cache
         builder = datasets.load_dataset_builder(name, config, revision=revision, cache_dir=cache)
         _check_files(builder.config.data_files, split, where)
         builder.download_and_prepare()
+        _check_split(split, builder.info.splits, where)
         return builder.as_dataset(split=split)
     except ConnectionError as error:
         raise DataError(f"{where}: the Hugging Face Hub cannot be reached ({error}). {_offline_advice()}") from error
@@ -103,7 +112,11 @@ def _check_files(data_files: Mapping[str, Any] | None, split: str, where: str) -
             f"{where}: only parquet files are read, but this data set has {listing((file.rsplit('/', 1)[-1] for file in other), 3)}. "
             "Download the file you need and read it with maao.tasks.files.read_examples."
         )
-    splits = [str(known) for known in data_files]
+    _check_split(split, data_files, where)
+
+
+def _check_split(split: str, known: Iterable[Any] | None, where: str) -> None:
+    splits = [str(name) for name in known or ()]
     for asked in (re.split(r"[\[(]", part)[0].strip() for part in split.split("+")):
-        if asked not in (*splits, "all"):
-            raise DataError(f"{where}: there is no split {quote(asked)}.{nearest(asked, splits)} Splits: {listing(splits)}.")
+        if splits and asked not in (*splits, "all"):
+            raise NoSuchLabels(f"{where}: there is no split {quote(asked)}.{nearest(asked, splits)} Splits: {listing(splits)}.")
