@@ -6,13 +6,17 @@ import pytest
 
 from maao import build as building
 from maao.build import at_most, build_acceptance, build_mentor, build_plan
-from maao.config import AcceptConfig, make_config
+from maao.config import AcceptConfig, make_config, read_config
 from maao.core.acceptance import AlwaysFirst, BestOf, IfBetter, Interpolate, Race
-from maao.errors import ConfigError, DataError, MaaoError, ModelError
+from maao.errors import BudgetError, ConfigError, DataError, MaaoError, ModelError
+from maao.llm.chat import Request
 from maao.llm.ledger import MemoryLedger
+from maao.llm.scripted import Scripted
+from maao.tasks.checks import canonical
+from maao.tasks.hub import NoSuchLabels
 from maao.types import Leg
 from tests.api.fixtures import llama, model_folder  # noqa: F401  (fixtures)
-from tests.api.small_runs import pairs, values, write_csv, write_data
+from tests.api.small_runs import examples, pairs, values, write_csv, write_data
 
 KEY_NAME = "A_KEY_FOR_TESTS"
 REMOTE = {"provider": "openai", "name": "big", "base_url": "https://models.example.com/v1", "api_key_env": KEY_NAME}
@@ -139,6 +143,19 @@ def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, mon
         ({"data": {"source": "parts"}}, DataError, "needs at least data.train"),
         ({"data": {"source": "packaged:cnn"}}, DataError, "Unknown packaged data 'packaged:cnn'"),
         ({"data": {"source": "missing.csv"}}, DataError, "there is no such file"),
+        (
+            {"data": {"source": "pool.csv", "select": "s.csv"}},
+            ConfigError,
+            "data.select would be ignored, since all splits are sampled out",
+        ),
+        ({"data": {"source": "pool.csv", "test": "t.csv"}}, ConfigError, "data.test would be ignored"),
+        ({"data": {"source": "pool.csv", "drop_repeats": True}}, ConfigError, "repeats in a pool are always dropped"),
+        ({"data": {"source": "pool.csv", "hub_config": "sst2"}}, ConfigError, "data.hub_config would be ignored"),
+        ({"data": {"source": "hub:a/b", "test": "t.csv"}}, ConfigError, "a hub data set has splits of its own"),
+        ({"data__source": "pool.csv"}, ConfigError, "data.train and data.source = 'pool.csv' name two sources"),
+        ({"data": {"text_fields": {"text": "headline"}}}, ConfigError, "packaged data come with fields and labels"),
+        ({"data": {"label_names": {"a": "b"}}}, ConfigError, "data.label_names would be ignored"),
+        ({"data": {"label_field": "topic"}}, ConfigError, "data.label_field would be ignored"),
         ({"function__name": "rosenbrock", "function__dim": 1, "problem": "function"}, ConfigError, "needs a dimension of 2"),
     ],
     ids=lambda value: ", ".join(f"{k}" for k in value) if isinstance(value, dict) else "",
@@ -213,10 +230,73 @@ def test_one_pool_is_cut_into_disjoint_splits(llama, tmp_path):  # noqa: F811
     assert (len(splits.train), len(splits.select), len(splits.test)) == (9, 6, 9)
 
 
-def test_a_pool_too_small_for_its_test_says_which_setting_to_lower(llama, tmp_path):  # noqa: F811
-    pool = write_csv(tmp_path / "pool.csv", pairs("train"))
-    with pytest.raises(DataError, match=r"test_size asks for 500 examples, but the pool has 18 different ones. Set `data.test_size` lower"):
-        building.build(make_config(values(llama, {"source": str(pool)})))
+def test_a_pool_smaller_than_the_most_test_examples_gives_what_it_can_spare(llama, tmp_path):  # noqa: F811
+    pool = write_csv(tmp_path / "pool.csv", [*pairs("train"), *pairs("select")])
+    tests = set()
+    for seed in (0, 1):
+        splits = building.build(make_config(values(llama, {"source": str(pool), "shots": 4}, seed=seed))).splits
+        assert (len(splits.train), len(splits.select), len(splits.test)) == (12, 12, 12)
+        assert any(note.startswith("test: 12 of 36 examples, fewer than the 500 of test_size") for note in splits.notes)
+        tests.add(tuple(map(canonical, splits.test)))
+    assert len(tests) == 1
+
+
+@pytest.mark.parametrize("source", [{"source": "parts"}, {}], ids=str)
+def test_a_training_file_may_say_how_it_is_read(source, tmp_path):
+    rows = "headline,topic\n" + "\n".join(f"{text},{label[0]}" for text, label in pairs("train"))
+    (tmp_path / "train.csv").write_text(rows, encoding="utf-8")
+    names = {"b": "business", "m": "music", "s": "sport"}
+    data = {"train": str(tmp_path / "train.csv"), "text_fields": {"text": "headline"}, "label_field": "topic", "label_names": names}
+    splits = building.load_splits(make_config({"data": {**source, **data, "drop_repeats": True}}))
+    assert splits.labels == ("business", "music", "sport")
+
+
+def test_the_demos_splits_are_what_they_were():
+    splits = building.load_splits(read_config("demo"))
+    assert splits.digest == "sha256:6f61cd365ae023ffce713892868ed871f26d56213f72223cd8c2d13d9b783b1d"
+    assert (len(splits.train), len(splits.select), len(splits.test)) == (80, 80, 500)
+
+
+def test_a_norm_of_zero_in_a_config_means_no_clipping(llama, data):  # noqa: F811
+    stages = [building.build(make_config(values(llama, data, stage__max_grad_norm=norm))).stage for norm in (0, 0.5)]
+    assert [stage.max_grad_norm for stage in stages] == [None, 0.5]
+
+
+# -- hub data sets
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Return the function from what each split holds (examples, or the error of reading it) to the splits of a config that names it."""
+
+    def load(**held):
+        def read_hub(name, config, split, **_):
+            if isinstance(held[split], Exception):
+                raise held[split]
+            return tuple(held[split])
+
+        monkeypatch.setattr("maao.tasks.hub.read_hub", read_hub)
+        return building.load_splits(make_config({"data": {"source": "hub:a/b", "shots": 2}}))
+
+    return load
+
+
+def test_a_hub_test_split_is_used_where_there_is_one(hub):
+    splits = hub(train=examples("train"), test=examples("test"))
+    assert sorted(map(canonical, splits.test)) == sorted(map(canonical, examples("test")))
+    assert not any("validation" in note for note in splits.notes)
+
+
+def test_the_validation_split_is_test_where_test_is_missing_and_a_note_says_so(hub):
+    splits = hub(train=examples("train"), test=NoSuchLabels("2 of 2 rows have no label."), validation=examples("test"))
+    assert sorted(map(canonical, splits.test)) == sorted(map(canonical, examples("test")))
+    told = "test: the split 'validation' of a/b, since the split 'test' cannot be used: 2 of 2 rows have no label."
+    assert told in splits.notes
+
+
+def test_any_other_trouble_with_a_hub_test_split_is_told(hub):
+    with pytest.raises(DataError, match="row 7 is empty"):
+        hub(train=examples("train"), test=DataError("row 7 is empty"), validation=examples("test"))
 
 
 def test_a_cap_binds_or_does_not():
@@ -265,6 +345,28 @@ def test_plugins_are_found_by_name_and_called_with_their_options(llama, data, mo
     parts = building.build(make_config(settings))
     found = build_mentor(parts, MemoryLedger())
     assert found.mentor == "a mentor" and found.disclosure == "Restarts come from the plugin 'mine'."
+    assert found.live_calls is None  # it had no model recorded, and what it asks is not known
     assert made == {"mentor": ({"a": 1}, parts), "accept": {"b": 2}}
     with pytest.raises(ConfigError, match=r"Known mentors: .*, mine"):
         building.build(make_config(values(llama, data, mentor__name="theirs")))
+
+
+def test_a_plugin_may_have_its_chat_model_recorded(llama, data, monkeypatch):  # noqa: F811
+    def mentor(options, parts):
+        return parts.record(Scripted(["hello"], "theirs"))  # stands for a mentor that holds the model
+
+    monkeypatch.setattr(building, "entry_points", lambda group, name=None: [FakeEntry("mentor.mine", mentor)])
+    parts, ledger = building.build(make_config(values(llama, data, mentor={"name": "mine"}, budget={"llm_calls": 1}))), MemoryLedger()
+    found = build_mentor(parts, ledger)
+    assert found.live_calls == 0
+    assert found.mentor.complete(Request("theirs", ())).text == "hello"
+    assert found.live_calls == 1 and ledger.totals().calls == 1
+    with pytest.raises(BudgetError, match="the cap of 1 calls is reached"):
+        found.mentor.complete(Request("theirs", (), seed=1))
+    again = build_mentor(parts, ledger, replay=())
+    assert again.mentor.complete(Request("theirs", ())).text == "hello" and again.live_calls == 0
+
+
+def test_a_model_cannot_be_recorded_before_there_is_a_run_to_record_it_in(llama, data):  # noqa: F811
+    with pytest.raises(ConfigError, match="once the run's mentor is being built"):
+        building.build(make_config(values(llama, data))).record(Scripted(["hello"]))

@@ -12,13 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from maao.build import Asked, Parts, at_most, build, build_for_use, build_mentor, environment
+from maao.build import Asked, OwnMentor, Parts, at_most, build, build_for_use, build_mentor, environment
 from maao.config import Config, expand_paths, make_config, set_value
 from maao.core.budget import until
 from maao.core.loop import alternate, best_round
 from maao.core.seeds import seed_for
 from maao.errors import CodecError, ConfigError, DataError, StoreError
-from maao.interfaces import ChatModel, Codec, Mentor
+from maao.interfaces import ChatModel, Codec
 from maao.llm.budget import NOT_MADE
 from maao.llm.chat import Reply, Request
 from maao.llm.ledger import MemoryLedger
@@ -27,7 +27,7 @@ from maao.store.digest import params_digest, round_digest
 from maao.store.files import sync_folder, write_durably, write_error
 from maao.store.run import Final, RunFolder, is_in_use
 from maao.tasks.files import read_examples
-from maao.tasks.splits import from_parts
+from maao.tasks.splits import SPLITS, from_parts
 from maao.types import Cost, Example, Observation, Round, Splits, total_cost
 
 IN_RUN = "run"  # data.source of examples that were handed over in memory and are kept in the run folder
@@ -84,11 +84,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay found: how many rounds are the same bit for bit, and how many model calls were made (none)."""
+    """What a replay found: how many rounds are the same bit for bit, and how many model calls were made.
+
+    `llm_calls` is 0 for maao's own mentors and for those that ask through `Parts.record`. Any other mentor of one's own or of a plugin
+    is asked again; whom it asks then is not known: None.
+    """
 
     rounds: int
     same: int
-    llm_calls: int
+    llm_calls: int | None
     recorded: str
     replayed: str
 
@@ -122,7 +126,6 @@ class Result:
                 dict(stored.environment),
                 "interrupted" if stored.status == "running" and not is_in_use(stored.path) else stored.status,
                 stored.status_reason,
-                stored.created,
             )
 
     @property
@@ -180,8 +183,9 @@ class Result:
 
     @property
     def cost(self) -> Cost:
-        """What the run spent: its rounds, and the texts read once before the first step."""
-        return total_cost(self.history) + Cost(model_tokens=self.environment["prepared_tokens"])
+        """What the run spent: its rounds, the texts read once before the first step, and the reading of `test` at the end."""
+        tested = sum((final.score.cost for final in self.finals.values()), Cost())
+        return total_cost(self.history) + Cost(model_tokens=self.environment["prepared_tokens"]) + tested
 
     def predict(self, texts: Sequence[str | Mapping[str, str]]) -> list[Prediction]:
         """Return a prediction for each text (or each mapping of the template's fields)."""
@@ -241,12 +245,16 @@ class Result:
 
     def _language(self) -> tuple[Any, tuple[str, ...]]:
         """Return the problem, built without data if this result was loaded from its folder, and the labels."""
+        from maao.problems.language.loading import weights_digest
+
         config = self.config
         if config.problem != "language":
             raise ConfigError(f"The run {self.folder} tunes the function {config.function.name}: it has nothing to predict or export.")
         labels = tuple(self.environment["labels"])
         if self._parts is None:
-            self._parts = build_for_use(config, labels)
+            parts = build_for_use(config, labels)
+            _refuse_changed(self.folder, self.environment, {"weights": weights_digest(parts.frozen.model)} if parts.frozen else {})
+            self._parts = parts
         return self._parts.problem, labels
 
 
@@ -258,20 +266,20 @@ class _Stored:
     environment: dict[str, Any]
     status: str
     status_reason: str
-    created: str
 
 
 # -- running
 
 
 def run(
-    config: Config, folder: str | Path, *, splits: Splits | None = None, mentor: Mentor[Any] | None = None, watch: Watch | None = None
+    config: Config, folder: str | Path, *, splits: Splits | None = None, mentor: OwnMentor | None = None, watch: Watch | None = None
 ) -> Result:
     """Run a config into a new folder.
 
     Args:
         splits: examples at hand, in place of the config's data section; they are kept in the run folder.
-        mentor: a mentor of your own, in place of the config's (to resume such a run, pass it again).
+        mentor: a mentor of your own, in place of the config's, or a function that makes one from the run's `Parts` (to resume such a run,
+            pass it again).
     """
     watch = watch or Watch()
     if splits is not None:
@@ -279,12 +287,9 @@ def run(
         splits = replace(checked, notes=splits.notes)  # their hash is now that of what they hold, however they were made
         config = config.model_copy(update={"data": config.data.model_copy(update={"source": IN_RUN, "train": None})})
     if mentor is not None:
-        if not callable(getattr(mentor, "propose", None)):
-            raise ConfigError(f"A mentor of your own is an object with a method `propose`; got {mentor!r}.")
         config = config.model_copy(update={"mentor": config.mentor.model_copy(update={"name": "custom"})})
     parts = build(config, splits)
-    if mentor is None:
-        build_mentor(parts, MemoryLedger())  # what is wrong with it is said before a folder is made
+    build_mentor(parts, MemoryLedger(), own=mentor)  # what is wrong with it is said before a folder is made
     stored = RunFolder.create(folder, config=config.model_dump(mode="json"), environment=environment(parts), serializer=_serializer())
     with stored:
         if splits is not None:
@@ -292,7 +297,7 @@ def run(
         return _drive(stored, parts, mentor, watch)
 
 
-def resume(folder: str | Path, *, mentor: Mentor[Any] | None = None, watch: Watch | None = None) -> Result:
+def resume(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch | None = None) -> Result:
     """Go on with a run where its last finished round ended; a finished run is returned as it is."""
     with _open(folder, write=True) as stored:
         if stored.status == "finished":
@@ -303,8 +308,11 @@ def resume(folder: str | Path, *, mentor: Mentor[Any] | None = None, watch: Watc
         return _drive(stored, parts, mentor, watch or Watch())
 
 
-def replay(folder: str | Path, *, mentor: Mentor[Any] | None = None, watch: Watch | None = None) -> Replay:
-    """Run again from the beginning on the recorded replies, without asking any model, and compare bit for bit."""
+def replay(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch | None = None) -> Replay:
+    """Run again from the beginning on the recorded replies, without asking any model, and compare bit for bit.
+
+    A mentor of your own, or of a plugin, is asked again: it makes no call either if it asks through `Parts.record` (see `Replay`).
+    """
     with _open(folder, write=False) as stored:
         history = stored.history()
         if not history:
@@ -313,7 +321,7 @@ def replay(folder: str | Path, *, mentor: Mentor[Any] | None = None, watch: Watc
         parts = _rebuild(stored)
         if len(parts.plan) < len(history):
             raise StoreError(f"{folder}/config.json plans {len(parts.plan)} legs, but {len(history)} rounds are stored: was it changed?")
-        asked = Asked(mentor) if mentor else build_mentor(parts, stored.ledger, replay=history)
+        asked = build_mentor(parts, stored.ledger, own=mentor, replay=history)
         (watch or Watch()).started(parts, asked, stored.path, 0)
         again: tuple[Round[Any, Any], ...] = ()
         for finished in _alternate(replace(parts, plan=parts.plan[: len(history)]), asked, (), watch or Watch()):
@@ -341,7 +349,7 @@ def tune(
     test: Iterable[tuple[str, str] | Mapping[str, str]] | str | Path | None = None,
     labels: Mapping[str, str] | Sequence[str] | None = None,
     template: str = "{text} {slots} Topic:",
-    mentor: str | Mapping[str, Any] | Mentor[Any] = "language_model",
+    mentor: str | Mapping[str, Any] | OwnMentor = "language_model",
     rounds: int = 3,
     steps: int = 30,
     seed: int = 0,
@@ -357,7 +365,7 @@ def tune(
         select: examples that choose; by default half of `train`, class by class.
         test: examples for the one reading at the end; by default none.
         labels: label -> label word, or the labels in order.
-        mentor: a mentor's name, a mapping of the config's mentor section, or an object with `propose`.
+        mentor: a mentor's name, a mapping of the config's mentor section, or a mentor of your own as for `run`.
         rounds: how often the mentor is asked.
         steps: gradient steps of each walk.
         folder: the run folder; by default a new one in ``runs/``.
@@ -411,18 +419,17 @@ def free_folder(parent: Path, name: str) -> Path:
 # -- parts of it
 
 
-def _drive(stored: RunFolder[Any, Any], parts: Parts, mentor: Mentor[Any] | None, watch: Watch) -> Result:
+def _drive(stored: RunFolder[Any, Any], parts: Parts, mentor: OwnMentor | None, watch: Watch) -> Result:
     """Go on with an open run to its end, storing each round as it ends."""
-    asked = Asked(mentor) if mentor else build_mentor(parts, stored.ledger, wrap=lambda model: _Told(model, watch.call))
+    asked = build_mentor(parts, stored.ledger, own=mentor, wrap=lambda model: _Told(model, watch.call))
     history = stored.history()
     watch.started(parts, asked, stored.path, len(history))
     seconds, spent = parts.budget.seconds, total_cost(history).seconds
     try:
-        if seconds is None or spent < seconds:
-            for finished in until(_alternate(parts, asked, history, watch), seconds, spent):
-                stored.append(finished)
-                history = (*history, finished)
-                watch.round(finished)
+        for finished in until(_alternate(parts, asked, history, watch), seconds, spent):
+            stored.append(finished)
+            history = (*history, finished)
+            watch.round(finished)
         _read_test(stored, parts, history, watch)
         _check_stored(stored, history)
     except KeyboardInterrupt:
@@ -485,7 +492,7 @@ def _words(codec: Codec[Any], params: Any) -> str:
         return ""
 
 
-def _check_mentor(stored: RunFolder[Any, Any], mentor: Mentor[Any] | None, verb: str) -> None:
+def _check_mentor(stored: RunFolder[Any, Any], mentor: OwnMentor | None, verb: str) -> None:
     """Refuse to go on with another mentor than the run began with."""
     name = stored.config["mentor"]["name"]
     if name == "custom" and mentor is None:
@@ -514,16 +521,29 @@ def _rebuild(stored: RunFolder[Any, Any]) -> Parts:
     threads = config.threads or recorded.get("threads")
     parts = build(config.model_copy(update={"threads": threads}), _kept_splits(stored.path, config))
     now = environment(parts)
-    if now["data"] != recorded["data"]:
-        raise StoreError(
-            f"The data has changed since the run {stored.path} began (its hash was {recorded['data']}, now {now['data']}). "
-            "Bring the old data back, or start a new run."
-        )
+    _refuse_changed(stored.path, recorded, now)
     differences = [
         f"{name} {old} -> {now['packages'].get(name)}" for name, old in recorded["packages"].items() if now["packages"].get(name) != old
     ]
     notes = (f"versions differ from those the run began with: {', '.join(differences)}; results may differ in the last bits",)
     return replace(parts, notes=(*parts.notes, *notes)) if differences else parts
+
+
+CHANGED = {
+    "data": ("The data has changed", "data"),
+    "weights": ("The weights of the frozen model have changed", "model"),
+    "wording": ("The wording of the mentor's instruction has changed", "wording"),
+}
+
+
+def _refuse_changed(folder: Path, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to use a run where what its config only names is no longer the same. A hash that the run did not record is not compared."""
+    for key, (told, thing) in CHANGED.items():
+        if key in recorded and key in now and now[key] != recorded[key]:
+            raise StoreError(
+                f"{told} since the run {folder} began (its hash was {recorded[key]}, now {now[key]}). "
+                f"Bring the old {thing} back, or start a new run."
+            )
 
 
 def _examples(given: Any, config: Config, name: str) -> tuple[Example, ...]:
@@ -543,9 +563,6 @@ def _examples(given: Any, config: Config, name: str) -> tuple[Example, ...]:
             raise DataError(f"Example {number} of `{name}` is {item!r}: its fields must be texts, and it needs a '{data.label_field}'.")
         found.append(Example(fields, str(label)))
     return tuple(found)
-
-
-SPLITS = ("train", "select", "test")
 
 
 def _keep_splits(folder: Path, splits: Splits) -> None:

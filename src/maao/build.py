@@ -1,27 +1,29 @@
 """The only place where a name in a config becomes an object.
 
 Stages, codecs, problems, tasks and mentors never import one another; they meet here, typed by the protocols. A plugin joins through the
-entry-point group ``maao.plugins``: an entry ``mentor.NAME`` or ``accept.NAME`` is called with the section's ``options`` and the `Parts`.
+entry-point group ``maao.plugins``: an entry ``mentor.NAME`` is called with ``mentor.options`` and the `Parts`, an entry ``accept.NAME``
+with ``accept.options`` alone, since rules are built before anything is loaded.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING, Any
 
-from maao.config import AcceptConfig, BudgetConfig, ChatConfig, Config
+from maao.config import AcceptConfig, BudgetConfig, ChatConfig, Config, DataConfig
 from maao.core import acceptance
 from maao.core.budget import Budget, cut
 from maao.core.plan import Plan, after_epochs, rounds
 from maao.errors import ConfigError, DataError
 from maao.interfaces import Acceptance, ChatModel, Codec, GradientStage, History, Mentor
 from maao.llm.budget import Capped
-from maao.llm.ledger import Ledger, Recorded, Replayed
+from maao.llm.ledger import Ledger, Recorded, Replayed, live_calls
 from maao.llm.price import Price
 from maao.types import Example, Leg, Splits
 
@@ -32,12 +34,22 @@ if TYPE_CHECKING:
 
 PLUGINS = "maao.plugins"
 RULES = ("always_first", "best_of", "if_better", "interpolate", "race")
+PACKAGED_DATA = "packaged:"
+HUB_DATA = "hub:"
 MENTORS = ("none", "custom", "random_restart", "reproject", "scripted", "person", "language_model")
+
+
+def _before_the_mentor(model: ChatModel) -> ChatModel:
+    raise ConfigError(f"The chat model {model.name!r} can be recorded once the run's mentor is being built.")
 
 
 @dataclass
 class Parts:
-    """All that a run needs but its mentor, which is built last since it may need any of these."""
+    """All that a run needs but its mentor, which is built last since it may need any of these.
+
+    `record` is for a plugin or a mentor of your own: it wraps a chat model so that its calls are recorded in the run, count for the
+    run's caps, and are answered from the record in a replay.
+    """
 
     config: Config
     problem: Any
@@ -51,19 +63,30 @@ class Parts:
     notes: tuple[str, ...] = ()
     plan_was_cut: bool = False
     loaded: dict[tuple[str, ...], FrozenModel] = field(default_factory=dict)
+    record: Callable[[ChatModel], ChatModel] = _before_the_mentor
+
+
+OwnMentor = Mentor[Any] | Callable[[Parts], Mentor[Any]]  # a mentor of one's own, or what makes one from the run's parts
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A mentor with the chat model behind it, if there is one; `live_calls` says how many calls were really made."""
+    """A mentor with the chat model behind it, if there is one.
+
+    `recorded` are the models that a plugin or a mentor of one's own gave to `Parts.record`; None for mentors that maao builds itself.
+    """
 
     mentor: Mentor[Any]
     model: ChatModel | None = None
     disclosure: str = ""
+    recorded: list[ChatModel] | None = None
 
     @property
-    def live_calls(self) -> int:
-        return getattr(self.model, "live_calls", 0)
+    def live_calls(self) -> int | None:
+        """How many calls were really made; None where the mentor has had no model recorded, and what it asks is its own affair."""
+        if self.recorded is None:
+            return 0 if self.model is None else live_calls(self.model)
+        return sum(map(live_calls, self.recorded)) if self.recorded else None
 
 
 def build(config: Config, splits: Splits | None = None) -> Parts:
@@ -216,7 +239,7 @@ def build_stage(config: Config, plan: Plan, accept: Acceptance[Any, Any]) -> Tor
         schedule=stage.schedule,
         warmup_steps=stage.warmup_steps,
         schedule_steps=_longest_way(plan, accept) or None,
-        max_grad_norm=stage.max_grad_norm,
+        max_grad_norm=stage.max_grad_norm or None,  # 0 in a config: TOML has no null
         on_restart=stage.on_restart,
     )
 
@@ -270,6 +293,7 @@ def load_splits(config: Config) -> Splits:
     from maao.tasks.splits import few_shot, from_parts
 
     data, seed = config.data, config.seed
+    _check_data(data)
     if data.source == "parts" or data.train is not None:
         if data.train is None:
             raise DataError('data.source = "parts" needs at least data.train, the path of a file.')
@@ -287,7 +311,7 @@ def load_splits(config: Config) -> Splits:
             seed=seed,
             drop_repeats=data.drop_repeats,
         )
-    if data.source.startswith("hub:"):
+    if data.source.startswith(HUB_DATA):
         return _hub_splits(config)
     shots = data.shots or 16
     return few_shot(
@@ -298,6 +322,29 @@ def load_splits(config: Config) -> Splits:
         seed=seed,
         labels=data.labels,
     )
+
+
+def _check_data(data: DataConfig) -> None:
+    """Refuse settings that would be ignored in silence."""
+    default = DataConfig()
+    if data.train is not None and data.source not in ("parts", default.source):
+        raise ConfigError(
+            f"data.train and data.source = '{data.source}' name two sources: drop data.train, or set data.source to 'parts' (or drop it)."
+        )
+    parts, hub = data.train is not None or data.source == "parts", data.source.startswith(HUB_DATA)
+    ignored: dict[str, str] = {}
+    if not parts:
+        own = "a hub data set has splits of its own" if hub else "all splits are sampled out of the pool that data.source names"
+        ignored = dict.fromkeys(("select", "test"), f"{own}: drop it, or name the training file in data.train")
+    if not parts and not hub:
+        ignored["drop_repeats"] = "repeats in a pool are always dropped: drop it"
+    if not parts and data.source.startswith(PACKAGED_DATA):
+        ignored |= dict.fromkeys(("text_fields", "label_field", "label_names"), "packaged data come with fields and labels: drop it")
+    if not hub:
+        ignored["hub_config"] = f"data.source names no hub data set: drop it, or write data.source = '{HUB_DATA}NAME'"
+    for name, reason in ignored.items():
+        if getattr(data, name) != getattr(default, name):
+            raise ConfigError(f"data.{name} would be ignored, since {reason}.")
 
 
 def at_most(limit: int | None, examples: Sequence[Example]) -> int | None:
@@ -311,7 +358,7 @@ def _read(config: Config, source: str) -> tuple[Example, ...]:
         from maao.tasks.packaged import bbc_headlines
 
         return bbc_headlines()
-    if source.startswith("packaged:"):
+    if source.startswith(PACKAGED_DATA):
         raise DataError(f"Unknown packaged data '{source}'. Known: packaged:bbc-headlines.")
     from maao.tasks.files import read_examples
 
@@ -320,21 +367,23 @@ def _read(config: Config, source: str) -> tuple[Example, ...]:
 
 def _hub_splits(config: Config) -> Splits:
     """A hub data set's own train split gives train and select, its test (or validation) split gives test."""
-    from maao.tasks.hub import read_hub
+    from maao.tasks.hub import NoSuchLabels, read_hub
     from maao.tasks.splits import from_parts
 
-    data, name = config.data, config.data.source.removeprefix("hub:")
+    data, name = config.data, config.data.source.removeprefix(HUB_DATA)
 
     def read(split: str) -> tuple[Example, ...]:
         return read_hub(
             name, data.hub_config, split, text_fields=data.text_fields, label_field=data.label_field, label_names=data.label_names
         )
 
+    notes: tuple[str, ...] = ()
     try:
         test = read("test")
-    except DataError:  # many sets keep the labels of their test split secret
+    except NoSuchLabels as error:  # many sets have no test split, or keep its labels secret
         test = read("validation")
-    return from_parts(
+        notes = (f"test: the split 'validation' of {name}, since the split 'test' cannot be used: {error}",)
+    splits = from_parts(
         read("train"),
         None,
         test,
@@ -345,19 +394,28 @@ def _hub_splits(config: Config) -> Splits:
         seed=config.seed,
         drop_repeats=data.drop_repeats,
     )
+    return replace(splits, notes=(*notes, *splits.notes))
 
 
 # -- mentors
 
 
 def build_mentor(
-    parts: Parts, ledger: Ledger, *, replay: History[Any, Any] | None = None, wrap: Callable[[ChatModel], ChatModel] = lambda m: m
+    parts: Parts,
+    ledger: Ledger,
+    *,
+    own: OwnMentor | None = None,
+    replay: History[Any, Any] | None = None,
+    wrap: Callable[[ChatModel], ChatModel] = lambda m: m,
 ) -> Asked:
-    """Build the mentor. Its chat model is recorded in `ledger`; to `replay` a history, it answers from there alone.
+    """Build the mentor, or the caller's `own`. Its chat model is recorded in `ledger`; to `replay` a history, it answers from there alone.
 
     `wrap` may watch the calls that are really made.
     """
     mentor, name = parts.config.mentor, parts.config.mentor.name
+    recorded = _set_record(parts, ledger, replay, wrap)
+    if own is not None:
+        return Asked(_own_mentor(own, parts), recorded=recorded)
     if name == "none":
         from maao.mentors.none import NoMentor
 
@@ -382,7 +440,36 @@ def build_mentor(
         raise ConfigError("mentor.name = 'custom' stands for a mentor of your own: start the run from Python, with mentor=... .")
     plugin = _plugin("mentor", name)
     assert plugin is not None  # unknown names were refused in `build`
-    return Asked(plugin(mentor.options, parts), disclosure=f"Restarts come from the plugin '{name}'.")
+    return Asked(plugin(mentor.options, parts), disclosure=f"Restarts come from the plugin '{name}'.", recorded=recorded)
+
+
+def _own_mentor(own: OwnMentor, parts: Parts) -> Mentor[Any]:
+    made: Any = own
+    if isinstance(own, type) or not hasattr(own, "propose"):
+        made = own(parts) if callable(own) else own
+    if not callable(getattr(made, "propose", None)):
+        raise ConfigError(
+            f"A mentor of your own is an object with a method `propose`, or a function that makes one from the run's parts; got {made!r}."
+        )
+    return made
+
+
+def _set_record(parts: Parts, ledger: Ledger, replay: History[Any, Any] | None, wrap: Callable[[ChatModel], ChatModel]) -> list[ChatModel]:
+    """Set `parts.record`; return the list of the models that will have been given to it."""
+    from maao.mentors.language_model import failures
+
+    recorded: list[ChatModel] = []
+    failed = iter(failures(replay or ()))
+
+    def record(model: ChatModel) -> ChatModel:
+        if replay is not None:
+            recorded.append(Replayed(ledger, model.name, failed))
+        else:
+            recorded.append(Recorded(_capped(wrap(model), model, parts.config, ledger), ledger))
+        return recorded[-1]
+
+    parts.record = record
+    return recorded
 
 
 def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | None, wrap: Callable[[ChatModel], ChatModel]) -> Asked:
@@ -544,9 +631,10 @@ PACKAGES = ("maao", "torch", "transformers", "tokenizers", "safetensors", "numpy
 
 
 def environment(parts: Parts) -> Mapping[str, Any]:
-    """Return what a result depends on besides its config: versions, threads, and the hash of the data."""
+    """Return what a result depends on besides its config: versions, threads, and hashes of what the config only names."""
     import torch
 
+    from maao.problems.language.loading import weights_digest
     from maao.tasks.splits import majority_accuracy
 
     return {
@@ -556,11 +644,24 @@ def environment(parts: Parts) -> Mapping[str, Any]:
         "threads": torch.get_num_threads(),
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
         "data": parts.splits.digest if parts.splits else "",
+        "weights": weights_digest(parts.frozen.model) if parts.frozen else "",
+        "wording": _wording_digest(parts.config),
         "labels": list(parts.splits.labels) if parts.splits else [],
         "notes": list(parts.notes),
         "prepared_tokens": parts.problem.prepared.model_tokens if parts.splits else 0,
         "majority": majority_accuracy(parts.splits) if parts.splits and parts.splits.test else None,
     }
+
+
+def _wording_digest(config: Config) -> str:
+    """Return a hash of the text that an instruction is made from, or nothing where none is written."""
+    from maao.mentors.instruction import wording
+
+    mentor = config.mentor
+    if mentor.name not in ("language_model", "person"):
+        return ""
+    text = wording(mentor.wording or mentor.style).template
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def installed(package: str) -> str | None:

@@ -89,7 +89,10 @@ def replay(run: RunArgument) -> None:
     with Terminal(_console()) as terminal:
         found = api.replay(run, watch=terminal)
     told = "the same result" if found.equal else f"a DIFFERENT result: the first {found.same} of {found.rounds} rounds agree"
-    print(f"Replayed {found.rounds} rounds with {found.llm_calls} LLM calls: {told}.")
+    calls = f"{found.llm_calls} LLM calls"
+    if found.llm_calls is None:
+        calls = "an unknown number of LLM calls (the mentor, which is not maao's, was asked again)"
+    print(f"Replayed {found.rounds} rounds with {calls}: {told}.")
     print(f"Final parameters, recorded: {found.recorded}\nFinal parameters, replayed: {found.replayed}")
     if not found.equal:
         raise typer.Exit(1)
@@ -230,10 +233,12 @@ def _listed(paths: list[Path]) -> str:
 
 
 def _lines(file: Path) -> list[str]:
+    from maao.tasks.files import not_utf8
+
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise MaaoError(f"{file} is not UTF-8 text: byte {error.start} cannot be decoded.") from error
+        raise MaaoError(f"{'standard input' if str(file) == '-' else file}, {not_utf8(error)}") from error
     except OSError as error:
         raise MaaoError(f"Cannot read {file}: {error.strerror}.") from error
     return [line for line in text.splitlines() if line.strip()]

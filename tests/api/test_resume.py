@@ -46,9 +46,9 @@ def killed(llama, tmp_path_factory):
 def test_the_run_that_nothing_stops_has_all_the_events(killed):
     whole = killed[""]
     assert whole["signal"] == 0
-    events = dict(whole["told"]["events"])
+    events = dict(whole["told"]["events"])  # three proposals and an incumbent walk 2 steps each: a fourth starts where another did
     assert events.pop("call") >= 4  # two rounds, two samples or more in each
-    assert events == {"step": 8 + 2 * 2 * 2 + 2, "round": 5, "testing": 1, "final": 3}
+    assert events == {"step": 8 + 3 * 2 + 2, "round": 5, "testing": 1, "final": 3}
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -73,7 +73,7 @@ def test_no_stored_round_is_walked_again_and_no_recorded_call_repeated(killed, m
 @pytest.mark.parametrize("moment", [m for m in MOMENTS if m.startswith("final")])
 def test_what_was_read_of_test_before_a_kill_is_not_read_again(killed, moment):
     found = killed[moment]
-    assert found["before"]["finals"] and found["before"]["status"] == "running"
+    assert found["before"]["finals"] and found["before"]["status"] == "interrupted"
     for name, final in found["before"]["finals"].items():
         assert found["after"]["finals"][name] == final  # the date included
     assert found["events"].get("final", 0) == 3 - len(found["before"]["finals"])
@@ -149,6 +149,65 @@ def test_data_that_changed_is_refused(llama, tmp_path):
         maao.resume(folder)
     write_csv(Path(data["train"]), pairs("train"))
     assert maao.resume(folder).status == "finished"
+
+
+def changed_model(llama, folder):
+    """Copy a model and change one number of it."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(llama, folder)
+
+    def change():
+        weights = load_file(folder / "model.safetensors")
+        weights["model.norm.weight"][0] += 1e-3
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return folder, change
+
+
+def test_weights_that_changed_are_refused(llama, data, tmp_path):
+    model, change = changed_model(llama, tmp_path / "model")
+    finished = maao.run(config(model, data), tmp_path / "finished")
+    folder = stopped(model, data, tmp_path / "run")
+    change()
+    told = r"The weights of the frozen model have changed since the run .* began \(its hash was blake2b:.*Bring the old model back"
+    fresh = maao.load(finished.folder)
+    for use in (
+        lambda: maao.resume(folder),
+        lambda: maao.replay(folder),
+        lambda: fresh.predict(["music"]),
+        lambda: fresh.save(tmp_path / "out", "tensor"),
+    ):
+        with pytest.raises(StoreError, match=told):
+            use()
+    assert len(fresh.history) == 5  # what is stored can still be read
+
+
+def test_a_wording_that_changed_is_refused(llama, data, tmp_path):
+    file = tmp_path / "wording.txt"
+    file.write_text("Give $count prompts.\n$listing\n", encoding="utf-8")
+    changes = {"mentor__wording": str(file)}
+    finished = maao.run(config(llama, data, **changes), tmp_path / "finished")
+    with pytest.raises(KeyboardInterrupt):
+        maao.run(config(llama, data, **changes), tmp_path / "run", watch=StopAt(2))
+    file.write_text("Please give $count prompts.\n$listing\n", encoding="utf-8")
+    for use in (lambda: maao.resume(tmp_path / "run"), lambda: maao.replay(finished.folder)):
+        with pytest.raises(StoreError, match=r"The wording of the mentor's instruction has changed .*Bring the old wording back"):
+            use()
+    file.unlink()
+    assert maao.load(finished.folder).predict(["music"])  # nobody is asked here
+
+
+def test_a_run_that_recorded_no_hash_of_weights_and_wording_can_be_used(llama, data, whole, tmp_path):
+    folder = stopped(llama, data, tmp_path / "run")
+    file = folder / "environment.json"
+    environment = json.loads(file.read_text(encoding="utf-8"))
+    assert environment.pop("weights").startswith("blake2b:") and environment.pop("wording").startswith("sha256:")
+    file.write_text(json.dumps(environment), encoding="utf-8")
+    assert digests(maao.resume(folder)) == digests(whole)
+    assert maao.replay(folder).equal and maao.load(folder).predict(["music"])
 
 
 def test_a_run_in_use_is_refused_and_can_be_read(llama, data, tmp_path):

@@ -9,8 +9,11 @@ import torch
 
 import maao
 from maao.api import IN_RUN, free_folder
-from maao.errors import ConfigError, DataError, StoreError
-from maao.types import Advice, Example, Proposal, Splits
+from maao.errors import ChatError, ConfigError, DataError, StoreError
+from maao.llm.chat import Message, Request
+from maao.llm.scripted import Scripted
+from maao.mentors.language_model import NO_REPLY
+from maao.types import Advice, Example, Proposal, Rejected, Splits
 from tests.api.small_runs import LABELS, REPLIES, digests, examples, pairs, write_csv
 
 CHAT = {"chat": {"provider": "scripted", "replies": REPLIES}}
@@ -50,10 +53,14 @@ def test_the_chosen_round_is_the_best_on_select(result):
     assert result.text == result.chosen.clues.projection.text
 
 
-def test_the_cost_adds_up_rounds_and_what_was_read_before_them(result):
+def test_the_cost_adds_up_rounds_what_was_read_before_them_and_the_reading_of_test(result):
     cost = result.cost
     assert cost.gradient_steps == sum(r.cost.gradient_steps for r in result.history)
-    assert cost.model_tokens == sum(r.cost.model_tokens for r in result.history) + result.environment["prepared_tokens"]
+    tested = [final.score.cost for final in result.finals.values()]
+    assert len(tested) == 3 and all(one.model_tokens > 0 and one.looks == 0 for one in tested)
+    walked = sum(r.cost.model_tokens for r in result.history) + result.environment["prepared_tokens"]
+    assert cost.model_tokens == walked + sum(one.model_tokens for one in tested)
+    assert cost.scored_examples == sum(r.cost.scored_examples for r in result.history) + 3 * len(pairs("test"))
     assert result.environment["prepared_tokens"] > 0  # the texts stand before the slots: their keys and values are computed once
     assert cost.llm_calls == 2 and cost.input_tokens > 0
 
@@ -317,9 +324,74 @@ def test_another_mentor_than_the_runs_own_is_refused(result):
 
 
 def test_what_cannot_propose_is_no_mentor(llama, tmp_path):
-    with pytest.raises(ConfigError, match="an object with a method `propose`; got 3"):
+    with pytest.raises(ConfigError, match=r"an object with a method `propose`, or a function .*; got 3"):
         tune(llama, tmp_path / "run", mentor=3)
     assert not (tmp_path / "run").exists()
+
+
+class Asking:
+    """Asks a chat model of its own for a number, and moves the prompt of the last round by it."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def propose(self, history, *, count, seed):
+        try:
+            text = self.model.complete(Request(self.model.name, (Message("user", f"round {len(history)}"),), seed=seed)).text
+        except ChatError as error:
+            return Advice(rejected=(Rejected("", f"{NO_REPLY}{error}"),))
+        return Advice((Proposal(text, {"prompt": history[-1].state.params["prompt"] + float(text)}, "asking"),))
+
+
+def live(request):
+    """Another answer each time: a model that is really asked."""
+    live.calls += 1
+    return f"0.0{live.calls}"
+
+
+def recorded_mentor(parts):
+    return Asking(parts.record(Scripted(live, "live")))
+
+
+def test_a_mentor_of_ones_own_may_have_its_model_recorded_and_is_replayed_from_the_record(llama, tmp_path):
+    live.calls = 0
+    asked = []
+
+    class Calls(maao.Watch):
+        def call(self, request):
+            asked.append(request)
+
+    result = tune(llama, tmp_path / "run", mentor=recorded_mentor, rounds=2, watch=Calls())
+    assert [p.text for r in result.history for p in r.advice.proposals] == ["0.01", "0.02"]
+    assert len(asked) == 2 and result.config.mentor.name == "custom"
+    found = maao.replay(result.folder, mentor=recorded_mentor)
+    assert found.equal and found.llm_calls == 0 and live.calls == 2
+
+
+def test_the_model_of_a_mentor_of_ones_own_is_held_to_the_caps(llama, tmp_path):
+    live.calls = 0
+    result = tune(llama, tmp_path / "run", mentor=recorded_mentor, rounds=2, settings={"budget.llm_calls": 1})
+    assert live.calls == 1 and result.status_reason == "the budget kept the mentor from being asked once"
+    found = maao.replay(result.folder, mentor=recorded_mentor)
+    assert found.equal and found.llm_calls == 0 and live.calls == 1
+
+
+def test_a_replay_does_not_claim_to_know_what_an_unrecorded_mentor_asked(llama, tmp_path):
+    result = tune(llama, tmp_path / "run", mentor=Echo())
+    found = maao.replay(result.folder, mentor=Echo())
+    assert found.equal and found.llm_calls is None
+
+
+def test_a_class_makes_its_mentor_from_the_parts(llama, tmp_path):
+    class Rewrite:
+        def __init__(self, parts):
+            self.codec = parts.codec
+
+        def propose(self, history, *, count, seed):
+            return Advice((Proposal("music team", self.codec.encode("music team").params, "rewrite"),))
+
+    result = tune(llama, tmp_path / "run", mentor=Rewrite)
+    assert [p.text for p in result.history[2].advice.proposals] == ["music team"]
 
 
 def test_a_config_cannot_name_a_mentor_of_ones_own(llama, tmp_path):

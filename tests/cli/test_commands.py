@@ -165,6 +165,15 @@ def test_runs_lists_what_there_is(maao, run):
     assert "is not a run" in done.out  # the cell is folded
 
 
+def test_replay_says_when_it_does_not_know_what_a_mentor_asked(maao, run, monkeypatch):
+    from maao import api
+
+    monkeypatch.setattr(api, "replay", lambda *_, **__: api.Replay(5, 5, None, "a", "a"))
+    done = maao("replay", run)
+    told = "with an unknown number of LLM calls (the mentor, which is not maao's, was asked again): the same result."
+    assert done.code == 0 and told in done.out
+
+
 # -- predict
 
 
@@ -203,8 +212,13 @@ def test_predict_of_nothing_is_an_error(maao, run, tmp_path):
     (tmp_path / "empty.txt").write_text("\n \n")
     assert_error(maao("predict", run, "--file", tmp_path / "empty.txt"), "Nothing to predict")
     assert_error(maao("predict", run, "--file", tmp_path / "none.txt"), "Cannot read", "none.txt")
-    (tmp_path / "bad.txt").write_bytes(b"a\xff")
-    assert_error(maao("predict", run, "--file", tmp_path / "bad.txt"), "is not UTF-8 text: byte 1")
+
+
+def test_a_file_of_texts_that_is_not_utf8_is_told_with_its_line(maao, run, tmp_path, monkeypatch):
+    (tmp_path / "bad.txt").write_bytes(b"music\nfilm \xff\n")
+    assert_error(maao("predict", run, "--file", tmp_path / "bad.txt"), "bad.txt, line 2: byte 0xff is not UTF-8")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"music\nfilm \xff\n"), encoding="utf-8"))
+    assert_error(maao("predict", run, "--file", "-"), "standard input, line 2: byte 0xff is not UTF-8")
 
 
 # -- export
