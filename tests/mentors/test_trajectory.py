@@ -119,3 +119,9 @@ def test_a_proposal_made_to_fit_is_not_listed_twice():
     history = (finished(1, "sort news sort news", 0.5, words=1.5, age=20, proposals=(("sort news", 0.75, 5),), chosen=0),)
     (entry,) = entries(history)
     assert (entry.text, entry.reached.loss, entry.steps, entry.words.loss, entry.ended) == ("sort news", 0.5, 20, 1.5, False)
+
+
+def test_two_legs_that_end_on_the_same_words_were_not_walked_from_them():
+    history = (finished(1, "same words", 1.0), finished(2, "same words", 0.5))
+    (entry,) = entries(history)
+    assert (entry.reached.loss, entry.ended) == (0.5, True)

@@ -47,7 +47,8 @@ def entries(history: History[Any, Any]) -> list[Entry]:
                 _add(found, Entry(r.advice.proposals[c.proposal].text, c.score, c.age, itself, c.weight))
         if r.clues.projection is not None and r.state.step > 0:
             words = r.clues.projection.text
-            proposed = next((text for text in found if made_to_fit(words, text)), None)  # the words have not moved since the start
+            tried = (text for text, entry in found.items() if not entry.ended)
+            proposed = next((text for text in tried if made_to_fit(words, text)), None)  # the words have not moved since the start
             _add(found, Entry(proposed or words, r.score, r.state.age, r.clues.projection.score, ended=proposed is None))
     return list(found.values())
 
