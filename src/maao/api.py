@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,7 @@ from maao.llm.ledger import MemoryLedger
 from maao.mentors.language_model import failures
 from maao.store.digest import params_digest, round_digest
 from maao.store.files import sync_folder, write_durably, write_error
-from maao.store.run import Final, RunFolder, is_in_use
+from maao.store.run import Final, RunFolder, check_vacant, is_in_use
 from maao.tasks.files import read_examples
 from maao.tasks.splits import SPLITS, from_parts
 from maao.types import Cost, Example, Observation, Round, Splits, total_cost
@@ -288,6 +289,8 @@ def run(
         config = config.model_copy(update={"data": config.data.model_copy(update={"source": IN_RUN, "train": None})})
     if mentor is not None:
         config = config.model_copy(update={"mentor": config.mentor.model_copy(update={"name": "custom"})})
+    with suppress(OSError):  # what cannot be looked at is told when the folder is made
+        check_vacant(Path(folder))  # before a model is loaded for nothing
     parts = build(config, splits)
     build_mentor(parts, MemoryLedger(), own=mentor)  # what is wrong with it is said before a folder is made
     stored = RunFolder.create(folder, config=config.model_dump(mode="json"), environment=environment(parts), serializer=_serializer())

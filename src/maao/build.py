@@ -23,6 +23,7 @@ from maao.core.plan import Plan, after_epochs, rounds
 from maao.errors import ConfigError, DataError
 from maao.interfaces import Acceptance, ChatModel, Codec, GradientStage, History, Mentor
 from maao.llm.budget import Capped
+from maao.llm.chat import Style
 from maao.llm.ledger import Ledger, Recorded, Replayed, live_calls
 from maao.llm.price import Price
 from maao.types import Example, Leg, Splits
@@ -478,7 +479,7 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
 
     config, mentor = parts.config, parts.config.mentor
     chat = mentor.chat if mentor.name == "language_model" else mentor.chat.model_copy(update={"provider": "person"})
-    style = "chat" if chat.provider == "person" else mentor.style  # a person is asked once, not for each sample
+    style = _style(config)
     remote = _is_remote(chat)
     switches = mentor.shown.model_dump()
     if remote:  # what holds training text, or can repeat it, leaves this machine only where the user says so
@@ -653,6 +654,12 @@ def environment(parts: Parts) -> Mapping[str, Any]:
     }
 
 
+def _style(config: Config) -> Style:
+    """Return how the mentor's model is asked: a person once, as in a chat, not for each sample."""
+    mentor = config.mentor
+    return "chat" if mentor.name == "person" or mentor.chat.provider == "person" else mentor.style
+
+
 def _wording_digest(config: Config) -> str:
     """Return a hash of the text that an instruction is made from, or nothing where none is written."""
     from maao.mentors.instruction import wording
@@ -660,7 +667,7 @@ def _wording_digest(config: Config) -> str:
     mentor = config.mentor
     if mentor.name not in ("language_model", "person"):
         return ""
-    text = wording(mentor.wording or mentor.style).template
+    text = wording(mentor.wording or _style(config)).template
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -147,7 +147,9 @@ class ShownConfig(Section):
     confusions: bool = Field(True, description="Show which labels are read as which, and how often.")
     examples: bool = Field(False, description="Show misread training examples to a model that runs on this machine.")
     gap: bool = Field(True, description="Show by how much the tuned vectors do better than their words.")
-    account: bool = Field(False, description="Show how the tuned model itself continues the vectors (decoders).")
+    account: bool = Field(
+        False, description="Show how the tuned model continues the vectors (decoders); to a remote model only with share_examples."
+    )
 
 
 class MentorConfig(Section):
@@ -157,12 +159,14 @@ class MentorConfig(Section):
         "language_model", description="none, random_restart, reproject, scripted, person, language_model, or a plugin's name."
     )
     description: str = Field("Classify a text.", description="What a mentor is told of the task, in a sentence.")
-    style: Literal["chat", "completion"] = Field("chat", description="completion suits small or base models.")
+    style: Literal["chat", "completion"] = Field(
+        "chat", description="completion suits small or base models; a person is always asked as in a chat."
+    )
     wording: str | None = Field(None, description="Name or file of the instruction's wording; by default that of the style.")
     listing: int = Field(8, ge=0, description="Points shown.")
     choice: Literal["best", "last", "first", "spread"] = Field("best", description="Which points are shown.")
     shown: ShownConfig = Field(default_factory=ShownConfig, description="Which evidence an instruction shows.")
-    share_examples: bool = Field(False, description="Let training examples leave this machine, to a remote model.")
+    share_examples: bool = Field(False, description="Let training examples, and what may repeat them, go to a remote model.")
     temperature: float = Field(0.8, ge=0, description="Sampling temperature of a reply; 0: the likeliest token each time.")
     top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest tokens of this probability together.")
     max_tokens: int = Field(200, ge=1, description="Most tokens of a reply.")

@@ -53,7 +53,11 @@ def wording(name: str) -> Template:
         return Template(path.read_text(encoding="utf-8"))
     own = Path(name)
     if own.is_file():
-        return Template(own.read_text(encoding="utf-8"))
+        try:
+            return Template(own.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            line = own.read_bytes()[: error.start].count(b"\n") + 1
+            raise ConfigError(f"{own} is not UTF-8 text: line {line} cannot be decoded.") from error
     known = sorted(p.name.removesuffix(".txt") for p in (files("maao.mentors") / "instructions").iterdir() if p.name.endswith(".txt"))
     raise ConfigError(f"Unknown wording '{name}': give one of {', '.join(known)}, or the path of a text file.")
 

@@ -77,10 +77,10 @@ class RunFolder(Generic[P, S]):
         texts = {CONFIG: _json_bytes(config, CONFIG), ENVIRONMENT: _json_bytes(environment, ENVIRONMENT)}
         lock, vacant = None, False
         try:
-            _check_vacant(path)
+            check_vacant(path)
             path.mkdir(parents=True, exist_ok=True)
             lock = _take_lock(path)
-            _check_vacant(path)
+            check_vacant(path)
             vacant = True
             (path / TENSORS).mkdir(exist_ok=True)
             for name, data in texts.items():
@@ -241,7 +241,7 @@ def is_in_use(path: Path) -> bool:
     return False
 
 
-def _check_vacant(path: Path) -> None:
+def check_vacant(path: Path) -> None:
     """Raise `StoreError` unless a run can be made at `path`. What a killed `create` left behind is no obstacle."""
     if path.exists() and not path.is_dir():
         raise StoreError(f"Cannot make a run folder at {path}: there is a file of that name. Choose another folder.")
