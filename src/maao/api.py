@@ -438,6 +438,8 @@ def _drive(stored: RunFolder[Any, Any], parts: Parts, mentor: OwnMentor | None, 
     except KeyboardInterrupt:
         stored.set_status("stopped", "interrupted")
         raise
+    finally:
+        asked.close()
     stored.set_status("finished", _why_short(parts, history))
     return Result(stored.path, parts)
 

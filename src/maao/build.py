@@ -81,6 +81,7 @@ class Asked:
     model: ChatModel | None = None
     disclosure: str = ""
     recorded: list[ChatModel] | None = None
+    provider: Any = None  # what is behind `model`, to be closed at the end of a run
 
     @property
     def live_calls(self) -> int | None:
@@ -88,6 +89,12 @@ class Asked:
         if self.recorded is None:
             return 0 if self.model is None else live_calls(self.model)
         return sum(map(live_calls, self.recorded)) if self.recorded else None
+
+    def close(self) -> None:
+        """Close what the provider holds open (connections); a later call opens it again."""
+        close = getattr(self.provider, "close", None)
+        if close is not None:
+            close()
 
 
 def build(config: Config, splits: Splits | None = None) -> Parts:
@@ -487,6 +494,7 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
     shown, template = Shown(**switches), wording(mentor.wording or style)
     if replay is not None:
         model: ChatModel = Replayed(ledger, _chat_name(config, chat), failures(replay))
+        provider = None
     else:
         provider = _chat_model(parts, chat)
         model = Recorded(_capped(wrap(provider), provider, config, ledger), ledger)
@@ -507,7 +515,7 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
     asked.instruction((), 1)  # an unknown field in the wording is told now, not in the middle of a run
     if replay is not None:
         return Asked(asked, model, "Mentor: replies come from the record. No model is asked, nothing is sent anywhere.")
-    return Asked(asked, model, _disclosure(config, chat, remote, shown, template.get_identifiers()))
+    return Asked(asked, model, _disclosure(config, chat, remote, shown, template.get_identifiers()), provider=provider)
 
 
 def _task(parts: Parts, task: Any) -> Any:

@@ -74,7 +74,7 @@ def test_calls_of_a_real_server_are_recorded_replayed_and_capped(model):
 
 def test_prompt_beyond_the_context_is_a_chat_error(model):
     with pytest.raises(ChatError, match="context"):
-        model.complete(replace(QUESTION, messages=(Message("user", "apple " * 600),)))
+        model.complete(replace(QUESTION, messages=(Message("user", "apple " * 2600),)))
 
 
 def test_wrong_address_on_a_running_server_is_a_chat_error(server):
