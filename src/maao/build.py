@@ -431,7 +431,7 @@ def build_mentor(
     if name == "random_restart":
         from maao.mentors.random_restart import RandomRestart
 
-        return Asked(RandomRestart(parts.problem.initial, parts.codec), disclosure="Restarts are random: nothing is sent anywhere.")
+        return Asked(RandomRestart(_random_start(parts), parts.codec), disclosure="Restarts are random: nothing is sent anywhere.")
     if name == "reproject":
         from maao.mentors.reproject import Reproject
 
@@ -478,6 +478,16 @@ def _set_record(parts: Parts, ledger: Ledger, replay: History[Any, Any] | None, 
 
     parts.record = record
     return recorded
+
+
+def _random_start(parts: Parts) -> Callable[[int], Any]:
+    """Return random starts of what a text could name too: a head that is trained beside the prompt is kept, as it is for any proposal."""
+
+    def start(seed: int) -> Any:
+        point = parts.problem.initial(seed)
+        return {"prompt": point["prompt"]} if "prompt" in point else point
+
+    return start
 
 
 def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | None, wrap: Callable[[ChatModel], ChatModel]) -> Asked:
