@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from maao.codecs.fluent import FluentCodec, causal_log_probs
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.codecs.numbers import NumberCodec
+from maao.codecs.released import ReleasedCodec
 from maao.testing import CodecConformance
-from tests.tiny import bpe_tokenizer, roberta_tokenizer, wordpiece_tokenizer
+from tests.tiny import bpe_tokenizer, roberta_tokenizer, tiny_model, wordpiece_tokenizer
 
 PROSE = (
     "topic of the news",
@@ -48,12 +50,26 @@ def tokens(kind: str, distance: Any, length: Any) -> Row:
     return Row(f"{kind} {distance} {length}", codec, texts, points)
 
 
+def over(made: Row, name: str, codec: Any) -> Row:
+    """Another codec that stands on a row's own."""
+    return Row(f"{name} over {made.name}", codec(made.codec), made.texts, made.points)
+
+
 ROWS = [
     numbers(1, 3),
     numbers(3, 2),
     *(tokens("bpe", distance, length) for distance in ("cosine", "l2", "dot") for length in ("fixed", "free")),
     *(tokens("wordpiece", distance, length) for distance in ("cosine", "l2", "dot") for length in ("fixed", "free")),
     tokens("roberta", "cosine", "fixed"),
+    *(
+        over(tokens("bpe", "cosine", length), name, codec)
+        for length in ("fixed", "free")
+        for name, codec in (
+            ("fluent", lambda nearest: FluentCodec(nearest, causal_log_probs(tiny_model("llama").model), context="the news")),
+            ("released", ReleasedCodec),
+            ("released, few ids", lambda nearest: ReleasedCodec(nearest, narrow_vocabulary=True)),
+        )
+    ),
 ]
 
 

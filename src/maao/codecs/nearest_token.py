@@ -37,6 +37,7 @@ class NearestTokenCodec:
         num_virtual_tokens: rows of a soft prompt; with ``length="free"`` the most it may have.
         length: "fixed": a longer text is cut at a word boundary, a shorter one repeated from its start. "free": n tokens give n rows.
         distance: "cosine" (scale-free, Wen et al. 2023), "l2" or "dot".
+        searched: the ids that may be named; by default all.
 
     Source: the projection step of Guo et al., 2024, and of Wen et al., Hard Prompts Made Easy, 2023.
     """
@@ -49,6 +50,7 @@ class NearestTokenCodec:
         num_virtual_tokens: int,
         length: Literal["fixed", "free"] = "fixed",
         distance: Distance = "cosine",
+        searched: range | None = None,
     ) -> None:
         if distance not in ("cosine", "l2", "dot"):
             raise CodecError(f"Unknown distance '{distance}': use cosine, l2 or dot.")
@@ -57,6 +59,18 @@ class NearestTokenCodec:
         self.num_virtual_tokens = num_virtual_tokens
         self.length = length
         self.distance = distance
+        self.searched = range(len(embeddings)) if searched is None else searched
+
+    def within(self, searched: range) -> NearestTokenCodec:
+        """Return the same codec that names no id but those in `searched`."""
+        return NearestTokenCodec(
+            self.tokenizer,
+            self.embeddings,
+            num_virtual_tokens=self.num_virtual_tokens,
+            length=self.length,
+            distance=self.distance,
+            searched=searched,
+        )
 
     # -- text to params
 
@@ -76,15 +90,16 @@ class NearestTokenCodec:
             repeated = f"repeated to fill {limit} tokens"
             note = f"{note}, {repeated}" if note else f"{len(ids)} tokens, {repeated}"
             ids = self._repeated(ids, limit)
-        if not self._survives(ids):
-            raise CodecError(f"The text {text!r} does not survive this vocabulary: it would be read back as {self._text(ids)!r}.")
-        return Encoded({"prompt": self.embeddings[ids].clone()}, self._text(ids), note)
+        if not self.survives(ids):
+            raise CodecError(f"The text {text!r} does not survive this vocabulary: it would be read back as {self.text(ids)!r}.")
+        return Encoded({"prompt": self.embeddings[ids].clone()}, self.text(ids), note)
 
     def _ids(self, text: str) -> list[int]:
         words = " ".join(text.split())  # one line, single spaces: what a prompt in a template can be
         return self.tokenizer(self._lead + words, add_special_tokens=False).input_ids if words else []
 
-    def _text(self, ids: Sequence[int]) -> str:
+    def text(self, ids: Sequence[int]) -> str:
+        """Return what tokens say when they are read together."""
         return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()
 
     def _cut(self, text: str, limit: int) -> int:
@@ -92,7 +107,7 @@ class NearestTokenCodec:
         found = self.tokenizer(self._lead + " ".join(text.split()), add_special_tokens=False)
         ids, words = found.input_ids, found.word_ids()
         at_word = [n for n in range(1, limit + 1) if words[n] != words[n - 1]]
-        inside = [n for n in range(1, limit + 1) if self._survives(ids[:n])]
+        inside = [n for n in range(1, limit + 1) if self.survives(ids[:n])]
         if not at_word and not inside:
             raise CodecError(f"No beginning of the text {text!r} fits {limit} tokens.")
         return max(at_word or inside)
@@ -102,11 +117,11 @@ class NearestTokenCodec:
         whole, rest = divmod(limit, len(ids))
         endings = [ids[:rest], *([token] * rest for token in ids)]
         filled = [[*ids * whole, *ending] for ending in endings]
-        return next((tokens for tokens in filled if self._survives(tokens)), filled[0])
+        return next((tokens for tokens in filled if self.survives(tokens)), filled[0])
 
-    def _survives(self, ids: list[int]) -> bool:
+    def survives(self, ids: Sequence[int]) -> bool:
         """Say whether tokens come back as themselves from decoding and re-tokenizing."""
-        return self._ids(self._text(ids)) == ids
+        return self._ids(self.text(ids)) == list(ids)
 
     @cached_property
     def _lead(self) -> str:
@@ -118,15 +133,15 @@ class NearestTokenCodec:
 
     def decode(self, params: Params) -> str:
         prompt = params["prompt"].detach()
-        exact = self._exact(prompt)
-        if exact and self._survives(exact):
-            return self._text(exact)
+        exact = self.exact(prompt)
+        if exact and self.survives(exact):
+            return self.text(exact)
         depth = min(DEPTH, int(self.stable.sum()))
-        ranked = self._ranked(prompt, depth)[0].tolist()
+        ranked = self.ranked(prompt, depth)[0].tolist()
         place = [0] * len(ranked)
         for _ in range(len(ranked) * depth):
             ids = [row[i] for row, i in zip(ranked, place, strict=True)]
-            text = self._text(ids)
+            text = self.text(ids)
             again = self._ids(text)
             if again == ids:
                 return text
@@ -138,14 +153,14 @@ class NearestTokenCodec:
                 break
             place[wrong] += 1
         words = self._words_only(prompt)
-        if not self._survives(words):
+        if not self.survives(words):
             raise CodecError(
-                f"No text near this soft prompt survives decoding and re-tokenizing; the nearest words are {self._text(words)!r}."
+                f"No text near this soft prompt survives decoding and re-tokenizing; the nearest words are {self.text(words)!r}."
             )
-        return self._text(words)
+        return self.text(words)
 
     def nearest(self, vectors: Tensor, count: int) -> tuple[tuple[Token, ...], ...]:
-        ids, similarities = self._ranked(vectors.detach(), count)
+        ids, similarities = self.ranked(vectors.detach(), count)
         return tuple(
             tuple(Token(self.tokenizer.decode([i]).strip(), round(s, 4)) for i, s in zip(row, values, strict=True))
             for row, values in zip(ids.tolist(), similarities.tolist(), strict=True)
@@ -156,30 +171,36 @@ class NearestTokenCodec:
         words = self.words.nonzero().flatten()
         return self.embeddings[words[torch.randint(len(words), (count,), generator=generator)]].clone()
 
-    def _exact(self, prompt: Tensor) -> list[int] | None:
+    def exact(self, prompt: Tensor) -> list[int] | None:
         """Return the tokens whose embeddings a soft prompt is made of, as an encoded text's is; None if it is made of others."""
         if prompt.shape[-1] != self.embeddings.shape[-1]:
             return None
         ids = []
         for row in prompt.float():
             candidates = (self.embeddings[:, 0] == row[0]).nonzero().flatten()
-            same = [i for i in candidates[(self.embeddings[candidates] == row).all(-1)].tolist() if i not in self._special]
+            same = [i for i in candidates[(self.embeddings[candidates] == row).all(-1)].tolist() if self._may_be_named(i)]
             if not same:
                 return None
             ids.append(same[0])  # rows that were never trained may be equal: the lowest id names them all
         return ids
 
     def _words_only(self, prompt: Tensor) -> list[int]:
-        return self._ranked(prompt, 1, among=self.words)[0].flatten().tolist()
+        return self.ranked(prompt, 1, among=self.words)[0].flatten().tolist()
 
-    def _ranked(self, vectors: Tensor, count: int, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return ids and similarities ``(rows, count)`` of the nearest tokens, nearest first; ties go to the lowest id."""
+    def ranked(self, vectors: Tensor, count: int, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return ids and similarities ``(rows, count)`` of the nearest tokens, nearest first; ties go to the lowest id.
+
+        `vectors` are ``(rows, embed_dim)``, of any scale; `among` are ``(vocab_size,)`` booleans, by default the stable tokens. Raises
+        `CodecError` for vectors of another width, and where no token may be named.
+        """
         if vectors.shape[-1] != self.embeddings.shape[-1]:
             raise CodecError(
                 f"Cannot compare prompt vectors of width {vectors.shape[-1]} with a vocabulary of width {self.embeddings.shape[-1]}: "
                 "were they taken from the same model?"
             )
         allowed = self.stable if among is None else among
+        if not bool(allowed.any()):
+            raise CodecError(f"None of the {len(self.embeddings)} tokens of this vocabulary may be named: search more of its ids.")
         parts = [self._rank_chunk(chunk, count, allowed) for chunk in vectors.float().split(CHUNK)]
         return torch.cat([ids for ids, _ in parts]), torch.cat([values for _, values in parts])
 
@@ -225,7 +246,7 @@ class NearestTokenCodec:
         again = self.tokenizer([text if text else "a" for text in texts], add_special_tokens=False).input_ids
         stable = [
             again[i] == [i]
-            and i not in self._special
+            and self._may_be_named(i)
             and i not in getattr(self.tokenizer, "added_tokens_decoder", {})
             and text.strip() != ""
             and "\ufffd" not in text
@@ -233,6 +254,9 @@ class NearestTokenCodec:
             for i, text in enumerate(texts)
         ]
         return self._mask(stable)
+
+    def _may_be_named(self, i: int) -> bool:
+        return i not in self._special and i in self.searched
 
     @cached_property
     def _special(self) -> frozenset[int]:
