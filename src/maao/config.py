@@ -150,6 +150,7 @@ class ShownConfig(Section):
     account: bool = Field(
         False, description="Show how the tuned model continues the vectors (decoders); to a remote model only with share_examples."
     )
+    top_words: int = Field(3, ge=1, description="Most words shown for each position where clues name words; they hold three.")
 
 
 class MentorConfig(Section):
@@ -162,9 +163,11 @@ class MentorConfig(Section):
     style: Literal["chat", "completion"] = Field(
         "chat", description="completion suits small or base models; a person is always asked as in a chat."
     )
-    wording: str | None = Field(None, description="Name or file of the instruction's wording; by default that of the style.")
+    wording: str | None = Field(None, description="chat, completion, released, or a file of your own; by default that of the style.")
     listing: int = Field(8, ge=0, description="Points shown.")
-    choice: Literal["best", "last", "first", "spread"] = Field("best", description="Which points are shown.")
+    choice: Literal["best", "last", "first", "spread", "released"] = Field(
+        "best", description="Which points are shown; released: the first of the last walk, as in the reference release."
+    )
     shown: ShownConfig = Field(default_factory=ShownConfig, description="Which evidence an instruction shows.")
     share_examples: bool = Field(False, description="Let training examples, and what may repeat them, go to a remote model.")
     temperature: float = Field(0.8, ge=0, description="Sampling temperature of a reply; 0: the likeliest token each time.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,15 +23,19 @@ CASES = {
     "clues": (TOLD, EVERYTHING),
     "nothing": (TOLD, NOTHING),
     **{f"scores_{scores}": (HISTORY, Shown(scores)) for scores in ("none", "words", "reached")},
+    "one_word": (TOLD, replace(EVERYTHING, top_words=1)),
 }
+FILES = [
+    *((style, case) for style in ("chat", "completion") for case in CASES if (style, case) != ("completion", "one_word")),
+    *(("released", case) for case in ("empty", "history", "scores_words", "scores_none")),
+]
 
 
 def instruction(style, history, shown, count=3, task=TASK):
-    return write(wording(style), task, select(history, 8), history[-1].clues if history else None, count=count, shown=shown)
+    return write(wording(style, shown.scores), task, select(history, 8), history[-1].clues if history else None, count=count, shown=shown)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("style", ["chat", "completion"])
+@pytest.mark.parametrize(("style", "case"), FILES)
 def test_instruction_matches_its_golden_file(style, case):
     text = instruction(style, *CASES[case]) + "\n"
     path = GOLDEN / f"{style}_{case}.txt"
@@ -62,9 +67,48 @@ def test_each_clue_is_shown_or_left_out_by_itself(part, telling):
     assert telling not in instruction("chat", TOLD, Shown("both", **{**dict.fromkeys(off, True), part: False}))
 
 
+@pytest.mark.parametrize(
+    ("top_words", "told"), [(1, "news | music | a\n"), (2, "news new | music song | a the\n"), (9, "news new | music")]
+)
+def test_no_more_words_a_position_are_shown_than_asked_for(top_words, told):
+    assert f"Words nearest to the tuned vectors, position by position: {told}" in instruction(
+        "chat", TOLD, replace(EVERYTHING, top_words=top_words)
+    )
+
+
+def test_a_position_without_a_word_is_refused():
+    with pytest.raises(ConfigError, match="top_words = 0"):
+        Shown(top_words=0)
+
+
 def test_no_number_is_shown_where_scores_are_none():
-    told = instruction("completion", HISTORY, NOTHING).split(TASK.description)[1]  # after the wording's own examples
-    assert "topic of the news" in told and not set("0123456789") & set(told)
+    told = instruction("completion", HISTORY, NOTHING)
+    assert "topic of the news" in told and "loss" not in told.lower() and not set("0123456789") & set(told)
+
+
+def test_examples_of_a_wording_are_like_the_lines_that_they_are_examples_of():
+    for scores in ("both", "reached", "words"):
+        assert wording("completion", scores).template == wording("completion").template
+    scored, unscored = wording("completion"), wording("completion", "none")
+    assert scored.get_identifiers() == unscored.get_identifiers()
+    assert [line for line in unscored.template.splitlines() if line.startswith("Prompt: ")] == [
+        f"Prompt: {line.split('prompt: ')[1]}" for line in scored.template.splitlines() if line.startswith("Loss ")
+    ]
+
+
+def test_wording_that_tells_of_no_score_in_examples_is_the_same_for_all():
+    assert wording("chat", "none").template == wording("chat").template
+
+
+def test_released_wording_lists_by_the_loss_that_it_shows():
+    told = instruction("released", HISTORY, Shown("words"))
+    losses = [float(line.removeprefix("Loss: ")) for line in told.splitlines() if line.startswith("Loss: ")]
+    assert len(losses) == 4 and losses == sorted(losses, reverse=True)
+
+
+def test_released_wording_tells_nothing_of_the_task():
+    told = instruction("released", TOLD, EVERYTHING)
+    assert "image classification" in told and not [part for part in (TASK.description, *TASK.labels[:1], "gradient") if part in told]
 
 
 def listed(text, shown, history=HISTORY):
@@ -117,7 +161,7 @@ def test_wording_of_ones_own_is_read_from_a_file(tmp_path):
 
 
 def test_unknown_wording_is_refused_with_those_there_are():
-    with pytest.raises(ConfigError, match=r"Unknown wording 'chatt'.*chat, completion"):
+    with pytest.raises(ConfigError, match=r"Unknown wording 'chatt': give one of chat, completion, released, or"):
         wording("chatt")
 
 

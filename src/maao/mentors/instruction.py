@@ -18,6 +18,7 @@ from maao.mentors.trajectory import Entry
 from maao.types import Clues, Score, Token
 
 GOOD_LOSS = 0.5  # what a continuation is asked to reach when nothing has been tried yet; the wording's own examples are close to it
+UNSCORED = "_unscored"  # ends the name of a wording's text for instructions that show no scores
 
 Scores = Literal["both", "reached", "words", "none"]
 
@@ -34,7 +35,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What of the evidence is shown. `examples` are misread training examples, which hold the user's data."""
+    """What of the evidence is shown. `examples` are misread training examples, which hold the user's data.
+
+    `top_words` is how many words a position are shown at most, where a clue has words position by position; clues hold three.
+    """
 
     scores: Scores = "both"
     nearest: bool = False
@@ -44,11 +48,28 @@ class Shown:
     examples: bool = False
     gap: bool = True
     account: bool = False
+    top_words: int = 3
+
+    def __post_init__(self) -> None:
+        if self.top_words < 1:
+            raise ConfigError(f"Clues show at least one word a position; got top_words = {self.top_words}.")
 
 
-def wording(name: str) -> Template:
-    """Return a wording by name ("chat", "completion") or by the path of a text file."""
-    path = files("maao.mentors") / "instructions" / f"{name}.txt"
+def wording(name: str, scores: Scores = "both") -> Template:
+    """Return a wording by name ("chat", "completion", "released") or by the path of a text file.
+
+    A named wording whose own examples tell of scores has a second text that does not, for an instruction that shows none.
+
+    Raises:
+        ConfigError: there is no such wording, or its file is not UTF-8.
+
+    Example:
+        >>> [wording("completion", scores).template.count("Loss") for scores in ("both", "none")]
+        [4, 0]
+    """
+    folder = files("maao.mentors") / "instructions"
+    unscored = folder / f"{name}{UNSCORED}.txt"
+    path = unscored if scores == "none" and unscored.is_file() else folder / f"{name}.txt"
     if path.is_file():
         return Template(path.read_text(encoding="utf-8"))
     own = Path(name)
@@ -58,8 +79,9 @@ def wording(name: str) -> Template:
         except UnicodeDecodeError as error:
             line = own.read_bytes()[: error.start].count(b"\n") + 1
             raise ConfigError(f"{own} is not UTF-8 text: line {line} cannot be decoded.") from error
-    known = sorted(p.name.removesuffix(".txt") for p in (files("maao.mentors") / "instructions").iterdir() if p.name.endswith(".txt"))
-    raise ConfigError(f"Unknown wording '{name}': give one of {', '.join(known)}, or the path of a text file.")
+    known = sorted(p.name.removesuffix(".txt") for p in folder.iterdir() if p.name.endswith(".txt"))
+    named = [known_name for known_name in known if not known_name.endswith(UNSCORED)]
+    raise ConfigError(f"Unknown wording '{name}': give one of {', '.join(named)}, or the path of a text file.")
 
 
 def write(template: Template, task: Task, listing: Sequence[Entry], clues: Clues | None, *, count: int, shown: Shown) -> str:
@@ -69,6 +91,7 @@ def write(template: Template, task: Task, listing: Sequence[Entry], clues: Clues
         "labels": ", ".join(task.labels),
         "template": task.template.replace("{slots}", "<PROMPT>"),
         "listing": "\n".join(_line(entry, shown) for entry in listing) or "(nothing has been tried yet)",
+        "blocks": "\n\n".join(_block(entry, shown) for entry in sorted(listing, key=lambda e: -_shown_loss(e, shown))),
         "texts": "\n".join(_short_line(entry, shown) for entry in listing),
         "next": _next(listing, shown),
         "clues": "\n".join(_clue_lines(clues, shown)) if clues else "",
@@ -124,6 +147,15 @@ def _short_line(entry: Entry, shown: Shown) -> str:
     return f"Prompt: {entry.text}" if shown.scores == "none" else f"Loss {_shown_loss(entry, shown):.2f}, prompt: {entry.text}"
 
 
+def _block(entry: Entry, shown: Shown) -> str:
+    """Return a text with its scores on lines of their own, as the reference release (2024) listed them."""
+    if shown.scores == "none":
+        return f"Template: {entry.text}"
+    score = _shown_score(entry, shown)
+    accuracy = [] if score.accuracy is None else [f"Accuracy: {score.accuracy:.3f}"]
+    return "\n".join([f"Template: {entry.text}", f"Loss: {score.loss:.3f}", *accuracy])
+
+
 def _next(listing: Sequence[Entry], shown: Shown) -> str:
     """Return how the next line of a listing begins: with a loss a little below the best, so that a better prompt is what continues it."""
     if shown.scores == "none":
@@ -134,7 +166,12 @@ def _next(listing: Sequence[Entry], shown: Shown) -> str:
 
 
 def _shown_loss(entry: Entry, shown: Shown) -> float:
-    return entry.words.loss if shown.scores == "words" and entry.words else entry.reached.loss
+    return _shown_score(entry, shown).loss
+
+
+def _shown_score(entry: Entry, shown: Shown) -> Score:
+    """Return the one score that is told of an entry where there is room for one."""
+    return entry.words if shown.scores == "words" and entry.words else entry.reached
 
 
 def _accuracy(accuracy: float | None) -> str:
@@ -144,11 +181,11 @@ def _accuracy(accuracy: float | None) -> str:
 def _clue_lines(clues: Clues, shown: Shown) -> list[str]:
     lines = []
     if shown.nearest and clues.nearest:
-        lines.append(f"Words nearest to the tuned vectors, position by position: {_slots(clues.nearest)}")
+        lines.append(f"Words nearest to the tuned vectors, position by position: {_slots(clues.nearest, shown)}")
     if shown.gradient and clues.gradient:
-        lines.append(f"Words that the gradient asks for, position by position: {_slots(clues.gradient)}")
+        lines.append(f"Words that the gradient asks for, position by position: {_slots(clues.gradient, shown)}")
     if shown.displacement and clues.displacement:
-        lines.append(f"Words that the vectors have moved towards: {_slots(clues.displacement)}")
+        lines.append(f"Words that the vectors have moved towards: {_slots(clues.displacement, shown)}")
     if shown.gap and clues.projection is not None:
         lines.append(f"The tuned vectors do better than their nearest words by a loss of {clues.projection.gap:.3f}.")
     if shown.confusions and clues.confusions:
@@ -162,5 +199,5 @@ def _clue_lines(clues: Clues, shown: Shown) -> list[str]:
     return lines
 
 
-def _slots(slots: Sequence[Sequence[Token]]) -> str:
-    return " | ".join(" ".join(token.text for token in slot) for slot in slots)
+def _slots(slots: Sequence[Sequence[Token]], shown: Shown) -> str:
+    return " | ".join(" ".join(token.text for token in slot[: shown.top_words]) for slot in slots)

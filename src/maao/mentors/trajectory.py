@@ -14,7 +14,7 @@ from typing import Any, Literal
 from maao.interfaces import History
 from maao.types import Score
 
-Choice = Literal["best", "last", "first", "spread"]
+Choice = Literal["best", "last", "first", "spread", "released"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +73,31 @@ def _add(found: dict[str, Entry], new: Entry) -> None:
 
 
 def select(history: History[Any, Any], count: int, choice: Choice = "best") -> tuple[Entry, ...]:
-    """Return at most `count` entries, worst first, so that the best stands next to the request."""
+    """Return at most `count` entries, worst first, so that the best stands next to the request.
+
+    `choice` "best" takes those of lowest loss, "spread" some evenly from worst to best, "last" and "first" those seen last and first.
+    "released" takes what the reference release (2024) did: of the last walk alone the first points, every other one where there are ten
+    or more, so that a mentor never reads where a walk ended.
+    """
     if count < 1:
         return ()
-    known = [entry for entry in entries(history) if not math.isnan(entry.reached.loss)]  # NaN says nothing
+    seen = entries(_last_walk(history) if choice == "released" else history)
+    known = [entry for entry in seen if not math.isnan(entry.reached.loss)]  # NaN says nothing
     ranked = sorted(known, key=_loss, reverse=True)
     if choice == "best":
         return tuple(ranked[-count:])
     if choice == "spread":
         return tuple(_spread(ranked, count))
+    if choice == "released":
+        known = known[:: min(max(len(known) // 5, 1), 2)]
     chosen = known[-count:] if choice == "last" else known[:count]
     return tuple(sorted(chosen, key=_loss, reverse=True))
+
+
+def _last_walk(history: History[Any, Any]) -> History[Any, Any]:
+    """Return the rounds since the mentor was last asked, or all where it never was."""
+    begin = max((i for i, r in enumerate(history) if r.leg.ask), default=0)
+    return history[begin:]
 
 
 def _loss(entry: Entry) -> float:
