@@ -230,10 +230,20 @@ def total_cost(history: tuple[Round[Any, Any], ...]) -> Cost:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled example: its text fields by name (`{"text": ...}`, or `{"premise": ..., "hypothesis": ...}`) and its label."""
+    """One labelled example: its text fields by name (`{"text": ...}`, or `{"premise": ..., "hypothesis": ...}`) and its label.
+
+    `choices` are the answer texts of a multiple-choice question; its label is then the position of the right one, "0" the first. `group`
+    names the question that an example belongs to where several examples make up one, which metrics judge together.
+    """
 
     fields: Mapping[str, str]
     label: str
+    choices: tuple[str, ...] = ()
+    group: str = ""
+
+    def __repr__(self) -> str:
+        further = [f", {name}={value!r}" for name, value in (("choices", self.choices), ("group", self.group)) if value]
+        return f"Example(fields={self.fields!r}, label={self.label!r}{''.join(further)})"
 
 
 @dataclass(frozen=True, slots=True)

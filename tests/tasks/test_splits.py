@@ -388,3 +388,108 @@ def test_there_is_no_accuracy_on_an_empty_or_unknown_split():
     splits = from_parts(TRAIN, SELECT, ())
     assert "test is empty" in message(majority_accuracy, splits)
     assert "'dev'" in message(majority_accuracy, splits, on="dev", error=ConfigError)
+
+
+# Choices and groups
+
+
+def choice(text: str, label: str, *choices: str) -> Example:
+    return Example({"text": text}, label, choices=choices)
+
+
+def questions(count: int, start: int = 0) -> list[Example]:
+    """Of `count` questions, each with one right answer and two wrong ones."""
+    return [
+        Example({"question": f"q{number}", "answer": answer}, label, group=str(number))
+        for number in range(start, start + count)
+        for answer, label in (("x", "true"), ("y", "false"), ("z", "false"))
+    ]
+
+
+def whole(part) -> bool:
+    return all(sum(other.group == each.group for other in part) == 3 for each in part)
+
+
+def test_digests_of_plain_examples_are_those_of_former_versions():
+    splits = from_parts([example("a", "0"), example("b", "1")], [example("c", "0")], [example("d", "1")])
+    assert splits.digest == "sha256:955b9427d8cb11f4c5abaf43226a50404ac9c1efbcf0c91a5b1aecb1fc7a4e1b"
+
+
+def test_choices_and_groups_count_in_the_digest():
+    def digest(**more) -> str:
+        train = [replace(example("a", "0"), **more), replace(example("b", "1"), **more)]
+        return from_parts(train, [replace(example("c", "0"), **more)], []).digest
+
+    assert len({digest(), digest(choices=("x", "y")), digest(choices=("y", "x")), digest(group="1"), digest(group="2")}) == 5
+
+
+def test_only_equal_choices_make_a_repeat():
+    train = [choice("a", "0", "x", "y"), choice("a", "1", "x", "z"), choice("b", "0", "x", "y"), choice("b", "0", "x", "y")]
+    splits = from_parts(train, [choice("a", "0", "w", "x")], [], drop_repeats=True)
+    assert len(splits.train) == 3 and len(splits.select) == 1
+    assert "share 1 example" in message(from_parts, train, [choice("a", "0", "x", "y")], [])
+
+
+@pytest.mark.parametrize(
+    ("bad", "found"),
+    [
+        (choice("a", "2", "x", "y"), "the label '2' is not the position of a choice: '0', '1'"),
+        (choice("a", "0", "x"), "it has one choice only"),
+        (choice("a", "0", "x", "x"), "two of its choices are the same"),
+        (choice("a", "0", "x", " "), "choice 1 is empty"),
+        (Example({"text": "a"}, "0", group="\0"), "the group holds a NUL"),
+    ],
+)
+def test_bad_choices_are_named(bad, found):
+    assert f"example 1 ({found}" in message(from_parts, [bad], [], [])
+
+
+def test_choices_are_for_all_or_none():
+    assert "example 1 has, example 2 has not" in message(from_parts, [choice("a", "0", "x", "y"), example("b", "1")], [], [])
+    train = [choice("a", "0", "x", "y"), choice("b", "1", "x", "y")]
+    assert "The examples of train have choices, but those of select have none" in message(from_parts, train, [example("c", "0")], [])
+
+
+def test_questions_are_chosen_whole():
+    train, test = questions(20), questions(20, start=50)
+    splits = from_parts(train, None, test, select_share=0.25, test_size=10, seed=1)
+    assert whole(splits.train) and whole(splits.select) and whole(splits.test)
+    assert not {each.group for each in splits.train} & {each.group for each in splits.select}
+    assert len(splits.test) == 9 and len(splits.select) == 15 and len(splits.train) == 45
+    assert splits.test == from_parts(train[::-1], None, test[::-1], test_size=10, seed=2).test
+    assert splits.select == from_parts(train[::-1], None, test, select_share=0.25, seed=1).select
+    given = from_parts(train, test, [], select_shots=4)
+    assert whole(given.select) and len(given.select) == 12
+
+
+def test_shots_are_taken_from_what_the_questions_of_select_leave():
+    splits = from_parts(questions(10), None, [], shots=2, select_shots=3, seed=1)
+    assert labels_of(splits.train) == ["false", "true"] * 2 and len(splits.select) == 9
+    assert not {each.group for each in splits.train} & {each.group for each in splits.select}
+    lumped = [Example({"answer": f"{label} {number}"}, label, group="0") for number in range(3) for label in ("false", "true")]
+    lumped.append(Example({"answer": "y"}, "false", group="1"))
+    assert "0 examples of it are left in train beside the questions of select" in message(from_parts, lumped, None, [], select_shots=1)
+
+
+def test_a_question_that_does_not_fit_is_refused():
+    assert "a question is taken whole" in message(from_parts, questions(4), questions(2, start=10), questions(2, start=20), test_size=2)
+
+
+def test_a_pool_of_questions_is_refused():
+    assert "Give it in parts" in message(few, questions(9), error=ConfigError)
+
+
+def test_the_same_text_under_two_questions_never_stands_in_two_splits():
+    twice = [replace(each, group=f"{each.group} again") for each in questions(6)]
+    splits = from_parts(questions(6) + twice, None, [], select_share=0.5, seed=0)
+    assert not set(keys(splits.train)) & set(keys(splits.select))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -1])
+def test_a_share_that_cannot_be_is_refused(share):
+    assert "select_share must lie between 0 and 1" in message(from_parts, POOL, None, [], select_share=share, error=ConfigError)
+
+
+def test_a_share_of_each_class_is_held_out():
+    splits = from_parts(pool_of(bad=20, good=7), None, [], select_share=0.1)
+    assert sorted(labels_of(splits.select)) == ["bad", "bad", "good"] and len(splits.train) == 24

@@ -62,7 +62,22 @@ def canonical(example: Example) -> str:
         >>> canonical(Example({"text": "good film"}, "positive"))
         '{"fields":{"text":"good film"},"label":"positive"}'
     """
-    return canonical_json({"fields": dict(example.fields), "label": example.label})
+    return canonical_json(as_mapping(example))
+
+
+def as_mapping(example: Example) -> dict[str, Any]:
+    """Return an example as plain data. Choices and group are left out where it has none: digests of plain examples stay as they were.
+
+    Example:
+        >>> as_mapping(Example({"premise": "It rained."}, "1", choices=("It was dry.", "It was wet.")))
+        {'fields': {'premise': 'It rained.'}, 'label': '1', 'choices': ['It was dry.', 'It was wet.']}
+    """
+    plain: dict[str, Any] = {"fields": dict(example.fields), "label": example.label}
+    if example.choices:
+        plain["choices"] = list(example.choices)
+    if example.group:
+        plain["group"] = example.group
+    return plain
 
 
 def canonical_json(value: Any) -> str:
@@ -80,6 +95,8 @@ def fault(example: Example) -> str | None:
     if not example.fields:
         return "it has no text field"
     parts = [(f"the field {quote(name)}", text) for name, text in example.fields.items()]
+    parts += [(f"choice {position}", text) for position, text in enumerate(example.choices)]
+    parts += [("the group", example.group)] if example.group else []
     for what, text in (*parts, ("the label", example.label)):
         if not isinstance(text, str):
             return f"{what} is {_kind(text)}, not text"
@@ -89,6 +106,17 @@ def fault(example: Example) -> str | None:
             return f"{what} holds a NUL character"
         if any("\ud800" <= char <= "\udfff" for char in text):
             return f"{what} holds half of a surrogate pair, which is no character"
+    return _fault_of_choices(example) if example.choices else None
+
+
+def _fault_of_choices(example: Example) -> str | None:
+    positions = [str(position) for position in range(len(example.choices))]
+    if len(positions) < 2:
+        return "it has one choice only"
+    if len(set(example.choices)) < len(positions):
+        return "two of its choices are the same"
+    if example.label not in positions:
+        return f"the label {quote(example.label)} is not the position of a choice: {listing(positions)}"
     return None
 
 
@@ -108,6 +136,10 @@ def check_examples(examples: Sequence[Example], where: str) -> None:
                 f"{where}: all examples must have the same fields, but example {index} has {listing(example.fields)} "
                 f"and example 1 has {listing(examples[0].fields)}."
             )
+        for what, has, first in (("choices", example.choices, examples[0].choices), ("a group", example.group, examples[0].group)):
+            if bool(has) != bool(first):
+                these = (f"example {index}", "example 1") if has else ("example 1", f"example {index}")
+                raise DataError(f"{where}: all examples must have {what} or none; {these[0]} has, {these[1]} has not.")
 
 
 def refuse(where: str, what: str, total: int, faults: Sequence[tuple[str, str]], advice: str = "") -> None:

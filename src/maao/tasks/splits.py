@@ -6,6 +6,9 @@ splits, a class that is never trained on) and write down in `Splits.notes` whate
 Two kinds of choice are kept apart. What is *sampled* (`train`, `select`) follows the seed. What is *fixed* (`test`) follows a hash of the
 examples, so that every seed is judged on the same test examples. Neither depends on the order in which the examples come. A part of
 which nothing is chosen keeps its order.
+
+Examples that make up one question (`Example.group`) are judged together, so `select` and `test` take a question whole or not at all. Groups
+are named within one part: the same name in two parts is two questions.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, zip_longest
 from typing import get_args
 
 from maao.errors import ConfigError, DataError
-from maao.tasks.checks import canonical, canonical_json, check_examples, listing, nearest, quote
+from maao.tasks.checks import as_mapping, canonical, canonical_json, check_examples, listing, nearest, quote
 from maao.types import Example, Split, Splits
 
 SPLITS: tuple[Split, ...] = get_args(Split)  # an example in two parts belongs to the first of them
@@ -50,7 +54,7 @@ def few_shot(
 
     Raises:
         DataError: too few examples of a class, one class only, a text with two labels, an unusable example.
-        ConfigError: a size that cannot be.
+        ConfigError: a size that cannot be; the examples are parts of questions (they have a `group`), which `from_parts` splits.
 
     Example:
         >>> pool = [Example({"text": f"{label} {i}"}, label) for label in ("bad", "good") for i in range(10)]
@@ -66,6 +70,8 @@ def few_shot(
     if not examples:
         raise DataError("The pool of examples is empty: there is nothing to make splits of.")
     check_examples(examples, "the pool")
+    if examples[0].group:
+        raise ConfigError("Several examples of the pool make up one question (`group`): a pool is not cut by questions. Give it in parts.")
     _refuse_contradictions(examples, "the pool")
     notes: list[str] = []
     pool = _without_repeats(examples, "the pool", notes)
@@ -101,6 +107,7 @@ def from_parts(
     labels: Sequence[str] | None = None,
     shots: int | None = None,
     select_shots: int | None = None,
+    select_share: float = 0.5,
     test_size: int | None = None,
     seed: int = 0,
     drop_repeats: bool = False,
@@ -111,8 +118,12 @@ def from_parts(
         train, select, test: the parts. `select=None`: it is taken out of `train`. `test=()`: there is none.
         labels: the order of the classes; None: sorted.
         shots: examples of each class to keep in `train`, sampled with the seed; None: all.
-        select_shots: the same for `select`. Where `select` is taken out of `train`, None means half of each class.
-        test_size: examples to keep in `test`, chosen by hash and so the same for every seed; None: all.
+        select_shots: the same for `select`. Where `select` is taken out of `train`, None means `select_share` of each class. Of examples
+            in groups, whole questions are taken until every class has that many.
+        select_share: the share of each class that `select` takes out of `train` where no `select_shots` are given, between 0 and 1; at
+            least one example of each.
+        test_size: examples to keep in `test`, chosen by hash and so the same for every seed; None: all. Of examples in groups, the most
+            whole questions that this is room for.
         seed: what is sampled is sampled with it.
         drop_repeats: an example in two parts is dropped from the later one (it stays in train before select before test), and exact
             repeats within a part are dropped; a note counts them. Otherwise, an example in two parts is an error.
@@ -133,6 +144,8 @@ def from_parts(
     """
     for name, size, least in (("shots", shots, 1), ("select_shots", select_shots, 1), ("test_size", test_size, 0)):
         _check_size(name, size, least)
+    if not 0 < select_share < 1:
+        raise ConfigError(f"select_share must lie between 0 and 1; it is {select_share}.")
     parts: dict[str, tuple[Example, ...]] = {"train": tuple(train), "select": tuple(select or ()), "test": tuple(test)}
     for name, part in parts.items():
         if not part and not (name == "test" or (name == "select" and select is None)):
@@ -155,7 +168,7 @@ def from_parts(
         _note_repeats(parts, notes)
     labels = _check_labels(labels, parts)
     _note_contradictions(parts, notes)
-    parts = _cut(parts, labels, shots, select_shots, test_size, seed, take_select=select is None, notes=notes)
+    parts = _cut(parts, labels, shots, select_shots, select_share, test_size, seed, take_select=select is None, notes=notes)
     return _finish(parts["train"], parts["select"], parts["test"], labels, notes)
 
 
@@ -190,6 +203,10 @@ def _check_size(name: str, size: int | None, least: int) -> None:
 def _check_same_fields(first: Example, part: Sequence[Example], name: str) -> None:
     if part and part[0].fields.keys() != first.fields.keys():
         raise DataError(f"{name}: its examples have the fields {listing(part[0].fields)}, but those of train have {listing(first.fields)}.")
+    for what, here, there in (("choices", part and part[0].choices, first.choices), ("groups", part and part[0].group, first.group)):
+        if part and bool(here) != bool(there):
+            having, lacking = (name, "train") if here else ("train", name)
+            raise DataError(f"The examples of {having} have {what}, but those of {lacking} have none.")
 
 
 def _check_labels(labels: Sequence[str] | None, parts: Mapping[str, Sequence[Example]]) -> tuple[str, ...]:
@@ -251,7 +268,7 @@ def _refuse_shared(parts: Mapping[str, Sequence[Example]]) -> None:
 
 
 def _without_repeats(examples: Sequence[Example], where: str, notes: list[str]) -> tuple[Example, ...]:
-    kept = tuple({canonical(example): example for example in examples}.values())
+    kept = tuple({_repeat_key(example): example for example in examples}.values())
     if len(kept) < len(examples):
         notes.append(f"{where}: {_count(examples[len(kept) :])} dropped that repeat another one; {len(kept)} are left.")
     return kept
@@ -259,7 +276,7 @@ def _without_repeats(examples: Sequence[Example], where: str, notes: list[str]) 
 
 def _note_repeats(parts: Mapping[str, Sequence[Example]], notes: list[str]) -> None:
     for name, part in parts.items():
-        repeats = len(part) - len({canonical(example) for example in part})
+        repeats = len(part) - len({_repeat_key(example) for example in part})
         if repeats:
             notes.append(
                 f"{name}: {repeats} of {len(part)} examples repeat another one of {name}; they are kept (drop_repeats=True drops them)."
@@ -299,6 +316,7 @@ def _cut(
     labels: Sequence[str],
     shots: int | None,
     select_shots: int | None,
+    select_share: float,
     test_size: int | None,
     seed: int,
     *,
@@ -308,17 +326,28 @@ def _cut(
     train, select, test = (parts[name] for name in SPLITS)
     if take_select:
         have = _counts(train)
+        share = "half of them" if select_share == 0.5 else f"{select_share:g} of them"
         for label in labels:
-            wanted = (shots or 1) + (select_shots or max(have[label] // 2, 1))
+            wanted = (shots or 1) + (select_shots or max(int(have[label] * select_share), 1))
             if have[label] < wanted:
-                asked = f"{shots or 'at least 1'} for train and {select_shots or 'half of them (at least 1)'} for select"
+                asked = f"{shots or 'at least 1'} for train and {select_shots or f'{share} (at least 1)'} for select"
                 raise DataError(f"Class {quote(label)}: train has {_count(have[label])} of it, but {asked} were asked.")
-        train, select = _sample(train, labels, shots, select_shots, seed, purpose="from parts")
-        size = f"{select_shots} examples" if select_shots else "half the examples"
+        size = f"{select_shots} examples" if select_shots else ("half the examples" if select_share == 0.5 else f"{select_share:g}")
+        if train[0].group:
+            sizes = {label: select_shots or max(int(have[label] * select_share), 1) for label in labels}
+            select, train = _whole_questions(train, sizes, seed, purpose="from parts")
+            _check_left(train, labels, shots or 1)
+            train = _keep(train, "train", labels, shots, seed)
+            size = f"whole questions, at least {size}"
+        else:
+            train, select = _sample(train, labels, shots, select_shots, seed, purpose="from parts", select_share=select_share)
         notes.append(f"select: {size} of each class, taken out of train with seed {seed}.")
     else:
         train = _keep(train, "train", labels, shots, seed)
-        select = _keep(select, "select", labels, select_shots, seed)
+        if select_shots is not None and select[0].group:
+            select, _ = _whole_questions(select, dict.fromkeys(labels, select_shots), seed, purpose="select")
+        else:
+            select = _keep(select, "select", labels, select_shots, seed)
         if select_shots is not None:
             notes.append(_kept_note("select", select_shots, seed, len(select), len(parts["select"])))
     if shots is not None:
@@ -328,7 +357,7 @@ def _cut(
             raise DataError(f"test_size asks for {test_size} examples, but test has {len(test)}.")
         if test_size < len(test):
             test = _lowest_hashes(test, test_size)
-            notes.append(f"test: {test_size} of {len(parts['test'])} examples, chosen by hash; it is the same for every seed.")
+            notes.append(f"test: {len(test)} of {len(parts['test'])} examples, chosen by hash; it is the same for every seed.")
     return {"train": train, "select": select, "test": test}
 
 
@@ -348,9 +377,16 @@ def _keep(part: tuple[Example, ...], name: str, labels: Sequence[str], shots: in
 
 
 def _sample(
-    examples: Sequence[Example], labels: Sequence[str], shots: int | None, select_shots: int | None, seed: int, *, purpose: str
+    examples: Sequence[Example],
+    labels: Sequence[str],
+    shots: int | None,
+    select_shots: int | None,
+    seed: int,
+    *,
+    purpose: str,
+    select_share: float = 0.5,
 ) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """Return `train` and `select`, the classes taking turns in both. None: all the rest for `train`, half of the class for `select`.
+    """Return `train` and `select`, the classes taking turns in both. None: the rest for `train`, `select_share` of it for `select`.
 
     `train` is the front of a class's shuffled examples and `select` their end: with more shots `train` grows and `select` stays.
     """
@@ -358,7 +394,7 @@ def _sample(
     for label in labels:
         members = sorted((example for example in examples if example.label == label), key=_hash)
         random.Random(_seed(seed, purpose, label)).shuffle(members)
-        num_select = len(members) // 2 if select_shots is None else select_shots
+        num_select = (max(int(len(members) * select_share), 1) if len(members) > 1 else 0) if select_shots is None else select_shots
         rest, end = members[: len(members) - num_select], members[len(members) - num_select :]
         fronts.append(rest if shots is None else rest[:shots])
         ends.append(end[::-1])
@@ -370,7 +406,55 @@ def _take_turns(groups: Sequence[Sequence[Example]]) -> tuple[Example, ...]:
 
 
 def _lowest_hashes(examples: Sequence[Example], count: int) -> tuple[Example, ...]:
-    return tuple(sorted(examples, key=_hash)[:count])
+    if not examples or not examples[0].group:
+        return tuple(sorted(examples, key=_hash)[:count])
+    chosen: list[Example] = []
+    for question in sorted(_questions(examples), key=_hash_of_question):
+        if len(chosen) + len(question) > count:
+            break
+        chosen += question
+    if count and not chosen:
+        raise DataError(f"test_size asks for {count} examples, but the first question alone has more; a question is taken whole.")
+    return tuple(chosen)
+
+
+def _whole_questions(
+    examples: Sequence[Example], sizes: Mapping[str, int], seed: int, *, purpose: str
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Return whole questions, sampled until every class has at least so many examples, and what is left."""
+    questions = sorted(_questions(examples), key=_hash_of_question)
+    random.Random(_seed(seed, purpose, "questions")).shuffle(questions)
+    have: Counter[str] = Counter()
+    taken = 0
+    while any(have[label] < size for label, size in sizes.items()):
+        if taken == len(questions):
+            lacking = next(label for label, size in sizes.items() if have[label] < size)
+            raise DataError(f"Class {quote(lacking)}: {_count(have[lacking])} of it, but {sizes[lacking]} were asked.")
+        have += _counts(questions[taken])
+        taken += 1
+    return tuple(chain.from_iterable(questions[:taken])), tuple(chain.from_iterable(questions[taken:]))
+
+
+def _check_left(train: Sequence[Example], labels: Sequence[str], shots: int) -> None:
+    have = _counts(train)
+    for label in labels:
+        if have[label] < shots:
+            raise DataError(
+                f"Class {quote(label)}: {_count(have[label])} of it are left in train beside the questions of select, but {shots} "
+                "were asked."
+            )
+
+
+def _questions(examples: Sequence[Example]) -> list[list[Example]]:
+    """Return the examples question by question, each question's in the order of their hashes."""
+    groups: dict[str, list[Example]] = {}
+    for example in sorted(examples, key=_hash):
+        groups.setdefault(example.group, []).append(example)
+    return list(groups.values())
+
+
+def _hash_of_question(question: Sequence[Example]) -> str:
+    return _hash(question[0])
 
 
 def _spared(pool: Sequence[Example], count: int, reserve: int) -> tuple[Example, ...]:
@@ -399,7 +483,13 @@ def _sha256(text: str) -> str:
 
 
 def _text_key(example: Example) -> str:
-    return canonical_json(dict(example.fields))
+    fields = dict(example.fields)
+    return canonical_json([fields, list(example.choices)] if example.choices else fields)
+
+
+def _repeat_key(example: Example) -> str:
+    # Not the group: the same text may stand under two questions, and must not be sampled into two splits.
+    return canonical(replace(example, group=""))
 
 
 # The result
@@ -419,10 +509,7 @@ def _finish(
 
 
 def _digest(train: Sequence[Example], select: Sequence[Example], test: Sequence[Example], labels: Sequence[str]) -> str:
-    parts = {
-        name: [{"fields": dict(example.fields), "label": example.label} for example in part]
-        for name, part in zip(SPLITS, (train, select, test), strict=True)
-    }
+    parts = {name: [as_mapping(example) for example in part] for name, part in zip(SPLITS, (train, select, test), strict=True)}
     return "sha256:" + _sha256(canonical_json({"labels": list(labels), **parts}))
 
 
