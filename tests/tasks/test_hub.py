@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from maao.errors import DataError
-from maao.tasks.hub import NoSuchLabels, read_hub
+from maao.tasks.hub import NoSuchLabels, read_hub, read_task_hub
+from maao.tasks.superglue import examples_of
 from maao.types import Example
 
 datasets = pytest.importorskip("datasets")
@@ -130,3 +131,67 @@ def test_an_unknown_data_set_is_said_in_plain_words(read, monkeypatch):
 def test_without_datasets_the_extra_is_named(read, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert 'pip install "maao[data]"' in message(read)
+
+
+# SuperGLUE
+
+
+@pytest.fixture
+def task_set(tmp_path):
+    def write(folder: str, split: str, rows: list, features=None) -> str:
+        (tmp_path / "glue" / folder).mkdir(parents=True, exist_ok=True)
+        datasets.Dataset.from_list(rows, features=features).to_parquet(tmp_path / "glue" / folder / f"{split}.parquet")
+        return str(tmp_path / "glue")
+
+    return write
+
+
+BOOLQ = [{"question": "is it", "passage": "It is.", "idx": 0, "label": 1}, {"question": "is he", "passage": "No.", "idx": 1, "label": 0}]
+QUERY = {"passage": "Bob met Ann.", "query": "@placeholder left.", "entities": ["Bob", "Ann"], "idx": {"passage": 0, "query": 4}}
+
+
+def test_a_task_is_read_from_its_folder_with_classes_as_numbers_and_named(task_set, tmp_path):
+    features = datasets.Features(
+        {name: datasets.Value("string") for name in ("question", "passage")}
+        | {"idx": datasets.Value("int32"), "label": datasets.ClassLabel(names=["False", "True"])}
+    )
+    task_set("boolq", "train", BOOLQ[:1], features)
+    folder = task_set("boolq", "validation", BOOLQ, features)
+    task_set("rte", "train", [{"premise": "a", "hypothesis": "b", "label": 0, "idx": 0}])
+    found = read_task_hub("boolq", "validation", name=folder, cache_dir=tmp_path / "cache")
+    assert found == examples_of("boolq", BOOLQ) and [example.label for example in found] == ["true", "false"]
+    assert len(read_task_hub("boolq", name=folder, cache_dir=tmp_path / "cache")) == 1
+    assert read_task_hub("rte", name=folder, cache_dir=tmp_path / "cache")[0].label == "entailment"
+
+
+def test_flat_questions_are_read_in_groups(task_set, tmp_path):
+    folder = task_set("record", "validation", [{**QUERY, "answers": ["Ann"]}])
+    found = read_task_hub("record", "validation", name=folder, cache_dir=tmp_path / "cache")
+    assert [(example.fields["entity"], example.label, example.group) for example in found] == [
+        ("Bob", "false", "0-4"),
+        ("Ann", "true", "0-4"),
+    ]
+
+
+def test_task_splits_without_labels_or_not_there_are_told_apart(task_set, tmp_path):
+    folder = task_set("boolq", "test", [{**row, "label": -1} for row in BOOLQ])
+    task_set("record", "test", [{**QUERY, "answers": [None]}, {**QUERY, "answers": ["Bob"]}])
+    for split, found in (("test", "2 of 2 rows have no label"), ("train", "there is no split 'train'")):
+        with pytest.raises(NoSuchLabels, match=found):
+            read_task_hub("boolq", split, name=folder, cache_dir=tmp_path / "cache")
+    with pytest.raises(DataError, match=r"no folder 'rte' in it.* Folders: 'boolq', 'record'"):
+        read_task_hub("rte", name=folder, cache_dir=tmp_path / "cache")
+
+
+def test_a_task_on_the_hub_is_asked_for_in_its_parquet_form(monkeypatch):
+    asked = []
+
+    def unreachable(*args, **kwargs):
+        asked.append((args, kwargs))
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", unreachable)
+    with pytest.raises(DataError, match="cannot be reached"):
+        read_task_hub("wsc")
+    ((name, config), options) = asked[0]
+    assert (name, config, options["data_dir"], options["revision"]) == ("aps/super_glue", None, "wsc.fixed", "refs/convert/parquet")

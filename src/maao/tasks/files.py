@@ -54,6 +54,38 @@ def read_examples(
         ...     read_examples(path, label_names={"0": "negative", "1": "positive"})
         (Example(fields={'text': 'a "good" film'}, label='positive'),)
     """
+    file, reader = _checked(path)
+    try:
+        rows = _read_parquet(file, text_fields, label_field) if reader is _read_parquet else reader(_read_text(file), str(file))
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error}.") from error
+    return examples_from_rows(rows, where=str(file), text_fields=text_fields, label_field=label_field, label_names=label_names)
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[Row]:
+    """Return all columns of a file's rows, each with where it stands ("line 3"), for readers that know what the columns mean.
+
+    Raises:
+        DataError: the file is missing, empty, not UTF-8 or malformed (the line is named).
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "train.jsonl")
+        ...     _ = path.write_text('{"premise": "It rains.", "label": 0}\\n', encoding="utf-8")
+        ...     read_rows(path)
+        [('line 1', {'premise': 'It rains.', 'label': 0})]
+    """
+    file, reader = _checked(path)
+    try:
+        rows: list[Row] = _parquet_rows(file) if reader is _read_parquet else reader(_read_text(file), str(file))
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error}.") from error
+    return rows
+
+
+def _checked(path: str | os.PathLike[str]) -> tuple[Path, Any]:
+    """Return the file, which is there and not empty, and the reader that its ending asks for."""
     file = Path(path)
     reader = _READERS.get(file.suffix.lower())
     if file.exists() and not file.is_dir() and reader is None:
@@ -63,13 +95,9 @@ def read_examples(
     try:
         if file.stat().st_size == 0:
             raise DataError(f"{file}: the file is empty (0 bytes).")
-        if reader is _read_parquet:
-            rows = _read_parquet(file, text_fields, label_field)
-        else:
-            rows = reader(_read_text(file), str(file))
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error}.") from error
-    return examples_from_rows(rows, where=str(file), text_fields=text_fields, label_field=label_field, label_names=label_names)
+    return file, reader
 
 
 def _not_there(file: Path) -> str:
@@ -187,11 +215,7 @@ def _parse(text: str, where: str, first_line: int) -> Any:
 
 
 def _read_parquet(file: Path, text_fields: Mapping[str, str] | None, label_field: str) -> list[Row]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise DataError(f'{file}: reading parquet needs pyarrow. Install it with: pip install "maao[data]".') from error
+    pyarrow = _pyarrow(file)
     try:
         columns = list(pyarrow.parquet.read_schema(file).names)
         wanted = {*resolve_text_fields(columns, text_fields, str(file)).values(), label_field}
@@ -199,10 +223,27 @@ def _read_parquet(file: Path, text_fields: Mapping[str, str] | None, label_field
         # Where a wanted column is missing, all are read, for the error to list them.
         needed = [column for column in columns if column in wanted]
         complete = all(name in columns or name.split(".")[0] in columns for name in wanted)
-        table = pyarrow.parquet.read_table(file, columns=needed if complete else None)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{file}: cannot be read as parquet: {error}.") from error
+    return _parquet_rows(file, needed if complete else None)
+
+
+def _parquet_rows(file: Path, columns: Sequence[str] | None = None) -> list[Row]:
+    pyarrow = _pyarrow(file)
+    try:
+        table = pyarrow.parquet.read_table(file, columns=columns)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{file}: cannot be read as parquet: {error}.") from error
     return [(f"row {number}", row) for number, row in enumerate(table.to_pylist(), 1)]
+
+
+def _pyarrow(file: Path) -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise DataError(f'{file}: reading parquet needs pyarrow. Install it with: pip install "maao[data]".') from error
+    return pyarrow
 
 
 _READERS: dict[str, Any] = {

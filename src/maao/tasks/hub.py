@@ -12,9 +12,11 @@ from typing import Any
 
 from maao.errors import DataError
 from maao.tasks.checks import Row, examples_from_rows, listing, nearest, quote, resolve_text_fields
+from maao.tasks.superglue import MISSING, examples_of, task_named
 from maao.types import Example
 
-MISSING = (None, -1)  # what stands for the label of an example that was published without
+SUPERGLUE = "aps/super_glue"
+PARQUET = "refs/convert/parquet"  # where the hub keeps the parquet form of data sets that were published with a loading script
 
 OFFLINE_SETTINGS = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 
@@ -74,7 +76,63 @@ def read_hub(
     return examples_from_rows(rows, where=where, text_fields=text_fields, label_field=label_field, label_names=label_names)
 
 
-def _load(name: str, config: str | None, split: str, revision: str | None, cache_dir: str | os.PathLike[str] | None, where: str) -> Any:
+def read_task_hub(
+    task: str,
+    split: str = "train",
+    *,
+    name: str = SUPERGLUE,
+    revision: str | None = PARQUET,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> tuple[Example, ...]:
+    """Return the examples of one split of a SuperGLUE task, from the hub's `super_glue` or a data set laid out like it.
+
+    Args:
+        task: one of `maao.tasks.superglue.TASKS`.
+        split: "train" or "validation"; "test" was published without labels.
+        name: the data set on the hub, or a folder on disk, with one folder of parquet files a task (`boolq/train/...`; WSC's is
+            `wsc.fixed`, whose spans were corrected).
+        revision: a branch or commit. The default is the hub's own conversion to parquet, since the data set itself is a loading script;
+            a folder on disk has none.
+        cache_dir: as for `read_hub`.
+
+    Raises:
+        ConfigError: there is no such task.
+        NoSuchLabels: there is no such split, or it was published without its labels.
+        DataError: as for `read_hub` and `maao.tasks.superglue.read_task`.
+
+    Example:
+        >>> import tempfile, pathlib, pyarrow, pyarrow.parquet
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     pathlib.Path(folder, "rte").mkdir()
+        ...     table = pyarrow.table({"premise": ["It rains."], "hypothesis": ["It is wet."], "idx": [0], "label": [0]})
+        ...     pyarrow.parquet.write_table(table, pathlib.Path(folder, "rte", "train.parquet"))
+        ...     read_task_hub("rte", name=folder, cache_dir=pathlib.Path(folder, "cache"))[0].label
+        'entailment'
+    """
+    config = task_named(task).hub
+    where = f"{name} ({config}), split {split!r}"
+    on_disk = os.path.isdir(name)
+    if on_disk and not os.path.isdir(os.path.join(name, config)):
+        inside = sorted(entry.name for entry in os.scandir(name) if entry.is_dir())
+        raise DataError(f"{where}: there is no folder {quote(config)} in it.{nearest(config, inside)} Folders: {listing(inside)}.")
+    table = _load(name, None, split, None if on_disk else revision, cache_dir, where, folder=config)
+    rows = table.to_list()
+    answer = "answers" if task == "record" else "label"
+    unlabelled = sum(answer in row and (row[answer] in MISSING or row[answer] == []) for row in rows)
+    if unlabelled:
+        raise NoSuchLabels(f"{where}: {unlabelled} of {len(rows)} rows have no label. Take the validation split.")
+    return examples_of(task, rows, where)
+
+
+def _load(
+    name: str,
+    config: str | None,
+    split: str,
+    revision: str | None,
+    cache_dir: str | os.PathLike[str] | None,
+    where: str,
+    folder: str | None = None,
+) -> Any:
     try:
         import datasets
     except ImportError as error:
@@ -82,7 +140,7 @@ def _load(name: str, config: str | None, split: str, revision: str | None, cache
     cache = None if cache_dir is None else os.fspath(cache_dir)
     try:
         # The two halves of `datasets.load_dataset`: between them, the files are known and nothing has been downloaded.
-        builder = datasets.load_dataset_builder(name, config, revision=revision, cache_dir=cache)
+        builder = datasets.load_dataset_builder(name, config, data_dir=folder, revision=revision, cache_dir=cache)
         _check_files(builder.config.data_files, split, where)
         builder.download_and_prepare()
         _check_split(split, builder.info.splits, where)
