@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from maao.problems.language.loading import FrozenModel
 from maao.types import Example, Splits
@@ -38,14 +38,27 @@ def bpe_tokenizer() -> Any:
 
 @cache
 def roberta_tokenizer() -> Any:
-    """The same with `<s>` and `</s>` around a text."""
+    """The same with `<s>` and `</s>` around a text, `</s></s>` between two, and a mask that takes the space before it."""
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer.from_str(bpe_tokenizer().backend_tokenizer.to_str())
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 1), add_prefix_space=False, trim_offsets=False)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", cls_token="<s>", sep_token="</s>"
-    )
+    names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token=AddedToken("<mask>", lstrip=True, special=True), **names)
+
+
+@cache
+def t5_tokenizer() -> Any:
+    """A Unigram with words marked as SentencePiece marks them, `</s>` behind a text, and sentinels."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    special = ["<pad>", "</s>", "<unk>", "<extra_id_0>", "<extra_id_1>"]
+    tokenizer.train_from_iterator(CORPUS, trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>"))
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", "$A </s> $B </s>", [("</s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
 
 
 @cache
@@ -64,31 +77,50 @@ def wordpiece_tokenizer() -> Any:
 
 
 def tiny_model(architecture: str, seed: int = 0) -> FrozenModel:
-    """Return a random 2-layer model: "gpt2", "llama", "gemma3" (scaled embeddings), "gemma2" (capped logits), "bert" or "roberta"."""
+    """Return a random 2-layer model.
+
+    Decoders: "gpt2", "llama", "qwen2", "gemma3" (scaled embeddings), "gemma2" (capped logits); encoders: "bert", "roberta", "deberta";
+    masked models: "bert_masked", "roberta_masked", "deberta_masked"; encoder-decoders: "t5".
+    """
     import transformers as hf
 
     torch.manual_seed(seed)
     small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 66}
-    if architecture in ("bert", "roberta"):
-        tokenizer = wordpiece_tokenizer() if architecture == "bert" else roberta_tokenizer()
-        config = (hf.BertConfig if architecture == "bert" else hf.RobertaConfig)(vocab_size=len(tokenizer), pad_token_id=0, **small)
-        model: Any = (hf.BertModel if architecture == "bert" else hf.RobertaModel)(config)
-        return _frozen(model, tokenizer, "encoder", architecture)
+    base, _, masked = architecture.partition("_")
+    if base in ("bert", "roberta", "deberta"):
+        tokenizer = roberta_tokenizer() if base == "roberta" else wordpiece_tokenizer()
+        name = {"bert": "Bert", "roberta": "Roberta", "deberta": "DebertaV2"}[base]
+        further = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]} if base == "deberta" else {}
+        config = getattr(hf, f"{name}Config")(vocab_size=len(tokenizer), pad_token_id=0, **small, **further)
+        model: Any = getattr(hf, f"{name}{'ForMaskedLM' if masked else 'Model'}")(config)
+        return _frozen(_enlarged(model) if masked else model, tokenizer, "masked" if masked else "encoder", architecture)
+    if base == "t5":
+        tokenizer = t5_tokenizer()
+        ids = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+        config = hf.T5Config(d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, **ids)
+        return _frozen(hf.T5ForConditionalGeneration(config), tokenizer, "encoder_decoder", architecture)
     tokenizer = bpe_tokenizer()
     ids = {"vocab_size": len(tokenizer), "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     if architecture == "gpt2":
         model = hf.GPT2LMHeadModel(hf.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=66, **ids))
     elif architecture == "llama":
         model = hf.LlamaForCausalLM(hf.LlamaConfig(num_key_value_heads=2, **small, **ids))
+    elif architecture == "qwen2":
+        model = hf.Qwen2ForCausalLM(hf.Qwen2Config(num_key_value_heads=2, **small, **ids))
     elif architecture == "gemma3":
         model = hf.Gemma3ForCausalLM(hf.Gemma3TextConfig(num_key_value_heads=2, head_dim=8, **small, **ids))
     else:
         model = hf.Gemma2ForCausalLM(hf.Gemma2Config(num_key_value_heads=2, head_dim=8, final_logit_softcapping=1.0, **small, **ids))
-    with torch.no_grad():  # larger weights than a fresh model's, so that what is read depends on the input
+    return _frozen(_enlarged(model), tokenizer, "decoder", architecture)
+
+
+def _enlarged(model: Any) -> Any:
+    """Return a model with larger weights than a fresh one's, so that what is read depends on the input."""
+    with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(4)
-    return _frozen(model, tokenizer, "decoder", architecture)
+    return model
 
 
 def _frozen(model: Any, tokenizer: Any, kind: Any, name: str) -> FrozenModel:

@@ -11,15 +11,17 @@ import hashlib
 import os
 import platform
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING, Any
 
-from maao.config import AcceptConfig, BudgetConfig, ChatConfig, Config, DataConfig
+from maao.config import AcceptConfig, BudgetConfig, ChatConfig, Config, DataConfig, ModelConfig
 from maao.core import acceptance
 from maao.core.budget import Budget, cut
 from maao.core.plan import Plan, after_epochs, rounds
+from maao.core.seeds import seed_for
 from maao.errors import ConfigError, DataError
 from maao.interfaces import Acceptance, ChatModel, Codec, GradientStage, History, Mentor
 from maao.llm.budget import Capped
@@ -30,7 +32,10 @@ from maao.types import Example, Leg, Splits
 
 if TYPE_CHECKING:
     from maao.problems.language.loading import FrozenModel
+    from maao.problems.language.methods import Method
+    from maao.problems.language.readers import Reader
     from maao.problems.language.soft_prompt import SoftPromptProblem
+    from maao.problems.language.template import Template, TemplateTokenizer
     from maao.stages.torch_optim import TorchStage
 
 PLUGINS = "maao.plugins"
@@ -103,7 +108,7 @@ def build(config: Config, splits: Splits | None = None) -> Parts:
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    budget = Budget(**config.budget.model_dump())  # before anything is loaded: a bad cap is told at once
+    budget = _beside_the_search(Budget(**config.budget.model_dump()), config)  # before anything is loaded: a bad cap is told at once
     accept = build_acceptance(config.accept)
     _check_together(config)
     if config.problem == "function":
@@ -111,6 +116,20 @@ def build(config: Config, splits: Splits | None = None) -> Parts:
     else:
         parts = _language_parts(config, accept, budget, splits or load_splits(config))
     return parts
+
+
+def _beside_the_search(budget: Budget, config: Config) -> Budget:
+    """Return what the search for a learning rate leaves of the gradient steps: a function of the config, so a resumed run has the same."""
+    searched = len(config.stage.lr_grid) * config.stage.lr_steps
+    if budget.gradient_steps is None or not searched:
+        return budget
+    if budget.gradient_steps <= searched:
+        raise ConfigError(
+            f"The search for a learning rate may take {searched} gradient steps ({len(config.stage.lr_grid)} rates of "
+            f"{config.stage.lr_steps} steps), and the budget is {budget.gradient_steps}: raise `budget.gradient_steps`, or shorten "
+            "`stage.lr_grid` or `stage.lr_steps`."
+        )
+    return replace(budget, gradient_steps=budget.gradient_steps - searched)
 
 
 def _check_together(config: Config) -> None:
@@ -136,7 +155,9 @@ def _function_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget
 
 def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget, splits: Splits) -> Parts:
     loaded: dict[tuple[str, ...], FrozenModel] = {}
+    config = config.model_copy(update={"model": _with_kind(config.model)})
     frozen = _load(loaded, config.model.name, config)
+    config = config.model_copy(update={"model": _with_task(config, frozen.kind)})
     problem, codec = build_language(config, splits, frozen)
     steps_per_epoch = max(1, len(splits.train) // config.stage.batch_size)
     whole = build_plan(config, steps_per_epoch)
@@ -157,64 +178,196 @@ def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget
     )
 
 
+DEFAULT_TEMPLATE = "{text} {slots} Topic:"
+
+
+def _with_kind(model: ModelConfig) -> ModelConfig:
+    """Return the settings with the kind of model that they imply: a mask in the template, or label words for an encoder."""
+    if model.kind == "auto" and model.template is not None and "{mask}" in model.template:
+        return model.model_copy(update={"kind": "masked"}) if _reads_masks(model) else model
+    return model
+
+
+def _reads_masks(model: ModelConfig) -> bool:
+    from maao.problems.language.loading import kind_of
+
+    return kind_of(model.name, model.revision) == "encoder"
+
+
+def _with_task(config: Config, kind: str) -> ModelConfig:
+    """Return the model's settings with what a SuperGLUE task fills in: template and label words."""
+    model = config.model
+    if config.data.task is None:
+        return model.model_copy(update={"template": model.template or DEFAULT_TEMPLATE})
+    from maao.tasks.superglue import TASKS
+
+    task = TASKS[config.data.task]
+    template = model.template or (task.pair if kind == "encoder" else task.cloze)
+    words = model.label_words if kind == "encoder" or model.label_words is not None else task.label_words or None
+    return model.model_copy(update={"template": template, "label_words": words})
+
+
 def build_for_use(config: Config, labels: tuple[str, ...]) -> Parts:
     """Build what predicting and exporting need: the model and the template, without data."""
     return build(config.model_copy(update={"budget": BudgetConfig()}), Splits((), (), (), labels))
 
 
 def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple[SoftPromptProblem, Codec[Any]]:
-    """Build the problem of a frozen language model and the codec of its soft prompts."""
-    from maao.codecs.nearest_token import NearestTokenCodec
-    from maao.problems.language.forward import context_length, embedding_table
-    from maao.problems.language.readers import Head, LabelWords, Reader, label_word_ids
+    """Build the problem of a frozen language model and the codec of its prompts."""
+    from maao.problems.language.forward import activation_bytes, context_length
     from maao.problems.language.soft_prompt import SoftPromptProblem
-    from maao.problems.language.template import Template, TemplateTokenizer
+    from maao.problems.language.template import Template
 
-    model = config.model
+    model = config.model.model_copy(update={"template": config.model.template or DEFAULT_TEMPLATE})
+    assert model.template is not None
     template = Template.parse(model.template, chat=model.chat)
     context = context_length(frozen)
     if model.max_length is not None and model.max_length > context:
         raise ConfigError(f"model.max_length = {model.max_length} is more than {frozen.name} can read: {context} tokens.")
-    encoder = frozen.kind == "encoder"
-    if encoder and model.label_words:
-        raise ConfigError(f"{frozen.name} is an encoder, read by a trained head: leave model.label_words out.")
-    length = model.max_length or context
-
-    def tokenizer(reserved: int) -> TemplateTokenizer:
-        return TemplateTokenizer(frozen.tokenizer, template, encoder=encoder, max_length=length, reserved=reserved)
-
-    if encoder:
-        reader: Reader = Head(frozen, len(splits.labels), pooling=model.pooling, side=model.padding_side)
-        tokenize = tokenizer(model.num_virtual_tokens)
-    else:
-        prefix = tokenizer(model.num_virtual_tokens).answer_prefix
-        words = model.label_words if model.label_words is not None else {label: label for label in splits.labels}
-        ids = label_word_ids(frozen, splits.labels, words, prefix)
-        reader = LabelWords(frozen, ids, objective=model.objective, side=model.padding_side)
-        tokenize = tokenizer(model.num_virtual_tokens + max(map(len, ids)) - 1)
-    codec = NearestTokenCodec(
-        frozen.tokenizer,
-        embedding_table(frozen).cpu(),
-        num_virtual_tokens=model.num_virtual_tokens,
-        length=model.length,
-        distance=model.distance,
-    )
+    if "embed_twice" in model.released:
+        if frozen.kind not in ("encoder", "masked"):
+            raise ConfigError(f"model.released = 'embed_twice' is a defect of encoders, and {frozen.name} is of kind '{frozen.kind}'.")
+        frozen = replace(frozen, embed_twice=True)
+    reader, tokenize = build_reader(model, frozen, splits, template, model.max_length or context)
+    method, codec = build_method(config, frozen)
+    part_tokens = model.part_tokens
+    if model.memory_mib is not None:
+        part_tokens = max(1, int(model.memory_mib * 2**20 / activation_bytes(frozen)))
     problem = SoftPromptProblem(
         frozen,
         splits,
         tokenize,
         reader,
         codec,
+        method=method,
+        measure=_measure(config, splits),
         num_virtual_tokens=model.num_virtual_tokens,
         initial=model.initial,
         initial_text=model.initial_text,
+        initial_params=_adapter(model, frozen),
         batch_size=config.stage.batch_size,
         score_batch=model.score_batch,
         account_tokens=12 if config.mentor.shown.account else 0,
         max_cache_bytes=model.cache_mib * 2**20,
-        part_tokens=model.part_tokens,
+        part_tokens=part_tokens,
     )
     return problem, codec
+
+
+def _adapter(model: ModelConfig, frozen: FrozenModel) -> Mapping[str, Any] | None:
+    """Return the params of a PEFT adapter to begin with; None: there is none."""
+    if model.adapter is None:
+        return None
+    from maao.problems.language.adapters import read_adapter
+
+    return read_adapter(model.adapter, frozen, model.method, model.num_virtual_tokens)
+
+
+def build_reader(
+    model: ModelConfig, frozen: FrozenModel, splits: Splits, template: Template, length: int
+) -> tuple[Reader, TemplateTokenizer]:
+    """Return how classes are read, and the template bound to the tokenizer with room for the longest answer."""
+    from maao.problems.language.readers import DecodedWords, Head, LabelWords, MaskedWords, label_word_ids
+    from maao.problems.language.template import TemplateTokenizer
+
+    def tokenizer(answer: int) -> TemplateTokenizer:
+        reserved = model.num_virtual_tokens + answer
+        return TemplateTokenizer(frozen.tokenizer, template, kind=frozen.kind, max_length=length, reserved=reserved)
+
+    chosen = [e for part in (splits.train, splits.select, splits.test) for e in part if e.choices]
+    options: dict[str, Any] = {"side": model.padding_side, "class_weights": _class_weights(model, splits)}
+    if frozen.kind == "encoder":
+        if model.label_words:
+            raise ConfigError(
+                f"{frozen.name} is an encoder, read by a trained head: leave model.label_words out, or score them at its mask with "
+                'model.kind = "masked" and a {mask} in the template.'
+            )
+        if chosen and "choice" not in template.fields:
+            raise ConfigError(f"The examples have choices: show a head each of them, with {{choice}} in the template {str(template)!r}.")
+        return Head(frozen, 1 if chosen else len(splits.labels), pooling=model.pooling, **options), tokenizer(0)
+    if frozen.kind == "masked" and not template.has_mask:
+        raise ConfigError(f"The template {str(template)!r} has no place for the label word of a masked model: write {{mask}} there.")
+    tokenize = tokenizer(0)
+    if "choice" in template.fields:
+        raise ConfigError(f"Label words answer with the choice itself: leave {{choice}} out of the template {str(template)!r}.")
+    if chosen:
+        words = [tokenize.word(choice) for example in chosen for choice in example.choices]
+    else:
+        named = model.label_words if model.label_words is not None else {label: label for label in splits.labels}
+        words = label_word_ids(tokenize, splits.labels, named, frozen.name)
+    options |= {"objective": model.objective}
+    answer = max(map(len, words)) - 1
+    if frozen.kind == "masked":
+        return MaskedWords(frozen, words, **options), tokenizer(answer)
+    if frozen.kind == "encoder_decoder":
+        lead = tuple(frozen.tokenizer.convert_tokens_to_ids([tokenize.mask])) if tokenize.mask else ()
+        return DecodedWords(frozen, words, lead=lead, **options), tokenizer(0)
+    return LabelWords(frozen, words, **options), tokenizer(answer)
+
+
+def _class_weights(model: ModelConfig, splits: Splits) -> list[float] | None:
+    """Return what each class weighs in the training loss, in the order of the labels; None: all alike."""
+    if model.class_weights == "none" or not splits.train:
+        return None
+    if model.class_weights == "balanced":
+        counts = Counter(example.label for example in splits.train)
+        return [len(splits.train) / (len(splits.labels) * counts[label]) for label in splits.labels]
+    given = model.class_weights
+    assert isinstance(given, dict)
+    wrong = sorted(set(given) ^ set(splits.labels))
+    if wrong or any(weight <= 0 for weight in given.values()):
+        raise ConfigError(f"model.class_weights needs a weight above zero for each of the labels {', '.join(splits.labels)}; got {given}.")
+    return [given[label] for label in splits.labels]
+
+
+def _measure(config: Config, splits: Splits) -> Any:
+    """Return what computes a task's own metrics; None where accuracy is all."""
+    if config.data.task is None:
+        return None
+    from functools import partial
+
+    from maao.evaluation.metrics import measure
+    from maao.tasks.superglue import TASKS
+
+    names = TASKS[config.data.task].metrics
+    return partial(_measured, measure, names, splits.labels)
+
+
+def _measured(measure: Any, names: Sequence[str], labels: Sequence[str], examples: Any, scores: Any) -> Mapping[str, float]:
+    return measure(names, examples, labels, scores)  # type: ignore[no-any-return]
+
+
+def build_method(config: Config, frozen: FrozenModel) -> tuple[Method, Any]:
+    """Return the prompt method and the codec of its params."""
+    from maao.problems.language.forward import embedding_table
+    from maao.problems.language.methods import MethodCodec
+    from maao.problems.language.methods.p_tuning import PTuning
+    from maao.problems.language.methods.pez import Pez
+    from maao.problems.language.methods.prefix_tuning import PrefixTuning, value_table
+    from maao.problems.language.methods.prompt_tuning import PromptTuning
+
+    model, seed = config.model, seed_for(config.seed, "method")
+    table = embedding_table(frozen).cpu()
+    codec = _codec(model, frozen, table)
+    if model.method == "prompt_tuning":
+        return PromptTuning(), codec
+    if model.method == "pez":
+        pez = Pez(codec)
+        return pez, MethodCodec(pez, codec)
+    if model.method == "p_tuning":
+        tuning = PTuning(model.encoder, model.num_virtual_tokens, table.shape[1], hidden=model.hidden, seed=seed)
+        return tuning, MethodCodec(tuning, codec)
+    prefix = PrefixTuning(frozen, model.num_virtual_tokens, projection=model.projection, hidden=model.hidden or 512, seed=seed)
+    return prefix, MethodCodec(prefix, codec, _codec(model, frozen, value_table(frozen, table)))
+
+
+def _codec(model: ModelConfig, frozen: FrozenModel, table: Any) -> Any:
+    """Return the codec of rows as wide as a table of the vocabulary."""
+    from maao.codecs.nearest_token import NearestTokenCodec
+
+    return NearestTokenCodec(
+        frozen.tokenizer, table, num_virtual_tokens=model.num_virtual_tokens, length=model.length, distance=model.distance
+    )
 
 
 def _load(loaded: dict[tuple[str, ...], FrozenModel], name: str, config: Config) -> FrozenModel:
@@ -222,27 +375,29 @@ def _load(loaded: dict[tuple[str, ...], FrozenModel], name: str, config: Config)
     from maao.problems.language.loading import load_frozen, locate
 
     model = config.model
-    key = (locate(name), model.dtype, model.device)
+    same = name == model.name
+    kind = model.kind if same else "auto"
+    key = (locate(name), kind, model.dtype, model.device)
     if key not in loaded:
-        same = name == model.name
         loaded[key] = load_frozen(
             name,
-            kind=model.kind if same else "auto",
+            kind=kind,
             dtype=model.dtype,
             device=model.device,
             revision=model.revision if same else None,
+            quantization=model.quantization if same else None,
         )
     return loaded[key]
 
 
-def build_stage(config: Config, plan: Plan, accept: Acceptance[Any, Any]) -> TorchStage:
-    """Build the doer; its schedule spans the plan."""
+def build_stage(config: Config, plan: Plan, accept: Acceptance[Any, Any], *, lr: float | None = None) -> TorchStage:
+    """Build the doer, with another rate than the config's if one is given; its schedule spans the plan."""
     from maao.stages.torch_optim import TorchStage
 
     stage = config.stage
     return TorchStage(
         optimizer=stage.optimizer,
-        lr=stage.lr,
+        lr=stage.lr if lr is None else lr,
         options=stage.options,
         schedule=stage.schedule,
         warmup_steps=stage.warmup_steps,
@@ -443,7 +598,7 @@ def build_mentor(
             raise ConfigError("mentor.name = 'scripted' needs mentor.texts, the list of what it proposes.")
         return Asked(Scripted(tuple(mentor.texts), parts.codec), disclosure="Restarts are scripted: nothing is sent anywhere.")
     if name in ("language_model", "person"):
-        return _language_model(parts, ledger, replay, wrap)
+        return _language_model(parts, ledger, replay)
     if name == "custom":
         raise ConfigError("mentor.name = 'custom' stands for a mentor of your own: start the run from Python, with mentor=... .")
     plugin = _plugin("mentor", name)
@@ -481,16 +636,12 @@ def _set_record(parts: Parts, ledger: Ledger, replay: History[Any, Any] | None, 
 
 
 def _random_start(parts: Parts) -> Callable[[int], Any]:
-    """Return random starts of what a text could name too: a head that is trained beside the prompt is kept, as it is for any proposal."""
-
-    def start(seed: int) -> Any:
-        point = parts.problem.initial(seed)
-        return {"prompt": point["prompt"]} if "prompt" in point else point
-
+    """Return random starts: the problem's own `random_start` where it has one, which names only what a text could name too."""
+    start: Callable[[int], Any] = getattr(parts.problem, "random_start", parts.problem.initial)
     return start
 
 
-def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | None, wrap: Callable[[ChatModel], ChatModel]) -> Asked:
+def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | None) -> Asked:
     from maao.mentors.instruction import Shown, Task, wording
     from maao.mentors.language_model import LanguageModelMentor, failures
 
@@ -503,11 +654,11 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
         switches |= {"examples": mentor.share_examples, "account": mentor.shown.account and mentor.share_examples}
     shown, template = Shown(**switches), wording(mentor.wording or style)
     if replay is not None:
-        model: ChatModel = Replayed(ledger, _chat_name(config, chat), failures(replay))
+        model: ChatModel = Replayed(ledger, _chat_name(config, chat), failures(replay))  # by name alone: no provider is made
         provider = None
     else:
         provider = _chat_model(parts, chat)
-        model = Recorded(_capped(wrap(provider), provider, config, ledger), ledger)
+        model = parts.record(provider)
     asked = LanguageModelMentor(
         model=model,
         task=_task(parts, Task),
@@ -534,7 +685,7 @@ def _task(parts: Parts, task: Any) -> Any:
         numbers = f"The point is {function.dim} numbers, separated by spaces. Find the point where {function.name} is lowest."
         return task(f"{parts.config.mentor.description} {numbers}", ("a number each",), "{slots}", function.dim * 2)
     model = parts.config.model
-    return task(parts.config.mentor.description, parts.splits.labels, model.template, model.num_virtual_tokens)
+    return task(parts.config.mentor.description, parts.splits.labels, model.template or DEFAULT_TEMPLATE, model.num_virtual_tokens)
 
 
 def _is_remote(chat: ChatConfig) -> bool:

@@ -11,9 +11,9 @@ import tomllib
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from maao.errors import ConfigError
 from maao.tasks.files import not_utf8
@@ -30,29 +30,53 @@ class ModelConfig(Section):
 
     name: str = Field("packaged:smollm2-135m-instruct", description="Hub name, folder, .gguf file, or packaged:NAME.")
     revision: str | None = Field(None, description="Hub revision.")
-    kind: Literal["auto", "decoder", "encoder"] = Field("auto", description="Decoders are scored by label words, encoders by a head.")
+    kind: Literal["auto", "decoder", "encoder", "masked", "encoder_decoder"] = Field(
+        "auto", description="How classes are read: label words of a decoder, a masked model or an encoder-decoder; a head on an encoder."
+    )
+    quantization: dict[str, Any] | None = Field(
+        None, description="Settings of transformers' own quantisation of the frozen weights, as quant_method with load_in_8bit."
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Precision of the frozen weights.")
     device: str = Field("cpu", description="Where the frozen model runs: cpu, cuda, cuda:1, ...")
-    template: str = Field("{text} {slots} Topic:", description="The input, with {slots} for the soft prompt and {fields} of an example.")
+    template: str | None = Field(
+        None, description='The input: {slots}, {fields}, {mask}, {sep}. By default the task\'s, else "{text} {slots} Topic:".'
+    )
     chat: bool = Field(False, description="Put the template into a user turn of the model's chat template.")
     label_words: dict[str, str] | None = Field(None, description="What the model says for each label; by default the label itself.")
     objective: Literal["classes", "vocabulary"] = Field("classes", description="Cross-entropy over the classes, or over the vocabulary.")
     pooling: Literal["mean", "first", "virtual"] = Field("mean", description="What a head reads (encoders).")
+    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+        "none", description="What each label weighs in the training loss; balanced: the inverse of how often train has it."
+    )
+    method: Literal["prompt_tuning", "p_tuning", "prefix_tuning", "pez"] = Field("prompt_tuning", description="What is trained.")
+    encoder: Literal["lstm", "mlp"] = Field("lstm", description="The network that rows go through (p_tuning).")
+    projection: bool = Field(False, description="Train a network instead of the keys and values themselves (prefix_tuning).")
+    hidden: int | None = Field(None, ge=2, description="Width inside the network; by default the embedding's, or 512 (prefix_tuning).")
     num_virtual_tokens: int = Field(8, ge=1, description="Rows of the soft prompt; the most there may be if length is free.")
     length: Literal["fixed", "free"] = Field("fixed", description="Cut or repeat proposals to num_virtual_tokens, or leave their length.")
     initial: Literal["vocabulary", "normal", "text", "labels"] = Field("vocabulary", description="Where the soft prompt begins.")
     initial_text: str | None = Field(None, description='The text to begin with (initial = "text").')
+    adapter: str | None = Field(None, description="A PEFT prompt-learning adapter to begin with, a folder.")
     distance: Literal["cosine", "l2", "dot"] = Field("cosine", description="What nearest means when vectors are put into words.")
+    fluency: float = Field(0.0, ge=0, description="What a word's log-probability weighs beside nearness when vectors are put into words.")
+    released: list[Literal["least_similar", "narrow_vocabulary", "joined_by_spaces", "special_tokens", "embed_twice"]] = Field(
+        default_factory=list, description="Defects of the reference release to reproduce, by name."
+    )
     max_length: int | None = Field(None, ge=4, description="Most tokens of an input; by default the model's context.")
     padding_side: Literal["left", "right"] = Field("right", description="Where batches are padded.")
     cache_mib: int = Field(2048, ge=0, description="Most memory for the keys and values of texts before the slots; 0: no cache.")
     part_tokens: int = Field(512, ge=1, description="Most tokens a gradient step runs at a time: bounds its memory.")
+    memory_mib: int | None = Field(None, ge=1, description="Memory that a gradient step may take: sets part_tokens by measuring the model.")
     score_batch: int = Field(64, ge=1, description="Examples scored at a time.")
 
 
 class DataConfig(Section):
     """Where examples come from, and how they are split."""
 
+    task: Literal["boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc"] | None = Field(
+        None, description="A SuperGLUE task: its file format, templates, label words and metrics. Give its files in train, select, test."
+    )
+    protocol: str | None = Field(None, description="The named protocol that the splits follow; results of different ones are not compared.")
     source: str = Field(
         "packaged:bbc-headlines", description="One pool to sample from: a file, hub:NAME, packaged:bbc-headlines; or parts."
     )
@@ -77,12 +101,23 @@ class StageConfig(Section):
 
     optimizer: str = Field("AdamW", description="A class of torch.optim.")
     lr: float = Field(0.01, description="Learning rate.")
+    lr_grid: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        default_factory=list, description="Rates to try before a run starts; the one with the lowest loss on select becomes lr."
+    )
+    lr_steps: int = Field(10, ge=1, description="Gradient steps that each rate of lr_grid walks; they count for the budget.")
     options: dict[str, Any] = Field(default_factory=dict, description="Further arguments of the optimizer's class.")
     batch_size: int = Field(32, ge=1, description="Examples a step; all of train if there are no more.")
     schedule: Literal["constant", "linear", "cosine", "exponential"] = Field("constant", description="Learning rate over the plan.")
     warmup_steps: int = Field(0, ge=0, description="Steps over which the learning rate rises first.")
     max_grad_norm: float | None = Field(1.0, description="Clip the gradient's norm to this; 0: do not clip.")
     on_restart: Literal["clear", "keep"] = Field("clear", description="What becomes of the optimizer's moments at a restart.")
+
+    @field_validator("lr_grid")
+    @classmethod
+    def _differ(cls, rates: list[float]) -> list[float]:
+        if len(set(rates)) < len(rates):
+            raise ValueError("names a rate twice; a rate is tried once")
+        return rates
 
 
 class LegConfig(Section):
@@ -106,6 +141,10 @@ class PlanConfig(Section):
     epochs: int = Field(10, ge=1, description="Epochs in all (epochs).")
     ask_after: list[int] = Field([0, 1, 2], description="The mentor is asked after these epochs (epochs).")
     legs: list[LegConfig] = Field(default_factory=list, description="The legs (legs).")
+    patience: int = Field(
+        0, ge=0, description="End after so many legs without a new best on select; not before the mentor's turn. 0: never."
+    )
+    min_delta: float = Field(0.0, ge=0, allow_inf_nan=False, description="Loss by which a new best must be lower (patience).")
 
 
 class AcceptConfig(Section):
@@ -214,7 +253,7 @@ class Config(Section):
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="Hard caps.")
 
 
-PATHS = (("data", "source"), ("data", "train"), ("data", "select"), ("data", "test"), ("model", "name"), ("mentor", "wording"))
+PATHS = (("data", "source"), ("data", "train"), ("data", "select"), ("data", "test"), ("model", "name"), ("model", "adapter"), ("mentor", "wording"))
 
 
 def read_config(path: str | Path, assignments: tuple[str, ...] = ()) -> Config:

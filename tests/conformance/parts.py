@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from maao.codecs.nearest_token import NearestTokenCodec
-from maao.problems.language.forward import context_length, embedding_table
-from maao.problems.language.readers import Head, LabelWords, label_word_ids
+from maao.build import build_method, build_reader
+from maao.config import make_config
+from maao.problems.language.forward import context_length
 from maao.problems.language.soft_prompt import SoftPromptProblem
-from maao.problems.language.template import Template, TemplateTokenizer
+from maao.problems.language.template import Template
 from tests.tiny import tiny_model, tiny_splits
 
 ROWS = 3
@@ -23,33 +23,26 @@ def soft_prompt_problem(
     num_virtual_tokens: int = ROWS,
     max_length: int | None = None,
     words: dict[str, str] | None = None,
-    pooling: Any = "mean",
-    codec_options: dict[str, Any] | None = None,
+    model: dict[str, Any] | None = None,
     **options: Any,
 ) -> SoftPromptProblem:
-    """Return the problem of a tiny model: label words for a decoder, a head for an encoder."""
+    """Return the problem of a tiny model: a head for an encoder, label words for any other. `model` are settings of that section."""
     frozen = tiny_model(architecture)
     splits = splits or tiny_splits(2)
-    parsed = Template.parse(template)
-    encoder = frozen.kind == "encoder"
-    length = max_length or context_length(frozen)
-
-    def tokenizer(reserved: int) -> TemplateTokenizer:
-        return TemplateTokenizer(frozen.tokenizer, parsed, encoder=encoder, max_length=length, reserved=reserved)
-
-    if encoder:
-        reader: Any = Head(frozen, len(splits.labels), pooling=pooling)
-        tokenize = tokenizer(num_virtual_tokens)
-    else:
-        prefix = tokenizer(num_virtual_tokens).answer_prefix
-        ids = label_word_ids(frozen, splits.labels, words or {label: label for label in splits.labels}, prefix)
-        reader = LabelWords(frozen, ids)
-        tokenize = tokenizer(num_virtual_tokens + max(map(len, ids)) - 1)
-    codec = NearestTokenCodec(frozen.tokenizer, embedding_table(frozen), num_virtual_tokens=num_virtual_tokens, **(codec_options or {}))
+    settings = {"num_virtual_tokens": num_virtual_tokens, "hidden": 8, **(model or {})}
+    config = make_config({"model": {**settings, **({} if words is None else {"label_words": words})}})
+    reader, tokenize = build_reader(config.model, frozen, splits, Template.parse(template), max_length or context_length(frozen))
+    method, codec = build_method(config, frozen)
     options = {"batch_size": 4, **options}
-    return SoftPromptProblem(frozen, splits, tokenize, reader, codec, num_virtual_tokens=num_virtual_tokens, **options)
+    return SoftPromptProblem(frozen, splits, tokenize, reader, codec, method=method, num_virtual_tokens=num_virtual_tokens, **options)
 
 
 @cache
-def kept_problem(architecture: str = "llama", template: str = "{text} {slots} Topic:", **options: Any) -> SoftPromptProblem:
-    return soft_prompt_problem(architecture, template, **options)
+def _kept(architecture: str, template: str, model: tuple[tuple[str, Any], ...], options: tuple[tuple[str, Any], ...]) -> SoftPromptProblem:
+    return soft_prompt_problem(architecture, template, model=dict(model), **dict(options))
+
+
+def kept_problem(
+    architecture: str = "llama", template: str = "{text} {slots} Topic:", *, model: dict[str, Any] | None = None, **options: Any
+) -> SoftPromptProblem:
+    return _kept(architecture, template, tuple((model or {}).items()), tuple(options.items()))

@@ -21,7 +21,25 @@ PROBLEMS = {
     "llama, normal start": lambda: kept_problem("llama", "{text} {slots} Topic:", initial="normal"),
     "gpt2, all of train a batch": lambda: kept_problem("gpt2", "{text} {slots} Topic:", batch_size=100),
     "bert, a head": lambda: kept_problem("bert", "{text} {slots}"),
-    "bert, a head on [CLS]": lambda: kept_problem("bert", "{slots} {text}", pooling="first"),
+    "bert, a head on [CLS]": lambda: kept_problem("bert", "{slots} {text}", model={"pooling": "first"}),
+    "deberta, a head": lambda: kept_problem("deberta", "{text} {slots}"),
+    "bert, at the mask": lambda: kept_problem("bert_masked", "{text} {slots} Topic {mask}"),
+    "roberta, at the mask": lambda: kept_problem("roberta_masked", "{slots} {text} Topic {mask}."),
+    "deberta, at the mask": lambda: kept_problem("deberta_masked", "{text} {slots} Topic {mask}"),
+    "t5": lambda: kept_problem("t5", "{slots} {text} Topic {mask}"),
+    **{
+        f"{architecture}, {', '.join(map(str, model.values()))}": lambda architecture=architecture, template=template, model=model: (
+            kept_problem(architecture, template, model=model)
+        )
+        for architecture, template in (("llama", "{slots} {text} Topic:"), ("bert", "{text} {slots}"))
+        for model in (
+            {"method": "p_tuning", "encoder": "lstm"},
+            {"method": "p_tuning", "encoder": "mlp"},
+            {"method": "prefix_tuning"},
+            {"method": "prefix_tuning", "projection": True},
+            {"method": "pez"},
+        )
+    },
 }
 
 

@@ -38,7 +38,7 @@ def test_soft_prompt_of_token_embeddings_reads_like_those_tokens(architecture, p
     frozen = tiny_model(architecture)
     ids = token_ids(frozen, prompt)
     tokenize = TemplateTokenizer(
-        frozen.tokenizer, Template.parse(template), encoder=frozen.kind == "encoder", max_length=64, reserved=len(ids)
+        frozen.tokenizer, Template.parse(template), kind=frozen.kind, max_length=64, reserved=len(ids)
     )
     rows = [tokenize({"text": text}) for text in TEXTS]
     soft = embedding_table(frozen)[ids]
@@ -57,7 +57,7 @@ def test_soft_prompt_of_token_embeddings_reads_like_those_tokens(architecture, p
 def test_label_word_scores_are_the_models_own_logits(architecture, side, cached):
     frozen = tiny_model(architecture)
     ids = token_ids(frozen, PROMPTS[0])
-    tokenize = TemplateTokenizer(frozen.tokenizer, Template.parse("{text} {slots} Topic:"), encoder=False, max_length=64, reserved=len(ids))
+    tokenize = TemplateTokenizer(frozen.tokenizer, Template.parse("{text} {slots} Topic:"), kind="decoder", max_length=64, reserved=len(ids))
     rows = [tokenize({"text": text}) for text in TEXTS]
     words = [tuple(token_ids(frozen, word)) for word in ("business", "music", "sport")]
     assert all(len(word) == 1 for word in words)
@@ -77,7 +77,7 @@ def test_long_label_words_are_scored_by_their_mean_log_probability(side, cached)
     frozen = tiny_model("llama")
     ids = token_ids(frozen, PROMPTS[0])
     tokenize = TemplateTokenizer(
-        frozen.tokenizer, Template.parse("{text} {slots} Topic:"), encoder=False, max_length=64, reserved=len(ids) + 3
+        frozen.tokenizer, Template.parse("{text} {slots} Topic:"), kind="decoder", max_length=64, reserved=len(ids) + 3
     )
     rows = [tokenize({"text": text}) for text in TEXTS]
     words = [tuple(token_ids(frozen, word)) for word in ("business", "music film", "sport and music")]
@@ -105,7 +105,7 @@ def test_long_label_words_are_scored_by_their_mean_log_probability(side, cached)
 def test_head_pools_the_token_it_names(architecture, pooling, template):
     frozen = tiny_model(architecture)
     ids = token_ids(frozen, PROMPTS[0])
-    tokenize = TemplateTokenizer(frozen.tokenizer, Template.parse(template), encoder=True, max_length=64, reserved=len(ids))
+    tokenize = TemplateTokenizer(frozen.tokenizer, Template.parse(template), kind="encoder", max_length=64, reserved=len(ids))
     rows = [tokenize({"text": text}) for text in TEXTS]
     head = Head(frozen, 3, pooling=pooling, side="left")
     params = {"prompt": embedding_table(frozen)[ids], **head.initial(0)}
@@ -120,7 +120,7 @@ def test_head_pools_the_token_it_names(architecture, pooling, template):
 
 def test_gradient_reaches_the_soft_prompt_and_nothing_else():
     frozen = tiny_model("llama")
-    tokenize = TemplateTokenizer(frozen.tokenizer, Template.parse("{text} {slots} Topic:"), encoder=False, max_length=64, reserved=3)
+    tokenize = TemplateTokenizer(frozen.tokenizer, Template.parse("{text} {slots} Topic:"), kind="decoder", max_length=64, reserved=3)
     reader = LabelWords(frozen, [tuple(token_ids(frozen, w)) for w in ("business", "music")])
     prompt = torch.randn(3, 32, requires_grad=True)
     reader.loss({"prompt": prompt}, [tokenize({"text": t}) for t in TEXTS], torch.tensor([0, 1, 0, 1])).backward()

@@ -12,6 +12,7 @@ from maao.config import make_config
 from maao.errors import ConfigError, ModelError, ProblemError
 from maao.problems.language.forward import embedding_table
 from maao.problems.language.readers import Head, label_word_ids
+from maao.problems.language.template import Template, TemplateTokenizer
 from maao.types import Example, Splits
 from tests.conformance.parts import ROWS, kept_problem, soft_prompt_problem
 from tests.tiny import LABELS, tiny_model, tiny_splits
@@ -20,8 +21,10 @@ LLAMA = ("llama", "{text} {slots} Topic:")
 WORDS = {"business": "market", "music": "song", "sport": "team"}
 
 
-def ids_of(words, labels=LABELS, architecture="llama", prefix=" "):
-    return label_word_ids(tiny_model(architecture), labels, words, prefix)
+def ids_of(words, labels=LABELS, architecture="llama", template="{text} {slots} Topic:"):
+    frozen = tiny_model(architecture)
+    tokenize = TemplateTokenizer(frozen.tokenizer, Template.parse(template), kind=frozen.kind, max_length=64, reserved=3)
+    return label_word_ids(tokenize, labels, words, frozen.name)
 
 
 # -- label words
@@ -53,7 +56,7 @@ def test_impossible_label_words_are_refused(words, said):
 
 def test_label_word_that_cannot_be_written_is_refused():
     with pytest.raises(ModelError, match="cannot write the label word '日本語' of 'music'"):
-        ids_of({**WORDS, "music": "日本語"}, architecture="bert", prefix="")
+        ids_of({**WORDS, "music": "日本語"}, architecture="bert")
 
 
 def test_words_of_another_kind_give_other_losses():

@@ -16,9 +16,9 @@ CHAT = (
 )
 
 
-def tokenizer(template, *, chat=False, encoder=False, tokenizer=None, max_length=64, reserved=4):
+def tokenizer(template, *, chat=False, kind="decoder", tokenizer=None, max_length=64, reserved=4):
     parsed = Template.parse(template, chat=chat)
-    return TemplateTokenizer(tokenizer or bpe_tokenizer(), parsed, encoder=encoder, max_length=max_length, reserved=reserved)
+    return TemplateTokenizer(tokenizer or bpe_tokenizer(), parsed, kind=kind, max_length=max_length, reserved=reserved)
 
 
 def instruct(chat_template=CHAT):
@@ -106,12 +106,12 @@ def test_decoder_gets_no_special_token_after_the_text():
 
 
 def test_encoder_gets_its_special_tokens_around_the_text():
-    row = tokenizer("{text} {slots}", encoder=True, tokenizer=wordpiece_tokenizer())({"text": "music"})
+    row = tokenizer("{text} {slots}", kind="encoder", tokenizer=wordpiece_tokenizer())({"text": "music"})
     assert (row.before[0], row.after) == (2, (3,))
 
 
 def test_slots_at_the_very_front_stand_before_special_tokens():
-    row = tokenizer("{slots} {text}", encoder=True, tokenizer=wordpiece_tokenizer())({"text": "music"})
+    row = tokenizer("{slots} {text}", kind="encoder", tokenizer=wordpiece_tokenizer())({"text": "music"})
     assert row.before == () and (row.after[0], row.after[-1]) == (2, 3)
 
 

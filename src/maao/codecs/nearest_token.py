@@ -159,6 +159,10 @@ class NearestTokenCodec:
             )
         return self.text(words)
 
+    def project(self, vectors: Tensor) -> Tensor:
+        """Return ``(num_virtual_tokens, embed_dim)``, the row of the token nearest to each vector; as a text they may not survive."""
+        return self.embeddings[self.ranked(vectors.detach(), 1)[0].flatten()]
+
     def nearest(self, vectors: Tensor, count: int) -> tuple[tuple[Token, ...], ...]:
         ids, similarities = self.ranked(vectors.detach(), count)
         return tuple(

@@ -1,26 +1,30 @@
 """The slot mechanism: the frozen model's own forward, with the embedding rows at the slots replaced by params.
 
-Positions are given to the model, counted over real tokens, so that padding on either side changes nothing. Where text stands before the
-slots of a causal model, nothing in it depends on them: its keys and values are computed once and a step runs only what follows
-(`PrefixCache`).
+Positions are given to the model, counted over real tokens, so that padding on either side changes nothing. Keys and values may stand in
+front of a batch instead of tokens (`Prefix`): those of text before the slots of a causal model, computed once since nothing in it depends on
+them (`PrefixCache`); those of slots that open every row, computed once a step (`share`); or deep prompts, which are keys and values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from maao.errors import ModelError
 from maao.problems.language.loading import FrozenModel
 from maao.problems.language.template import Tokenized
+
+Params = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """Keys and values of the text before the slots: of each layer ``(batch, heads, length, head_dim)``, padded left."""
+    """Keys and values in front of a batch: of each layer ``(batch, heads, length, head_dim)``, padded left."""
 
     layers: tuple[tuple[Tensor, Tensor], ...]
     mask: Tensor  # (batch, length)
@@ -28,13 +32,18 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """A padded batch. `slots` are the positions of the virtual tokens, `last` the position of each row's last token."""
+    """A padded batch. `slots` are the positions of the virtual tokens, `last` the position of each row's last token.
+
+    `mask_at` is the position of each row's first mask token, `segments` the token types, both only where a model has such.
+    """
 
     ids: Tensor  # (batch, length)
     mask: Tensor  # (batch, length)
     slots: Tensor  # (batch, num_virtual_tokens)
     last: Tensor  # (batch,)
     prefix: Prefix | None = None
+    mask_at: Tensor | None = None  # (batch,)
+    segments: Tensor | None = None  # (batch, length)
 
 
 def pad(
@@ -60,7 +69,19 @@ def pad(
     first_slot = offsets + torch.tensor([len(row.before) for row in rows])
     slots = first_slot[:, None] + torch.arange(num_virtual_tokens)
     last = offsets + torch.tensor([len(s) for s in sequences]) - 1
-    return Inputs(ids.to(device), mask.to(device), slots.to(device), last.to(device))
+
+    def in_row(index: int, row: Tokenized) -> int:
+        """Return where a token that has this index in the text stands in the padded row."""
+        return index + (num_virtual_tokens if index >= len(row.before) else 0)
+
+    mask_at = segments = None
+    if any(row.mask_at is not None for row in rows):
+        mask_at = (offsets + torch.tensor([in_row(row.mask_at or 0, row) for row in rows])).to(device)
+    if any(row.second is not None for row in rows):
+        places = torch.arange(length)
+        starts = torch.tensor([in_row(row.second, row) if row.second is not None else length for row in rows]) + offsets
+        segments = ((places >= starts[:, None]) & (mask == 1)).long().to(device)
+    return Inputs(ids.to(device), mask.to(device), slots.to(device), last.to(device), None, mask_at, segments)
 
 
 def hidden_states(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> Tensor:
@@ -68,25 +89,89 @@ def hidden_states(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> Tensor
     return base_model(frozen)(**model_inputs(frozen, prompt, inputs)).last_hidden_state
 
 
+def logits_at(frozen: FrozenModel, prompt: Tensor, inputs: Inputs, where: Tensor) -> Tensor:
+    """Return the model's own logits ``(batch, count, vocab_size)`` at the positions `where`, ``(batch, count)``, and computed nowhere else.
+
+    Whatever a model does to its last hidden states (a transform, a scale, a cap), it does to those of these positions only.
+    """
+    rows = torch.arange(len(where), device=where.device)[:, None]
+
+    def keep(module: Any, arguments: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state[rows, where]
+        return output
+
+    handle = base_model(frozen).register_forward_hook(keep)
+    try:
+        return frozen.model(**model_inputs(frozen, prompt, inputs)).logits
+    finally:
+        handle.remove()
+
+
 def model_inputs(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> dict[str, Any]:
     """Return what the frozen model's forward is called with."""
     with torch.no_grad():
-        embeddings = frozen.model.get_input_embeddings()(inputs.ids)
-    embeddings = embeddings.index_put(
-        (torch.arange(len(inputs.ids), device=inputs.ids.device)[:, None], inputs.slots),
-        prompt.to(embeddings).expand(len(inputs.ids), -1, -1),
-    )
-    arguments = {"inputs_embeds": embeddings, "attention_mask": inputs.mask, "position_ids": positions(frozen, inputs.mask)}
-    if frozen.kind != "decoder":
+        embed = base_model(frozen).embeddings if frozen.embed_twice else frozen.model.get_input_embeddings()
+        embeddings = embed(inputs.ids)
+    if inputs.slots.shape[1]:
+        embeddings = embeddings.index_put(
+            (torch.arange(len(inputs.ids), device=inputs.ids.device)[:, None], inputs.slots),
+            prompt.to(embeddings).expand(len(inputs.ids), -1, -1),
+        )
+    arguments: dict[str, Any] = {"inputs_embeds": embeddings, "attention_mask": inputs.mask}
+    if frozen.kind == "encoder_decoder":  # positions are relative there
         return arguments
+    if inputs.segments is not None and getattr(frozen.model.config, "type_vocab_size", 0) > 1:
+        arguments["token_type_ids"] = inputs.segments
     if inputs.prefix is None:
-        return {**arguments, "use_cache": False}
+        arguments["position_ids"] = positions(frozen, inputs.mask)
+        return {**arguments, "use_cache": False} if frozen.kind == "decoder" else arguments
     from transformers import DynamicCache
 
     mask = torch.cat([inputs.prefix.mask, inputs.mask], dim=1)
-    arguments["attention_mask"] = mask
     arguments["position_ids"] = positions(frozen, mask)[:, inputs.prefix.mask.shape[1] :]
-    return {**arguments, "past_key_values": DynamicCache(inputs.prefix.layers), "use_cache": True}
+    arguments["past_key_values"] = DynamicCache(inputs.prefix.layers)
+    if frozen.kind == "decoder":
+        return {**arguments, "attention_mask": mask, "use_cache": True}
+    # An encoder makes no mask for keys that are given to it: each token reads all of them.
+    every = mask[:, None, None, :].bool().expand(-1, 1, inputs.ids.shape[1], -1)
+    arguments["attention_mask"] = torch.zeros(every.shape, dtype=embeddings.dtype, device=every.device).masked_fill(
+        ~every, torch.finfo(embeddings.dtype).min
+    )
+    return arguments
+
+
+def key_values(frozen: FrozenModel, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the keys and values, each ``(layers, heads, length, head_dim)``, of one row of embeddings ``(length, embed_dim)``.
+
+    Raises:
+        ModelError: a model that takes no keys and values from outside.
+    """
+    from transformers import DynamicCache
+
+    if not takes_keys(frozen):
+        raise ModelError(
+            f"{frozen.name} ({type(frozen.model).__name__}) takes no keys and values from outside, so it cannot have deep prompts. "
+            'Use model.method = "prompt_tuning" or "p_tuning".'
+        )
+    held = DynamicCache()
+    mask = torch.ones(1, len(embeddings), dtype=torch.long, device=frozen.device)
+    inputs = embeddings.to(frozen.model.get_input_embeddings().weight.dtype)[None].to(frozen.device)
+    options = {"use_cache": True} if frozen.kind == "decoder" else {}
+    base_model(frozen)(inputs_embeds=inputs, attention_mask=mask, position_ids=positions(frozen, mask), past_key_values=held, **options)
+    return torch.cat([layer.keys for layer in held.layers]), torch.cat([layer.values for layer in held.layers])
+
+
+def takes_keys(frozen: FrozenModel) -> bool:
+    """Say whether a model's forward takes keys and values."""
+    if frozen.kind == "encoder_decoder":
+        return False
+    return "past_key_values" in inspect.signature(base_model(frozen).forward).parameters
+
+
+def front(keys: Tensor, values: Tensor, batch: int) -> Prefix:
+    """Return keys and values ``(layers, heads, length, head_dim)`` in front of each row of a batch."""
+    layers = tuple((k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in zip(keys, values, strict=True))
+    return Prefix(layers, torch.ones(batch, keys.shape[2], dtype=torch.long, device=keys.device))
 
 
 class PrefixCache:
@@ -98,6 +183,7 @@ class PrefixCache:
     def __init__(self, frozen: FrozenModel) -> None:
         self._frozen = frozen
         self._held: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+        self._last: tuple[tuple[tuple[int, ...], ...], Prefix] | None = None  # a full batch is asked for at every step
         self.num_tokens = 0  # tokens that were run through the model to fill it
 
     @property
@@ -128,6 +214,12 @@ class PrefixCache:
 
     def take(self, rows: Sequence[Tokenized]) -> Prefix:
         """Return the kept keys and values of a batch, padded left."""
+        texts = tuple(row.before for row in rows)
+        if self._last is None or self._last[0] != texts:
+            self._last = texts, self._stack(rows)
+        return self._last[1]
+
+    def _stack(self, rows: Sequence[Tokenized]) -> Prefix:
         held = [self._held[row.before] for row in rows]
         length = max(keys.shape[2] for keys, _ in held)
         depth, heads, _, width = held[0][0].shape
@@ -139,6 +231,30 @@ class PrefixCache:
             for kind, tensor in enumerate(pair):
                 both[kind, :, i, :, length - own :] = tensor
         return Prefix(tuple(zip(both[0].unbind(), both[1].unbind(), strict=True)), mask)
+
+
+def activation_bytes(frozen: FrozenModel, tokens: int = 64) -> float:
+    """Return the bytes that a forward pass keeps for its backward, for each token: what a gradient step's memory grows with."""
+    weights = {parameter.data_ptr() for parameter in frozen.model.parameters()}
+    seen: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            seen[storage.data_ptr()] = storage.nbytes()
+        kept.append(tensor)  # alive, so that no address is used twice
+        return tensor
+
+    kept: list[Tensor] = []
+    width = frozen.model.get_input_embeddings().embedding_dim
+    prompt = torch.zeros(tokens, width, device=frozen.device, requires_grad=True)
+    inputs = pad([Tokenized((), ())], num_virtual_tokens=tokens, fill=0, device=frozen.device)
+    arguments = model_inputs(frozen, prompt, inputs)
+    if frozen.kind == "encoder_decoder":
+        arguments["decoder_input_ids"] = torch.zeros(1, 2, dtype=torch.long, device=frozen.device)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        base_model(frozen)(**arguments)
+    return sum(seen.values()) / tokens
 
 
 def base_model(frozen: FrozenModel) -> Any:

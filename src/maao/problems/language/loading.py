@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -25,7 +25,7 @@ from maao.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
-Kind = Literal["decoder", "encoder"]
+Kind = Literal["decoder", "encoder", "masked", "encoder_decoder"]
 
 WEIGHTS = "model.safetensors"
 CONVERTED = "v1"  # raise when the form of a converted copy changes
@@ -39,12 +39,17 @@ PACKAGED = {
 
 @dataclass(frozen=True)
 class FrozenModel:
-    """A model that is never trained, its tokenizer, what kind it is, and what to call it."""
+    """A model that is never trained, its tokenizer, what kind it is, and what to call it.
+
+    `embed_twice` reproduces a defect of the reference release: text goes through the whole embedding layer (positions, norm) and then, as
+    input embeddings, through it again.
+    """
 
     model: Any
     tokenizer: Any
     kind: Kind
     name: str
+    embed_twice: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -52,16 +57,25 @@ class FrozenModel:
 
 
 def load_frozen(
-    name: str, *, kind: Kind | Literal["auto"] = "auto", dtype: str = "float32", device: str = "cpu", revision: str | None = None
+    name: str,
+    *,
+    kind: Kind | Literal["auto"] = "auto",
+    dtype: str = "float32",
+    device: str = "cpu",
+    revision: str | None = None,
+    quantization: Mapping[str, Any] | None = None,
 ) -> FrozenModel:
     """Load a frozen model.
 
     Args:
         name: a hub name ("HuggingFaceTB/SmolLM2-135M-Instruct"), a folder as `save_pretrained` writes it, a ``.gguf`` file, or
             "packaged:..." for a model that an installed package carries.
-        kind: "decoder" (scored by label words), "encoder" (with a head), or "auto" to tell by the model's type.
+        kind: "decoder", "masked" and "encoder_decoder" (scored by label words), "encoder" (with a head), or "auto" to tell by the model's
+            type (an encoder then gets a head).
         dtype: precision of the frozen weights; params stay in fp32.
         revision: hub revision.
+        quantization: settings of one of transformers' own quantisation methods, as in a config's `quantization_config`:
+            ``{"quant_method": "bitsandbytes", "load_in_8bit": True}``.
 
     Raises:
         ModelError: nothing of that name, a checkpoint that leaves weights unset, or a kind of model that cannot be used yet.
@@ -79,16 +93,30 @@ def load_frozen(
             tokenizer = AutoTokenizer.from_pretrained(place, **options)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(_not_found(name, error)) from error
-        _refuse_encoder_decoder(config, name)
-        kind = _kind(config, name) if kind == "auto" else kind
+        kind = _kind(config, name) if kind == "auto" else _checked(kind, config, name)
+        if quantization:
+            options["quantization_config"] = _quantization(quantization)
         model = _load(_model_class(kind), place, name, dtype, options)
     model.requires_grad_(False)
     model.eval()  # dropout of the frozen model is off
     try:
-        model.to(device)
+        if not quantization:  # a quantised model is where its loader put it
+            model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"Cannot move {name} to device '{device}': {error}. Use 'cpu', or 'cuda' where a GPU is at hand.") from error
     return FrozenModel(model, tokenizer, kind, name)
+
+
+def kind_of(name: str, revision: str | None = None) -> Kind:
+    """Return what kind a model is by its type, without loading its weights."""
+    from transformers import AutoConfig
+
+    with _quiet():
+        try:
+            config = AutoConfig.from_pretrained(locate(name), **({} if revision is None else {"revision": revision}))
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(_not_found(name, error)) from error
+    return _kind(config, name)
 
 
 def locate(name: str) -> str:
@@ -220,25 +248,56 @@ def _save(weights: dict[str, torch.Tensor], tokenizer: Any, folder: Path) -> Non
         raise OSError(str(error)) from error
 
 
-def _refuse_encoder_decoder(config: Any, name: str) -> None:
-    if getattr(config, "is_encoder_decoder", False):
-        raise ModelError(f"{name} is an encoder-decoder model ({config.model_type}); decoders and encoders can be tuned so far.")
-
-
 def _kind(config: Any, name: str) -> Kind:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    )
 
-    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+    if getattr(config, "is_encoder_decoder", False):
+        if config.model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+            return "encoder_decoder"
+    elif config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         return "encoder"
-    if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    elif config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return "decoder"
-    raise ModelError(f"{name} is of type '{config.model_type}', which is neither a causal language model nor a text encoder.")
+    raise ModelError(
+        f"{name} is of type '{config.model_type}', which is neither a causal or masked language model, a text encoder, nor a text-to-text "
+        "encoder-decoder."
+    )
+
+
+def _checked(kind: Kind, config: Any, name: str) -> Kind:
+    """Return the kind that was asked for, if the model can be read that way."""
+    found = _kind(config, name)
+    if kind != found and not {kind, found} <= {"encoder", "masked"}:
+        raise ModelError(f"{name} is of type '{config.model_type}', a model of kind '{found}': it cannot be read as '{kind}'.")
+    return kind
 
 
 def _model_class(kind: Kind) -> Any:
-    from transformers import AutoModel, AutoModelForCausalLM
+    import transformers
 
-    return AutoModelForCausalLM if kind == "decoder" else AutoModel
+    return {
+        "decoder": transformers.AutoModelForCausalLM,
+        "encoder": transformers.AutoModel,
+        "masked": transformers.AutoModelForMaskedLM,
+        "encoder_decoder": transformers.AutoModelForSeq2SeqLM,
+    }[kind]
+
+
+def _quantization(settings: Mapping[str, Any]) -> Any:
+    """Return transformers' own object for quantisation settings."""
+    from transformers.quantizers.auto import AutoQuantizationConfig
+
+    try:
+        return AutoQuantizationConfig.from_dict(dict(settings))
+    except (ValueError, TypeError, KeyError, ImportError) as error:
+        raise ModelError(
+            f"model.quantization = {dict(settings)} is no quantisation that transformers knows: {error} For 8 bits give quant_method = "
+            "'bitsandbytes' and load_in_8bit = true."
+        ) from error
 
 
 def _load(model_class: Any, place: str, name: str, dtype: str, options: dict[str, Any]) -> Any:
@@ -246,6 +305,8 @@ def _load(model_class: Any, place: str, name: str, dtype: str, options: dict[str
 
     try:
         model, info = model_class.from_pretrained(place, dtype=getattr(torch, dtype), output_loading_info=True, **options)
+    except ImportError as error:  # what a quantisation needs
+        raise ModelError(f"Loading {name} with these settings needs more packages: {str(error).strip().splitlines()[0]}") from error
     except (OSError, ValueError) as error:
         raise ModelError(_not_found(name, error)) from error
     missing = [key for key in info["missing_keys"] if "pooler" not in key]  # no pooling here uses a checkpoint's pooler

@@ -1,25 +1,40 @@
-"""How a class is read from a frozen model: by label words at the answer position (decoders), or by a linear head (encoders).
+"""How a class is read from a frozen model: by label words (decoders, masked models, encoder-decoders), or by a linear head (encoders).
 
-A reader gives class scores ``(batch, num_classes)`` and a loss; whatever it trains beside the soft prompt it names in `initial`.
+A reader gives class scores ``(batch, num_classes)`` and a loss; whatever it trains beside the soft prompt it names in `initial`. What it
+reads is params as the model takes them: ``{"prompt": (num_virtual_tokens, embed_dim)}`` in the slots, or ``{"keys", "values"}``, each
+``(layers, heads, length, head_dim)``, in front of everything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, Protocol
+from functools import cached_property
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from maao.errors import ConfigError, ModelError
-from maao.problems.language.forward import Inputs, PrefixCache, hidden_states, model_inputs, pad
+from maao.problems.language.forward import (
+    Inputs,
+    PrefixCache,
+    front,
+    hidden_states,
+    key_values,
+    logits_at,
+    model_inputs,
+    pad,
+    takes_keys,
+)
 from maao.problems.language.loading import FrozenModel
-from maao.problems.language.template import Tokenized
+from maao.problems.language.template import TemplateTokenizer, Tokenized
 
 Params = Mapping[str, Tensor]
 Side = Literal["left", "right"]
+Word = tuple[int, ...]
+Pooling = Literal["mean", "first", "virtual"]
 
 
 class Reader(Protocol):
@@ -35,12 +50,20 @@ class Reader(Protocol):
         """Return the mean training loss of a batch; `targets` are class numbers ``(batch,)``."""
         ...
 
-    def num_terms(self, targets: Tensor) -> int:
-        """Return how many terms the mean of `loss` is taken over: what a part of a batch weighs in the whole."""
+    def weights(self, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
+        """Return ``(batch,)``, what each example weighs in the mean of `loss`."""
+        ...
+
+    def widths(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> list[int]:
+        """Return the tokens that each example takes in a batch of all of them."""
         ...
 
     def num_tokens(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> int:
         """Return the real tokens that one pass over a batch runs through the frozen model, padding not counted."""
+        ...
+
+    def share(self, params: Params, rows: Sequence[Tokenized]) -> tuple[Params, Sequence[Tokenized]] | None:
+        """Return params and rows without what all the rows begin with, which is then in the params as keys and values; None: nothing."""
         ...
 
 
@@ -49,24 +72,27 @@ class LabelWords:
 
     With words of one token each, only their rows of the output matrix are multiplied, and the loss is cross-entropy over the classes. A
     word of several tokens is scored by the mean of its tokens' log-probabilities. ``objective="vocabulary"`` trains cross-entropy over the
-    whole vocabulary instead, as PEFT's users do.
+    whole vocabulary instead, as PEFT's users do. An example that has `words` of its own (its choices) is scored by those.
 
     Source: PET (Schick and Schuetze, 2021) for label words; the mean over tokens as in Liu et al., GPT Understands, Too, 2021.
     """
 
+    _spoken = 0  # tokens beside context and answer that a pass runs for each row
+
     def __init__(
         self,
         frozen: FrozenModel,
-        words: Sequence[Sequence[int]],
+        words: Sequence[Word],
         *,
         objective: Literal["classes", "vocabulary"] = "classes",
         side: Side = "right",
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         self.frozen = frozen
         self.words = [tuple(word) for word in words]
         self.objective = objective
         self.side: Side = side
-        self._single = all(len(word) == 1 for word in self.words)
+        self._class_weights = _as_weights(class_weights, frozen)
         self._first = torch.tensor([word[0] for word in self.words], device=frozen.device)
         self._plain_head = _head_is_plain(frozen)
         self.cache: PrefixCache | None = None  # keys and values of texts before the slots
@@ -75,25 +101,86 @@ class LabelWords:
         return {}
 
     def class_scores(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
-        if self._single:
-            return self._answer_logits(params, self._pad(params, rows), 1, self._first)[:, 0]
-        return torch.stack([scores.mean(-1) for scores in self._log_probabilities(params, rows)], dim=-1)
+        if not any(row.words for row in rows) and all(len(word) == 1 for word in self.words):
+            return self._logits(params, rows, [self.words[0]] * len(rows), self._first)[:, 0].float()
+        columns = list(zip(*map(self._words, rows), strict=True))  # of each class, the rows' words
+        found: dict[int, Tensor] = {}
+        for group in self._groups(columns):
+            logits = self._logits(params, rows, columns[group[0]]).float()
+            found |= {k: _mean_log_probability(logits, columns[k]) for k in group}
+        return torch.stack([found[k] for k in range(len(columns))], dim=-1)
 
     def loss(self, params: Params, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
         if self.objective == "classes":
-            return F.cross_entropy(self.class_scores(params, rows), targets)
-        per_label = self._log_probabilities(params, rows)
-        own = [per_label[target][i] for i, target in enumerate(targets.tolist())]  # of each example, its label's token log-probabilities
-        return -torch.cat(own).mean()
+            return F.cross_entropy(self.class_scores(params, rows), targets, weight=self._class_weights)
+        own = [self._words(row)[target] for row, target in zip(rows, targets.tolist(), strict=True)]
+        found = _mean_log_probability(self._logits(params, rows, own).float(), own)
+        weights = self.weights(rows, targets)  # a word weighs as much as it has tokens: the mean is taken over all of them
+        return -(found * weights).sum() / weights.sum()
 
-    def num_terms(self, targets: Tensor) -> int:
-        return len(targets) if self.objective == "classes" else sum(len(self.words[target]) for target in targets.tolist())
+    def weights(self, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
+        own = torch.ones(len(rows), device=targets.device) if self._class_weights is None else self._class_weights[targets]
+        if self.objective == "classes":
+            return own
+        lengths = [len(self._words(row)[target]) for row, target in zip(rows, targets.tolist(), strict=True)]
+        return own * torch.tensor(lengths, device=own.device)
+
+    def widths(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> list[int]:
+        _, count, rest = self._to_run(num_virtual_tokens, rows)
+        return [len(row) + count + max(map(len, self._words(row))) - 1 for row in rest]
 
     def num_tokens(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> int:
-        cached = self.cache is not None and all(row in self.cache for row in rows)
-        context = sum((len(row.after) if cached else len(row)) + num_virtual_tokens for row in rows)
-        longer = [word for word in self.words if len(word) > 1]
-        return context * (1 + len(longer)) + len(rows) * sum(len(word) - 1 for word in longer)
+        once, count, rest = self._to_run(num_virtual_tokens, rows)
+        return once + sum(self._row_tokens(count, row) for row in rest)
+
+    def _to_run(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> tuple[int, int, Sequence[Tokenized]]:
+        """Return the tokens that run once for all rows, the virtual tokens of each row, and the rows as they run."""
+        if self.holds(rows):
+            return 0, num_virtual_tokens, _stripped(rows)
+        if num_virtual_tokens and self._can_share(rows):
+            return len(rows[0].before) + num_virtual_tokens, 0, _stripped(rows)
+        return 0, num_virtual_tokens, rows
+
+    def _row_tokens(self, num_virtual_tokens: int, row: Tokenized) -> int:
+        context = len(row) + num_virtual_tokens + self._spoken
+        words = self._words(row)
+        return sum(context + len(words[group[0]]) - 1 for group in self._groups([[word] for word in words]))
+
+    # -- what is computed once
+
+    def share(self, params: Params, rows: Sequence[Tokenized]) -> tuple[Params, Sequence[Tokenized]] | None:
+        if "prompt" not in params or not self._can_share(rows):
+            return None
+        table = self.frozen.model.get_input_embeddings()
+        with torch.no_grad():
+            before = table(torch.tensor(rows[0].before, dtype=torch.long, device=self.frozen.device))
+        keys, values = key_values(self.frozen, torch.cat([before, params["prompt"].to(before)]))
+        others = {name: value for name, value in params.items() if name != "prompt"}
+        return {**others, "keys": keys, "values": values}, _stripped(rows)
+
+    def _can_share(self, rows: Sequence[Tokenized]) -> bool:
+        """Say whether all rows begin with the same text and the slots, and the model reads that once as well as many times."""
+        same = len(rows) > 1 and all(row.before == rows[0].before and row.after for row in rows)
+        return same and not self.holds(rows) and self.reads_keys_alike
+
+    def holds(self, rows: Sequence[Tokenized]) -> bool:
+        """Say whether the keys and values of all rows' texts are kept."""
+        return self.cache is not None and all(row in self.cache for row in rows)
+
+    @cached_property
+    def reads_keys_alike(self) -> bool:
+        """Whether a causal model reads keys and values in place of tokens as it reads the tokens; tried once, when it is first needed."""
+        if self.frozen.kind != "decoder" or not takes_keys(self.frozen):
+            return False
+        table = self.frozen.model.get_input_embeddings()
+        ids = torch.tensor([3, 4, 5], device=self.frozen.device)
+        inputs = pad([Tokenized((3, 4, 5, 4), ())], num_virtual_tokens=0, fill=0, device=self.frozen.device)
+        rest = pad([Tokenized((4,), ())], num_virtual_tokens=0, fill=0, device=self.frozen.device)
+        with torch.no_grad():
+            prompt = table(ids)[:0]
+            plain = hidden_states(self.frozen, prompt, inputs)[:, -1]
+            kept = replace(rest, prefix=front(*key_values(self.frozen, table(ids)), 1))
+            return bool(torch.allclose(plain, hidden_states(self.frozen, prompt, kept)[:, -1], rtol=1e-3, atol=1e-3))
 
     def keep_prefixes(self, rows: Sequence[Tokenized], max_bytes: int) -> str | None:
         """Compute the keys and values of what the rows have before their slots, to be used from now on.
@@ -101,7 +188,7 @@ class LabelWords:
         Returns why it was not done, where it was not: they take more than `max_bytes`, or the model reads them differently.
         """
         texts = {row.before for row in rows if row.before}
-        if not texts:
+        if not texts or self.frozen.kind != "decoder":
             return None
         cache = PrefixCache(self.frozen)
         longest = max((row for row in rows if row.before), key=lambda row: len(row.before))
@@ -120,43 +207,99 @@ class LabelWords:
         cache.fill(rows)
         return None
 
-    def _log_probabilities(self, params: Params, rows: Sequence[Tokenized]) -> list[Tensor]:
-        """Return for each label ``(batch, tokens of its word)`` log-probabilities over the whole vocabulary."""
-        first = self._answer_logits(params, self._pad(params, rows), 1).log_softmax(-1)[:, 0]  # (batch, vocab_size)
-        found = []
-        for word in self.words:
-            if len(word) == 1:
-                found.append(first[:, list(word)])
-                continue
-            inputs = self._pad(params, rows, answers=[word[:-1]] * len(rows))
-            log_probabilities = self._answer_logits(params, inputs, len(word)).log_softmax(-1)  # (batch, tokens, vocab_size)
-            ids = torch.tensor(word, device=log_probabilities.device).expand(len(rows), -1)
-            found.append(log_probabilities.gather(-1, ids[..., None])[..., 0])
-        return found
+    # -- reading
+
+    def _words(self, row: Tokenized) -> Sequence[Word]:
+        return row.words or self.words
+
+    def _groups(self, columns: Sequence[Sequence[Word]]) -> list[list[int]]:
+        """Return the classes that are read in one pass: those whose words are one token, since nothing of an answer is read before."""
+        short = [k for k, words in enumerate(columns) if all(len(word) == 1 for word in words)]
+        return [*([short] if short else []), *([k] for k in range(len(columns)) if k not in short)]
+
+    def _logits(self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], ids: Tensor | None = None) -> Tensor:
+        """Return ``(batch, longest word, vocab_size)`` logits where each token of a row's word is read; with `ids`, of these tokens only."""
+        inputs = self._pad(params, rows, answers=[word[:-1] for word in words])
+        lengths = torch.tensor([len(word) for word in words], device=inputs.last.device)
+        first = inputs.last - (lengths - 1)
+        steps = torch.arange(int(lengths.max()), device=first.device)
+        return self._read(params, inputs, torch.minimum(first[:, None] + steps, inputs.last[:, None]), ids)
+
+    def _read(self, params: Params, inputs: Inputs, where: Tensor, ids: Tensor | None) -> Tensor:
+        if not self._plain_head:
+            logits = logits_at(self.frozen, _prompt(params, self.frozen), inputs, where)
+            return logits if ids is None else logits[..., ids]
+        rows = torch.arange(len(where), device=where.device)[:, None]
+        answers = hidden_states(self.frozen, _prompt(params, self.frozen), inputs)[rows, where]
+        head = self.frozen.model.get_output_embeddings()
+        weight, bias = (head.weight, head.bias) if ids is None else (head.weight[ids], None if head.bias is None else head.bias[ids])
+        return F.linear(answers, weight, bias)
 
     def _pad(self, params: Params, rows: Sequence[Tokenized], answers: Sequence[Sequence[int]] | None = None) -> Inputs:
         return _pad(self.frozen, params, rows, self.side, answers, self.cache)
 
-    def _answer_logits(self, params: Params, inputs: Inputs, count: int, ids: Tensor | None = None) -> Tensor:
-        """Return ``(batch, count, vocab_size)`` logits at each row's last `count` positions; with `ids`, of these tokens only."""
-        rows = torch.arange(len(inputs.ids), device=inputs.ids.device)[:, None]
-        where = inputs.last[:, None] - torch.arange(count - 1, -1, -1, device=inputs.ids.device)
-        if not self._plain_head:
-            logits = self.frozen.model(**model_inputs(self.frozen, params["prompt"], inputs)).logits[rows, where].float()
-            return logits if ids is None else logits[..., ids]
-        answers = hidden_states(self.frozen, params["prompt"], inputs)[rows, where]
-        head = self.frozen.model.get_output_embeddings()
-        weight, bias = (head.weight, head.bias) if ids is None else (head.weight[ids], None if head.bias is None else head.bias[ids])
-        return F.linear(answers, weight, bias).float()
+
+class MaskedWords(LabelWords):
+    """Score a class by its label word at the mask of a masked language model; a word of several tokens takes as many masks.
+
+    Source: PET (Schick and Schuetze, 2021). Several masks are filled at once, not one after the other.
+    """
+
+    def _can_share(self, rows: Sequence[Tokenized]) -> bool:
+        return False  # every token reads every other one
+
+    def _groups(self, columns: Sequence[Sequence[Word]]) -> list[list[int]]:
+        """Return the classes that are read in one pass: those whose words take equally many masks."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for k, words in enumerate(columns):
+            groups.setdefault(tuple(map(len, words)), []).append(k)
+        return list(groups.values())
+
+    def _logits(self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], ids: Tensor | None = None) -> Tensor:
+        mask = self.frozen.tokenizer.mask_token_id
+        inputs = self._pad(params, [row.with_masks(len(word), mask) for row, word in zip(rows, words, strict=True)])
+        assert inputs.mask_at is not None
+        lengths = torch.tensor([len(word) for word in words], device=inputs.last.device)
+        steps = torch.arange(int(lengths.max()), device=inputs.last.device)
+        return self._read(params, inputs, torch.minimum(inputs.mask_at[:, None] + steps, (inputs.mask_at + lengths - 1)[:, None]), ids)
+
+
+class DecodedWords(LabelWords):
+    """Score a class by its label word as what the decoder of an encoder-decoder says, after T5's first sentinel where the template has one.
+
+    Source: Raffel et al., 2020 (T5), for sentinels; Lester et al., 2021, tune prompts of its encoder.
+    """
+
+    def __init__(self, frozen: FrozenModel, words: Sequence[Word], *, lead: Word = (), **options: Any) -> None:
+        super().__init__(frozen, words, **options)
+        self._lead: Word = (frozen.model.config.decoder_start_token_id, *lead)
+        self._spoken = len(self._lead)
+
+    def _can_share(self, rows: Sequence[Tokenized]) -> bool:
+        return False
+
+    def _logits(self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], ids: Tensor | None = None) -> Tensor:
+        model = self.frozen.model
+        inputs = model_inputs(self.frozen, _prompt(params, self.frozen), self._pad(params, rows))
+        count = max(map(len, words))
+        spoken = torch.tensor([[*self._lead, *word[:-1], *[0] * (count - len(word))] for word in words], device=self.frozen.device)
+        logits = model(**inputs, decoder_input_ids=spoken, use_cache=False).logits[:, len(self._lead) - 1 :]
+        return logits if ids is None else logits[..., ids]
 
 
 def _head_is_plain(frozen: FrozenModel) -> bool:
-    """Say whether a model's logits are its last hidden states times its output matrix. Some models scale or cap them on the way."""
+    """Say whether a model's logits are its last hidden states times its output matrix. Some models scale, cap or transform them."""
+    if frozen.kind == "encoder_decoder":
+        return False
     probe = pad([Tokenized((0, 1, 2), ())], num_virtual_tokens=0, fill=0, device=frozen.device)
-    prompt = torch.empty(0, frozen.model.get_input_embeddings().embedding_dim, device=frozen.device)
+    prompt = _prompt({}, frozen)
     with torch.no_grad():
         full = frozen.model(**model_inputs(frozen, prompt, probe)).logits
-        plain = frozen.model.get_output_embeddings()(hidden_states(frozen, prompt, probe))
+        hidden = hidden_states(frozen, prompt, probe)
+        head = frozen.model.get_output_embeddings()
+        if head is None or head.weight.shape[1] != hidden.shape[-1]:
+            return False
+        plain = head(hidden)
     return bool(torch.allclose(full.float(), plain.float(), rtol=1e-4, atol=1e-4))
 
 
@@ -164,36 +307,54 @@ class Head:
     """Score the classes with a linear head on the pooled last hidden states; the head is trained with the soft prompt.
 
     `pooling`: "mean" over all tokens, slots included; "first", the first token of the text as the model knows it (``[CLS]``); "virtual",
-    the first virtual token (what PEFT's sequence classification reads with slots in front).
+    the first virtual token (what PEFT's sequence classification reads with slots in front). An example with choices has one score for
+    each, from one row of weights.
     """
 
     def __init__(
-        self, frozen: FrozenModel, num_classes: int, *, pooling: Literal["mean", "first", "virtual"] = "mean", side: Side = "right"
+        self,
+        frozen: FrozenModel,
+        num_classes: int,
+        *,
+        pooling: Pooling = "mean",
+        side: Side = "right",
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         self.frozen = frozen
         self.num_classes = num_classes
-        self.pooling = pooling
+        self.pooling: Pooling = pooling
         self.side: Side = side
+        self._class_weights = _as_weights(class_weights, frozen)
 
     def initial(self, seed: int) -> dict[str, Tensor]:
-        width = self.frozen.model.get_input_embeddings().embedding_dim
+        width = hidden_width(self.frozen)
         generator = torch.Generator().manual_seed(seed)
         weight = torch.randn(self.num_classes, width, generator=generator) * 0.02
         return {"head.weight": weight, "head.bias": torch.zeros(self.num_classes)}
 
     def class_scores(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
-        inputs = _pad(self.frozen, params, rows, self.side)
-        hidden = hidden_states(self.frozen, params["prompt"], inputs).float()
-        return F.linear(self._pool(hidden, inputs, rows), params["head.weight"].to(hidden), params["head.bias"].to(hidden))
+        inputs_of = [choice for row in rows for choice in (row.choices or (row,))]
+        inputs = _pad(self.frozen, params, inputs_of, self.side)
+        hidden = hidden_states(self.frozen, _prompt(params, self.frozen), inputs).float()
+        pooled = self._pool(hidden, inputs, inputs_of)
+        scores = F.linear(pooled, params["head.weight"].to(hidden), params["head.bias"].to(hidden))
+        return scores.view(len(rows), -1)
 
     def loss(self, params: Params, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
-        return F.cross_entropy(self.class_scores(params, rows), targets)
+        return F.cross_entropy(self.class_scores(params, rows), targets, weight=self._class_weights)
 
-    def num_terms(self, targets: Tensor) -> int:
-        return len(targets)
+    def weights(self, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
+        return torch.ones(len(rows), device=targets.device) if self._class_weights is None else self._class_weights[targets]
+
+    def widths(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> list[int]:
+        choices = [row.choices or (row,) for row in rows]
+        return [len(own) * (max(map(len, own)) + num_virtual_tokens) for own in choices]
 
     def num_tokens(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> int:
-        return sum(len(row) + num_virtual_tokens for row in rows)
+        return sum(len(choice) + num_virtual_tokens for row in rows for choice in (row.choices or (row,)))
+
+    def share(self, params: Params, rows: Sequence[Tokenized]) -> None:
+        return None
 
     def _pool(self, hidden: Tensor, inputs: Inputs, rows: Sequence[Tokenized]) -> Tensor:
         batch = torch.arange(len(rows), device=hidden.device)
@@ -203,9 +364,40 @@ class Head:
         if self.pooling == "virtual":
             return hidden[batch, inputs.slots[:, 0]]
         # The first token of the text: behind the slots where they stand in front, else the first of the row.
-        past_slots = torch.tensor([0 if row.before else inputs.slots.shape[1] for row in rows], device=hidden.device)
-        start = inputs.slots[:, 0] - torch.tensor([len(row.before) for row in rows], device=hidden.device)
+        count = inputs.slots.shape[1]
+        start = inputs.last - torch.tensor([len(row) + count - 1 for row in rows], device=hidden.device)
+        past_slots = torch.tensor([0 if row.before else count for row in rows], device=hidden.device)
         return hidden[batch, start + past_slots]
+
+
+def hidden_width(frozen: FrozenModel) -> int:
+    """Return the width of a model's last hidden states; some embed more narrowly."""
+    config = frozen.model.config
+    return int(getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or frozen.model.get_input_embeddings().embedding_dim)
+
+
+def _mean_log_probability(logits: Tensor, words: Sequence[Word]) -> Tensor:
+    """Return ``(batch,)`` means over each row's word of its tokens' log-probabilities; logits ``(batch, longest word, vocab_size)``."""
+    count = logits.shape[1]
+    ids = torch.tensor([[*word, *[0] * (count - len(word))] for word in words], device=logits.device)
+    valid = torch.tensor([[1.0] * len(word) + [0.0] * (count - len(word)) for word in words], device=logits.device)
+    found = logits.gather(-1, ids[..., None])[..., 0] - logits.logsumexp(-1)
+    return (found * valid).sum(-1) / valid.sum(-1)
+
+
+def _stripped(rows: Sequence[Tokenized]) -> list[Tokenized]:
+    return [replace(row, before=()) for row in rows]
+
+
+def _prompt(params: Params, frozen: FrozenModel) -> Tensor:
+    """Return what stands in the slots: the soft prompt, or no row where params are keys and values."""
+    if "prompt" in params:
+        return params["prompt"]
+    return torch.empty(0, frozen.model.get_input_embeddings().embedding_dim, device=frozen.device)
+
+
+def _as_weights(weights: Sequence[float] | None, frozen: FrozenModel) -> Tensor | None:
+    return None if weights is None else torch.tensor(weights, device=frozen.device)
 
 
 def _pad(
@@ -217,15 +409,18 @@ def _pad(
     cache: PrefixCache | None = None,
 ) -> Inputs:
     fill = frozen.tokenizer.pad_token_id or 0
-    count = len(params["prompt"])
+    count = len(params["prompt"]) if "prompt" in params else 0
+    options: dict[str, Any] = {"num_virtual_tokens": count, "fill": fill, "side": side, "answers": answers, "device": frozen.device}
+    if "keys" in params:
+        dtype = frozen.model.get_input_embeddings().weight.dtype
+        prefix = front(params["keys"].to(frozen.device, dtype), params["values"].to(frozen.device, dtype), len(rows))
+        return replace(pad(rows, **options), prefix=prefix)
     if cache is None or not all(row in cache for row in rows):
-        return pad(rows, num_virtual_tokens=count, fill=fill, side=side, answers=answers, device=frozen.device)
-    rest = [Tokenized((), row.after) for row in rows]
-    inputs = pad(rest, num_virtual_tokens=count, fill=fill, side=side, answers=answers, device=frozen.device)
-    return replace(inputs, prefix=cache.take(rows))
+        return pad(rows, **options)
+    return replace(pad(_stripped(rows), **options), prefix=cache.take(rows))
 
 
-def label_word_ids(frozen: FrozenModel, labels: Sequence[str], words: Mapping[str, str], prefix: str) -> list[tuple[int, ...]]:
+def label_word_ids(tokenize: TemplateTokenizer, labels: Sequence[str], words: Mapping[str, str], model: str) -> list[Word]:
     """Return the token ids of each label's word, in the order of `labels`.
 
     Raises:
@@ -242,14 +437,17 @@ def label_word_ids(frozen: FrozenModel, labels: Sequence[str], words: Mapping[st
         raise ConfigError(
             f"`model.label_words` names labels that the data does not have: {', '.join(unknown)}. It has: {', '.join(labels)}."
         )
-    found: dict[tuple[int, ...], str] = {}
+    found: dict[Word, str] = {}
     for label in labels:
         word = words[label].strip()
         if not word:
             raise ConfigError(f"The label word of '{label}' is empty: give a word the model would say.")
-        ids = tuple(frozen.tokenizer(prefix + word, add_special_tokens=False).input_ids)
-        if not ids or (frozen.tokenizer.unk_token_id in ids and frozen.tokenizer.unk_token_id is not None):
-            raise ModelError(f"The tokenizer of {frozen.name} cannot write the label word '{word}' of '{label}'. Choose another word.")
+        try:
+            ids = tokenize.word(word)
+        except ModelError as error:
+            raise ModelError(
+                f"The tokenizer of {model} cannot write the label word '{word}' of '{label}'. Choose another word."
+            ) from error
         if ids in found:
             raise ConfigError(
                 f"The labels '{found[ids]}' and '{label}' have the same label word '{word}' (tokens {ids}). Choose different words."

@@ -1,13 +1,16 @@
-"""Prompt tuning (Lester et al., 2021): the soft prompt of a frozen language model as a `Problem`.
+"""The prompt of a frozen language model as a `Problem`, for every prompt method and every way to read a class.
 
-What is tuned is ``{"prompt": (num_virtual_tokens, embed_dim)}``, and a head where the reader has one. Nothing of the frozen model changes.
+What is tuned is named by the method, ``{"prompt": (num_virtual_tokens, embed_dim)}`` in prompt tuning, and by the reader (a head, where it has
+one). Nothing of the frozen model changes.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -17,14 +20,19 @@ from torch import Tensor
 from maao.core.seeds import seed_for
 from maao.errors import CodecError, ConfigError, ProblemError
 from maao.interfaces import TokenCodec
-from maao.problems.language.forward import embedding_table
+from maao.problems.language.forward import PrefixCache, embedding_table
 from maao.problems.language.loading import FrozenModel
+from maao.problems.language.methods import Method
+from maao.problems.language.methods.prompt_tuning import PromptTuning
 from maao.problems.language.readers import LabelWords, Reader
 from maao.problems.language.template import TemplateTokenizer, Tokenized
 from maao.types import Clues, Confusion, Cost, Example, Misread, Projection, Score, Split, Splits
 
 Params = Mapping[str, Tensor]
 Initial = Literal["vocabulary", "normal", "text", "labels"]
+Measure = Callable[[Sequence[Example], Sequence[Sequence[float]]], Mapping[str, float]]
+
+PART_COST = 32  # what another part of a batch costs beside its tokens, in tokens: some layers' worth of small operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +55,12 @@ class SoftPromptProblem:
         tokenizer: the template, bound to the model's tokenizer.
         reader: how classes are read from the model.
         codec: the words of a soft prompt.
+        method: what is trained and what of it the model reads; by default plain prompt tuning.
+        measure: further metrics of class scores, by name.
         num_virtual_tokens: rows of the initial soft prompt.
         initial: "vocabulary" (rows of random words), "normal" (with the standard deviation of the embedding table), "labels" (the labels'
             words), or "text" with `initial_text`.
+        initial_params: tuned elsewhere, to begin with; what they do not name begins as `initial` says.
         batch_size: examples a gradient step; all of `train` if it is no larger.
         score_batch: examples scored at a time.
         clue_tokens: how many tokens a slot are kept in each clue.
@@ -66,9 +77,12 @@ class SoftPromptProblem:
         reader: Reader,
         codec: TokenCodec[Params],
         *,
+        method: Method | None = None,
+        measure: Measure | None = None,
         num_virtual_tokens: int,
         initial: Initial = "vocabulary",
         initial_text: str | None = None,
+        initial_params: Params | None = None,
         batch_size: int = 32,
         score_batch: int = 64,
         clue_tokens: int = 3,
@@ -83,8 +97,10 @@ class SoftPromptProblem:
             tokenizer.template.check_fields(example)
         self.frozen, self.splits, self.reader, self.codec = frozen, splits, reader, codec
         self.tokenizer, self.template = tokenizer, tokenizer.template
+        self.method: Method = method or PromptTuning()
+        self._measure = measure
         self._num_virtual_tokens = num_virtual_tokens
-        self._initial, self._initial_text = initial, initial_text
+        self._initial, self._initial_text, self._initial_params = initial, initial_text, initial_params
         self._batch_size, self._score_batch = batch_size, score_batch
         self._part_tokens = part_tokens
         self._clue_tokens, self._clue_misread, self._account_tokens = clue_tokens, clue_misread, account_tokens
@@ -94,7 +110,18 @@ class SoftPromptProblem:
     # -- Problem
 
     def initial(self, seed: int) -> Params:
-        return {"prompt": self._initial_prompt(seed_for(seed, "prompt")), **self.reader.initial(seed_for(seed, "reader"))}
+        return {**self.random_start(seed), **self.reader.initial(seed_for(seed, "reader")), **(self._initial_params or {})}
+
+    def random_start(self, seed: int) -> Params:
+        """Return the params of a start that a restart replaces: those of the method, not those of a head."""
+        seed = seed_for(seed, "prompt")
+        if self._initial in ("text", "labels"):
+            text = self._initial_text if self._initial == "text" else " ".join(self.splits.labels)
+            assert text is not None
+            return {name: value.clone() for name, value in self.codec.encode(text).params.items()}
+        if self._initial == "vocabulary":
+            return self.method.start(self.codec.sample(self._num_virtual_tokens, seed).float())
+        return self.method.normal(seed) or self.method.start(self._normal_rows(seed))
 
     def batch(self, step: int, seed: int) -> Rows:
         rows = self._rows["train"]
@@ -107,22 +134,37 @@ class SoftPromptProblem:
         return rows.take(order[index * self._batch_size : (index + 1) * self._batch_size])
 
     def loss(self, params: Params, batch: Rows) -> Tensor:
-        tuned = {name: value for name, value in params.items() if value.requires_grad}
-        parts = self._parts(params, batch)
-        if not tuned or not torch.is_grad_enabled() or len(parts) == 1:
-            return self.reader.loss(params, batch.rows, batch.targets.to(self.frozen.device))
-        return self._loss_in_parts(params, tuned, batch, parts)
+        with self._room():
+            tuned = {name: value for name, value in params.items() if value.requires_grad}
+            parts = self._parts(params, batch)
+            if not tuned or not torch.is_grad_enabled():
+                parts = [list(range(len(batch.rows)))]
+            if len(parts) == 1:
+                realized = self.method.realize(params)
+                shared, rows = self.reader.share(realized, batch.rows) or (realized, batch.rows)
+                return self.reader.loss(shared, rows, batch.targets.to(self.frozen.device))
+            return self._loss_in_parts(params, tuned, batch, parts)
 
     def num_tokens(self, params: Params, batch: Rows) -> int:
-        return self.reader.num_tokens(len(params["prompt"]), batch.rows)
+        in_slots, in_front = self._virtual_tokens(params)
+        return self.reader.num_tokens(in_slots, batch.rows)
 
     def score(self, params: Params, split: Split) -> Score:
+        return self.score_many([params], split)[0]
+
+    def score_many(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
+        """Return the scores of several points on a split. A text before the slots of a causal model is read once for all of them."""
         rows = self._rows.get(split)
         if rows is None or not rows.rows:
             raise ProblemError(f"There are no examples in the split '{split}' to score.")
-        with torch.no_grad():
-            scores = self._class_scores(params, rows.rows)
-        return self._score(scores, rows, split, self.num_tokens(params, rows))
+        with torch.no_grad(), self._room():
+            scores, once = self._class_scores(points, rows.rows)
+        examples = getattr(self.splits, split)
+        found = []
+        for i, (point, own) in enumerate(zip(points, scores, strict=True)):
+            tokens = self._scored_tokens(point, rows.rows, after_text=once > 0) + (once if i == 0 else 0)
+            found.append(self._score(own, rows, examples, split, tokens))
+        return tuple(found)
 
     def clues(self, params: Params, *, start: Params | None = None, score: Score | None = None) -> Clues:
         rows = self._rows["train"]
@@ -132,11 +174,13 @@ class SoftPromptProblem:
         wrong = [(i, p) for i, (p, t) in enumerate(zip(predicted, rows.targets.tolist(), strict=True)) if p != t]
         projection = self._project(params, score or self.score(params, "select"))
         hard = projection.score.cost if projection else Cost()
-        moved = None if start is None or start["prompt"].shape != params["prompt"].shape else params["prompt"] - start["prompt"]
+        here = self._in_words(params)
+        there = None if start is None else self._in_words(start)
+        moved = None if there is None or there.shape != here.shape else here - there
         account, generated = self._account(params)
         return Clues(
             projection=projection,
-            nearest=self.codec.nearest(params["prompt"], self._clue_tokens),
+            nearest=self.codec.nearest(here, self._clue_tokens),
             gradient=self._pointing(-gradient),
             displacement=() if moved is None else self._pointing(moved),
             confusions=self._confusions(wrong),
@@ -147,28 +191,29 @@ class SoftPromptProblem:
 
     # -- using a tuned prompt
 
-    def probabilities(self, params: Params, examples: Sequence[Mapping[str, str]]) -> Tensor:
-        """Return ``(len(examples), num_classes)`` probabilities for unlabelled examples, given as their text fields."""
-        for fields in examples:
-            self.template.check_fields(Example(fields, ""))
+    def probabilities(self, params: Params, examples: Sequence[Mapping[str, str] | Example]) -> Tensor:
+        """Return ``(len(examples), num_classes)`` probabilities for unlabelled examples, given as their text fields (or as examples)."""
+        given = [fields if isinstance(fields, Example) else Example(fields, "") for fields in examples]
+        for example in given:
+            self.template.check_fields(example)
         with torch.no_grad():
-            return self._class_scores(params, [self.tokenizer(fields) for fields in examples]).softmax(-1)
+            return self._class_scores([params], [self.tokenizer.example(example) for example in given])[0][0].softmax(-1)
 
     # -- parts
 
     def _prepare(self, examples: Sequence[Example]) -> Rows:
         numbers = {label: i for i, label in enumerate(self.splits.labels)}
-        return Rows(tuple(self.tokenizer(e.fields) for e in examples), torch.tensor([numbers[e.label] for e in examples], dtype=torch.long))
+        return Rows(tuple(map(self.tokenizer.example, examples)), torch.tensor([numbers[e.label] for e in examples], dtype=torch.long))
 
     def _cut_notes(self) -> Iterator[str]:
         for name, rows in self._rows.items():
-            cut = [row.cut for row in rows.rows if row.cut]
+            cut = [cut for row in rows.rows if (cut := max([row.cut, *(choice.cut for choice in row.choices)]))]
             if cut:
                 yield f"{len(cut)} of {len(rows.rows)} texts of {name} were cut to fit the context, by at most {max(cut)} tokens"
 
     def _cache_notes(self, max_bytes: int) -> Iterator[str]:
         """Keep what `train` and `select`, which are read again and again, have before their slots; say so where that cannot be done."""
-        if max_bytes > 0 and isinstance(self.reader, LabelWords):
+        if max_bytes > 0 and isinstance(self.reader, LabelWords) and self._reads_text_first:
             reason = self.reader.keep_prefixes([*self._rows["train"].rows, *self._rows["select"].rows], max_bytes)
             if reason:
                 yield f"every step reads the texts anew, which is slower: {reason}"
@@ -179,71 +224,161 @@ class SoftPromptProblem:
         cache = self.reader.cache if isinstance(self.reader, LabelWords) else None
         return Cost(model_tokens=cache.num_tokens if cache else 0)
 
-    def _initial_prompt(self, seed: int) -> Tensor:
-        count = self._num_virtual_tokens
-        if self._initial == "vocabulary":
-            return self.codec.sample(count, seed).float()
-        if self._initial == "normal":
-            table = embedding_table(self.frozen)
-            return torch.randn(count, table.shape[1], generator=torch.Generator().manual_seed(seed)) * table.float().std().cpu()
-        text = self._initial_text if self._initial == "text" else " ".join(self.splits.labels)
-        assert text is not None
-        return self.codec.encode(text).params["prompt"].clone()
+    def _normal_rows(self, seed: int) -> Tensor:
+        table = embedding_table(self.frozen)
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(self._num_virtual_tokens, table.shape[1], generator=generator) * table.float().std().cpu()
 
-    def _class_scores(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
-        """Return ``(len(rows), num_classes)`` scores, computed in batches of rows of similar length."""
+    @cached_property
+    def _reads_text_first(self) -> bool:
+        """Say whether a causal model reads text before anything that is tuned: deep prompts stand in front of all of it."""
+        return self.frozen.kind == "decoder" and "prompt" in self.method.start(embedding_table(self.frozen)[:1].cpu())
+
+    def _virtual_tokens(self, params: Params) -> tuple[int, int]:
+        """Return how many virtual tokens run through the model in the slots, and how many stand in front as keys and values."""
+        if "prompt" in params:
+            return len(params["prompt"]), 0
+        return 0, self._num_virtual_tokens
+
+    def _in_words(self, params: Params) -> Tensor:
+        with torch.no_grad():
+            return self.method.in_words(self.method.realize(params))
+
+    def _class_scores(self, points: Sequence[Params], rows: Sequence[Tokenized]) -> tuple[list[Tensor], int]:
+        """Return for each point ``(len(rows), num_classes)`` scores, and the tokens of text that were read once for all points.
+
+        Rows of similar length are scored together.
+        """
+        realized = [self.method.realize(point) for point in points]
+        shared = [self.reader.share(point, rows) for point in realized]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         chunks = [order[i : i + self._score_batch] for i in range(0, len(order), self._score_batch)]
-        scores = torch.cat([self.reader.class_scores(params, [rows[i] for i in chunk]).cpu() for chunk in chunks])
-        return scores[torch.tensor(order).argsort()]
+        found: list[list[Tensor]] = [[] for _ in points]
+        once = 0
+        for chunk in chunks:
+            part = [rows[i] for i in chunk]
+            with self._texts_read_once(part, len(points)) as tokens:
+                for own, point, common in zip(found, realized, shared, strict=True):
+                    params, short = (point, part) if common is None else (common[0], [common[1][i] for i in chunk])
+                    own.append(self.reader.class_scores(params, short).float().cpu())
+            once += tokens
+        back = torch.tensor(order).argsort()
+        return [torch.cat(own)[back] for own in found], once
+
+    @contextmanager
+    def _texts_read_once(self, rows: Sequence[Tokenized], points: int) -> Iterator[int]:
+        """Keep the keys and values of these rows' texts while several points are scored on them; give the tokens that this took."""
+        reader = self.reader
+        worth_it = points > 1 and isinstance(reader, LabelWords) and self._reads_text_first and any(row.before for row in rows)
+        if not worth_it or not isinstance(reader, LabelWords) or reader.holds(rows) or not reader.reads_keys_alike:
+            yield 0
+            return
+        kept, reader.cache = reader.cache, PrefixCache(self.frozen)
+        try:
+            reader.cache.fill(rows, batch_size=len(rows))
+            yield reader.cache.num_tokens
+        finally:
+            reader.cache = kept
+
+    def _scored_tokens(self, params: Params, rows: Sequence[Tokenized], *, after_text: bool) -> int:
+        in_slots, _ = self._virtual_tokens(params)
+        total = self.reader.num_tokens(in_slots, rows)
+        if not after_text:
+            return total
+        return self.reader.num_tokens(in_slots, [replace(row, before=()) for row in rows])
 
     def _parts(self, params: Params, batch: Rows) -> list[list[int]]:
-        """Return a batch in parts of rows of similar length, each of at most `part_tokens` tokens with its padding."""
-        count = len(params["prompt"])
-        widths = [self.reader.num_tokens(count, [row]) for row in batch.rows]
-        parts: list[list[int]] = [[]]
-        for i in sorted(range(len(widths)), key=lambda i: widths[i]):
-            if parts[-1] and (len(parts[-1]) + 1) * widths[i] > self._part_tokens:
-                parts.append([])
-            parts[-1].append(i)
-        return parts
+        """Return a batch in parts of rows of similar length, each of at most `part_tokens` tokens with its padding.
+
+        Of all ways to cut the rows, sorted by length, the one that costs least: tokens with their padding, and `PART_COST` for each part.
+        """
+        in_slots, _ = self._virtual_tokens(params)
+        widths = self.reader.widths(in_slots, batch.rows)
+        order = sorted(range(len(widths)), key=lambda i: widths[i])
+        best: list[tuple[int, int]] = [(0, 0)]  # of the first n rows: the least cost, and where the last part begins
+        for end in range(1, len(order) + 1):
+            widest = widths[order[end - 1]]
+            options = []
+            for begin in range(end - 1, -1, -1):
+                if (end - begin) * widest > self._part_tokens and begin < end - 1:
+                    break
+                options.append((best[begin][0] + (end - begin) * widest + PART_COST, begin))
+            best.append(min(options))
+        parts, end = [], len(order)
+        while end:
+            begin = best[end][1]
+            parts.append(order[begin:end])
+            end = begin
+        return parts[::-1]
 
     def _loss_in_parts(self, params: Params, tuned: Params, batch: Rows, parts: Sequence[Sequence[int]]) -> Tensor:
-        """Return the mean loss of a batch, its gradient computed part by part: little padding, and the memory of one part only."""
-        leaves = {name: value.detach().requires_grad_() for name, value in tuned.items()}
-        total = torch.zeros((), device=self.frozen.device)
-        gradients = [torch.zeros_like(value) for value in leaves.values()]
-        terms = self.reader.num_terms(batch.targets)
-        for which in parts:
-            part = batch.take(which)
-            weight = self.reader.num_terms(part.targets) / terms
-            loss = self.reader.loss({**params, **leaves}, part.rows, part.targets.to(self.frozen.device)) * weight
-            for gradient, own in zip(gradients, torch.autograd.grad(loss, list(leaves.values())), strict=True):
-                gradient += own
-            total += loss.detach()
-        # The sums below are exactly zero; what they carry is the gradient.
-        carriers = [((value - value.detach()) * gradient).sum() for value, gradient in zip(tuned.values(), gradients, strict=True)]
-        return total + torch.stack(carriers).sum().to(total)
+        """Return the mean loss of a batch, its gradient computed part by part: little padding, and the memory of one part only.
 
-    def _score(self, scores: Tensor, rows: Rows, split: Split, tokens: int) -> Score:
+        What all parts read alike (a network's output, keys and values of slots that open every row) is computed once, and its gradient
+        is summed over the parts before it goes on to the params.
+        """
+        own = {name: value.detach().requires_grad_() for name, value in tuned.items()}
+        realized = self.method.realize({**params, **own})
+        read, rows = self.reader.share(realized, batch.rows) or (realized, batch.rows)
+        moving = {name: value for name, value in read.items() if value.requires_grad}
+        leaves = {name: value.detach().requires_grad_() for name, value in moving.items()}
+        total = torch.zeros((), device=self.frozen.device)
+        summed = {name: torch.zeros_like(value) for name, value in leaves.items()}
+        weights = self.reader.weights(batch.rows, batch.targets.to(self.frozen.device))
+        for which in parts:
+            index = list(which)
+            targets = batch.targets[index].to(self.frozen.device)
+            loss = self.reader.loss({**read, **leaves}, [rows[i] for i in index], targets) * (weights[index].sum() / weights.sum())
+            for name, gradient in zip(leaves, torch.autograd.grad(loss, list(leaves.values()), allow_unused=True), strict=True):
+                if gradient is not None:
+                    summed[name] += gradient
+            total += loss.detach()
+        gradients = torch.autograd.grad(list(moving.values()), list(own.values()), list(summed.values()), allow_unused=True)
+        # The sums below are exactly zero; what they carry is the gradient.
+        carriers = [
+            ((value - value.detach()) * gradient.to(value)).sum().to(total)
+            for value, gradient in zip(tuned.values(), gradients, strict=True)
+            if gradient is not None
+        ]
+        return total + torch.stack(carriers).sum()
+
+    def _score(self, scores: Tensor, rows: Rows, examples: Sequence[Example], split: Split, tokens: int) -> Score:
         right = scores.argmax(-1) == rows.targets
         recalls = [float(right[rows.targets == c].float().mean()) for c in rows.targets.unique().tolist()]
         metrics = {"accuracy": float(right.float().mean()), "balanced_accuracy": sum(recalls) / len(recalls)}
+        if self._measure is not None:
+            metrics |= self._measure(examples, scores.tolist())
         loss = float(F.cross_entropy(scores, rows.targets))
         cost = Cost(model_tokens=tokens, scored_examples=len(rows.rows), looks=int(split == "select"))
         return Score(loss, metrics, len(rows.rows), cost)
 
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Say what to do where an accelerator's memory does not suffice."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise ProblemError(
+                f"The device has no room for a part of a batch: {str(error).splitlines()[0]} Lower model.part_tokens (now "
+                f"{self._part_tokens}) or model.score_batch (now {self._score_batch}), or set model.memory_mib."
+            ) from error
+
     def _gradient(self, params: Params, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Return the gradient of the mean loss over rows with respect to the soft prompt, and the class scores."""
-        prompt = params["prompt"].detach().clone().requires_grad_()
-        total, parts = torch.zeros_like(prompt), []
+        """Return the gradient of the mean loss over rows with respect to what is compared with words, and the class scores."""
+        with torch.no_grad():
+            realized = self.method.realize(params)
+        names = [name for name in ("prompt", "keys", "values") if name in realized]
+        leaves = {name: realized[name].detach().clone().requires_grad_() for name in names}
+        total = {name: torch.zeros_like(value) for name, value in leaves.items()}
+        parts = []
         for begin in range(0, len(rows.rows), self._score_batch):
             part = rows.take(range(begin, min(begin + self._score_batch, len(rows.rows))))
-            scores = self.reader.class_scores({**params, "prompt": prompt}, part.rows)
+            scores = self.reader.class_scores({**realized, **leaves}, part.rows)
             loss = F.cross_entropy(scores, part.targets.to(scores.device), reduction="sum") / len(rows.rows)
-            total += torch.autograd.grad(loss, prompt)[0]
+            for name, gradient in zip(names, torch.autograd.grad(loss, list(leaves.values())), strict=True):
+                total[name] += gradient
             parts.append(scores.detach().cpu())
-        return total, torch.cat(parts)
+        return self.method.in_words(total), torch.cat(parts)
 
     def _project(self, params: Params, soft: Score) -> Projection | None:
         """Return the point's words with what they are worth on `select`; None if no words near it survive."""
@@ -274,7 +409,10 @@ class SoftPromptProblem:
         """Return the model's own greedy continuation of its soft prompt, and how many tokens that ran through it."""
         if self._account_tokens < 1 or self.frozen.kind != "decoder":
             return None, 0
-        embeddings = params["prompt"].detach().to(self.frozen.model.get_input_embeddings().weight)[None]
+        realized = self.method.realize(params)
+        if "prompt" not in realized:
+            return None, 0
+        embeddings = realized["prompt"].detach().to(self.frozen.model.get_input_embeddings().weight)[None]
         mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
         pad_id = self.frozen.tokenizer.pad_token_id or 0
         with torch.no_grad():

@@ -1,0 +1,81 @@
+"""P-tuning: the embedding rows in the slots are the output of a small network, and the network is trained.
+
+Sources: Liu et al., GPT Understands, Too, 2021 (pseudo-token embeddings, a two-layer bidirectional LSTM of half the width each way, then two
+layers with a ReLU between; or the layers alone). The residual form, by which a text restarts it exactly, is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from maao.problems.language.methods import others
+
+Params = Mapping[str, Tensor]
+ENCODER = "encoder."
+
+
+class Reparameterized(nn.Module):
+    """Pseudo-token embeddings ``(num_virtual_tokens, width)`` and the network that they go through."""
+
+    def __init__(self, kind: Literal["lstm", "mlp"], num_virtual_tokens: int, width: int, hidden: int) -> None:
+        super().__init__()
+        self.input = nn.Parameter(torch.randn(num_virtual_tokens, width))
+        self.lstm = nn.LSTM(width, hidden // 2, num_layers=2, bidirectional=True, batch_first=True) if kind == "lstm" else None
+        first = hidden // 2 * 2 if kind == "lstm" else width
+        self.mlp = nn.Sequential(nn.Linear(first, hidden), nn.ReLU(), nn.Linear(hidden, width))
+
+    def forward(self) -> Tensor:
+        held = self.input[None]
+        if self.lstm is not None:
+            held = self.lstm(held)[0]
+        return self.mlp(held)[0]
+
+
+class PTuning:
+    """``{"prompt": ..., "encoder.*": ...}``: the rows read are ``prompt + f(encoder) - f(encoder as it began)``.
+
+    `prompt` is where a text put the rows and is not trained; the network is. Right after a restart the difference is exactly zero, so the
+    rows are exactly the text's. A restart begins with a fresh network, always the same one for a seed. The network's pseudo-tokens are
+    ``num_virtual_tokens`` many; a shorter prompt (free length) reads the first of them.
+
+    Args:
+        kind: "lstm" or "mlp".
+        hidden: width inside the network; None: the embedding's.
+        seed: fixes the network's beginning.
+    """
+
+    def __init__(
+        self, kind: Literal["lstm", "mlp"], num_virtual_tokens: int, width: int, *, hidden: int | None = None, seed: int = 0
+    ) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._network = Reparameterized(kind, num_virtual_tokens, width, hidden or width)
+        self._network.requires_grad_(False)
+        self._fresh = {ENCODER + name: value.detach().clone() for name, value in self._network.named_parameters()}
+        self._origin = self._run(self._fresh)
+
+    def start(self, rows: Tensor) -> dict[str, Tensor]:
+        return {"prompt": rows, **{name: value.clone() for name, value in self._fresh.items()}}
+
+    def normal(self, seed: int) -> None:
+        return None
+
+    def realize(self, params: Params) -> dict[str, Tensor]:
+        anchor = params["prompt"].detach()
+        moved = self._run(params) - self._origin.to(anchor)
+        return {**others(params, [ENCODER]), "prompt": anchor + moved[: len(anchor)]}
+
+    def in_words(self, realized: Params) -> Tensor:
+        return realized["prompt"]
+
+    def _run(self, params: Params) -> Tensor:
+        own = {name.removeprefix(ENCODER): value for name, value in params.items() if name.startswith(ENCODER)}
+        wanted = torch.is_grad_enabled() and any(value.requires_grad for value in own.values())
+        with torch.enable_grad():  # an LSTM rounds differently where no gradient is wanted, and the difference must be exactly zero
+            own = own if wanted else {name: value.detach().requires_grad_() for name, value in own.items()}
+            result: Tensor = torch.func.functional_call(self._network, own, ())
+        return result if wanted else result.detach()

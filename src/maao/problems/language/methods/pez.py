@@ -1,0 +1,51 @@
+"""PEZ: the model reads the nearest tokens' rows, the optimizer moves soft rows by the gradient there. What is walked is text throughout.
+
+Source: Wen et al., Hard Prompts Made Easy, 2023 (AdamW, lr 0.1, weight decay 0.1 there).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from maao.errors import CodecError
+
+Params = Mapping[str, Tensor]
+
+
+class Pez:
+    """``{"prompt": (num_virtual_tokens, embed_dim)}``, read as the nearest text that survives the vocabulary.
+
+    The gradient at the text's rows is handed to the soft rows as it is (straight through), which is the update of the paper. Its words are
+    exactly what the loss speaks of: the gap between vectors and words is zero.
+
+    Args:
+        codec: what puts rows into words and back.
+    """
+
+    def __init__(self, codec: Any) -> None:
+        self._codec = codec
+
+    def start(self, rows: Tensor) -> dict[str, Tensor]:
+        return {"prompt": rows}
+
+    def normal(self, seed: int) -> None:
+        return None
+
+    def realize(self, params: Params) -> dict[str, Tensor]:
+        soft = params["prompt"]
+        hard = self._project(soft.detach())
+        return {**params, "prompt": hard + (soft - soft.detach())}  # the added term is exactly zero; it carries the gradient
+
+    def in_words(self, realized: Params) -> Tensor:
+        return realized["prompt"]
+
+    def _project(self, rows: Tensor) -> Tensor:
+        try:
+            text = self._codec.decode({"prompt": rows})
+            found: Tensor = self._codec.encode(text).params["prompt"].to(rows)
+        except CodecError:
+            found = rows[:0]
+        return found if found.shape == rows.shape else self._codec.project(rows).to(rows)

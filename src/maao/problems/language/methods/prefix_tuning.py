@@ -1,0 +1,138 @@
+"""Prefix tuning: keys and values of every layer are trained, in front of everything the model reads (deep prompts).
+
+Sources: Li and Liang, Prefix-Tuning, 2021 (with a projection: embeddings through a small network); Liu et al., P-Tuning v2, 2022 (without).
+A text restarts it through the frozen model: what that reads of the text, its keys and values, are the params. For a causal model with the
+slots first that is exact. Behind other text, or in a bidirectional model, the text's tokens would read what stands around them, which keys
+and values computed by themselves do not: a start near the text, whose gap every round stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maao.errors import ModelError
+from maao.problems.language.forward import base_model, key_values, positions
+from maao.problems.language.loading import FrozenModel
+from maao.problems.language.methods import others
+
+Params = Mapping[str, Tensor]
+ENCODER = "encoder."
+KEYS, VALUES = "prefix.keys", "prefix.values"
+STD = 0.02  # of a normal start, as the reference release's tables
+
+
+class Projection(nn.Module):
+    """Embeddings ``(num_virtual_tokens, width)`` through two layers to the keys and values of all layers."""
+
+    def __init__(self, num_virtual_tokens: int, width: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.input = nn.Parameter(torch.randn(num_virtual_tokens, width))
+        self.layers = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, out))
+
+    def forward(self) -> Tensor:
+        return self.layers(self.input)
+
+
+class PrefixTuning:
+    """``{"prefix.keys", "prefix.values"}``, each ``(layers, heads, num_virtual_tokens, head_dim)``; with a projection ``encoder.*`` too.
+
+    With a projection the keys and values are where a text put them, and what is trained is the network whose change is added to them (the
+    residual form of `p_tuning.py`).
+
+    Args:
+        frozen: the model, which turns rows into keys and values.
+        projection: train a network instead of the keys and values themselves.
+        hidden: width inside the network.
+        seed: fixes the network's beginning.
+    """
+
+    def __init__(
+        self, frozen: FrozenModel, num_virtual_tokens: int, *, projection: bool = False, hidden: int = 512, seed: int = 0
+    ) -> None:
+        self._frozen = frozen
+        self._count = num_virtual_tokens
+        width = frozen.model.get_input_embeddings().embedding_dim
+        with torch.no_grad():
+            keys, _ = key_values(frozen, torch.zeros(num_virtual_tokens, width))
+        self._shape = keys.shape
+        self._network: nn.Module | None = None
+        if projection:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self._network = Projection(num_virtual_tokens, width, hidden, 2 * keys[:, :, 0].numel())
+            self._network.requires_grad_(False)
+            self._fresh = {ENCODER + name: value.detach().clone() for name, value in self._network.named_parameters()}
+            self._origin = self._run(self._fresh)
+
+    def start(self, rows: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            keys, values = key_values(self._frozen, rows)
+        return self._beginning(keys.float().cpu(), values.float().cpu())
+
+    def normal(self, seed: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        keys, values = torch.randn(2, *self._shape, generator=generator) * STD
+        return self._beginning(keys, values)
+
+    def realize(self, params: Params) -> dict[str, Tensor]:
+        rest = others(params, [KEYS, VALUES, ENCODER])
+        keys, values = params[KEYS], params[VALUES]
+        if self._network is None:
+            return {**rest, "keys": keys, "values": values}
+        moved = (self._run(params) - self._origin)[: keys.shape[2]]
+        layers, heads, count, width = keys.shape
+        added = moved.view(count, layers, 2, heads, width).permute(2, 1, 3, 0, 4)  # PEFT's layout: of each layer its keys, then its values
+        return {**rest, "keys": keys.detach() + added[0], "values": values.detach() + added[1]}
+
+    def in_words(self, realized: Params) -> Tensor:
+        """Return the first layer's values, ``(num_virtual_tokens, heads x head_dim)``: what a deep prompt has that single words have too."""
+        first = realized["values"][0]
+        return first.transpose(0, 1).flatten(1)
+
+    def _beginning(self, keys: Tensor, values: Tensor) -> dict[str, Tensor]:
+        fresh = {} if self._network is None else {name: value.clone() for name, value in self._fresh.items()}
+        return {KEYS: keys, VALUES: values, **fresh}
+
+    def _run(self, params: Params) -> Tensor:
+        assert self._network is not None
+        own = {name.removeprefix(ENCODER): value for name, value in params.items() if name.startswith(ENCODER)}
+        result: Tensor = torch.func.functional_call(self._network, own, ())
+        return result
+
+
+class _Seen(Exception):  # noqa: N818  (no error: it ends a forward pass that has shown what was wanted)
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+
+def value_table(frozen: FrozenModel, table: Tensor, chunk: int = 4096) -> Tensor:
+    """Return ``(vocab_size, heads x head_dim)``: the first layer's values of each word standing alone at the first position.
+
+    Only the first layer's projections are computed; the pass ends there. In models that add positions to words (GPT-2, BERT) a word's values
+    differ a little from place to place, and the nearest words of a deep prompt are a guess.
+    """
+    from transformers import DynamicCache
+
+    class Ended(DynamicCache):
+        def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
+            raise _Seen(value_states)
+
+    options = {"use_cache": True} if frozen.kind == "decoder" else {}
+    found = []
+    for rows in table.split(chunk):
+        mask = torch.ones(len(rows), 1, dtype=torch.long, device=frozen.device)
+        inputs = rows.to(frozen.model.get_input_embeddings().weight.dtype)[:, None].to(frozen.device)
+        try:
+            with torch.no_grad():
+                base_model(frozen)(
+                    inputs_embeds=inputs, attention_mask=mask, position_ids=positions(frozen, mask), past_key_values=Ended(), **options
+                )
+        except _Seen as seen:
+            found.append(seen.values.transpose(1, 2).flatten(1).float().cpu())
+        else:
+            raise ModelError(f"{frozen.name} shows no keys and values of its first layer, so a deep prompt cannot be put into words.")
+    return torch.cat(found)

@@ -1,0 +1,28 @@
+"""Prompt tuning: the embedding rows in the slots are trained as they are.
+
+Source: Lester, Al-Rfou and Constant, The Power of Scale for Parameter-Efficient Prompt Tuning, 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+Params = Mapping[str, Tensor]
+
+
+class PromptTuning:
+    """``{"prompt": (num_virtual_tokens, embed_dim)}``. A text restarts it exactly: its tokens' rows are the params."""
+
+    def start(self, rows: Tensor) -> dict[str, Tensor]:
+        return {"prompt": rows}
+
+    def normal(self, seed: int) -> None:
+        return None
+
+    def realize(self, params: Params) -> dict[str, Tensor]:
+        return dict(params)
+
+    def in_words(self, realized: Params) -> Tensor:
+        return realized["prompt"]
