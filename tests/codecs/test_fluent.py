@@ -208,7 +208,7 @@ def test_all_but_decoding_is_the_nearest_token_codecs():
     fluent, nearest = codec(), nearest_codec()
     vectors = point(0)["prompt"]
     assert fluent.nearest(vectors, 3) == nearest.nearest(vectors, 3)
-    assert torch.equal(fluent.sample(4, 1), nearest.sample(4, 1))
+    assert torch.equal(fluent.sample(4, 1), nearest.sample(4, 1)) and torch.equal(fluent.project(vectors), nearest.project(vectors))
     ours, theirs = fluent.encode("music film"), nearest.encode("music film")
     assert (ours.text, ours.note) == (theirs.text, theirs.note) and torch.equal(ours.params["prompt"], theirs.params["prompt"])
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.errors import CodecError
+from maao.types import Token
 from tests.tiny import bpe_tokenizer, tiny_model, wordpiece_tokenizer
 
 TOKENIZERS = {"bpe": bpe_tokenizer, "wordpiece": wordpiece_tokenizer}
@@ -77,6 +78,17 @@ def test_cosine_does_not_see_the_scale(seed, scale):
 
 
 COSINE = codec()
+
+
+def test_projection_is_the_row_of_the_nearest_token():
+    vectors = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(1))
+    found = COSINE.project(vectors)
+    assert COSINE.nearest(found, 1) == tuple((Token(t.text, 1.0),) for (t,) in COSINE.nearest(vectors, 1))
+
+
+def test_no_other_ids_are_named_than_those_searched():
+    ids = COSINE.within(range(300, 340)).ranked(torch.zeros(1, WIDTH), 10**6)[0][0].tolist()
+    assert ids == [i for i in COSINE.stable.nonzero().flatten().tolist() if 300 <= i < 340]
 
 
 def test_ties_go_to_the_lowest_id():

@@ -52,6 +52,7 @@ def test_clues_and_random_words_are_those_of_the_nearest_token_codec(defect):
     ours, theirs = codec(defect), nearest_codec()
     assert ours.nearest(point(0)["prompt"], 3) == theirs.nearest(point(0)["prompt"], 3)
     assert torch.equal(ours.sample(4, 1), theirs.sample(4, 1))
+    assert torch.equal(ours.project(point(0)["prompt"]), theirs.project(point(0)["prompt"]))
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)

@@ -77,6 +77,9 @@ class FluentCodec:
     def nearest(self, vectors: Tensor, count: int) -> tuple[tuple[Token, ...], ...]:
         return self._nearest.nearest(vectors, count)
 
+    def project(self, vectors: Tensor) -> Tensor:
+        return self._nearest.project(vectors)
+
     def sample(self, count: int, seed: int) -> Tensor:
         return self._nearest.sample(count, seed)
 

@@ -24,7 +24,7 @@ class ReleasedCodec:
     """``{"prompt": (num_virtual_tokens, embed_dim)}`` as words, with chosen defects of the reference release (2024).
 
     Args:
-        nearest: the codec without defects. It also answers `nearest` and `sample`, which the release does not have.
+        nearest: the codec without defects. It also answers `nearest`, `project` and `sample`, which the release does not have.
         least_similar: a row becomes the token **least** similar to it (cosine similarity sorted as if it were a distance).
         narrow_vocabulary: only ids 4 to 14,999 are searched, whatever the vocabulary's size.
         joined_by_spaces: tokens are decoded one by one and joined by spaces, so that pieces of words become words and a text may hold
@@ -60,6 +60,9 @@ class ReleasedCodec:
 
     def nearest(self, vectors: Tensor, count: int) -> tuple[tuple[Token, ...], ...]:
         return self._nearest.nearest(vectors, count)
+
+    def project(self, vectors: Tensor) -> Tensor:
+        return self._nearest.project(vectors)
 
     def sample(self, count: int, seed: int) -> Tensor:
         return self._nearest.sample(count, seed)
