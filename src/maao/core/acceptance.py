@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError, ProblemError
 from maao.interfaces import Acceptance, GradientStage, History, Problem, Proposals
@@ -60,7 +61,7 @@ class BestOf:
     ) -> Verdict[S]:
         if not proposals:
             return keep(state, "no proposal to judge")
-        scores = [problem.score(_full(state.params, proposal), "select") for proposal in proposals]
+        scores = score_all(problem, [_full(state.params, proposal) for proposal in proposals], "select")
         considered = tuple(Considered(i, score) for i, score in enumerate(scores))
         best = min(range(len(proposals)), key=lambda i: _loss(considered[i]))
         if _loss(considered[best]) == math.inf:
@@ -155,20 +156,29 @@ class Race:
     ) -> Verdict[S]:
         if not proposals:
             return keep(state, "no proposal to judge")
-        own, state, cost, notes = self._incumbent(problem, stage, history, state)
-        walked, considered = {}, [own]
+        cost, notes = Cost(), []
+        recorded = [c for c in scores_by_age(history) if c.age >= self.steps]
+        if not recorded:
+            state, cost, seen = self._walk(problem, stage, state, self.steps - state.age)
+            notes += [f"incumbent, {note}" for note in seen]
+        walked: dict[int, S] = {}
         for i, proposal in enumerate(proposals):
             start = stage.restart(state, _full(state.start, proposal), seed=seed_for(seed, i))
             try:
-                end, score, spent, seen = self._walk(problem, stage, start, self.steps)
+                walked[i], spent, seen = self._walk(problem, stage, start, self.steps)
             except ProblemError as error:  # no step can be made from there: it is out of the race, the run goes on
                 cost += Cost(gradient_steps=1)
                 notes += [f"proposal {i} is out: {error}"]
                 continue
-            walked[i] = end
-            considered.append(Considered(i, score, self.steps))
             cost += spent
             notes += [f"proposal {i}, {note}" for note in seen]
+        # In one call, the incumbent too where it has walked: so that equal ends have equal scores, whatever is shared.
+        ends = [*([] if recorded else [state]), *walked.values()]
+        scores = iter(score_all(problem, [end.params for end in ends], "select"))
+        # Of what is recorded, the first that is old enough: at the same age, or a little older, which favors the incumbent.
+        own = min(recorded, key=lambda c: c.age) if recorded else Considered(None, next(scores), state.age)
+        considered = [own, *(Considered(i, score, self.steps) for i, score in zip(walked, scores, strict=True))]
+        cost += _spent([c.score for c in (considered[1:] if recorded else considered)])
         beside = "".join(f"; {note}" for note in notes)
         if not walked:
             return keep(state, f"no proposal can be walked from{beside}", considered=tuple(considered), cost=cost)
@@ -182,26 +192,16 @@ class Race:
     def max_steps(self, proposals: int) -> int:
         return self.steps * (proposals + 1)
 
-    def _incumbent(
-        self, problem: Problem[P], stage: GradientStage[P, S], history: History[P, S], state: S
-    ) -> tuple[Considered, S, Cost, list[str]]:
-        recorded = [c for c in scores_by_age(history) if c.age >= self.steps]
-        if recorded:  # the first that is old enough: at the same age, or a little older, which favors the incumbent
-            return min(recorded, key=lambda c: c.age), state, Cost(), []
-        state, score, cost, notes = self._walk(problem, stage, state, self.steps - state.age)
-        return Considered(None, score, state.age), state, cost, [f"incumbent, {note}" for note in notes]
-
     @staticmethod
-    def _walk(problem: Problem[P], stage: GradientStage[P, S], state: S, steps: int) -> tuple[S, Score, Cost, list[str]]:
-        """Return where a walk ends, its score, what it cost, and what happened on the way that a reader should know."""
+    def _walk(problem: Problem[P], stage: GradientStage[P, S], state: S, steps: int) -> tuple[S, Cost, list[str]]:
+        """Return where a walk ends, what it cost, and what happened on the way that a reader should know."""
         cost, notes = Cost(), []
         for _ in range(steps):
             state, observation = stage.step(problem, state)
             cost += observation.cost
             if observation.note:
                 notes.append(f"step {observation.step}: {observation.note}")
-        score = problem.score(state.params, "select")
-        return state, score, cost + score.cost, notes
+        return state, cost, notes
 
 
 def scores_by_age(history: History[Any, Any]) -> list[Considered]:
