@@ -15,7 +15,7 @@ from collections.abc import Callable
 from maao.errors import BudgetError, ConfigError
 from maao.interfaces import ChatModel
 from maao.llm.chat import Reply, Request, estimate_tokens
-from maao.llm.ledger import Totals, is_remote
+from maao.llm.ledger import Totals, Wrapper
 from maao.llm.price import Price
 
 # What a chat template adds to the text: a default system turn and the marks around each message.
@@ -37,7 +37,7 @@ def worst_case_tokens(request: Request) -> tuple[int, int]:
     return estimate_tokens(request.text) + template, request.max_tokens
 
 
-class Capped:
+class Capped(Wrapper):
     """A model that refuses a call whose worst case would pass a cap. A cap of None does not bind.
 
     Args:
@@ -67,19 +67,11 @@ class Capped:
                 f"Cannot keep a cap of ${max_usd:g}: the price of {model.name!r} is unknown. "
                 "Set its price (US dollars per million input tokens and per million output tokens), or cap calls or tokens instead."
             )
-        self.model = model
+        super().__init__(model)
         self.max_calls, self.max_tokens, self.max_usd = max_calls, max_tokens, max_usd
         self.spent = spent
         self.price = price
         self.failed = Totals()  # the calls that were let through here and gave no reply, each at its worst case
-
-    @property
-    def name(self) -> str:
-        return self.model.name
-
-    @property
-    def is_remote(self) -> bool:
-        return is_remote(self.model)
 
     def complete(self, request: Request) -> Reply:
         """Return the model's reply. Raises `BudgetError`, without asking, when the call's worst case would pass a cap."""

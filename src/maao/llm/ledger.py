@@ -82,7 +82,22 @@ class MemoryLedger:
         return totals
 
 
-class Recorded:
+class Wrapper:
+    """A model around another, under its name; asking it sends text where asking the other does."""
+
+    def __init__(self, model: ChatModel) -> None:
+        self.model = model
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def is_remote(self) -> bool:
+        return is_remote(self.model)
+
+
+class Recorded(Wrapper):
     """A model that asks another only what the ledger cannot answer, and records the reply before returning it.
 
     `live_calls` counts the calls that went past the ledger, those that failed included.
@@ -96,17 +111,9 @@ class Recorded:
     """
 
     def __init__(self, model: ChatModel, ledger: Ledger) -> None:
-        self.model = model
+        super().__init__(model)
         self.ledger = ledger
         self.live_calls = 0
-
-    @property
-    def name(self) -> str:
-        return self.model.name
-
-    @property
-    def is_remote(self) -> bool:
-        return is_remote(self.model)
 
     def complete(self, request: Request) -> Reply:
         stored = self.ledger.get(request.key)
