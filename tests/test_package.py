@@ -11,7 +11,7 @@ import pytest
 import maao
 
 HEAVY = ("torch", "transformers", "pydantic", "openai", "safetensors", "peft", "rich", "numpy", "sqlite3")
-COMMANDS = ("demo", "tune", "resume", "replay", "runs", "show", "predict", "export", "where", "doctor")
+COMMANDS = ("demo", "tune", "find-lr", "resume", "replay", "runs", "show", "predict", "export", "where", "doctor")
 
 
 def loaded_by(code: str) -> set[str]:
@@ -70,7 +70,8 @@ def test_every_command_has_help(command):
 def test_all_commands_are_known_here():
     from maao.cli import app
 
-    assert {command.callback.__name__ for command in app.registered_commands if command.callback} == set(COMMANDS)
+    found = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    assert found == set(COMMANDS)
 
 
 def test_a_module_run_as_a_script_is_the_command_line():

@@ -13,20 +13,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from maao.build import Asked, OwnMentor, Parts, at_most, build, build_for_use, build_mentor, environment
+from maao.build import DEFAULT_TEMPLATE, Asked, OwnMentor, Parts, at_most, build, build_for_use, build_mentor, build_stage, environment
 from maao.config import Config, expand_paths, make_config, set_value
 from maao.core.budget import until
 from maao.core.loop import alternate, best_round
+from maao.core.lr_finder import LR_GRID, LrSearch, Trial, try_rates
+from maao.core.patience import is_settled, last_best, until_settled
+from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
 from maao.errors import CodecError, ConfigError, DataError, StoreError
 from maao.interfaces import ChatModel, Codec
 from maao.llm.budget import NOT_MADE
 from maao.llm.chat import Reply, Request
-from maao.llm.ledger import MemoryLedger
+from maao.llm.ledger import MemoryLedger, Wrapper
 from maao.mentors.language_model import failures
 from maao.store.digest import params_digest, round_digest
 from maao.store.files import sync_folder, write_durably, write_error
 from maao.store.run import Final, RunFolder, check_vacant, is_in_use
+from maao.tasks.checks import as_mapping
 from maao.tasks.files import read_examples
 from maao.tasks.splits import SPLITS, from_parts
 from maao.types import Cost, Example, Observation, Round, Splits, total_cost
@@ -39,6 +43,9 @@ Format = Literal["text", "tensor", "peft"]
 class Watch:
     """Told what happens while a run goes on. Does nothing; the terminal's bars are a child of it."""
 
+    def rate(self, trial: Trial) -> None:
+        """A learning rate was tried, before the run starts."""
+
     def started(self, parts: Parts, asked: Asked, folder: Path, done: int) -> None: ...
 
     def step(self, observation: Observation[Any]) -> None: ...
@@ -50,20 +57,12 @@ class Watch:
     def testing(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class _Told:
+class _Told(Wrapper):
     """A chat model that says so before it is asked."""
 
-    model: ChatModel
-    on_call: Callable[[Request], None]
-
-    @property
-    def name(self) -> str:
-        return self.model.name
-
-    @property
-    def is_remote(self) -> bool:
-        return getattr(self.model, "is_remote", True)
+    def __init__(self, model: ChatModel, on_call: Callable[[Request], None]) -> None:
+        super().__init__(model)
+        self.on_call = on_call
 
     def complete(self, request: Request) -> Reply:
         self.on_call(request)
@@ -183,23 +182,63 @@ class Result:
         return projection.text if projection else ""
 
     @property
-    def cost(self) -> Cost:
-        """What the run spent: its rounds, the texts read once before the first step, and the reading of `test` at the end."""
-        tested = sum((final.score.cost for final in self.finals.values()), Cost())
-        return total_cost(self.history) + Cost(model_tokens=self.environment["prepared_tokens"]) + tested
+    def lr_search(self) -> LrSearch | None:
+        """The search that chose `stage.lr` before the run; None where there was none."""
+        recorded = self.environment.get("lr_search")
+        return None if recorded is None else LrSearch.from_json(recorded)
 
-    def predict(self, texts: Sequence[str | Mapping[str, str]]) -> list[Prediction]:
-        """Return a prediction for each text (or each mapping of the template's fields)."""
-        if isinstance(texts, str):
+    @property
+    def cost(self) -> Cost:
+        """What the run spent: a search for the learning rate, the texts read once before, its rounds, the reading of `test` at the end."""
+        tested = sum((final.score.cost for final in self.finals.values()), Cost())
+        before = Cost(model_tokens=self.environment["prepared_tokens"])
+        if self.lr_search is not None:
+            before += self.lr_search.cost
+        return before + total_cost(self.history) + tested
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of an example that the template reads: what a mapping for `predict` must name. Loads no model."""
+        from maao.problems.language.template import Template
+
+        self._check_language()
+        model = self.config.model
+        return Template.parse(model.template or DEFAULT_TEMPLATE, chat=model.chat).fields
+
+    def predict(self, texts: Sequence[str | Mapping[str, str] | Example]) -> list[Prediction]:
+        """Return a prediction for each text, each mapping of the template's fields, or each example (its label is not looked at).
+
+        A mere text stands for the template's only field, whatever its name. Raises `DataError` where the template reads several, or a
+        mapping lacks one.
+        """
+        if isinstance(texts, str | Mapping):
             raise DataError("Give `predict` a list of texts, not one text: predict([text]).")
-        problem, labels = self._language()
-        fields = [{"text": text} if isinstance(text, str) else dict(text) for text in texts]
-        if not fields:
+        if not texts:
             return []
-        rows = problem.probabilities(self.params, fields).tolist()
+        examples = [given if isinstance(given, Example) else self._example(given, number) for number, given in enumerate(texts, start=1)]
+        problem, labels = self._language()
+        rows = problem.probabilities(self.params, examples).tolist()
         pairs = [dict(zip(labels, row, strict=True)) for row in rows]
-        cuts = [problem.tokenizer(one).cut for one in fields]
+        inputs = [problem.tokenizer.example(example) for example in examples]
+        cuts = [max([one.cut, *(choice.cut for choice in one.choices)]) for one in inputs]
         return [Prediction(max(pair, key=lambda label: pair[label]), pair, cut) for pair, cut in zip(pairs, cuts, strict=True)]
+
+    def _example(self, given: str | Mapping[str, str], number: int) -> Example:
+        """Return one thing to predict with what the template reads of it."""
+        needed = [name for name in self.fields if name != "choice"]  # which stands for each of an example's choices
+        told = f"The template {self.config.model.template!r} reads {', '.join(needed)}"
+        if isinstance(given, str):
+            if len(needed) != 1:
+                fields = ", ".join(f'"{name}": "..."' for name in needed)
+                raise DataError(f"{told}, so a mere text is not enough to predict: give mappings {{{fields}}}.")
+            return Example({needed[0]: given}, "")
+        lacking = [name for name in needed if name not in given]
+        if lacking:
+            raise DataError(f"{told}, but number {number} of what to predict has no {', '.join(lacking)}; it has: {', '.join(given)}.")
+        for name in needed:
+            if not isinstance(given[name], str):
+                raise DataError(f"The field {name} of number {number} of what to predict is {given[name]!r}: a field is a text.")
+        return Example({name: given[name] for name in needed}, "")
 
     def save(self, path: str | Path, format: Format = "tensor") -> list[Path]:
         """Export the chosen prompt into a folder: "text", "tensor", or "peft" (templates that begin with ``{slots}``)."""
@@ -248,15 +287,19 @@ class Result:
         """Return the problem, built without data if this result was loaded from its folder, and the labels."""
         from maao.problems.language.loading import weights_digest
 
+        self._check_language()
         config = self.config
-        if config.problem != "language":
-            raise ConfigError(f"The run {self.folder} tunes the function {config.function.name}: it has nothing to predict or export.")
         labels = tuple(self.environment["labels"])
         if self._parts is None:
             parts = build_for_use(config, labels)
             _refuse_changed(self.folder, self.environment, {"weights": weights_digest(parts.frozen.model)} if parts.frozen else {})
             self._parts = parts
         return self._parts.problem, labels
+
+    def _check_language(self) -> None:
+        config = self.config
+        if config.problem != "language":
+            raise ConfigError(f"The run {self.folder} tunes the function {config.function.name}: it has nothing to predict or export.")
 
 
 @dataclass(frozen=True)
@@ -277,6 +320,9 @@ def run(
 ) -> Result:
     """Run a config into a new folder.
 
+    With `stage.lr_grid`, the learning rate is searched first, once: the stored config holds the one that was chosen as `stage.lr`, the
+    recorded environment what was tried and what it cost.
+
     Args:
         splits: examples at hand, in place of the config's data section; they are kept in the run folder.
         mentor: a mentor of your own, in place of the config's, or a function that makes one from the run's `Parts` (to resume such a run,
@@ -284,8 +330,7 @@ def run(
     """
     watch = watch or Watch()
     if splits is not None:
-        checked = from_parts(splits.train, splits.select, splits.test, labels=splits.labels)
-        splits = replace(checked, notes=splits.notes)  # their hash is now that of what they hold, however they were made
+        splits = _checked(splits)
         config = config.model_copy(update={"data": config.data.model_copy(update={"source": IN_RUN, "train": None})})
     if mentor is not None:
         config = config.model_copy(update={"mentor": config.mentor.model_copy(update={"name": "custom"})})
@@ -293,11 +338,38 @@ def run(
         check_vacant(Path(folder))  # before a model is loaded for nothing
     parts = build(config, splits)
     build_mentor(parts, MemoryLedger(), own=mentor)  # what is wrong with it is said before a folder is made
-    stored = RunFolder.create(folder, config=config.model_dump(mode="json"), environment=environment(parts), serializer=_serializer())
+    recorded = environment(parts)
+    if config.stage.lr_grid:
+        search = _search(parts, config.stage.lr_grid, watch)
+        _check_time_left(parts, search)
+        parts = _at_rate(parts, search.chosen.rate)
+        recorded = {**recorded, LR_SEARCH: search.to_json()}
+    stored = RunFolder.create(folder, config=parts.config.model_dump(mode="json"), environment=recorded, serializer=_serializer())
     with stored:
         if splits is not None:
             _keep_splits(stored.path, splits)
         return _drive(stored, parts, mentor, watch)
+
+
+def find_lr(config: Config, *, splits: Splits | None = None, watch: Watch | None = None) -> LrSearch:
+    """Try learning rates from a run's own beginning, without a run folder and without asking the mentor.
+
+    Tries `stage.lr_grid`, or `LR_GRID` where it is empty: each rate walks `stage.lr_steps` steps and is scored on `select` where it ends.
+
+    Raises:
+        ConfigError: every rate diverged, or the budget does not reach.
+
+    Example:
+        >>> config = make_config({"problem": "function", "stage": {"lr_grid": [0.001, 0.1]}})
+        >>> find_lr(config).chosen.rate
+        0.1
+    """
+    if not config.stage.lr_grid:
+        config = config.model_copy(update={"stage": config.stage.model_copy(update={"lr_grid": list(LR_GRID)})})
+    parts = build(config, None if splits is None else _checked(splits))
+    search = _search(parts, config.stage.lr_grid, watch or Watch())
+    search.chosen  # noqa: B018  (raises where there is none)
+    return search
 
 
 def resume(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch | None = None) -> Result:
@@ -427,9 +499,12 @@ def _drive(stored: RunFolder[Any, Any], parts: Parts, mentor: OwnMentor | None, 
     asked = build_mentor(parts, stored.ledger, own=mentor, wrap=lambda model: _Told(model, watch.call))
     history = stored.history()
     watch.started(parts, asked, stored.path, len(history))
-    seconds, spent = parts.budget.seconds, total_cost(history).seconds
+    search = stored.environment.get(LR_SEARCH)
+    before = Cost() if search is None else LrSearch.from_json(search).cost
+    seconds, spent = parts.budget.seconds, (before + total_cost(history)).seconds
+    rounds = until_settled(_alternate(parts, asked, history, watch), parts.plan, history=history, **_patience(parts))
     try:
-        for finished in until(_alternate(parts, asked, history, watch), seconds, spent):
+        for finished in until(rounds, seconds, spent):
             stored.append(finished)
             history = (*history, finished)
             watch.round(finished)
@@ -444,6 +519,41 @@ def _drive(stored: RunFolder[Any, Any], parts: Parts, mentor: OwnMentor | None, 
     return Result(stored.path, parts)
 
 
+def _patience(parts: Parts) -> Any:
+    return {"patience": parts.config.plan.patience, "min_delta": parts.config.plan.min_delta}
+
+
+LR_SEARCH = "lr_search"  # where the recorded environment tells of the search
+
+
+def _search(parts: Parts, rates: Sequence[float], watch: Watch) -> LrSearch:
+    """Try rates with the run's own stage, from its own beginning."""
+
+    def stage_at(rate: float) -> Any:
+        return build_stage(parts.config, parts.plan, parts.accept, lr=rate)
+
+    trials = []
+    steps = parts.config.stage.lr_steps
+    for trial in try_rates(parts.problem, stage_at, rates, steps=steps, seed=parts.config.seed):
+        trials.append(trial)
+        watch.rate(trial)
+    return LrSearch(steps, tuple(trials))
+
+
+def _check_time_left(parts: Parts, search: LrSearch) -> None:
+    if parts.budget.seconds is not None and search.cost.seconds >= parts.budget.seconds:
+        raise ConfigError(
+            f"The search for a learning rate took {search.cost.seconds:.3g} seconds, all of the budget of {parts.budget.seconds:g}: raise "
+            f"`budget.seconds`, or set stage.lr = {search.chosen.rate:g}, which it found, and leave stage.lr_grid out."
+        )
+
+
+def _at_rate(parts: Parts, rate: float) -> Parts:
+    """Return a run's parts with another learning rate, in their config too. `lr_grid` stays: its steps count for the budget."""
+    config = parts.config.model_copy(update={"stage": parts.config.stage.model_copy(update={"lr": rate})})
+    return replace(parts, config=config, stage=build_stage(config, parts.plan, parts.accept))
+
+
 def _alternate(parts: Parts, asked: Asked, history: tuple[Round[Any, Any], ...], watch: Watch) -> Iterable[Round[Any, Any]]:
     from maao.stages.watched import Watched
 
@@ -454,10 +564,14 @@ def _alternate(parts: Parts, asked: Asked, history: tuple[Round[Any, Any], ...],
 def _why_short(parts: Parts, history: Sequence[Round[Any, Any]]) -> str:
     """Say what was planned and did not come about: legs that a cap took away, calls that were not made or gave no reply."""
     told = []
-    if len(history) < len(parts.plan):
+    if len(history) < len(parts.plan) and is_settled(tuple(history), parts.plan, **_patience(parts)):
+        patience, best = parts.config.plan.patience, last_best(tuple(history), parts.config.plan.min_delta)
+        legs = "a leg" if patience == 1 else f"{patience} legs"
+        told.append(f"early stopping ended it after round {len(history) - 1}: {legs} without a new best on select since round {best}")
+    elif len(history) < len(parts.plan):
         told.append(f"the time budget of {parts.budget.seconds:g} seconds ended it after round {len(history) - 1}")
     elif parts.plan_was_cut:
-        told.append(f"the budget of {parts.budget.gradient_steps} gradient steps shortened its plan")
+        told.append(f"the budget of {parts.config.budget.gradient_steps} gradient steps shortened its plan")
     failed = failures(tuple(history))
     unmade = sum(failure.startswith(NOT_MADE) for failure in failed)
     if unmade:
@@ -484,9 +598,13 @@ def _read_test(stored: RunFolder[Any, Any], parts: Parts, history: tuple[Round[A
     if chosen.clues.projection is not None:
         words = chosen.clues.projection.text
         points["words"] = ({**chosen.state.params, **codec.encode(words).params}, words)
-    for name, (params, text) in points.items():
+    if done >= set(points):
+        return
+    # All are scored, also where a stop left some recorded: scored with fewer, the others could differ in their last bits.
+    scores = score_all(problem, [params for params, _ in points.values()], "test")
+    for (name, (_, text)), score in zip(points.items(), scores, strict=True):
         if name not in done:
-            stored.record_final(name, "test", problem.score(params, "test"), text)
+            stored.record_final(name, "test", score, text)
 
 
 def _words(codec: Codec[Any], params: Any) -> str:
@@ -570,9 +688,14 @@ def _examples(given: Any, config: Config, name: str) -> tuple[Example, ...]:
     return tuple(found)
 
 
+def _checked(splits: Splits) -> Splits:
+    """Return examples at hand, checked, with the hash of what they hold, however they were made."""
+    return replace(from_parts(splits.train, splits.select, splits.test, labels=splits.labels), notes=splits.notes)
+
+
 def _keep_splits(folder: Path, splits: Splits) -> None:
     """Write examples that came from memory into the run folder, so that the run can be resumed."""
-    kept = {name: [{"fields": dict(e.fields), "label": e.label} for e in getattr(splits, name)] for name in SPLITS}
+    kept = {name: [as_mapping(example) for example in getattr(splits, name)] for name in SPLITS}
     text = json.dumps({"labels": list(splits.labels), "notes": list(splits.notes), **kept}, ensure_ascii=False)
     try:
         write_durably(folder / "examples.json", text.encode())
@@ -586,7 +709,9 @@ def _kept_splits(folder: Path, config: Config) -> Splits | None:
         return None
     try:
         data = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
-        parts = [tuple(Example(e["fields"], e["label"]) for e in data[name]) for name in SPLITS]
+        parts = [
+            tuple(Example(e["fields"], e["label"], tuple(e.get("choices", ())), e.get("group", "")) for e in data[name]) for name in SPLITS
+        ]
         labels, notes = data["labels"], tuple(data["notes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"The examples of the run {folder} cannot be read from its examples.json: {error}.") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -55,6 +56,29 @@ def tune(
 ) -> None:
     """Run a config into a new run folder."""
     _tune(config, tuple(settings or ()), run, None)
+
+
+@app.command("find-lr")
+def find_lr(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A TOML file, or 'demo'.")],
+    settings: Set = None,
+) -> None:
+    """Try learning rates (stage.lr_grid, or a usual grid) from a run's beginning, and say which to take. No mentor is asked."""
+    from maao import api
+    from maao.config import read_config
+    from maao.console import Terminal, cost_line, rates_table
+
+    checked = read_config(config, tuple(settings or ()))
+    try:
+        with Terminal(_console()) as terminal:
+            search = api.find_lr(checked, watch=terminal)
+    except KeyboardInterrupt:
+        print("\nStopped. Nothing is stored by a search.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    _console().print(rates_table(search))
+    _console().print(cost_line(search.cost))
+    rate = search.chosen.rate
+    print(f"Put this into the config, or give --set stage.lr={rate}:\n\n[stage]\nlr = {rate}")
 
 
 def _tune(config: str, settings: tuple[str, ...], folder: Path | None, name: str | None) -> None:
@@ -129,7 +153,13 @@ def show(
 def predict(
     run: RunArgument,
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to label.")] = None,
-    file: Annotated[Path | None, typer.Option("--file", help="A file with one text a line; '-' for standard input.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file",
+            help="A file with one text a line ('-': standard input), or a table (.csv, .tsv, .jsonl, .parquet) of the template's fields.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, with all probabilities.")] = False,
 ) -> None:
     """Label texts with a run's tuned prompt: label, probability, text, separated by tabs."""
@@ -137,15 +167,18 @@ def predict(
 
     from maao.api import load
 
-    wanted = [*(texts or []), *(_lines(file) if file else [])]
+    result = load(run)
+    wanted = _to_predict(result, texts or [], file)
     if not wanted:
-        raise MaaoError("Nothing to predict: give texts as arguments, or --file with one text a line.")
-    predictions = load(run).predict(wanted)
-    for text, prediction in zip(wanted, predictions, strict=True):
+        raise MaaoError("Nothing to predict: give texts as arguments, or --file with one text a line, or a table.")
+    predictions = result.predict(wanted)
+    for given, prediction in zip(wanted, predictions, strict=True):
         if as_json:
-            record = {"text": text, "label": prediction.label, "probabilities": dict(prediction.probabilities)}
+            said = {"text": given} if isinstance(given, str) else {"fields": given}
+            record = {**said, "label": prediction.label, "probabilities": dict(prediction.probabilities)}
             print(json.dumps(record, ensure_ascii=False))
         else:
+            text = given if isinstance(given, str) else " / ".join(" ".join(part.split()) for part in given.values())
             print(f"{prediction.label}\t{prediction.probability:.3f}\t{text}")
     cuts = [prediction.cut for prediction in predictions if prediction.cut]
     if cuts:
@@ -232,6 +265,39 @@ def _listed(paths: list[Path]) -> str:
     return ", ".join(map(str, paths))
 
 
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+
+
+def _to_predict(result: Result, texts: list[str], file: Path | None) -> Sequence[str | dict[str, str]]:
+    """Return what there is to predict: texts, the lines of a file, or of each row of a table the fields that the template reads."""
+    fields, named = result.fields, result.config.data.text_fields or {}
+    is_table = file is not None and file.suffix.lower() in TABLES
+    plain = [*texts, *(_lines(file) if file is not None and not is_table else [])]
+    if plain and len(fields) > 1:
+        columns = ", ".join(named.get(name, name) for name in fields)
+        raise MaaoError(
+            f"The template {result.config.model.template!r} reads {', '.join(fields)}, so a mere text is not enough to predict: give a "
+            f"table with the columns {columns} by --file ({', '.join(TABLES)})."
+        )
+    return [*plain, *(_rows(file, fields, named) if file is not None and is_table else [])]
+
+
+def _rows(file: Path, fields: Sequence[str], named: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return the fields of each row of a table, from the columns that `data.text_fields` names, or those of the fields' own names."""
+    from maao.tasks.checks import examples_from_rows, resolve_text_fields
+    from maao.tasks.files import read_rows
+
+    rows = read_rows(file)
+    if not rows:
+        return []
+    columns = {name: named.get(name, name) for name in fields}
+    if tuple(fields) == ("text",) and not named:
+        columns = resolve_text_fields(list(rows[0][1]), None, str(file))  # as training did: text, or sentence
+    anything = next(iter(columns.values()))  # a row needs no label here, and an example asks for one
+    examples = examples_from_rows(rows, where=str(file), text_fields=columns, label_field=anything, label_names=None)
+    return [dict(example.fields) for example in examples]
+
+
 def _lines(file: Path) -> list[str]:
     from maao.tasks.files import not_utf8
 
@@ -245,10 +311,15 @@ def _lines(file: Path) -> list[str]:
 
 
 def _interruptible(action: Any, folder: Path) -> Any:
+    from maao.store.database import DATABASE
+
     try:
         return action()
     except KeyboardInterrupt:
-        print(f"\nStopped. Every finished round is stored; go on with: maao resume {folder}", file=sys.stderr)
+        told = f"Every finished round is stored; go on with: maao resume {folder}"
+        if not (folder / DATABASE).exists():  # loading the model, or looking for a learning rate
+            told = "The run had not begun, and nothing is stored."
+        print(f"\nStopped. {told}", file=sys.stderr)
         raise typer.Exit(130) from None
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from maao.api import Result, Watch
 from maao.build import Asked, Parts
+from maao.core.lr_finder import LrSearch, Trial
 from maao.evaluation.statistics import wilson_interval
 from maao.llm.chat import Request
 from maao.store.listing import RunSummary
@@ -47,6 +48,9 @@ class Terminal(Watch):
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
+
+    def rate(self, trial: Trial) -> None:
+        self.console.print(Text(f"learning rate {trial.rate:g}: {_tried(trial)}"))
 
     def started(self, parts: Parts, asked: Asked, folder: Path, done: int) -> None:
         self.console.print(Panel(Group(*_opening(parts, asked, folder, done)), title="maao", title_align="left"))
@@ -91,7 +95,9 @@ def _opening(parts: Parts, asked: Asked, folder: Path, done: int) -> Iterable[Te
     steps = sum(leg.steps for leg in parts.plan)
     asks = sum(leg.ask for leg in parts.plan)
     walks = f"{steps} gradient steps in {len(parts.plan)} legs"
-    yield Text(f"Plan: {walks}, the mentor is asked {asks} times; rule: {config.accept.rule}; seed {config.seed}")
+    patience = config.plan.patience
+    early = f"; ends early after {patience} legs without a new best" if patience else ""
+    yield Text(f"Plan: {walks}, the mentor is asked {asks} times{early}; rule: {config.accept.rule}; seed {config.seed}")
     yield Text(f"Run folder: {folder}" + (f", going on after {done} stored rounds" if done else ""))
 
 
@@ -130,7 +136,10 @@ def report(result: Result) -> Group:
     parts: list[Any] = [_rounds_table(result)]
     if result.finals:
         parts.append(_test_table(result))
-    parts += [_summary(result), _cost_line(result.cost)]
+    parts.append(_summary(result))
+    if result.lr_search is not None:
+        parts.append(_search_line(result.lr_search))
+    parts.append(cost_line(result.cost))
     if result.status_reason:
         parts.append(Text(f"Note: {result.status_reason}.", style="yellow"))
     return Group(*parts)
@@ -201,7 +210,33 @@ def _summary(result: Result) -> Text:
     return Text(f"The mentor was asked {len(asked)} times and made {proposed} proposals that could be used; {accepted} became a restart.")
 
 
-def _cost_line(cost: Cost) -> Text:
+def _search_line(search: LrSearch) -> Text:
+    chosen = search.chosen
+    lost = [f"{trial.rate:g}" for trial in search.trials if trial.diverged is not None]
+    diverged = f"; {', '.join(lost)} diverged" if lost else ""
+    others = ", ".join(f"{trial.rate:g}" for trial in search.trials)
+    return Text(
+        f"Learning rate: {chosen.rate:g}, the best of {others} on select after {search.steps} steps (loss {chosen.loss:.3f}){diverged}."
+    )
+
+
+def _tried(trial: Trial) -> str:
+    return f"diverged ({trial.diverged})" if trial.diverged is not None else f"loss {trial.loss:.3f}"
+
+
+def rates_table(search: LrSearch) -> Table:
+    """Return what came of every rate of a search, the chosen one in bold."""
+    table = Table(title=f"Loss on select after {search.steps} steps", title_justify="left")
+    table.add_column("rate", justify="right")
+    table.add_column("what came of it", overflow="fold")
+    for trial in search.trials:
+        chosen = trial == search.chosen
+        _add(table, f"{trial.rate:g}", _tried(trial) + (", the lowest" if chosen else ""), style="bold" if chosen else "")
+    return table
+
+
+def cost_line(cost: Cost) -> Text:
+    """Return what something spent, in a line."""
     money = f", ${cost.usd:.4f}" if cost.usd else ""
     return Text(
         f"Cost: {cost.gradient_steps} gradient steps, {cost.model_tokens:,} tokens through the frozen model, {cost.looks} looks at select, "

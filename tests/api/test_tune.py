@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from maao.llm.chat import Message, Request
 from maao.llm.scripted import Scripted
 from maao.mentors.language_model import NO_REPLY
 from maao.types import Advice, Example, Proposal, Rejected, Splits
-from tests.api.small_runs import LABELS, REPLIES, digests, examples, pairs, write_csv
+from tests.api.small_runs import LABELS, REPLIES, config, digests, examples, pairs, write_csv
 
 CHAT = {"chat": {"provider": "scripted", "replies": REPLIES}}
 SMALL = {"model.num_virtual_tokens": 4, "accept.steps": 2, "plan.store_every": 2, "plan.proposals": 2, "threads": 1}
@@ -105,8 +106,10 @@ def test_predicting_nothing_gives_nothing_and_one_text_is_refused(result):
 
 
 def test_a_text_that_lacks_the_templates_field_is_refused(result):
-    with pytest.raises(ConfigError, match=r"unknown field \{text\}"):
-        result.predict([{"headline": "music film"}])
+    with pytest.raises(DataError, match=r"reads text, but number 2 of what to predict has no text; it has: headline\."):
+        result.predict(["team match", {"headline": "music film"}])
+    with pytest.raises(DataError, match=r"The field text of number 1 .* is 3: a field is a text"):
+        result.predict([{"text": 3}])
 
 
 def test_a_long_text_is_cut_and_told(result):
@@ -161,6 +164,50 @@ def test_a_cap_on_test_that_does_not_bind_is_no_error(llama, tmp_path):
     assert result.finals["chosen"].score.num_examples == 5
 
 
+def test_test_is_scored_together_where_the_problem_can_and_the_costs_add_up(llama, tmp_path, monkeypatch):
+    from maao.problems.language.soft_prompt import SoftPromptProblem
+
+    asked, together = [], SoftPromptProblem.score_many
+
+    def score_many(self, points, split):
+        asked.append((split, len(points)))
+        return together(self, points, split)
+
+    monkeypatch.setattr(SoftPromptProblem, "score_many", score_many)
+    result = tune(llama, tmp_path / "run")
+    assert [count for split, count in asked if split == "test"] == [3] and len(result.finals) == 3
+    assert sum(final.score.cost.scored_examples for final in result.finals.values()) == 3 * len(pairs("test"))
+
+
+def test_a_stop_between_two_readings_of_test_changes_no_reading(llama, tmp_path, monkeypatch):
+    """What is scored together may differ by rounding from what is scored with fewer, so all are scored again, and none recorded twice."""
+    from maao.problems.language.soft_prompt import SoftPromptProblem
+    from maao.store.run import RunFolder
+
+    together = SoftPromptProblem.score_many
+
+    def score_many(self, points, split):  # a loss that shows how many were scored together
+        return tuple(replace(score, loss=score.loss + len(points)) for score in together(self, points, split))
+
+    monkeypatch.setattr(SoftPromptProblem, "score_many", score_many)
+    whole = tune(llama, tmp_path / "whole")
+    record = RunFolder.record_final
+
+    def stop_at_the_second(self, name, *rest):
+        if name == "chosen":
+            raise KeyboardInterrupt
+        record(self, name, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "record_final", stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            tune(llama, tmp_path / "run")
+    before = maao.load(tmp_path / "run").finals
+    result = maao.resume(tmp_path / "run")
+    assert list(before) == ["untuned"] and result.finals["untuned"] == before["untuned"]
+    assert {n: f.score.loss for n, f in result.finals.items()} == {n: f.score.loss for n, f in whole.finals.items()}
+
+
 def test_label_words_may_differ_from_labels_and_fix_their_order(llama, tmp_path):
     result = tune(llama, tmp_path / "run", labels={"sport": "team", "music": "song", "business": "bank"})
     assert list(result.predict(["a"])[0].probabilities) == ["sport", "music", "business"]
@@ -178,7 +225,23 @@ def test_a_template_may_have_several_fields(llama, tmp_path):
 
     given = {name: split(name) for name in ("train", "select", "test")}
     result = tune(llama, tmp_path / "run", template="{head} {slots} {body} Topic:", **given)
-    assert result.predict([{"head": "music", "body": "film"}])[0].label in LABELS
+    assert result.fields == ("head", "body")
+    found = result.predict([{"head": "music", "body": "film", "more": "not read"}, {"body": "film", "head": "music"}])
+    assert found[0].label in LABELS and found[0].probabilities == pytest.approx(found[1].probabilities)
+    with pytest.raises(
+        DataError, match=r'reads head, body, so a mere text is not enough .*: give mappings \{"head": "...", "body": "..."\}'
+    ):
+        result.predict(["music film"])
+    with pytest.raises(DataError, match=r"number 1 of what to predict has no body; it has: head"):
+        result.predict([{"head": "music"}])
+
+
+def test_a_mere_text_stands_for_the_templates_only_field_whatever_its_name(llama, tmp_path):
+    given = {name: [{"headline": text, "label": label} for text, label in pairs(name)] for name in ("train", "select", "test")}
+    result = tune(llama, tmp_path / "run", template="{headline} {slots} Topic:", **given)
+    plain, named, example = result.predict(["music film", {"headline": "music film"}, Example({"headline": "music film"}, "sport")])
+    assert plain.probabilities == pytest.approx(named.probabilities)
+    assert plain.probabilities == pytest.approx(example.probabilities)  # its label is not looked at
 
 
 @pytest.mark.parametrize(
@@ -414,6 +477,18 @@ def test_splits_made_by_hand_are_kept_with_the_hash_of_what_they_hold(llama, tmp
     result = maao.run(config, tmp_path / "run", splits=splits)
     assert result.environment["data"].startswith("sha256:")
     assert maao.replay(result.folder).equal
+
+
+def test_examples_with_choices_are_kept_whole_and_can_be_predicted(llama, tmp_path):
+    def part(*words):
+        return tuple(Example({"text": word}, str(i % 2), choices=("good news", "bad news")) for i, word in enumerate(words))
+
+    splits = Splits(part("music", "film", "song"), part("team", "match"), part("bank", "world"), ("0", "1"))
+    settings = config(llama, {}, data__test_size=None, mentor__name="none")
+    result = maao.run(settings, tmp_path / "run", splits=splits)
+    assert maao.replay(result.folder).equal  # read back from the run folder
+    (one,) = maao.load(result.folder).predict(part("film"))
+    assert set(one.probabilities) == {"0", "1"}
 
 
 def test_splits_that_overlap_are_refused(llama, tmp_path):

@@ -221,6 +221,123 @@ def test_a_file_of_texts_that_is_not_utf8_is_told_with_its_line(maao, run, tmp_p
     assert_error(maao("predict", run, "--file", "-"), "standard input, line 2: byte 0xff is not UTF-8")
 
 
+def test_a_table_is_read_by_its_columns(maao, run, tmp_path):
+    (tmp_path / "a.csv").write_text('id,text\n1,"music film"\n2,team match\n', encoding="utf-8")
+    done = maao("predict", run, "--file", tmp_path / "a.csv")
+    assert done.out == maao("predict", run, "music film", "team match").out
+    (tmp_path / "b.jsonl").write_text('{"sentence": "music film"}\n{"sentence": "team match"}', encoding="utf-8")
+    assert maao("predict", run, "--file", tmp_path / "b.jsonl").out == done.out
+    (tmp_path / "c.csv").write_text("headline\nmusic film\n", encoding="utf-8")
+    assert_error(maao("predict", run, "--file", tmp_path / "c.csv"), "no column is called 'text' or 'sentence'", "Columns: 'headline'")
+    (tmp_path / "d.json").write_text("[]", encoding="utf-8")
+    assert_error(maao("predict", run, "--file", tmp_path / "d.json"), "Nothing to predict")
+
+
+@pytest.fixture(scope="module")
+def two_fields(settings, tmp_path_factory):
+    """A finished run whose template reads a head and a body, from the columns h and body."""
+    folder = tmp_path_factory.mktemp("two")
+    data = {"text_fields": {"head": "h", "body": "body"}}
+    for split in ("train", "select"):
+        rows = [json.dumps({"h": text.split()[0], "body": f"{text} news", "label": label}) for text, label in pairs(split)]
+        (folder / f"{split}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+        data[split] = str(folder / f"{split}.jsonl")
+    changed = {**settings, "data": data, "model": {**settings["model"], "template": "{head}: {body} {slots} Topic:"}}
+    from maao.api import run as start
+    from maao.config import make_config
+
+    return start(make_config({**changed, "plan": {"rounds": 1, "steps": 1}, "mentor": {"name": "none"}}), folder / "run").folder
+
+
+FIELDS = {
+    "a.jsonl": '{"h": "music", "body": "film news"}\n{"body": "match\\nnews", "h": "team", "label": "sport"}\n',
+    "a.csv": 'h,body\nmusic,film news\nteam,"match\nnews"\n',
+    "a.json": '[{"h": "music", "body": "film news"}, {"h": "team", "body": "match\\nnews"}]',
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_table_gives_a_template_of_several_fields_what_it_reads(maao, two_fields, tmp_path, name):
+    (tmp_path / name).write_text(FIELDS[name], encoding="utf-8")
+    done = maao("predict", two_fields, "--file", tmp_path / name)
+    assert done.code == 0, done.err
+    assert [line.split("\t")[2] for line in done.out.splitlines()] == ["music / film news", "team / match news"]
+    first, second = map(json.loads, maao("predict", two_fields, "--json", "--file", tmp_path / name).out.splitlines())
+    assert first["fields"] == {"head": "music", "body": "film news"} and second["fields"]["body"] == "match\nnews"
+    assert set(first) == {"fields", "label", "probabilities"}
+
+
+def test_plain_text_for_a_template_of_several_fields_is_an_error_that_names_them(maao, two_fields, tmp_path):
+    for arguments in (["music film"], ["--file", tmp_path / "texts.txt"]):
+        (tmp_path / "texts.txt").write_text("music film\n", encoding="utf-8")
+        assert_error(maao("predict", two_fields, *arguments), "reads head, body", "with the columns h, body", "--file")
+    (tmp_path / "a.tsv").write_text("h\nmusic\n", encoding="utf-8")
+    assert_error(maao("predict", two_fields, "--file", tmp_path / "a.tsv"), "there is no column 'body'")
+
+
+# -- learning rates and early stopping
+
+
+FUNCTION = """
+problem = "function"
+[function]
+name = "rosenbrock"
+[mentor]
+name = "none"
+[plan]
+rounds = 0
+steps = 40
+store_every = 2
+patience = 2
+min_delta = 1e9
+[stage]
+optimizer = "SGD"
+lr_steps = 3
+lr_grid = [0.001, 0.1, 1e200]
+"""
+
+
+def test_find_lr_prints_a_table_and_the_line_to_put_into_the_config(maao, tmp_path):
+    (tmp_path / "f.toml").write_text(FUNCTION, encoding="utf-8")
+    done = maao("find-lr", tmp_path / "f.toml")
+    assert done.code == 0, done.err
+    assert "Loss on select after 3 steps" in done.out and done.out.count("diverged (step 1") == 2  # as it is found, and in the table
+    assert "Cost: 8 gradient steps" in done.out and "2 looks at select" in done.out
+    assert done.out.endswith("--set stage.lr=0.1:\n\n[stage]\nlr = 0.1\n")
+    assert list(tmp_path.iterdir()) == [tmp_path / "f.toml"]
+
+
+def test_find_lr_in_which_all_diverge_is_an_error(maao, tmp_path):
+    (tmp_path / "f.toml").write_text(FUNCTION, encoding="utf-8")
+    assert_error(maao("find-lr", tmp_path / "f.toml", "--set", "stage.lr_grid=[1e200]"), "all diverged", "Give lower rates")
+
+
+def test_show_tells_the_search_in_a_line_and_why_the_run_ended_early(maao, tmp_path):
+    (tmp_path / "f.toml").write_text(FUNCTION, encoding="utf-8")
+    done = maao("tune", tmp_path / "f.toml", "--run", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert "learning rate 0.001: loss " in done.out and "ends early after 2 legs without a new best" in done.out
+    shown = maao("show", tmp_path / "run").out
+    assert "Learning rate: 0.1, the best of 0.001, 0.1, 1e+200 on select after 3 steps (loss " in shown and "1e+200 diverged." in shown
+    assert "Note: early stopping ended it after round 2: 2 legs without a new best on select since round 0." in shown
+    assert f"Cost: {4 + 8} gradient steps" in shown
+    assert "the same result" in maao("replay", tmp_path / "run").out
+
+
+def test_an_interrupt_before_the_first_round_sends_nobody_to_a_run_that_is_not_there(maao, tmp_path, monkeypatch):
+    from maao import api
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "try_rates", stop)
+    (tmp_path / "f.toml").write_text(FUNCTION, encoding="utf-8")
+    done = maao("tune", tmp_path / "f.toml", "--run", tmp_path / "run")
+    assert done.code == 130 and "The run had not begun, and nothing is stored." in done.err and "resume" not in done.err
+    done = maao("find-lr", tmp_path / "f.toml")
+    assert done.code == 130 and "Nothing is stored by a search" in done.err
+
+
 # -- export
 
 

@@ -4,6 +4,9 @@
 * calls, tokens, money: a chat model that wraps another refuses the call that could pass a cap (`maao.llm.budget`);
 * seconds: looked at between legs (`until`).
 
+What a search for the learning rate may take is taken off the gradient steps, and its time off the seconds, before the first leg. Ending a
+run because it brings nothing new is `patience.py`.
+
 A cap ends a run cleanly, with what it has.
 """
 
@@ -55,7 +58,8 @@ def cut(plan: Plan, gradient_steps: int | None, accept: Acceptance[Any, Any]) ->
             break
     if not any(leg.steps for leg in kept):
         raise ConfigError(
-            f"A budget of {gradient_steps} gradient steps does not reach the first step of the plan. Raise `budget.gradient_steps`."
+            f"A budget of {gradient_steps} gradient steps (what a search for the learning rate may take is off it already) does not reach "
+            "the first step of the plan. Raise `budget.gradient_steps`."
         )
     return tuple(kept)
 
