@@ -29,12 +29,15 @@ from maao.problems.language.forward import (
     takes_keys,
 )
 from maao.problems.language.loading import FrozenModel
+from maao.problems.language.packing import longest_window, packed_hidden_states, packs_alike
 from maao.problems.language.template import TemplateTokenizer, Tokenized
 
 Params = Mapping[str, Tensor]
 Side = Literal["left", "right"]
 Word = tuple[int, ...]
 Pooling = Literal["mean", "first", "virtual"]
+
+PADDING = 0.04  # rows are packed where their padding would be more than this part of them
 
 
 class Reader(Protocol):
@@ -60,6 +63,10 @@ class Reader(Protocol):
 
     def num_tokens(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> int:
         """Return the real tokens that one pass over a batch runs through the frozen model, padding not counted."""
+        ...
+
+    def packs(self, rows: Sequence[Tokenized]) -> bool:
+        """Say whether these rows run one behind the other, without padding."""
         ...
 
     def share(self, params: Params, rows: Sequence[Tokenized]) -> tuple[Params, Sequence[Tokenized]] | None:
@@ -219,11 +226,40 @@ class LabelWords:
 
     def _logits(self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], ids: Tensor | None = None) -> Tensor:
         """Return ``(batch, longest word, vocab_size)`` logits where each token of a row's word is read; with `ids`, of these tokens only."""
+        if self.packs(rows):
+            return self._packed_logits(params, rows, words, ids)
         inputs = self._pad(params, rows, answers=[word[:-1] for word in words])
         lengths = torch.tensor([len(word) for word in words], device=inputs.last.device)
         first = inputs.last - (lengths - 1)
         steps = torch.arange(int(lengths.max()), device=first.device)
         return self._read(params, inputs, torch.minimum(first[:, None] + steps, inputs.last[:, None]), ids)
+
+    def packs(self, rows: Sequence[Tokenized]) -> bool:
+        if self.frozen.kind != "decoder" or self.holds(rows) or not self._plain_head:
+            return False
+        lengths = [len(row) for row in rows]
+        padding = max(lengths) * len(lengths) - sum(lengths)
+        window = longest_window(self.frozen)
+        return padding > PADDING * sum(lengths) and (window is None or max(lengths) < window // 2) and self._packs_alike
+
+    @cached_property
+    def _packs_alike(self) -> bool:
+        rows = [Tokenized((3, 4, 5, 4), ()), Tokenized((4, 3, 5), ()), Tokenized((5, 4, 4, 3, 4, 5), ())]
+        inputs = pad(rows, num_virtual_tokens=0, fill=0, device=self.frozen.device)
+        with torch.no_grad():
+            plain = hidden_states(self.frozen, _prompt({}, self.frozen), inputs)[torch.arange(3), inputs.last]
+        return packs_alike(self.frozen, plain, [row.before for row in rows])
+
+    def _packed_logits(self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], ids: Tensor | None) -> Tensor:
+        prompt = _prompt(params, self.frozen)
+        front = (params["keys"], params["values"]) if "keys" in params else None
+        sequences = [[*row.before, *[0] * len(prompt), *row.after, *word[:-1]] for row, word in zip(rows, words, strict=True)]
+        hidden, starts = packed_hidden_states(self.frozen, sequences, prompt, [len(row.before) for row in rows], front)
+        last = starts + torch.tensor([len(sequence) - 1 for sequence in sequences], device=starts.device)
+        lengths = torch.tensor([len(word) for word in words], device=last.device)
+        steps = torch.arange(int(lengths.max()), device=last.device)
+        answers = hidden[torch.minimum((last - lengths + 1)[:, None] + steps, last[:, None])]
+        return self._output(answers, ids)
 
     def _read(self, params: Params, inputs: Inputs, where: Tensor, ids: Tensor | None) -> Tensor:
         if not self._plain_head:
@@ -231,6 +267,9 @@ class LabelWords:
             return logits if ids is None else logits[..., ids]
         rows = torch.arange(len(where), device=where.device)[:, None]
         answers = hidden_states(self.frozen, _prompt(params, self.frozen), inputs)[rows, where]
+        return self._output(answers, ids)
+
+    def _output(self, answers: Tensor, ids: Tensor | None) -> Tensor:
         head = self.frozen.model.get_output_embeddings()
         weight, bias = (head.weight, head.bias) if ids is None else (head.weight[ids], None if head.bias is None else head.bias[ids])
         return F.linear(answers, weight, bias)
@@ -352,6 +391,9 @@ class Head:
 
     def num_tokens(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> int:
         return sum(len(choice) + num_virtual_tokens for row in rows for choice in (row.choices or (row,)))
+
+    def packs(self, rows: Sequence[Tokenized]) -> bool:
+        return False
 
     def share(self, params: Params, rows: Sequence[Tokenized]) -> None:
         return None

@@ -291,10 +291,13 @@ class SoftPromptProblem:
         """Return a batch in parts of rows of similar length, each of at most `part_tokens` tokens with its padding.
 
         Of all ways to cut the rows, sorted by length, the one that costs least: tokens with their padding, and `PART_COST` for each part.
+        Rows that are packed have no padding: they are cut into equal parts.
         """
         in_slots, _ = self._virtual_tokens(params)
         widths = self.reader.widths(in_slots, batch.rows)
         order = sorted(range(len(widths)), key=lambda i: widths[i])
+        if self.reader.packs(batch.rows):
+            return _cut_evenly(order, widths, self._part_tokens)
         best: list[tuple[int, int]] = [(0, 0)]  # of the first n rows: the least cost, and where the last part begins
         for end in range(1, len(order) + 1):
             widest = widths[order[end - 1]]
@@ -420,3 +423,18 @@ class SoftPromptProblem:
                 inputs_embeds=embeddings, attention_mask=mask, max_new_tokens=self._account_tokens, do_sample=False, pad_token_id=pad_id
             )[0]
         return " ".join(self.frozen.tokenizer.decode(ids, skip_special_tokens=True).split()), len(ids) + embeddings.shape[1]
+
+
+def _cut_evenly(order: Sequence[int], widths: Sequence[int], most: int) -> list[list[int]]:
+    """Return rows, in their order, in as few parts of at most `most` tokens as can be, about equally large."""
+    total = sum(widths)
+    aim = total / max(1, -(-total // most))
+    parts: list[list[int]] = [[]]
+    filled = 0
+    for i in order:
+        if parts[-1] and filled + widths[i] > min(most, aim + widths[i] / 2):
+            parts.append([])
+            filled = 0
+        parts[-1].append(i)
+        filled += widths[i]
+    return parts

@@ -1,0 +1,210 @@
+"""Rows of different lengths in one sequence, without padding: what each token goes through by itself runs once over all of them.
+
+Only attention knows rows: there, rows of similar length are laid side by side (padded within a group, where it costs little). transformers
+lets a model's attention be replaced by name (`AttentionInterface`), so this serves every causal model whose attention is the plain one. A
+model that does something else there (caps, windows, biases) gives other numbers, which `packs_alike` finds out before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maao.problems.language.forward import base_model, first_position
+from maao.problems.language.loading import FrozenModel
+
+NAME = "maao_packed"
+SPECIAL = ("softcap", "s_aux", "position_bias", "cache")  # what some models' attention is given beside the usual
+GROUP_COST = 64  # what another group costs beside its padded tokens, in tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where tokens stand: rows one behind the other, sorted by length, and side by side in groups.
+
+    `spread` gives for each place in the groups the token that stands there, `back` for each token its place in the groups. `groups` are
+    the groups' sizes (rows, length), `masks` ``(rows, 1, length, prefix + length)``.
+    """
+
+    spread: Tensor
+    back: Tensor
+    groups: tuple[tuple[int, int], ...]
+    masks: tuple[Tensor, ...]
+
+
+_LAYOUT: ContextVar[Layout | None] = ContextVar("layout", default=None)
+
+
+def layout(lengths: Sequence[int], prefix: int, device: torch.device) -> Layout:
+    """Return the layout of rows of these lengths, shortest first, behind `prefix` keys that all of them read."""
+    groups = _grouped(lengths)
+    spread, back, masks, first_token, first_place = [], [], [], 0, 0
+    begin = 0
+    for rows, length in groups:
+        own = torch.tensor(lengths[begin : begin + rows])
+        begin += rows
+        places = torch.arange(length)
+        valid = places < own[:, None]  # (rows, length)
+        starts = first_token + own.cumsum(0) - own
+        spread.append(torch.where(valid, starts[:, None] + places, 0).flatten())
+        back.append((first_place + torch.arange(rows)[:, None] * length + places)[valid])
+        causal = places[None, :] <= places[:, None]
+        reads = torch.cat([torch.ones(length, prefix, dtype=torch.bool), causal], dim=1)
+        masks.append(reads.expand(rows, 1, -1, -1).to(device))
+        first_token += int(own.sum())
+        first_place += rows * length
+    return Layout(torch.cat(spread).to(device), torch.cat(back).to(device), tuple(groups), tuple(masks))
+
+
+def _grouped(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Return (rows, length) of groups of rows sorted by length: the cut with the least padding, a group costing `GROUP_COST`."""
+    best: list[tuple[int, int]] = [(0, 0)]
+    for end in range(1, len(lengths) + 1):
+        widest = lengths[end - 1]
+        best.append(min((best[begin][0] + (end - begin) * widest + GROUP_COST, begin) for begin in range(end)))
+    groups, end = [], len(lengths)
+    while end:
+        begin = best[end][1]
+        groups.append((end - begin, lengths[end - 1]))
+        end = begin
+    return groups[::-1]
+
+
+class _Move(torch.autograd.Function):
+    """Take slices of dimension 2 to other places. Each is wanted once at most, so the gradient takes them back the same way."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor, to: Tensor, back: Tensor) -> Tensor:
+        context.save_for_backward(back)
+        return value.index_select(2, to)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (back,) = context.saved_tensors
+        return gradients[0].index_select(2, back), None, None
+
+
+class _MoveBack(torch.autograd.Function):
+    """Take from the groups what is a token there; places that are padding get no gradient."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor, back: Tensor) -> Tensor:
+        context.save_for_backward(back)
+        context.places = value.shape[2]
+        return value.index_select(2, back)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (back,) = context.saved_tensors
+        gradient = gradients[0]
+        spread = gradient.new_zeros(*gradient.shape[:2], context.places, *gradient.shape[3:])
+        return spread.index_copy_(2, back, gradient), None
+
+
+def _attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float | None = None, **options: Any
+) -> tuple[Tensor, None]:
+    """Attention of packed rows ``(1, heads, tokens, head_dim)``; keys and values may begin with a prefix that all rows read."""
+    held = _LAYOUT.get()
+    special = [name for name in SPECIAL if options.get(name) is not None]
+    if held is None or special:
+        raise NotImplementedError(f"attention with {', '.join(special)}")
+    prefix = key.shape[2] - query.shape[2]
+    repeats = query.shape[1] // key.shape[1]
+    front = [None if not prefix else part[:, :, :prefix] for part in (key, value)]
+    query, key, value = (_Move.apply(part, held.spread, held.back) for part in (query, key[:, :, prefix:], value[:, :, prefix:]))
+    found, place = [], 0
+    for (rows, length), mask in zip(held.groups, held.masks, strict=True):
+        here = slice(place, place + rows * length)
+        place += rows * length
+        q, k, v = (part[0, :, here].unflatten(1, (rows, length)).transpose(0, 1) for part in (query, key, value))
+        if prefix:
+            k, v = (torch.cat([f.expand(rows, -1, -1, -1), part], dim=2) for f, part in zip(front, (k, v), strict=True) if f is not None)
+        if repeats > 1:
+            k, v = (part.repeat_interleave(repeats, dim=1) for part in (k, v))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
+        found.append(out.transpose(0, 1).flatten(1, 2))  # (heads, places, head_dim)
+    together = _MoveBack.apply(torch.cat(found, dim=1)[None], held.back)
+    return together.transpose(1, 2), None
+
+
+@contextmanager
+def _packed(frozen: FrozenModel, held: Layout) -> Iterator[None]:
+    """Let the model's attention read packed rows."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(NAME, _attention)
+    AttentionMaskInterface.register(NAME, lambda *_, **__: None)
+    config = base_model(frozen).config
+    before, token = config._attn_implementation, _LAYOUT.set(held)
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+        _LAYOUT.reset(token)
+
+
+def packed_hidden_states(
+    frozen: FrozenModel,
+    sequences: Sequence[Sequence[int]],
+    prompt: Tensor,
+    first_slots: Sequence[int],
+    front: tuple[Tensor, Tensor] | None,
+) -> tuple[Tensor, Tensor]:
+    """Return the last hidden states ``(tokens, embed_dim)`` of packed rows, and each row's first token in them ``(batch,)``.
+
+    Args:
+        sequences: token ids of the rows; at their slots any.
+        prompt: ``(num_virtual_tokens, embed_dim)``, the rows in the slots.
+        first_slots: where in each row the slots begin.
+        front: keys and values ``(layers, heads, length, head_dim)`` that all rows read.
+    """
+    from transformers import DynamicCache
+
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    lengths = [len(sequences[i]) for i in order]
+    starts = torch.zeros(len(sequences), dtype=torch.long)
+    starts[order] = torch.tensor([0, *lengths[:-1]]).cumsum(0)
+    before = 0 if front is None else front[0].shape[2]
+    ids = torch.tensor([token for i in order for token in sequences[i]], device=frozen.device)
+    positions = torch.cat([torch.arange(length) for length in lengths]) + before + first_position(frozen)
+    with torch.no_grad():
+        embeddings = frozen.model.get_input_embeddings()(ids)
+    if len(prompt):
+        slots = (starts + torch.tensor(list(first_slots)))[:, None] + torch.arange(len(prompt))
+        embeddings = embeddings.index_put((slots.to(frozen.device).flatten(),), prompt.to(embeddings).repeat(len(sequences), 1))
+    options: dict[str, Any] = {"use_cache": False}
+    if front is not None:
+        layers = [(k[None].to(embeddings), v[None].to(embeddings)) for k, v in zip(*front, strict=True)]
+        options = {"past_key_values": DynamicCache(layers), "use_cache": True}
+    with _packed(frozen, layout(lengths, before, frozen.device)):
+        hidden = base_model(frozen)(
+            inputs_embeds=embeddings[None], attention_mask=None, position_ids=positions[None].to(frozen.device), **options
+        ).last_hidden_state[0]
+    return hidden, starts.to(frozen.device)
+
+
+def packs_alike(frozen: FrozenModel, plain: Tensor, sequences: Sequence[Sequence[int]]) -> bool:
+    """Say whether a model reads packed rows as it reads them one by one; `plain` is what it gives at the last token of each."""
+    try:
+        with torch.no_grad():
+            empty = frozen.model.get_input_embeddings()(torch.tensor([0], device=frozen.device))[:0]
+            hidden, starts = packed_hidden_states(frozen, sequences, empty, [0] * len(sequences), None)
+    except (TypeError, RuntimeError, ValueError, AttributeError, KeyError, AssertionError):
+        return False  # its attention is not called as others' is
+    last = starts + torch.tensor([len(sequence) - 1 for sequence in sequences], device=starts.device)
+    return bool(torch.allclose(hidden[last], plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max())))
+
+
+def longest_window(frozen: FrozenModel) -> int | None:
+    """Return how far back the model's attention sees where it does not see everything; None: it sees everything."""
+    window = getattr(base_model(frozen).config, "sliding_window", None)
+    return int(window) if window else None
