@@ -10,6 +10,7 @@ import maao
 from maao import api
 from maao.config import make_config
 from maao.errors import ConfigError
+from maao.types import Cost
 from tests.api.small_runs import config, digests, write_data
 
 GRID = [0.001, 0.1, 1e200]
@@ -143,6 +144,12 @@ def test_a_budget_of_seconds_that_the_search_has_spent_is_refused_with_what_it_f
     with pytest.raises(ConfigError, match=r"raise `budget.seconds`, or set stage.lr = 0.1, which it found"):
         run(tmp_path / "run", budget__seconds=1e-9)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_seconds_of_the_search_are_spent_of_the_budget(tmp_path, monkeypatch):
+    monkeypatch.setattr(api, "try_rates", lambda *_, **__: iter([api.Trial(0.1, 1.0, None, Cost(seconds=1e6))]))
+    result = run(tmp_path / "run", budget__seconds=1e6 + 1e-6)
+    assert result.status_reason == "the time budget of 1e+06 seconds ended it after round 0"
 
 
 @pytest.mark.parametrize("grid", [[0.1, 0.1], [0.0], [-1.0], [float("nan")], [float("inf")]])
