@@ -22,7 +22,7 @@ from maao.core import acceptance
 from maao.core.budget import Budget, cut
 from maao.core.plan import Plan, after_epochs, rounds
 from maao.core.seeds import seed_for
-from maao.errors import ConfigError, DataError
+from maao.errors import CodecError, ConfigError, DataError
 from maao.interfaces import Acceptance, ChatModel, Codec, GradientStage, History, Mentor
 from maao.llm.budget import Capped
 from maao.llm.chat import Style
@@ -334,7 +334,8 @@ def _measure(config: Config, splits: Splits) -> Any:
 
 
 def _measured(measure: Any, names: Sequence[str], labels: Sequence[str], examples: Any, scores: Any) -> Mapping[str, float]:
-    return measure(names, examples, labels, scores)  # type: ignore[no-any-return]
+    found: Mapping[str, float] = measure(names, examples, labels, scores)
+    return found
 
 
 def build_method(config: Config, frozen: FrozenModel) -> tuple[Method, Any]:
@@ -365,9 +366,34 @@ def _codec(model: ModelConfig, frozen: FrozenModel, table: Any) -> Any:
     """Return the codec of rows as wide as a table of the vocabulary."""
     from maao.codecs.nearest_token import NearestTokenCodec
 
-    return NearestTokenCodec(
+    nearest = NearestTokenCodec(
         frozen.tokenizer, table, num_virtual_tokens=model.num_virtual_tokens, length=model.length, distance=model.distance
     )
+    defects = [name for name in model.released if name != "embed_twice"]
+    if defects and model.fluency:
+        raise ConfigError(f"model.fluency and model.released = {', '.join(defects)} are two ways to put vectors into words: choose one.")
+    try:
+        if model.fluency:
+            return _fluent(model, frozen, nearest)
+        if defects:
+            from maao.codecs.released import ReleasedCodec
+
+            return ReleasedCodec(nearest, **dict.fromkeys(defects, True))
+    except CodecError as error:
+        raise ConfigError(str(error)) from error
+    return nearest
+
+
+def _fluent(model: ModelConfig, frozen: FrozenModel, nearest: Any) -> Any:
+    from maao.codecs.fluent import FluentCodec, causal_log_probs
+
+    if frozen.kind != "decoder":
+        raise ConfigError(
+            f"model.fluency asks a causal language model what words follow one another, and {frozen.name} is none: set it to 0."
+        )
+    if model.method in ("pez", "prefix_tuning"):
+        raise ConfigError(f"model.fluency is for methods that train rows of embeddings, and model.method is '{model.method}': set it to 0.")
+    return FluentCodec(nearest, causal_log_probs(frozen.model), beta=model.fluency)
 
 
 def _load(loaded: dict[tuple[str, ...], FrozenModel], name: str, config: Config) -> FrozenModel:
@@ -457,6 +483,8 @@ def load_splits(config: Config) -> Splits:
 
     data, seed = config.data, config.seed
     _check_data(data)
+    if data.protocol is not None:
+        return _protocol_splits(config)
     if data.source == "parts" or data.train is not None:
         if data.train is None:
             raise DataError('data.source = "parts" needs at least data.train, the path of a file.')
@@ -467,7 +495,7 @@ def load_splits(config: Config) -> Splits:
             train,
             select,
             test,
-            labels=data.labels,
+            labels=_labels(data),
             shots=data.shots,
             select_shots=data.select_shots,
             test_size=at_most(data.test_size, test),
@@ -487,8 +515,41 @@ def load_splits(config: Config) -> Splits:
     )
 
 
+def _protocol_splits(config: Config) -> Splits:
+    """Return the splits of a named protocol, from parts or from a hub data set's own splits."""
+    from maao.tasks.protocol import protocol_named, splits_by
+
+    data = config.data
+    protocol = protocol_named(data.protocol or "")
+    own = {"shots": data.shots, "select_shots": data.select_shots}
+    given = [f"data.{name}" for name, value in own.items() if value is not None]
+    if given:
+        raise ConfigError(f"The protocol '{protocol.name}' says how many examples there are: drop {' and '.join(given)}.")
+    if data.source.startswith(HUB_DATA):
+        train, held_out = _hub_part(config, "train"), _hub_part(config, "validation")
+        return splits_by(protocol, train, None, held_out, labels=_labels(data), seed=config.seed, drop_repeats=data.drop_repeats)
+    if data.train is None or data.test is None:
+        raise DataError(f"The protocol '{protocol.name}' needs data.train and data.test, the paths of files, or a hub data set.")
+    parts = [None if path is None else _read(config, path) for path in (data.train, data.select, data.test)]
+    return splits_by(
+        protocol, parts[0] or (), parts[1], parts[2] or (), labels=_labels(data), seed=config.seed, drop_repeats=data.drop_repeats
+    )
+
+
+def _labels(data: DataConfig) -> Sequence[str] | None:
+    if data.labels is not None or data.task is None:
+        return data.labels
+    from maao.tasks.superglue import TASKS
+
+    return TASKS[data.task].labels
+
+
 def _check_data(data: DataConfig) -> None:
     """Refuse settings that would be ignored in silence."""
+    if data.task is not None and (data.text_fields is not None or data.label_names is not None):
+        raise ConfigError(
+            f"data.task = '{data.task}' knows the fields and labels of its files: drop data.text_fields and data.label_names."
+        )
     default = DataConfig()
     if data.train is not None and data.source not in ("parts", default.source):
         raise ConfigError(
@@ -521,6 +582,10 @@ def _read(config: Config, source: str) -> tuple[Example, ...]:
         from maao.tasks.packaged import bbc_headlines
 
         return bbc_headlines()
+    if data.task is not None:
+        from maao.tasks.superglue import read_task
+
+        return _worded(config, read_task(data.task, source))
     if source.startswith(PACKAGED_DATA):
         raise DataError(f"Unknown packaged data '{source}'. Known: packaged:bbc-headlines.")
     from maao.tasks.files import read_examples
@@ -528,29 +593,47 @@ def _read(config: Config, source: str) -> tuple[Example, ...]:
     return read_examples(source, text_fields=data.text_fields, label_field=data.label_field, label_names=data.label_names)
 
 
+def _worded(config: Config, examples: tuple[Example, ...]) -> tuple[Example, ...]:
+    """Return a task's examples worded for its cloze, where label words answer it; a head reads them as they were published."""
+    from maao.problems.language.loading import kind_of
+    from maao.tasks.superglue import cloze_examples
+
+    model = config.model
+    assert config.data.task is not None
+    kind = kind_of(model.name, model.revision) if model.kind == "auto" else model.kind
+    masked = model.template is not None and "{mask}" in model.template
+    return examples if kind == "encoder" and not masked else cloze_examples(config.data.task, examples)
+
+
+def _hub_part(config: Config, split: str) -> tuple[Example, ...]:
+    """Return one split of a hub data set, or of a task's configuration of one."""
+    from maao.tasks.hub import read_hub, read_task_hub
+
+    data = config.data
+    name = data.source.removeprefix(HUB_DATA)
+    if data.task is not None:
+        return _worded(config, read_task_hub(data.task, split, name=name))
+    return read_hub(name, data.hub_config, split, text_fields=data.text_fields, label_field=data.label_field, label_names=data.label_names)
+
+
 def _hub_splits(config: Config) -> Splits:
     """A hub data set's own train split gives train and select, its test (or validation) split gives test."""
-    from maao.tasks.hub import NoSuchLabels, read_hub
+    from maao.tasks.hub import NoSuchLabels
     from maao.tasks.splits import from_parts
 
     data, name = config.data, config.data.source.removeprefix(HUB_DATA)
 
-    def read(split: str) -> tuple[Example, ...]:
-        return read_hub(
-            name, data.hub_config, split, text_fields=data.text_fields, label_field=data.label_field, label_names=data.label_names
-        )
-
     notes: tuple[str, ...] = ()
     try:
-        test = read("test")
+        test = _hub_part(config, "test")
     except NoSuchLabels as error:  # many sets have no test split, or keep its labels secret
-        test = read("validation")
+        test = _hub_part(config, "validation")
         notes = (f"test: the split 'validation' of {name}, since the split 'test' cannot be used: {error}",)
     splits = from_parts(
-        read("train"),
+        _hub_part(config, "train"),
         None,
         test,
-        labels=data.labels,
+        labels=_labels(data),
         shots=data.shots or 16,
         select_shots=data.select_shots or data.shots or 16,
         test_size=at_most(data.test_size, test),
@@ -652,7 +735,7 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
     switches = mentor.shown.model_dump()
     if remote:  # what holds training text, or can repeat it, leaves this machine only where the user says so
         switches |= {"examples": mentor.share_examples, "account": mentor.shown.account and mentor.share_examples}
-    shown, template = Shown(**switches), wording(mentor.wording or style)
+    shown, template = Shown(**switches), wording(mentor.wording or style, mentor.shown.scores)
     if replay is not None:
         model: ChatModel = Replayed(ledger, _chat_name(config, chat), failures(replay))  # by name alone: no provider is made
         provider = None
@@ -762,7 +845,7 @@ def _disclosure(config: Config, chat: ChatConfig, remote: bool, shown: Any, name
         "person": "the person at this terminal",
         "scripted": "nobody: replies are scripted",
     }[chat.provider]
-    prompts, clues = "listing" in named or "texts" in named, "clues" in named
+    prompts, clues = any(name in named for name in ("listing", "texts", "blocks")), "clues" in named
     pointing = [word for word, on in (("the gradient", shown.gradient), ("the walk", shown.displacement)) if on]
     sent = {
         "the task's description": "description" in named,
@@ -836,7 +919,7 @@ def _wording_digest(config: Config) -> str:
     mentor = config.mentor
     if mentor.name not in ("language_model", "person"):
         return ""
-    text = wording(mentor.wording or _style(config)).template
+    text = wording(mentor.wording or _style(config), mentor.shown.scores).template
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 

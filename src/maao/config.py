@@ -253,7 +253,15 @@ class Config(Section):
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="Hard caps.")
 
 
-PATHS = (("data", "source"), ("data", "train"), ("data", "select"), ("data", "test"), ("model", "name"), ("model", "adapter"), ("mentor", "wording"))
+PATHS = (
+    ("data", "source"),
+    ("data", "train"),
+    ("data", "select"),
+    ("data", "test"),
+    ("model", "name"),
+    ("model", "adapter"),
+    ("mentor", "wording"),
+)
 
 
 def read_config(path: str | Path, assignments: tuple[str, ...] = ()) -> Config:

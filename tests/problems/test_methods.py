@@ -75,7 +75,9 @@ def test_steps_lower_the_loss_and_move_what_is_trained_only(name, architecture):
     assert moved == set(begin) - anchors.get(name, set())
 
 
-CUT = [(n, a) for n in METHODS for a in ("llama", "bert", "roberta_masked", "t5") if a != "t5" or "prefix" not in n]  # a T5 has no deep ones
+CUT = [
+    (n, a) for n in METHODS for a in ("llama", "bert", "roberta_masked", "t5") if a != "t5" or "prefix" not in n
+]  # a T5 has no deep ones
 
 
 @pytest.mark.parametrize(("name", "architecture"), CUT)
@@ -131,7 +133,7 @@ def test_deep_prompts_need_a_model_that_takes_keys():
     from maao.errors import ModelError
 
     for architecture, template in (("t5", "{slots} {text} {mask}"), ("deberta", "{slots} {text}")):
-        with pytest.raises(ModelError, match="takes no keys and values from outside.*prompt_tuning"):
+        with pytest.raises(ModelError, match=r"takes no keys and values from outside.*prompt_tuning"):
             problem_of("prefix tuning", architecture, template)
 
 

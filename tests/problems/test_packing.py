@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -79,7 +79,7 @@ def test_every_token_has_one_place_and_every_place_of_a_token_is_its_own(lengths
 def test_groups_are_cut_where_it_costs_least():
     def cost(cuts, lengths):
         edges = [0, *cuts, len(lengths)]
-        return sum((b - a) * lengths[b - 1] + 64 for a, b in zip(edges, edges[1:], strict=False))
+        return sum((b - a) * lengths[b - 1] + 64 for a, b in pairwise(edges))
 
     lengths = [3, 4, 30, 31, 32, 90, 95]
     groups = _grouped(lengths)

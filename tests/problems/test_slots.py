@@ -37,9 +37,7 @@ def close(ours, theirs):
 def test_soft_prompt_of_token_embeddings_reads_like_those_tokens(architecture, prompt, template, side):
     frozen = tiny_model(architecture)
     ids = token_ids(frozen, prompt)
-    tokenize = TemplateTokenizer(
-        frozen.tokenizer, Template.parse(template), kind=frozen.kind, max_length=64, reserved=len(ids)
-    )
+    tokenize = TemplateTokenizer(frozen.tokenizer, Template.parse(template), kind=frozen.kind, max_length=64, reserved=len(ids))
     rows = [tokenize({"text": text}) for text in TEXTS]
     soft = embedding_table(frozen)[ids]
     inputs = pad(rows, num_virtual_tokens=len(ids), fill=0, side=side)
@@ -57,7 +55,9 @@ def test_soft_prompt_of_token_embeddings_reads_like_those_tokens(architecture, p
 def test_label_word_scores_are_the_models_own_logits(architecture, side, cached):
     frozen = tiny_model(architecture)
     ids = token_ids(frozen, PROMPTS[0])
-    tokenize = TemplateTokenizer(frozen.tokenizer, Template.parse("{text} {slots} Topic:"), kind="decoder", max_length=64, reserved=len(ids))
+    tokenize = TemplateTokenizer(
+        frozen.tokenizer, Template.parse("{text} {slots} Topic:"), kind="decoder", max_length=64, reserved=len(ids)
+    )
     rows = [tokenize({"text": text}) for text in TEXTS]
     words = [tuple(token_ids(frozen, word)) for word in ("business", "music", "sport")]
     assert all(len(word) == 1 for word in words)

@@ -1,8 +1,8 @@
 """The slot mechanism: the frozen model's own forward, with the embedding rows at the slots replaced by params.
 
 Positions are given to the model, counted over real tokens, so that padding on either side changes nothing. Keys and values may stand in
-front of a batch instead of tokens (`Prefix`): those of text before the slots of a causal model, computed once since nothing in it depends on
-them (`PrefixCache`); those of slots that open every row, computed once a step (`share`); or deep prompts, which are keys and values.
+front of a batch instead of tokens (`Prefix`): those of text before the slots of a causal model, computed once since nothing in it depends
+on them (`PrefixCache`); those of slots that open every row, computed once a step; or deep prompts, which are keys and values.
 """
 
 from __future__ import annotations

@@ -225,7 +225,7 @@ class LabelWords:
         return [*([short] if short else []), *([k] for k in range(len(columns)) if k not in short)]
 
     def _logits(self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], ids: Tensor | None = None) -> Tensor:
-        """Return ``(batch, longest word, vocab_size)`` logits where each token of a row's word is read; with `ids`, of these tokens only."""
+        """Return ``(batch, longest word, vocab_size)`` logits where each token of a row's word is read; with `ids`, of these only."""
         if self.packs(rows):
             return self._packed_logits(params, rows, words, ids)
         inputs = self._pad(params, rows, answers=[word[:-1] for word in words])
@@ -415,7 +415,9 @@ class Head:
 def hidden_width(frozen: FrozenModel) -> int:
     """Return the width of a model's last hidden states; some embed more narrowly."""
     config = frozen.model.config
-    return int(getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or frozen.model.get_input_embeddings().embedding_dim)
+    return int(
+        getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or frozen.model.get_input_embeddings().embedding_dim
+    )
 
 
 def _mean_log_probability(logits: Tensor, words: Sequence[Word]) -> Tensor:
@@ -487,9 +489,7 @@ def label_word_ids(tokenize: TemplateTokenizer, labels: Sequence[str], words: Ma
         try:
             ids = tokenize.word(word)
         except ModelError as error:
-            raise ModelError(
-                f"The tokenizer of {model} cannot write the label word '{word}' of '{label}'. Choose another word."
-            ) from error
+            raise ModelError(f"The tokenizer of {model} cannot write the label word '{word}' of '{label}'. Choose another word.") from error
         if ids in found:
             raise ConfigError(
                 f"The labels '{found[ids]}' and '{label}' have the same label word '{word}' (tokens {ids}). Choose different words."

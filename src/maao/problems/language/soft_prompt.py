@@ -1,7 +1,7 @@
 """The prompt of a frozen language model as a `Problem`, for every prompt method and every way to read a class.
 
-What is tuned is named by the method, ``{"prompt": (num_virtual_tokens, embed_dim)}`` in prompt tuning, and by the reader (a head, where it has
-one). Nothing of the frozen model changes.
+What is tuned is named by the method, ``{"prompt": (num_virtual_tokens, embed_dim)}`` in prompt tuning, and by the reader (a head, where it
+has one). Nothing of the frozen model changes.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class SoftPromptProblem:
             return self._loss_in_parts(params, tuned, batch, parts)
 
     def num_tokens(self, params: Params, batch: Rows) -> int:
-        in_slots, in_front = self._virtual_tokens(params)
+        in_slots, _in_front = self._virtual_tokens(params)
         return self.reader.num_tokens(in_slots, batch.rows)
 
     def score(self, params: Params, split: Split) -> Score:
@@ -370,8 +370,8 @@ class SoftPromptProblem:
         """Return the gradient of the mean loss over rows with respect to what is compared with words, and the class scores."""
         with torch.no_grad():
             realized = self.method.realize(params)
-        names = [name for name in ("prompt", "keys", "values") if name in realized]
-        leaves = {name: realized[name].detach().clone().requires_grad_() for name in names}
+        names = [name for name in realized if name in ("prompt", "keys", "values")]
+        leaves: dict[str, Tensor] = {name: realized[name].detach().clone().requires_grad_() for name in names}
         total = {name: torch.zeros_like(value) for name, value in leaves.items()}
         parts = []
         for begin in range(0, len(rows.rows), self._score_batch):

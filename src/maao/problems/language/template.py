@@ -7,9 +7,9 @@ every border:
   end belongs to the label word. Neither is encoded as a token of its own.
 * slots at the very front stand before special tokens such as ``[CLS]``, where PEFT puts a soft prompt too.
 
-``{mask}`` is where a label word is read: the mask token of a masked model, T5's first sentinel, and for a decoder the place right behind the
-input, where it must stand. ``{sep}`` parts two segments as the tokenizer's own pairs are parted. ``{choice}`` stands for each of an example's
-choices in turn, where a trained head reads them.
+``{mask}`` is where a label word is read: the mask token of a masked model, T5's first sentinel, and for a decoder the place right behind
+the input, where it must stand. ``{sep}`` parts two segments as the tokenizer's own pairs are parted. ``{choice}`` stands for each of an
+example's choices in turn, where a trained head reads them.
 """
 
 from __future__ import annotations
@@ -112,9 +112,7 @@ class Template:
             if name not in known:
                 near = get_close_matches(name, known, n=1)
                 hint = f" Did you mean {{{near[0]}}}?" if near else ""
-                raise ConfigError(
-                    f"The template {str(self)!r} has an unknown field {{{name}}}.{hint} Examples have: {', '.join(known)}."
-                )
+                raise ConfigError(f"The template {str(self)!r} has an unknown field {{{name}}}.{hint} Examples have: {', '.join(known)}.")
 
 
 class TemplateTokenizer:

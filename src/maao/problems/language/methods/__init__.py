@@ -1,7 +1,7 @@
 """Prompt methods: what is trained, and what of it the frozen model reads. One file a method.
 
-A method turns params (named tensors, what an optimizer moves and a run stores) into what a reader takes: embedding rows in the slots, or keys
-and values in front of everything. A text restarts each of them, exactly where that can be.
+A method turns params (named tensors, what an optimizer moves and a run stores) into what a reader takes: embedding rows in the slots, or
+keys and values in front of everything. A text restarts each of them, exactly where that can be.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """P-tuning: the embedding rows in the slots are the output of a small network, and the network is trained.
 
-Sources: Liu et al., GPT Understands, Too, 2021 (pseudo-token embeddings, a two-layer bidirectional LSTM of half the width each way, then two
-layers with a ReLU between; or the layers alone). The residual form, by which a text restarts it exactly, is ours.
+Sources: Liu et al., GPT Understands, Too, 2021 (pseudo-token embeddings, a two-layer bidirectional LSTM of half the width each way, then
+two layers with a ReLU between; or the layers alone). The residual form, by which a text restarts it exactly, is ours.
 """
 
 from __future__ import annotations

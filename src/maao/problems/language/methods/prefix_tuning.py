@@ -50,9 +50,7 @@ class PrefixTuning:
         seed: fixes the network's beginning.
     """
 
-    def __init__(
-        self, frozen: FrozenModel, num_virtual_tokens: int, *, projection: bool = False, hidden: int = 512, seed: int = 0
-    ) -> None:
+    def __init__(self, frozen: FrozenModel, num_virtual_tokens: int, *, projection: bool = False, hidden: int = 512, seed: int = 0) -> None:
         self._frozen = frozen
         self._count = num_virtual_tokens
         width = frozen.model.get_input_embeddings().embedding_dim
@@ -89,7 +87,7 @@ class PrefixTuning:
         return {**rest, "keys": keys.detach() + added[0], "values": values.detach() + added[1]}
 
     def in_words(self, realized: Params) -> Tensor:
-        """Return the first layer's values, ``(num_virtual_tokens, heads x head_dim)``: what a deep prompt has that single words have too."""
+        """Return the first layer's values ``(num_virtual_tokens, heads x head_dim)``: what single words have too."""
         first = realized["values"][0]
         return first.transpose(0, 1).flatten(1)
 
@@ -104,7 +102,7 @@ class PrefixTuning:
         return result
 
 
-class _Seen(Exception):  # noqa: N818  (no error: it ends a forward pass that has shown what was wanted)
+class _Seen(Exception):
     def __init__(self, values: Tensor) -> None:
         self.values = values
 
@@ -112,8 +110,8 @@ class _Seen(Exception):  # noqa: N818  (no error: it ends a forward pass that ha
 def value_table(frozen: FrozenModel, table: Tensor, chunk: int = 4096) -> Tensor:
     """Return ``(vocab_size, heads x head_dim)``: the first layer's values of each word standing alone at the first position.
 
-    Only the first layer's projections are computed; the pass ends there. In models that add positions to words (GPT-2, BERT) a word's values
-    differ a little from place to place, and the nearest words of a deep prompt are a guess.
+    Only the first layer's projections are computed; the pass ends there. In models that add positions to words (GPT-2, BERT) a word's
+    values differ a little from place to place, and the nearest words of a deep prompt are a guess.
     """
     from transformers import DynamicCache
 
