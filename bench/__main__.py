@@ -1,20 +1,27 @@
-"""Run the benchmarks: `python -m bench [NAME ...]`."""
+"""Run the benchmarks: `python -m bench [NAME ...]`; without a name, those that give the figures of the README's table."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import language
+from bench import growth, language
 
-BENCHMARKS = {"step_times": language.step_times, "loss_parity": language.loss_parity, "peak_memory": language.peak_memory}
+FIGURES = {
+    "step_times": language.step_times,
+    "loss_parity": language.loss_parity,
+    "peak_memory": language.peak_memory,
+    "scoring_many": language.scoring_many,
+}
+ON_REQUEST = {"growth": growth.growth, "large": growth.large}
 
 
 def main(names: list[str]) -> None:
-    unknown = [name for name in names if name not in BENCHMARKS]
+    known = {**FIGURES, **ON_REQUEST}
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise SystemExit(f"Unknown benchmark {', '.join(unknown)}. Known: {', '.join(BENCHMARKS)}.")
-    for name in names or BENCHMARKS:
-        BENCHMARKS[name]()
+        raise SystemExit(f"Unknown benchmark {', '.join(unknown)}. Known: {', '.join(known)}.")
+    for name in names or FIGURES:
+        known[name]()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ RESULTS = Path(__file__).parent / "results"
 NUM_VIRTUAL_TOKENS = 8
 MODEL = "packaged:smollm2-135m-instruct"
 WORDS = {"negative": "terrible", "positive": "great"}
-TEMPLATES = {"before": "{slots} {text} It was", "after": "{text} {slots} It was"}
+# The same words throughout. Slots after all text ("after") let a step run nothing but the slots; "inside" has the cue behind them.
+TEMPLATES = {"before": "{slots} {text} It was", "after": "{text} It was {slots}", "inside": "{text} {slots} It was"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def environment() -> dict[str, Any]:
     return {"machine": platform.machine(), "cpus": os.cpu_count(), "threads": torch.get_num_threads(), **packages}
 
 
-def sst2() -> Splits:
+def sst2(test_size: int = 500) -> Splits:
     """SST-2, 16 examples a class (seed 13): 32 examples to train on."""
     folder = os.environ.get("MAAO_DATA")
     if not folder:
@@ -70,7 +71,7 @@ def sst2() -> Splits:
     names = {"0": "negative", "1": "positive"}
     parts = [read_examples(base / "seed-13" / f"{part}.tsv", label_names=names) for part in ("train", "dev")]
     test = read_examples(base / "test.tsv", label_names=names)
-    return from_parts(parts[0], parts[1], test, test_size=500)
+    return from_parts(parts[0], parts[1], test, test_size=test_size)
 
 
 def our_problem(where: str, splits: Splits, **model: Any) -> Any:

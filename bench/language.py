@@ -10,11 +10,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from bench.common import NUM_VIRTUAL_TOKENS, Figure, median, our_problem, sst2
+from bench.common import NUM_VIRTUAL_TOKENS, TEMPLATES, Figure, median, our_problem, sst2
 from bench.peft_side import TrainerSide, peft_model
 from maao.stages.torch_optim import TorchStage
 
-BLOCKS, STEPS = 3, 3  # the two sides take turns: blocks of steps, the first of a block a warm-up
+BLOCKS, STEPS, OUR_STEPS = 3, 3, 5  # the sides take turns: blocks of steps, the first of a block a warm-up
+SIDES = ("before", "after", "inside")
 LR = 0.01
 
 
@@ -23,21 +24,18 @@ def step_times() -> None:
     splits = sst2()
     stage = TorchStage(lr=LR, max_grad_norm=1.0)
     sides: dict[str, Any] = {}
-    caches = {}
-    for where in ("before", "after"):
-        began = time.perf_counter()
+    for where in SIDES:
         problem = our_problem(where, splits)
-        caches[where] = problem.prepared.model_tokens, time.perf_counter() - began
         sides[where] = problem, stage.init(problem, problem.initial(1), seed=0)
     before = sides["before"][0]
     rows = before.batch(0, 0)
     rival = TrainerSide(before.frozen, rows.rows, before.reader.words, rows.targets, LR)
-    seconds: dict[str, list[float]] = {"peft": [], "before": [], "after": []}
+    seconds: dict[str, list[float]] = {"peft": [], **{where: [] for where in SIDES}}
     for _ in range(BLOCKS):
         seconds["peft"] += rival.steps(STEPS)[1:]
-        for where in ("before", "after"):
+        for where in SIDES:
             problem, state = sides[where]
-            for step in range(STEPS):
+            for step in range(OUR_STEPS):
                 began = time.perf_counter()
                 state, _ = stage.step(problem, state)
                 if step:
@@ -46,10 +44,31 @@ def step_times() -> None:
     fill = _fill_seconds(splits)
     after = median(seconds["after"]) + fill / 50  # filling the cache, spread over 50 steps
     peft = median(seconds["peft"])
-    samples = {**seconds, "cache_fill_seconds": fill}
+    inside = peft / (median(seconds["inside"]) + fill / 50)
+    samples = {**seconds, "cache_fill_seconds": fill, "templates": TEMPLATES, "ratio_with_the_cue_behind_the_slots": inside}
     Figure("step_time_slots_before_vs_peft", 3.0, 4.0, True, "times").write(peft / median(seconds["before"]), samples)
     Figure("step_time_slots_after_vs_peft", 9.0, 12.0, True, "times").write(peft / after, samples)
     _over_limit(before, rows, seconds["before"])
+
+
+def scoring_many() -> None:
+    """Time the scoring of 16 candidate prompts on 500 texts: 16 passes of their own, and ours, which reads each text once for all."""
+    candidates, examples = 16, 500
+    problem = our_problem("after", sst2(test_size=examples), cache_mib=0)
+    points = [problem.initial(seed) for seed in range(candidates)]
+    seconds: dict[str, list[float]] = {"separate": [], "ours": []}
+    problem.score(points[0], "select")  # warms up
+    began = time.perf_counter()
+    apart = [problem.score(point, "test") for point in points]
+    seconds["separate"].append(time.perf_counter() - began)
+    began = time.perf_counter()
+    together = problem.score_many(points, "test")
+    seconds["ours"].append(time.perf_counter() - began)
+    worst = max(abs(a.loss - b.loss) / a.loss for a, b in zip(apart, together, strict=True))
+    assert worst < 1e-4, f"the two ways to score differ by {worst:.1e}"
+    samples = {**seconds, "candidates": candidates, "examples": examples, "largest_relative_difference": worst}
+    value = median(seconds["separate"]) / median(seconds["ours"])
+    Figure("scoring_many_vs_separate", 1.5, 3.0, True, "times").write(value, samples)
 
 
 def _fill_seconds(splits: Any) -> float:

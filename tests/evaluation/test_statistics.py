@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maao.evaluation.statistics import Z95, wilson_interval
+from maao.evaluation.statistics import Z95, paired_interval, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,25 @@ def test_a_wider_z_widens_the_interval():
 def test_impossible_numbers_are_refused(accuracy, count):
     with pytest.raises(ValueError, match="at least one example"):
         wilson_interval(accuracy, count)
+
+
+def test_paired_interval_is_the_textbook_one():
+    # Differences 1, 2, 3, 4: mean 2.5, deviation 1.291, t(0.975, 3) = 3.182, half width 3.182 * 1.291 / 2 = 2.054.
+    mean, low, high = paired_interval([2, 4, 6, 8], [1, 2, 3, 4])
+    assert (mean, round(low, 3), round(high, 3)) == (2.5, 0.446, 4.554)
+
+
+def test_paired_interval_holds_the_truth_as_often_as_it_says():
+    generator = random.Random(0)
+    held = 0
+    for _ in range(400):
+        differences = [generator.gauss(0.3, 1.0) for _ in range(6)]
+        _, low, high = paired_interval(differences, [0.0] * 6)
+        held += low <= 0.3 <= high
+    assert 0.91 < held / 400 < 0.98
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [([1.0], [1.0]), ([1.0, 2.0], [1.0])])
+def test_paired_interval_of_too_few_pairs_is_refused(ours, theirs):
+    with pytest.raises(ValueError, match="at least two pairs"):
+        paired_interval(ours, theirs)

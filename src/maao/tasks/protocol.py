@@ -36,6 +36,14 @@ class Protocol:
 
 
 FEW_SHOT_16 = Protocol("few-shot-16", "16 examples a class train, 16 others a class choose, the test set is reported", 16, 16)
+FEW_SHOT_16_TEST_500 = Protocol(
+    "few-shot-16-test-500",
+    "16 examples a class train, 16 others choose, at most 500 of the test set, by hash, are reported",
+    16,
+    16,
+    None,
+    500,
+)
 FEWGLUE_32 = Protocol(
     "fewglue-32",
     "FewGLUE's 32 examples train, its 32 of dev32 choose, at most 500 of the validation set, by hash, are reported",
@@ -50,7 +58,9 @@ RELEASED = Protocol(
     "looks is reported and is too high",
     biased=True,
 )
-PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in (FEW_SHOT_16, FEWGLUE_32, FULL, RELEASED)}
+PROTOCOLS: Mapping[str, Protocol] = {
+    protocol.name: protocol for protocol in (FEW_SHOT_16, FEW_SHOT_16_TEST_500, FEWGLUE_32, FULL, RELEASED)
+}
 
 
 def protocol_named(name: str) -> Protocol:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from maao.errors import ModelError
+from maao.problems.language.attention import base_model, grouped_heads
 from maao.problems.language.loading import FrozenModel
 from maao.problems.language.template import Tokenized
 
@@ -86,7 +87,8 @@ def pad(
 
 def hidden_states(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> Tensor:
     """Return the last hidden states ``(batch, length, embed_dim)`` of a batch with a soft prompt in its slots."""
-    return base_model(frozen)(**model_inputs(frozen, prompt, inputs)).last_hidden_state
+    with grouped_heads(frozen):
+        return base_model(frozen)(**model_inputs(frozen, prompt, inputs)).last_hidden_state
 
 
 def logits_at(frozen: FrozenModel, prompt: Tensor, inputs: Inputs, where: Tensor) -> Tensor:
@@ -193,8 +195,8 @@ class PrefixCache:
     def __contains__(self, row: Tokenized) -> bool:
         return row.before in self._held
 
-    def fill(self, rows: Sequence[Tokenized], batch_size: int = 32) -> None:
-        """Compute and keep what the rows have before their slots."""
+    def fill(self, rows: Sequence[Tokenized], batch_size: int = 8) -> None:
+        """Compute and keep what the rows have before their slots, in batches of texts of similar length."""
         texts = sorted({row.before for row in rows if row.before} - self._held.keys(), key=lambda ids: (len(ids), ids))
         for begin in range(0, len(texts), batch_size):
             chunk = texts[begin : begin + batch_size]
@@ -255,11 +257,6 @@ def activation_bytes(frozen: FrozenModel, tokens: int = 64) -> float:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         base_model(frozen)(**arguments)
     return sum(seen.values()) / tokens
-
-
-def base_model(frozen: FrozenModel) -> Any:
-    """Return the model without its output layer."""
-    return frozen.model.base_model
 
 
 def positions(frozen: FrozenModel, mask: Tensor) -> Tensor:

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from maao.problems.language.forward import base_model, first_position
+from maao.problems.language.attention import SPECIAL, attend, base_model, named_attention
+from maao.problems.language.forward import first_position
 from maao.problems.language.loading import FrozenModel
 
 NAME = "maao_packed"
-SPECIAL = ("softcap", "s_aux", "position_bias", "cache")  # what some models' attention is given beside the usual
 GROUP_COST = 64  # what another group costs beside its padded tokens, in tokens
 
 
@@ -117,7 +116,6 @@ def _attention(
     if held is None or special:
         raise NotImplementedError(f"attention with {', '.join(special)}")
     prefix = key.shape[2] - query.shape[2]
-    repeats = query.shape[1] // key.shape[1]
     front = [None if not prefix else part[:, :, :prefix] for part in (key, value)]
     query, key, value = (_Move.apply(part, held.spread, held.back) for part in (query, key[:, :, prefix:], value[:, :, prefix:]))
     found, place = [], 0
@@ -127,9 +125,7 @@ def _attention(
         q, k, v = (part[0, :, here].unflatten(1, (rows, length)).transpose(0, 1) for part in (query, key, value))
         if prefix:
             k, v = (torch.cat([f.expand(rows, -1, -1, -1), part], dim=2) for f, part in zip(front, (k, v), strict=True) if f is not None)
-        if repeats > 1:
-            k, v = (part.repeat_interleave(repeats, dim=1) for part in (k, v))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
+        out = attend(q, k, v, mask, scaling)
         found.append(out.transpose(0, 1).flatten(1, 2))  # (heads, places, head_dim)
     together = _MoveBack.apply(torch.cat(found, dim=1)[None], held.back)
     return together.transpose(1, 2), None
@@ -138,17 +134,11 @@ def _attention(
 @contextmanager
 def _packed(frozen: FrozenModel, held: Layout) -> Iterator[None]:
     """Let the model's attention read packed rows."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-
-    AttentionInterface.register(NAME, _attention)
-    AttentionMaskInterface.register(NAME, lambda *_, **__: None)
-    config = base_model(frozen).config
-    before, token = config._attn_implementation, _LAYOUT.set(held)
-    config._attn_implementation = NAME
+    token = _LAYOUT.set(held)
     try:
-        yield
+        with named_attention(frozen, NAME, _attention, lambda *_, **__: None):
+            yield
     finally:
-        config._attn_implementation = before
         _LAYOUT.reset(token)
 
 

@@ -275,7 +275,7 @@ class SoftPromptProblem:
             return
         kept, reader.cache = reader.cache, PrefixCache(self.frozen)
         try:
-            reader.cache.fill(rows, batch_size=len(rows))
+            reader.cache.fill(rows)
             yield reader.cache.num_tokens
         finally:
             reader.cache = kept

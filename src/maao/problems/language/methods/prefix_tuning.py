@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from maao.errors import ModelError
-from maao.problems.language.forward import base_model, key_values, positions
+from maao.problems.language.attention import base_model
+from maao.problems.language.forward import key_values, positions
 from maao.problems.language.loading import FrozenModel
 from maao.problems.language.methods import others
 

@@ -1,0 +1,177 @@
+"""How the cost of a step grows with text length, batch, virtual tokens and model, in time and memory; and a step at a large size."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from bench.common import MODEL, RESULTS, WORDS, environment, median
+from bench.peft_side import peft_model
+from maao.build import build_language
+from maao.config import make_config
+from maao.problems.language.loading import FrozenModel, load_frozen
+from maao.stages.torch_optim import TorchStage
+from maao.types import Example, Splits
+
+STEPS = 3  # the first warms up
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point of a curve. `layers` = 0 is the packaged model; otherwise a random model of its shape with so many layers."""
+
+    where: str = "before"
+    length: int = 64
+    batch: int = 8
+    virtual: int = 8
+    layers: int = 0
+
+
+CURVES: dict[str, list[Setting]] = {
+    "length": [Setting(where, length, batch=4) for where in ("before", "after") for length in (32, 64, 128, 256, 512, 1024)],
+    "batch": [Setting(where, batch=batch) for where in ("before", "after") for batch in (1, 4, 16, 32)],
+    "virtual": [Setting(where, virtual=virtual) for where in ("before", "after") for virtual in (1, 8, 32, 64)],
+    "layers": [Setting(where, layers=layers) for where in ("before", "after") for layers in (8, 15, 30, 60)],
+}
+
+
+def growth() -> None:
+    """Measure every point in a process of its own, write `growth.json` and `growth.png`."""
+    found = {}
+    for curve, settings in CURVES.items():
+        found[curve] = []
+        for setting in settings:
+            done = subprocess.run(
+                [sys.executable, "-m", "bench.growth", json.dumps(setting.__dict__)], check=True, capture_output=True, text=True
+            )
+            measured = json.loads(done.stdout.splitlines()[-1])
+            found[curve].append({**setting.__dict__, **measured})
+            print(curve, setting, measured, flush=True)
+            RESULTS.mkdir(exist_ok=True)
+            record = {"environment": environment(), "curves": found}
+            (RESULTS / "growth.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    _plot(found)
+
+
+def _plot(found: dict[str, list[dict[str, Any]]]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = {"length": "tokens of a text", "batch": "examples a batch", "virtual": "virtual tokens", "layers": "layers"}
+    figure, axes = pyplot.subplots(2, len(found), figsize=(4 * len(found), 6), sharey="row", layout="constrained")
+    for column, (curve, points) in enumerate(found.items()):
+        for row, (key, label) in enumerate((("seconds", "seconds a step"), ("peak_mib", "highest resident set, MiB"))):
+            for where in ("before", "after"):
+                own = [point for point in points if point["where"] == where]
+                axes[row, column].plot([p[curve] for p in own], [p[key] for p in own], marker="o", label=f"slots {where} the text")
+            axes[row, column].set_xscale("log", base=2)
+            axes[row, column].set_xlabel(names[curve])
+            if column == 0:
+                axes[row, column].set_ylabel(label)
+        axes[0, column].set_yscale("log")
+    axes[0, 0].legend()
+    figure.savefig(RESULTS / "growth.png", dpi=120)
+
+
+def _measure(setting: Setting) -> dict[str, float]:
+    import resource
+
+    frozen = load_frozen(MODEL)
+    if setting.layers:
+        frozen = _random_model(frozen, setting.layers)
+    problem = _problem(frozen, setting)
+    stage = TorchStage(lr=0.01)
+    state = stage.init(problem, problem.initial(1), seed=0)
+    seconds = []
+    for _ in range(STEPS):
+        began = time.perf_counter()
+        state, _ = stage.step(problem, state)
+        seconds.append(time.perf_counter() - began)
+    return {"seconds": median(seconds[1:]), "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def _random_model(frozen: FrozenModel, layers: int) -> FrozenModel:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(**{**frozen.model.config.to_dict(), "num_hidden_layers": layers})
+    model = LlamaForCausalLM(config).eval().requires_grad_(False)
+    return replace(frozen, model=model)
+
+
+def _problem(frozen: FrozenModel, setting: Setting) -> Any:
+    word = " news"  # one token
+    splits = _texts(setting.batch, setting.length, word)
+    template = "{slots} {text} It was" if setting.where == "before" else "{text} It was {slots}"
+    model = {"name": MODEL, "template": template, "label_words": WORDS, "num_virtual_tokens": setting.virtual}
+    return build_language(make_config({"model": model, "stage": {"batch_size": setting.batch}}), splits, frozen)[0]
+
+
+def _texts(batch: int, length: int, word: str) -> Splits:
+    """Return `batch` different texts of about `length` tokens each."""
+    rows = tuple(Example({"text": f"{i}{word * (length - 4)}"}, ("negative", "positive")[i % 2]) for i in range(max(2, batch)))
+    return Splits(rows[:batch], rows[:1], (), ("negative", "positive"))
+
+
+def large() -> None:
+    """A step at the size of a 1 B decoder with random weights, ours against a `PeftModel`, on an accelerator if there is one."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    base = load_frozen(MODEL)
+    shape = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8}
+    config = LlamaConfig(**{**base.model.config.to_dict(), **shape, "head_dim": 64})
+    frozen = replace(base, model=LlamaForCausalLM(config).to(device).eval().requires_grad_(False))
+    seconds: dict[str, float] = {}
+    for where in ("before", "after"):
+        problem = _problem(frozen, Setting(where, length=64, batch=32))
+        stage = TorchStage(lr=0.01)
+        state = stage.init(problem, problem.initial(1), seed=0)
+        state, _ = stage.step(problem, state)
+        began = time.perf_counter()
+        for _ in range(STEPS):
+            state, _ = stage.step(problem, state)
+        seconds[where] = (time.perf_counter() - began) / STEPS
+    problem = _problem(frozen, Setting(length=64, batch=32))
+    seconds["peft"] = _peft_seconds(frozen, problem, device)
+    print(f"1 B decoder, random weights, {device}: {seconds}", flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    record = {"environment": {**environment(), "device": device}, "seconds": seconds}
+    (RESULTS / "large.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _peft_seconds(frozen: FrozenModel, problem: Any, device: str) -> float:
+    model = peft_model(frozen).to(device)
+    optimizer = torch.optim.AdamW(model.prompt_encoder.parameters(), lr=0.01)
+    batch = problem.batch(0, 0)
+    rows = [[*row.before, *row.after] for row in batch.rows]
+    width = max(map(len, rows))
+    fill = frozen.tokenizer.pad_token_id
+    answers = [problem.reader.words[target][0] for target in batch.targets.tolist()]
+    sequences = [[*row, answer, *[fill] * (width - len(row))] for row, answer in zip(rows, answers, strict=True)]
+    ids = torch.tensor(sequences, device=device)
+    mask = torch.tensor([[1] * (len(row) + 1) + [0] * (width - len(row)) for row in rows], device=device)
+    labels = torch.full_like(ids, -100)
+    for i, row in enumerate(rows):
+        labels[i, len(row)] = answers[i]
+    times = []
+    for _ in range(STEPS + 1):
+        began = time.perf_counter()
+        optimizer.zero_grad()
+        loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        float(loss.detach())  # waits for the accelerator
+        times.append(time.perf_counter() - began)
+    return median(times[1:])
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(Setting(**json.loads(sys.argv[1])))))

@@ -1,0 +1,188 @@
+"""Run a table of experiments: `python -m experiments superglue` (see `experiments/README.md`).
+
+A table is arms x tasks x seeds; each cell is a run of its own. Results are written after every cell, a stopped cell goes on where it
+stopped, and one that is done is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import maao
+from experiments import arms
+from maao.config import Config, expand_paths, make_config, set_value
+from maao.evaluation.statistics import paired_interval
+from maao.tasks.protocol import check_same
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+BASELINES = ("majority", "zero-shot")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm on one task with one seed."""
+
+    arm: str
+    how: str
+    model: str
+    task: str
+    seed: int
+    config: Config
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        return (self.model, self.arm, self.task, self.seed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
+    parser.add_argument("table", help="name of a TOML file in experiments/, or its path")
+    parser.add_argument("--commit", action="store_true", help="commit the results after every cell")
+    parser.add_argument("--only", default="", help="run only cells whose 'model/arm/task/seed' holds this text")
+    parser.add_argument("--runs", default="runs/experiments", help="folder of the run folders")
+    asked = parser.parse_args()
+    path = Path(asked.table) if asked.table.endswith(".toml") else HERE / f"{asked.table}.toml"
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    file = RESULTS / f"{table['name']}.json"
+    rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
+    done = {(row["model"], row["arm"], row["task"], row["seed"]) for row in rows}
+    for cell in cells(table):
+        name = "/".join(map(str, cell.key))
+        if cell.key in done or asked.only not in name:
+            continue
+        print(f"{name} ...", flush=True)
+        row = run(cell, Path(asked.runs) / table["name"] / name.replace(" ", "-").replace("/", "_"))
+        rows.append(row)
+        print(f"{name}: test {row['test']}", flush=True)
+        write(table, rows, file)
+        if asked.commit:
+            commit(file, f"Results of {table['name']}: {name}")
+    write(table, rows, file)
+    print(file.with_suffix(".md").read_text(encoding="utf-8"))
+
+
+def cells(table: Mapping[str, Any]) -> Iterator[Cell]:
+    """Return the cells of a table, arm by arm in the order of the file."""
+    for arm in table["arms"]:
+        for task in arm.get("tasks", list(table["tasks"])):
+            for seed in arm.get("seeds", table["seeds"]):
+                values: dict[str, Any] = {"seed": seed}
+                for settings in (table["base"], table["models"][arm["model"]], table["tasks"][task], arm.get("settings", {})):
+                    for key, value in settings.items():
+                        set_value(values, key, value.format(seed=table.get("samples", {}).get(str(seed), seed)) if key in PATHS else value)
+                expand_paths(values, HERE)
+                yield Cell(arm["name"], arm.get("how", "tune"), arm["model"], task, seed, make_config(values, f"{table['name']}.toml"))
+
+
+PATHS = ("data.train", "data.select", "data.test")
+
+
+def run(cell: Cell, folder: Path) -> dict[str, Any]:
+    """Run a cell and return its row."""
+    config = cell.config
+    row: dict[str, Any] = {
+        "task": cell.task,
+        "arm": cell.arm,
+        "method": config.model.method if cell.how == "tune" else cell.how,
+        "model": cell.model,
+        "mentor": config.mentor.name,
+        "seed": cell.seed,
+        "shots": config.data.shots,
+        "protocol": config.data.protocol,
+    }
+    if cell.how != "tune":
+        return {**row, **arms.ARMS[cell.how](config)}
+    result = maao.resume(folder) if folder.exists() else maao.run(config, folder)
+    finals = {name: arms.score_row(final.score) for name, final in result.finals.items()}
+    chosen = result.chosen
+    return {
+        **row,
+        "select": arms.score_row(chosen.score),
+        "test": finals["chosen"],
+        "test_untuned": finals["untuned"],
+        "test_words": finals.get("words"),
+        "words": chosen.clues.projection.text if chosen.clues.projection else None,
+        "steps": chosen.state.step,
+        "cost": asdict(result.cost),
+    }
+
+
+def write(table: Mapping[str, Any], rows: list[dict[str, Any]], file: Path) -> None:
+    """Write the raw rows, and the table that they make."""
+    RESULTS.mkdir(exist_ok=True)
+    record = {"name": table["name"], "about": table["about"], "environment": arms.environment(), "rows": rows}
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(file)
+    file.with_suffix(".md").write_text(page(table, rows), encoding="utf-8")
+
+
+def page(table: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
+    """Return the table as Markdown: of each arm and task, mean and standard deviation over the seeds."""
+    check_same([row for row in rows if row["protocol"]])
+    tasks = [task for task in table["tasks"] if any(row["task"] == task for row in rows)]
+    lines = [f"# {table['title']}", "", table["about"], ""]
+    lines += [
+        f"`test` accuracy in per cent, mean ± standard deviation over seeds (how many, if not {len(table['seeds'])}); then log-loss.",
+        "",
+    ]
+    lines += ["| model | arm | " + " | ".join(tasks) + " |", "| --- | --- |" + " --- |" * len(tasks)]
+    for model, arm in dict.fromkeys((row["model"], row["arm"]) for row in rows):
+        shown = [
+            _shown([r for r in rows if (r["model"], r["arm"], r["task"]) == (model, arm, task)], len(table["seeds"])) for task in tasks
+        ]
+        lines.append(f"| {model} | {arm} | " + " | ".join(shown) + " |")
+    for one, two in table.get("differences", []):
+        lines += ["", *_differences(rows, tasks, one, two)]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(rows: list[dict[str, Any]], seeds: int) -> str:
+    if not rows:
+        return ""
+    accuracies = [100 * row["test"]["accuracy"] for row in rows]
+    losses = [row["test"]["loss"] for row in rows if row["test"].get("loss") is not None]
+    spread = f" ± {statistics.stdev(accuracies):.1f}" if len(rows) > 1 else ""
+    how_many = f" ({len(rows)})" if len(rows) != seeds and rows[0]["method"] not in BASELINES else ""
+    loss = f"; {statistics.mean(losses):.3f}" if losses else ""
+    return f"{statistics.mean(accuracies):.1f}{spread}{how_many}{loss}"
+
+
+def _differences(rows: list[dict[str, Any]], tasks: list[str], one: str, two: str) -> Iterator[str]:
+    """Return lines that compare two arms seed by seed."""
+    yield f"Paired differences, {one} minus {two}, with 95 % intervals (Student t over seeds):"
+    yield ""
+    yield "| task | seeds | accuracy, points | log-loss |"
+    yield "| --- | --- | --- | --- |"
+    for task in tasks:
+        sides = [{row["seed"]: row["test"] for row in rows if (row["arm"], row["task"]) == (arm, task)} for arm in (one, two)]
+        seeds = sorted(sides[0].keys() & sides[1].keys())
+        if len(seeds) < 2:
+            continue
+        told = []
+        for key, scale in (("accuracy", 100), ("loss", 1)):
+            mean, low, high = paired_interval(
+                [scale * sides[0][seed][key] for seed in seeds], [scale * sides[1][seed][key] for seed in seeds]
+            )
+            told.append(f"{mean:+.2f} ({low:+.2f} to {high:+.2f})")
+        yield f"| {task} | {len(seeds)} | " + " | ".join(told) + " |"
+
+
+def commit(file: Path, message: str) -> None:
+    """Commit the results, and nothing else."""
+    paths = [str(file), str(file.with_suffix(".md"))]
+    subprocess.run(["git", "add", *paths], check=True)
+    subprocess.run(["git", "commit", "--quiet", "-m", message, "--", *paths], check=False)
+
+
+if __name__ == "__main__":
+    main()
