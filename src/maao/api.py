@@ -37,7 +37,7 @@ from maao.types import Cost, Example, Observation, Round, Splits, total_cost
 
 IN_RUN = "run"  # data.source of examples that were handed over in memory and are kept in the run folder
 
-Format = Literal["text", "tensor", "peft"]
+Format = Literal["text", "tensor", "peft", "peft-classifier"]
 
 
 class Watch:
@@ -241,40 +241,46 @@ class Result:
         return Example({name: given[name] for name in needed}, "")
 
     def save(self, path: str | Path, format: Format = "tensor") -> list[Path]:
-        """Export the chosen prompt into a folder: "text", "tensor", or "peft" (templates that begin with ``{slots}``)."""
-        from maao.problems.language import export
+        """Export the chosen prompt into a folder: "text", "tensor", or as a PEFT adapter.
 
+        "peft" is an adapter for the kind of model that the run tuned (templates that begin with ``{slots}``, or prefix tuning);
+        "peft-classifier" one for transformers' classification model of that type, where that can give the same class scores.
+        """
         problem, _ = self._language()
         folder = Path(path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            return self._save(export, problem, folder, format)
+            return self._save(problem, folder, format)
         except OSError as error:
             raise StoreError(f"Cannot write to {folder}: {error.strerror or error}.") from error
 
-    def _save(self, export: Any, problem: Any, folder: Path, format: Format) -> list[Path]:
-        template, frozen = problem.template, problem.frozen
-        about = self._about(decoder=frozen.kind == "decoder")
-        if format == "text":
-            return export.export_text(self.text, folder)
-        if format == "tensor":
-            return export.export_tensor(frozen, problem.tokenizer, self.params, folder, about)
-        if format == "peft":
-            probes = [
-                dict.fromkeys(template.fields, text) for text in ("A short text.", "Another text, which is a little longer than that.")
-            ]
-            paths, _ = export.export_peft(frozen, template, problem.tokenizer, self.params, folder, probes)
-            return [*paths, export.write_about(about, folder)]
-        raise ConfigError(f"Unknown format '{format}': use text, tensor or peft.")
+    def _save(self, problem: Any, folder: Path, format: Format) -> list[Path]:
+        from maao.problems.language.adapters import export_peft
+        from maao.problems.language.export import export_tensor, export_text
 
-    def _about(self, *, decoder: bool) -> dict[str, Any]:
-        model = self.config.model
+        if format == "text":
+            return export_text(self.text, folder)
+        about = self._about(problem)
+        if format == "tensor":
+            return export_tensor(problem, self.params, folder, about)
+        if format in ("peft", "peft-classifier"):
+            texts = ("A short text.", "Another text, which is a little longer than that.")
+            probes = [dict.fromkeys(problem.template.fields, text) for text in texts]
+            paths, _ = export_peft(problem, self.params, folder, about, probes, classifier=format == "peft-classifier")
+            return paths
+        raise ConfigError(f"Unknown format '{format}': use text, tensor, peft or peft-classifier.")
+
+    def _about(self, problem: Any) -> dict[str, Any]:
+        assert self._parts is not None
+        model = self._parts.config.model  # with what a task fills in
         labels = self.environment["labels"]
         return {
             "model": model.name,
-            "template": model.template,
+            "revision": model.revision,
+            "method": model.method,
+            "template": str(problem.template),
             "labels": labels,
-            "label_words": (model.label_words or {label: label for label in labels}) if decoder else None,
+            "label_words": (model.label_words or {label: label for label in labels}) if problem.frozen.kind != "encoder" else None,
             "text": self.text,
             "select": {"loss": self.chosen.score.loss, **self.chosen.score.metrics},
             "test": {name: {"loss": final.score.loss, **final.score.metrics} for name, final in self.finals.items()},

@@ -1,15 +1,13 @@
-"""Take a tuned prompt elsewhere: plain text, the prompt embeddings as a tensor, or a PEFT adapter.
+"""Take a tuned prompt elsewhere: plain text, or what the model reads of it as tensors, with code that uses them.
 
-PEFT knows one place for a soft prompt: in front of everything. A template that begins with ``{slots}`` exports exactly; any other is told
-so. What is written is read back and compared before the export counts as done.
+The code is written for the very model, template and way of reading of a run, and the tests run it. PEFT adapters are `adapters.py`. What is
+written is read back and compared before the export counts as done.
 """
 
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,84 +15,33 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from maao.errors import ConfigError, ModelError
-from maao.problems.language.forward import model_inputs, pad
+from maao.errors import ModelError
 from maao.problems.language.loading import FrozenModel, locate
-from maao.problems.language.template import Template, TemplateTokenizer
+from maao.problems.language.readers import DecodedWords, Head, LabelWords
+from maao.problems.language.soft_prompt import SoftPromptProblem
+from maao.problems.language.template import TemplateTokenizer
 
-TOLERANCE = 1e-5  # relative to the largest logit
+Params = Mapping[str, Tensor]
 
-SNIPPET = """# Soft prompt for {model}
+WEIGHTS, TRAINING = "prompt.safetensors", "training.safetensors"
+MODEL_CLASSES = {
+    "decoder": "AutoModelForCausalLM",
+    "encoder": "AutoModel",
+    "masked": "AutoModelForMaskedLM",
+    "encoder_decoder": "AutoModelForSeq2SeqLM",
+}
+USE = """# Soft prompt for {model}
 
-`prompt.safetensors` holds the tensor `prompt`, shape ({rows}, {width}): the embedding rows that stand at {{slots}} in the template
+{tells}
 
     {template}
 
 ```python
-import torch
-from safetensors.torch import load_file
-from transformers import {auto}, AutoTokenizer
-
-model = {auto}.from_pretrained({model!r})
-tokenizer = AutoTokenizer.from_pretrained({model!r})
-prompt = load_file("prompt.safetensors")["prompt"]
-before, after = {before!r}, {after!r}  # the template around the slots: fill in its fields
-
-def embed(text, first=(), last=()):
-    ids = [*first, *(tokenizer(text, add_special_tokens=False).input_ids if text else ()), *last]
-    return model.get_input_embeddings()(torch.tensor([ids], dtype=torch.long))
-
-inputs = torch.cat([{joined}], dim=1)
-output = model(inputs_embeds=inputs)  # {read}
+{code}
 ```
+
+One text is run at a time here, and none is cut to fit the model's context.
 """
-
-
-def export_tensor(
-    frozen: FrozenModel, tokenize: TemplateTokenizer, params: Mapping[str, Tensor], folder: Path, about: Mapping[str, Any]
-) -> list[Path]:
-    """Write all tuned tensors, what they belong to, and a snippet that uses them."""
-    weights = folder / "prompt.safetensors"
-    _write({name: value.detach().cpu().contiguous() for name, value in params.items()}, weights)
-    _compare("tensor", load_file(weights), params)
-    readme = folder / "USE.md"
-    readme.write_text(_snippet(frozen, tokenize, params["prompt"]), encoding="utf-8")
-    return [weights, write_about(about, folder), readme]
-
-
-def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors. Raises `OSError` where there is no room, as `safetensors`' own writer does not."""
-    path.write_bytes(save(dict(tensors), metadata={"format": "pt"}))
-
-
-def write_about(about: Mapping[str, Any], folder: Path) -> Path:
-    """Write what an exported prompt belongs to."""
-    path = folder / "maao.json"
-    path.write_text(json.dumps(dict(about), indent=2, ensure_ascii=False), encoding="utf-8")
-    return path
-
-
-def _snippet(frozen: FrozenModel, tokenize: TemplateTokenizer, prompt: Tensor) -> str:
-    """Return the text that shows how to use the tensors: special tokens stand where `TemplateTokenizer` puts them."""
-    template, decoder = tokenize.template, frozen.kind == "decoder"
-    first, last = list(tokenize.prefix), list(tokenize.suffix)  # ids of special tokens; none for most decoders
-    end = f", last={last}" if last else ""
-    if template.front and not template.chat:
-        joined = f"prompt[None], embed(after{f', first={first}' if first else ''}{end})"
-    else:
-        joined = f"embed(before{f', first={first}' if first else ''}), prompt[None], embed(after{end})"
-    answer = f"logits[0, -1] are the next token's: compare those of the label words, each written {tokenize.answer_prefix!r} + word"
-    return SNIPPET.format(
-        model=locate(frozen.name),
-        rows=len(prompt),
-        width=prompt.shape[1],
-        template=template,
-        auto="AutoModelForCausalLM" if decoder else "AutoModel",
-        before=tokenize.before,
-        after=tokenize.after,
-        joined=joined,
-        read=answer if decoder else "pool last_hidden_state as the run's `model.pooling` says, then apply head.weight and head.bias",
-    )
 
 
 def export_text(text: str, folder: Path) -> list[Path]:
@@ -104,89 +51,242 @@ def export_text(text: str, folder: Path) -> list[Path]:
     return [path]
 
 
-def why_not_peft(frozen: FrozenModel, template: Template) -> str | None:
-    """Return why this prompt cannot be a PEFT adapter, or None if it can."""
-    if not template.front or template.chat:
-        return (
-            f"PEFT puts a soft prompt in front of the input, and the template {str(template)!r} has it elsewhere: begin it with {{slots}}."
-        )
-    if frozen.kind != "decoder":
-        return "the head of an encoder is exported as a tensor; as a PEFT adapter only prompts of decoders are."
-    return None
+def export_tensor(problem: SoftPromptProblem, params: Params, folder: Path, about: Mapping[str, Any]) -> list[Path]:
+    """Write what the frozen model reads of a point, what it belongs to, and a snippet that uses it.
 
-
-def export_peft(
-    frozen: FrozenModel,
-    template: Template,
-    tokenize: TemplateTokenizer,
-    params: Mapping[str, Tensor],
-    folder: Path,
-    examples: Sequence[Mapping[str, str]],
-) -> tuple[list[Path], float]:
-    """Write a PEFT prompt-tuning adapter, load it with PEFT, and compare its logits with ours on `examples`.
-
-    Returns:
-        The files, and the largest difference of a logit, relative to the largest logit.
+    ``prompt.safetensors`` holds ``prompt (num_virtual_tokens, embed_dim)``, or ``keys`` and ``values``, each ``(layers, heads,
+    num_virtual_tokens, head_dim)``, and a head where there is one. Where that is not what is trained (the network of P-tuning, the soft
+    rows of PEZ), ``training.safetensors`` holds that, all of it.
 
     Raises:
-        ConfigError: the template or the model does not allow it, or `peft` is not installed.
-        ModelError: the adapter that PEFT loads does not give our logits.
-
-    Source: the adapter format of PEFT 0.21 (`PROMPT_TUNING`, `prompt_embeddings`).
+        ModelError: the tensors read back differently from what was written.
     """
-    reason = why_not_peft(frozen, template)
-    if reason:
-        raise ConfigError(f"No PEFT adapter: {reason}")
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise ConfigError('A PEFT adapter is checked with PEFT itself, which is not installed: pip install "maao[peft]"') from error
-    prompt = params["prompt"].detach().float().cpu().contiguous()
-    config = frozen.model.config
-    adapter = {
-        "auto_mapping": None,
-        "base_model_name_or_path": locate(frozen.name),
-        "inference_mode": True,
-        "modules_to_save": None,
-        "num_attention_heads": config.num_attention_heads,
-        "num_layers": config.num_hidden_layers,
-        "num_transformer_submodules": 1,
-        "num_virtual_tokens": len(prompt),
-        "peft_type": "PROMPT_TUNING",
-        "peft_version": version("peft"),
-        "prompt_tuning_init": "RANDOM",
-        "prompt_tuning_init_text": None,
-        "revision": None,
-        "task_type": "CAUSAL_LM",
-        "token_dim": prompt.shape[1],
-        "tokenizer_kwargs": None,
-        "tokenizer_name_or_path": None,
-    }
-    paths = [folder / "adapter_config.json", folder / "adapter_model.safetensors"]
-    paths[0].write_text(json.dumps(adapter, indent=2, sort_keys=True), encoding="utf-8")
-    _write({"prompt_embeddings": prompt}, paths[1])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers for names that are on their way out
-        theirs = PeftModel.from_pretrained(frozen.model, str(folder)).eval()
-    worst = max(_difference(frozen, tokenize, prompt, theirs, example) for example in examples)
-    if not worst <= TOLERANCE:
-        raise ModelError(
-            f"The adapter that PEFT loads differs from the tuned prompt by {worst:.1e} of the largest logit. Do not use {folder}."
+    realized = realize(problem, params)
+    paths = [folder / WEIGHTS]
+    write_tensors("tensor", realized, paths[0])
+    trained = {name: value.detach().cpu() for name, value in params.items()}
+    if trained.keys() != realized.keys() or not all(torch.equal(trained[name], realized[name]) for name in trained):
+        paths.append(folder / TRAINING)
+        write_tensors("tensor", trained, paths[1])
+    readme = folder / "USE.md"
+    if "prompt" in realized:
+        rows, width = realized["prompt"].shape
+        tells = (
+            f"`{WEIGHTS}` holds the tensor `prompt`, shape ({rows}, {width}): the embedding rows that stand at {{slots}} in the template"
         )
-    return paths, worst
+    else:
+        tells = (
+            f"`{WEIGHTS}` holds `keys` and `values`, each of shape {tuple(realized['keys'].shape)} (layers, heads, virtual tokens, head "
+            "width). They stand in front of everything that the model reads, whatever the place of {slots} in the template"
+        )
+    readme.write_text(
+        USE.format(model=locate(problem.frozen.name), tells=tells, template=problem.template, code=tensor_code(problem, realized, about)),
+        encoding="utf-8",
+    )
+    return [*paths, write_about(about, folder), readme]
 
 
-def _difference(frozen: FrozenModel, tokenize: TemplateTokenizer, prompt: Tensor, theirs: Any, example: Mapping[str, str]) -> float:
-    row = tokenize(example)
-    ids = torch.tensor([[*row.before, *row.after]], device=frozen.device)
-    inputs = pad([row], num_virtual_tokens=len(prompt), fill=0, device=frozen.device)
+def realize(problem: SoftPromptProblem, params: Params) -> dict[str, Tensor]:
+    """Return what the frozen model reads of a point, and what its reader does (a head): on the CPU, free of gradients."""
     with torch.no_grad():
-        ours = frozen.model(**model_inputs(frozen, prompt, inputs)).logits[0, len(prompt) :].float()
-        other = theirs(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -ids.shape[1] :].float()
-    return float((ours - other).abs().max() / ours.abs().max())
+        return {name: value.detach().cpu().contiguous() for name, value in problem.method.realize(params).items()}
 
 
-def _compare(what: str, read: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> None:
-    for name, value in params.items():
-        if name not in read or not torch.equal(read[name], value.detach().cpu()):
+def write_tensors(what: str, tensors: Params, path: Path) -> None:
+    """Write tensors and read them back.
+
+    Raises:
+        OSError: no room, which `safetensors`' own writer raises otherwise.
+        ModelError: they read back differently.
+    """
+    path.write_bytes(save({name: value.contiguous() for name, value in tensors.items()}, metadata={"format": "pt"}))
+    read = load_file(path)
+    for name, value in tensors.items():
+        if name not in read or not torch.equal(read[name], value.cpu()):
             raise ModelError(f"The exported {what} '{name}' reads back differently from what was written. Is the disk sound?")
+
+
+def write_about(about: Mapping[str, Any], folder: Path) -> Path:
+    """Write what an exported prompt belongs to."""
+    path = folder / "maao.json"
+    path.write_text(json.dumps(dict(about), indent=2, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+# -- code that uses what was exported
+
+
+def tensor_code(problem: SoftPromptProblem, realized: Params, about: Mapping[str, Any]) -> str:
+    """Return code that gives the class scores of one text with the exported tensors."""
+    frozen, tokenize = problem.frozen, problem.tokenizer
+    deep = "keys" in realized
+    imports = "AutoTokenizer, DynamicCache" if deep else "AutoTokenizer"
+    lines = [
+        "import torch",
+        "from safetensors.torch import load_file",
+        f"from transformers import {MODEL_CLASSES[frozen.kind]}, {imports}",
+        "",
+        f"model = {MODEL_CLASSES[frozen.kind]}.from_pretrained({loading(frozen, about)}).eval()",
+        f"tokenizer = AutoTokenizer.from_pretrained({place(frozen, about)})",
+        f'tuned = load_file("{WEIGHTS}")',
+        *row_code(tokenize),
+        "",
+        f"def run(before, after{', spoken=()' if frozen.kind == 'encoder_decoder' else ''}):",
+    ]
+    if deep:
+        lines += [
+            "    row = torch.tensor([[*before, *after]])",
+            '    keys, values = tuned["keys"].to(model.dtype), tuned["values"].to(model.dtype)  # (layers, heads, tokens, head width)',
+            "    prefix = DynamicCache([(k[None], v[None]) for k, v in zip(keys, values)])",
+        ]
+        arguments = "input_ids=row, past_key_values=prefix"
+        slots = 0
+    else:
+        fill = frozen.tokenizer.pad_token_id or 0
+        embed = "model.base_model.embeddings" if frozen.embed_twice else "model.get_input_embeddings()"
+        slots = len(realized["prompt"])
+        lines += [
+            '    prompt = tuned["prompt"]',
+            f"    row = torch.tensor([[*before, *[{fill}] * len(prompt), *after]])",
+            f"    embeddings = {embed}(row).detach()",
+            "    embeddings[0, len(before) : len(before) + len(prompt)] = prompt.to(model.dtype)",
+        ]
+        arguments = "inputs_embeds=embeddings"
+    lines += _called(frozen, tokenize, arguments, slots)
+    return "\n".join([*lines, "", *reading_code(problem, realized, about, slots)])
+
+
+def place(frozen: FrozenModel, about: Mapping[str, Any]) -> str:
+    """Return what a loader is given to find a model, as code."""
+    revision = about.get("revision")
+    return repr(locate(frozen.name)) + (f", revision={revision!r}" if revision else "")
+
+
+def loading(frozen: FrozenModel, about: Mapping[str, Any]) -> str:
+    """Return what a model's loader is given, as code."""
+    return f"{place(frozen, about)}, dtype={frozen.model.dtype}"
+
+
+def row_code(tokenize: TemplateTokenizer) -> list[str]:
+    """Return code that names the token ids of a text around the slots `before` and `after`, as `TemplateTokenizer` finds them."""
+    front = tokenize.template.front and not tokenize.template.chat
+    prefix, suffix = list(tokenize.prefix), list(tokenize.suffix)
+    before = _items(tokenize, tokenize.before)
+    after = _items(tokenize, tokenize.after)
+    if front:
+        after[0] = [*map(str, prefix), *after[0]]
+    else:
+        before[0] = [*map(str, prefix), *before[0]]
+    after[-1] = [*after[-1], *map(str, suffix)]
+    lines = ["", "def ids(text):", "    return tokenizer(text, add_special_tokens=False).input_ids", ""]
+    for name, parts in (("before", before), ("after", after)):
+        if len(parts) > 1:  # two segments
+            lines += [f"first = [{', '.join(parts[0])}]", f"{name} = [*first, {', '.join(parts[1])}]"]
+        else:
+            lines.append(f"{name} = [{', '.join(parts[0])}]")
+    lines[4] += "  # token ids around the slots: fill in the template's fields"
+    return lines
+
+
+def _items(tokenize: TemplateTokenizer, text: str) -> list[list[str]]:
+    """Return what stands in the list of a text's token ids, as code; in two parts if two segments part in it."""
+    filled = text.replace("{mask}", tokenize.mask)
+    parts = filled.split("{sep}")
+    if len(parts) == 1:
+        return [[f"*ids({filled!r})"] if filled else []]
+    first, second = parts[0].rstrip(" "), parts[1].lstrip(" ")
+    items = [f"*ids({first!r})"] if first else []
+    return [[*items, *map(str, tokenize.separator)], [f"*ids({second!r})"] if second else []]
+
+
+def decoder_start(frozen: FrozenModel, tokenize: TemplateTokenizer) -> list[int]:
+    """Return what the decoder of an encoder-decoder has said before its answer: its first token, and T5's sentinel for a ``{mask}``."""
+    lead = frozen.tokenizer.convert_tokens_to_ids([tokenize.mask]) if tokenize.mask else []
+    return [frozen.model.config.decoder_start_token_id, *lead]
+
+
+def segments_code(frozen: FrozenModel, tokenize: TemplateTokenizer, slots: int) -> str | None:
+    """Return code for the token types of a row with slots, as `pad` counts them; None: the model or the template has none."""
+    if not tokenize.separator or getattr(frozen.model.config, "type_vocab_size", 0) < 2 or frozen.kind == "encoder_decoder":
+        return None
+    count = f" + {slots}" if slots else ""
+    if "{sep}" in tokenize.after:
+        second = f"len(before){count} + len(first)"
+    elif tokenize.before.endswith("{sep}"):  # the slots stand between the segments, and belong to the first
+        second = f"len(first){count}"
+    else:
+        second = "len(first)"
+    return f"torch.tensor([[int(place >= {second}) for place in range(row.shape[1])]])"
+
+
+def _called(frozen: FrozenModel, tokenize: TemplateTokenizer, arguments: str, slots: int) -> list[str]:
+    segments = segments_code(frozen, tokenize, slots)
+    if segments:
+        arguments += f", token_type_ids={segments}"
+    if frozen.kind == "encoder_decoder":
+        arguments += ", decoder_input_ids=torch.tensor([[*start, *spoken]])"
+    return [f"    return model({arguments})"]
+
+
+def reading_code(problem: SoftPromptProblem, realized: Params, about: Mapping[str, Any], slots: int) -> list[str]:
+    """Return code that reads class scores from what `run` gives, when `slots` virtual tokens are among the model's positions."""
+    reader, labels = problem.reader, list(about.get("labels", ()))
+    if isinstance(reader, Head):
+        return _head_code(problem, realized, labels, slots)
+    assert isinstance(reader, LabelWords)
+    words = reader.words
+    named = dict(zip(labels, map(list, words), strict=False)) if labels else {str(i): list(word) for i, word in enumerate(words)}
+    lines = [f"words = {named}  # the token ids of each label's word, written {problem.tokenizer.answer_prefix!r} + word"]
+    if isinstance(reader, DecodedWords):
+        lines.append(f"start = {decoder_start(problem.frozen, problem.tokenizer)}  # what the decoder has said before its answer")
+    lines += _words_code(problem, words, slots)
+    return [*lines, "probabilities = dict(zip(words, scores.softmax(-1).tolist()))"]
+
+
+def _words_code(problem: SoftPromptProblem, words: Sequence[tuple[int, ...]], slots: int) -> list[str]:
+    """Return code that scores label words; of several tokens, by the mean of their log-probabilities."""
+    kind = problem.frozen.kind
+    mask = problem.frozen.tokenizer.mask_token_id
+    masked_before = "{mask}" in problem.tokenizer.before
+    at = f"before.index({mask})" if masked_before else f"len(before) + {slots} + after.index({mask})"
+    if all(len(word) == 1 for word in words):
+        where = at if kind == "masked" else "-1"
+        return ["output = run(before, after)", f"scores = output.logits[0, {where}, [word for (word,) in words.values()]].float()"]
+    if kind == "masked":
+        part, call = ("before", "run(filled, after)") if masked_before else ("after", "run(before, filled)")
+        body = [
+            f"    filled = [token for one in {part} for token in [one] * (len(word) if one == {mask} else 1)]  # a mask for each token",
+            f"    at = {at}",
+            f"    logits = {call}.logits[0, at : at + len(word)].float()",
+        ]
+    else:
+        call = "run(before, after, word[:-1])" if kind == "encoder_decoder" else "run(before, [*after, *word[:-1]])"
+        body = [f"    logits = {call}.logits[0, -len(word) :].float()"]
+    return [
+        "",
+        "def score(word):  # the mean log-probability of a word's tokens",
+        *body,
+        "    return logits.log_softmax(-1)[range(len(word)), word].mean()",
+        "",
+        "scores = torch.stack([score(word) for word in words.values()])",
+    ]
+
+
+def _head_code(problem: SoftPromptProblem, realized: Params, labels: Sequence[str], slots: int) -> list[str]:
+    reader = problem.reader
+    assert isinstance(reader, Head)
+    front = problem.template.front and not problem.template.chat
+    where = {"mean": ".mean(0)", "virtual": "[len(before)]", "first": f"[{slots if front else 0}]"}[reader.pooling]
+    lines = [
+        "output = run(before, after)",
+        f"pooled = output.last_hidden_state[0].float(){where}",
+        'scores = tuned["head.weight"] @ pooled + tuned["head.bias"]',
+    ]
+    return [*lines, *head_labels(realized, labels)]
+
+
+def head_labels(realized: Params, labels: Sequence[str]) -> list[str]:
+    """Return code that names the scores of a head."""
+    if len(realized["head.weight"]) == 1 and len(labels) != 1:
+        return ["# the score of the choice that is filled in: a softmax over all choices' scores is their distribution"]
+    return [f"probabilities = dict(zip({list(labels)}, scores.softmax(-1).tolist()))"]
