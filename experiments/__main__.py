@@ -10,6 +10,7 @@ import argparse
 import json
 import statistics
 import subprocess
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -180,8 +181,12 @@ def _differences(rows: list[dict[str, Any]], tasks: list[str], one: str, two: st
 def commit(file: Path, message: str) -> None:
     """Commit the results, and nothing else."""
     paths = [str(file), str(file.with_suffix(".md"))]
-    subprocess.run(["git", "add", *paths], check=True)
-    subprocess.run(["git", "commit", "--quiet", "-m", message, "--", *paths], check=False)
+    for _ in range(5):  # another process may hold the index for a moment; what is not committed now is with the next cell
+        added = subprocess.run(["git", "add", *paths], capture_output=True, check=False)
+        if added.returncode == 0:
+            subprocess.run(["git", "commit", "--quiet", "-m", message, "--", *paths], check=False)
+            return
+        time.sleep(1)
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget
         budget,
         splits,
         frozen,
-        notes=(*splits.notes, *problem.notes),
+        notes=(*splits.notes, *problem.notes, *_adapter_notes(config.model, frozen)),
         plan_was_cut=plan != whole,
         loaded=loaded,
     )
@@ -250,8 +250,18 @@ def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple
         account_tokens=12 if config.mentor.shown.account else 0,
         max_cache_bytes=model.cache_mib * 2**20,
         part_tokens=part_tokens,
+        frozen_dropout=model.frozen_dropout,
     )
     return problem, codec
+
+
+def _adapter_notes(model: ModelConfig, frozen: FrozenModel) -> tuple[str, ...]:
+    if model.adapter is None:
+        return ()
+    from maao.problems.language.adapters import other_model
+
+    note = other_model(model.adapter, frozen)
+    return () if note is None else (note,)
 
 
 def _adapter(model: ModelConfig, frozen: FrozenModel) -> Mapping[str, Any] | None:
@@ -291,7 +301,7 @@ def build_reader(
     if "choice" in template.fields:
         raise ConfigError(f"Label words answer with the choice itself: leave {{choice}} out of the template {str(template)!r}.")
     if chosen:
-        words = [tokenize.word(choice) for example in chosen for choice in example.choices]
+        words = [tokenize.word(choice, whole=False) for example in chosen for choice in example.choices]
     else:
         named = model.label_words if model.label_words is not None else {label: label for label in splits.labels}
         words = label_word_ids(tokenize, splits.labels, named, frozen.name)
@@ -427,6 +437,7 @@ def build_stage(config: Config, plan: Plan, accept: Acceptance[Any, Any], *, lr:
         options=stage.options,
         schedule=stage.schedule,
         warmup_steps=stage.warmup_steps,
+        schedule_every=stage.schedule_every,
         schedule_steps=_longest_way(plan, accept) or None,
         max_grad_norm=stage.max_grad_norm or None,  # 0 in a config: TOML has no null
         on_restart=stage.on_restart,

@@ -191,7 +191,8 @@ def export(
     run: RunArgument,
     to: Annotated[Path, typer.Option("--to", help="Folder to write into.")],
     format: Annotated[
-        Literal["text", "tensor", "peft", "all"], typer.Option(help="What to write; 'all' writes what the template allows.")
+        Literal["text", "tensor", "peft", "peft-classifier", "all"],
+        typer.Option(help="What to write; 'all' writes what the template allows."),
     ] = "all",
 ) -> None:
     """Take the tuned prompt elsewhere: plain text, prompt embeddings, PEFT adapter."""

@@ -63,6 +63,7 @@ class ModelConfig(Section):
         default_factory=list, description="Defects of the reference release to reproduce, by name."
     )
     max_length: int | None = Field(None, ge=4, description="Most tokens of an input; by default the model's context.")
+    frozen_dropout: bool = Field(False, description="Leave the frozen model's dropout on in training, as the reference release.")
     padding_side: Literal["left", "right"] = Field("right", description="Where batches are padded.")
     cache_mib: int = Field(2048, ge=0, description="Most memory for the keys and values of texts before the slots; 0: no cache.")
     part_tokens: int = Field(512, ge=1, description="Most tokens a gradient step runs at a time: bounds its memory.")
@@ -108,6 +109,7 @@ class StageConfig(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="Further arguments of the optimizer's class.")
     batch_size: int = Field(32, ge=1, description="Examples a step; all of train if there are no more.")
     schedule: Literal["constant", "linear", "cosine", "exponential"] = Field("constant", description="Learning rate over the plan.")
+    schedule_every: int = Field(1, ge=1, description="Steps after which the schedule moves on; an epoch's, to do as the reference release.")
     warmup_steps: int = Field(0, ge=0, description="Steps over which the learning rate rises first.")
     max_grad_norm: float | None = Field(1.0, description="Clip the gradient's norm to this; 0: do not clip.")
     on_restart: Literal["clear", "keep"] = Field("clear", description="What becomes of the optimizer's moments at a restart.")

@@ -51,6 +51,8 @@ class TorchStage:
         schedule: how the learning rate changes over `schedule_steps`: "constant", "linear" (to zero), "cosine" (to zero) or "exponential"
             (times 0.1 over the whole length). Counted over the run, not from the last restart.
         warmup_steps: the rate first rises linearly over so many steps.
+        schedule_every: the schedule moves on after so many steps; the reference release moved once an epoch on a schedule counted in
+            steps, so that its rate hardly changed.
         schedule_steps: length of the schedule, usually all steps of the plan; needed unless the schedule is constant.
         max_grad_norm: clip the gradient of all params together to this norm; None: do not clip.
         on_restart: "clear" the optimizer's moments when a restart moves the params, or "keep" them (as the reference
@@ -71,6 +73,7 @@ class TorchStage:
     schedule: Literal["constant", "linear", "cosine", "exponential"] = "constant"
     warmup_steps: int = 0
     schedule_steps: int | None = None
+    schedule_every: int = 1
     max_grad_norm: float | None = 1.0
     on_restart: Literal["clear", "keep"] = "clear"
 
@@ -163,7 +166,7 @@ class TorchStage:
         rate = min(1.0, (state.step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         if self.schedule != "constant":
             assert self.schedule_steps is not None
-            done = min(1.0, state.step / self.schedule_steps)
+            done = min(1.0, state.step // self.schedule_every / self.schedule_steps)
             rate *= {"linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "exponential": 0.1**done}[self.schedule]
         return rate * state.lr_scale
 

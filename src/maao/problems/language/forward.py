@@ -267,7 +267,8 @@ def positions(frozen: FrozenModel, mask: Tensor) -> Tensor:
 def first_position(frozen: FrozenModel) -> int:
     """Return the first position id: 0, or one past the padding id in models that count as RoBERTa does."""
     table = getattr(base_model(frozen), "embeddings", None)
-    counts_from_padding = table is not None and hasattr(table, "create_position_ids_from_input_ids")
+    names = ("create_position_ids_from_input_ids", "create_position_ids_from_inputs_embeds")  # RoBERTa has both, MPNet the second
+    counts_from_padding = table is not None and any(hasattr(table, name) for name in names)
     return int(table.padding_idx) + 1 if table is not None and counts_from_padding else 0
 
 

@@ -41,9 +41,10 @@ class Rows:
 
     rows: tuple[Tokenized, ...]
     targets: Tensor  # (batch,)
+    seed: int = 0  # of what is random in a pass over them: dropout
 
-    def take(self, which: Sequence[int]) -> Rows:
-        return Rows(tuple(self.rows[i] for i in which), self.targets[list(which)])
+    def take(self, which: Sequence[int], seed: int = 0) -> Rows:
+        return Rows(tuple(self.rows[i] for i in which), self.targets[list(which)], seed)
 
 
 class SoftPromptProblem:
@@ -66,6 +67,7 @@ class SoftPromptProblem:
         clue_tokens: how many tokens a slot are kept in each clue.
         account_tokens: length of the model's own continuation of its soft prompt (decoders); 0 for none.
         part_tokens: the most tokens, padding included, that a gradient step runs at a time; bounds its memory.
+        frozen_dropout: leave the frozen model's dropout on in training; what is dropped follows from the step's seed.
         max_cache_bytes: the most memory for keys and values of texts before the slots (`train` and `select`, decoders); 0 for none.
     """
 
@@ -90,6 +92,7 @@ class SoftPromptProblem:
         account_tokens: int = 0,
         max_cache_bytes: int = 2 * 2**30,
         part_tokens: int = 512,
+        frozen_dropout: bool = False,
     ) -> None:
         if initial == "text" and not initial_text:
             raise ConfigError('`model.initial = "text"` needs the text: set `model.initial_text`.')
@@ -103,6 +106,7 @@ class SoftPromptProblem:
         self._initial, self._initial_text, self._initial_params = initial, initial_text, initial_params
         self._batch_size, self._score_batch = batch_size, score_batch
         self._part_tokens = part_tokens
+        self._frozen_dropout = frozen_dropout
         self._clue_tokens, self._clue_misread, self._account_tokens = clue_tokens, clue_misread, account_tokens
         self._rows = {name: self._prepare(getattr(splits, name)) for name in ("train", "select", "test")}
         self.notes = (*self._cut_notes(), *self._cache_notes(max_cache_bytes))
@@ -126,15 +130,16 @@ class SoftPromptProblem:
     def batch(self, step: int, seed: int) -> Rows:
         rows = self._rows["train"]
         count = len(rows.rows)
+        dropout = seed_for(seed, "dropout", step)
         if count <= self._batch_size:
-            return rows
+            return replace(rows, seed=dropout)
         per_epoch = count // self._batch_size
         epoch, index = divmod(step, per_epoch)
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_for(seed, "epoch", epoch))).tolist()
-        return rows.take(order[index * self._batch_size : (index + 1) * self._batch_size])
+        return rows.take(order[index * self._batch_size : (index + 1) * self._batch_size], dropout)
 
     def loss(self, params: Params, batch: Rows) -> Tensor:
-        with self._room():
+        with self._room(), self._dropout(batch.seed):
             tuned = {name: value for name, value in params.items() if value.requires_grad}
             parts = self._parts(params, batch)
             if not tuned or not torch.is_grad_enabled():
@@ -354,6 +359,21 @@ class SoftPromptProblem:
         loss = float(F.cross_entropy(scores, rows.targets))
         cost = Cost(model_tokens=tokens, scored_examples=len(rows.rows), looks=int(split == "select"))
         return Score(loss, metrics, len(rows.rows), cost)
+
+    @contextmanager
+    def _dropout(self, seed: int) -> Iterator[None]:
+        """Let the frozen model drop out what a seed says, where that is wanted."""
+        if not self._frozen_dropout:
+            yield
+            return
+        devices = [self.frozen.device] if self.frozen.device.type == "cuda" else []
+        self.frozen.model.train()
+        try:
+            with torch.random.fork_rng(devices=devices):
+                torch.manual_seed(seed)
+                yield
+        finally:
+            self.frozen.model.eval()
 
     @contextmanager
     def _room(self) -> Iterator[None]:

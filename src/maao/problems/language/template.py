@@ -47,10 +47,11 @@ class Tokenized:
         """Return the same with `count` mask tokens where one stands."""
         assert self.mask_at is not None
         extra, cut = (mask,) * (count - 1), self.mask_at - len(self.before)
+        second = self.second + count - 1 if self.second is not None and self.second > self.mask_at else self.second
         if cut < 0:
             before = (*self.before[: self.mask_at], *extra, *self.before[self.mask_at :])
-            return replace(self, before=before)
-        return replace(self, after=(*self.after[:cut], *extra, *self.after[cut:]))
+            return replace(self, before=before, second=second)
+        return replace(self, after=(*self.after[:cut], *extra, *self.after[cut:]), second=second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +177,13 @@ class TemplateTokenizer:
         if "choice" in self.template.fields:
             choices = tuple(self({**example.fields, "choice": choice}) for choice in example.choices)
             return replace(choices[0], choices=choices)
-        return replace(self(example.fields), words=tuple(self.word(choice) for choice in example.choices))
+        return replace(self(example.fields), words=tuple(self.word(choice, whole=False) for choice in example.choices))
 
-    def word(self, word: str) -> tuple[int, ...]:
-        """Return the token ids of an answer."""
+    def word(self, word: str, *, whole: bool = True) -> tuple[int, ...]:
+        """Return the token ids of an answer; unless it must be written `whole`, some of them may be unknown to the vocabulary."""
         ids = tuple(self.tokenizer(self.answer_prefix + word.strip(), add_special_tokens=False).input_ids) if word.strip() else ()
         unknown = self.tokenizer.unk_token_id
-        if not ids or (unknown is not None and unknown in ids):
+        if not ids or (unknown is not None and (unknown in ids if whole else set(ids) == {unknown})):
             raise ModelError(f"The tokenizer cannot write the answer {word!r}: it becomes {'unknown' if ids else 'no'} tokens.")
         return ids
 
