@@ -26,6 +26,7 @@ from maao.problems.language.methods import Method
 from maao.problems.language.methods.prompt_tuning import PromptTuning
 from maao.problems.language.readers import LabelWords, Reader
 from maao.problems.language.template import TemplateTokenizer, Tokenized
+from maao.problems.language.tokenized import tokenize_all
 from maao.types import Clues, Confusion, Cost, Example, Misread, Projection, Score, Split, Splits
 
 Params = Mapping[str, Tensor]
@@ -208,7 +209,7 @@ class SoftPromptProblem:
 
     def _prepare(self, examples: Sequence[Example]) -> Rows:
         numbers = {label: i for i, label in enumerate(self.splits.labels)}
-        return Rows(tuple(map(self.tokenizer.example, examples)), torch.tensor([numbers[e.label] for e in examples], dtype=torch.long))
+        return Rows(tokenize_all(self.tokenizer, examples), torch.tensor([numbers[e.label] for e in examples], dtype=torch.long))
 
     def _cut_notes(self) -> Iterator[str]:
         for name, rows in self._rows.items():

@@ -14,10 +14,12 @@ example's choices in turn, where a trained head reads them.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any, Literal
 
 from maao.errors import ConfigError, DataError, ModelError
@@ -149,6 +151,13 @@ class TemplateTokenizer:
             raise ModelError(
                 f"{reserved} virtual and answer tokens do not fit the model's context of {max_length} tokens. Use fewer virtual tokens."
             )
+
+    @cached_property
+    def identity(self) -> str:
+        """What an example's token ids follow from, beside the example: equal for two that tokenize alike."""
+        vocabulary = hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+        parts = (vocabulary, self.kind, self.before, self.after, self.prefix, self.suffix, self.separator, self.mask, self.answer_prefix)
+        return repr((*parts, self._room))
 
     def __call__(self, fields: Mapping[str, str]) -> Tokenized:
         whole = self._tokenize(fields)
