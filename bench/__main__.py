@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import growth, language
+from bench import common, growth, language
 
 FIGURES = {
     "step_times": language.step_times,
@@ -12,7 +12,7 @@ FIGURES = {
     "peak_memory": language.peak_memory,
     "scoring_many": language.scoring_many,
 }
-ON_REQUEST = {"growth": growth.growth, "large": growth.large}
+ON_REQUEST = {"growth": growth.growth, "large": growth.large, "table": common.table}
 
 
 def main(names: list[str]) -> None:
@@ -22,6 +22,8 @@ def main(names: list[str]) -> None:
         raise SystemExit(f"Unknown benchmark {', '.join(unknown)}. Known: {', '.join(known)}.")
     for name in names or FIGURES:
         known[name]()
+    if not names:
+        common.table()
 
 
 if __name__ == "__main__":

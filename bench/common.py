@@ -87,3 +87,24 @@ def our_problem(where: str, splits: Splits, **model: Any) -> Any:
 
 def median(values: Sequence[float]) -> float:
     return statistics.median(values)
+
+
+WHAT = {
+    "step_time_slots_before_vs_peft": "step time, slots before the text: PEFT / ours",
+    "step_time_slots_after_vs_peft": "step time, slots after the text: PEFT (before it) / ours",
+    "peak_memory_vs_peft": "highest resident memory: ours / PEFT",
+    "step_time_over_limit": "step time, slots before the text, over what the arithmetic alone would take",
+    "scoring_many_vs_separate": "scoring 16 candidate prompts on 500 examples: 16 passes / ours",
+    "loss_parity_with_peft": "largest relative difference of the loss from PEFT's over 20 steps",
+}
+
+
+def table() -> None:
+    """Print the figures that were measured as a table."""
+    print("| figure | measured | must | aim |\n| --- | --- | --- | --- |")
+    for name, what in WHAT.items():
+        file = RESULTS / f"{name}.json"
+        if file.exists():
+            record = json.loads(file.read_text(encoding="utf-8"))
+            sign = "at least" if record["higher_is_better"] else "at most"
+            print(f"| {what} | {record['value']:.3g} | {sign} {record['must']:g} | {record['aim']:g} |")

@@ -21,7 +21,11 @@ Arrays = Mapping[str, Any]  # name -> numpy array
 
 
 class Problem(Protocol[P]):
-    """What is tuned."""
+    """What is tuned.
+
+    Two methods more are used where a problem has them: ``score_many(points, split) -> tuple[Score, ...]``, where scoring several points
+    together saves work, and ``random_start(seed) -> P``, what a random restart replaces (without a head, say).
+    """
 
     def initial(self, seed: int) -> P:
         """Return a starting point; the same seed gives the same point."""
