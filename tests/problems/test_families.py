@@ -282,16 +282,23 @@ def test_choices_need_their_place_in_the_template_of_a_head_only():
         soft_prompt_problem("llama", "{text} {choice} {slots}", splits=splits)
 
 
-def test_no_room_on_a_device_is_told_with_what_to_do(monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("out of memory. Tried to allocate 20 GiB."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+    ],
+)
+def test_no_room_is_told_with_what_to_do(monkeypatch, error):
     from maao.errors import ProblemError
 
     problem = soft_prompt_problem("llama")
 
     def full(*_, **__):
-        raise torch.OutOfMemoryError("out of memory. Tried to allocate 20 GiB.")
+        raise error
 
     monkeypatch.setattr(problem.reader, "loss", full)
-    with pytest.raises(ProblemError, match=r"no room for a part of a batch.*Lower model.part_tokens \(now 512\).*memory_mib"):
+    with pytest.raises(ProblemError, match=r"no room in memory for a part of a batch.*Lower model.part_tokens \(now 512\).*memory_mib"):
         problem.loss(problem.initial(0), problem.batch(0, 0))
 
 

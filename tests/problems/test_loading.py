@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import pytest
@@ -157,3 +158,19 @@ def test_checkpoint_that_leaves_weights_unset_is_refused(saved):
 def test_unknown_device_is_refused(saved):
     with pytest.raises(ModelError, match=r"to device 'banana'.*Use 'cpu'"):
         load_frozen(str(saved()), device="banana")
+
+
+def test_a_quantisation_that_is_not_known_is_refused(saved):
+    with pytest.raises(ModelError, match=r"no quantisation that transformers knows.*load_in_8bit = true"):
+        load_frozen(str(saved()), quantization={"quant_method": "eightbits"})
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed: nothing is missing")
+def test_what_a_quantisation_needs_is_told(saved):
+    with pytest.raises(ModelError, match=r"needs more packages: .*bitsandbytes"):
+        load_frozen(str(saved()), quantization={"quant_method": "bitsandbytes", "load_in_8bit": True})
+
+
+def test_an_encoder_without_a_mask_head_cannot_be_read_at_masks(saved):
+    with pytest.raises(ModelError, match=r"leaves \d+ weights of BertForMaskedLM unset"):
+        load_frozen(str(saved("bert")), kind="masked")

@@ -156,7 +156,8 @@ class LabelWords:
     # -- what is computed once
 
     def share(self, params: Params, rows: Sequence[Tokenized]) -> tuple[Params, Sequence[Tokenized]] | None:
-        if "prompt" not in params or not self._can_share(rows):
+        nothing = "prompt" not in params or not (len(params["prompt"]) or rows[0].before)
+        if nothing or not self._can_share(rows):
             return None
         table = self.frozen.model.get_input_embeddings()
         with torch.no_grad():

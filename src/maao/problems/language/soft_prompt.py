@@ -381,9 +381,11 @@ class SoftPromptProblem:
         """Say what to do where an accelerator's memory does not suffice."""
         try:
             yield
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):  # what a CPU's allocator says
+                raise
             raise ProblemError(
-                f"The device has no room for a part of a batch: {str(error).splitlines()[0]} Lower model.part_tokens (now "
+                f"There is no room in memory for a part of a batch: {str(error).splitlines()[0]} Lower model.part_tokens (now "
                 f"{self._part_tokens}) or model.score_batch (now {self._score_batch}), or set model.memory_mib."
             ) from error
 

@@ -1,0 +1,86 @@
+"""Experiments: tables become cells with the settings they name, rows become a page, and the paper's settings are understood."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from experiments import __main__ as experiments
+from experiments import arms
+from maao.config import make_config, read_config
+from maao.errors import ConfigError
+from maao.tasks.protocol import PROTOCOLS
+from tests.api.fixtures import llama, model_folder  # noqa: F401  (fixtures)
+from tests.api.small_runs import values, write_data
+
+HERE = Path(experiments.__file__).parent
+TABLES = sorted(HERE.glob("*.toml"))
+
+
+def table_of(path):
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_every_cell_of_a_table_is_a_config_of_its_own(path, monkeypatch):
+    monkeypatch.setenv("MAAO_DATA", "/somewhere")
+    table = table_of(path)
+    cells = list(experiments.cells(table))
+    assert len({cell.key for cell in cells}) == len(cells) > 10
+    assert all(cell.how == "tune" or cell.how in arms.ARMS for cell in cells)
+    assert all(cell.config.data.protocol in PROTOCOLS for cell in cells)
+    assert all(cell.config.data.test.startswith("/somewhere") and "{" not in cell.config.data.train for cell in cells)
+
+
+@pytest.mark.parametrize("path", sorted((HERE / "paper").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_papers_settings_are_understood(path):
+    config = read_config(path)
+    assert config.model.released == [] and config.accept.rule != "always_first" and config.stage.on_restart == "clear"
+    assert (config.plan.kind, config.plan.ask_after, config.model.num_virtual_tokens) == ("epochs", [0, 1, 2], 8)
+
+
+def row(arm, seed, accuracy, **more):
+    test = {"accuracy": accuracy, "loss": 1 - accuracy}
+    return {"arm": arm, "task": "t", "model": "m", "seed": seed, "method": "x", "protocol": "full", "shots": None, "test": test, **more}
+
+
+TABLE = {"name": "n", "title": "T", "about": "About.", "seeds": [0, 1, 2], "tasks": {"t": {}}, "differences": [["a", "b"]]}
+
+
+def test_a_page_has_means_deviations_and_paired_intervals():
+    rows = [row("a", 0, 0.5), row("a", 1, 0.6), row("a", 2, 0.7), row("b", 0, 0.4), row("b", 1, 0.5), row("b", 2, 0.6)]
+    page = experiments.page(TABLE, rows)
+    assert "| m | a | 60.0 ± 10.0; 0.400 |" in page
+    assert "| t | 3 | +10.00 (+10.00 to +10.00) | -0.10 (-0.10 to -0.10) |" in page
+
+
+def test_a_page_says_how_many_seeds_there_are_where_some_are_missing():
+    assert "| m | a | 50.0 (1); 0.500 |" in experiments.page(TABLE, [row("a", 0, 0.5)])
+
+
+def test_a_page_refuses_rows_of_two_protocols():
+    with pytest.raises(ConfigError, match=r"full.*fewglue-32|fewglue-32.*full"):
+        experiments.page(TABLE, [row("a", 0, 0.5), row("b", 0, 0.5, protocol="fewglue-32")])
+
+
+def test_results_are_written_whole_and_read_back(tmp_path):
+    file = tmp_path / "n.json"
+    experiments.write(TABLE, [row("a", 0, 0.5)], file)
+    assert json.loads(file.read_text())["rows"] == [row("a", 0, 0.5)]
+    assert file.with_suffix(".md").read_text().startswith("# T\n")
+
+
+def test_arms_that_are_no_run_give_rows_of_the_same_form(llama, tmp_path):  # noqa: F811
+    config = make_config(values(llama, write_data(tmp_path), model__template="{slots} {text} Topic:", mentor__name="none"))
+    for name, arm in arms.ARMS.items():
+        found = arm(config)
+        assert {"select", "test", "cost"} <= found.keys(), name
+        assert 0 <= found["test"]["accuracy"] <= 1
+    cell = experiments.Cell("tuned", "tune", "m", "t", 0, config)
+    found = experiments.run(cell, tmp_path / "run")
+    assert found["method"] == "prompt_tuning" and found["cost"]["gradient_steps"] > 0
+    again = experiments.run(cell, tmp_path / "run")  # a finished run is read, not made again
+    assert again == found
