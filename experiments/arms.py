@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -54,7 +55,9 @@ def peft(config: Config) -> dict[str, Any]:
     assert frozen is not None
     seed = seed_for(config.seed, "stage")
     point = problem.initial(seed_for(config.seed, "initial"))
-    model = get_peft_model(frozen.model, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=len(point["prompt"])))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers for names that are on their way out
+        model = get_peft_model(frozen.model, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=len(point["prompt"])))
     weight = model.prompt_encoder["default"].embedding.weight
     with torch.no_grad():
         weight.copy_(point["prompt"])
