@@ -332,7 +332,7 @@ class SoftPromptProblem:
         moving = {name: value for name, value in read.items() if value.requires_grad}
         leaves = {name: value.detach().requires_grad_() for name, value in moving.items()}
         total = torch.zeros((), device=self.frozen.device)
-        summed = {name: torch.zeros_like(value) for name, value in leaves.items()}
+        summed = {name: torch.zeros_like(value, dtype=torch.float32) for name, value in leaves.items()}  # bf16 would lose small parts
         weights = self.reader.weights(batch.rows, batch.targets.to(self.frozen.device))
         for which in parts:
             index = list(which)
@@ -342,7 +342,8 @@ class SoftPromptProblem:
                 if gradient is not None:
                     summed[name] += gradient
             total += loss.detach()
-        gradients = torch.autograd.grad(list(moving.values()), list(own.values()), list(summed.values()), allow_unused=True)
+        carried = [gradient.to(value.dtype) for gradient, value in zip(summed.values(), moving.values(), strict=True)]
+        gradients = torch.autograd.grad(list(moving.values()), list(own.values()), carried, allow_unused=True)
         # The sums below are exactly zero; what they carry is the gradient.
         carriers = [
             ((value - value.detach()) * gradient.to(value)).sum().to(total)
