@@ -370,3 +370,9 @@ def test_a_plugin_may_have_its_chat_model_recorded(llama, data, monkeypatch):  #
 def test_a_model_cannot_be_recorded_before_there_is_a_run_to_record_it_in(llama, data):  # noqa: F811
     with pytest.raises(ConfigError, match="once the run's mentor is being built"):
         building.build(make_config(values(llama, data))).record(Scripted(["hello"]))
+
+
+@pytest.mark.parametrize("name", ["language_model", "person"])
+def test_a_mentor_that_reads_the_walk_needs_clues(llama, data, name):  # noqa: F811
+    with pytest.raises(ConfigError, match=f"'{name}' reads the walk in words: set plan.clues = true"):
+        building.build(make_config(values(llama, data, mentor__name=name, plan__clues=False)))

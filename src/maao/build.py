@@ -136,6 +136,8 @@ def _check_together(config: Config) -> None:
     """Refuse settings that cannot be combined, before anything is loaded."""
     if config.accept.rule == "interpolate" and config.model.length == "free" and config.problem == "language":
         raise ConfigError("accept.rule 'interpolate' blends prompts of equal length: use model.length = 'fixed' with it.")
+    if not config.plan.clues and config.mentor.name in ("language_model", "person"):
+        raise ConfigError(f"The mentor '{config.mentor.name}' reads the walk in words: set plan.clues = true, or choose another mentor.")
     if config.mentor.name not in MENTORS and config.mentor.name not in _plugin_names("mentor"):
         known = ", ".join((*MENTORS, *_plugin_names("mentor")))
         raise ConfigError(f"Unknown mentor '{config.mentor.name}'. Known mentors: {known}.")
@@ -251,6 +253,7 @@ def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple
         max_cache_bytes=model.cache_mib * 2**20,
         part_tokens=part_tokens,
         frozen_dropout=model.frozen_dropout,
+        with_clues=config.plan.clues,
     )
     return problem, codec
 

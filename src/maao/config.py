@@ -143,6 +143,9 @@ class PlanConfig(Section):
     epochs: int = Field(10, ge=1, description="Epochs in all (epochs).")
     ask_after: list[int] = Field([0, 1, 2], description="The mentor is asked after these epochs (epochs).")
     legs: list[LegConfig] = Field(default_factory=list, description="The legs (legs).")
+    clues: bool = Field(
+        True, description="Say in words where each leg ended; without it rounds are cheaper, and no mentor can read a walk."
+    )
     patience: int = Field(
         0, ge=0, description="End after so many legs without a new best on select; not before the mentor's turn. 0: never."
     )

@@ -13,7 +13,7 @@ from maao.errors import ConfigError, ModelError, ProblemError
 from maao.problems.language.forward import embedding_table
 from maao.problems.language.readers import Head, label_word_ids
 from maao.problems.language.template import Template, TemplateTokenizer
-from maao.types import Example, Splits
+from maao.types import Clues, Example, Splits
 from tests.conformance.parts import ROWS, kept_problem, soft_prompt_problem
 from tests.tiny import LABELS, tiny_model, tiny_splits
 
@@ -295,3 +295,8 @@ def test_a_batch_in_parts_has_the_loss_and_gradient_of_the_whole(architecture, o
     for loss, *gradients in found[1:]:
         assert loss == pytest.approx(found[0][0], rel=1e-5)
         assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(gradients, found[0][1:], strict=True))
+
+
+def test_clues_can_be_done_without():
+    problem = soft_prompt_problem(*LLAMA, with_clues=False)
+    assert problem.clues(problem.initial(0)) == Clues()

@@ -68,6 +68,7 @@ class SoftPromptProblem:
         clue_tokens: how many tokens a slot are kept in each clue.
         account_tokens: length of the model's own continuation of its soft prompt (decoders); 0 for none.
         part_tokens: the most tokens, padding included, that a gradient step runs at a time; bounds its memory.
+        with_clues: say in words where a leg ended; otherwise clues are empty, and cost nothing.
         frozen_dropout: leave the frozen model's dropout on in training; what is dropped follows from the step's seed.
         max_cache_bytes: the most memory for keys and values of texts before the slots (`train` and `select`, decoders); 0 for none.
     """
@@ -94,6 +95,7 @@ class SoftPromptProblem:
         max_cache_bytes: int = 2 * 2**30,
         part_tokens: int = 512,
         frozen_dropout: bool = False,
+        with_clues: bool = True,
     ) -> None:
         if initial == "text" and not initial_text:
             raise ConfigError('`model.initial = "text"` needs the text: set `model.initial_text`.')
@@ -107,7 +109,7 @@ class SoftPromptProblem:
         self._initial, self._initial_text, self._initial_params = initial, initial_text, initial_params
         self._batch_size, self._score_batch = batch_size, score_batch
         self._part_tokens = part_tokens
-        self._frozen_dropout = frozen_dropout
+        self._frozen_dropout, self._with_clues = frozen_dropout, with_clues
         self._clue_tokens, self._clue_misread, self._account_tokens = clue_tokens, clue_misread, account_tokens
         self._rows = {name: self._prepare(getattr(splits, name)) for name in ("train", "select", "test")}
         self.notes = (*self._cut_notes(), *self._cache_notes(max_cache_bytes))
@@ -173,6 +175,8 @@ class SoftPromptProblem:
         return tuple(found)
 
     def clues(self, params: Params, *, start: Params | None = None, score: Score | None = None) -> Clues:
+        if not self._with_clues:
+            return Clues()
         rows = self._rows["train"]
         gradient, scores = self._gradient(params, rows)
         tokens = 2 * self.num_tokens(params, rows)
