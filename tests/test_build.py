@@ -376,3 +376,13 @@ def test_a_model_cannot_be_recorded_before_there_is_a_run_to_record_it_in(llama,
 def test_a_mentor_that_reads_the_walk_needs_clues(llama, data, name):  # noqa: F811
     with pytest.raises(ConfigError, match=f"'{name}' reads the walk in words: set plan.clues = true"):
         building.build(make_config(values(llama, data, mentor__name=name, plan__clues=False)))
+
+
+def test_a_start_from_the_labels_is_in_the_words_that_answer(llama, data):  # noqa: F811
+    words = {"business": "market", "music": "song", "sport": "team"}
+    starts = {"words": {"model__label_words": words}, "labels": {}}
+    said = {}
+    for name, more in starts.items():
+        parts = building.build(make_config(values(llama, data, model__initial="labels", model__num_virtual_tokens=3, **more)))
+        said[name] = parts.codec.decode(parts.problem.initial(0))
+    assert said == {"words": "market song team", "labels": "business music sport"}

@@ -245,7 +245,7 @@ def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple
         measure=_measure(config, splits),
         num_virtual_tokens=model.num_virtual_tokens,
         initial=model.initial,
-        initial_text=model.initial_text,
+        initial_text=_initial_text(model),
         initial_params=_adapter(model, frozen),
         batch_size=config.stage.batch_size,
         score_batch=model.score_batch,
@@ -256,6 +256,13 @@ def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple
         with_clues=config.plan.clues,
     )
     return problem, codec
+
+
+def _initial_text(model: ModelConfig) -> str | None:
+    """Return the text to begin with: for the labels' words, those that answer where there are such."""
+    if model.initial == "labels" and model.label_words:
+        return " ".join(dict.fromkeys(model.label_words.values()))
+    return model.initial_text
 
 
 def _adapter_notes(model: ModelConfig, frozen: FrozenModel) -> tuple[str, ...]:

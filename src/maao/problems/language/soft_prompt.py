@@ -60,8 +60,8 @@ class SoftPromptProblem:
         method: what is trained and what of it the model reads; by default plain prompt tuning.
         measure: further metrics of class scores, by name.
         num_virtual_tokens: rows of the initial soft prompt.
-        initial: "vocabulary" (rows of random words), "normal" (with the standard deviation of the embedding table), "labels" (the labels'
-            words), or "text" with `initial_text`.
+        initial: "vocabulary" (rows of random words), "normal" (with the standard deviation of the embedding table), "text" (`initial_text`),
+            or "labels" (`initial_text` too, or the labels themselves).
         initial_params: tuned elsewhere, to begin with; what they do not name begins as `initial` says.
         batch_size: examples a gradient step; all of `train` if it is no larger.
         score_batch: examples scored at a time.
@@ -123,8 +123,7 @@ class SoftPromptProblem:
         """Return the params of a start that a restart replaces: those of the method, not those of a head."""
         seed = seed_for(seed, "prompt")
         if self._initial in ("text", "labels"):
-            text = self._initial_text if self._initial == "text" else " ".join(self.splits.labels)
-            assert text is not None
+            text = self._initial_text or " ".join(self.splits.labels)
             return {name: value.clone() for name, value in self.codec.encode(text).params.items()}
         if self._initial == "vocabulary":
             return self.method.start(self.codec.sample(self._num_virtual_tokens, seed).float())
