@@ -661,6 +661,7 @@ def _rebuild(stored: RunFolder[Any, Any]) -> Parts:
 CHANGED = {
     "data": ("The data has changed", "data"),
     "weights": ("The weights of the frozen model have changed", "model"),
+    "adapter": ("The adapter that it begins with has changed", "adapter"),
     "wording": ("The wording of the mentor's instruction has changed", "wording"),
 }
 

@@ -138,6 +138,11 @@ def _check_together(config: Config) -> None:
         raise ConfigError("accept.rule 'interpolate' blends prompts of equal length: use model.length = 'fixed' with it.")
     if not config.plan.clues and config.mentor.name in ("language_model", "person"):
         raise ConfigError(f"The mentor '{config.mentor.name}' reads the walk in words: set plan.clues = true, or choose another mentor.")
+    if config.mentor.name == "random_restart" and config.model.initial in ("text", "labels") and config.problem == "language":
+        raise ConfigError(
+            f"The mentor 'random_restart' starts as a run begins, and model.initial = '{config.model.initial}' is the same text each time: "
+            "use 'vocabulary' or 'normal' with it."
+        )
     if config.mentor.name not in MENTORS and config.mentor.name not in _plugin_names("mentor"):
         known = ", ".join((*MENTORS, *_plugin_names("mentor")))
         raise ConfigError(f"Unknown mentor '{config.mentor.name}'. Known mentors: {known}.")
@@ -184,7 +189,7 @@ DEFAULT_TEMPLATE = "{text} {slots} Topic:"
 
 
 def _with_kind(model: ModelConfig) -> ModelConfig:
-    """Return the settings with the kind of model that they imply: a mask in the template, or label words for an encoder."""
+    """Return the settings with the kind of model that they imply: with a mask in the template, an encoder is read at it."""
     if model.kind == "auto" and model.template is not None and "{mask}" in model.template:
         return model.model_copy(update={"kind": "masked"}) if _reads_masks(model) else model
     return model
@@ -210,8 +215,9 @@ def _with_task(config: Config, kind: str) -> ModelConfig:
 
 
 def build_for_use(config: Config, labels: tuple[str, ...]) -> Parts:
-    """Build what predicting and exporting need: the model and the template, without data."""
-    return build(config.model_copy(update={"budget": BudgetConfig()}), Splits((), (), (), labels))
+    """Build what predicting and exporting need: the model and the template, without data and without what a run began with."""
+    model = config.model.model_copy(update={"adapter": None})
+    return build(config.model_copy(update={"budget": BudgetConfig(), "model": model}), Splits((), (), (), labels))
 
 
 def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple[SoftPromptProblem, Codec[Any]]:
@@ -262,7 +268,7 @@ def _initial_text(model: ModelConfig) -> str | None:
     """Return the text to begin with: for the labels' words, those that answer where there are such."""
     if model.initial == "labels" and model.label_words:
         return " ".join(dict.fromkeys(model.label_words.values()))
-    return model.initial_text
+    return model.initial_text if model.initial == "text" else None
 
 
 def _adapter_notes(model: ModelConfig, frozen: FrozenModel) -> tuple[str, ...]:
@@ -304,6 +310,10 @@ def build_reader(
             )
         if chosen and "choice" not in template.fields:
             raise ConfigError(f"The examples have choices: show a head each of them, with {{choice}} in the template {str(template)!r}.")
+        if model.pooling == "virtual" and model.method == "prefix_tuning":
+            raise ConfigError(
+                "model.pooling = 'virtual' reads the first row in the slots, and prefix_tuning has none: use 'first' or 'mean'."
+            )
         return Head(frozen, 1 if chosen else len(splits.labels), pooling=model.pooling, **options), tokenizer(0)
     if frozen.kind == "masked" and not template.has_mask:
         raise ConfigError(f"The template {str(template)!r} has no place for the label word of a masked model: write {{mask}} there.")
@@ -532,7 +542,7 @@ def load_splits(config: Config) -> Splits:
         select_shots=data.select_shots or shots,
         test_size=data.test_size,
         seed=seed,
-        labels=data.labels,
+        labels=_labels(data),
     )
 
 
@@ -542,8 +552,8 @@ def _protocol_splits(config: Config) -> Splits:
 
     data = config.data
     protocol = protocol_named(data.protocol or "")
-    own = {"shots": data.shots, "select_shots": data.select_shots}
-    given = [f"data.{name}" for name, value in own.items() if value is not None]
+    default = DataConfig()
+    given = [f"data.{name}" for name in ("shots", "select_shots", "test_size") if getattr(data, name) != getattr(default, name)]
     if given:
         raise ConfigError(f"The protocol '{protocol.name}' says how many examples there are: drop {' and '.join(given)}.")
     if data.source.startswith(HUB_DATA):
@@ -567,11 +577,13 @@ def _labels(data: DataConfig) -> Sequence[str] | None:
 
 def _check_data(data: DataConfig) -> None:
     """Refuse settings that would be ignored in silence."""
-    if data.task is not None and (data.text_fields is not None or data.label_names is not None):
-        raise ConfigError(
-            f"data.task = '{data.task}' knows the fields and labels of its files: drop data.text_fields and data.label_names."
-        )
     default = DataConfig()
+    known = ("text_fields", "label_names", "label_field", "hub_config")
+    given = [f"data.{name}" for name in known if getattr(data, name) != getattr(default, name)]
+    if data.task is not None and given:
+        raise ConfigError(f"data.task = '{data.task}' knows the fields and labels of its files: drop {' and '.join(given)}.")
+    if data.task is not None and data.train is None and data.source.startswith(PACKAGED_DATA):
+        raise ConfigError(f"data.task = '{data.task}' reads the task's own files: name them in data.train, data.select and data.test.")
     if data.train is not None and data.source not in ("parts", default.source):
         raise ConfigError(
             f"data.train and data.source = '{data.source}' name two sources: drop data.train, or set data.source to 'parts' (or drop it)."
@@ -919,6 +931,7 @@ def environment(parts: Parts) -> Mapping[str, Any]:
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
         "data": parts.splits.digest if parts.splits else "",
         "weights": weights_digest(parts.frozen.model) if parts.frozen else "",
+        "adapter": _adapter_digest(parts.config.model),
         "wording": _wording_digest(parts.config),
         "labels": list(parts.splits.labels) if parts.splits else [],
         "notes": list(parts.notes),
@@ -931,6 +944,15 @@ def _style(config: Config) -> Style:
     """Return how the mentor's model is asked: a person once, as in a chat, not for each sample."""
     mentor = config.mentor
     return "chat" if mentor.name == "person" or mentor.chat.provider == "person" else mentor.style
+
+
+def _adapter_digest(model: ModelConfig) -> str:
+    """Return a hash of the adapter that a run begins with, or nothing where there is none."""
+    if model.adapter is None:
+        return ""
+    from maao.problems.language.adapters import adapter_digest
+
+    return adapter_digest(model.adapter)
 
 
 def _wording_digest(config: Config) -> str:

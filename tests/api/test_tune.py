@@ -124,7 +124,7 @@ def test_the_text_is_saved_as_a_file(result, tmp_path):
 
 
 def test_an_unknown_format_is_refused(result, tmp_path):
-    with pytest.raises(ConfigError, match=r"Unknown format 'onnx': use text, tensor or peft"):
+    with pytest.raises(ConfigError, match=r"Unknown format 'onnx': use text, tensor, peft or peft-classifier"):
         result.save(tmp_path, "onnx")
 
 

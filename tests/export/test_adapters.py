@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import warnings
 
 import pytest
 import torch
 
-from maao.errors import ConfigError, ModelError
+from maao.errors import ConfigError, ModelError, StoreError
 from maao.problems.language.adapters import keys_and_values, other_model, prefix_table, read_adapter
 from maao.problems.language.forward import key_values
 from tests.tiny import tiny_model
@@ -181,3 +182,21 @@ def test_a_run_starts_from_an_adapter_that_another_run_exported(model_folder, tm
         settings["model"]["adapter"] = str(tmp_path / f"{method}-adapter")
         second = maao.run(make_config(settings), tmp_path / f"{method}-again")
         assert second.history[0].score.loss == pytest.approx(first.chosen.score.loss, abs=1e-6)
+
+
+def test_the_adapter_that_a_run_begins_with_is_hashed_and_needed_only_to_go_on(model_folder, tmp_path):
+    import maao
+    from maao.config import make_config
+    from tests.api.small_runs import values, write_data
+
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    write(adapter, {"prompt_embeddings": torch.zeros(4, 32)})
+    settings = values(model_folder("llama"), write_data(tmp_path), model__adapter=str(adapter), plan__rounds=1, mentor={"name": "none"})
+    run = maao.run(make_config(settings), tmp_path / "run")
+    assert maao.replay(run.folder).equal
+    write(adapter, {"prompt_embeddings": torch.ones(4, 32)})
+    with pytest.raises(StoreError, match="The adapter that it begins with has changed"):
+        maao.replay(run.folder)
+    shutil.rmtree(adapter)
+    assert maao.load(run.folder).predict(["music"]) == run.predict(["music"])

@@ -8,7 +8,7 @@ from maao.codecs.numbers import NumberCodec
 from maao.core.acceptance import AlwaysFirst
 from maao.core.loop import alternate
 from maao.core.plan import rounds
-from maao.errors import BudgetError, ChatError
+from maao.errors import BudgetError, ChatError, CodecError
 from maao.llm.ledger import MemoryLedger, Recorded
 from maao.llm.scripted import FailingModel, Scripted
 from maao.mentors.instruction import Shown, Task, wording
@@ -140,6 +140,16 @@ def test_script_that_is_used_up_says_so():
 
 def test_reproject_without_a_point_says_so():
     assert "before the first round" in Reproject(CODEC).propose((), count=1, seed=0).rejected[0].reason
+
+
+def test_a_random_restart_may_have_no_words():
+    class Wordless(type(CODEC)):
+        def decode(self, params):
+            raise CodecError("no text survives")
+
+    problem = FunctionProblem("ackley", codec=CODEC)
+    proposals = RandomRestart(problem.initial, Wordless(2)).propose((), count=2, seed=1).proposals
+    assert [proposal.text for proposal in proposals] == ["", ""]
 
 
 def test_random_restarts_draw_as_the_beginning_is_drawn():

@@ -32,6 +32,7 @@ Sources: PEFT 0.21, `PeftModel.get_prompt` (the layout of a prefix), `PeftModelF
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -499,6 +500,12 @@ def read_adapter(folder: str | Path, frozen: FrozenModel, method: str, num_virtu
     _check_width(folder, config, frozen, table, layers * 2 * heads * head_dim)
     keys, values = keys_and_values(table, layers, heads)
     return {KEYS: keys, VALUES: values}
+
+
+def adapter_digest(folder: str | Path) -> str:
+    """Return a hash of what an adapter says."""
+    table = _read_table(Path(folder).expanduser())
+    return "sha256:" + hashlib.sha256(table.numpy().tobytes()).hexdigest()
 
 
 def other_model(folder: str | Path, frozen: FrozenModel) -> str | None:
