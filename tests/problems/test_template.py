@@ -141,6 +141,11 @@ def test_chat_with_slots_in_front_keeps_what_the_chat_puts_before_them():
     assert texts(tokenizer("{slots} {text}", chat=True, tokenizer=instruct())({"text": "music"}))[0] == "<s>user\n"
 
 
+def test_the_place_of_the_answer_is_no_part_of_a_turn():
+    made, plain = (tokenizer(f"{{text}} {{slots}} Topic?{end}", chat=True, tokenizer=instruct()) for end in (" {mask}", ""))
+    assert made({"text": "music"}) == plain({"text": "music"})
+
+
 def test_model_without_a_chat_template_is_told():
     with pytest.raises(ModelError, match=r"no chat template: set `model\.chat = false`"):
         tokenizer("{text} {slots}", chat=True)

@@ -61,11 +61,13 @@ def test_whatever_changes_the_ids_is_another_entry(cache):
         tokenizer(max_length=12),
         tokenizer("gpt2"),
         tokenizer("roberta", "{text} {slots}"),
+        tokenizer("roberta", "{slots} {text}"),
+        tokenizer("roberta", " {slots} {text}"),  # the slots stand behind the first special token
     ):
         tokenize_all(made, examples, fewest=1)
     others = (*examples[:-1], replace(examples[-1], fields={"text": "other"}))
     tokenize_all(tokenizer(), others, fewest=1)
-    assert len(files(cache)) == 5  # a llama and a gpt2 share their tokenizer here
+    assert len(files(cache)) == 7  # a llama and a gpt2 share their tokenizer here
 
 
 @pytest.mark.parametrize("spoilt", ["", "[1, 2]", "[]", "{}", "null"])

@@ -137,11 +137,11 @@ class TemplateTokenizer:
         self.tokenizer = tokenizer
         self.kind = kind
         self.template = template
-        before, after = (template.before, template.after) if not template.chat else _in_chat(tokenizer, template)
         self.mask = self._mask_token()
         self.separator = _separator(tokenizer) if "sep" in template.names else ()
-        if kind == "decoder":
-            before, after = self._without_mask(before, after)
+        before, after = (template.before, template.after) if kind != "decoder" else self._without_mask(template.before, template.after)
+        if template.chat:
+            before, after = _in_chat(tokenizer, f"{before}{{slots}}{after}")
         self.before, self.after = before.rstrip(" "), after.rstrip(" ")
         self.answer_prefix = self._answer_prefix()
         self.prefix, suffix = ((), ()) if template.chat else special_tokens(tokenizer)
@@ -157,7 +157,7 @@ class TemplateTokenizer:
         """What an example's token ids follow from, beside the example: equal for two that tokenize alike."""
         vocabulary = hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
         parts = (vocabulary, self.kind, self.before, self.after, self.prefix, self.suffix, self.separator, self.mask, self.answer_prefix)
-        return repr((*parts, self._room))
+        return repr((*parts, self.template.front, self._room))
 
     def __call__(self, fields: Mapping[str, str]) -> Tokenized:
         whole = self._tokenize(fields)
@@ -221,7 +221,7 @@ class TemplateTokenizer:
             raise ConfigError(
                 f"The template {str(self.template)!r} goes on behind {{mask}}, but a decoder says its answer at the end: put {{mask}} last."
             )
-        return before, after.rpartition("{mask}")[0] if "{mask}" in after else after
+        return before, after.rpartition("{mask}")[0].rstrip(" ") if "{mask}" in after else after
 
     def _answer_prefix(self) -> str:
         if self.kind == "encoder_decoder":
@@ -306,11 +306,11 @@ def _fill(text: str, fields: Mapping[str, str], marks: Mapping[str, str]) -> str
     return _FIELD.sub(lambda match: value(match[1]), text)
 
 
-def _in_chat(tokenizer: Any, template: Template) -> tuple[str, str]:
+def _in_chat(tokenizer: Any, template: str) -> tuple[str, str]:
     """Return the parts of a template as one user turn of the model's own chat template, up to where the assistant begins to speak."""
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError("The tokenizer has no chat template: set `model.chat = false`, or use an instruct model.")
-    turn = [{"role": "user", "content": str(template)}]
+    turn = [{"role": "user", "content": template}]
     text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     if text.count("{slots}") != 1:
         raise ModelError("The model's chat template changes the text of a turn: {slots} was not found in it exactly once.")
