@@ -201,6 +201,42 @@ def test_dropout_of_the_frozen_model_follows_from_the_step():
     assert not problem.frozen.model.training
 
 
+def test_what_a_model_reads_alike_is_tried_without_its_dropout():
+    problems = [soft_prompt_problem("gpt2", "{slots} {text}") for _ in range(2)]
+    problems[1].frozen.model.train()
+    try:
+        found = [(problem.reader.reads_keys_alike, problem.reader._packs_alike) for problem in problems]
+        assert problems[1].frozen.model.training
+    finally:
+        problems[1].frozen.model.eval()
+    assert found[0] == found[1] == (True, True)
+
+
+@pytest.mark.parametrize("template", ["{text} {slots} Topic:", "{slots} {text} Topic:"])
+def test_dropout_reaches_each_row_of_a_decoder_by_itself(template):
+    problem = soft_prompt_problem("gpt2", template, frozen_dropout=True)
+    assert problem.prepared.model_tokens == 0 and problem.reader.share(problem.initial(0), problem.batch(0, 0).rows) is None
+    params = {name: value.requires_grad_() for name, value in problem.initial(0).items()}
+    here, again, later = (float(problem.loss(params, problem.batch(step, 0)).detach()) for step in (0, 0, 1))
+    assert here == again != later
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_attention_drops_out_what_the_model_says(packed, monkeypatch):
+    problem = soft_prompt_problem("llama", "{text} {slots}", frozen_dropout=True)
+    monkeypatch.setattr(type(problem.reader), "packs", lambda self, rows: packed)
+    for layer in problem.frozen.model.base_model.layers:
+        monkeypatch.setattr(layer.self_attn, "attention_dropout", 0.5)  # all the dropout that there is in this architecture
+    batch, params = problem.batch(0, 0), problem.initial(0)
+    kept = soft_prompt_problem("llama", "{text} {slots}")
+    assert float(problem.loss(params, batch)) != pytest.approx(float(kept.loss(params, batch)), abs=1e-7)
+
+
+def test_the_first_virtual_token_is_read_only_where_there_is_one():
+    with pytest.raises(ConfigError, match=r"reads the first row in the slots, and prefix_tuning has none"):
+        soft_prompt_problem("bert", "{slots} {text}", model={"pooling": "virtual", "method": "prefix_tuning"})
+
+
 def test_text_can_be_embedded_twice_as_in_the_release():
     config = {"model": {"released": ["embed_twice"], "template": "{text} {slots}"}}
     twice = build_language(make_config(config), tiny_splits(), tiny_model("roberta"))[0]

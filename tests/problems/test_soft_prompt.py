@@ -300,3 +300,95 @@ def test_a_batch_in_parts_has_the_loss_and_gradient_of_the_whole(architecture, o
 def test_clues_can_be_done_without():
     problem = soft_prompt_problem(*LLAMA, with_clues=False)
     assert problem.clues(problem.initial(0)) == Clues()
+
+
+# -- what runs through the model, and what is said of it
+
+
+def tokens_run(problem, call):
+    """Return how many real tokens a call runs through the frozen model, counted there."""
+    counted = []
+
+    def count(module, arguments, given):
+        inputs = given["inputs_embeds"] if given.get("inputs_embeds") is not None else given["input_ids"]
+        mask, length = given.get("attention_mask"), inputs.shape[1]
+        counted.append(length if mask is None else int(mask[:, -length:].sum()))  # without a mask rows are packed
+
+    hook = problem.frozen.model.base_model.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        call()
+    finally:
+        hook.remove()
+    return sum(counted)
+
+
+def tried(problem):
+    """Return a problem whose model has been tried for what it reads alike, which is no part of any step."""
+    assert problem.reader.reads_keys_alike and isinstance(problem.reader._packs_alike, bool)
+    return problem
+
+
+TEMPLATES = ("{text} {slots} Topic:", "{slots} {text} Topic:", "Topic {slots} {text} Topic:")
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("words", [None, {**WORDS, "sport": "team goal"}])
+def test_the_tokens_of_a_score_are_those_that_ran(template, cached, count, words):
+    problem = tried(soft_prompt_problem("llama", template, words=words, max_cache_bytes=2**30 if cached else 0))
+    points, scores = [problem.initial(seed) for seed in range(count)], []
+    ran = tokens_run(problem, lambda: scores.extend(problem.score_many(points, "test")))
+    assert sum(score.cost.model_tokens for score in scores) == ran
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("objective", ["classes", "vocabulary"])
+def test_the_tokens_of_a_step_are_those_that_ran(template, objective):
+    words = {**WORDS, "music": "song film award", "sport": "team goal"}
+    problem = tried(soft_prompt_problem("llama", template, words=words, model={"objective": objective}, part_tokens=30))
+    params = {name: value.requires_grad_() for name, value in problem.initial(0).items()}
+    batch = problem.batch(0, 0)
+    assert problem.num_tokens(params, batch) == tokens_run(problem, lambda: problem.loss(params, batch))
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_the_tokens_of_clues_are_those_that_ran(template):
+    problem = tried(soft_prompt_problem("llama", template, part_tokens=30))
+    params, found = problem.initial(0), []
+    own = problem.score(params, "select")
+    ran = tokens_run(problem, lambda: found.append(problem.clues(params, score=own)))
+    clues = found[0]
+    of_words = clues.projection.score.cost.model_tokens
+    assert ran == (clues.cost.model_tokens - of_words) // 2 + of_words  # the gradient's tokens count forward and backward
+
+
+def test_choices_run_as_many_tokens_as_are_told_whatever_they_run_beside():
+    choices = (("market", "song"), ("market", "song film"), ("team goal", "song film"))
+    rows = tuple(Example({"text": f"the news {i}"}, "0", choices=own) for i, own in enumerate(choices))
+    splits = Splits(rows, rows, rows, ("0", "1"))
+    for architecture, template in (("llama", "{text} {slots} Topic:"), ("bert_masked", "{text} {slots} Topic {mask}")):
+        problem = soft_prompt_problem(architecture, template, splits=splits, max_cache_bytes=0)
+        told = []
+        ran = tokens_run(problem, lambda held=problem, found=told: found.append(held.score(held.initial(0), "select")))
+        assert told[0].cost.model_tokens == ran, architecture
+
+
+@pytest.mark.parametrize("template", ["{slots} {text} Topic:", "Topic {text} {slots}"])
+@pytest.mark.parametrize("method", ["prompt_tuning", "prefix_tuning", "p_tuning"])
+def test_clues_in_parts_say_what_those_of_the_whole_say(template, method):
+    told = []
+    for part_tokens in (10, 100_000):
+        problem = soft_prompt_problem("llama", template, model={"method": method}, part_tokens=part_tokens, max_cache_bytes=0)
+        gradient, scores = problem._gradient(problem.initial(0), problem._rows["train"])
+        told.append((gradient, scores))
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(*told, strict=True))
+
+
+def test_clues_take_no_more_memory_than_a_step():
+    problem = soft_prompt_problem("llama", "{slots} {text} Topic:", part_tokens=20)
+    seen = []
+    scored = problem.reader.class_scores
+    problem.reader.class_scores = lambda params, rows: seen.append(sum(map(len, rows))) or scored(params, rows)
+    problem._gradient(problem.initial(0), problem._rows["train"])
+    assert len(seen) > 1 and max(seen) <= 20

@@ -25,7 +25,7 @@ def base_model(frozen: FrozenModel) -> Any:
     return frozen.model.base_model
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float | None) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float | None, dropout: float = 0.0) -> Tensor:
     """Return ``(batch, heads, length, head_dim)`` of queries of that shape; keys and values may have fewer heads.
 
     `mask` is ``(batch or 1, 1, length, keys)``: true (or 0 where it is added) for what is read.
@@ -35,7 +35,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float
     if shared > 1:
         query = query.reshape(batch, key.shape[1], shared * length, width)
         mask = mask.repeat(1, 1, shared, 1)
-    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
     return out.reshape(batch, heads, length, width)
 
 
@@ -46,7 +46,7 @@ def _attention(
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    return attend(query, key, value, attention_mask, scaling).transpose(1, 2), None
+    return attend(query, key, value, attention_mask, scaling, options.get("dropout", 0.0)).transpose(1, 2), None
 
 
 @contextmanager

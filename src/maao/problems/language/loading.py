@@ -56,6 +56,17 @@ class FrozenModel:
         return self.model.device
 
 
+@contextmanager
+def without_dropout(frozen: FrozenModel) -> Iterator[None]:
+    """Let the model drop out nothing, also while training leaves its dropout on."""
+    training = frozen.model.training
+    frozen.model.eval()
+    try:
+        yield
+    finally:
+        frozen.model.train(training)
+
+
 def load_frozen(
     name: str,
     *,

@@ -125,7 +125,7 @@ def _attention(
         q, k, v = (part[0, :, here].unflatten(1, (rows, length)).transpose(0, 1) for part in (query, key, value))
         if prefix:
             k, v = (torch.cat([f.expand(rows, -1, -1, -1), part], dim=2) for f, part in zip(front, (k, v), strict=True) if f is not None)
-        out = attend(q, k, v, mask, scaling)
+        out = attend(q, k, v, mask, scaling, options.get("dropout", 0.0))
         found.append(out.transpose(0, 1).flatten(1, 2))  # (heads, places, head_dim)
     together = _MoveBack.apply(torch.cat(found, dim=1)[None], held.back)
     return together.transpose(1, 2), None

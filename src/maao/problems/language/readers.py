@@ -28,7 +28,7 @@ from maao.problems.language.forward import (
     pad,
     takes_keys,
 )
-from maao.problems.language.loading import FrozenModel
+from maao.problems.language.loading import FrozenModel, without_dropout
 from maao.problems.language.packing import longest_window, packed_hidden_states, packs_alike
 from maao.problems.language.template import TemplateTokenizer, Tokenized
 
@@ -61,8 +61,8 @@ class Reader(Protocol):
         """Return the tokens that each example takes in a batch of all of them."""
         ...
 
-    def num_tokens(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> int:
-        """Return the real tokens that one pass over a batch runs through the frozen model, padding not counted."""
+    def num_tokens(self, num_virtual_tokens: int, rows: Sequence[Tokenized], targets: Tensor | None = None) -> int:
+        """Return the real tokens that `class_scores`, or with `targets` `loss`, runs through the frozen model, padding not counted."""
         ...
 
     def packs(self, rows: Sequence[Tokenized]) -> bool:
@@ -103,6 +103,7 @@ class LabelWords:
         self._first = torch.tensor([word[0] for word in self.words], device=frozen.device)
         self._plain_head = _head_is_plain(frozen)
         self.cache: PrefixCache | None = None  # keys and values of texts before the slots
+        self.shares = True  # what all rows begin with runs once for all of them, where the model reads that alike
 
     def initial(self, seed: int) -> dict[str, Tensor]:
         return {}
@@ -112,7 +113,7 @@ class LabelWords:
             return self._logits(params, rows, [self.words[0]] * len(rows), self._first)[:, 0].float()
         columns = list(zip(*map(self._words, rows), strict=True))  # of each class, the rows' words
         found: dict[int, Tensor] = {}
-        for group in self._groups(columns):
+        for group in self._passes(rows[0]):
             logits = self._logits(params, rows, columns[group[0]]).float()
             found |= {k: _mean_log_probability(logits, columns[k]) for k in group}
         return torch.stack([found[k] for k in range(len(columns))], dim=-1)
@@ -136,9 +137,12 @@ class LabelWords:
         _, count, rest = self._to_run(num_virtual_tokens, rows)
         return [len(row) + count + max(map(len, self._words(row))) - 1 for row in rest]
 
-    def num_tokens(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> int:
+    def num_tokens(self, num_virtual_tokens: int, rows: Sequence[Tokenized], targets: Tensor | None = None) -> int:
         once, count, rest = self._to_run(num_virtual_tokens, rows)
-        return once + sum(self._row_tokens(count, row) for row in rest)
+        if targets is None or self.objective == "classes":
+            return once + sum(self._row_tokens(count, row) for row in rest)
+        own = [self._words(row)[target] for row, target in zip(rows, targets.tolist(), strict=True)]
+        return once + sum(self._pass_tokens(count, row, word) for row, word in zip(rest, own, strict=True))
 
     def _to_run(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> tuple[int, int, Sequence[Tokenized]]:
         """Return the tokens that run once for all rows, the virtual tokens of each row, and the rows as they run."""
@@ -149,9 +153,11 @@ class LabelWords:
         return 0, num_virtual_tokens, rows
 
     def _row_tokens(self, num_virtual_tokens: int, row: Tokenized) -> int:
-        context = len(row) + num_virtual_tokens + self._spoken
         words = self._words(row)
-        return sum(context + len(words[group[0]]) - 1 for group in self._groups([[word] for word in words]))
+        return sum(self._pass_tokens(num_virtual_tokens, row, words[group[0]]) for group in self._passes(row))
+
+    def _pass_tokens(self, num_virtual_tokens: int, row: Tokenized, word: Word) -> int:
+        return len(row) + num_virtual_tokens + self._spoken + len(word) - 1
 
     # -- what is computed once
 
@@ -168,7 +174,7 @@ class LabelWords:
 
     def _can_share(self, rows: Sequence[Tokenized]) -> bool:
         """Say whether all rows begin with the same text and the slots, and the model reads that once as well as many times."""
-        same = len(rows) > 1 and all(row.before == rows[0].before and row.after for row in rows)
+        same = self.shares and len(rows) > 1 and all(row.before == rows[0].before and row.after for row in rows)
         return same and not self.holds(rows) and self.reads_keys_alike
 
     def holds(self, rows: Sequence[Tokenized]) -> bool:
@@ -184,7 +190,7 @@ class LabelWords:
         ids = torch.tensor([3, 4, 5], device=self.frozen.device)
         inputs = pad([Tokenized((3, 4, 5, 4), ())], num_virtual_tokens=0, fill=0, device=self.frozen.device)
         rest = pad([Tokenized((4,), ())], num_virtual_tokens=0, fill=0, device=self.frozen.device)
-        with torch.no_grad():
+        with torch.no_grad(), without_dropout(self.frozen):
             prompt = table(ids)[:0]
             plain = hidden_states(self.frozen, prompt, inputs)[:, -1]
             kept = replace(rest, prefix=front(*key_values(self.frozen, table(ids)), 1))
@@ -220,10 +226,14 @@ class LabelWords:
     def _words(self, row: Tokenized) -> Sequence[Word]:
         return row.words or self.words
 
-    def _groups(self, columns: Sequence[Sequence[Word]]) -> list[list[int]]:
+    def _passes(self, row: Tokenized) -> list[list[int]]:
+        """Return the classes that are read in one pass each; an example's own answers one by one, whatever they run beside."""
+        return [[k] for k in range(len(row.words))] if row.words else self._groups(self.words)
+
+    def _groups(self, words: Sequence[Word]) -> list[list[int]]:
         """Return the classes that are read in one pass: those whose words are one token, since nothing of an answer is read before."""
-        short = [k for k, words in enumerate(columns) if all(len(word) == 1 for word in words)]
-        return [*([short] if short else []), *([k] for k in range(len(columns)) if k not in short)]
+        short = [k for k, word in enumerate(words) if len(word) == 1]
+        return [*([short] if short else []), *([k] for k in range(len(words)) if k not in short)]
 
     def _logits(self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], ids: Tensor | None = None) -> Tensor:
         """Return ``(batch, longest word, vocab_size)`` logits where each token of a row's word is read; with `ids`, of these only."""
@@ -247,9 +257,9 @@ class LabelWords:
     def _packs_alike(self) -> bool:
         rows = [Tokenized((3, 4, 5, 4), ()), Tokenized((4, 3, 5), ()), Tokenized((5, 4, 4, 3, 4, 5), ())]
         inputs = pad(rows, num_virtual_tokens=0, fill=0, device=self.frozen.device)
-        with torch.no_grad():
+        with torch.no_grad(), without_dropout(self.frozen):
             plain = hidden_states(self.frozen, _prompt({}, self.frozen), inputs)[torch.arange(3), inputs.last]
-        return packs_alike(self.frozen, plain, [row.before for row in rows])
+            return packs_alike(self.frozen, plain, [row.before for row in rows])
 
     def _packed_logits(self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], ids: Tensor | None) -> Tensor:
         prompt = _prompt(params, self.frozen)
@@ -288,11 +298,11 @@ class MaskedWords(LabelWords):
     def _can_share(self, rows: Sequence[Tokenized]) -> bool:
         return False  # every token reads every other one
 
-    def _groups(self, columns: Sequence[Sequence[Word]]) -> list[list[int]]:
+    def _groups(self, words: Sequence[Word]) -> list[list[int]]:
         """Return the classes that are read in one pass: those whose words take equally many masks."""
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for k, words in enumerate(columns):
-            groups.setdefault(tuple(map(len, words)), []).append(k)
+        groups: dict[int, list[int]] = {}
+        for k, word in enumerate(words):
+            groups.setdefault(len(word), []).append(k)
         return list(groups.values())
 
     def _logits(self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], ids: Tensor | None = None) -> Tensor:
@@ -390,7 +400,7 @@ class Head:
         choices = [row.choices or (row,) for row in rows]
         return [len(own) * (max(map(len, own)) + num_virtual_tokens) for own in choices]
 
-    def num_tokens(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> int:
+    def num_tokens(self, num_virtual_tokens: int, rows: Sequence[Tokenized], targets: Tensor | None = None) -> int:
         return sum(len(choice) + num_virtual_tokens for row in rows for choice in (row.choices or (row,)))
 
     def packs(self, rows: Sequence[Tokenized]) -> bool:

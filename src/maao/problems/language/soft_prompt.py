@@ -60,8 +60,8 @@ class SoftPromptProblem:
         method: what is trained and what of it the model reads; by default plain prompt tuning.
         measure: further metrics of class scores, by name.
         num_virtual_tokens: rows of the initial soft prompt.
-        initial: "vocabulary" (rows of random words), "normal" (with the standard deviation of the embedding table), "text" (`initial_text`),
-            or "labels" (`initial_text` too, or the labels themselves).
+        initial: "vocabulary" (rows of random words), "normal" (with the standard deviation of the embedding table), "text"
+            (`initial_text`), or "labels" (`initial_text` too, or the labels themselves).
         initial_params: tuned elsewhere, to begin with; what they do not name begins as `initial` says.
         batch_size: examples a gradient step; all of `train` if it is no larger.
         score_batch: examples scored at a time.
@@ -112,6 +112,8 @@ class SoftPromptProblem:
         self._frozen_dropout, self._with_clues = frozen_dropout, with_clues
         self._clue_tokens, self._clue_misread, self._account_tokens = clue_tokens, clue_misread, account_tokens
         self._rows = {name: self._prepare(getattr(splits, name)) for name in ("train", "select", "test")}
+        if frozen_dropout and isinstance(reader, LabelWords):  # what runs once would drop nothing, or the same for all rows
+            reader.shares, max_cache_bytes = False, 0
         self.notes = (*self._cut_notes(), *self._cache_notes(max_cache_bytes))
 
     # -- Problem
@@ -154,7 +156,7 @@ class SoftPromptProblem:
 
     def num_tokens(self, params: Params, batch: Rows) -> int:
         in_slots, _in_front = self._virtual_tokens(params)
-        return self.reader.num_tokens(in_slots, batch.rows)
+        return self.reader.num_tokens(in_slots, batch.rows, batch.targets)
 
     def score(self, params: Params, split: Split) -> Score:
         return self.score_many([params], split)[0]
@@ -177,8 +179,10 @@ class SoftPromptProblem:
         if not self._with_clues:
             return Clues()
         rows = self._rows["train"]
-        gradient, scores = self._gradient(params, rows)
-        tokens = 2 * self.num_tokens(params, rows)
+        with self._room():
+            gradient, scores = self._gradient(params, rows)
+        in_slots, _ = self._virtual_tokens(params)
+        tokens = 2 * self.reader.num_tokens(in_slots, rows.rows)
         predicted = scores.argmax(-1).tolist()
         wrong = [(i, p) for i, (p, t) in enumerate(zip(predicted, rows.targets.tolist(), strict=True)) if p != t]
         projection = self._project(params, score or self.score(params, "select"))
@@ -266,7 +270,7 @@ class SoftPromptProblem:
         once = 0
         for chunk in chunks:
             part = [rows[i] for i in chunk]
-            with self._texts_read_once(part, len(points)) as tokens:
+            with self._texts_read_once(part, shared.count(None)) as tokens:
                 for own, point, common in zip(found, realized, shared, strict=True):
                     params, short = (point, part) if common is None else (common[0], [common[1][i] for i in chunk])
                     own.append(self.reader.class_scores(params, short).float().cpu())
@@ -291,10 +295,9 @@ class SoftPromptProblem:
 
     def _scored_tokens(self, params: Params, rows: Sequence[Tokenized], *, after_text: bool) -> int:
         in_slots, _ = self._virtual_tokens(params)
-        total = self.reader.num_tokens(in_slots, rows)
         if not after_text:
-            return total
-        return self.reader.num_tokens(in_slots, [replace(row, before=()) for row in rows])
+            return self.reader.num_tokens(in_slots, rows)
+        return sum(self.reader.num_tokens(in_slots, [replace(row, before=())]) for row in rows)  # one by one: none of it is shared
 
     def _parts(self, params: Params, batch: Rows) -> list[list[int]]:
         """Return a batch in parts of rows of similar length, each of at most `part_tokens` tokens with its padding.
@@ -326,27 +329,22 @@ class SoftPromptProblem:
     def _loss_in_parts(self, params: Params, tuned: Params, batch: Rows, parts: Sequence[Sequence[int]]) -> Tensor:
         """Return the mean loss of a batch, its gradient computed part by part: little padding, and the memory of one part only.
 
-        What all parts read alike (a network's output, keys and values of slots that open every row) is computed once, and its gradient
-        is summed over the parts before it goes on to the params.
+        A network's output is computed once, and its gradient is summed over the parts before it goes on to the params.
         """
         own = {name: value.detach().requires_grad_() for name, value in tuned.items()}
-        realized = self.method.realize({**params, **own})
-        read, rows = self.reader.share(realized, batch.rows) or (realized, batch.rows)
-        moving = {name: value for name, value in read.items() if value.requires_grad}
-        leaves = {name: value.detach().requires_grad_() for name, value in moving.items()}
-        total = torch.zeros((), device=self.frozen.device)
-        summed = {name: torch.zeros_like(value, dtype=torch.float32) for name, value in leaves.items()}  # bf16 would lose small parts
         weights = self.reader.weights(batch.rows, batch.targets.to(self.frozen.device))
-        for which in parts:
-            index = list(which)
-            targets = batch.targets[index].to(self.frozen.device)
-            loss = self.reader.loss({**read, **leaves}, [rows[i] for i in index], targets) * (weights[index].sum() / weights.sum())
-            for name, gradient in zip(leaves, torch.autograd.grad(loss, list(leaves.values()), allow_unused=True), strict=True):
-                if gradient is not None:
-                    summed[name] += gradient
-            total += loss.detach()
-        carried = [gradient.to(value.dtype) for gradient, value in zip(summed.values(), moving.values(), strict=True)]
-        gradients = torch.autograd.grad(list(moving.values()), list(own.values()), carried, allow_unused=True)
+        losses = []
+
+        def part_loss(read: Params, rows: Sequence[Tokenized], which: list[int]) -> Tensor:
+            targets = batch.targets[which].to(self.frozen.device)
+            loss = self.reader.loss(read, rows, targets) * (weights[which].sum() / weights.sum())
+            losses.append(loss.detach())
+            return loss
+
+        gradients = self._summed_gradients(self.method.realize({**params, **own}), list(own.values()), batch.rows, parts, part_loss)
+        total = torch.zeros((), device=self.frozen.device)
+        for loss in losses:
+            total += loss
         # The sums below are exactly zero; what they carry is the gradient.
         carriers = [
             ((value - value.detach()) * gradient.to(value)).sum().to(total)
@@ -354,6 +352,31 @@ class SoftPromptProblem:
             if gradient is not None
         ]
         return total + torch.stack(carriers).sum()
+
+    def _summed_gradients(
+        self,
+        realized: Params,
+        wanted: Sequence[Tensor],
+        rows: Sequence[Tokenized],
+        parts: Sequence[Sequence[int]],
+        part_loss: Callable[[Params, Sequence[Tokenized], list[int]], Tensor],
+    ) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the sum of all parts' losses with respect to what `realized` follows from; None: nothing follows from it.
+
+        Keys and values of slots that open every row are computed once. What goes on from there is the gradient that all parts sum up to.
+        """
+        read, short = self.reader.share(realized, rows) or (realized, rows)
+        moving = {name: value for name, value in read.items() if value.requires_grad}
+        leaves = {name: value.detach().requires_grad_() for name, value in moving.items()}
+        summed = {name: torch.zeros_like(value, dtype=torch.float32) for name, value in leaves.items()}  # bf16 would lose small parts
+        for which in parts:
+            index = list(which)
+            loss = part_loss({**read, **leaves}, [short[i] for i in index], index)
+            for name, gradient in zip(leaves, torch.autograd.grad(loss, list(leaves.values()), allow_unused=True), strict=True):
+                if gradient is not None:
+                    summed[name] += gradient
+        carried = [gradient.to(value.dtype) for gradient, value in zip(summed.values(), moving.values(), strict=True)]
+        return torch.autograd.grad(list(moving.values()), list(wanted), carried, allow_unused=True)
 
     def _score(self, scores: Tensor, rows: Rows, examples: Sequence[Example], split: Split, tokens: int) -> Score:
         right = scores.argmax(-1) == rows.targets
@@ -397,18 +420,26 @@ class SoftPromptProblem:
         """Return the gradient of the mean loss over rows with respect to what is compared with words, and the class scores."""
         with torch.no_grad():
             realized = self.method.realize(params)
-        names = [name for name in realized if name in ("prompt", "keys", "values")]
-        leaves: dict[str, Tensor] = {name: realized[name].detach().clone().requires_grad_() for name in names}
-        total = {name: torch.zeros_like(value) for name, value in leaves.items()}
-        parts = []
-        for begin in range(0, len(rows.rows), self._score_batch):
-            part = rows.take(range(begin, min(begin + self._score_batch, len(rows.rows))))
-            scores = self.reader.class_scores({**realized, **leaves}, part.rows)
-            loss = F.cross_entropy(scores, part.targets.to(scores.device), reduction="sum") / len(rows.rows)
-            for name, gradient in zip(names, torch.autograd.grad(loss, list(leaves.values())), strict=True):
-                total[name] += gradient
-            parts.append(scores.detach().cpu())
-        return self.method.in_words(total), torch.cat(parts)
+        leaves = {name: realized[name].detach().clone().requires_grad_() for name in realized if name in ("prompt", "keys", "values")}
+        count = len(rows.rows)
+        scores: list[Tensor] = []
+
+        def part_loss(read: Params, part: Sequence[Tokenized], which: list[int]) -> Tensor:
+            own = self.reader.class_scores(read, part)
+            scores.append(own.detach().cpu())
+            return F.cross_entropy(own, rows.targets[which].to(own.device), reduction="sum") / count
+
+        # Rows whose texts are held are short: they run as many at a time as they are scored.
+        held = isinstance(self.reader, LabelWords) and self.reader.holds(rows.rows)
+        chunks = [range(begin, min(begin + self._score_batch, count)) for begin in range(0, count, self._score_batch)]
+        parts: Sequence[Sequence[int]] = chunks if held else self._parts(params, rows)
+        found = self._summed_gradients({**realized, **leaves}, list(leaves.values()), rows.rows, parts, part_loss)
+        total = {
+            name: torch.zeros_like(value) if gradient is None else gradient
+            for (name, value), gradient in zip(leaves.items(), found, strict=True)
+        }
+        back = torch.tensor([i for part in parts for i in part]).argsort()
+        return self.method.in_words(total), torch.cat(scores)[back]
 
     def _project(self, params: Params, soft: Score) -> Projection | None:
         """Return the point's words with what they are worth on `select`; None if no words near it survive."""
