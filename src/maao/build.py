@@ -326,7 +326,7 @@ def build_reader(
         named = model.label_words if model.label_words is not None else {label: label for label in splits.labels}
         words = label_word_ids(tokenize, splits.labels, named, frozen.name)
     options |= {"objective": model.objective}
-    answer = max(map(len, words)) - 1
+    answer = 0 if chosen else max(map(len, words)) - 1  # an example's own choices take their own room
     if frozen.kind == "masked":
         return MaskedWords(frozen, words, **options), tokenizer(answer)
     if frozen.kind == "encoder_decoder":

@@ -123,6 +123,13 @@ def test_special_tokens_are_told_by_what_a_tokenizer_adds():
     ]
 
 
+def test_a_long_text_leaves_room_for_the_choices_that_it_has():
+    made = tokenizer("{text} {slots} so", max_length=12)
+    for choices in (("market", "song"), ("market", "song film award")):
+        row = made.example(Example({"text": "music " * 20}, "0", choices=choices))
+        assert len(row) + max(map(len, row.words)) - 1 == 12 - 4
+
+
 # -- chat
 
 

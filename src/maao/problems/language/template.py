@@ -159,22 +159,23 @@ class TemplateTokenizer:
         parts = (vocabulary, self.kind, self.before, self.after, self.prefix, self.suffix, self.separator, self.mask, self.answer_prefix)
         return repr((*parts, self.template.front, self._room))
 
-    def __call__(self, fields: Mapping[str, str]) -> Tokenized:
+    def __call__(self, fields: Mapping[str, str], answer: int = 0) -> Tokenized:
+        """Return an input, with room for so many more tokens of an answer than are reserved."""
+        room = self._room - answer
         whole = self._tokenize(fields)
-        excess = len(whole) - self._room
-        if excess <= 0:
+        if len(whole) <= room:
             return whole
         low, high = 0, max(len(fields[name]) for name in self.template.fields)  # the most characters of a field with which all fits
         while low < high:
             middle = (low + high + 1) // 2
-            if len(self._tokenize({name: text[:middle] for name, text in fields.items()})) <= self._room:
+            if len(self._tokenize({name: text[:middle] for name, text in fields.items()})) <= room:
                 low = middle
             else:
                 high = middle - 1
         shortened = self._tokenize({name: text[:low] for name, text in fields.items()})
-        if len(shortened) > self._room:
+        if len(shortened) > room:
             raise DataError(
-                f"The template {str(self.template)!r} alone takes {len(shortened)} tokens, but only {self._room} are left in the model's "
+                f"The template {str(self.template)!r} alone takes {len(shortened)} tokens, but only {room} are left in the model's "
                 "context beside slots and answer. Shorten the template or raise `model.max_length`."
             )
         return replace(shortened, cut=len(whole) - len(shortened))
@@ -186,7 +187,9 @@ class TemplateTokenizer:
         if "choice" in self.template.fields:
             choices = tuple(self({**example.fields, "choice": choice}) for choice in example.choices)
             return replace(choices[0], choices=choices)
-        return replace(self(example.fields), words=tuple(self.word(choice, whole=False) for choice in example.choices))
+        words = tuple(self.word(choice, whole=False) for choice in example.choices)
+        spoken_here = self.kind != "encoder_decoder"  # its decoder says them, beside the input
+        return replace(self(example.fields, max(map(len, words)) - 1 if spoken_here else 0), words=words)
 
     def word(self, word: str, *, whole: bool = True) -> tuple[int, ...]:
         """Return the token ids of an answer; unless it must be written `whole`, some of them may be unknown to the vocabulary."""
