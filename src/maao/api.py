@@ -281,6 +281,7 @@ class Result:
             "template": str(problem.template),
             "labels": labels,
             "label_words": (model.label_words or {label: label for label in labels}) if problem.frozen.kind != "encoder" else None,
+            "choices": self._has_choices(),
             "text": self.text,
             "select": {"loss": self.chosen.score.loss, **self.chosen.score.metrics},
             "test": {name: {"loss": final.score.loss, **final.score.metrics} for name, final in self.finals.items()},
@@ -288,6 +289,13 @@ class Result:
             "run": self.folder.name,
             "packages": self.environment["packages"],
         }
+
+    def _has_choices(self) -> bool:
+        """Say whether examples come with answers of their own to choose from."""
+        from maao.tasks.superglue import TASKS
+
+        task = self.config.data.task
+        return task is not None and TASKS[task].multiple_choice
 
     def _language(self) -> tuple[Any, tuple[str, ...]]:
         """Return the problem, built without data if this result was loaded from its folder, and the labels."""

@@ -15,6 +15,7 @@ from maao.config import make_config
 from maao.errors import ConfigError
 from maao.problems.language.adapters import STOCK_HEADS, export_peft, why_not_peft
 from maao.problems.language.export import export_tensor
+from maao.types import Example
 from tests.api.small_runs import LABELS, values
 
 TEXTS = ["shares profit in the market", "music", "team match goal player coach"]
@@ -101,6 +102,27 @@ def check(folder, file, problem, params, monkeypatch):
         names = run_code(folder, file, text, monkeypatch)
         assert list(names["probabilities"]) == list(LABELS)
         assert torch.allclose(torch.tensor(list(names["probabilities"].values())), row, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "template"), [("llama", "{text} {slots} so"), ("t5", "{slots} {text}"), ("bert_masked", "{text} {slots} so {mask}")]
+)
+def test_choices_are_filled_in_where_each_text_has_its_own(made, tmp_path, monkeypatch, architecture, template):
+    problem, params, about = made(architecture, template)
+    export_tensor(problem, params, tmp_path, {**about, "choices": True})
+    page = tmp_path / "USE.md"
+    choices = ("market", "song film")
+    for number, choice in enumerate(choices, 1):
+        page.write_text(page.read_text(encoding="utf-8").replace(f"{{choice{number}}}", choice), encoding="utf-8")
+    ours = problem.probabilities(params, [Example({"text": TEXTS[0]}, "", choices=choices)])[0]
+    found = run_code(tmp_path, "USE.md", TEXTS[0], monkeypatch)["probabilities"]
+    assert tuple(found) == choices and torch.allclose(torch.tensor(list(found.values())), ours, atol=1e-5)
+
+
+def test_choices_are_no_classes_of_a_classifier(made, tmp_path):
+    problem, params, about = made("llama", FRONT)
+    with pytest.raises(ConfigError, match="each example has choices of its own"):
+        export_peft(problem, params, tmp_path, {**about, "choices": True}, [{"text": "music"}], classifier=True)
 
 
 def peft(problem, params, folder, about, **options):

@@ -141,6 +141,8 @@ def export_peft(
         ModelError: the adapter that PEFT loads does not give ours.
     """
     reason = why_not_peft(problem, classifier=classifier)
+    if classifier and about.get("choices") and isinstance(problem.reader, LabelWords):
+        reason = "each example has choices of its own to answer with, and a classification model has the same classes for all."
     if reason:
         raise ConfigError(f"No PEFT adapter{' for sequence classification' if classifier else ''}: {reason}")
     try:

@@ -237,19 +237,24 @@ def reading_code(problem: SoftPromptProblem, realized: Params, about: Mapping[st
     words = reader.words
     named = dict(zip(labels, map(list, words), strict=False)) if labels else {str(i): list(word) for i, word in enumerate(words)}
     lines = [f"words = {named}  # the token ids of each label's word, written {problem.tokenizer.answer_prefix!r} + word"]
+    if about.get("choices"):
+        lines = [
+            'choices = ["{choice1}", "{choice2}"]  # fill in what this text has to choose from',
+            f"words = {{choice: ids({problem.tokenizer.answer_prefix!r} + choice) for choice in choices}}",
+        ]
     if isinstance(reader, DecodedWords):
         lines.append(f"start = {decoder_start(problem.frozen, problem.tokenizer)}  # what the decoder has said before its answer")
-    lines += _words_code(problem, words, slots)
+    lines += _words_code(problem, one_token=not about.get("choices") and all(len(word) == 1 for word in words), slots=slots)
     return [*lines, "probabilities = dict(zip(words, scores.softmax(-1).tolist()))"]
 
 
-def _words_code(problem: SoftPromptProblem, words: Sequence[tuple[int, ...]], slots: int) -> list[str]:
+def _words_code(problem: SoftPromptProblem, *, one_token: bool, slots: int) -> list[str]:
     """Return code that scores label words; of several tokens, by the mean of their log-probabilities."""
     kind = problem.frozen.kind
     mask = problem.frozen.tokenizer.mask_token_id
     masked_before = "{mask}" in problem.tokenizer.before
     at = f"before.index({mask})" if masked_before else f"len(before) + {slots} + after.index({mask})"
-    if all(len(word) == 1 for word in words):
+    if one_token:
         where = at if kind == "masked" else "-1"
         return ["output = run(before, after)", f"scores = output.logits[0, {where}, [word for (word,) in words.values()]].float()"]
     if kind == "masked":
