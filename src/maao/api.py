@@ -259,7 +259,7 @@ class Result:
         from maao.problems.language.export import export_tensor, export_text
 
         if format == "text":
-            return export_text(self.text, folder)
+            return export_text(self._words(problem), folder)
         about = self._about(problem)
         if format == "tensor":
             return export_tensor(problem, self.params, folder, about)
@@ -282,13 +282,17 @@ class Result:
             "labels": labels,
             "label_words": (model.label_words or {label: label for label in labels}) if problem.frozen.kind != "encoder" else None,
             "choices": self._has_choices(),
-            "text": self.text,
+            "text": self._words(problem),
             "select": {"loss": self.chosen.score.loss, **self.chosen.score.metrics},
             "test": {name: {"loss": final.score.loss, **final.score.metrics} for name, final in self.finals.items()},
             "params": params_digest(self.params, _serializer()),
             "run": self.folder.name,
             "packages": self.environment["packages"],
         }
+
+    def _words(self, problem: Any) -> str:
+        """Return the chosen soft prompt's words, found now where the run was made without clues."""
+        return self.text or _words(problem.codec, self.params)
 
     def _has_choices(self) -> bool:
         """Say whether examples come with answers of their own to choose from."""

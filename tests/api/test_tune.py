@@ -123,6 +123,14 @@ def test_the_text_is_saved_as_a_file(result, tmp_path):
     assert path.read_text(encoding="utf-8") == result.text + "\n"
 
 
+def test_a_run_without_clues_is_exported_with_its_words(llama, tmp_path):
+    result = tune(llama, tmp_path / "run", mentor="none", settings={"plan.clues": False})
+    assert result.text == ""
+    (path,) = result.save(tmp_path / "exported", "text")
+    problem, _ = result._language()
+    assert path.read_text(encoding="utf-8").strip() == problem.codec.decode(result.params) != ""
+
+
 def test_an_unknown_format_is_refused(result, tmp_path):
     with pytest.raises(ConfigError, match=r"Unknown format 'onnx': use text, tensor, peft or peft-classifier"):
         result.save(tmp_path, "onnx")
