@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from bench.common import MODEL, RESULTS, WORDS, environment, median
+from bench.common import MODEL, RESULTS, WORDS, environment, median, peak_bytes
 from bench.peft_side import peft_model
 from maao.build import build_language
 from maao.config import make_config
@@ -82,8 +82,6 @@ def _plot(found: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def _measure(setting: Setting) -> dict[str, float]:
-    import resource
-
     frozen = load_frozen(MODEL)
     if setting.layers:
         frozen = _random_model(frozen, setting.layers)
@@ -95,7 +93,7 @@ def _measure(setting: Setting) -> dict[str, float]:
         began = time.perf_counter()
         state, _ = stage.step(problem, state)
         seconds.append(time.perf_counter() - began)
-    return {"seconds": median(seconds[1:]), "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"seconds": median(seconds[1:]), "peak_mib": peak_bytes() / 2**20}
 
 
 def _random_model(frozen: FrozenModel, layers: int) -> FrozenModel:

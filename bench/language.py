@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from bench.common import NUM_VIRTUAL_TOKENS, TEMPLATES, Figure, median, our_problem, sst2
+from bench.common import NUM_VIRTUAL_TOKENS, TEMPLATES, Figure, median, our_problem, peak_bytes, sst2
 from bench.peft_side import TrainerSide, peft_model
 from maao.stages.torch_optim import TorchStage
 
@@ -160,8 +160,6 @@ def _peak_of(side: str) -> int:
 
 
 def _five_steps(side: str) -> None:
-    import resource
-
     splits = sst2()
     problem = our_problem("before", splits)
     if side == "ours":
@@ -172,7 +170,7 @@ def _five_steps(side: str) -> None:
     else:
         rows = problem.batch(0, 0)
         TrainerSide(problem.frozen, rows.rows, problem.reader.words, rows.targets, LR).steps(5)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(peak_bytes())
 
 
 if __name__ == "__main__":

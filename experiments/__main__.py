@@ -159,13 +159,13 @@ def _shown(rows: list[dict[str, Any]], seeds: int) -> str:
 
 
 def _differences(rows: list[dict[str, Any]], tasks: list[str], one: str, two: str) -> Iterator[str]:
-    """Return lines that compare two arms seed by seed."""
+    """Return lines that compare two arms seed by seed, each with itself on the same model."""
     yield f"Paired differences, {one} minus {two}, with 95 % intervals (Student t over seeds):"
     yield ""
     yield "| task | seeds | accuracy, points | log-loss |"
     yield "| --- | --- | --- | --- |"
     for task in tasks:
-        sides = [{row["seed"]: row["test"] for row in rows if (row["arm"], row["task"]) == (arm, task)} for arm in (one, two)]
+        sides = [{(row["model"], row["seed"]): row["test"] for row in rows if (row["arm"], row["task"]) == (a, task)} for a in (one, two)]
         seeds = sorted(sides[0].keys() & sides[1].keys())
         if len(seeds) < 2:
             continue
