@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,13 +43,28 @@ class Terminal(Watch):
         self._walked = 0
         self._planned = 0
         self._total = 0
+        self._interrupted = False
+        self._handler: Any = None
         self._person = False  # the mentor is a person, who types at this terminal
 
     def __enter__(self) -> Terminal:
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+
+    def _interrupt(self, *_: object) -> None:
+        """Stop now; and where the exception is lost (raised in a callback or a finalizer, it would be), at the next step."""
+        self._interrupted = True
+        raise KeyboardInterrupt
+
+    def _check_interrupt(self) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
 
     def rate(self, trial: Trial) -> None:
         self.console.print(Text(f"learning rate {trial.rate:g}: {_tried(trial)}"))
@@ -64,6 +81,7 @@ class Terminal(Watch):
         self.progress.start()
 
     def step(self, observation: Observation[Any]) -> None:
+        self._check_interrupt()
         self._walked += 1
         self.progress.start()  # does nothing unless a person was asked
         self.progress.update(self._task, completed=self._walked, description=f"walking, loss {observation.loss:.3f}")
@@ -76,6 +94,7 @@ class Terminal(Watch):
             self.progress.stop()  # a bar that is drawn anew would write over what is typed
 
     def round(self, finished: Round[Any, Any]) -> None:
+        self._check_interrupt()
         for line in _round_lines(finished):
             self.console.print(line)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -573,3 +574,18 @@ def test_a_run_killed_from_outside_is_resumed_by_the_command_to_the_same_end(set
     assert done.returncode == 0, done.stderr
     assert "going on after" in done.stdout
     assert digest_line(done.stdout) == digest_line(run.with_suffix(".out").read_text(encoding="utf-8"))
+
+
+def test_an_interrupt_that_is_lost_stops_the_run_at_the_next_step():
+    from rich.console import Console
+
+    from maao.console import Terminal
+    from maao.types import Observation
+
+    before = signal.getsignal(signal.SIGINT)
+    with Terminal(Console()) as terminal:
+        with contextlib.suppress(KeyboardInterrupt):  # as a callback loses it
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            terminal.step(Observation(0, 1.0))
+    assert signal.getsignal(signal.SIGINT) is before
