@@ -17,8 +17,8 @@ from maao.stages.torch_optim import TorchStage
 BLOCKS, STEPS, OUR_STEPS = 3, 3, 5  # the sides take turns: blocks of steps, the first of a block a warm-up
 SIDES = ("before", "after", "inside")
 LR = 0.01
-# Rounding differs (rows are packed), and AdamW divides by gradients that are close to zero: at 0.01 two walks that agree to 1e-5 for ten steps
-# part by half of the loss within twenty, whatever rounds them. A smaller rate shows the loss and its gradient, not that.
+# Rounding differs (rows are packed), and AdamW divides by gradients that are close to zero: at 0.01 two walks that agree to 1e-5 for ten
+# steps part by half of the loss within twenty, whatever rounds them. A smaller rate shows the loss and its gradient, not that.
 PARITY_LR = 0.001
 
 
