@@ -191,14 +191,11 @@ DEFAULT_TEMPLATE = "{text} {slots} Topic:"
 def _with_kind(model: ModelConfig) -> ModelConfig:
     """Return the settings with the kind of model that they imply: with a mask in the template, an encoder is read at it."""
     if model.kind == "auto" and model.template is not None and "{mask}" in model.template:
-        return model.model_copy(update={"kind": "masked"}) if _reads_masks(model) else model
+        from maao.problems.language.loading import kind_of
+
+        if kind_of(model.name, model.revision) == "encoder":
+            return model.model_copy(update={"kind": "masked"})
     return model
-
-
-def _reads_masks(model: ModelConfig) -> bool:
-    from maao.problems.language.loading import kind_of
-
-    return kind_of(model.name, model.revision) == "encoder"
 
 
 def _with_task(config: Config, kind: str) -> ModelConfig:
@@ -354,18 +351,11 @@ def _measure(config: Config, splits: Splits) -> Any:
     """Return what computes a task's own metrics; None where accuracy is all."""
     if config.data.task is None:
         return None
-    from functools import partial
-
     from maao.evaluation.metrics import measure
     from maao.tasks.superglue import TASKS
 
     names = TASKS[config.data.task].metrics
-    return partial(_measured, measure, names, splits.labels)
-
-
-def _measured(measure: Any, names: Sequence[str], labels: Sequence[str], examples: Any, scores: Any) -> Mapping[str, float]:
-    found: Mapping[str, float] = measure(names, examples, labels, scores)
-    return found
+    return lambda examples, scores: measure(names, examples, splits.labels, scores)
 
 
 def build_method(config: Config, frozen: FrozenModel) -> tuple[Method, Any]:

@@ -15,16 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maao.codecs.nearest_token import NearestTokenCodec, Params
+from maao.codecs.nearest_token import NearestTokenCodec, OverNearestToken, Params
 from maao.errors import CodecError
-from maao.interfaces import Encoded
-from maao.types import Token
 
 Ids = tuple[int, ...]
 LogProbs = Callable[[Sequence[Sequence[int]]], Tensor]
 
 
-class FluentCodec:
+class FluentCodec(OverNearestToken):
     """``{"prompt": (num_virtual_tokens, embed_dim)}`` as the words that a language model finds likely, among those near the vectors.
 
     Args:
@@ -65,23 +63,11 @@ class FluentCodec:
             raise CodecError(f"A beam follows at least one beginning and one candidate; got width = {width}, candidates = {candidates}.")
         if nearest.distance != "cosine":
             raise CodecError(f"Fluent words are weighed by cosine similarity: use it as the distance, not '{nearest.distance}'.")
-        self._nearest = nearest
+        super().__init__(nearest)
         self._log_probs = log_probs
         self.alpha, self.beta = alpha, beta
         self.width, self.candidates = width, candidates
         self.context: Ids = tuple(nearest.tokenizer(context, add_special_tokens=False).input_ids) if context else ()
-
-    def encode(self, text: str) -> Encoded[Params]:
-        return self._nearest.encode(text)
-
-    def nearest(self, vectors: Tensor, count: int) -> tuple[tuple[Token, ...], ...]:
-        return self._nearest.nearest(vectors, count)
-
-    def project(self, vectors: Tensor) -> Tensor:
-        return self._nearest.project(vectors)
-
-    def sample(self, count: int, seed: int) -> Tensor:
-        return self._nearest.sample(count, seed)
 
     def decode(self, params: Params) -> str:
         codec, prompt = self._nearest, params["prompt"].detach()

@@ -282,3 +282,22 @@ class NearestTokenCodec:
         mask = torch.zeros(len(self.embeddings), dtype=torch.bool)
         mask[: len(values)] = torch.tensor(values)
         return mask
+
+
+class OverNearestToken:
+    """Base of codecs that put rows into words in another way, and do all else as a `NearestTokenCodec` does."""
+
+    def __init__(self, nearest: NearestTokenCodec) -> None:
+        self._nearest = nearest
+
+    def encode(self, text: str) -> Encoded[Params]:
+        return self._nearest.encode(text)
+
+    def nearest(self, vectors: Tensor, count: int) -> tuple[tuple[Token, ...], ...]:
+        return self._nearest.nearest(vectors, count)
+
+    def project(self, vectors: Tensor) -> Tensor:
+        return self._nearest.project(vectors)
+
+    def sample(self, count: int, seed: int) -> Tensor:
+        return self._nearest.sample(count, seed)

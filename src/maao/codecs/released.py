@@ -11,16 +11,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from maao.codecs.nearest_token import NearestTokenCodec, Params
+from maao.codecs.nearest_token import NearestTokenCodec, OverNearestToken, Params
 from maao.errors import CodecError
 from maao.interfaces import Encoded
-from maao.types import Token
 
 SEARCHED = range(4, 15_000)  # the ids that the release compares with
 PADDING = " a" * 10  # what it appends to a text of too few tokens
 
 
-class ReleasedCodec:
+class ReleasedCodec(OverNearestToken):
     """``{"prompt": (num_virtual_tokens, embed_dim)}`` as words, with chosen defects of the reference release (2024).
 
     Args:
@@ -52,20 +51,11 @@ class ReleasedCodec:
     ) -> None:
         if least_similar and nearest.distance == "l2":
             raise CodecError("The release confuses similarity with distance where it compares by cosine: with 'l2' nothing is confused.")
-        self._nearest = nearest
+        super().__init__(nearest)
         self._searched = nearest.within(SEARCHED) if narrow_vocabulary else nearest
         self.least_similar = least_similar
         self.joined_by_spaces = joined_by_spaces
         self.special_tokens = special_tokens
-
-    def nearest(self, vectors: Tensor, count: int) -> tuple[tuple[Token, ...], ...]:
-        return self._nearest.nearest(vectors, count)
-
-    def project(self, vectors: Tensor) -> Tensor:
-        return self._nearest.project(vectors)
-
-    def sample(self, count: int, seed: int) -> Tensor:
-        return self._nearest.sample(count, seed)
 
     def decode(self, params: Params) -> str:
         prompt = params["prompt"].detach()

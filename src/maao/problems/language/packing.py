@@ -64,16 +64,32 @@ def layout(lengths: Sequence[int], prefix: int, device: torch.device) -> Layout:
 
 def _grouped(lengths: Sequence[int]) -> list[tuple[int, int]]:
     """Return (rows, length) of groups of rows sorted by length: the cut with the least padding, a group costing `GROUP_COST`."""
-    best: list[tuple[int, int]] = [(0, 0)]
+    return [(end - begin, lengths[end - 1]) for begin, end in cut_by_length(lengths, GROUP_COST)]
+
+
+def cut_by_length(lengths: Sequence[int], cost: int, most: int | None = None) -> list[tuple[int, int]]:
+    """Return where to cut rows sorted by length, shortest first, as (begin, end): of all ways the one that costs least.
+
+    A part costs its tokens with their padding, and `cost` tokens more. None has more than `most` tokens, unless it is a single row.
+
+    Example:
+        >>> cut_by_length([3, 4, 30], cost=5), cut_by_length([3, 4, 30], cost=100), cut_by_length([3, 4, 30], cost=100, most=40)
+        ([(0, 2), (2, 3)], [(0, 3)], [(0, 2), (2, 3)])
+    """
+    best = [(0, 0)]  # of the first n rows: the least cost, and where the last part begins
     for end in range(1, len(lengths) + 1):
-        widest = lengths[end - 1]
-        best.append(min((best[begin][0] + (end - begin) * widest + GROUP_COST, begin) for begin in range(end)))
-    groups, end = [], len(lengths)
+        options = []
+        for begin in range(end - 1, -1, -1):
+            tokens = (end - begin) * lengths[end - 1]
+            if most is not None and tokens > most and begin < end - 1:
+                break
+            options.append((best[begin][0] + tokens + cost, begin))
+        best.append(min(options))
+    cuts, end = [], len(lengths)
     while end:
-        begin = best[end][1]
-        groups.append((end - begin, lengths[end - 1]))
-        end = begin
-    return groups[::-1]
+        cuts.append((best[end][1], end))
+        end = best[end][1]
+    return cuts[::-1]
 
 
 class _Move(torch.autograd.Function):

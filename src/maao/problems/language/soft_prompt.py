@@ -24,6 +24,7 @@ from maao.problems.language.forward import PrefixCache, embedding_table
 from maao.problems.language.loading import FrozenModel
 from maao.problems.language.methods import Method
 from maao.problems.language.methods.prompt_tuning import PromptTuning
+from maao.problems.language.packing import cut_by_length
 from maao.problems.language.readers import LabelWords, Reader
 from maao.problems.language.template import TemplateTokenizer, Tokenized
 from maao.problems.language.tokenized import tokenize_all
@@ -155,8 +156,7 @@ class SoftPromptProblem:
             return self._loss_in_parts(params, tuned, batch, parts)
 
     def num_tokens(self, params: Params, batch: Rows) -> int:
-        in_slots, _in_front = self._virtual_tokens(params)
-        return self.reader.num_tokens(in_slots, batch.rows, batch.targets)
+        return self.reader.num_tokens(self._in_slots(params), batch.rows, batch.targets)
 
     def score(self, params: Params, split: Split) -> Score:
         return self.score_many([params], split)[0]
@@ -181,8 +181,7 @@ class SoftPromptProblem:
         rows = self._rows["train"]
         with self._room():
             gradient, scores = self._gradient(params, rows)
-        in_slots, _ = self._virtual_tokens(params)
-        tokens = 2 * self.reader.num_tokens(in_slots, rows.rows)
+        tokens = 2 * self.reader.num_tokens(self._in_slots(params), rows.rows)
         predicted = scores.argmax(-1).tolist()
         wrong = [(i, p) for i, (p, t) in enumerate(zip(predicted, rows.targets.tolist(), strict=True)) if p != t]
         projection = self._project(params, score or self.score(params, "select"))
@@ -247,11 +246,9 @@ class SoftPromptProblem:
         """Say whether a causal model reads text before anything that is tuned: deep prompts stand in front of all of it."""
         return self.frozen.kind == "decoder" and "prompt" in self.method.start(embedding_table(self.frozen)[:1].cpu())
 
-    def _virtual_tokens(self, params: Params) -> tuple[int, int]:
-        """Return how many virtual tokens run through the model in the slots, and how many stand in front as keys and values."""
-        if "prompt" in params:
-            return len(params["prompt"]), 0
-        return 0, self._num_virtual_tokens
+    def _in_slots(self, params: Params) -> int:
+        """Return how many virtual tokens run through the model in the slots; deep prompts stand in front as keys and values."""
+        return len(params["prompt"]) if "prompt" in params else 0
 
     def _in_words(self, params: Params) -> Tensor:
         with torch.no_grad():
@@ -294,7 +291,7 @@ class SoftPromptProblem:
             reader.cache = kept
 
     def _scored_tokens(self, params: Params, rows: Sequence[Tokenized], *, after_text: bool) -> int:
-        in_slots, _ = self._virtual_tokens(params)
+        in_slots = self._in_slots(params)
         if not after_text:
             return self.reader.num_tokens(in_slots, rows)
         return sum(self.reader.num_tokens(in_slots, [replace(row, before=())]) for row in rows)  # one by one: none of it is shared
@@ -305,26 +302,12 @@ class SoftPromptProblem:
         Of all ways to cut the rows, sorted by length, the one that costs least: tokens with their padding, and `PART_COST` for each part.
         Rows that are packed have no padding: they are cut into equal parts.
         """
-        in_slots, _ = self._virtual_tokens(params)
-        widths = self.reader.widths(in_slots, batch.rows)
+        widths = self.reader.widths(self._in_slots(params), batch.rows)
         order = sorted(range(len(widths)), key=lambda i: widths[i])
         if self.reader.packs(batch.rows):
             return _cut_evenly(order, widths, self._part_tokens)
-        best: list[tuple[int, int]] = [(0, 0)]  # of the first n rows: the least cost, and where the last part begins
-        for end in range(1, len(order) + 1):
-            widest = widths[order[end - 1]]
-            options = []
-            for begin in range(end - 1, -1, -1):
-                if (end - begin) * widest > self._part_tokens and begin < end - 1:
-                    break
-                options.append((best[begin][0] + (end - begin) * widest + PART_COST, begin))
-            best.append(min(options))
-        parts, end = [], len(order)
-        while end:
-            begin = best[end][1]
-            parts.append(order[begin:end])
-            end = begin
-        return parts[::-1]
+        cuts = cut_by_length([widths[i] for i in order], PART_COST, self._part_tokens)
+        return [order[begin:end] for begin, end in cuts]
 
     def _loss_in_parts(self, params: Params, tuned: Params, batch: Rows, parts: Sequence[Sequence[int]]) -> Tensor:
         """Return the mean loss of a batch, its gradient computed part by part: little padding, and the memory of one part only.
