@@ -1,0 +1,1 @@
+"""Prompts of frozen dual encoders: images, class names, and the words around them."""

@@ -1,0 +1,100 @@
+"""Templates with a place for the class name and for the slots, and what they are in tokens.
+
+A context may stand before the class name (``"{slots} {class}."``), after it (``"{class} {slots}."``), or around it
+(``"{slots} {class} {slots}."``: the first half, rounded down, goes to the front). Its length is counted in tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from maao.errors import ConfigError, DataError
+
+SLOTS, CLASS = "{slots}", "{class}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A tokenized prompt: `ids` of all its tokens, `slots` the positions whose embeddings are tuned rows (their ids are placeholders)."""
+
+    ids: tuple[int, ...]
+    slots: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTemplate:
+    """A text with one ``{class}`` and at most two ``{slots}``.
+
+    Example:
+        >>> ClassTemplate.parse("{slots} {class}.").fill("a photo of a", "cat")
+        'a photo of a cat.'
+    """
+
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> ClassTemplate:
+        """Return the template of a text. Raises `ConfigError` for one without a class, or with anything else in braces."""
+        unknown = [field for field in re.findall(r"\{[^{}]*\}", text) if field not in (SLOTS, CLASS)]
+        if unknown:
+            raise ConfigError(f"The template {text!r} has {unknown[0]}: a prompt of classes holds {CLASS} and {SLOTS} only.")
+        if text.count(CLASS) != 1:
+            raise ConfigError(f"The template {text!r} must name {CLASS} once; it does {text.count(CLASS)} times.")
+        if text.count(SLOTS) > 2 or (text.count(SLOTS) == 2 and not text.index(SLOTS) < text.index(CLASS) < text.rindex(SLOTS)):
+            raise ConfigError(f"The template {text!r}: {SLOTS} may stand once, or once before and once after {CLASS}.")
+        return cls(text)
+
+    @property
+    def has_slots(self) -> bool:
+        return SLOTS in self.text
+
+    def fill(self, words: str, name: str) -> str:
+        """Return the template as text, where words stand in its only slots."""
+        return self.text.replace(SLOTS, words).replace(CLASS, name)
+
+    def prompt(self, tokenizer: Any, name: str, num_virtual_tokens: int, most: int) -> Prompt:
+        """Return the tokens of the prompt of one class.
+
+        Raises:
+            DataError: there are more tokens than the text tower reads, or the class name has none.
+        """
+        unknown = tokenizer.unk_token_id
+        plain = tokenizer(" " + name, add_special_tokens=False).input_ids
+        if not plain or (unknown is not None and tokenizer.unk_token != tokenizer.eos_token and set(plain) == {unknown}):
+            raise DataError(f"The class name {name!r} cannot be read by this text tower: its tokenizer knows no token of it. Rename it.")
+        pieces = [piece.strip() for piece in self.text.replace(CLASS, name).split(SLOTS)]
+        tokens = [list(tokenizer(piece, add_special_tokens=False).input_ids) if piece else [] for piece in pieces]
+        counts = {1: (), 2: (num_virtual_tokens,), 3: (num_virtual_tokens // 2, num_virtual_tokens - num_virtual_tokens // 2)}[len(pieces)]
+        begin, end = special_ends(tokenizer)
+        placeholder = tokens[-1][0] if tokens[-1] else plain[0]
+        ids, slots = list(begin), list[int]()
+        for i, piece in enumerate(tokens):
+            ids += piece
+            if i < len(counts):
+                slots += range(len(ids), len(ids) + counts[i])
+                ids += [placeholder] * counts[i]
+        ids += end
+        if len(ids) > most:
+            raise DataError(
+                f"The prompt of the class {name!r} takes {len(ids)} tokens, and the text tower reads {most}: shorten the class name, the "
+                "template or the context (vision.num_virtual_tokens)."
+            )
+        return Prompt(tuple(ids), tuple(slots))
+
+
+def special_ends(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the ids that a tokenizer puts before and after every text."""
+    bare = tokenizer("a", add_special_tokens=False).input_ids
+    whole = tokenizer("a").input_ids
+    for i in range(len(whole) - len(bare) + 1):
+        if whole[i : i + len(bare)] == bare:
+            return tuple(whole[:i]), tuple(whole[i + len(bare) :])
+    raise ConfigError("This tokenizer changes a text when it adds its special tokens; prompts cannot be put together for it.")
+
+
+def prompts_of(template: ClassTemplate, tokenizer: Any, names: Sequence[str], num_virtual_tokens: int, most: int) -> tuple[Prompt, ...]:
+    """Return the prompt of every class, in order."""
+    return tuple(template.prompt(tokenizer, name, num_virtual_tokens, most) for name in names)

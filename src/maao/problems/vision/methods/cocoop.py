@@ -1,0 +1,55 @@
+"""CoCoOp: a small network moves CoOp's context for each image, so the text tower runs once for every image and class.
+
+Source: Zhou et al., Conditional Prompt Learning for Vision-Language Models, CVPR 2022.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maao.core.seeds import seed_for
+from maao.problems.vision.methods import Images, Params, linear
+from maao.problems.vision.methods.coop import CoOp
+
+
+class CoCoOp(CoOp):
+    """``{"prompt": (num_virtual_tokens, width), "meta.0.*", "meta.2.*"}``: rows are ``prompt + meta(image)``, with a bottleneck of a
+    sixteenth of the image feature's width.
+
+    The last layer of the network is zero at every start (the release begins with torch's default), so that a text restarts the context
+    exactly; it is trained all the same, for its gradient is not zero.
+    """
+
+    name: ClassVar[str] = "cocoop"
+
+    @property
+    def _hidden(self) -> int:
+        return max(1, self.bound.encoder.embed_dim // 16)
+
+    def initial(self, seed: int, rows: Tensor) -> dict[str, Tensor]:
+        weight, bias = linear(seed_for(seed, "meta"), self.bound.encoder.embed_dim, self._hidden)
+        return {**self.start(rows), "meta.0.weight": weight, "meta.0.bias": bias}
+
+    def start(self, rows: Tensor) -> dict[str, Tensor]:
+        width = rows.shape[-1]
+        return {"prompt": rows.clone(), "meta.2.weight": torch.zeros(width, self._hidden), "meta.2.bias": torch.zeros(width)}
+
+    def classes(self, params: Params) -> None:  # type: ignore[override]
+        return None
+
+    def logits(self, params: Params, images: Images) -> Tensor:
+        prompts, features = self.bound.prompts, images.features
+        hidden = F.relu(F.linear(features, params["meta.0.weight"], params["meta.0.bias"]))
+        moved = F.linear(hidden, params["meta.2.weight"], params["meta.2.bias"])  # (batch, width)
+        rows = params["prompt"] + moved[:, None]
+        each = rows.repeat_interleave(len(prompts), 0)
+        text = self.bound.encoder.text.features(prompts * len(features), each, part_tokens=self.bound.part_tokens)
+        found: Tensor = self.bound.encoder.scale * torch.einsum("bd,bcd->bc", features, text.view(len(features), len(prompts), -1))
+        return found
+
+    def num_tokens(self, num_images: int) -> int:
+        return num_images * sum(len(prompt.ids) for prompt in self.bound.prompts)

@@ -1,0 +1,63 @@
+"""CoOp: the words around the class name are tuned vectors. Image features are frozen, so each picture is seen once.
+
+Source: Zhou et al., Learning to Prompt for Vision-Language Models, IJCV 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from maao.errors import ConfigError
+from maao.problems.vision.methods import Bound, Images, Params
+from maao.problems.vision.towers import NO_ROWS
+
+
+class CoOp:
+    """``{"prompt": (num_virtual_tokens, width)}``; with a context of each class's own ``(num_classes, num_virtual_tokens, width)``.
+
+    A text restarts it exactly: the rows become the text's embeddings, in every class.
+    """
+
+    name: ClassVar[str] = "coop"
+    tunes_images: ClassVar[bool] = False
+
+    def __init__(self, bound: Bound, *, class_specific: bool = False) -> None:
+        self.bound, self.class_specific = bound, class_specific
+
+    def bind(self, bound: Bound) -> Self:
+        if self.class_specific and len(bound.prompts) != len(self.bound.prompts):
+            raise ConfigError("Contexts of each class's own say nothing of other classes: use a shared context to judge new ones.")
+        return type(self)(bound, **self.options())
+
+    def options(self) -> dict[str, Any]:
+        """Return the settings with which the method is made anew."""
+        return {"class_specific": self.class_specific}
+
+    def initial(self, seed: int, rows: Tensor) -> dict[str, Tensor]:
+        return self.start(rows)
+
+    def start(self, rows: Tensor) -> dict[str, Tensor]:
+        return {"prompt": rows.expand(len(self.bound.prompts), *rows.shape).clone() if self.class_specific else rows.clone()}
+
+    def realize(self, params: Params) -> Mapping[str, Tensor]:
+        return params
+
+    def in_words(self, realized: Params) -> Tensor:
+        prompt = realized["prompt"]
+        return prompt.mean(0) if prompt.dim() == 3 else prompt
+
+    def classes(self, params: Params) -> Tensor:
+        return self.bound.encoder.text.features(self.bound.prompts, params["prompt"], NO_ROWS, part_tokens=self.bound.part_tokens)
+
+    def logits(self, params: Params, images: Images) -> Tensor:
+        return self.bound.encoder.logits(images.features, self.classes(params))
+
+    def loss(self, params: Params, images: Images, targets: Tensor) -> Tensor:
+        return F.cross_entropy(self.logits(params, images), targets)
+
+    def num_tokens(self, num_images: int) -> int:
+        return self.bound.encoder.text.num_tokens(self.bound.prompts, shared=not self.class_specific)

@@ -1,0 +1,62 @@
+"""ProGrad: CoOp whose gradient may not work against what the zero-shot model knows.
+
+Source: Zhu et al., Prompt-aligned Gradient for Prompt Tuning, ICCV 2023, with the step of its released trainer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maao.problems.vision.methods import Bound, Images, Params
+from maao.problems.vision.methods.coop import CoOp
+
+
+class ProGrad(CoOp):
+    """CoOp's params. Where the gradient of the cross-entropy g and that of the distance to the zero-shot scores h point apart, the part of
+    g along h is taken away ``weight`` times: ``g - weight <g, h/|h|> h/|h|``. Each tensor is looked at by itself.
+
+    Args:
+        temperature: of both distributions that are compared.
+    """
+
+    name: ClassVar[str] = "prograd"
+
+    def __init__(self, bound: Bound, *, class_specific: bool = False, weight: float = 1.0, temperature: float = 1.0) -> None:
+        super().__init__(bound, class_specific=class_specific)
+        self.weight, self.temperature = weight, temperature
+
+    def options(self) -> dict[str, Any]:
+        return {**super().options(), "weight": self.weight, "temperature": self.temperature}
+
+    def loss(self, params: Params, images: Images, targets: Tensor) -> Tensor:
+        """Return the cross-entropy; what its backward pass gives is the gradient described above."""
+        scores = self.logits(params, images)
+        own = F.cross_entropy(scores, targets)
+        tuned = {name: value for name, value in params.items() if value.requires_grad}
+        if not tuned or not torch.is_grad_enabled():
+            return own
+        known = self.bound.encoder.logits(images.features, self.bound.anchors)
+        temperature = self.temperature
+        apart = (known / temperature).softmax(-1) * (scores / temperature).log_softmax(-1)
+        distance = -(temperature**2) * apart.sum(-1).mean()
+        first = torch.autograd.grad(own, list(tuned.values()), retain_graph=True)
+        second = torch.autograd.grad(distance, list(tuned.values()))
+        total = own.detach()
+        for value, g, h in zip(tuned.values(), first, second, strict=True):
+            total = total + ((value - value.detach()) * self._aligned(g, h)).sum()  # exactly zero, but for its gradient
+        return total
+
+    def _aligned(self, g: Tensor, h: Tensor) -> Tensor:
+        length = h.norm()
+        if not float(length) or float((g * h).sum()) >= 0:
+            return g
+        unit = h / length
+        return g - self.weight * (g * unit).sum() * unit
+
+    def num_tokens(self, num_images: int) -> int:
+        # A step counts a forward and a backward pass; here there are two backward passes.
+        return super().num_tokens(num_images) * 3 // 2

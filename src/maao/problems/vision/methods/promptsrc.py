@@ -1,0 +1,89 @@
+"""PromptSRC: independent prompts in both towers, held near what the frozen towers say. With all weights zero it is IVLP.
+
+Source: Khattak et al., Self-regulating Prompts: Foundational Model Adaptation without Forgetting, ICCV 2023, with its released trainer.
+The Gaussian average of its weights over epochs is the stage's (`stage.average`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maao.core.seeds import seed_for
+from maao.problems.vision.methods import DEEP_STD, Bound, Images, Params, check_tokens, depth_of, seeded
+from maao.problems.vision.methods.coop import CoOp
+
+
+class PromptSRC(CoOp):
+    """``{"prompt": (n, width), "deep": (depth-1, n, width), "vision": (depth, m, image width)}``.
+
+    Loss: cross-entropy + ``text_weight`` mean|w - w'| + ``image_weight`` mean|z - z'| + ``score_weight`` KL(frozen scores, scores) divided
+    by their number, where w' are the anchors and z' the frozen tower's features of the same view. A text restarts `prompt`; all else stays.
+
+    No feature of an image can be kept but the frozen one, since what is trained stands in the image tower: every step runs it.
+
+    Args:
+        num_image_tokens: rows among an image's tokens.
+        depth: layers with prompts; by default 9 of 12 in proportion.
+    """
+
+    name: ClassVar[str] = "promptsrc"
+    tunes_images: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        bound: Bound,
+        *,
+        depth: int | None = None,
+        num_image_tokens: int = 4,
+        text_weight: float = 25.0,
+        image_weight: float = 10.0,
+        score_weight: float = 1.0,
+    ) -> None:
+        super().__init__(bound)
+        check_tokens(bound, "PromptSRC")
+        self._asked, self.num_image_tokens = depth, num_image_tokens
+        self.text_weight, self.image_weight, self.score_weight = text_weight, image_weight, score_weight
+        self.depth = depth_of(depth, 9, len(bound.encoder.text.layers), len(bound.encoder.image.layers))
+
+    def options(self) -> dict[str, Any]:
+        weights = {"text_weight": self.text_weight, "image_weight": self.image_weight, "score_weight": self.score_weight}
+        return {"depth": self._asked, "num_image_tokens": self.num_image_tokens, **weights}
+
+    def initial(self, seed: int, rows: Tensor) -> dict[str, Tensor]:
+        deep = torch.randn(self.depth - 1, *rows.shape, generator=seeded(seed_for(seed, "deep"))) * DEEP_STD
+        shape = (self.depth, self.num_image_tokens, self.bound.encoder.image.width)
+        return {**self.start(rows), "deep": deep, "vision": torch.randn(shape, generator=seeded(seed_for(seed, "vision"))) * DEEP_STD}
+
+    def classes(self, params: Params) -> Tensor:
+        below = {layer + 1: rows for layer, rows in enumerate(params["deep"])}
+        return self.bound.encoder.text.features(self.bound.prompts, params["prompt"], below, part_tokens=self.bound.part_tokens)
+
+    def images(self, params: Params, pixels: Tensor) -> Tensor:
+        """Return the normalised features of images as the prompted tower sees them."""
+        return self.bound.encoder.image.features(pixels, list(params["vision"]))
+
+    def logits(self, params: Params, images: Images) -> Tensor:
+        assert images.pixels is not None
+        return self.bound.encoder.logits(self.images(params, images.pixels), self.classes(params))
+
+    def loss(self, params: Params, images: Images, targets: Tensor) -> Tensor:
+        assert images.pixels is not None
+        encoder, anchors = self.bound.encoder, self.bound.anchors
+        classes, features = self.classes(params), self.images(params, images.pixels)
+        scores = encoder.logits(features, classes)
+        known = encoder.logits(images.features, anchors)
+        apart = F.kl_div(scores.log_softmax(-1), known.log_softmax(-1), reduction="sum", log_target=True) / scores.numel()
+        return (
+            F.cross_entropy(scores, targets)
+            + self.text_weight * (classes - anchors).abs().mean()
+            + self.image_weight * (features - images.features).abs().mean()
+            + self.score_weight * apart
+        )
+
+    def num_tokens(self, num_images: int) -> int:
+        image = self.bound.encoder.image
+        return super().num_tokens(num_images) + num_images * (image.num_tokens + self.num_image_tokens)

@@ -1,0 +1,59 @@
+"""TCP: prompts computed from each class's own hand-written feature replace the context in the middle of the text tower.
+
+Source: Yao et al., TCP: Textual-based Class-aware Prompt Tuning for Visual-Language Model, CVPR 2024, with its released trainer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maao.core.seeds import seed_for
+from maao.problems.vision.methods import Bound, Images, Params, depth_of, linear
+from maao.problems.vision.methods.coop import CoOp
+
+HIDDEN = 128
+
+
+class TCP(CoOp):
+    """``{"prompt": (num_virtual_tokens, width), "down.*", "up.*"}``: before the layer `depth` (counted from 0) the rows in the slots are
+    replaced by ``up(quick_gelu(down(anchor of the class)))``. Loss: KgCoOp's.
+
+    A text restarts `prompt`, which reaches the classes through the layers before `depth` only; the network stays.
+
+    Args:
+        depth: by default block 8 of 12 in proportion.
+    """
+
+    name: ClassVar[str] = "tcp"
+
+    def __init__(self, bound: Bound, *, weight: float = 8.0, depth: int | None = None) -> None:
+        super().__init__(bound)
+        self.weight, self._asked = weight, depth
+        self.depth = min(depth_of(depth, 8, len(bound.encoder.text.layers)), len(bound.encoder.text.layers) - 1)
+
+    def options(self) -> dict[str, Any]:
+        return {"weight": self.weight, "depth": self._asked}
+
+    def initial(self, seed: int, rows: Tensor) -> dict[str, Tensor]:
+        down, down_bias = linear(seed_for(seed, "down"), self.bound.encoder.embed_dim, HIDDEN)
+        up, up_bias = linear(seed_for(seed, "up"), HIDDEN, rows.numel())
+        return {**self.start(rows), "down.weight": down, "down.bias": down_bias, "up.weight": up, "up.bias": up_bias}
+
+    def classes(self, params: Params) -> Tensor:
+        hidden = F.linear(self.bound.anchors, params["down.weight"], params["down.bias"])
+        hidden = hidden * torch.sigmoid(1.702 * hidden)
+        deep = F.linear(hidden, params["up.weight"], params["up.bias"]).view(len(self.bound.prompts), *params["prompt"].shape)
+        text = self.bound.encoder.text
+        return text.features(self.bound.prompts, params["prompt"], {self.depth: deep}, part_tokens=self.bound.part_tokens)
+
+    def loss(self, params: Params, images: Images, targets: Tensor) -> Tensor:
+        classes = self.classes(params)
+        scores = self.bound.encoder.logits(images.features, classes)
+        return F.cross_entropy(scores, targets) + self.weight * (1 - (classes * self.bound.anchors).sum(-1).mean())
+
+    def num_tokens(self, num_images: int) -> int:
+        return self.bound.encoder.text.num_tokens(self.bound.prompts, shared=False)
