@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from bench import common, growth, language
+from bench import common, growth, language, vision
 
 FIGURES = {
     "step_times": language.step_times,
     "loss_parity": language.loss_parity,
     "peak_memory": language.peak_memory,
     "scoring_many": language.scoring_many,
+    "coop_epoch": vision.coop_epoch,
+    "coop_memory": vision.coop_memory,
 }
 ON_REQUEST = {"growth": growth.growth, "large": growth.large, "table": common.table}
 

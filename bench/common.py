@@ -103,6 +103,8 @@ WHAT = {
     "peak_memory_vs_peft": "highest resident memory: ours / PEFT",
     "step_time_over_limit": "step time, slots before the text, over what the arithmetic alone would take",
     "scoring_many_vs_separate": "scoring 16 candidate prompts on 500 examples: 16 passes / ours",
+    "coop_epoch_cached_vs_reencoded": "an epoch of CoOp: images encoded at every step / features kept",
+    "coop_peak_memory_cached_vs_reencoded": "highest resident memory of CoOp: features kept / images encoded at every step",
     "loss_parity_with_peft": "largest relative difference of the loss from PEFT's over 20 steps",
 }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from maao.api import Result, Watch, find_lr, load, replay, resume, run, tune
+    from maao.api import Result, Watch, find_lr, load, replay, resume, run, tune, tune_images
     from maao.config import Config, read_config
     from maao.core.acceptance import AlwaysFirst, BestOf, IfBetter, Interpolate, Race
     from maao.core.loop import alternate, best_round
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from maao.types import Advice, Clues, Cost, Leg, Proposal, Round, Score
 
 _HOMES = {
-    "maao.api": ("Result", "Watch", "find_lr", "load", "replay", "resume", "run", "tune"),
+    "maao.api": ("Result", "Watch", "find_lr", "load", "replay", "resume", "run", "tune", "tune_images"),
     "maao.config": ("Config", "read_config"),
     "maao.core.acceptance": ("AlwaysFirst", "BestOf", "IfBetter", "Interpolate", "Race"),
     "maao.core.loop": ("alternate", "best_round"),
@@ -58,6 +58,7 @@ __all__ = [
     "rounds",
     "run",
     "tune",
+    "tune_images",
 ]
 
 

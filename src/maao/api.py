@@ -13,7 +13,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from maao.build import DEFAULT_TEMPLATE, Asked, OwnMentor, Parts, at_most, build, build_for_use, build_mentor, build_stage, environment
+from maao.build import (
+    DEFAULT_TEMPLATE,
+    Asked,
+    OwnMentor,
+    Parts,
+    at_most,
+    build,
+    build_for_use,
+    build_mentor,
+    build_stage,
+    environment,
+    frozen_digest,
+)
 from maao.config import Config, expand_paths, make_config, set_value
 from maao.core.budget import until
 from maao.core.loop import alternate, best_round
@@ -37,7 +49,7 @@ from maao.types import Cost, Example, Observation, Round, Splits, total_cost
 
 IN_RUN = "run"  # data.source of examples that were handed over in memory and are kept in the run folder
 
-Format = Literal["text", "tensor", "peft", "peft-classifier"]
+Format = Literal["text", "tensor", "peft", "peft-classifier", "ctx", "classes"]
 
 
 class Watch:
@@ -201,6 +213,8 @@ class Result:
         """The fields of an example that the template reads: what a mapping for `predict` must name. Loads no model."""
         from maao.problems.language.template import Template
 
+        if self._sees:
+            return ("image",)
         self._check_language()
         model = self.config.model
         return Template.parse(model.template or DEFAULT_TEMPLATE, chat=model.chat).fields
@@ -208,9 +222,11 @@ class Result:
     def predict(self, texts: Sequence[str | Mapping[str, str] | Example]) -> list[Prediction]:
         """Return a prediction for each text, each mapping of the template's fields, or each example (its label is not looked at).
 
-        A mere text stands for the template's only field, whatever its name. Raises `DataError` where the template reads several, or a
-        mapping lacks one.
+        A mere text stands for the template's only field, whatever its name; in a run on pictures it is the path of an image file. Raises
+        `DataError` where the template reads several fields, a mapping lacks one, or a file is no picture.
         """
+        if self._sees:
+            return self._predict_images(texts)
         if isinstance(texts, str | Mapping):
             raise DataError("Give `predict` a list of texts, not one text: predict([text]).")
         if not texts:
@@ -240,16 +256,53 @@ class Result:
                 raise DataError(f"The field {name} of number {number} of what to predict is {given[name]!r}: a field is a text.")
         return Example({name: given[name] for name in needed}, "")
 
+    @property
+    def _sees(self) -> bool:
+        """Whether the run is on pictures."""
+        return self.config.problem == "vision"
+
+    def _predict_images(self, paths: Sequence[Any]) -> list[Prediction]:
+        from maao.tasks.images import Files
+
+        if isinstance(paths, str | Path | Mapping):
+            raise DataError("Give `predict` a list of image files, not one file: predict([path]).")
+        for number, path in enumerate(paths, start=1):
+            if not isinstance(path, str | Path):
+                raise DataError(f"Number {number} of what to predict is {path!r}: a run on pictures predicts the paths of image files.")
+        if not paths:
+            return []
+        problem, labels = self._problem()
+        rows = problem.probabilities(self.params, [str(path) for path in paths], Files()).tolist()
+        pairs = [dict(zip(labels, row, strict=True)) for row in rows]
+        return [Prediction(max(pair, key=lambda label: pair[label]), pair) for pair in pairs]
+
+    def mistakes(self, count: int = 24) -> tuple[Any, Callable[[str], Any]]:
+        """Return the pictures of `select` that are read wrongly with the most confidence, and what opens them. Reads the data anew.
+
+        Raises:
+            ConfigError: the run is not on pictures.
+        """
+        if not self._sees:
+            raise ConfigError(f"The run {self.folder} is not on pictures: `maao show --clues` tells what it reads wrongly.")
+        parts = build(self.config)
+        _refuse_changed(self.folder, self.environment, environment(parts))
+        return parts.problem.mistakes(self.params, "select", count), parts.problem.picture
+
     def save(self, path: str | Path, format: Format = "tensor") -> list[Path]:
         """Export the chosen prompt into a folder: "text", "tensor", or as a PEFT adapter.
+
+        Runs on pictures: "text", "tensor" (all that was trained), "ctx" (as CoOp's checkpoints hold a context), "classes" (class features
+        for serving without a text tower).
 
         "peft" is an adapter for the kind of model that the run tuned (templates that begin with ``{slots}``, or prefix tuning);
         "peft-classifier" one for transformers' classification model of that type, where that can give the same class scores.
         """
-        problem, _ = self._language()
+        problem, _ = self._problem()
         folder = Path(path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if self._sees:
+                return self._save_vision(problem, folder, format)
             return self._save(problem, folder, format)
         except OSError as error:
             raise StoreError(f"Cannot write to {folder}: {error.strerror or error}.") from error
@@ -270,6 +323,43 @@ class Result:
             return paths
         raise ConfigError(f"Unknown format '{format}': use text, tensor, peft or peft-classifier.")
 
+    def _save_vision(self, problem: Any, folder: Path, format: Format) -> list[Path]:
+        from maao.problems.language.export import export_text
+        from maao.problems.vision.export import export_classes, export_ctx, export_params
+
+        if format == "text":
+            if problem.codec is None:
+                raise ConfigError(f"'{problem.method.name}' trains no prompt: there are no words to export.")
+            return export_text(self._words(problem), folder)
+        if format == "ctx":
+            return export_ctx(self.params, folder)
+        if format == "classes":
+            return export_classes(problem, self.params, folder, self.environment["labels"])
+        if format != "tensor":
+            raise ConfigError(f"A run on pictures has no format '{format}': use text, tensor, ctx or classes.")
+        vision = self.config.vision
+        about = {
+            "model": vision.name,
+            "revision": vision.revision,
+            "method": vision.method,
+            "template": vision.template,
+            "labels": self.environment["labels"],
+            "class_names": self.environment["class_names"],
+            "text": self._words(problem) if problem.codec is not None else "",
+            **self._evidence(),
+        }
+        return export_params(self.params, folder, about)
+
+    def _evidence(self) -> dict[str, Any]:
+        """Return what an export tells of how good a point is, and of where it comes from."""
+        return {
+            "select": {"loss": self.chosen.score.loss, **self.chosen.score.metrics},
+            "test": {name: {"loss": final.score.loss, **final.score.metrics} for name, final in self.finals.items()},
+            "params": params_digest(self.params, _serializer()),
+            "run": self.folder.name,
+            "packages": self.environment["packages"],
+        }
+
     def _about(self, problem: Any) -> dict[str, Any]:
         assert self._parts is not None
         model = self._parts.config.model  # with what a task fills in
@@ -283,11 +373,7 @@ class Result:
             "label_words": (model.label_words or {label: label for label in labels}) if problem.frozen.kind != "encoder" else None,
             "choices": self._has_choices(),
             "text": self._words(problem),
-            "select": {"loss": self.chosen.score.loss, **self.chosen.score.metrics},
-            "test": {name: {"loss": final.score.loss, **final.score.metrics} for name, final in self.finals.items()},
-            "params": params_digest(self.params, _serializer()),
-            "run": self.folder.name,
-            "packages": self.environment["packages"],
+            **self._evidence(),
         }
 
     def _words(self, problem: Any) -> str:
@@ -302,15 +388,18 @@ class Result:
         return task is not None and TASKS[task].multiple_choice
 
     def _language(self) -> tuple[Any, tuple[str, ...]]:
-        """Return the problem, built without data if this result was loaded from its folder, and the labels."""
-        from maao.problems.language.loading import weights_digest
-
+        """Return the problem of a run on texts, and the labels."""
         self._check_language()
-        config = self.config
+        return self._problem()
+
+    def _problem(self) -> tuple[Any, tuple[str, ...]]:
+        """Return the problem, built without data if this result was loaded from its folder, and the labels."""
+        if not self._sees:
+            self._check_language()
         labels = tuple(self.environment["labels"])
         if self._parts is None:
-            parts = build_for_use(config, labels)
-            _refuse_changed(self.folder, self.environment, {"weights": weights_digest(parts.frozen.model)} if parts.frozen else {})
+            parts = build_for_use(self.config, labels, tuple(self.environment.get("class_names", ())))
+            _refuse_changed(self.folder, self.environment, {"weights": frozen_digest(parts)})
             self._parts = parts
         return self._parts.problem, labels
 
@@ -498,6 +587,55 @@ def tune(
     return run(config, folder or free_folder(Path("runs"), f"tune-seed{config.seed}"), splits=splits, mentor=own, watch=watch)
 
 
+def tune_images(
+    images: str | Path,
+    *,
+    model: str = "packaged:emoji-vit",
+    method: str = "coop",
+    shots: int | None = None,
+    mentor: str | Mapping[str, Any] | OwnMentor = "none",
+    rounds: int = 3,
+    steps: int = 30,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
+) -> Result:
+    """Tune the words around the class names of a frozen dual encoder on a folder of pictures, a folder a class.
+
+    Args:
+        images: the folder; or "emoji", "hub:NAME", or one of the field's data sets (with ``settings={"images.root": ...}``).
+        model: hub name or folder of a CLIP or SigLIP model, or of a pair of towers; "packaged:emoji-vit" is a small testbed.
+        method: "coop", "kgcoop", "tcp", "promptsrc", ...: see `vision.method` in the config.
+        shots: training pictures a class.
+        mentor, rounds, steps, seed, folder, settings, watch: as in `tune`.
+
+    Example:
+        >>> result = maao.tune_images("pictures", model="openai/clip-vit-base-patch16", shots=8)  # doctest: +SKIP
+        >>> result.predict(["cat.png"])[0].label  # doctest: +SKIP
+        'cat'
+    """
+    values: dict[str, Any] = {
+        "problem": "vision",
+        "seed": seed,
+        "vision": {"name": model, "method": method},
+        "images": {"source": str(images)},
+        "plan": {"rounds": rounds, "steps": steps},
+    }
+    if shots is not None:
+        values["images"]["shots"] = shots
+    if isinstance(mentor, str):
+        values["mentor"] = {"name": mentor}
+    elif isinstance(mentor, Mapping):
+        values["mentor"] = dict(mentor)
+    for key, value in (settings or {}).items():
+        set_value(values, key, value)
+    expand_paths(values, Path.cwd())
+    config = make_config(values)
+    own = None if isinstance(mentor, str | Mapping) else mentor
+    return run(config, folder or free_folder(Path("runs"), f"images-seed{config.seed}"), mentor=own, watch=watch)
+
+
 def free_folder(parent: Path, name: str) -> Path:
     """Return a folder of that name that does not exist yet, numbered if it must be.
 
@@ -548,7 +686,7 @@ def _search(parts: Parts, rates: Sequence[float], watch: Watch) -> LrSearch:
     """Try rates with the run's own stage, from its own beginning."""
 
     def stage_at(rate: float) -> Any:
-        return build_stage(parts.config, parts.plan, parts.accept, lr=rate)
+        return build_stage(parts.config, parts.plan, parts.accept, parts.steps_per_epoch, lr=rate)
 
     trials = []
     steps = parts.config.stage.lr_steps
@@ -569,7 +707,7 @@ def _check_time_left(parts: Parts, search: LrSearch) -> None:
 def _at_rate(parts: Parts, rate: float) -> Parts:
     """Return a run's parts with another learning rate, in their config too. `lr_grid` stays: its steps count for the budget."""
     config = parts.config.model_copy(update={"stage": parts.config.stage.model_copy(update={"lr": rate})})
-    return replace(parts, config=config, stage=build_stage(config, parts.plan, parts.accept))
+    return replace(parts, config=config, stage=build_stage(config, parts.plan, parts.accept, parts.steps_per_epoch))
 
 
 def _alternate(parts: Parts, asked: Asked, history: tuple[Round[Any, Any], ...], watch: Watch) -> Iterable[Round[Any, Any]]:
@@ -616,13 +754,18 @@ def _read_test(stored: RunFolder[Any, Any], parts: Parts, history: tuple[Round[A
     if chosen.clues.projection is not None:
         words = chosen.clues.projection.text
         points["words"] = ({**chosen.state.params, **codec.encode(words).params}, words)
-    if done >= set(points):
+    elsewhere = getattr(problem, "elsewhere", {})
+    further = {f"{name}, {point}": (where, params) for name, where in elsewhere.items() for point, (params, _) in points.items()}
+    if done >= {*points, *further}:
         return
     # All are scored, also where a stop left some recorded: scored with fewer, the others could differ in their last bits.
     scores = score_all(problem, [params for params, _ in points.values()], "test")
     for (name, (_, text)), score in zip(points.items(), scores, strict=True):
         if name not in done:
             stored.record_final(name, "test", score, text)
+    for name, (where, params) in further.items():
+        if name not in done:
+            stored.record_final(name, "test", where.score(params, "test"), "")
 
 
 def _words(codec: Codec[Any], params: Any) -> str:

@@ -31,11 +31,13 @@ from maao.llm.price import Price
 from maao.types import Example, Leg, Splits
 
 if TYPE_CHECKING:
+    from maao.build_vision import ImageParts
     from maao.problems.language.loading import FrozenModel
     from maao.problems.language.methods import Method
     from maao.problems.language.readers import Reader
     from maao.problems.language.soft_prompt import SoftPromptProblem
     from maao.problems.language.template import Template, TemplateTokenizer
+    from maao.problems.vision.towers import DualEncoder
     from maao.stages.torch_optim import TorchStage
 
 PLUGINS = "maao.plugins"
@@ -69,6 +71,9 @@ class Parts:
     notes: tuple[str, ...] = ()
     plan_was_cut: bool = False
     loaded: dict[tuple[str, ...], FrozenModel] = field(default_factory=dict)
+    encoder: DualEncoder | None = None
+    class_names: tuple[str, ...] = ()
+    steps_per_epoch: int = 1
     record: Callable[[ChatModel], ChatModel] = _before_the_mentor
 
 
@@ -113,6 +118,10 @@ def build(config: Config, splits: Splits | None = None) -> Parts:
     _check_together(config)
     if config.problem == "function":
         parts = _function_parts(config, accept, budget)
+    elif config.problem == "vision":
+        if splits is not None:
+            raise ConfigError("Pictures come from the config's images section: examples at hand are for problems of language.")
+        parts = _vision_parts(config, accept, budget)
     else:
         parts = _language_parts(config, accept, budget, splits or load_splits(config))
     return parts
@@ -136,6 +145,10 @@ def _check_together(config: Config) -> None:
     """Refuse settings that cannot be combined, before anything is loaded."""
     if config.accept.rule == "interpolate" and config.model.length == "free" and config.problem == "language":
         raise ConfigError("accept.rule 'interpolate' blends prompts of equal length: use model.length = 'fixed' with it.")
+    if config.problem == "vision":
+        from maao.build_vision import check_vision
+
+        check_vision(config)
     if not config.plan.clues and config.mentor.name in ("language_model", "person"):
         raise ConfigError(f"The mentor '{config.mentor.name}' reads the walk in words: set plan.clues = true, or choose another mentor.")
     if config.mentor.name == "random_restart" and config.model.initial in ("text", "labels") and config.problem == "language":
@@ -185,6 +198,31 @@ def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget
     )
 
 
+def _vision_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget, built: ImageParts | None = None) -> Parts:
+    from maao.build_vision import build_images
+
+    built = built or build_images(config)
+    steps_per_epoch = max(1, len(built.splits.train) // config.stage.batch_size)
+    # Zero-shot classes are scored as they stand.
+    whole = (Leg(0),) if config.vision.method == "zero_shot" else build_plan(config, steps_per_epoch)
+    plan = cut(whole, budget.gradient_steps, accept)
+    return Parts(
+        config,
+        built.problem,
+        built.codec,
+        build_stage(config, plan, accept, steps_per_epoch),
+        accept,
+        plan,
+        budget,
+        built.splits,
+        notes=built.notes,
+        plan_was_cut=plan != whole,
+        encoder=built.encoder,
+        class_names=built.class_names,
+        steps_per_epoch=steps_per_epoch,
+    )
+
+
 DEFAULT_TEMPLATE = "{text} {slots} Topic:"
 
 
@@ -211,8 +249,12 @@ def _with_task(config: Config, kind: str) -> ModelConfig:
     return model.model_copy(update={"template": template, "label_words": words})
 
 
-def build_for_use(config: Config, labels: tuple[str, ...]) -> Parts:
+def build_for_use(config: Config, labels: tuple[str, ...], class_names: tuple[str, ...] = ()) -> Parts:
     """Build what predicting and exporting need: the model and the template, without data and without what a run began with."""
+    if config.problem == "vision":
+        from maao.build_vision import build_images
+
+        return _vision_parts(config, build_acceptance(config.accept), Budget(), build_images(config, labels, class_names))
     model = config.model.model_copy(update={"adapter": None})
     return build(config.model_copy(update={"budget": BudgetConfig(), "model": model}), Splits((), (), (), labels))
 
@@ -436,9 +478,11 @@ def _load(loaded: dict[tuple[str, ...], FrozenModel], name: str, config: Config)
     return loaded[key]
 
 
-def build_stage(config: Config, plan: Plan, accept: Acceptance[Any, Any], *, lr: float | None = None) -> TorchStage:
+def build_stage(
+    config: Config, plan: Plan, accept: Acceptance[Any, Any], steps_per_epoch: int = 1, *, lr: float | None = None
+) -> TorchStage:
     """Build the doer, with another rate than the config's if one is given; its schedule spans the plan."""
-    from maao.stages.torch_optim import TorchStage
+    from maao.stages.torch_optim import GaussianAverage, TorchStage
 
     stage = config.stage
     return TorchStage(
@@ -450,6 +494,8 @@ def build_stage(config: Config, plan: Plan, accept: Acceptance[Any, Any], *, lr:
         schedule_every=stage.schedule_every,
         schedule_steps=_longest_way(plan, accept) or None,
         max_grad_norm=stage.max_grad_norm or None,  # 0 in a config: TOML has no null
+        warmup_lr=stage.warmup_lr,
+        average=None if stage.average_mean is None else GaussianAverage(stage.average_mean, stage.average_std, steps_per_epoch),
         on_restart=stage.on_restart,
     )
 
@@ -758,7 +804,7 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
     switches = mentor.shown.model_dump()
     if remote:  # what holds training text, or can repeat it, leaves this machine only where the user says so
         switches |= {"examples": mentor.share_examples, "account": mentor.shown.account and mentor.share_examples}
-    shown, template = Shown(**switches), wording(mentor.wording or style, mentor.shown.scores)
+    shown, template = Shown(**switches), wording(_wording_name(config), mentor.shown.scores)
     if replay is not None:
         model: ChatModel = Replayed(ledger, _chat_name(config, chat), failures(replay))  # by name alone: no provider is made
         provider = None
@@ -790,6 +836,10 @@ def _task(parts: Parts, task: Any) -> Any:
         function = parts.config.function
         numbers = f"The point is {function.dim} numbers, separated by spaces. Find the point where {function.name} is lowest."
         return task(f"{parts.config.mentor.description} {numbers}", ("a number each",), "{slots}", function.dim * 2)
+    if parts.config.problem == "vision":
+        vision = parts.config.vision
+        template = vision.template.replace("{class}", "<CLASS>")
+        return task(parts.config.mentor.description, parts.class_names, template, vision.num_virtual_tokens)
     model = parts.config.model
     return task(parts.config.mentor.description, parts.splits.labels, model.template or DEFAULT_TEMPLATE, model.num_virtual_tokens)
 
@@ -910,7 +960,6 @@ def environment(parts: Parts) -> Mapping[str, Any]:
     """Return what a result depends on besides its config: versions, threads, and hashes of what the config only names."""
     import torch
 
-    from maao.problems.language.loading import weights_digest
     from maao.tasks.splits import majority_accuracy
 
     return {
@@ -920,20 +969,36 @@ def environment(parts: Parts) -> Mapping[str, Any]:
         "threads": torch.get_num_threads(),
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
         "data": parts.splits.digest if parts.splits else "",
-        "weights": weights_digest(parts.frozen.model) if parts.frozen else "",
+        "weights": frozen_digest(parts),
         "adapter": _adapter_digest(parts.config.model),
         "wording": _wording_digest(parts.config),
         "labels": list(parts.splits.labels) if parts.splits else [],
+        **({"class_names": list(parts.class_names)} if parts.class_names else {}),
         "notes": list(parts.notes),
         "prepared_tokens": parts.problem.prepared.model_tokens if parts.splits else 0,
         "majority": majority_accuracy(parts.splits) if parts.splits and parts.splits.test else None,
     }
 
 
+def frozen_digest(parts: Parts) -> str:
+    """Return a hash of a run's frozen weights, or nothing where there are none."""
+    from maao.problems.language.loading import weights_digest
+
+    if parts.encoder is not None:
+        return weights_digest(parts.encoder.modules)
+    return weights_digest(parts.frozen.model) if parts.frozen is not None else ""
+
+
 def _style(config: Config) -> Style:
     """Return how the mentor's model is asked: a person once, as in a chat, not for each sample."""
     mentor = config.mentor
     return "chat" if mentor.name == "person" or mentor.chat.provider == "person" else mentor.style
+
+
+def _wording_name(config: Config) -> str:
+    """Return the wording asked for, or that of the style and of the kind of problem."""
+    kind = "vision_" if config.problem == "vision" else ""
+    return config.mentor.wording or f"{kind}{_style(config)}"
 
 
 def _adapter_digest(model: ModelConfig) -> str:
@@ -952,7 +1017,7 @@ def _wording_digest(config: Config) -> str:
     mentor = config.mentor
     if mentor.name not in ("language_model", "person"):
         return ""
-    text = wording(mentor.wording or _style(config), mentor.shown.scores).template
+    text = wording(_wording_name(config), mentor.shown.scores).template
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -14,7 +14,7 @@ import typer
 from maao.errors import MaaoError
 
 if TYPE_CHECKING:
-    from maao.api import Result
+    from maao.api import Format, Result
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -136,6 +136,9 @@ def show(
     run: RunArgument,
     clues: Annotated[bool, typer.Option("--clues", help="Show what was said in words about every round.")] = False,
     calls: Annotated[bool, typer.Option("--calls", help="Show every recorded call: what was asked, what came back.")] = False,
+    mistakes: Annotated[
+        Path | None, typer.Option("--mistakes", help="Write a contact sheet (.png) of the worst mistakes on select (runs on pictures).")
+    ] = None,
 ) -> None:
     """Read a run out: rounds, proposals, verdicts, test, cost."""
     from maao.api import load
@@ -147,12 +150,16 @@ def show(
         _console().print(clues_table(result))
     if calls:
         _print_calls(run)
+    if mistakes is not None:
+        _contact_sheet(result, mistakes)
 
 
 @app.command()
 def predict(
     run: RunArgument,
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to label.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to label; in a run on pictures, image files.")
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -162,7 +169,7 @@ def predict(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, with all probabilities.")] = False,
 ) -> None:
-    """Label texts with a run's tuned prompt: label, probability, text, separated by tabs."""
+    """Label texts (or image files) with a run's tuned prompt: label, probability, text, separated by tabs."""
     import json
 
     from maao.api import load
@@ -191,11 +198,11 @@ def export(
     run: RunArgument,
     to: Annotated[Path, typer.Option("--to", help="Folder to write into.")],
     format: Annotated[
-        Literal["text", "tensor", "peft", "peft-classifier", "all"],
+        Literal["text", "tensor", "peft", "peft-classifier", "ctx", "classes", "all"],
         typer.Option(help="What to write; 'all' writes what the template allows."),
     ] = "all",
 ) -> None:
-    """Take the tuned prompt elsewhere: plain text, prompt embeddings, PEFT adapter."""
+    """Take the tuned prompt elsewhere: plain text, embeddings, PEFT adapter; of runs on pictures, CoOp's ctx and class features."""
     from maao.api import load
     from maao.errors import ConfigError
 
@@ -203,12 +210,16 @@ def export(
     if format != "all":
         print(f"{format}: {_listed(result.save(to, format))}")
         return
-    print(f"text: {_listed(result.save(to, 'text'))}")
-    print(f"tensor: {_listed(result.save(to, 'tensor'))}")
-    try:
-        print(f"peft: {_listed(result.save(to, 'peft'))}")
-    except ConfigError as error:  # the template has its slots elsewhere, or PEFT is not installed
-        print(f"peft: not written. {error}")
+    sees = result.config.problem == "vision"
+    always: tuple[Format, ...] = ("tensor",) if sees else ("text", "tensor")
+    maybe: tuple[Format, ...] = ("text", "ctx", "classes") if sees else ("peft",)
+    for name in always:
+        print(f"{name}: {_listed(result.save(to, name))}")
+    for name in maybe:
+        try:
+            print(f"{name}: {_listed(result.save(to, name))}")
+        except ConfigError as error:  # the template has its slots elsewhere, PEFT is not installed, the method has no such thing
+            print(f"{name}: not written. {error}")
 
 
 @app.command()
@@ -262,6 +273,22 @@ def _print_calls(folder: Path) -> None:
             print(f"--- reply (sample {request['sample']}):\n{plain(reply['text'])}\n")
 
 
+def _contact_sheet(result: Result, path: Path) -> None:
+    from maao.problems.vision.contact_sheet import contact_sheet
+
+    found, picture = result.mistakes()
+    if not found:
+        print("No picture of select is read wrongly: there is no sheet to write.")
+        return
+    try:
+        contact_sheet(found, picture).save(path)
+    except (OSError, ValueError) as error:
+        raise MaaoError(
+            f"Cannot write the contact sheet {path}: {error}. Give a file that ends in .png in a folder that exists."
+        ) from error
+    print(f"The {len(found)} worst mistakes on select: {path}")
+
+
 def _listed(paths: list[Path]) -> str:
     return ", ".join(map(str, paths))
 
@@ -271,6 +298,8 @@ TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 
 def _to_predict(result: Result, texts: list[str], file: Path | None) -> Sequence[str | dict[str, str]]:
     """Return what there is to predict: texts, the lines of a file, or of each row of a table the fields that the template reads."""
+    if result.config.problem == "vision":
+        return [*texts, *(_lines(file) if file is not None else [])]
     fields, named = result.fields, result.config.data.text_fields or {}
     is_table = file is not None and file.suffix.lower() in TABLES
     plain = [*texts, *(_lines(file) if file is not None and not is_table else [])]

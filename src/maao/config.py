@@ -97,6 +97,61 @@ class DataConfig(Section):
     drop_repeats: bool = Field(False, description="Drop examples that stand in two splits, instead of refusing the data.")
 
 
+class VisionConfig(Section):
+    """The frozen dual encoder, and the words around its class names (problem = "vision")."""
+
+    name: str = Field("packaged:emoji-vit", description="Hub name or folder of CLIP or SigLIP, a dual_encoder.json folder, open_clip:....")
+    revision: str | None = Field(None, description="Hub revision.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Precision of the frozen weights.")
+    device: str = Field("cpu", description="Where the frozen model runs: cpu, cuda, cuda:1, ...")
+    method: Literal["zero_shot", "coop", "cocoop", "kgcoop", "prograd", "tcp", "maple", "promptsrc", "linear_probe", "lp++"] = Field(
+        "coop", description="What is trained."
+    )
+    template: str = Field("{slots} {class}.", description="The prompt of a class: {class} once, {slots} before it, after it, or around it.")
+    wordings: list[str] | None = Field(
+        None, description="Hand-written prompts, each with {class}: zero-shot, and what methods stay near. By default the data set's own."
+    )
+    num_virtual_tokens: int = Field(4, ge=1, description="Rows of the context, in tokens.")
+    initial: Literal["text", "vocabulary", "normal"] = Field("text", description="Where the context begins.")
+    initial_text: str | None = Field(None, description='The text to begin with (initial = "text"); by default "a photo of a".')
+    class_specific: bool = Field(False, description="A context of its own for each class (coop, kgcoop, prograd).")
+    distance: Literal["cosine", "l2", "dot"] = Field("cosine", description="What nearest means when vectors are put into words.")
+    weight: float | None = Field(None, ge=0, description="Of the second part of the loss or gradient (kgcoop and tcp: 8, prograd: 1).")
+    temperature: float | None = Field(None, gt=0, description="Of the distributions that are compared (prograd: 1).")
+    depth: int | None = Field(None, ge=1, description="Block that is reached (tcp), layers with prompts (maple, promptsrc); in proportion.")
+    num_image_tokens: int = Field(4, ge=1, description="Rows among an image's tokens (promptsrc).")
+    text_weight: float = Field(25.0, ge=0, description="Of the distance to the hand-written wordings (promptsrc).")
+    image_weight: float = Field(10.0, ge=0, description="Of the distance to the frozen image features (promptsrc).")
+    score_weight: float = Field(1.0, ge=0, description="Of the distance to the frozen scores (promptsrc).")
+    views: int = Field(0, ge=0, description="Random views (crops, mirrored) of each training picture; 0: pictures as they are.")
+    cache: bool = Field(True, description="Keep image features on disk, by content.")
+    pixel_mib: int = Field(1024, ge=0, description="Most memory for pixels that are read again (maple, promptsrc).")
+    part_tokens: int = Field(
+        0, ge=0, description="Most tokens of class prompts whose activations a step keeps: bounds memory. 0: no bound."
+    )
+    score_batch: int = Field(64, ge=1, description="Pictures that run through the image tower at a time.")
+
+
+class ImagesConfig(Section):
+    """Where pictures come from, and how they are split (problem = "vision")."""
+
+    source: str = Field(
+        "emoji", description="A folder of class folders, hub:NAME, emoji, or one of the field's eleven sets (with root): oxford_pets, ..."
+    )
+    root: str | None = Field(None, description="Folder that holds the data sets, as docs/image-data.md lays them out.")
+    hub_config: str | None = Field(None, description="Configuration of a hub data set.")
+    image_field: str = Field("image", description="Column of the picture (hub data sets).")
+    label_field: str = Field("label", description="Column of the label (hub data sets).")
+    style: Literal["twemoji", "noto"] = Field("twemoji", description="Drawing style (emoji).")
+    protocol: Literal["few-shot", "base-to-new", "cross-dataset"] = Field("few-shot", description="Which classes are trained and judged.")
+    targets: list[str] = Field(default_factory=list, description="Data sets that what was tuned is judged on (cross-dataset).")
+    shots: int | None = Field(None, ge=1, description="Training pictures a class; by default 16, emoji 8.")
+    select_shots: int | None = Field(None, ge=1, description="Selection pictures a class; by default as many as shots, at most 4.")
+    test_size: int | None = Field(None, ge=1, description="Most test pictures; by default all there are.")
+    skip_bad: bool = Field(False, description="Go on without pictures that cannot be read, and say which.")
+    fewer: bool = Field(False, description="Take what there is where a class has fewer pictures than asked for.")
+
+
 class StageConfig(Section):
     """The doer: how gradient steps are made."""
 
@@ -111,6 +166,11 @@ class StageConfig(Section):
     schedule: Literal["constant", "linear", "cosine", "exponential"] = Field("constant", description="Learning rate over the plan.")
     schedule_every: int = Field(1, ge=1, description="Steps after which the schedule moves on; an epoch's, to do as the reference release.")
     warmup_steps: int = Field(0, ge=0, description="Steps over which the learning rate rises first.")
+    warmup_lr: float | None = Field(None, gt=0, description="A constant rate for the warm-up, in place of a rise (CoOp's: 1e-5).")
+    average_mean: float | None = Field(
+        None, description="Epoch that weighs most in a Gaussian average of the params over epochs (PromptSRC); without it none is taken."
+    )
+    average_std: float = Field(1.0, gt=0, description="Width of that average, in epochs.")
     max_grad_norm: float | None = Field(1.0, description="Clip the gradient's norm to this; 0: do not clip.")
     on_restart: Literal["clear", "keep"] = Field("clear", description="What becomes of the optimizer's moments at a restart.")
 
@@ -207,10 +267,12 @@ class MentorConfig(Section):
     style: Literal["chat", "completion"] = Field(
         "chat", description="completion suits small or base models; a person is always asked as in a chat."
     )
-    wording: str | None = Field(None, description="chat, completion, released, or a file of your own; by default that of the style.")
+    wording: str | None = Field(
+        None, description="chat, completion, released, contrast, vision_chat, vision_completion, or a file; by default that of the style."
+    )
     listing: int = Field(8, ge=0, description="Points shown.")
-    choice: Literal["best", "last", "first", "spread", "released"] = Field(
-        "best", description="Which points are shown; released: the first of the last walk, as in the reference release."
+    choice: Literal["best", "last", "first", "spread", "released", "contrast"] = Field(
+        "best", description="Which points are shown; contrast: best and worst ones; released: the first of the last walk."
     )
     shown: ShownConfig = Field(default_factory=ShownConfig, description="Which evidence an instruction shows.")
     share_examples: bool = Field(False, description="Let training examples, and what may repeat them, go to a remote model.")
@@ -245,11 +307,15 @@ class FunctionConfig(Section):
 class Config(Section):
     """A whole run."""
 
-    problem: Literal["language", "function"] = Field("language", description="A soft prompt of a language model, or a plain function.")
+    problem: Literal["language", "vision", "function"] = Field(
+        "language", description="A soft prompt of a language model, the words around class names of a dual encoder, or a plain function."
+    )
     seed: int = Field(0, description="Fixes everything that is random.")
     threads: int | None = Field(None, ge=1, description="CPU threads; fixed for a run, since sums depend on it.")
     model: ModelConfig = Field(default_factory=ModelConfig, description="The frozen model and the soft prompt.")
     data: DataConfig = Field(default_factory=DataConfig, description="Where examples come from.")
+    vision: VisionConfig = Field(default_factory=VisionConfig, description="The frozen dual encoder and its prompt.")
+    images: ImagesConfig = Field(default_factory=ImagesConfig, description="Where pictures come from.")
     function: FunctionConfig = Field(default_factory=FunctionConfig, description="The function, if that is the problem.")
     stage: StageConfig = Field(default_factory=StageConfig, description="How gradient steps are made.")
     plan: PlanConfig = Field(default_factory=PlanConfig, description="When the doer walks, when the mentor is asked.")
@@ -265,6 +331,9 @@ PATHS = (
     ("data", "test"),
     ("model", "name"),
     ("model", "adapter"),
+    ("vision", "name"),
+    ("images", "source"),
+    ("images", "root"),
     ("mentor", "wording"),
 )
 

@@ -108,6 +108,11 @@ def _opening(parts: Parts, asked: Asked, folder: Path, done: int) -> Iterable[Te
         sizes = ", ".join(f"{len(getattr(parts.splits, name))} {name}" for name in ("train", "select", "test"))
         yield Text(f"Frozen model: {parts.frozen.name} ({parts.frozen.kind}), template: {config.model.template!r}")
         yield Text(f"Data: {sizes}; classes: {', '.join(parts.splits.labels)}")
+    if parts.encoder is not None and parts.splits is not None:
+        sizes = ", ".join(f"{len(getattr(parts.splits, name))} {name}" for name in ("train", "select", "test"))
+        vision = config.vision
+        yield Text(f"Frozen model: {parts.encoder.name} (dual encoder), method: {vision.method}, template: {vision.template!r}")
+        yield Text(f"Pictures: {sizes}; {len(parts.class_names)} classes: {_short(', '.join(parts.class_names), 120)}")
     for note in parts.notes:
         yield Text(f"  {note}", style="dim")
     yield Text(asked.disclosure)

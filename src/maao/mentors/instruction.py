@@ -92,6 +92,8 @@ def write(template: Template, task: Task, listing: Sequence[Entry], clues: Clues
         "template": task.template.replace("{slots}", "<PROMPT>"),
         "listing": "\n".join(_line(entry, shown) for entry in listing) or "(nothing has been tried yet)",
         "blocks": "\n\n".join(_block(entry, shown) for entry in sorted(listing, key=lambda e: -_shown_loss(e, shown))),
+        "good": "\n".join(_line(entry, shown) for entry in reversed(listing[len(listing) // 2 :])) or "(nothing has been tried yet)",
+        "bad": "\n".join(_line(entry, shown) for entry in listing[: len(listing) // 2]) or "(nothing has been tried yet)",
         "texts": "\n".join(_short_line(entry, shown) for entry in listing),
         "next": _next(listing, shown),
         "clues": "\n".join(_clue_lines(clues, shown)) if clues else "",

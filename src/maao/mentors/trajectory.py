@@ -14,7 +14,7 @@ from typing import Any, Literal
 from maao.interfaces import History
 from maao.types import Score
 
-Choice = Literal["best", "last", "first", "spread", "released"]
+Choice = Literal["best", "last", "first", "spread", "released", "contrast"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ def select(history: History[Any, Any], count: int, choice: Choice = "best") -> t
     """Return at most `count` entries, worst first, so that the best stands next to the request.
 
     `choice` "best" takes those of lowest loss, "spread" some evenly from worst to best, "last" and "first" those seen last and first.
+    "contrast" takes half of them from the best and half from the worst (Liu et al., 2023).
     "released" takes what the reference release (2024) did: of the last walk alone the first points, every other one where there are ten
     or more, so that a mentor never reads where a walk ended.
     """
@@ -86,6 +87,9 @@ def select(history: History[Any, Any], count: int, choice: Choice = "best") -> t
     ranked = sorted(known, key=_loss, reverse=True)
     if choice == "best":
         return tuple(ranked[-count:])
+    if choice == "contrast":
+        half = max(1, count // 2)
+        return (*ranked[: min(half, max(0, len(ranked) - half))], *ranked[-half:])
     if choice == "spread":
         return tuple(_spread(ranked, count))
     if choice == "released":

@@ -38,6 +38,26 @@ class TorchState:
     good: Params | None = None
     good_moments: Mapping[str, Any] = field(default_factory=dict)
     lr_scale: float = 1.0  # halved by every rollback
+    sums: Params = field(default_factory=dict)  # of an average over epochs, weighted; empty before the first
+    weight: float = 0.0  # what they weigh together
+
+
+@dataclass(frozen=True, slots=True)
+class GaussianAverage:
+    """Params averaged over epochs with the weights of a Gaussian, in place of the last ones, at the end of a schedule.
+
+    Epoch e (from 1) weighs ``exp(-(e - mean)^2 / (2 std^2))``; weights are normalised. A restart begins the average anew: points on either
+    side of a jump have no walk in common.
+
+    Source: Khattak et al., Self-regulating Prompts, ICCV 2023 (Gaussian weighted prompt aggregation).
+    """
+
+    mean: float
+    std: float
+    steps_per_epoch: int
+
+    def weight(self, epoch: int) -> float:
+        return math.exp(-((epoch - self.mean) ** 2) / (2 * self.std**2))
 
 
 @dataclass(frozen=True)
@@ -55,6 +75,8 @@ class TorchStage:
             steps, so that its rate hardly changed.
         schedule_steps: length of the schedule, usually all steps of the plan; needed unless the schedule is constant.
         max_grad_norm: clip the gradient of all params together to this norm; None: do not clip.
+        warmup_lr: a constant rate for the warm-up, in place of the rise.
+        average: what becomes of the params after the last of `schedule_steps`.
         on_restart: "clear" the optimizer's moments when a restart moves the params, or "keep" them (as the reference
             release did, by accident).
 
@@ -76,6 +98,8 @@ class TorchStage:
     schedule_every: int = 1
     max_grad_norm: float | None = 1.0
     on_restart: Literal["clear", "keep"] = "clear"
+    warmup_lr: float | None = None
+    average: GaussianAverage | None = None
 
     def __post_init__(self) -> None:
         if self.optimizer not in optimizer_names():
@@ -86,6 +110,8 @@ class TorchStage:
             raise ConfigError(f"`stage.max_grad_norm` must be above zero (in a config, 0 switches clipping off); got {self.max_grad_norm}.")
         if self.schedule != "constant" and not self.schedule_steps:
             raise ConfigError(f"A {self.schedule} schedule needs `schedule_steps`, the length over which the learning rate changes.")
+        if self.average is not None and not self.schedule_steps:
+            raise ConfigError("An average over epochs needs `schedule_steps`, the step after which it takes the place of the params.")
         try:
             self._build([torch.zeros(1, 1, requires_grad=True)], 1.0)
         except (TypeError, ValueError) as error:
@@ -103,7 +129,9 @@ class TorchStage:
         moved = {**state.params, **_copy(params)}
         fits = all(moved[name].shape == old.shape for name, old in state.params.items())
         moments = state.moments if self.on_restart == "keep" and fits else {}
-        return replace(state, params=moved, start=moved, age=0, moments=moments, good=None, good_moments={}, lr_scale=1.0)
+        return replace(
+            state, params=moved, start=moved, age=0, moments=moments, good=None, good_moments={}, lr_scale=1.0, sums={}, weight=0.0
+        )
 
     def step(self, problem: Problem[Params], state: TorchState, *, keep: bool = False) -> tuple[TorchState, Observation[Params]]:
         batch = problem.batch(state.step, state.seed)
@@ -141,7 +169,20 @@ class TorchStage:
             good=state.params,
             good_moments=state.moments,
         )
-        return after, Observation(state.step, loss, kept, None, cost)
+        return self._averaged(after), Observation(state.step, loss, kept, None, cost)
+
+    def _averaged(self, state: TorchState) -> TorchState:
+        """Return a state after a step with its epoch added to the average; after the last step, with the average as its params."""
+        if self.average is None:
+            return state
+        whole = state.step % self.average.steps_per_epoch == 0
+        if whole:
+            weight = self.average.weight(state.step // self.average.steps_per_epoch)
+            sums = {name: value * weight + (state.sums[name] if state.sums else 0) for name, value in state.params.items()}
+            state = replace(state, sums=sums, weight=state.weight + weight)
+        if state.step == self.schedule_steps and state.weight > 0:
+            return replace(state, params={name: value / state.weight for name, value in state.sums.items()})
+        return state
 
     def _roll_back(self, state: TorchState, loss: float) -> TorchState:
         if state.good is None:
@@ -163,7 +204,9 @@ class TorchStage:
 
     def _rate(self, state: TorchState) -> float:
         """Return what the learning rate is multiplied with at this step."""
-        rate = min(1.0, (state.step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        if self.warmup_lr is not None and state.step < self.warmup_steps:
+            return self.warmup_lr / self.lr * state.lr_scale
+        rate = min(1.0, (state.step + 1) / self.warmup_steps) if self.warmup_steps and self.warmup_lr is None else 1.0
         if self.schedule != "constant":
             assert self.schedule_steps is not None
             done = min(1.0, state.step // self.schedule_every / self.schedule_steps)
@@ -244,6 +287,8 @@ class TorchSerializer:
             "good": state.good or {},
             "good_moments": state.good_moments,
         }
+        if state.sums:
+            parts["sums"] = state.sums
         for part, mapping in parts.items():
             for name, value in mapping.items():
                 if isinstance(value, Tensor):
@@ -252,6 +297,8 @@ class TorchSerializer:
                     values[f"{part}:{name}"] = value
         order = {part: list(mapping) for part, mapping in parts.items()}
         numbers = {"seed": state.seed, "step": state.step, "age": state.age, "lr_scale": state.lr_scale}
+        if state.sums:
+            numbers["weight"] = state.weight
         return arrays, {**numbers, "values": values, "order": order, "has_good": state.good is not None}
 
     def load_state(self, arrays: Arrays, meta: Mapping[str, Any]) -> TorchState:
@@ -270,4 +317,6 @@ class TorchSerializer:
             good=part("good") if meta["has_good"] else None,
             good_moments=part("good_moments"),
             lr_scale=meta["lr_scale"],
+            sums=part("sums") if "sums" in meta["order"] else {},
+            weight=meta.get("weight", 0.0),
         )

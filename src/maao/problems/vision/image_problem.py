@@ -20,6 +20,8 @@ from maao.problems.vision.methods import Bound, Images, Method, Params
 from maao.problems.vision.towers import DualEncoder
 from maao.types import Clues, Confusion, Cost, Misread, Projection, Score, Split, Splits
 
+NORMAL_STD = 0.02  # CoOp's random start
+
 Initial = Literal["text", "vocabulary", "normal"]
 
 
@@ -109,7 +111,8 @@ class ImageProblem:
         with_clues: bool = True,
     ) -> None:
         self.encoder, self.splits, self.codec, self.method = encoder, splits, codec, method
-        self._source, self._store = source, store or FeatureStore(None)
+        self._source, self.store = source, store or FeatureStore(None)
+        self.elsewhere: dict[str, ImageProblem] = {}  # where what was tuned is judged besides, by name
         self._initial, self._initial_text = initial, initial_text
         self._num_virtual_tokens, self._batch_size, self._score_batch = num_virtual_tokens, batch_size, score_batch
         self._clue_tokens, self._clue_misread, self._with_clues = clue_tokens, clue_misread, with_clues
@@ -126,7 +129,7 @@ class ImageProblem:
                 batch=score_batch,
                 max_bytes=pixel_bytes,
             )
-            self._pictures[name] = own.fill(self._store)
+            self._pictures[name] = own.fill(self.store)
             self._targets[name] = torch.tensor([numbers[e.label] for e in examples], dtype=torch.long)
         self.views = views
         computed = sum(pictures.computed for pictures in self._pictures.values())
@@ -151,15 +154,17 @@ class ImageProblem:
         return self.method.start(self._rows(seed_for(seed, "prompt")))
 
     def _rows(self, seed: int) -> Tensor:
+        if self._initial == "normal":
+            return (
+                torch.randn(self._num_virtual_tokens, self.encoder.text.width, generator=torch.Generator().manual_seed(seed)) * NORMAL_STD
+            )
         if self.codec is None:
-            return torch.zeros(0, 0)
+            return torch.zeros(0, 0)  # a method without a context
         if self._initial == "text":
             encoded = self.codec.encode(self._initial_text or "")
             return self.method.in_words(encoded.params).clone()
-        if self._initial == "vocabulary":
-            rows: Tensor = self.codec.sample(self._num_virtual_tokens, seed).float()
-            return rows
-        return torch.randn(self._num_virtual_tokens, self.encoder.text.width, generator=torch.Generator().manual_seed(seed)) * 0.02
+        rows: Tensor = self.codec.sample(self._num_virtual_tokens, seed).float()
+        return rows
 
     def batch(self, step: int, seed: int) -> Batch:
         targets = self._targets["train"]
@@ -222,7 +227,7 @@ class ImageProblem:
     def probabilities(self, params: Params, keys: Sequence[str], source: Source | None = None) -> Tensor:
         """Return ``(len(keys), num_classes)`` probabilities of pictures that `source` (or the problem's own) opens."""
         opened = source or self._source
-        pictures = Pictures(self.encoder, opened, keys, batch=self._score_batch).fill(self._store)
+        pictures = Pictures(self.encoder, opened, keys, batch=self._score_batch).fill(self.store)
         return self._scores_of(params, pictures).softmax(-1)
 
     def mistakes(self, params: Params, split: Split, count: int) -> list[Mistake]:

@@ -202,13 +202,12 @@ def paired(
     name: str,
 ) -> DualEncoder:
     """Return a dual encoder of any text encoder and any image model, with projections ``(embed_dim, width)`` onto their common space."""
-    held = nn.ModuleDict({"vision": vision, "text": text})
-    held["projections"] = nn.ParameterDict({"image": nn.Parameter(projection, requires_grad=False)})
+    projections = nn.ParameterDict({"image": nn.Parameter(projection, requires_grad=False)})
     if text_projection is not None:
-        held["projections"]["text"] = nn.Parameter(text_projection, requires_grad=False)
+        projections["text"] = nn.Parameter(text_projection, requires_grad=False)
+    held = nn.ModuleDict({"vision": vision, "text": text, "projections": projections})
     held.requires_grad_(False)
     held.eval()
-    projections: Any = held["projections"]
 
     def image_features(output: Any) -> Tensor:
         return pooled(output, None, pooling) @ projections["image"].T

@@ -37,6 +37,16 @@ class Method(Protocol):
         ...
 
 
+class Worded(Protocol):
+    """The part of a method that its words need."""
+
+    def start(self, rows: Tensor) -> dict[str, Tensor]: ...
+
+    def realize(self, params: Params) -> Params: ...
+
+    def in_words(self, realized: Params) -> Tensor: ...
+
+
 class MethodCodec:
     """A codec of a method's params: texts become its starts, and the part of it that is compared with words becomes words.
 
@@ -45,7 +55,7 @@ class MethodCodec:
         words: the codec of what `method.in_words` gives; it decodes. The same one, where these are embedding rows.
     """
 
-    def __init__(self, method: Method, rows: TokenCodec[Params], words: TokenCodec[Params] | None = None) -> None:
+    def __init__(self, method: Worded, rows: TokenCodec[Params], words: TokenCodec[Params] | None = None) -> None:
         self._method = method
         self._rows = rows
         self._words = words or rows
