@@ -1,7 +1,8 @@
 """An epoch of CoOp with image features that are kept, against the same epoch as CoOp runs it.
 
-CoOp encodes the images at every step and pads texts to 77. Both sides are CLIP ViT-B/16 of transformers with the same random weights: 24 classes
-with names of 1 to 3 tokens, 16 pictures each, batches of 32, 4 context tokens, SGD with momentum 0.9. They make the same steps from the same context on the same batches.
+CoOp encodes the images at every step and pads texts to 77. Both sides are CLIP ViT-B/16 of transformers with the same random weights: 24
+classes with names of 1 to 3 tokens, 16 pictures each, batches of 32, 4 context tokens, SGD with momentum 0.9. They make the same steps from
+the same context on the same batches.
 """
 
 from __future__ import annotations

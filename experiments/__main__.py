@@ -93,11 +93,11 @@ def run(cell: Cell, folder: Path) -> dict[str, Any]:
     row: dict[str, Any] = {
         "task": cell.task,
         "arm": cell.arm,
-        "method": config.model.method if cell.how == "tune" else cell.how,
+        "method": cell.how if cell.how != "tune" else config.vision.method if config.problem == "vision" else config.model.method,
         "model": cell.model,
         "mentor": config.mentor.name,
         "seed": cell.seed,
-        "shots": config.data.shots,
+        "shots": config.images.shots if config.problem == "vision" else config.data.shots,
         "protocol": config.data.protocol,
     }
     if cell.how != "tune":

@@ -10,6 +10,7 @@ from typing import Any
 from maao.build import build, installed, load_splits
 from maao.config import Config
 from maao.core.seeds import seed_for
+from maao.errors import ConfigError
 from maao.tasks.splits import majority_accuracy
 from maao.types import Cost, Score
 
@@ -39,6 +40,22 @@ def zero_shot(config: Config) -> dict[str, Any]:
     nothing = {"prompt": torch.empty(0, parts.frozen.model.get_input_embeddings().embedding_dim)}
     select, test = (parts.problem.score(nothing, split) for split in ("select", "test"))
     return {"select": score_row(select), "test": score_row(test), "cost": asdict(select.cost + test.cost)}
+
+
+def zero_shot_wordings(config: Config) -> dict[str, Any]:
+    """Read the classes of a dual encoder in each of the config's hand-written wordings, alone; the best on `select` is read on `test`."""
+    wordings = config.vision.wordings or []
+    if not wordings:
+        raise ConfigError("The arm 'zero-shot-wordings' needs vision.wordings, the prompts that it chooses from.")
+    tried = []
+    for wording in wordings:
+        parts = build(config.model_copy(update={"vision": config.vision.model_copy(update={"method": "zero_shot", "wordings": [wording]})}))
+        params = parts.problem.initial(0)
+        tried.append((parts.problem.score(params, "select"), wording, parts.problem, params))
+    select, wording, problem, params = min(tried, key=lambda one: one[0].loss)
+    test = problem.score(params, "test")
+    cost = sum((one[0].cost for one in tried), test.cost)
+    return {"select": score_row(select), "test": score_row(test), "words": wording, "cost": asdict(cost)}
 
 
 def peft(config: Config) -> dict[str, Any]:
@@ -102,4 +119,9 @@ def _padded(batch: Any, words: Any, fill: int) -> Mapping[str, Any]:
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-ARMS: Mapping[str, Callable[[Config], dict[str, Any]]] = {"majority": majority, "zero-shot": zero_shot, "peft": peft}
+ARMS: Mapping[str, Callable[[Config], dict[str, Any]]] = {
+    "majority": majority,
+    "zero-shot": zero_shot,
+    "zero-shot-wordings": zero_shot_wordings,
+    "peft": peft,
+}

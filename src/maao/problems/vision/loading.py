@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -151,16 +152,59 @@ def image_tower(model: nn.Module, finish: Callable[[Any], Tensor], size: int) ->
 # -- any text encoder with any image model
 
 
+class ConvStem(nn.Sequential):
+    """Patches by small convolutions, each halving height and width, in place of one large one: such towers learn from fewer pictures.
+
+    Source: Xiao et al., Early Convolutions Help Transformers See Better, NeurIPS 2021.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        layers: list[nn.Module] = []
+        inside = [3, *widths]
+        for i, (a, b) in enumerate(pairwise(inside)):
+            last = i == len(widths) - 1
+            layers.append(nn.Conv2d(a, b, 3, stride=2, padding=1, bias=last))
+            layers += [] if last else [nn.GroupNorm(8, b), nn.GELU()]
+        super().__init__(*layers)
+
+    @property
+    def weight(self) -> Tensor:
+        """Where the model around it looks for the precision of pixels."""
+        found: Any = self[0].weight
+        return found
+
+
+def image_model(config: Any, stem: Sequence[int] | None) -> Any:
+    """Return an image model with fresh weights; with `stem`, the channels of each convolution that makes its patches (ViT).
+
+    Raises:
+        ModelError: the stem does not fit the model.
+    """
+    from transformers import AutoModel
+
+    model = AutoModel.from_config(config)
+    if stem is None:
+        return model
+    patches = getattr(getattr(model, "embeddings", None), "patch_embeddings", None)
+    if patches is None or 2 ** len(stem) != config.patch_size or stem[-1] != config.hidden_size:
+        raise ModelError(
+            f"A stem of {list(stem)} channels makes patches of {2 ** len(stem)} pixels of width {stem[-1]}; the image model's are of "
+            f"{getattr(config, 'patch_size', 'another kind')} and width {getattr(config, 'hidden_size', '?')}."
+        )
+    patches.projection = ConvStem(stem)
+    return model
+
+
 def _pair(folder: Path, name: str) -> DualEncoder:
     from safetensors.torch import load_file
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoConfig
 
     try:
         about = json.loads((folder / PAIR).read_text(encoding="utf-8"))
         text, vision, size = about["text"], about["vision"], int(about["image"]["size"])
         weights = {key: value.float() for key, value in load_file(folder / "model.safetensors").items()}
         place = folder / vision["name"]
-        tower = AutoModel.from_config(AutoConfig.from_pretrained(str(place if place.is_dir() else vision["name"])))
+        tower = image_model(AutoConfig.from_pretrained(str(place if place.is_dir() else vision["name"])), vision.get("stem"))
         projection, text_projection = weights["image_projection.weight"], weights.get("text_projection.weight")
         scale = math.exp(float(about["logit_scale"]))
         image = about["image"]
