@@ -92,8 +92,7 @@ class TextTower:
         return len(prompts) * (self._padded_to or max(len(prompt.ids) for prompt in prompts))
 
     def _normalised(self, prompts: Sequence[Prompt], rows: Tensor | None, deep: Deep) -> Tensor:
-        features = self._encode(prompts, rows, deep).float()
-        return features / features.norm(dim=-1, keepdim=True)
+        return unit(self._encode(prompts, rows, deep))
 
     def _encode(self, prompts: Sequence[Prompt], rows: Tensor | None, deep: Deep) -> Tensor:
         device = self.table.device
@@ -243,8 +242,7 @@ class ImageTower:
                 hooks.enter_context(output_changed(embeddings, lambda held: torch.cat([held, _spread(prompts[0], held)], 1)))
                 for layer, rows in zip(self.layers[1:], prompts[1:], strict=False):
                     hooks.enter_context(input_changed(layer, _tail_putter(rows)))
-            features = self._finish(self.model(pixel_values=pixels)).float()
-        return features / features.norm(dim=-1, keepdim=True)
+            return unit(self._finish(self.model(pixel_values=pixels)))
 
 
 @dataclass(frozen=True)
@@ -296,6 +294,12 @@ def input_changed(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iter
         yield
     finally:
         handle.remove()
+
+
+def unit(features: Tensor) -> Tensor:
+    """Return features of length one, in single precision at least."""
+    held = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
+    return held / held.norm(dim=-1, keepdim=True)
 
 
 def layers_of(model: nn.Module) -> nn.ModuleList:

@@ -14,6 +14,8 @@ from torch import Tensor
 from maao.problems.vision.methods import Bound, Images, Params
 from maao.problems.vision.methods.coop import CoOp
 
+ROUNDING = 1e-5  # a direction this short beside the other is rounding: at a start in the hand-written words it is exactly zero
+
 
 class ProGrad(CoOp):
     """CoOp's params. Where the gradient of the cross-entropy g and that of the distance to the zero-shot scores h point apart, the part of
@@ -52,7 +54,7 @@ class ProGrad(CoOp):
 
     def _aligned(self, g: Tensor, h: Tensor) -> Tensor:
         length = h.norm()
-        if not float(length) or float((g * h).sum()) >= 0:
+        if float(length) <= ROUNDING * float(g.norm()) or float((g * h).sum()) >= 0:
             return g
         unit = h / length
         return g - self.weight * (g * unit).sum() * unit
