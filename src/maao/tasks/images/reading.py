@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +13,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from maao.errors import DataError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # Pillow opens 16-bit PGM, and some TIFF, as "I"
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, struct.error, zlib.error, MemoryError)
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -21,38 +25,63 @@ def read_image(path: str | Path) -> Image.Image:
 
     Raises:
         DataError: there is no such file, it is empty, it is no picture, or it is broken.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "grey.png")
+        ...     Image.new("L", (3, 2), 128).save(path)
+        ...     read_image(path).getpixel((0, 0))
+        (128, 128, 128)
     """
     file = Path(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as opened:
-                opened.load()
-                return as_rgb(ImageOps.exif_transpose(opened))
+        data = file.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"There is no picture {file}.") from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error}.") from error
+    return image_of(data, str(file))
+
+
+def image_of(data: bytes, where: str) -> Image.Image:
+    """Return the bytes of a picture file as RGB, as `read_image` does; `where` names it in errors."""
+    if not data:
+        raise DataError(f"{where} is empty. Replace or remove it.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as opened:
+                opened.load()
+                return as_rgb(ImageOps.exif_transpose(opened), where)
     except UnidentifiedImageError as error:
-        empty = file.stat().st_size == 0
-        told = "is empty" if empty else f"is no picture that can be read (known: {', '.join(SUFFIXES)})"
-        raise DataError(f"{file} {told}.") from error
+        raise DataError(f"{where} is no picture that can be read (known: {', '.join(SUFFIXES)}). Replace or remove it.") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} claims to have too many pixels: {error}. Make it smaller first.") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise DataError(f"{file} is broken: {error}. Replace or remove it.") from error
+        raise DataError(f"{where} claims to have too many pixels: {error}. Make it smaller first.") from error
+    except BROKEN as error:  # what Pillow's readers raise on damaged files depends on the format
+        raise DataError(f"{where} is broken: {error}. Replace or remove it.") from error
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
-    """Return a picture of any mode as RGB of 8 bits."""
-    if image.mode in SIXTEEN:
+def as_rgb(image: Image.Image, where: str = "The picture") -> Image.Image:
+    """Return a picture of any mode as RGB of 8 bits.
+
+    16-bit grey is scaled by its full range (65535 becomes 255), however little of it the picture uses.
+
+    Raises:
+        DataError: its numbers have no known range: integers beyond 16 bits, or fractions outside 0 to 1.
+    """
+    if image.mode in GREY_16 or image.mode == "F":
+        top = 1.0 if image.mode == "F" else 65535.0
         values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode != "I" or values.max(initial=0) > 255 else 255.0
-        return Image.fromarray(np.clip(values / top * 255 + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        top = 1.0 if values.max(initial=0) <= 1 else 255.0
-        return Image.fromarray(np.clip(values / top * 255 + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        low, high = float(values.min()), float(values.max())
+        if not (low >= 0 and high <= top):  # also where one is not a number
+            raise DataError(
+                f"{where} holds numbers from {low:g} to {high:g}, but in its format black to white is 0 to {top:g}: save it with 8 bits."
+            )
+        if isinstance(clear := image.info.get("transparency"), int):
+            values = np.where(values == clear, top, values)  # on white
+        return Image.fromarray((values / top * 255 + 0.5).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
         own = image.convert("RGBA")
-        white = Image.new("RGBA", own.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, own).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", own.size, (255, 255, 255, 255)), own).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -1,7 +1,7 @@
 """Few-shot samples of pictures, class by class.
 
 As with texts, what is sampled (`train`, `select`) follows the seed, and what is fixed (`test`) follows a hash, the same for every seed. For
-one seed, fewer shots are a part of more shots where `select` is as large.
+one seed, fewer shots are a part of more shots: of a class's shuffled pictures `train` is the front, and `select` the end.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import ceil
 
 from maao.core.seeds import seed_for
 from maao.errors import DataError
-from maao.tasks.checks import listing, quote
+from maao.tasks.checks import MAX_LISTED, quote
 from maao.tasks.splits import from_parts
 from maao.types import Example, Splits
 
@@ -29,7 +30,13 @@ def default_select(shots: int) -> int:
 def sample_pool(
     pool: Sequence[Example], labels: Sequence[str], *, shots: int, select_shots: int, test_size: int | None, seed: int, fewer: bool
 ) -> Splits:
-    """Cut one pool: `test` by hash (of all sizes, so that `train` and `select` can be filled), the rest sampled.
+    """Cut one pool. Of each class, half (or more, where that is needed) is kept to sample `train` and `select` from; the rest is `test`.
+
+    So `test` is the same for every seed, and also for all shots that half a class has room for.
+
+    Args:
+        test_size: most pictures in `test`, by hash; None: all that are not kept to sample from.
+        fewer: take what there is of a class that has too few, at least one picture for each of `train` and `select`; a note names it.
 
     Raises:
         DataError: a class has too few pictures, and `fewer` was not asked for.
@@ -43,12 +50,16 @@ def sample_pool(
     rest: dict[str, list[Example]] = {}
     for label, own in by_class.items():
         ranked = sorted(own, key=_hash)
-        spare = max(0, len(own) - need)
-        rest[label] = sorted(ranked[spare:], key=lambda e: e.fields["image"])
+        spare = len(own) - min(len(own), max(need, ceil(len(own) / 2)))
+        rest[label] = ranked[spare:]
         test += ranked[:spare]
     test = _at_most(test, test_size, labels)
     train, select = _sampled(rest, rest, shots, select_shots, seed)
-    return from_parts(train, select, test, labels=list(labels))
+    notes = [
+        f"train and select: {shots} and {select_shots} pictures of each class, sampled with seed {seed}.",
+        f"test: {len(test)} of {len(pool)} pictures, chosen by hash, the same for every seed.",
+    ]
+    return _finished(train, select, test, labels, notes, short, need)
 
 
 def sample_parts(
@@ -67,6 +78,7 @@ def sample_parts(
     """
     train_by, select_by = _by_class(parts["train"], labels), _by_class(parts.get("select", ()), labels)
     own = bool(parts.get("select"))
+    everything = shots is None
     if shots is None:
         shots = max(len(held) for held in train_by.values())
         if not own:
@@ -77,12 +89,20 @@ def sample_parts(
     short = {label: len(held) for label, held in train_by.items() if len(held) < need}
     if short and not fewer:
         raise _too_few(short, f"{shots} for train" + ("" if own else f" and {wanted} for select"), need)
+    lacking = {} if everything else short
     if own:
         short = {label: len(held) for label, held in select_by.items() if len(held) < wanted}
         if short and not fewer:
             raise _too_few(short, f"{wanted} for select", wanted)
+        lacking = {**lacking, **{f"{label} (select)": count for label, count in short.items()}}
     train, select = _sampled(train_by, select_by if own else train_by, shots, wanted, seed)
-    return from_parts(train, select, _at_most(list(parts.get("test", ())), test_size, labels), labels=list(labels))
+    where = "" if own else " others, out of train"
+    notes = [f"train: {'all' if everything else shots} pictures of each class, select: {wanted}{where}; sampled with seed {seed}."]
+    given = list(parts.get("test", ()))
+    test = _at_most(given, test_size, labels)
+    if len(test) < len(given):
+        notes.append(f"test: {len(test)} of {len(given)} pictures, chosen by hash, the same for every seed.")
+    return _finished(train, select, test, labels, notes, lacking, need)
 
 
 def base_and_new(labels: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -117,16 +137,35 @@ def _sampled(
             if len(held) < 2:
                 raise DataError(f"The class {quote(label)} has {len(held)} picture: it needs one to train and one to select with.")
             count = min(select_shots, max(1, len(held) - shots))
-            chosen_select += order[:count]
-            chosen_train += order[count : count + shots]
+            chosen_select += order[: -count - 1 : -1]
+            chosen_train += order[: len(order) - count][:shots]
         else:
+            for part, own in (("train", held), ("select", select[label])):
+                if not own:
+                    raise DataError(f"The class {quote(label)} has no picture in {part}.")
             chosen_train += order[:shots]
             chosen_select += _shuffled(select[label], seed, f"{label}/select")[:select_shots]
     return chosen_train, chosen_select
 
 
+def _finished(
+    train: Sequence[Example],
+    select: Sequence[Example],
+    test: Sequence[Example],
+    labels: Sequence[str],
+    notes: Sequence[str],
+    short: Mapping[str, int],
+    need: int,
+) -> Splits:
+    splits = from_parts(train, select, test, labels=list(labels))
+    told = list(notes)
+    if short:
+        told.append(f"{len(short)} classes have fewer pictures than asked for ({need}), and all of theirs are taken: {_each(short)}.")
+    return replace(splits, notes=(*told, *splits.notes))
+
+
 def _shuffled(held: Sequence[Example], seed: int, label: str) -> list[Example]:
-    ordered = sorted(held, key=lambda example: example.fields["image"])
+    ordered = sorted(held, key=_hash)  # not by name: files may be renamed
     random.Random(seed_for(seed, "pictures", label)).shuffle(ordered)
     return ordered
 
@@ -144,8 +183,12 @@ def _hash(example: Example) -> str:
 
 
 def _too_few(short: Mapping[str, int], wanted: str, need: int) -> DataError:
-    told = [f"{quote(label)} has {count}" for label, count in sorted(short.items(), key=lambda item: (item[1], item[0]))]
     return DataError(
-        f"{len(short)} of the classes have fewer than the {need} pictures that are asked for ({wanted}): {listing(told)}. Lower "
+        f"{len(short)} of the classes have fewer than the {need} pictures that are asked for ({wanted}): {_each(short)}. Lower "
         "images.shots or images.select_shots, add pictures, or set images.fewer = true to take what there is."
     )
+
+
+def _each(short: Mapping[str, int]) -> str:
+    told = [f"{quote(label)} has {count}" for label, count in sorted(short.items(), key=lambda item: (item[1], item[0]))]
+    return ", ".join(told[:MAX_LISTED]) + (f" and {len(told) - MAX_LISTED} more" if len(told) > MAX_LISTED else "")
