@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
@@ -12,7 +12,7 @@ import torch
 
 from maao.errors import ConfigError, ProblemError
 from maao.problems.functions import FunctionProblem
-from maao.stages.torch_optim import TorchStage, optimizer_names
+from maao.stages.torch_optim import GaussianAverage, TorchStage, optimizer_names
 
 ROSENBROCK = FunctionProblem("rosenbrock", dim=3)
 
@@ -307,3 +307,31 @@ def test_params_survive_storing_bit_for_bit(dtype, serializer):
     params = {"prompt": torch.randn(3, 4).to(dtype), "head.bias": torch.tensor([math.nan, -0.0, math.inf]).to(dtype)}
     loaded = serializer.load_params(serializer.dump_params(params))
     assert {k: (v.dtype, v.numpy().tobytes()) for k, v in loaded.items()} == {k: (v.dtype, v.numpy().tobytes()) for k, v in params.items()}
+
+
+def test_a_constant_warm_up_comes_before_the_schedule() -> None:
+    stage = TorchStage(lr=0.1, schedule="linear", schedule_steps=10, warmup_steps=2, warmup_lr=0.001)
+    state = stage.init(FunctionProblem("rosenbrock"), FunctionProblem("rosenbrock").initial(0), seed=0)
+    rates = [0.1 * stage._rate(replace(state, step=step)) for step in range(4)]
+    assert rates == pytest.approx([0.001, 0.001, 0.08, 0.07])
+
+
+def test_an_average_over_epochs_weighs_them_as_a_gaussian_and_begins_anew_at_a_restart() -> None:
+    problem = FunctionProblem("rosenbrock")
+    average = GaussianAverage(mean=2, std=1, steps_per_epoch=2)
+    stage, plain = (TorchStage(lr=0.1, schedule_steps=6, average=a) for a in (average, None))
+    state = other = stage.init(problem, problem.initial(0), seed=0)
+    ends = []
+    for step in range(6):
+        state, other = stage.step(problem, state)[0], plain.step(problem, other)[0]
+        if step % 2:
+            ends.append(other.params["x"])
+    weights = [math.exp(-((epoch - 2) ** 2) / 2) for epoch in (1, 2, 3)]
+    expected = sum(w * x for w, x in zip(weights, ends, strict=True)) / sum(weights)
+    torch.testing.assert_close(state.params["x"], expected)
+    walked = walk(stage, problem, 2)[-1]
+    assert walked.weight > 0
+    begun = stage.restart(walked, problem.initial(1), seed=0)
+    assert (begun.sums, begun.weight) == ({}, 0.0)
+    with pytest.raises(ConfigError, match="schedule_steps"):
+        TorchStage(average=average)

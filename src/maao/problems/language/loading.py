@@ -98,7 +98,7 @@ def load_frozen(
         raise ModelError(f"Unknown precision '{dtype}': use float32, bfloat16 or float16.")
     place = locate(name)
     options: dict[str, Any] = {} if revision is None else {"revision": revision}
-    with _quiet():
+    with quiet():
         try:
             config = AutoConfig.from_pretrained(place, **options)
             tokenizer = AutoTokenizer.from_pretrained(place, **options)
@@ -122,7 +122,7 @@ def kind_of(name: str, revision: str | None = None) -> Kind:
     """Return what kind a model is by its type, without loading its weights."""
     from transformers import AutoConfig
 
-    with _quiet():
+    with quiet():
         try:
             config = AutoConfig.from_pretrained(locate(name), **({} if revision is None else {"revision": revision}))
         except (OSError, ValueError, KeyError) as error:
@@ -231,7 +231,7 @@ def _convert(path: Path, folder: Path) -> None:
         import gguf  # noqa: F401
     except ImportError as error:
         raise ModelError('Reading GGUF files needs the package gguf: pip install "maao[local]"') from error
-    with _quiet():
+    with quiet():
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
         model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
     tied = model.config.tie_word_embeddings
@@ -340,7 +340,7 @@ def _not_found(name: str, error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the loader's bars and notes off the terminal; what matters is checked and said by us."""
     from transformers.utils import logging
 

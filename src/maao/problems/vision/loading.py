@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from maao.errors import ModelError
-from maao.problems.language.loading import load_frozen, locate
+from maao.problems.language.loading import load_frozen, locate, quiet
 from maao.problems.vision.preprocess import RESAMPLING, Preprocess
 from maao.problems.vision.towers import CausalTextTower, DualEncoder, ImageTower, Pooling, TextTower
 
@@ -71,9 +71,10 @@ def _transformers(name: str, revision: str | None) -> DualEncoder:
 
     place, options = locate(name), {} if revision is None else {"revision": revision}
     try:
-        config = AutoConfig.from_pretrained(place, **options)
-        model, told = AutoModel.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **options)
-        tokenizer = AutoTokenizer.from_pretrained(place, **options)
+        with quiet():
+            config = AutoConfig.from_pretrained(place, **options)
+            model, told = AutoModel.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **options)
+            tokenizer = AutoTokenizer.from_pretrained(place, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"Cannot load the dual encoder '{name}': {str(error).splitlines()[0]}") from error
     if told["missing_keys"]:

@@ -1,0 +1,198 @@
+"""A user's job on pictures: a folder of them and a dual encoder in, a tuned prompt, predictions, exports and a contact sheet out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import maao
+from maao.api import run
+from maao.cli import app
+from maao.config import make_config
+from maao.errors import ConfigError, DataError, MaaoError
+from tests import tiny_vision as tiny
+
+LABELS = ("cat", "dog", "sea_lion", "lion")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clip")
+    tiny.clip_model().save_pretrained(folder)
+    tiny.clip_tokenizer().save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, source = tmp_path_factory.mktemp("pictures"), tiny.Pictures()
+    for label in LABELS:
+        (folder / label).mkdir()
+        for i in range(8):
+            source.open(f"{label}/{i}").save(folder / label / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAAO_CACHE", str(tmp_path / "cache"))
+
+
+def settings(model: Path, pictures: Path, **given: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "problem": "vision",
+        "vision": {"name": str(model), "initial": "vocabulary"},
+        "images": {"source": str(pictures), "shots": 2, "select_shots": 2},
+        "plan": {"rounds": 1, "steps": 4, "store_every": 2},
+        "accept": {"rule": "best_of"},
+        "mentor": {"name": "scripted", "texts": ["a photo of the", "small drawing"]},
+        "stage": {"lr": 0.02},
+    }
+    for key, value in given.items():
+        section, _, name = key.partition("__")
+        values[section] = value if not name else {**values.get(section, {}), name: value}
+    return values
+
+
+def test_a_run_on_pictures_from_beginning_to_end(model: Path, pictures: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    result = run(make_config(settings(model, pictures)), folder)
+    assert set(result.finals) == {"untuned", "chosen", "words"}
+    asked = [r for r in result.history if r.leg.ask]
+    assert asked and {p.text for r in asked for p in r.advice.proposals} <= {
+        "a photo of the",
+        "small drawing small drawing",
+        "small drawing",
+    }
+    assert maao.replay(folder).equal
+    # From the folder alone, without the data: the same probabilities as the run's own problem gives.
+    loaded = maao.load(folder)
+    files = [str(pictures / "cat" / "0.png"), str(pictures / "dog" / "3.png")]
+    found = loaded.predict(files)
+    assert [p.label in LABELS for p in found] == [True, True]
+    again = result.predict(files)
+    assert [p.probabilities for p in found] == [p.probabilities for p in again]
+    assert sum(found[0].probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_exports_serve_without_the_text_tower(model: Path, pictures: Path, tmp_path: Path) -> None:
+    result = run(make_config(settings(model, pictures)), tmp_path / "run")
+    out = tmp_path / "out"
+    result.save(out, "ctx")
+    ctx = torch.load(out / "model.pth.tar", weights_only=True)["state_dict"]["ctx"]
+    torch.testing.assert_close(ctx, result.params["prompt"], rtol=0, atol=0)
+    result.save(out, "classes")
+    classes, labels = load_file(out / "classes.safetensors")["weight"], json.loads((out / "labels.json").read_text())
+    encoder = tiny.clip_encoder()
+    file = pictures / "lion" / "1.png"
+    from PIL import Image
+
+    with Image.open(file) as image:
+        feature = encoder.image.features(encoder.pixels.pixels(image.convert("RGB"))[None])[0]
+    probable = (encoder.scale * classes @ feature).softmax(-1).tolist()
+    expected = result.predict([file])[0]
+    assert dict(zip(labels, probable, strict=True)) == pytest.approx(dict(expected.probabilities), abs=1e-4)
+    result.save(out, "text")
+    assert (out / "prompt.txt").read_text().strip() == result.text
+    result.save(out, "tensor")
+    assert json.loads((out / "maao.json").read_text())["class_names"] == ["cat", "dog", "lion", "sea lion"]
+    with pytest.raises(ConfigError, match="no format 'peft'"):
+        result.save(out, "peft")
+
+
+@pytest.mark.parametrize("method", ["zero_shot", "cocoop", "kgcoop", "prograd", "tcp", "maple", "promptsrc", "linear_probe", "lp++"])
+def test_every_method_runs_predicts_and_resumes(method: str, model: Path, pictures: Path, tmp_path: Path) -> None:
+    values = settings(model, pictures, vision__method=method, mentor={"name": "none"})
+    if method in ("zero_shot", "linear_probe", "lp++"):
+        values["vision"].pop("initial")
+    result = run(make_config(values), tmp_path / "run")
+    assert result.finals["chosen"].score.num_examples == 16
+    assert (result.history[-1].state.step == 0) == (method == "zero_shot")
+    assert maao.replay(tmp_path / "run").equal
+    assert maao.load(tmp_path / "run").predict([pictures / "cat" / "1.png"])[0].label in LABELS
+
+
+def test_new_classes_are_judged_beside_the_base(model: Path, pictures: Path, tmp_path: Path) -> None:
+    values = settings(model, pictures, images__protocol="base-to-new", mentor={"name": "none"})
+    result = run(make_config(values), tmp_path / "run")
+    assert result.environment["labels"] == ["cat", "dog"]
+    names = set(result.finals)
+    assert {"chosen", "untuned", "new classes, chosen", "new classes, untuned"} <= names
+    assert result.finals["new classes, chosen"].score.num_examples == 8
+
+
+def test_a_gaussian_average_takes_the_place_of_the_last_point(model: Path, pictures: Path, tmp_path: Path) -> None:
+    values = settings(model, pictures, mentor={"name": "none"}, stage={"lr": 0.02, "batch_size": 4, "average_mean": 2.0})
+    plain = settings(model, pictures, mentor={"name": "none"}, stage={"lr": 0.02, "batch_size": 4})
+    averaged, last = (run(make_config(v), tmp_path / name) for v, name in ((values, "a"), (plain, "b")))
+    assert torch.equal(averaged.history[1].state.params["prompt"], last.history[1].state.params["prompt"])
+    assert not torch.equal(averaged.history[-1].state.params["prompt"], last.history[-1].state.params["prompt"])
+    assert maao.replay(tmp_path / "a").equal
+
+
+def test_the_commands_on_pictures(model: Path, pictures: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text(
+        f'problem = "vision"\n[vision]\nname = "{model}"\ninitial = "vocabulary"\n[images]\nsource = "{pictures}"\nshots = 2\nselect_shots = 2\n'
+        '[plan]\nrounds = 1\nsteps = 2\nstore_every = 0\n[mentor]\nname = "random_restart"\n'
+    )
+    folder, sheet = tmp_path / "run", tmp_path / "mistakes.png"
+    cli = CliRunner()
+
+    def say(*args: str) -> str:
+        done = cli.invoke(app, list(args))
+        assert done.exit_code == 0, (done.output, done.exception)
+        return done.output
+
+    told = say("tune", str(config), "--run", str(folder))
+    assert "dual encoder" in told and "4 classes: cat, dog, lion, sea lion" in told
+    told = say("show", str(folder), "--mistakes", str(sheet))
+    assert "worst mistakes on select" in told and sheet.stat().st_size > 1000
+    told = say("predict", str(folder), str(pictures / "cat" / "0.png"))
+    assert told.split("\t")[0] in LABELS and told.strip().endswith("0.png")
+    told = say("export", str(folder), "--to", str(tmp_path / "out"))
+    assert all(f"{name}: " in told for name in ("tensor", "text", "ctx", "classes")) and "not written" not in told
+
+
+def test_what_cannot_be_predicted_is_named(model: Path, pictures: Path, tmp_path: Path) -> None:
+    result = run(make_config(settings(model, pictures, mentor={"name": "none"})), tmp_path / "run")
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"none")
+    for given, told in ((["none.png"], "none.png"), ([str(bad)], "bad.png"), ([{"image": "x"}], "paths of image files")):
+        with pytest.raises(DataError, match=told):
+            result.predict(given)
+    with pytest.raises(DataError, match="a list of image files"):
+        result.predict("x.png")
+    assert result.predict([]) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"vision__depth": 2}, "vision.depth is read by tcp, maple, promptsrc"),
+        ({"vision__template": "a {class}."}, "no {slots}"),
+        ({"vision__initial": "text", "mentor": {"name": "random_restart"}}, "the same text each time"),
+        ({"vision": {"method": "lp++"}}, "a mentor has nothing to propose"),
+        ({"vision": {"method": "lp++", "num_virtual_tokens": 8}, "mentor": {"name": "none"}}, "drop vision.num_virtual_tokens"),
+        ({"vision__initial_text": "a photo"}, "vision.initial_text"),
+    ],
+)
+def test_settings_that_nothing_reads_are_refused_before_anything_is_loaded(
+    given: dict[str, Any], told: str, model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(MaaoError, match=told.replace("{", r"\{").replace("+", r"\+")):
+        run(make_config(settings(model, pictures, **given)), tmp_path / "run")
+
+
+def test_tune_images_is_the_same_in_python(model: Path, pictures: Path, tmp_path: Path) -> None:
+    result = maao.tune_images(
+        pictures, model=str(model), shots=2, rounds=1, steps=2, folder=tmp_path / "run", settings={"images.select_shots": 2}
+    )
+    assert result.config.mentor.name == "none" and result.finals["chosen"].score.num_examples == 16
