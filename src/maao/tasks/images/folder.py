@@ -1,25 +1,28 @@
 """A folder of pictures: ``ROOT/CLASS/*``, or ``ROOT/{train,select,test}/CLASS/*``.
 
-The label is the folder's name; the class's name in words is that with underscores as spaces. Nothing is left out in silence.
+The label is the folder's name; the class's name in words is that with underscores as spaces. Every picture is opened once, to see that it
+can be, and its bytes are hashed: repeats are found, and splits do not depend on how files are called. Nothing is left out in silence.
 """
 
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from maao.errors import DataError
-from maao.tasks.checks import listing, quote
+from maao.tasks.checks import listing, nearest, quote
 from maao.tasks.images.reading import SUFFIXES, read_image
 from maao.tasks.images.sampling import SHOTS, default_select, sample_parts, sample_pool
 from maao.tasks.images.source import Files
 from maao.tasks.images.task import ImageTask
-from maao.types import Example
+from maao.types import Example, Splits
 
 PARTS = {"train": "train", "select": "select", "val": "select", "valid": "select", "validation": "select", "dev": "select", "test": "test"}
+MOST_TOLD = 5  # broken pictures that an error names; the others are counted
 
 
 def load_folder(
@@ -47,12 +50,12 @@ def load_folder(
     base = Path(root)
     if not base.is_dir():
         raise DataError(f"There is no folder {base}. Give a folder that holds a folder of pictures for each class.")
-    inside = sorted(path for path in base.iterdir() if path.is_dir() and not path.name.startswith("."))
+    inside = _folders(base)
     if not inside:
         raise DataError(f"The folder {base} holds no folders: pictures are read from one folder for each class ({base}/CLASS/1.png).")
     notes: list[str] = []
-    parts = {path.name: PARTS[path.name.lower()] for path in inside if path.name.lower() in PARTS}
-    if "train" in parts.values() and len(parts) == len(inside):
+    parts = _parts(base, inside)
+    if parts:
         return _with_parts(base, parts, notes, shots, select_shots, test_size, seed, skip_bad, fewer)
     pool = _read(base, base, notes, skip_bad)
     labels = _labels(pool, base)
@@ -68,6 +71,25 @@ def load_folder(
         fewer=fewer,
     )
     return _task(base, splits, labels, notes)
+
+
+def _parts(base: Path, inside: Sequence[Path]) -> dict[str, str]:
+    """Return which folders are splits; none, if all are classes. A class may be called "train": a split holds folders, a class pictures."""
+    splits = [path for path in inside if path.name.lower() in PARTS and _folders(path)]
+    others = [path.name for path in inside if path not in splits]
+    if splits and others:
+        raise DataError(
+            f"The folder {base} holds splits ({listing(path.name for path in splits)}) and other folders ({listing(others)}): put those "
+            "into a split, or take them out."
+        )
+    parts = {path.name: PARTS[path.name.lower()] for path in splits}
+    if parts and "train" not in parts.values():
+        raise DataError(f"The folder {base} holds the splits {listing(parts)}, but no 'train': there is nothing to train on.")
+    return parts
+
+
+def _folders(base: Path) -> list[Path]:
+    return sorted(path for path in base.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _with_parts(
@@ -90,7 +112,9 @@ def _with_parts(
     for part, examples in found.items():
         unknown = sorted({e.label for e in examples} - set(labels))
         if unknown:
-            raise DataError(f"The {part} pictures of {base} have classes that train lacks: {listing(map(quote, unknown))}.")
+            raise DataError(
+                f"The {part} pictures of {base} have classes that train lacks: {listing(unknown)}.{nearest(unknown[0], labels)}"
+            )
     kept = _without_repeats(found, notes)
     splits = sample_parts(kept, labels, shots=shots, select_shots=select_shots, test_size=test_size, seed=seed, fewer=fewer)
     return _task(base, splits, labels, notes)
@@ -98,57 +122,70 @@ def _with_parts(
 
 def _read(root: Path, base: Path, notes: list[str], skip_bad: bool) -> list[Example]:
     """Return all pictures of the class folders in `base`, each opened once to see that it can be."""
-    folders = sorted(path for path in base.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = _folders(base)
     seen: dict[str, str] = {}
     for folder in folders:
-        if folder.name.lower() in seen:
-            raise DataError(
-                f"The folders {seen[folder.name.lower()]!r} and {folder.name!r} in {base} differ only in case: join or rename them."
-            )
-        seen[folder.name.lower()] = folder.name
+        other = seen.setdefault(_folded(folder.name), folder.name)
+        if other != folder.name:
+            how = "case" if other.casefold() == folder.name.casefold() else "how their letters are composed"
+            raise DataError(f"The folders {other!r} and {folder.name!r} in {base} differ only in {how}: join or rename them.")
     loose = [path.name for path in base.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES]
     if loose:
         notes.append(f"{len(loose)} pictures in {base.name} stand in no class folder and are left out ({listing(sorted(loose))})")
     examples: list[Example] = []
     faults: list[str] = []
     others: list[str] = []
-    for folder in folders:
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-        pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
+    dots: list[str] = []
+    held = {folder: sorted(p for p in folder.rglob("*") if not p.is_dir() and not p.name.startswith(".")) for folder in folders}
+    pictures = {folder: [path for path in files if path.suffix.lower() in SUFFIXES] for folder, files in held.items()}
+    if void := [str(folder) for folder, own in pictures.items() if not own]:
+        what = "class folder holds" if len(void) == 1 else "class folders hold"
+        raise DataError(f"{len(void)} {what} no pictures ({', '.join(SUFFIXES)}): {listing(void)}. Fill or remove what is empty.")
+    for folder, files in held.items():
         others += [path.name for path in files if path.suffix.lower() not in SUFFIXES]
-        if not pictures:
-            raise DataError(f"The class folder {folder} holds no pictures ({', '.join(SUFFIXES)}). Fill it, or remove it.")
-        for path in pictures:
+        for path in pictures[folder]:
             try:
-                read_image(path)
+                size = read_image(path).size
             except DataError as error:
                 faults.append(str(error))
                 continue
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            examples.append(Example({"image": path.relative_to(root).as_posix(), "content": content}, folder.name))
+            key = path.relative_to(root).as_posix()
+            dots += [key] if size == (1, 1) else []
+            examples.append(Example({"image": key, "content": hashlib.sha256(path.read_bytes()).hexdigest()}, folder.name))
+    if dots:
+        notes.append(f"{len(dots)} pictures have one pixel and are used as any other ({listing(dots)})")
     if others:
         notes.append(f"{len(others)} files in {base.name} are no pictures and are left out ({listing(sorted(set(others)))})")
     if faults and not skip_bad:
+        more = f" And {len(faults) - MOST_TOLD} more." if len(faults) > MOST_TOLD else ""
         raise DataError(
-            f"{len(faults)} pictures cannot be read: {' '.join(faults[:5])}{' ...' if len(faults) > 5 else ''} Mend or remove them, or set "
+            f"{len(faults)} pictures cannot be read: {' '.join(faults[:MOST_TOLD])}{more} Mend or remove them, or set "
             "images.skip_bad = true to go on without them."
         )
     if faults:
         notes.append(f"{len(faults)} pictures cannot be read and are left out: {' '.join(faults)}")
-    gone = [folder.name for folder in folders if folder.name not in {e.label for e in examples}]
-    if gone:
-        raise DataError(f"No picture of the class {quote(gone[0])} can be read: nothing is left of it.")
+    left = {example.label for example in examples}
+    if gone := [folder.name for folder in folders if folder.name not in left]:
+        raise DataError(f"No picture of the classes {listing(gone)} in {base} can be read: nothing is left of them.")
     return examples
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _labels(pool: Sequence[Example], base: Path) -> tuple[str, ...]:
     labels = tuple(sorted({example.label for example in pool}))
     if len(labels) < 2:
         raise DataError(f"The folder {base} holds one class only ({', '.join(map(quote, labels))}): there is nothing to tell apart.")
-    names = class_names(labels)
-    same = [name for name in names if names.count(name) > 1]
-    if same:
-        raise DataError(f"Two class folders of {base} have the same name in words, {quote(same[0])}: rename one of them.")
+    first: dict[str, str] = {}
+    for label, name in zip(labels, class_names(labels), strict=True):
+        if not name:
+            raise DataError(f"The class folder {quote(label)} of {base} has no name in words (underscores are spaces): rename it.")
+        if (other := first.setdefault(_folded(name), label)) != label:
+            raise DataError(
+                f"The class folders {quote(other)} and {quote(label)} of {base} have the same name in words, {quote(name)}: rename one."
+            )
     return labels
 
 
@@ -189,14 +226,11 @@ def _without_repeats(parts: Mapping[str, list[Example]], notes: list[str]) -> di
     return dict(kept)
 
 
-def _task(base: Path, splits: object, labels: Sequence[str], notes: Sequence[str]) -> ImageTask:
-    from maao.types import Splits
-
-    assert isinstance(splits, Splits)
+def _task(base: Path, splits: Splits, labels: Sequence[str], notes: Sequence[str]) -> ImageTask:
     names = class_names(labels)
     foreign = [name for name in names if not name.isascii()]
     told = [*notes]
     if foreign:
-        told.append(f"class names with letters that an English text tower may not know: {listing(map(quote, foreign))}")
+        told.append(f"class names with letters that an English text tower may not know: {listing(foreign)}")
     splits = replace(splits, notes=(*splits.notes, *told))
     return ImageTask(splits, names, Files(base), "", splits.notes)
