@@ -140,7 +140,8 @@ def test_a_gaussian_average_takes_the_place_of_the_last_point(model: Path, pictu
 def test_the_commands_on_pictures(model: Path, pictures: Path, tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
     config.write_text(
-        f'problem = "vision"\n[vision]\nname = "{model}"\ninitial = "vocabulary"\n[images]\nsource = "{pictures}"\nshots = 2\nselect_shots = 2\n'
+        f'problem = "vision"\n[vision]\nname = "{model}"\ninitial = "vocabulary"\n'
+        f'[images]\nsource = "{pictures}"\nshots = 2\nselect_shots = 2\n'
         '[plan]\nrounds = 1\nsteps = 2\nstore_every = 0\n[mentor]\nname = "random_restart"\n'
     )
     folder, sheet = tmp_path / "run", tmp_path / "mistakes.png"

@@ -14,6 +14,7 @@ from maao.mentors.trajectory import select
 from tests.mentors.histories import HISTORY, TOLD, finished
 
 GOLDEN = Path(__file__).parent.parent / "golden"
+PICTURES = Task("Name the animal in a drawing.", ("cat", "dog", "sea lion"), "{slots} <CLASS>.", max_tokens=4)
 TASK = Task("Name the topic of a news headline.", ("business", "music", "sport"), "{text} {slots} Topic:", max_tokens=8)
 EVERYTHING = Shown("both", True, True, True, True, True, True, True)
 NOTHING = Shown("none", False, False, False, False, False, False, False)
@@ -28,6 +29,8 @@ CASES = {
 FILES = [
     *((style, case) for style in ("chat", "completion") for case in CASES if (style, case) != ("completion", "one_word")),
     *(("released", case) for case in ("empty", "history", "scores_words", "scores_none")),
+    *((style, case) for style in ("vision_chat", "vision_completion") for case in ("history", "scores_none")),
+    ("contrast", "history"),
 ]
 
 
@@ -37,7 +40,7 @@ def instruction(style, history, shown, count=3, task=TASK):
 
 @pytest.mark.parametrize(("style", "case"), FILES)
 def test_instruction_matches_its_golden_file(style, case):
-    text = instruction(style, *CASES[case]) + "\n"
+    text = instruction(style, *CASES[case], task=PICTURES if style.startswith("vision") else TASK) + "\n"
     path = GOLDEN / f"{style}_{case}.txt"
     if os.environ.get("MAAO_GOLDEN") == "1":
         path.write_text(text, encoding="utf-8")
@@ -161,7 +164,9 @@ def test_wording_of_ones_own_is_read_from_a_file(tmp_path):
 
 
 def test_unknown_wording_is_refused_with_those_there_are():
-    with pytest.raises(ConfigError, match=r"Unknown wording 'chatt': give one of chat, completion, released, or"):
+    with pytest.raises(
+        ConfigError, match=r"Unknown wording 'chatt': give one of chat, completion, contrast, released, vision_chat, vision_completion, or"
+    ):
         wording("chatt")
 
 

@@ -82,7 +82,7 @@ def test_what_words_are_worth_is_kept_when_a_lower_loss_does_not_say():
     assert (entry.reached.loss, entry.steps, entry.words.loss) == (1.0, 4, 1.5)
 
 
-@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "released"])
+@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "released", "contrast"])
 def test_losses_that_are_no_numbers_are_left_out(choice):
     assert texts(select(ended(1.0, math.nan, 3.0), 5, choice)) == ["text 2", "text 0"]
 
@@ -120,12 +120,12 @@ def test_spread_of_one_is_the_best():
     assert [e.reached.loss for e in select(ended(2.0, 4.0, 1.0), 1, "spread")] == [1.0]
 
 
-@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "released"])
+@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "released", "contrast"])
 def test_no_more_are_shown_than_asked_for(choice):
     assert [len(select(ended(2.0, 4.0, 1.0), count, choice)) for count in (0, 1, 2, 3, 9)] == [0, 1, 2, 3, 3]
 
 
-@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "released"])
+@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "released", "contrast"])
 def test_empty_history_shows_nothing(choice):
     assert select((), 5, choice) == ()
 
@@ -140,3 +140,11 @@ def test_two_legs_that_end_on_the_same_words_were_not_walked_from_them():
     history = (finished(1, "same words", 1.0), finished(2, "same words", 0.5))
     (entry,) = entries(history)
     assert (entry.reached.loss, entry.ended) == (0.5, True)
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted"),
+    [(4, [6.0, 5.0, 2.0, 1.0]), (2, [6.0, 1.0]), (12, [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]), (8, [6.0, 5.0, 4.0, 3.0, 2.0, 1.0])],
+)
+def test_contrast_takes_the_k_worst_and_the_k_best(count, wanted):
+    assert [e.reached.loss for e in select(ended(3.0, 6.0, 1.0, 2.0, 5.0, 4.0), count, "contrast")] == wanted

@@ -88,8 +88,8 @@ def select(history: History[Any, Any], count: int, choice: Choice = "best") -> t
     if choice == "best":
         return tuple(ranked[-count:])
     if choice == "contrast":
-        half = max(1, count // 2)
-        return (*ranked[: min(half, max(0, len(ranked) - half))], *ranked[-half:])
+        good = (count + 1) // 2
+        return (*ranked[: min(count // 2, max(0, len(ranked) - good))], *ranked[-good:])
     if choice == "spread":
         return tuple(_spread(ranked, count))
     if choice == "released":
