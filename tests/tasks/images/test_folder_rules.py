@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+import zlib
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def fill(base: Path, labels: tuple[str, ...] = ("cat", "dog"), count: int = 6) -
 
 
 def hash_of(text: str) -> int:
-    return int.from_bytes(text.encode(), "big") % 2**31
+    return zlib.crc32(text.encode())
 
 
 def refused(root: Path, **options) -> str:
@@ -68,11 +69,9 @@ def test_folders_that_differ_in_composed_letters_only_are_refused(tmp_path):
     assert "differ only in how their letters are composed" in refused(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("labels", "said"), [(("hot_dog", "hot dog"), "same name in words"), (("hot_dog", "Hot dog"), "same name in words")]
-)
-def test_names_that_are_the_same_in_words_are_refused(tmp_path, labels, said):
-    assert said in refused(fill(tmp_path, labels))
+@pytest.mark.parametrize("labels", [("hot_dog", "hot dog"), ("hot_dog", "Hot dog")])
+def test_names_that_are_the_same_in_words_are_refused(tmp_path, labels):
+    assert "same name in words" in refused(fill(tmp_path, labels))
 
 
 def test_a_name_of_underscores_only_is_refused(tmp_path):
@@ -116,6 +115,12 @@ def test_a_picture_in_two_splits_stays_in_train(tmp_path):
     task = load_folder(tmp_path)
     assert not any("renamed" in key for key in keys(task.splits.select + task.splits.test)) and len(task.splits.test) == 12
     assert any("2 pictures repeat others" in note and "test/cat/renamed.png" in note for note in task.notes)
+
+
+def test_a_split_of_nothing_but_repeats_is_refused(tmp_path):
+    fill(tmp_path / "train")
+    (tmp_path / "val").symlink_to(tmp_path / "train")
+    assert "All pictures of select repeat" in refused(tmp_path)
 
 
 def test_splits_do_not_depend_on_how_files_are_called(tmp_path):

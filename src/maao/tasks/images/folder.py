@@ -112,10 +112,12 @@ def _with_parts(
     for part, examples in found.items():
         unknown = sorted({e.label for e in examples} - set(labels))
         if unknown:
-            raise DataError(
-                f"The {part} pictures of {base} have classes that train lacks: {listing(unknown)}.{nearest(unknown[0], labels)}"
-            )
+            hint = nearest(unknown[0], labels)
+            raise DataError(f"The {part} pictures of {base} have classes that train lacks: {listing(unknown)}.{hint}")
     kept = _without_repeats(found, notes)
+    for part, examples in kept.items():
+        if not examples:
+            raise DataError(f"All pictures of {part} repeat pictures of an earlier split in {base}: splits must be disjoint.")
     splits = sample_parts(kept, labels, shots=shots, select_shots=select_shots, test_size=test_size, seed=seed, fewer=fewer)
     return _task(base, splits, labels, notes)
 
@@ -138,9 +140,9 @@ def _read(root: Path, base: Path, notes: list[str], skip_bad: bool) -> list[Exam
     dots: list[str] = []
     held = {folder: sorted(p for p in folder.rglob("*") if not p.is_dir() and not p.name.startswith(".")) for folder in folders}
     pictures = {folder: [path for path in files if path.suffix.lower() in SUFFIXES] for folder, files in held.items()}
-    if void := [str(folder) for folder, own in pictures.items() if not own]:
+    if void := [folder.name for folder, own in pictures.items() if not own]:
         what = "class folder holds" if len(void) == 1 else "class folders hold"
-        raise DataError(f"{len(void)} {what} no pictures ({', '.join(SUFFIXES)}): {listing(void)}. Fill or remove what is empty.")
+        raise DataError(f"{base}: {len(void)} {what} no pictures ({', '.join(SUFFIXES)}): {listing(void)}. Fill or remove what is empty.")
     for folder, files in held.items():
         others += [path.name for path in files if path.suffix.lower() not in SUFFIXES]
         for path in pictures[folder]:
