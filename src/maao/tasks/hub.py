@@ -61,7 +61,7 @@ def read_hub(
         (Example(fields={'text': 'good film'}, label='positive'),)
     """
     where = f"{name}{f' ({config})' if config else ''}, split {split!r}"
-    table = _load(name, config, split, revision, cache_dir, where)
+    table = open_split(name, config, split, revision, cache_dir, where)
     columns = list(table.column_names)
     classes = getattr(table.features.get(label_field), "names", None)
     wanted = {column.split(".")[0] for column in resolve_text_fields(columns, text_fields, where).values()} | {label_field.split(".")[0]}
@@ -115,7 +115,7 @@ def read_task_hub(
     if on_disk and not os.path.isdir(os.path.join(name, config)):
         inside = sorted(entry.name for entry in os.scandir(name) if entry.is_dir())
         raise DataError(f"{where}: there is no folder {quote(config)} in it.{nearest(config, inside)} Folders: {listing(inside)}.")
-    table = _load(name, None, split, None if on_disk else revision, cache_dir, where, folder=config)
+    table = open_split(name, None, split, None if on_disk else revision, cache_dir, where, folder=config)
     rows = table.to_list()
     answer = "answers" if task == "record" else "label"
     unlabelled = sum(answer in row and (row[answer] in MISSING or row[answer] == []) for row in rows)
@@ -124,7 +124,7 @@ def read_task_hub(
     return examples_of(task, rows, where)
 
 
-def _load(
+def open_split(
     name: str,
     config: str | None,
     split: str,
@@ -133,6 +133,7 @@ def _load(
     where: str,
     folder: str | None = None,
 ) -> Any:
+    """Return one split as a `datasets.Dataset`. Raises as `read_hub` does; `where` names it in errors."""
     try:
         import datasets
     except ImportError as error:

@@ -75,7 +75,7 @@ def test_names_that_are_the_same_in_words_are_refused(tmp_path, labels):
 
 
 def test_a_name_of_underscores_only_is_refused(tmp_path):
-    assert "'__' of" in refused(fill(tmp_path, ("__", "cat")))
+    assert "the class '__' has no name" in refused(fill(tmp_path, ("__", "cat")))
 
 
 def test_all_empty_classes_are_named(tmp_path):

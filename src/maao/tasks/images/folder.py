@@ -59,7 +59,7 @@ def load_folder(
         return _with_parts(base, parts, notes, shots, select_shots, test_size, seed, skip_bad, fewer)
     pool = _read(base, base, notes, skip_bad)
     labels = _labels(pool, base)
-    pool = _without_repeats({"the folder": pool}, notes)["the folder"]
+    pool = without_repeats({"the folder": pool}, notes)["the folder"]
     wanted = shots or SHOTS
     splits = sample_pool(
         pool,
@@ -114,7 +114,7 @@ def _with_parts(
         if unknown:
             hint = nearest(unknown[0], labels)
             raise DataError(f"The {part} pictures of {base} have classes that train lacks: {listing(unknown)}.{hint}")
-    kept = _without_repeats(found, notes)
+    kept = without_repeats(found, notes)
     for part, examples in kept.items():
         if not examples:
             raise DataError(f"All pictures of {part} repeat pictures of an earlier split in {base}: splits must be disjoint.")
@@ -180,15 +180,32 @@ def _labels(pool: Sequence[Example], base: Path) -> tuple[str, ...]:
     labels = tuple(sorted({example.label for example in pool}))
     if len(labels) < 2:
         raise DataError(f"The folder {base} holds one class only ({', '.join(map(quote, labels))}): there is nothing to tell apart.")
+    in_words(labels, str(base))
+    return labels
+
+
+def in_words(labels: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return labels as `class_names` does.
+
+    Raises:
+        DataError: a name is empty, or two are the same but for case.
+    """
+    names = class_names(labels)
     first: dict[str, str] = {}
-    for label, name in zip(labels, class_names(labels), strict=True):
+    for label, name in zip(labels, names, strict=True):
         if not name:
-            raise DataError(f"The class folder {quote(label)} of {base} has no name in words (underscores are spaces): rename it.")
+            raise DataError(f"{where}: the class {quote(label)} has no name in words (underscores are spaces): rename it.")
         if (other := first.setdefault(_folded(name), label)) != label:
             raise DataError(
-                f"The class folders {quote(other)} and {quote(label)} of {base} have the same name in words, {quote(name)}: rename one."
+                f"{where}: the classes {quote(other)} and {quote(label)} have the same name in words, {quote(name)}: rename one."
             )
-    return labels
+    return names
+
+
+def note_on_names(names: Sequence[str]) -> list[str]:
+    """Return a note on class names with letters that an English text tower may not know, if there are any."""
+    foreign = [name for name in names if not name.isascii()]
+    return [f"class names with letters that an English text tower may not know: {listing(foreign)}"] if foreign else []
 
 
 def class_names(labels: Sequence[str]) -> tuple[str, ...]:
@@ -201,7 +218,7 @@ def class_names(labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(" ".join(label.replace("_", " ").split()) for label in labels)
 
 
-def _without_repeats(parts: Mapping[str, list[Example]], notes: list[str]) -> dict[str, list[Example]]:
+def without_repeats(parts: Mapping[str, list[Example]], notes: list[str]) -> dict[str, list[Example]]:
     """Drop pictures that repeat byte for byte: the first stays, in the order train, select, test.
 
     Raises:
@@ -230,9 +247,5 @@ def _without_repeats(parts: Mapping[str, list[Example]], notes: list[str]) -> di
 
 def _task(base: Path, splits: Splits, labels: Sequence[str], notes: Sequence[str]) -> ImageTask:
     names = class_names(labels)
-    foreign = [name for name in names if not name.isascii()]
-    told = [*notes]
-    if foreign:
-        told.append(f"class names with letters that an English text tower may not know: {listing(foreign)}")
-    splits = replace(splits, notes=(*splits.notes, *told))
+    splits = replace(splits, notes=(*splits.notes, *notes, *note_on_names(names)))
     return ImageTask(splits, names, Files(base), "", splits.notes)
