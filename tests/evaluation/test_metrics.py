@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maao.errors import ConfigError, DataError
-from maao.evaluation.metrics import measure, normalize_answer, token_f1
+from maao.evaluation.metrics import harmonic_mean, measure, normalize_answer, token_f1
 from maao.types import Example
 
 LABELS = ("a", "b", "c")
@@ -192,3 +192,19 @@ def test_scores_that_do_not_fit_are_refused(examples, scores, found):
 def test_metrics_of_questions_need_questions(name, example, labels, found):
     with pytest.raises(DataError, match=found):
         measure((name,), [example], labels, [[0.0, 1.0]])
+
+
+def test_the_harmonic_mean_lies_nearer_to_the_smaller_number():
+    assert harmonic_mean(0.5, 0.5) == 0.5
+    assert harmonic_mean(82.69, 63.22) == pytest.approx(71.66, abs=0.005)  # CoOp's average over 11 data sets, as CoCoOp's paper has it
+    assert harmonic_mean(0.2, 0.9) == harmonic_mean(0.9, 0.2) == pytest.approx(1 / ((1 / 0.2 + 1 / 0.9) / 2))
+
+
+def test_the_harmonic_mean_with_nothing_on_one_side_is_nothing():
+    assert harmonic_mean(0.0, 0.9) == harmonic_mean(0.9, 0.0) == harmonic_mean(0.0, 0.0) == 0.0
+
+
+@pytest.mark.parametrize("wrong", [-0.1, math.nan, math.inf])
+def test_the_harmonic_mean_of_what_is_no_metric_is_refused(wrong):
+    with pytest.raises(DataError, match="new is"):
+        harmonic_mean(0.5, wrong)

@@ -63,6 +63,29 @@ def measure(
     return {name: _METRICS[name](examples, labels, scores) for name in dict.fromkeys((*ALWAYS, *names))}
 
 
+def harmonic_mean(base: float, new: float) -> float:
+    """Return ``2 base new / (base + new)``, by which results on base and on new classes are put together; 0 where either is 0.
+
+    Args:
+        base: the accuracy, or another metric that is better when higher, on the classes that were trained on, at least 0.
+        new: the same on classes that were not.
+
+    Raises:
+        DataError: one of them is negative or not a finite number.
+
+    Example:
+        >>> harmonic_mean(0.8, 0.4)
+        0.5333333333333333
+
+    Source: Xian et al., Zero-Shot Learning, A Comprehensive Evaluation, 2017; Zhou et al., Conditional Prompt Learning, 2022, use it for
+        base-to-new generalisation.
+    """
+    for name, value in (("base", base), ("new", new)):
+        if not (math.isfinite(value) and value >= 0):
+            raise DataError(f"The harmonic mean is one of numbers from 0 up; {name} is {value}.")
+    return 2 * base * new / (base + new) if base and new else 0.0
+
+
 def normalize_answer(text: str) -> str:
     """Return a text in lower case, without punctuation, English articles and further white space, as answers are compared.
 

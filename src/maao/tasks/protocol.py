@@ -63,8 +63,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
 }
 
 
-def protocol_named(name: str) -> Protocol:
-    """Return a protocol.
+def protocol_named(name: str, protocols: Mapping[str, Protocol] = PROTOCOLS) -> Protocol:
+    """Return a protocol; those of pictures are in `maao.tasks.images.protocols`.
 
     Raises:
         ConfigError: there is no protocol of this name.
@@ -73,9 +73,9 @@ def protocol_named(name: str) -> Protocol:
         >>> protocol_named("fewglue-32").test_size
         500
     """
-    if name not in PROTOCOLS:
-        raise ConfigError(f"There is no protocol {name!r}.{nearest(str(name), PROTOCOLS)} Protocols: {listing(PROTOCOLS)}.")
-    return PROTOCOLS[name]
+    if name not in protocols:
+        raise ConfigError(f"There is no protocol {name!r}.{nearest(str(name), protocols)} Protocols: {listing(protocols)}.")
+    return protocols[name]
 
 
 def splits_by(
@@ -136,12 +136,13 @@ def splits_by(
     return Splits(splits.train, splits.select, splits.test, splits.labels, splits.digest, (note, *splits.notes))
 
 
-def check_same(rows: Iterable[Mapping[str, Any]]) -> Protocol:
+def check_same(rows: Iterable[Mapping[str, Any]], protocols: Mapping[str, Protocol] = PROTOCOLS) -> Protocol:
     """Return the one protocol that all results were made by.
 
     Args:
         rows: results, each with the name of its protocol under "protocol" and, where it differs from the protocol's own, how many examples
             of each class trained under "shots".
+        protocols: the protocols that there are, by name.
 
     Raises:
         ConfigError: there is no result, a result names no protocol or an unknown one, or two results differ in protocol or shots.
@@ -156,8 +157,8 @@ def check_same(rows: Iterable[Mapping[str, Any]]) -> Protocol:
     first: tuple[Protocol, Any] | None = None
     for number, row in enumerate(rows, 1):
         if "protocol" not in row:
-            raise ConfigError(f"Result {number} does not say by which protocol it was made. Protocols: {listing(PROTOCOLS)}.")
-        protocol = protocol_named(row["protocol"])
+            raise ConfigError(f"Result {number} does not say by which protocol it was made. Protocols: {listing(protocols)}.")
+        protocol = protocol_named(row["protocol"], protocols)
         this = (protocol, row.get("shots", protocol.shots))
         first = this if first is None else first
         if this != first:

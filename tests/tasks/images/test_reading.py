@@ -3,6 +3,8 @@
 import contextlib
 import io
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -144,3 +146,9 @@ def test_too_many_pixels_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)
     with pytest.raises(DataError, match=r"huge\.png claims to have too many pixels"):
         read_image(tmp_path / "huge.png")
+
+
+def test_without_pillow_the_extra_is_named():
+    code = "import sys; sys.modules['PIL'] = None; import maao.tasks.images"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 1 and 'DataError: Reading pictures needs Pillow. Install it with: pip install "maao[vision]"' in found.stderr

@@ -6,16 +6,28 @@ from dataclasses import replace
 from typing import Any
 
 from maao.errors import ConfigError, DataError
+
+try:
+    import PIL  # noqa: F401
+except ImportError as error:
+    raise DataError('Reading pictures needs Pillow. Install it with: pip install "maao[vision]".') from error
+
 from maao.tasks.images.catalog import CATALOG, load_catalog
 from maao.tasks.images.emoji import load_emoji
 from maao.tasks.images.folder import load_folder
+from maao.tasks.images.hub import load_hub_images
+from maao.tasks.images.protocols import IMAGE_PROTOCOLS, check_same_images, protocol_of
+from maao.tasks.images.reading import read_image
 from maao.tasks.images.sampling import base_and_new
 from maao.tasks.images.source import Files, ImageSource
 from maao.tasks.images.task import ImageTask
 from maao.tasks.splits import from_parts
 from maao.types import Splits
 
-__all__ = ["CATALOG", "Files", "ImageSource", "ImageTask", "load", "load_catalog", "load_elsewhere", "load_emoji", "load_folder", "only"]
+__all__ = [
+    "CATALOG", "IMAGE_PROTOCOLS", "Files", "ImageSource", "ImageTask", "check_same_images", "load", "load_catalog", "load_elsewhere",
+    "load_emoji", "load_folder", "load_hub_images", "only", "protocol_of", "read_image",
+]  # fmt: skip
 
 HUB = "hub:"
 
@@ -30,8 +42,9 @@ def load(images: Any, seed: int) -> ImageTask:
     _check(images)
     whole = _load(images, images.source, seed, half="base" if images.protocol == "base-to-new" else "all")
     if images.protocol == "base-to-new" and images.source not in CATALOG:
-        return only(whole, base_and_new(whole.splits.labels)[0])
-    return whole
+        whole = only(whole, base_and_new(whole.splits.labels)[0])
+    notes = (f"Protocol {protocol_of(images)}.", *whole.notes)
+    return replace(whole, splits=replace(whole.splits, notes=notes), notes=notes)
 
 
 def load_elsewhere(images: Any, seed: int) -> dict[str, ImageTask]:
@@ -60,8 +73,6 @@ def _load(images: Any, source: str, seed: int, half: str = "all") -> ImageTask:
     if source == "emoji":
         return load_emoji(shots=images.shots or 8, style=images.style, seed=seed, root=images.root)
     if source.startswith(HUB):
-        from maao.tasks.images.hub import load_hub_images
-
         fields = {"config": images.hub_config, "image_field": images.image_field, "label_field": images.label_field}
         return load_hub_images(source.removeprefix(HUB), **fields, **few, fewer=images.fewer)
     if source in CATALOG:
