@@ -9,12 +9,14 @@ Source of the drawings: emoji-datasource 16.0.0 (Noto Emoji: Apache-2.0 / OFL; T
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -60,9 +62,9 @@ class EmojiSource:
     @cached_property
     def _pictures(self) -> dict[str, Any]:
         try:
-            with np.load(self.folder / "emoji.npz") as held:
+            with np.load(io.BytesIO((self.folder / "emoji.npz").read_bytes())) as held:
                 return {style: held[style] for style in ("noto", "twemoji")}
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DataError(f"{self.folder}/emoji.npz cannot be read: {error}. docs/image-data.md says how to lay it out.") from error
 
 
