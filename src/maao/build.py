@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING, Any
 
+from maao.build_mentors import ASKING, CONTROLS, SHOWS_EXAMPLES, build_asking, build_control, check_mentor
 from maao.config import AcceptConfig, BudgetConfig, ChatConfig, Config, DataConfig, ModelConfig
 from maao.core import acceptance
 from maao.core.budget import Budget, cut
@@ -44,7 +45,17 @@ PLUGINS = "maao.plugins"
 RULES = ("always_first", "best_of", "if_better", "interpolate", "race")
 PACKAGED_DATA = "packaged:"
 HUB_DATA = "hub:"
-MENTORS = ("none", "custom", "random_restart", "reproject", "scripted", "person", "language_model")
+MENTORS = (
+    "none",
+    "custom",
+    "random_restart",
+    "reproject",
+    "scripted",
+    "person",
+    "language_model",
+    *CONTROLS,
+    *ASKING,
+)
 
 
 def _before_the_mentor(model: ChatModel) -> ChatModel:
@@ -156,6 +167,7 @@ def _check_together(config: Config) -> None:
             f"The mentor 'random_restart' starts as a run begins, and model.initial = '{config.model.initial}' is the same text each time: "
             "use 'vocabulary' or 'normal' with it."
         )
+    check_mentor(config.mentor)
     if config.mentor.name not in MENTORS and config.mentor.name not in _plugin_names("mentor"):
         known = ", ".join((*MENTORS, *_plugin_names("mentor")))
         raise ConfigError(f"Unknown mentor '{config.mentor.name}'. Known mentors: {known}.")
@@ -751,6 +763,11 @@ def build_mentor(
         return Asked(Scripted(tuple(mentor.texts), parts.codec), disclosure="Restarts are scripted: nothing is sent anywhere.")
     if name in ("language_model", "person"):
         return _language_model(parts, ledger, replay)
+    if name in CONTROLS:
+        control, told = build_control(parts, _random_start(parts))
+        return Asked(control, disclosure=told)
+    if name in ASKING:
+        return _asking(parts, ledger, replay)
     if name == "custom":
         raise ConfigError("mentor.name = 'custom' stands for a mentor of your own: start the run from Python, with mentor=... .")
     plugin = _plugin("mentor", name)
@@ -829,6 +846,23 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
     if replay is not None:
         return Asked(asked, model, "Mentor: replies come from the record. No model is asked, nothing is sent anywhere.")
     return Asked(asked, model, _disclosure(config, chat, remote, shown, template.get_identifiers()), provider=provider)
+
+
+def _asking(parts: Parts, ledger: Ledger, replay: History[Any, Any] | None) -> Asked:
+    """Return a rival that asks a chat model in its own words."""
+    from maao.mentors.language_model import failures
+
+    config, chat = parts.config, parts.config.mentor.chat
+    if replay is not None:
+        model: ChatModel = Replayed(ledger, _chat_name(config, chat), failures(replay))
+        return Asked(build_asking(parts, model, remote=False), model, "Mentor: replies come from the record. No model is asked.")
+    provider, remote = _chat_model(parts, chat), _is_remote(chat)
+    model = parts.record(provider)
+    shows = config.mentor.name in SHOWS_EXAMPLES and config.mentor.exemplars > 0 and config.problem == "language"
+    told = "prompts with their scores" + (" and training examples" if shows else ", and no training example")
+    where = "leaves this machine" if remote else "stays on this machine"
+    disclosure = f"Mentor: {config.mentor.name}, asking {_chat_name(config, chat)}. It is sent {told}; this {where}."
+    return Asked(build_asking(parts, model, remote), model, disclosure, provider=provider)
 
 
 def _task(parts: Parts, task: Any) -> Any:

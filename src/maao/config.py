@@ -261,7 +261,9 @@ class MentorConfig(Section):
     """Who proposes restarts, and what it reads."""
 
     name: str = Field(
-        "language_model", description="none, random_restart, reproject, scripted, person, language_model, or a plugin's name."
+        "language_model",
+        description="none, random_restart, perturb, reproject, random_text, evolution, scripted, person, language_model, opro, ape, "
+        "evoprompt_ga, evoprompt_de, or a plugin's name.",
     )
     description: str = Field("Classify a text.", description="What a mentor is told of the task, in a sentence.")
     style: Literal["chat", "completion"] = Field(
@@ -280,7 +282,11 @@ class MentorConfig(Section):
     top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest tokens of this probability together.")
     max_tokens: int = Field(200, ge=1, description="Most tokens of a reply.")
     max_samples: int = Field(6, ge=1, description="Most continuations asked for in a round (completion).")
-    texts: list[str] = Field(default_factory=list, description="What a scripted mentor proposes.")
+    texts: list[str] = Field(default_factory=list, description="What a scripted mentor proposes; what an evoprompt begins with.")
+    size: float = Field(0.1, gt=0, description="How far to jump, beside the point's own length (perturb).")
+    corpus: str | None = Field(None, description="A text file that sentences are taken from (random_text).")
+    population: int = Field(10, ge=2, description="The best texts that breed (evolution, evoprompt).")
+    exemplars: int = Field(3, ge=0, description="Training examples that are shown (opro, ape).")
     chat: ChatConfig = Field(default_factory=ChatConfig, description="Which language model is asked.")
     options: dict[str, Any] = Field(default_factory=dict, description="A plugin's own settings.")
 
@@ -335,6 +341,7 @@ PATHS = (
     ("images", "source"),
     ("images", "root"),
     ("mentor", "wording"),
+    ("mentor", "corpus"),
 )
 
 

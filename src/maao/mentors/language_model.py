@@ -69,7 +69,7 @@ class LanguageModelMentor(Generic[P]):
             if reply is None:
                 rejected.append(failure)
                 break
-            cost += _cost(reply)
+            cost += reply_cost(reply)
             tried = {*known, *(p.text for p in proposals)}
             read = read_list(reply.text, count=count, known=tried) if self.style == "chat" else read_continuation(reply.text, known=tried)
             rejected += read[1]
@@ -131,6 +131,7 @@ def failures(history: History[P, S]) -> tuple[str, ...]:
     return tuple(reason.removeprefix(NO_REPLY) for reason in reasons if reason.startswith(NO_REPLY))
 
 
-def _cost(reply: Reply) -> Cost:
+def reply_cost(reply: Reply) -> Cost:
+    """Return what a reply cost, as the provider counted it."""
     usage = reply.usage
     return Cost(llm_calls=1, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, usd=usage.usd)

@@ -219,11 +219,12 @@ def _pair(folder: Path, name: str) -> DualEncoder:
         if value not in POOLINGS:
             raise ModelError(f"{folder / PAIR}: unknown pooling '{value}'. Known: {', '.join(POOLINGS)}.")
     own = {key.removeprefix("vision."): value for key, value in weights.items() if key.startswith("vision.")}
+    if pooling != "pooler" and hasattr(tower, "pooler") and not any(key.startswith("pooler.") for key in own):
+        tower.pooler = None  # nobody reads it, and its weights would be other random ones each time
     told = tower.load_state_dict(own, strict=False)
-    lacking = [key for key in told.missing_keys if not (key.startswith("pooler.") and pooling != "pooler")]
-    if lacking or told.unexpected_keys:
+    if told.missing_keys or told.unexpected_keys:
         raise ModelError(
-            f"{folder}/model.safetensors does not fit its config.json: lacking {lacking[:3] or 'nothing'}, unknown "
+            f"{folder}/model.safetensors does not fit its config.json: lacking {told.missing_keys[:3] or 'nothing'}, unknown "
             f"{told.unexpected_keys[:3] or 'nothing'}."
         )
     named = folder / text["name"]

@@ -1,0 +1,79 @@
+"""APE: a language model guesses the instruction behind some input-output pairs; the guesses are scored, and the best is taken.
+
+It does not iterate: every ask shows fresh demonstrations and samples instructions, and never reads a score.
+
+Source: Zhou et al., Large Language Models Are Human-Level Prompt Engineers, ICLR 2023 (forward generation of its released code).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from maao.core.seeds import seed_for
+from maao.interfaces import History
+from maao.mentors.population import Asking, Gathered
+from maao.types import Advice, Example, P, Rejected, S
+
+META = """I gave a friend an instruction. Following it, the friend read the inputs and wrote an output for every one of them. Here are the
+pairs:
+
+{pairs}
+
+The instruction was"""
+
+
+@dataclass(frozen=True)
+class APE(Asking[P]):
+    """Proposes guessed instructions, a call for each. The demonstrations are examples of `train`, and hold the user's data.
+
+    Args:
+        demonstrations: how many pairs are shown in a call.
+        per_query: how many samples are drawn for one choice of pairs.
+    """
+
+    examples: Sequence[Example] = ()
+    demonstrations: int = 5
+    per_query: int = 4
+    temperature: float = 0.9
+    max_tokens: int = 50
+
+    def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
+        gathered: Gathered[P] = Gathered()
+        if not self.examples:
+            return Advice(rejected=(Rejected("", "there are no examples to guess an instruction from"),))
+        known: set[str] = set()
+        for i in range(count):
+            query = i // self.per_query
+            reply, failure, cost = self.ask(self.instruction(seed_for(seed, "pairs", query)), seed_for(seed, query), i % self.per_query)
+            gathered.cost += cost
+            if reply is None:
+                assert failure is not None
+                gathered.rejected.append(failure)
+                break
+            text = clean(reply)
+            if text in known:
+                gathered.rejected.append(Rejected(text, "sampled twice"))
+                continue
+            known.add(text)
+            gathered.add(self.encoded(text, self.model.name))
+        return gathered.advice()
+
+    def instruction(self, seed: int) -> str:
+        chosen = random.Random(seed).sample(list(self.examples), min(self.demonstrations, len(self.examples)))
+        return META.format(pairs="\n\n".join(f"Input: {' / '.join(e.fields.values())}\nOutput: {e.label}" for e in chosen))
+
+
+def clean(reply: str) -> str:
+    """Return the instruction out of a reply: its first paragraph, without a leading "to" or quotes.
+
+    Example:
+        >>> clean(' to "sort the news by topic."\\n\\nI hope this helps')
+        'sort the news by topic.'
+    """
+    first = next((part for part in reply.strip().split("\n\n") if part.strip()), "")
+    words = " ".join(first.split())
+    for lead in ("to ", "that they ", ": "):
+        words = words[len(lead) :] if words.lower().startswith(lead) else words
+    return words.strip(' "“”')

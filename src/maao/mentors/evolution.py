@@ -1,0 +1,77 @@
+"""Evolution on tokens: a genetic algorithm whose individuals are the words of prompts, without gradient and without language model.
+
+The population is what the history holds: texts with their losses on `select`. Parents are the fittest; a child is their one-point
+crossover, each of its words changed with probability one over the length, to one of the words nearest to it (or to any word).
+
+Source: the control EA-ids, asked for in the paper's reviews (evolutionary search beside the language model).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from maao.core.seeds import seed_for
+from maao.errors import CodecError
+from maao.interfaces import Codec, History
+from maao.mentors.trajectory import entries
+from maao.types import Advice, P, Proposal, Rejected, S
+
+TRIES = 20
+
+
+@dataclass(frozen=True)
+class Evolution(Generic[P]):
+    """Proposes children of the best texts of the history.
+
+    Args:
+        population: the fittest texts that breed.
+        random_words: ``(count, seed) -> words`` of the vocabulary.
+        near: ``word -> words`` near it, to mutate to; None: any word.
+        length: words of a text made from nothing, while fewer than two are known.
+    """
+
+    codec: Codec[P]
+    random_words: Callable[[int, int], list[str]]
+    population: int = 10
+    near: Callable[[str], list[str]] | None = None
+    length: int = 8
+
+    def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
+        known = sorted(entries(history), key=lambda entry: entry.reached.loss)[: self.population]
+        texts = [entry.text for entry in known]
+        seen = {entry.text for entry in entries(history)} | {p.text for r in history for p in r.advice.proposals}
+        proposals: list[Proposal[P]] = []
+        rejected: list[Rejected] = []
+        for attempt in range(TRIES * count):
+            if len(proposals) == count:
+                break
+            child = self._child(texts, seed_for(seed, attempt))
+            if child in seen:
+                continue
+            seen.add(child)
+            try:
+                encoded = self.codec.encode(child)
+            except CodecError as error:
+                rejected.append(Rejected(child, str(error)))
+                continue
+            proposals.append(Proposal(child, encoded.params, source="evolution", note=encoded.note))
+        return Advice(tuple(proposals), tuple(rejected))
+
+    def _child(self, texts: list[str], seed: int) -> str:
+        draw = random.Random(seed)
+        if len(texts) < 2:
+            words = self.random_words(self.length, seed_for(seed, "words"))
+        else:
+            first, second = (text.split() for text in draw.sample(texts, 2))
+            cut = draw.randint(0, min(len(first), len(second)))
+            words = first[:cut] + second[cut:]
+        mutated: list[Any] = []
+        for position, word in enumerate(words):
+            if draw.random() < 1 / max(1, len(words)):
+                choices = self.near(word) if self.near is not None else []
+                word = draw.choice(choices) if choices else self.random_words(1, seed_for(seed, "mutation", position))[0]
+            mutated.append(word)
+        return " ".join(mutated)

@@ -1,0 +1,116 @@
+"""EvoPrompt: a language model as the operator of a genetic algorithm (GA) or of differential evolution (DE) on prompts.
+
+The population is read from the history: the texts with the lowest losses on `select`. Inside `alternate` each ask makes some children; with
+legs of no step and the rule `if_better` it is EvoPrompt by itself. The released code picks its answer by `test` among the three best; here
+the best on `select` is the answer.
+
+Source: Guo et al., Connecting Large Language Models with Evolutionary Algorithms Yields Powerful Prompt Optimizers, ICLR 2024.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+from maao.core.seeds import seed_for
+from maao.interfaces import History
+from maao.mentors.population import Asking, Gathered, fittest, tagged
+from maao.mentors.trajectory import Entry
+from maao.types import Advice, P, Rejected, S
+
+GA = """Follow these steps to make a better prompt.
+1. Cross the two prompts below and write a new prompt.
+2. Change the prompt of step 1 a little and write the final prompt between <prompt> and </prompt>.
+
+An example:
+Prompt 1: Say whether the review is good.
+Prompt 2: You read film reviews. Is the writer pleased?
+1. Crossed: You read film reviews. Say whether the review is good.
+2. <prompt>You judge film reviews. Say whether the writer liked it.</prompt>
+
+Now do the same with these:
+Prompt 1: {first}
+Prompt 2: {second}
+"""
+DE = """Follow these steps to make a better prompt.
+1. Name the parts in which Prompt 1 and Prompt 2 differ.
+2. Change those parts.
+3. Join the changed parts with Prompt 3, replacing parts of it, and write a new prompt.
+4. Cross the prompt of step 3 with the basic prompt and write the final prompt between <prompt> and </prompt>.
+
+An example:
+Prompt 1: Say whether the review is good.
+Prompt 2: Is the writer of the text pleased?
+Prompt 3: Judge this film review.
+Basic prompt: Read the text and answer.
+1. Differ: "the review is good" and "the writer of the text pleased".
+2. Changed: "the film is praised" and "the author sounds happy".
+3. Joined: Judge whether the film is praised in this review.
+4. <prompt>Read the review and judge whether the film is praised.</prompt>
+
+Now do the same with these:
+Prompt 1: {first}
+Prompt 2: {second}
+Prompt 3: {best}
+Basic prompt: {basic}
+"""
+FEWEST = {"ga": 2, "de": 4}
+
+
+@dataclass(frozen=True)
+class EvoPrompt(Asking[P]):
+    """Proposes children of the population.
+
+    Args:
+        algorithm: "ga" (two parents by roulette on their fitness; crossover, then mutation) or "de" (the difference of two random members,
+            mutated, joined with the best, crossed with the member that the child may replace).
+        population: its size.
+        initial: texts to begin with while the history holds too few: hand-written prompts, say. They are proposed first, in order.
+    """
+
+    algorithm: Literal["ga", "de"] = "de"
+    population: int = 10
+    initial: tuple[str, ...] = ()
+
+    def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
+        gathered: Gathered[P] = Gathered()
+        proposed = sum(r.leg.proposals for r in history if r.leg.ask)
+        for text in self.initial[proposed : proposed + count]:
+            gathered.add(self.encoded(text, "initial population"))
+        members = fittest(history, self.population)
+        wanted = count - len(gathered.proposals) - len(gathered.rejected)
+        if wanted > 0 and len(members) < FEWEST[self.algorithm]:
+            told = f"{self.algorithm.upper()} needs {FEWEST[self.algorithm]} prompts with scores to breed, and {len(members)} are known"
+            gathered.rejected.append(Rejected("", told))
+            return gathered.advice()
+        for i in range(wanted):
+            instruction = self.instruction(members, proposed + i, seed_for(seed, "parents", i))
+            reply, failure, cost = self.ask(instruction, seed, i)
+            gathered.cost += cost
+            if reply is None:
+                assert failure is not None
+                gathered.rejected.append(failure)
+                break
+            gathered.add(self.encoded(tagged(reply), self.model.name))
+        return gathered.advice()
+
+    def instruction(self, members: list[Entry], number: int, seed: int) -> str:
+        """Return what is asked for the child of a number: in DE, the member of that number (round and round) is the one it may replace."""
+        draw = random.Random(seed)
+        if self.algorithm == "ga":
+            first, second = roulette(members, draw)
+            return GA.format(first=first.text, second=second.text)
+        basic = members[number % len(members)]
+        others = [member for member in members[1:] if member is not basic] or members[1:]
+        one, two = draw.sample(others, 2) if len(others) > 1 else (others[0], others[0])
+        return DE.format(first=one.text, second=two.text, best=members[0].text, basic=basic.text)
+
+
+def roulette(members: list[Entry], draw: random.Random) -> tuple[Entry, Entry]:
+    """Return two different members, each drawn with a chance in proportion to its accuracy (or, without one, to one over its loss)."""
+    fitness = [entry.reached.accuracy if entry.reached.accuracy is not None else 1 / max(entry.reached.loss, 1e-6) for entry in members]
+    first = draw.choices(range(len(members)), weights=[value + 1e-6 for value in fitness])[0]
+    rest = [i for i in range(len(members)) if i != first]
+    second = draw.choices(rest, weights=[fitness[i] + 1e-6 for i in rest])[0]
+    return members[first], members[second]

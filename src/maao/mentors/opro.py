@@ -1,0 +1,82 @@
+"""OPRO: a language model reads earlier instructions with their scores, ascending, and some exemplars, and writes better ones.
+
+Its scores are accuracies in whole per cent, at most the twenty best are listed, the best last, and each of its proposals is one call.
+Inside `alternate` the listing holds what was walked from, with what it reached.
+
+Source: Yang et al., Large Language Models as Optimizers, ICLR 2024 (the meta-prompt of its released optimizer for instruct models).
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from maao.core.seeds import seed_for
+from maao.interfaces import History
+from maao.mentors.population import Asking, Gathered, fittest
+from maao.mentors.trajectory import Entry
+from maao.types import Advice, Example, P, Rejected, S
+
+LISTED = 20
+LONGEST = 500  # characters of an instruction, as in the release
+TAG = re.compile(r"<INS>(.*?)</INS>", re.IGNORECASE | re.DOTALL)
+META = """Your task is to write the instruction <INS>.{task} Below are some earlier instructions with their scores. The score lies between 0
+and 100.
+
+{listing}
+{exemplars}
+Write a new instruction <INS> that differs from the ones above and reaches a score as high as it can. Begin it with <INS> and end it with
+</INS>. It should be concise, effective, and apply to all problems above.
+"""
+
+
+@dataclass(frozen=True)
+class OPRO(Asking[P]):
+    """Proposes what the model answers to the meta-prompt, a call for each proposal.
+
+    Args:
+        task: a sentence on the task.
+        exemplars: examples of `train`, of which `shown` random ones are shown at a step; they hold the user's data. Empty: none are shown.
+        threshold: instructions below this accuracy are left out.
+    """
+
+    task: str = ""
+    exemplars: Sequence[Example] = ()
+    shown: int = 3
+    threshold: float = 0.0
+    temperature: float = 1.0
+
+    def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
+        gathered: Gathered[P] = Gathered()
+        known = {entry.text for entry in fittest(history, 10**6)} | {p.text for r in history for p in r.advice.proposals}
+        text = self.instruction(fittest(history, 10**6), seed_for(seed, "exemplars"))
+        for i in range(count):
+            reply, failure, cost = self.ask(text, seed, i)
+            gathered.cost += cost
+            if reply is None:
+                assert failure is not None
+                gathered.rejected.append(failure)
+                break
+            found = TAG.findall(reply)
+            new = " ".join((found[0] if found else reply).split())
+            if len(new) > LONGEST:
+                gathered.rejected.append(Rejected(new, f"longer than {LONGEST} characters"))
+            elif "INS" in new or new in known:
+                gathered.rejected.append(Rejected(new, "holds a tag" if "INS" in new else "known already"))
+            else:
+                known.add(new)
+                gathered.add(self.encoded(new, self.model.name))
+        return gathered.advice()
+
+    def instruction(self, known: Sequence[Entry], seed: int) -> str:
+        """Return the meta-prompt: scores ascending, the best last."""
+        scored = [(round(100 * (entry.reached.accuracy or 0.0)), entry) for entry in known]
+        kept = [pair for pair in scored if pair[0] >= 100 * self.threshold][:LISTED]
+        ordered = sorted(kept, key=lambda pair: (pair[0], -pair[1].reached.loss))
+        listing = "\n\n".join(f"text:\n{entry.text}\nscore:\n{score}" for score, entry in ordered) or "(none yet)"
+        chosen = random.Random(seed).sample(list(self.exemplars), min(self.shown, len(self.exemplars)))
+        shown = "\n".join(f"Input: {' / '.join(example.fields.values())}\nOutput: {example.label}" for example in chosen)
+        exemplars = f"\nThese are some problems, to which <INS> is applied:\n{shown}\n" if shown else ""
+        return META.format(task=f" {self.task}" if self.task else "", listing=listing, exemplars=exemplars)

@@ -1,0 +1,63 @@
+"""Random fluent text: the text manifold without reasoning. Texts come from a corpus, or from a language model that is told nothing."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic
+
+from maao.core.seeds import seed_for
+from maao.errors import CodecError, ConfigError
+from maao.interfaces import Codec, History
+from maao.types import Advice, P, Proposal, Rejected, S
+
+TRIES = 8  # texts looked at for each proposal
+
+
+@dataclass(frozen=True)
+class RandomText(Generic[P]):
+    """Proposes stretches of a corpus, each of at most `words` words from the beginning of a random sentence.
+
+    Source: the control M-text, asked for in the paper's reviews.
+    """
+
+    sentences: Sequence[str]
+    codec: Codec[P]
+    words: int = 8
+
+    def __post_init__(self) -> None:
+        if not self.sentences:
+            raise ConfigError("The mentor 'random_text' needs a corpus: there is no sentence in it.")
+
+    def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
+        draw = random.Random(seed_for(seed, "sentences"))
+        proposals: list[Proposal[P]] = []
+        rejected: list[Rejected] = []
+        taken: set[str] = set()
+        for _ in range(TRIES * count):
+            if len(proposals) == count:
+                break
+            text = " ".join(draw.choice(self.sentences).split()[: self.words])
+            if text in taken:
+                continue
+            taken.add(text)
+            try:
+                encoded = self.codec.encode(text)
+            except CodecError as error:
+                rejected.append(Rejected(text, str(error)))
+                continue
+            proposals.append(Proposal(text, encoded.params, source="random text", note=encoded.note))
+        return Advice(tuple(proposals), tuple(rejected))
+
+
+def sentences_of(text: str, least: int = 4) -> tuple[str, ...]:
+    """Return the sentences of a text that have at least so many words.
+
+    Example:
+        >>> sentences_of("It rained all day long. Yes. The river rose above its banks!")
+        ('It rained all day long.', 'The river rose above its banks!')
+    """
+    found = (" ".join(part.split()) for part in re.split(r"(?<=[.!?])\s+", text))
+    return tuple(dict.fromkeys(part for part in found if len(part.split()) >= least))
