@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import torch
 
 from maao.codecs.numbers import NumberCodec
 from maao.core.acceptance import AlwaysFirst, IfBetter, Race
@@ -15,15 +16,22 @@ from maao.core.plan import rounds
 from maao.llm.ledger import MemoryLedger, Recorded
 from maao.llm.scripted import FailingModel
 from maao.llm.scripted import Scripted as ScriptedModel
+from maao.mentors.ape import APE
+from maao.mentors.evolution import Evolution
+from maao.mentors.evoprompt import EvoPrompt
 from maao.mentors.instruction import Shown, Task, wording
 from maao.mentors.language_model import LanguageModelMentor
 from maao.mentors.none import NoMentor
+from maao.mentors.opro import OPRO
+from maao.mentors.perturb import Perturb
 from maao.mentors.random_restart import RandomRestart
+from maao.mentors.random_text import RandomText
 from maao.mentors.reproject import Reproject
 from maao.mentors.scripted import Scripted
 from maao.problems.functions import FunctionProblem
 from maao.stages.torch_optim import TorchStage
 from maao.testing import MentorConformance
+from maao.types import Example
 from tests.conformance.parts import kept_problem
 
 
@@ -62,6 +70,21 @@ def asks(reply: Any, *, style: Any = "chat", shown: Shown | None = None) -> Call
     return make
 
 
+def rival(make: Callable[..., Any], reply: Any, **options: Any) -> Callable[[Any], Any]:
+    return lambda problem: make(Recorded(ScriptedModel(reply), MemoryLedger()), problem.codec, **options)
+
+
+def noise(value: Any, seed: int) -> Any:
+    return torch.randn(value.shape, generator=torch.Generator().manual_seed(seed))
+
+
+def number_words(count: int, seed: int) -> list[str]:
+    return [f"{(seed + i) % 7 - 3}.{i}" for i in range(count)]
+
+
+PAIRS = tuple(Example({"text": f"text {i}"}, "music" if i % 2 else "sport") for i in range(6))
+STARTS = ("music news", "team match", "film song", "market bank")
+
 MENTORS = [
     Row("none", lambda problem: NoMentor()),
     Row("random_restart", lambda problem: RandomRestart(problem.initial, problem.codec)),
@@ -71,6 +94,15 @@ MENTORS = [
     Row("reproject of soft prompts", lambda problem: Reproject(problem.codec), language=True),
     Row("scripted", lambda problem: Scripted(("0 0", "1 1", "no number", "2.5 -1", "0.5 0.5", "3 3"), problem.codec)),
     Row("scripted and used up", lambda problem: Scripted(("0.5 0.5",), problem.codec)),
+    Row("perturb", lambda problem: Perturb(problem.codec, noise, 0.1)),
+    Row("perturb of soft prompts, race", lambda problem: Perturb(problem.codec, noise, 1.0), language=True, accept=Race(2)),
+    Row("random_text", lambda problem: RandomText(("goal of the match", "song in a film", "bank news"), problem.codec, 3), language=True),
+    Row("evolution", lambda problem: Evolution(problem.codec, number_words, length=2)),
+    Row("opro", rival(OPRO, lambda request: f"Sure: <INS>{request.sample} {len(request.text) % 5}</INS>")),
+    Row("opro on soft prompts", rival(OPRO, lambda r: f"<INS>{words_reply(r)[-12:-1]}</INS>", exemplars=PAIRS), language=True),
+    Row("ape", rival(APE, lambda request: f" to {request.sample} 1.5\n\nGood luck!", examples=PAIRS)),
+    Row("evoprompt ga", rival(EvoPrompt, lambda request: f"1. x\n2. <prompt>{len(request.text) % 9} 0.5</prompt>", algorithm="ga")),
+    Row("evoprompt de", rival(EvoPrompt, lambda r: f"<prompt>{words_reply(r).split()[-2]} news</prompt>", initial=STARTS), language=True),
     Row("language_model chat", asks(numbers_reply)),
     Row("language_model chat, race", asks(numbers_reply), accept=Race(2)),
     Row("language_model chat on soft prompts", asks(words_reply, shown=Shown(nearest=True, examples=True)), language=True),

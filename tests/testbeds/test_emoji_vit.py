@@ -50,9 +50,10 @@ def test_a_yellow_disc_is_a_face_rather_than_a_tool(encoder):
     assert int(encoder.logits(feature, anchors).argmax()) == 0
 
 
-@pytest.mark.skipif(
-    not Path(os.environ.get("MAAO_DATA", "data"), "emoji", "emoji.json").is_file(), reason="MAAO_DATA holds no emoji data (docs/image-data.md)"
-)
+HAS_EMOJI = Path(os.environ.get("MAAO_DATA", "data"), "emoji", "emoji.json").is_file()
+
+
+@pytest.mark.skipif(not HAS_EMOJI, reason="MAAO_DATA holds no emoji data (docs/image-data.md)")
 def test_it_names_twemoji_drawings_far_above_chance(encoder):
     from maao.tasks.images import load_emoji
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from maao.core.seeds import seed_for
 from maao.interfaces import History
@@ -55,7 +55,8 @@ Prompt 2: {second}
 Prompt 3: {best}
 Basic prompt: {basic}
 """
-FEWEST = {"ga": 2, "de": 4}
+FEWEST = {"ga": 2, "de": 3}
+CHILD = "evoprompt de, child of member "  # begins a proposal's source, which the history keeps
 
 
 @dataclass(frozen=True)
@@ -78,33 +79,56 @@ class EvoPrompt(Asking[P]):
         proposed = sum(r.leg.proposals for r in history if r.leg.ask)
         for text in self.initial[proposed : proposed + count]:
             gathered.add(self.encoded(text, "initial population"))
-        members = fittest(history, self.population)
+        members = fittest(history, self.population) if self.algorithm == "ga" else de_population(history, self.population)
         wanted = count - len(gathered.proposals) - len(gathered.rejected)
         if wanted > 0 and len(members) < FEWEST[self.algorithm]:
             told = f"{self.algorithm.upper()} needs {FEWEST[self.algorithm]} prompts with scores to breed, and {len(members)} are known"
             gathered.rejected.append(Rejected("", told))
             return gathered.advice()
         for i in range(wanted):
-            instruction = self.instruction(members, proposed + i, seed_for(seed, "parents", i))
+            number = (proposed + i) % len(members)
+            instruction = self.instruction(members, number, seed_for(seed, "parents", i))
             reply, failure, cost = self.ask(instruction, seed, i)
             gathered.cost += cost
             if reply is None:
                 assert failure is not None
                 gathered.rejected.append(failure)
                 break
-            gathered.add(self.encoded(tagged(reply), self.model.name))
+            gathered.add(self.encoded(tagged(reply), f"{CHILD}{number}" if self.algorithm == "de" else self.model.name))
         return gathered.advice()
 
     def instruction(self, members: list[Entry], number: int, seed: int) -> str:
-        """Return what is asked for the child of a number: in DE, the member of that number (round and round) is the one it may replace."""
+        """Return what is asked for a child; in DE that of the member of a number, which it may replace."""
         draw = random.Random(seed)
         if self.algorithm == "ga":
             first, second = roulette(members, draw)
             return GA.format(first=first.text, second=second.text)
-        basic = members[number % len(members)]
-        others = [member for member in members[1:] if member is not basic] or members[1:]
-        one, two = draw.sample(others, 2) if len(others) > 1 else (others[0], others[0])
-        return DE.format(first=one.text, second=two.text, best=members[0].text, basic=basic.text)
+        basic = members[number]
+        one, two = draw.sample([member for member in members if member is not basic], 2)
+        best = min(members, key=lambda member: member.reached.loss)
+        return DE.format(first=one.text, second=two.text, best=best.text, basic=basic.text)
+
+
+def de_population(history: History[Any, Any], size: int) -> list[Entry]:
+    """Return the population of DE: the first `size` texts that were scored; each child has since taken its member's place if it was better.
+
+    Better is a lower loss on `select`, where the paper's is a higher score on its development set.
+    """
+    members: list[Entry] = []
+    for r in history:
+        scored = {c.proposal: c for c in r.verdict.considered if c.proposal is not None}
+        for number, proposal in enumerate(r.advice.proposals):
+            considered = scored.get(number)
+            if considered is None:
+                continue
+            entry = Entry(proposal.text, considered.score, considered.age)
+            if proposal.source.startswith(CHILD):
+                place = int(proposal.source.removeprefix(CHILD))
+                if place < len(members) and entry.reached.loss < members[place].reached.loss:
+                    members[place] = entry
+            elif len(members) < size and entry.text not in {member.text for member in members}:
+                members.append(entry)
+    return members
 
 
 def roulette(members: list[Entry], draw: random.Random) -> tuple[Entry, Entry]:
