@@ -1,7 +1,8 @@
 """Run a table of experiments: `python -m experiments superglue` (see `experiments/README.md`).
 
 A table is arms x tasks x seeds; each cell is a run of its own. Results are written after every cell, a stopped cell goes on where it
-stopped, and one that is done is not run again.
+stopped, and one that is done is not run again. Several processes may fill one table: start another with `--reverse`, or with another
+`--only`.
 """
 
 from __future__ import annotations
@@ -17,14 +18,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 import maao
 from experiments import arms
 from maao.config import Config, expand_paths, make_config, set_value
 from maao.evaluation.statistics import paired_interval
+from maao.store.run import is_in_use
+from maao.tasks.images import check_same_images, protocol_of
 from maao.tasks.protocol import check_same
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+IMAGES = ("images-", "emoji-")  # how protocols of pictures begin
 BASELINES = ("majority", "zero-shot")
 
 
@@ -49,26 +55,41 @@ def main() -> None:
     parser.add_argument("table", help="name of a TOML file in experiments/, or its path")
     parser.add_argument("--commit", action="store_true", help="commit the results after every cell")
     parser.add_argument("--only", default="", help="run only cells whose 'model/arm/task/seed' holds this text")
+    parser.add_argument("--reverse", action="store_true", help="begin with the last cell, beside a process that began with the first")
     parser.add_argument("--runs", default="runs/experiments", help="folder of the run folders")
     asked = parser.parse_args()
     path = Path(asked.table) if asked.table.endswith(".toml") else HERE / f"{asked.table}.toml"
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     file = RESULTS / f"{table['name']}.json"
-    rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
-    done = {(row["model"], row["arm"], row["task"], row["seed"]) for row in rows}
-    for cell in cells(table):
+    ordered = list(cells(table))
+    for cell in reversed(ordered) if asked.reverse else ordered:
         name = "/".join(map(str, cell.key))
-        if cell.key in done or asked.only not in name:
+        if cell.key in {key(row) for row in read(file)} or asked.only not in name:
+            continue
+        folder = Path(asked.runs) / table["name"] / name.replace(" ", "-").replace("/", "_")
+        if is_in_use(folder):
+            print(f"{name}: another process is at it", flush=True)
             continue
         print(f"{name} ...", flush=True)
-        row = run(cell, Path(asked.runs) / table["name"] / name.replace(" ", "-").replace("/", "_"))
-        rows.append(row)
+        row = run(cell, folder)
         print(f"{name}: test {row['test']}", flush=True)
-        write(table, rows, file)
-        if asked.commit:
-            commit(file, f"Results of {table['name']}: {name}")
-    write(table, rows, file)
+        with FileLock(file.with_suffix(".lock")):
+            write(table, [*(other for other in read(file) if key(other) != cell.key), row], file)
+            if asked.commit:
+                commit(file, f"Results of {table['name']}: {name}")
+    with FileLock(file.with_suffix(".lock")):
+        write(table, read(file), file)
     print(file.with_suffix(".md").read_text(encoding="utf-8"))
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """Return the rows that are there."""
+    rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
+    return rows
+
+
+def key(row: Mapping[str, Any]) -> tuple[str, str, str, int]:
+    return (row["model"], row["arm"], row["task"], row["seed"])
 
 
 def cells(table: Mapping[str, Any]) -> Iterator[Cell]:
@@ -98,7 +119,7 @@ def run(cell: Cell, folder: Path) -> dict[str, Any]:
         "mentor": config.mentor.name,
         "seed": cell.seed,
         "shots": config.images.shots if config.problem == "vision" else config.data.shots,
-        "protocol": config.data.protocol,
+        "protocol": protocol_of(config.images).name if config.problem == "vision" else config.data.protocol,
     }
     if cell.how != "tune":
         return {**row, **arms.ARMS[cell.how](config)}
@@ -125,12 +146,51 @@ def write(table: Mapping[str, Any], rows: list[dict[str, Any]], file: Path) -> N
     part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(file)
     file.with_suffix(".md").write_text(page(table, rows), encoding="utf-8")
+    if table.get("plot") == "shots":
+        plot_shots(table, rows, file.with_suffix(".png"))
+
+
+def plot_shots(table: Mapping[str, Any], rows: list[dict[str, Any]], file: Path) -> None:
+    """Draw `test` accuracy and log-loss over shots: each arm's mean with its standard deviation, and every seed as a dot."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    arms_there = list(dict.fromkeys(row["arm"] for row in rows))
+    for axis, (metric, scale, label) in zip(axes, (("accuracy", 100, "accuracy, %"), ("loss", 1, "log-loss")), strict=True):
+        for place, arm in enumerate(arms_there):
+            own: dict[int, list[float]] = {}
+            for row in rows:
+                if row["arm"] == arm and row["test"].get(metric) is not None:
+                    own.setdefault(row["shots"], []).append(scale * row["test"][metric])
+            shots = sorted(own)
+            at = [s * 1.03 ** (place - len(arms_there) / 2) for s in shots]  # side by side
+            means = [statistics.mean(own[s]) for s in shots]
+            spread = [statistics.stdev(own[s]) if len(own[s]) > 1 else 0.0 for s in shots]
+            line = axis.errorbar(at, means, spread, marker="o", capsize=2, label=arm, linewidth=1.2)
+            for x, s in zip(at, shots, strict=True):
+                axis.plot([x] * len(own[s]), own[s], ".", color=line.lines[0].get_color(), alpha=0.35, markersize=4)
+        axis.set_xscale("log", base=2)
+        every = sorted({row["shots"] for row in rows})
+        axis.set_xticks(every, [str(s) for s in every])
+        axis.set_xlabel("pictures a class to train on")
+        axis.set_ylabel(f"test {label}")
+        axis.grid(alpha=0.25)
+    axes[1].legend(fontsize=8)
+    figure.suptitle(table["title"])
+    figure.savefig(file, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
 
 
 def page(table: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
     """Return the table as Markdown: of each arm and task, mean and standard deviation over the seeds."""
-    check_same([row for row in rows if row["protocol"]])
     tasks = [task for task in table["tasks"] if any(row["task"] == task for row in rows)]
+    for task in tasks:
+        own = [row for row in rows if row["task"] == task and row["protocol"]]
+        check = check_same_images if str(own[0]["protocol"] if own else "").startswith(IMAGES) else check_same
+        check(own)
     lines = [f"# {table['title']}", "", table["about"], ""]
     lines += [
         f"`test` accuracy in per cent, mean ± standard deviation over seeds (how many, if not {len(table['seeds'])}); then log-loss.",
@@ -180,7 +240,7 @@ def _differences(rows: list[dict[str, Any]], tasks: list[str], one: str, two: st
 
 def commit(file: Path, message: str) -> None:
     """Commit the results, and nothing else."""
-    paths = [str(file), str(file.with_suffix(".md"))]
+    paths = [str(found) for suffix in (".json", ".md", ".png") if (found := file.with_suffix(suffix)).exists()]
     for _ in range(5):  # another process may hold the index for a moment; what is not committed now is with the next cell
         added = subprocess.run(["git", "add", *paths], capture_output=True, check=False)
         if added.returncode == 0:
