@@ -117,6 +117,14 @@ def test_an_interrupted_run_says_so_and_goes_on(llama, data, whole, tmp_path, in
     assert digests(result) == digests(whole)
 
 
+def test_a_run_whose_rows_share_a_text_goes_on_to_the_same_bits(llama, data, tmp_path):
+    settings = config(llama, data, model__template="about the news {slots} {text} Topic:")
+    unbroken = maao.run(settings, tmp_path / "unbroken")
+    with pytest.raises(KeyboardInterrupt):
+        maao.run(settings, tmp_path / "run", watch=StopAt(1))
+    assert digests(maao.resume(tmp_path / "run")) == digests(unbroken)
+
+
 def test_a_finished_run_is_returned_as_it_is(whole, llama):
     class Nothing(maao.Watch):
         def started(self, *_):

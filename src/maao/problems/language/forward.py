@@ -2,7 +2,8 @@
 
 Positions are given to the model, counted over real tokens, so that padding on either side changes nothing. Keys and values may stand in
 front of a batch instead of tokens (`Prefix`): those of text before the slots of a causal model, computed once since nothing in it depends
-on them (`PrefixCache`); those of slots that open every row, computed once a step; or deep prompts, which are keys and values.
+on them (`PrefixCache`); those of slots that open every row, or stand behind a text that all rows begin with, computed once a step; or
+deep prompts, which are keys and values.
 """
 
 from __future__ import annotations
@@ -142,8 +143,10 @@ def model_inputs(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> dict[st
     return arguments
 
 
-def key_values(frozen: FrozenModel, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+def key_values(frozen: FrozenModel, embeddings: Tensor, *, behind: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
     """Return the keys and values, each ``(layers, heads, length, head_dim)``, of one row of embeddings ``(length, embed_dim)``.
+
+    With keys and values `behind` which the row stands (of the same shape; decoders), they come first in what is returned.
 
     Raises:
         ModelError: a model that takes no keys and values from outside.
@@ -155,11 +158,13 @@ def key_values(frozen: FrozenModel, embeddings: Tensor) -> tuple[Tensor, Tensor]
             f"{frozen.name} ({type(frozen.model).__name__}) takes no keys and values from outside, so it cannot have deep prompts. "
             'Use model.method = "prompt_tuning" or "p_tuning".'
         )
-    held = DynamicCache()
-    mask = torch.ones(1, len(embeddings), dtype=torch.long, device=frozen.device)
+    before = 0 if behind is None else behind[0].shape[2]
+    held = DynamicCache() if behind is None else DynamicCache([(k[None], v[None]) for k, v in zip(*behind, strict=True)])
+    mask = torch.ones(1, before + len(embeddings), dtype=torch.long, device=frozen.device)
+    places = positions(frozen, mask)[:, before:]
     inputs = embeddings.to(frozen.model.get_input_embeddings().weight.dtype)[None].to(frozen.device)
     options = {"use_cache": True} if frozen.kind == "decoder" else {}
-    base_model(frozen)(inputs_embeds=inputs, attention_mask=mask, position_ids=positions(frozen, mask), past_key_values=held, **options)
+    base_model(frozen)(inputs_embeds=inputs, attention_mask=mask, position_ids=places, past_key_values=held, **options)
     return torch.cat([layer.keys for layer in held.layers]), torch.cat([layer.values for layer in held.layers])
 
 
@@ -213,6 +218,10 @@ class PrefixCache:
             for i, ids in enumerate(chunk):
                 self._held[ids] = (keys[:, i, :, : len(ids)].clone(), values[:, i, :, : len(ids)].clone())
                 self.num_tokens += len(ids)
+
+    def of(self, row: Tokenized) -> tuple[Tensor, Tensor]:
+        """Return the kept keys and values of a row's text, each ``(layers, heads, length, head_dim)``."""
+        return self._held[row.before]
 
     def take(self, rows: Sequence[Tokenized]) -> Prefix:
         """Return the kept keys and values of a batch, padded left."""

@@ -146,11 +146,10 @@ class LabelWords:
 
     def _to_run(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> tuple[int, int, Sequence[Tokenized]]:
         """Return the tokens that run once for all rows, the virtual tokens of each row, and the rows as they run."""
-        if self.holds(rows):
-            return 0, num_virtual_tokens, _stripped(rows)
-        if num_virtual_tokens and self._can_share(rows):
-            return len(rows[0].before) + num_virtual_tokens, 0, _stripped(rows)
-        return 0, num_virtual_tokens, rows
+        held = self.holds(rows)
+        if num_virtual_tokens and self.can_share(rows):
+            return num_virtual_tokens + (0 if held else len(rows[0].before)), 0, _stripped(rows)
+        return 0, num_virtual_tokens, _stripped(rows) if held else rows
 
     def _row_tokens(self, num_virtual_tokens: int, row: Tokenized) -> int:
         words = self._words(row)
@@ -163,19 +162,23 @@ class LabelWords:
 
     def share(self, params: Params, rows: Sequence[Tokenized]) -> tuple[Params, Sequence[Tokenized]] | None:
         nothing = "prompt" not in params or not (len(params["prompt"]) or rows[0].before)
-        if nothing or not self._can_share(rows):
+        if nothing or not self.can_share(rows):
             return None
         table = self.frozen.model.get_input_embeddings()
-        with torch.no_grad():
-            before = table(torch.tensor(rows[0].before, dtype=torch.long, device=self.frozen.device))
-        keys, values = key_values(self.frozen, torch.cat([before, params["prompt"].to(before)]))
+        if self.cache is not None and self.holds(rows):  # the text has been read: only the slots run, behind it
+            prompt = params["prompt"].to(self.frozen.device, table.weight.dtype)
+            keys, values = key_values(self.frozen, prompt, behind=self.cache.of(rows[0]))
+        else:
+            with torch.no_grad():
+                before = table(torch.tensor(rows[0].before, dtype=torch.long, device=self.frozen.device))
+            keys, values = key_values(self.frozen, torch.cat([before, params["prompt"].to(before)]))
         others = {name: value for name, value in params.items() if name != "prompt"}
         return {**others, "keys": keys, "values": values}, _stripped(rows)
 
-    def _can_share(self, rows: Sequence[Tokenized]) -> bool:
+    def can_share(self, rows: Sequence[Tokenized]) -> bool:
         """Say whether all rows begin with the same text and the slots, and the model reads that once as well as many times."""
         same = self.shares and len(rows) > 1 and all(row.before == rows[0].before and row.after for row in rows)
-        return same and not self.holds(rows) and self.reads_keys_alike
+        return same and self.reads_keys_alike
 
     def holds(self, rows: Sequence[Tokenized]) -> bool:
         """Say whether the keys and values of all rows' texts are kept."""
@@ -237,7 +240,7 @@ class LabelWords:
 
     def _logits(self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], ids: Tensor | None = None) -> Tensor:
         """Return ``(batch, longest word, vocab_size)`` logits where each token of a row's word is read; with `ids`, of these only."""
-        if self.packs(rows):
+        if self._packs(rows):
             return self._packed_logits(params, rows, words, ids)
         inputs = self._pad(params, rows, answers=[word[:-1] for word in words])
         lengths = torch.tensor([len(word) for word in words], device=inputs.last.device)
@@ -246,6 +249,11 @@ class LabelWords:
         return self._read(params, inputs, torch.minimum(first[:, None] + steps, inputs.last[:, None]), ids)
 
     def packs(self, rows: Sequence[Tokenized]) -> bool:
+        behind_what_is_shared = self.holds(rows) and self.can_share(rows)
+        return self._packs(_stripped(rows) if behind_what_is_shared else rows)
+
+    def _packs(self, rows: Sequence[Tokenized]) -> bool:
+        """Say whether rows are packed as they are given, without anything being shared."""
         if self.frozen.kind != "decoder" or self.holds(rows) or not self._plain_head:
             return False
         lengths = [len(row) for row in rows]
@@ -295,7 +303,7 @@ class MaskedWords(LabelWords):
     Source: PET (Schick and Schuetze, 2021). Several masks are filled at once, not one after the other.
     """
 
-    def _can_share(self, rows: Sequence[Tokenized]) -> bool:
+    def can_share(self, rows: Sequence[Tokenized]) -> bool:
         return False  # every token reads every other one
 
     def _groups(self, words: Sequence[Word]) -> list[list[int]]:
@@ -325,7 +333,7 @@ class DecodedWords(LabelWords):
         self._lead: Word = (frozen.model.config.decoder_start_token_id, *lead)
         self._spoken = len(self._lead)
 
-    def _can_share(self, rows: Sequence[Tokenized]) -> bool:
+    def can_share(self, rows: Sequence[Tokenized]) -> bool:
         return False
 
     def _logits(self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], ids: Tensor | None = None) -> Tensor:

@@ -413,7 +413,8 @@ class SoftPromptProblem:
             return F.cross_entropy(own, rows.targets[which].to(own.device), reduction="sum") / count
 
         # Rows whose texts are held are short: they run as many at a time as they are scored.
-        held = isinstance(self.reader, LabelWords) and self.reader.holds(rows.rows)
+        reader = self.reader
+        held = isinstance(reader, LabelWords) and reader.holds(rows.rows) and not reader.can_share(rows.rows)
         chunks = [range(begin, min(begin + self._score_batch, count)) for begin in range(0, count, self._score_batch)]
         parts: Sequence[Sequence[int]] = chunks if held else self._parts(params, rows)
         found = self._summed_gradients({**realized, **leaves}, list(leaves.values()), rows.rows, parts, part_loss)

@@ -1,0 +1,99 @@
+"""A text that all rows begin with, and the slots behind it, run once a step; what is read, learned and counted stays the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from maao.problems.language import readers
+from tests.conformance.parts import soft_prompt_problem
+from tests.tiny import bpe_tokenizer
+
+CONSTANT = "about the news {slots} {text} Topic:"
+CACHE = 2**30
+
+
+def loss_and_gradient(problem, params, batch):
+    own = {name: value.clone().requires_grad_() for name, value in params.items()}
+    loss = problem.loss(own, batch)
+    loss.backward()
+    return loss.detach(), {name: value.grad for name, value in own.items() if value.grad is not None}
+
+
+def plain(*args, **options):
+    """Return the same problem where every row runs all of its tokens."""
+    problem = soft_prompt_problem(*args, max_cache_bytes=0, **options)
+    problem.reader.shares = False
+    return problem
+
+
+@pytest.mark.parametrize("part_tokens", [512, 40])
+@pytest.mark.parametrize("words", [None, {"business": "shares", "music": "the film", "sport": "a team"}])
+@pytest.mark.parametrize("method", ["prompt_tuning", "p_tuning"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "qwen2", "gemma3", "gemma2"])
+def test_a_shared_text_changes_no_loss_no_gradient_and_no_score(architecture, method, words, part_tokens):
+    options = {"words": words, "model": {"method": method}, "part_tokens": part_tokens, "batch_size": 100}
+    ours, theirs = (make(architecture, CONSTANT, **options) for make in (soft_prompt_problem, plain))
+    batch = ours.batch(0, 0)
+    assert ours.reader.holds(batch.rows) and ours.reader.can_share(batch.rows)
+    assert not theirs.reader.holds(batch.rows) and not theirs.reader.can_share(batch.rows)
+    params = ours.initial(3)
+    (loss, gradient), (other, wanted) = (loss_and_gradient(problem, params, batch) for problem in (ours, theirs))
+    torch.testing.assert_close(loss, other, rtol=1e-5, atol=1e-5)
+    assert gradient.keys() == wanted.keys()
+    scale = max(float(value.abs().max()) for value in wanted.values())
+    for name, value in gradient.items():
+        torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-5 * scale)
+    for split in ("select", "test"):
+        assert ours.score(params, split).loss == pytest.approx(theirs.score(params, split).loss, rel=1e-5)
+    assert ours.clues(params).confusions == theirs.clues(params).confusions
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_text_and_slots_run_once_for_all_rows(packed, monkeypatch):
+    monkeypatch.setattr(readers, "PADDING", 0.0 if packed else float("inf"))
+    problem = soft_prompt_problem("llama", CONSTANT, batch_size=100)
+    params, batch = problem.initial(0), problem.batch(0, 0)
+    assert problem.reader.packs(batch.rows) is packed
+    seen: list[int] = []
+    hook = problem.frozen.model.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["inputs_embeds"].shape[0] * kwargs["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    with torch.no_grad():
+        problem.loss(params, batch)
+    hook.remove()
+    assert seen[0] == 3  # the slots, behind a text whose keys and values are kept
+    rest = [len(row.after) for row in batch.rows]
+    assert sum(seen[1:]) == (sum(rest) if packed else len(rest) * max(rest))
+    assert problem.num_tokens(params, batch) == 3 + sum(rest)
+
+
+def test_without_a_cache_the_text_runs_with_the_slots():
+    problem = soft_prompt_problem("llama", CONSTANT, batch_size=100, max_cache_bytes=0)
+    batch = problem.batch(0, 0)
+    rest = sum(len(row.after) for row in batch.rows)
+    assert problem.num_tokens(problem.initial(0), batch) == len(batch.rows[0].before) + 3 + rest
+
+
+def test_texts_that_differ_are_kept_and_not_shared():
+    problem = soft_prompt_problem("llama", "{text} {slots} Topic:", batch_size=100)
+    rows = problem.batch(0, 0).rows
+    assert problem.reader.holds(rows) and not problem.reader.can_share(rows)
+
+
+def test_the_head_of_a_chat_is_shared():
+    tokenizer = bpe_tokenizer()
+    before = tokenizer.chat_template
+    tokenizer.chat_template = "{% for m in messages %}about {{ m['role'] }} {{ m['content'] }} Topic:{% endfor %}"
+    try:
+        from maao.problems.language.template import Template, TemplateTokenizer
+
+        tokenize = TemplateTokenizer(tokenizer, Template.parse("{slots} {text}", chat=True), kind="decoder", max_length=60, reserved=3)
+        problem = soft_prompt_problem("llama", CONSTANT)
+        rows = [tokenize({"text": text}) for text in ("shares profit", "the team and the cup")]
+        assert rows[0].before == rows[1].before and rows[0].before
+        assert problem.reader.keep_prefixes(rows, CACHE) is None
+        assert problem.reader.can_share(rows)
+        assert problem.reader.num_tokens(3, rows) == 3 + sum(len(row.after) for row in rows)
+    finally:
+        tokenizer.chat_template = before
