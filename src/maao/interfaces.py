@@ -23,8 +23,9 @@ Arrays = Mapping[str, Any]  # name -> numpy array
 class Problem(Protocol[P]):
     """What is tuned.
 
-    Two methods more are used where a problem has them: ``score_many(points, split) -> tuple[Score, ...]``, where scoring several points
-    together saves work, and ``random_start(seed) -> P``, what a random restart replaces (without a head, say).
+    Three methods more are used where a problem has them: ``score_many(points, split) -> tuple[Score, ...]``, where scoring several points
+    together saves work; ``random_start(seed) -> P``, what a random restart replaces (without a head, say); and ``blend(incumbent,
+    proposed, weight) -> P``, the point between two, where params are not what is read and so cannot be blended one by one.
     """
 
     def initial(self, seed: int) -> P:

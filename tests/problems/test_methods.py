@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from maao.core.acceptance import AlwaysFirst, Interpolate
 from maao.problems.language.forward import embedding_table
 from maao.stages.torch_optim import TorchStage
+from maao.types import Proposal
 from tests.conformance.parts import soft_prompt_problem
 
 METHODS = {
@@ -160,3 +162,29 @@ def test_first_layers_values_of_the_vocabulary_are_what_the_model_computes():
         for token in (5, 77, len(table) - 1):
             _, values = key_values(frozen, table[token : token + 1])
             torch.testing.assert_close(found[token], values[0].flatten(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [0.25, 1.0])
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"pez"}))  # pez reads the words nearest to the blend
+def test_interpolate_blends_what_the_model_reads(name, weight):
+    problem = problem_of(name)
+    stage = TorchStage(lr=0.05)
+    state = stage.init(problem, problem.initial(0), seed=0)
+    for _ in range(3):
+        state, _ = stage.step(problem, state)
+    proposal = Proposal(TEXT, problem.codec.encode(TEXT).params, source="test")
+    verdict = Interpolate(weight, AlwaysFirst())(problem, stage, (), state, [proposal], seed=1)
+    with torch.no_grad():
+        here, there, found = (problem.method.realize(p) for p in (state.params, {**state.params, **proposal.params}, verdict.state.params))
+    for key, value in found.items():
+        assert torch.equal(value, (1 - weight) * here[key] + weight * there[key])
+    moved, _ = stage.step(problem, verdict.state)
+    assert bool(torch.isfinite(torch.cat([value.flatten() for value in moved.params.values()])).all())
+
+
+def test_interpolate_blends_a_head_beside_a_network():
+    problem = soft_prompt_problem("bert", "{slots} {text}", model={"method": "p_tuning"})
+    here, there = problem.initial(0), problem.initial(1)
+    found = problem.blend(here, there, 0.5)
+    assert found.keys() == there.keys()
+    torch.testing.assert_close(found["head.weight"], (here["head.weight"] + there["head.weight"]) / 2)

@@ -37,6 +37,11 @@ def _full(incumbent: Any, proposal: Proposal[Any]) -> Any:
     return {**incumbent, **proposal.params} if isinstance(incumbent, dict) else proposal.params
 
 
+def _between(incumbent: Any, proposed: Any, weight: float) -> Any:
+    """Return the point between two, for the names that are proposed."""
+    return {name: (1 - weight) * incumbent[name] + weight * value for name, value in proposed.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class AlwaysFirst:
     """Restart from the first proposal, unscored, unconditionally: the rule of the reference release."""
@@ -106,7 +111,8 @@ class Interpolate:
     """Move only part of the way: blend every proposal with the incumbent, then let another rule judge the blends.
 
     ``params = (1 - weight) * incumbent + weight * proposal``: a restart keeps part of the ground that was won. What is scored is the blend,
-    and the record says so.
+    and the record says so. Params that are a network's weights are not blended so: a problem whose params lead to what is read by way of a
+    network has a `blend` of its own, of what is read.
     """
 
     weight: float = 0.5
@@ -119,14 +125,12 @@ class Interpolate:
     def __call__(
         self, problem: Problem[P], stage: GradientStage[P, S], history: History[P, S], state: S, proposals: Proposals, *, seed: int
     ) -> Verdict[S]:
-        blended = [replace(proposal, params=self._blend(state.params, proposal.params)) for proposal in proposals]
+        blend = getattr(problem, "blend", _between)
+        blended = [replace(proposal, params=blend(state.params, proposal.params, self.weight)) for proposal in proposals]
         verdict: Verdict[S] = self.rule(problem, stage, history, state, blended, seed=seed)
         considered = tuple(c if c.proposal is None else replace(c, weight=self.weight * c.weight) for c in verdict.considered)
         way = "" if verdict.chosen is None else f", {self.weight:g} of the way from the incumbent"
         return replace(verdict, considered=considered, reason=f"{verdict.reason}{way}")
-
-    def _blend(self, incumbent: Any, proposed: Any) -> Any:
-        return {name: (1 - self.weight) * incumbent[name] + self.weight * value for name, value in proposed.items()}
 
     def max_steps(self, proposals: int) -> int:
         return self.rule.max_steps(proposals)

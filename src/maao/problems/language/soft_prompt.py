@@ -201,6 +201,10 @@ class SoftPromptProblem:
             cost=hard + Cost(model_tokens=tokens + generated, scored_examples=len(rows.rows)),
         )
 
+    def blend(self, incumbent: Params, proposed: Params, weight: float) -> Params:
+        """Return the start between two points: what the model reads is blended, whatever leads to it."""
+        return self.method.blend(incumbent, proposed, weight)
+
     # -- using a tuned prompt
 
     def probabilities(self, params: Params, examples: Sequence[Mapping[str, str] | Example]) -> Tensor:

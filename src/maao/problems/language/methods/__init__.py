@@ -36,6 +36,10 @@ class Method(Protocol):
         """Return ``(num_virtual_tokens, width)``, the part of what the model reads (or of its gradient) that is compared with words."""
         ...
 
+    def blend(self, incumbent: Params, proposed: Params, weight: float) -> dict[str, Tensor]:
+        """Return a start that reads as ``(1 - weight) * incumbent + weight * proposed``, for the names that are proposed."""
+        ...
+
 
 class Worded(Protocol):
     """The part of a method that its words need."""
@@ -72,6 +76,11 @@ class MethodCodec:
 
     def sample(self, count: int, seed: int) -> Any:
         return self._rows.sample(count, seed)
+
+
+def between(incumbent: Params, proposed: Params, weight: float) -> dict[str, Tensor]:
+    """Return ``(1 - weight) * incumbent + weight * proposed`` of each tensor that is proposed."""
+    return {name: (1 - weight) * incumbent[name] + weight * value for name, value in proposed.items()}
 
 
 def others(params: Params, own: Sequence[str]) -> dict[str, Tensor]:

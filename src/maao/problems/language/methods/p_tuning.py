@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from maao.problems.language.methods import others
+from maao.problems.language.methods import between, others
 
 Params = Mapping[str, Tensor]
 ENCODER = "encoder."
@@ -71,6 +71,11 @@ class PTuning:
 
     def in_words(self, realized: Params) -> Tensor:
         return realized["prompt"]
+
+    def blend(self, incumbent: Params, proposed: Params, weight: float) -> dict[str, Tensor]:
+        """Blend the rows that are read: half of one network and half of another is a network that nobody trained."""
+        rows = between(self.realize(incumbent), self.realize({**incumbent, **proposed}), weight)["prompt"]
+        return {**between(incumbent, others(proposed, ["prompt", ENCODER]), weight), **self.start(rows)}
 
     def _run(self, params: Params) -> Tensor:
         own = {name.removeprefix(ENCODER): value for name, value in params.items() if name.startswith(ENCODER)}

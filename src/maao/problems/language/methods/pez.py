@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from maao.errors import CodecError
+from maao.problems.language.methods import between
 
 Params = Mapping[str, Tensor]
 
@@ -41,6 +42,9 @@ class Pez:
 
     def in_words(self, realized: Params) -> Tensor:
         return realized["prompt"]
+
+    def blend(self, incumbent: Params, proposed: Params, weight: float) -> dict[str, Tensor]:
+        return between(incumbent, proposed, weight)
 
     def _project(self, rows: Tensor) -> Tensor:
         try:

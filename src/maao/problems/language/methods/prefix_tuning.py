@@ -18,7 +18,7 @@ from maao.errors import ModelError
 from maao.problems.language.attention import base_model
 from maao.problems.language.forward import key_values, positions
 from maao.problems.language.loading import FrozenModel
-from maao.problems.language.methods import others
+from maao.problems.language.methods import between, others
 
 Params = Mapping[str, Tensor]
 ENCODER = "encoder."
@@ -91,6 +91,13 @@ class PrefixTuning:
         """Return the first layer's values ``(num_virtual_tokens, heads x head_dim)``: what single words have too."""
         first = realized["values"][0]
         return first.transpose(0, 1).flatten(1)
+
+    def blend(self, incumbent: Params, proposed: Params, weight: float) -> dict[str, Tensor]:
+        """Blend the keys and values that are read, and not the networks that lead to them."""
+        with torch.no_grad():
+            read = between(self.realize(incumbent), self.realize({**incumbent, **proposed}), weight)
+        rest = between(incumbent, others(proposed, [KEYS, VALUES, ENCODER]), weight)
+        return {**rest, **self._beginning(read["keys"], read["values"])}
 
     def _beginning(self, keys: Tensor, values: Tensor) -> dict[str, Tensor]:
         fresh = {} if self._network is None else {name: value.clone() for name, value in self._fresh.items()}

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from maao.problems.language.methods import between
+
 Params = Mapping[str, Tensor]
 
 
@@ -26,3 +28,6 @@ class PromptTuning:
 
     def in_words(self, realized: Params) -> Tensor:
         return realized["prompt"]
+
+    def blend(self, incumbent: Params, proposed: Params, weight: float) -> dict[str, Tensor]:
+        return between(incumbent, proposed, weight)
