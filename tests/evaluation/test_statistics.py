@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maao.evaluation.statistics import Z95, paired_interval, wilson_interval
+from maao.evaluation.statistics import (
+    Z95,
+    bootstrap_interval,
+    effect_size,
+    holm,
+    paired_interval,
+    pairs_needed,
+    probability_of_improvement,
+    signed_rank,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,3 +87,57 @@ def test_paired_interval_holds_the_truth_as_often_as_it_says():
 def test_paired_interval_of_too_few_pairs_is_refused(ours, theirs):
     with pytest.raises(ValueError, match="at least two pairs"):
         paired_interval(ours, theirs)
+
+
+def test_a_bootstrap_interval_holds_the_mean_about_as_often_as_it_says():
+    draw = random.Random(0)
+    held = 0
+    for trial in range(200):
+        differences = [draw.gauss(1.0, 2.0) for _ in range(20)]
+        low, high = bootstrap_interval(differences, draws=500, seed=trial)
+        held += low <= 1.0 <= high
+    assert 0.86 <= held / 200 <= 0.99
+
+
+def test_a_bootstrap_of_equal_differences_is_a_point_and_one_difference_is_refused():
+    assert bootstrap_interval([0.5, 0.5]) == (0.5, 0.5)
+    assert bootstrap_interval([1.0, 2.0, 4.0]) == bootstrap_interval([1.0, 2.0, 4.0])
+    with pytest.raises(ValueError, match="at least two"):
+        bootstrap_interval([0.5])
+
+
+def test_signed_rank_is_exact_for_few_pairs():
+    assert signed_rank([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == pytest.approx(2 / 2**6)
+    assert signed_rank([0.0, 0.0]) == 1.0
+    assert signed_rank([1.0, -1.5, 2.0, -2.5]) > 0.5
+
+
+def test_holm_steps_down_and_never_lowers_a_p_value():
+    assert holm([0.01, 0.01, 0.2]) == pytest.approx((0.03, 0.03, 0.2))
+    assert holm([0.5, 0.9]) == pytest.approx((1.0, 1.0))
+    assert holm([]) == ()
+
+
+@given(values=st.lists(st.floats(0, 1), max_size=8))
+def test_holm_keeps_the_order_and_lies_between_itself_and_bonferroni(values):
+    corrected = holm(values)
+    assert all(p <= c <= min(1.0, len(values) * p) + 1e-12 for p, c in zip(values, corrected, strict=True))
+    assert [c for _, c in sorted(zip(values, corrected, strict=True))] == sorted(corrected)
+
+
+def test_effect_size_is_hedges_correction_of_cohens_d():
+    assert effect_size([1.0, 2.0, 3.0]) == pytest.approx(2.0 * (1 - 3 / 7))
+    assert effect_size([0.0, 0.0]) == 0.0 and effect_size([0.5, 0.5]) == math.inf
+
+
+def test_probability_of_improvement_counts_ties_half():
+    assert probability_of_improvement([1.0], [1.0]) == 0.5
+    assert probability_of_improvement([2.0, 3.0], [1.0]) == 1.0
+
+
+def test_the_pairs_needed_are_those_of_the_tables():
+    # G*Power, two-sided paired t test, alpha 0.05, power 0.8: d = 0.5 needs 34, d = 0.8 needs 15, d = 1 needs 10.
+    assert [pairs_needed(d, 1.0) for d in (0.5, 0.8, 1.0)] == [34, 15, 10]
+    assert pairs_needed(1.0, 0.0) == 2
+    with pytest.raises(ValueError, match="not zero"):
+        pairs_needed(0.0, 1.0)
