@@ -17,11 +17,13 @@ from rich.text import Text
 from maao.api import Result, Watch
 from maao.build import Asked, Parts
 from maao.core.lr_finder import LrSearch, Trial
+from maao.evaluation.metrics import harmonic_mean
 from maao.evaluation.statistics import wilson_interval
 from maao.llm.chat import Request
 from maao.store.listing import RunSummary
 from maao.types import Cost, Observation, Round, Score
 
+NEW_CLASSES = "new classes, chosen"  # the one reading on `test` beside those of a run's own classes that a mean is taken with
 FINALS = {"untuned": "untuned prompt", "chosen": "tuned soft prompt", "words": "its words alone"}
 
 
@@ -221,7 +223,12 @@ def _test_table(result: Result) -> Table:
             low, high = wilson_interval(accuracy, final.score.num_examples)
             interval = f"{low:.3f} to {high:.3f}"
         style = "bold" if name == "chosen" else ""
-        _add(table, FINALS.get(name, name), "" if accuracy is None else f"{accuracy:.3f}", interval, f"{final.score.loss:.3f}", style=style)
+        where, _, point = name.rpartition(", ")
+        told = f"{where} ({final.score.num_examples} examples): {FINALS.get(point, point)}" if where else FINALS.get(point, point)
+        _add(table, told, "" if accuracy is None else f"{accuracy:.3f}", interval, f"{final.score.loss:.3f}", style=style)
+    if NEW_CLASSES in result.finals:
+        both = [result.finals[name].score.accuracy or 0.0 for name in ("chosen", NEW_CLASSES)]
+        _add(table, "harmonic mean of base and new classes, tuned", f"{harmonic_mean(*both):.3f}", "", "")
     return table
 
 
