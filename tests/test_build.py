@@ -160,6 +160,19 @@ def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, mon
         ({"data": {"text_fields": {"text": "headline"}}}, ConfigError, "packaged data come with fields and labels"),
         ({"data": {"label_names": {"a": "b"}}}, ConfigError, "data.label_names would be ignored"),
         ({"data": {"label_field": "topic"}}, ConfigError, "data.label_field would be ignored"),
+        (
+            {"model__projection": True},
+            ConfigError,
+            "model.projection would be ignored, since only prefix_tuning reads it and model.method is",
+        ),
+        ({"model__method": "p_tuning", "model__projection": True}, ConfigError, "model.projection would be ignored"),
+        ({"model__encoder": "mlp"}, ConfigError, "model.encoder would be ignored, since only p_tuning reads it and model.method is"),
+        ({"model__hidden": 16}, ConfigError, "model.hidden would be ignored, since prompt_tuning has no network"),
+        ({"model__method": "prefix_tuning", "model__hidden": 16}, ConfigError, "set model.projection = true"),
+        ({"model__initial_text": "the news"}, ConfigError, "model.initial_text would be ignored, since model.initial is 'vocabulary'"),
+        ({"model__initial_text": "a", "model__initial": "labels"}, ConfigError, "since model.initial is 'labels'"),
+        ({"model__part_tokens": 64, "model__memory_mib": 64}, ConfigError, "model.part_tokens would be ignored, since model.memory_mib"),
+        ({"model__pooling": "first"}, ConfigError, "model.pooling would be ignored, since"),
         ({"function__name": "rosenbrock", "function__dim": 1, "problem": "function"}, ConfigError, "needs a dimension of 2"),
     ],
     ids=lambda value: ", ".join(f"{k}" for k in value) if isinstance(value, dict) else "",
@@ -180,6 +193,26 @@ def test_an_encoder_has_no_label_words_and_cannot_write(model_folder, data):  # 
     parts = building.build(make_config(values(bert, data, mentor__chat={"provider": "local"})))
     with pytest.raises(ConfigError, match="is an encoder and cannot write"):
         build_mentor(parts, MemoryLedger())
+
+
+def test_a_head_has_no_vocabulary_to_be_trained_over(model_folder, data):  # noqa: F811
+    with pytest.raises(ConfigError, match=r"model\.objective would be ignored, since .* is read by a head"):
+        building.build(make_config(values(model_folder("bert"), data, model__objective="vocabulary")))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "prefix_tuning", "projection": True, "hidden": 16},
+        {"method": "p_tuning", "encoder": "mlp", "hidden": 16},
+        {"initial": "text", "initial_text": "the news"},
+        {"part_tokens": 64},
+        {"memory_mib": 64},
+    ],
+    ids=lambda settings: ", ".join(settings),
+)
+def test_a_setting_that_is_read_is_not_refused(llama, data, settings):  # noqa: F811
+    building.build(make_config(values(llama, data, **{f"model__{name}": value for name, value in settings.items()})))
 
 
 def test_a_folder_without_a_model_is_told(tmp_path, data):

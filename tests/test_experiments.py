@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 
 from experiments import __main__ as experiments
 from experiments import arms
+from maao import build as building
 from maao.config import make_config, read_config
 from maao.errors import ConfigError
+from maao.problems.language.loading import kind_of
 from maao.tasks.protocol import PROTOCOLS
 from tests.api.fixtures import llama, model_folder  # noqa: F401  (fixtures)
 from tests.api.small_runs import values, write_data
@@ -40,6 +43,34 @@ def test_the_papers_settings_are_understood(path):
     config = read_config(path)
     assert config.model.released == [] and config.accept.rule != "always_first" and config.stage.on_restart == "clear"
     assert (config.plan.kind, config.plan.ask_after, config.model.num_virtual_tokens) == ("epochs", [0, 1, 2], 8)
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_no_cell_of_a_table_has_a_setting_that_nothing_reads(path, monkeypatch):
+    monkeypatch.setenv("MAAO_DATA", "/somewhere")
+    for cell in experiments.cells(table_of(path)):
+        nothing_ignored(cell.config)
+
+
+@pytest.mark.parametrize("path", ["demo", *sorted((HERE / "paper").glob("*.toml"))], ids=str)
+def test_no_config_of_ours_has_a_setting_that_nothing_reads(path):
+    nothing_ignored(read_config(path))
+
+
+def test_the_readmes_configs_are_understood():
+    page = (HERE.parent / "README.md").read_text(encoding="utf-8")
+    blocks = [tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)]
+    assert len(blocks) >= 2
+    for block in blocks:
+        nothing_ignored(make_config(block))
+
+
+def nothing_ignored(config):
+    """Check what a config's sections say together; of a model that is on this machine, the way it is read too."""
+    building._check_together(config)
+    name, kind = config.model.name, config.model.kind
+    if config.problem == "language" and (kind != "auto" or name.startswith("packaged:")):
+        building._check_reading(config.model, kind if kind != "auto" else kind_of(name), name)
 
 
 def row(arm, seed, accuracy, **more):

@@ -156,6 +156,8 @@ def _check_together(config: Config) -> None:
     """Refuse settings that cannot be combined, before anything is loaded."""
     if config.accept.rule == "interpolate" and config.model.length == "free" and config.problem == "language":
         raise ConfigError("accept.rule 'interpolate' blends prompts of equal length: use model.length = 'fixed' with it.")
+    if config.problem == "language":
+        _check_model(config.model)
     if config.problem == "vision":
         from maao.build_vision import check_vision
 
@@ -171,6 +173,40 @@ def _check_together(config: Config) -> None:
     if config.mentor.name not in MENTORS and config.mentor.name not in _plugin_names("mentor"):
         known = ", ".join((*MENTORS, *_plugin_names("mentor")))
         raise ConfigError(f"Unknown mentor '{config.mentor.name}'. Known mentors: {known}.")
+
+
+def _check_model(model: ModelConfig) -> None:
+    """Refuse settings of the model's section that nothing would read."""
+    ignored: dict[str, str] = {}
+    if model.method != "prefix_tuning":
+        ignored["projection"] = f"only prefix_tuning reads it and model.method is '{model.method}': drop it"
+    if model.method != "p_tuning":
+        ignored["encoder"] = f"only p_tuning reads it and model.method is '{model.method}': drop it"
+    if model.method in ("prompt_tuning", "pez"):
+        ignored["hidden"] = f"{model.method} has no network: drop it"
+    elif model.method == "prefix_tuning" and not model.projection:
+        ignored["hidden"] = "prefix_tuning has a network only where you set model.projection = true: do so, or drop it"
+    if model.initial != "text":
+        ignored["initial_text"] = f"model.initial is '{model.initial}': set it to 'text', or drop model.initial_text"
+    if model.memory_mib is not None:
+        ignored["part_tokens"] = "model.memory_mib sets it by measuring the model: drop one of the two"
+    _refuse_ignored(model, ignored)
+
+
+def _check_reading(model: ModelConfig, kind: str, name: str) -> None:
+    """Refuse settings that belong to the other way of reading a class: a head on an encoder, or label words."""
+    if kind == "encoder":
+        _refuse_ignored(model, {"objective": f"{name} is read by a head, which scores classes and no vocabulary: drop it"})
+    else:
+        _refuse_ignored(model, {"pooling": f"{name} is read by label words, and only a head pools: drop it"})
+
+
+def _refuse_ignored(model: ModelConfig, ignored: Mapping[str, str]) -> None:
+    """Refuse those of these settings that were given, with the reason why each would be ignored."""
+    default = ModelConfig()
+    for name, reason in ignored.items():
+        if getattr(model, name) != getattr(default, name):
+            raise ConfigError(f"model.{name} would be ignored, since {reason}.")
 
 
 def _function_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget) -> Parts:
@@ -351,6 +387,7 @@ def build_reader(
         reserved = model.num_virtual_tokens + answer
         return TemplateTokenizer(frozen.tokenizer, template, kind=frozen.kind, max_length=length, reserved=reserved)
 
+    _check_reading(model, frozen.kind, frozen.name)
     chosen = [e for part in (splits.train, splits.select, splits.test) for e in part if e.choices]
     options: dict[str, Any] = {"side": model.padding_side, "class_weights": _class_weights(model, splits)}
     if frozen.kind == "encoder":
