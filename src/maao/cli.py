@@ -94,6 +94,33 @@ def _tune(config: str, settings: tuple[str, ...], folder: Path | None, name: str
 
 
 @app.command()
+def compare(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A TOML file of arms, tasks and seeds (docs/compare.md).")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the results; by default compare/NAME.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes at a time; by default by processors and memory.", min=1)] = None,
+    only: Annotated[str, typer.Option(help="Run only cells whose name holds this text.")] = "",
+) -> None:
+    """Run arms x tasks x seeds side by side, and say what differs, by how much, how sure that is, and what it cost."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from maao import compare as comparison
+
+    place = out or Path("compare") / table.stem
+    columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=_console()) as progress:
+            bar = progress.add_task("cells", total=None)
+            page = comparison.compare(
+                table, place, workers=workers, only=only, watch=lambda done, total, _: progress.update(bar, completed=done, total=total)
+            )
+    except KeyboardInterrupt:
+        print(f"\nStopped. Finished cells are kept; go on with the same command. Results so far: {place}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    print(page.read_text(encoding="utf-8"))
+    print(f"Results: {place} (results.json, page.md, rows/, runs/, plots)")
+
+
+@app.command()
 def resume(run: RunArgument) -> None:
     """Go on with a run where it stopped. A finished run is only shown."""
     from maao import api

@@ -1,0 +1,178 @@
+"""Comparing arms: cells by several processes, stops that lose nothing, and a page that says plainly what differs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from maao.cli import app
+from maao.compare import ALL, cells, compare, differences, page_text, read_table, unequal
+from maao.errors import ConfigError, MaaoError
+from tests import tiny_vision as tiny
+
+TABLE = """
+title = "Tiny"
+about = "A table for a test."
+seeds = [0, 1]
+baseline = "none"
+
+[base]
+"problem" = "vision"
+"vision.name" = "{model}"
+"vision.initial" = "vocabulary"
+"images.shots" = 2
+"images.select_shots" = 2
+"plan.rounds" = 1
+"plan.steps" = 2
+"plan.store_every" = 0
+"mentor.name" = "none"
+
+[tasks.pictures]
+"images.source" = "{pictures}"
+
+[[arms]]
+name = "none"
+
+[[arms]]
+name = "restart"
+settings = {{ "mentor.name" = "random_restart" }}
+"""
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("compare")
+    tiny.clip_model().save_pretrained(base / "clip")
+    tiny.clip_tokenizer().save_pretrained(base / "clip")
+    (base / "clip" / "preprocessor_config.json").write_text('{"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}')
+    for label in ("cat", "dog", "lion"):
+        (base / "pictures" / label).mkdir(parents=True)
+        for i in range(7):
+            tiny.Pictures().open(f"{label}/{i}").save(base / "pictures" / label / f"{i}.png")
+    file = base / "tiny.toml"
+    file.write_text(TABLE.format(model=base / "clip", pictures=base / "pictures"))
+    return file
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAAO_CACHE", str(tmp_path / "cache"))
+
+
+def test_a_comparison_runs_every_cell_once_and_reads_it_out(table: Path, tmp_path: Path) -> None:
+    place, told = tmp_path / "out", []
+    page = compare(table, place, workers=2, watch=lambda done, total, seconds: told.append((done, total)))
+    rows = json.loads((place / "results.json").read_text())["rows"]
+    assert {(row["arm"], row["seed"]) for row in rows} == {(arm, seed) for arm in ("none", "restart") for seed in (0, 1)}
+    assert told[-1] == (4, 4)
+    text = page.read_text()
+    assert "**restart**" in text and "Not at equal cost: restart" in text and "cells have been run" not in text
+    for name in ("anytime-model-tokens.png", "anytime-llm-tokens.png", "differences.png", "cost-and-gain.png"):
+        assert (place / name).stat().st_size > 1000
+    before = {file.name: file.stat().st_mtime_ns for file in (place / "rows").glob("*.json")}
+    compare(table, place, workers=1)
+    assert {file.name: file.stat().st_mtime_ns for file in (place / "rows").glob("*.json")} == before
+    losses = [point["select_loss"] for point in rows[0]["curve"]]
+    assert losses == sorted(losses, reverse=True) and len(losses) > 1
+
+
+def test_a_killed_comparison_goes_on_where_it_stopped(table: Path, tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    command = [sys.executable, "-m", "maao.compare", str(table), str(place), ""]
+    (place / "rows").mkdir(parents=True)
+    worker = subprocess.Popen(command)
+    deadline = time.monotonic() + 100
+    while not list((place / "rows").glob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    kept = {file.name: file.read_bytes() for file in (place / "rows").glob("*.json")}
+    assert 1 <= len(kept) < 4
+    compare(table, place, workers=1)
+    whole = {file.name: file.read_bytes() for file in (place / "rows").glob("*.json")}
+    assert len(whole) == 4 and all(whole[name] == content for name, content in kept.items())
+
+
+def test_the_command_prints_the_page(table: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["compare", str(table), "--out", str(tmp_path / "out"), "--workers", "1", "--only", "none"])
+    assert done.exit_code == 0, done.output
+    assert "2 of 4 cells have been run" in done.output and "results.json" in done.output
+
+
+def test_a_cell_that_fails_is_told_and_the_others_are_kept(table: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text(table.read_text() + '\n[[arms]]\nname = "bad"\nsettings = { "images.shots" = 99 }\n')
+    with pytest.raises(MaaoError, match=r"(?s)first failure: .*bad.*fewer than"):
+        compare(broken, tmp_path / "out", workers=1)
+    assert len(list((tmp_path / "out" / "rows").glob("*.json"))) == 4
+
+
+def row(arm: str, seed: int, accuracy: float, *, task: str = "t", tokens: int = 100, looks: int = 5) -> dict[str, Any]:
+    cost = dict.fromkeys(("gradient_steps", "llm_calls", "input_tokens", "output_tokens"), 0)
+    return {
+        "arm": arm,
+        "task": task,
+        "model": "m",
+        "seed": seed,
+        "test": {"accuracy": accuracy, "loss": 1 - accuracy},
+        "cost": {**cost, "model_tokens": tokens, "looks": looks},
+        "curve": [],
+    }
+
+
+def test_differences_pair_seeds_and_say_what_is_better() -> None:
+    rows = [row("base", s, 0.5 + s / 50) for s in range(6)] + [row("good", s, 0.55 + s / 50 + s % 2 / 200) for s in range(6)]
+    rows += [row("same", s, 0.5 + s / 50 + (0.02 if s % 2 else -0.02)) for s in range(6)]
+    found = {(d.arm, d.metric): d for d in differences(rows, "base")}
+    good = found["good", "accuracy"]
+    assert good.pairs == 6 and good.mean == pytest.approx(5.25) and good.low > 0 and good.corrected == pytest.approx(2 * 2 / 64)
+    assert found["good", "loss"].mean == pytest.approx(-0.0525) and found["good", "loss"].better > 0.5
+    text = page_text({"name": "x", "baseline": "base"}, rows, list(found.values()), len(rows))
+    assert "**good** is better than base by +5.25 points" in text and "**same** cannot be told apart from base" in text
+
+
+def test_tasks_are_told_apart_and_together() -> None:
+    rows = [row(arm, s, 0.5 + 0.1 * (arm == "b") + s / 50, task=task) for arm in "ab" for s in range(3) for task in ("x", "y")]
+    found = {(d.task, d.metric): d.pairs for d in differences(rows, "a")}
+    assert found["x", "accuracy"] == 3 and found[ALL, "accuracy"] == 6
+
+
+def test_costs_that_lie_apart_are_told() -> None:
+    costs = {"a": {"model_tokens": 100.0, "looks": 5.0}, "b": {"model_tokens": 105.0, "looks": 10.0}}
+    assert unequal(costs, "a") == ["Not at equal cost: b took 2.00 times the looks of a."]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("seeds = [0, 1]", "sedes = [0]"), "unknown key 'sedes'"),
+        (('baseline = "none"', 'baseline = "nobody"'), "none of the arms"),
+        (('name = "restart"', 'name = "none"'), "a name of its own"),
+        (('name = "restart"', 'name = "restart"\ntasks = ["texts"]'), "names what the table lacks: texts"),
+        (('name = "restart"', 'name = "restart"\nmodle = "x"'), "unknown key 'modle'"),
+        (("seeds = [0, 1]", "seeds = []"), "needs `seeds`"),
+        (("seeds = [0, 1]", "seeds = [0, 1"), "cannot be read as a table"),
+    ],
+)
+def test_tables_that_cannot_be_used_say_why(change: tuple[str, str], told: str, table: Path, tmp_path: Path) -> None:
+    file = tmp_path / "t.toml"
+    file.write_text(table.read_text().replace(*change))
+    with pytest.raises(ConfigError, match=told):
+        read_table(file)
+
+
+def test_cells_come_seed_by_seed_with_one_thread_each(table: Path) -> None:
+    found = list(cells(read_table(table), table.parent))
+    assert [cell.seed for cell in found] == [0, 0, 1, 1]
+    assert all(cell.config.threads == 1 for cell in found)
+    with pytest.raises(ConfigError, match="no table"):
+        read_table(table.parent / "none.toml")
