@@ -31,6 +31,7 @@ from maao.tasks.protocol import check_same
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 IMAGES = ("images-", "emoji-")  # how protocols of pictures begin
+METRICS = {"accuracy": "accuracy", "balanced_accuracy": "mean accuracy over classes"}
 BASELINES = ("majority", "zero-shot")
 
 
@@ -159,7 +160,8 @@ def plot_shots(table: Mapping[str, Any], rows: list[dict[str, Any]], file: Path)
 
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     arms_there = list(dict.fromkeys(row["arm"] for row in rows))
-    for axis, (metric, scale, label) in zip(axes, (("accuracy", 100, "accuracy, %"), ("loss", 1, "log-loss")), strict=True):
+    shown = table.get("metric", "accuracy")
+    for axis, (metric, scale, label) in zip(axes, ((shown, 100, f"{METRICS[shown]}, %"), ("loss", 1, "log-loss")), strict=True):
         for place, arm in enumerate(arms_there):
             own: dict[int, list[float]] = {}
             for row in rows:
@@ -191,26 +193,28 @@ def page(table: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
         own = [row for row in rows if row["task"] == task and row["protocol"]]
         check = check_same_images if str(own[0]["protocol"] if own else "").startswith(IMAGES) else check_same
         check(own)
+    metric = table.get("metric", "accuracy")
     lines = [f"# {table['title']}", "", table["about"], ""]
     lines += [
-        f"`test` accuracy in per cent, mean ± standard deviation over seeds (how many, if not {len(table['seeds'])}); then log-loss.",
+        f"`test` {METRICS[metric]} in per cent, mean ± standard deviation over seeds (how many, if not {len(table['seeds'])}); then log-loss.",
         "",
     ]
     lines += ["| model | arm | " + " | ".join(tasks) + " |", "| --- | --- |" + " --- |" * len(tasks)]
     for model, arm in dict.fromkeys((row["model"], row["arm"]) for row in rows):
         shown = [
-            _shown([r for r in rows if (r["model"], r["arm"], r["task"]) == (model, arm, task)], len(table["seeds"])) for task in tasks
+            _shown([r for r in rows if (r["model"], r["arm"], r["task"]) == (model, arm, task)], len(table["seeds"]), metric)
+            for task in tasks
         ]
         lines.append(f"| {model} | {arm} | " + " | ".join(shown) + " |")
     for one, two in table.get("differences", []):
-        lines += ["", *_differences(rows, tasks, one, two)]
+        lines += ["", *_differences(rows, tasks, one, two, metric)]
     return "\n".join(lines) + "\n"
 
 
-def _shown(rows: list[dict[str, Any]], seeds: int) -> str:
+def _shown(rows: list[dict[str, Any]], seeds: int, metric: str) -> str:
     if not rows:
         return ""
-    accuracies = [100 * row["test"]["accuracy"] for row in rows]
+    accuracies = [100 * row["test"][metric] for row in rows]
     losses = [row["test"]["loss"] for row in rows if row["test"].get("loss") is not None]
     spread = f" ± {statistics.stdev(accuracies):.1f}" if len(rows) > 1 else ""
     how_many = f" ({len(rows)})" if len(rows) != seeds and rows[0]["method"] not in BASELINES else ""
@@ -218,11 +222,11 @@ def _shown(rows: list[dict[str, Any]], seeds: int) -> str:
     return f"{statistics.mean(accuracies):.1f}{spread}{how_many}{loss}"
 
 
-def _differences(rows: list[dict[str, Any]], tasks: list[str], one: str, two: str) -> Iterator[str]:
+def _differences(rows: list[dict[str, Any]], tasks: list[str], one: str, two: str, metric: str) -> Iterator[str]:
     """Return lines that compare two arms seed by seed, each with itself on the same model."""
     yield f"Paired differences, {one} minus {two}, with 95 % intervals (Student t over seeds):"
     yield ""
-    yield "| task | seeds | accuracy, points | log-loss |"
+    yield f"| task | seeds | {METRICS[metric]}, points | log-loss |"
     yield "| --- | --- | --- | --- |"
     for task in tasks:
         sides = [{(row["model"], row["seed"]): row["test"] for row in rows if (row["arm"], row["task"]) == (a, task)} for a in (one, two)]
@@ -230,7 +234,7 @@ def _differences(rows: list[dict[str, Any]], tasks: list[str], one: str, two: st
         if len(seeds) < 2:
             continue
         told = []
-        for key, scale in (("accuracy", 100), ("loss", 1)):
+        for key, scale in ((metric, 100), ("loss", 1)):
             mean, low, high = paired_interval(
                 [scale * sides[0][seed][key] for seed in seeds], [scale * sides[1][seed][key] for seed in seeds]
             )
