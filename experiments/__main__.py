@@ -196,7 +196,8 @@ def page(table: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
     metric = table.get("metric", "accuracy")
     lines = [f"# {table['title']}", "", table["about"], ""]
     lines += [
-        f"`test` {METRICS[metric]} in per cent, mean ± standard deviation over seeds (how many, if not {len(table['seeds'])}); then log-loss.",
+        f"`test` {METRICS[metric]} in per cent, mean ± standard deviation over seeds (how many, if not {len(table['seeds'])}); then "
+        "log-loss.",
         "",
     ]
     lines += ["| model | arm | " + " | ".join(tasks) + " |", "| --- | --- |" + " --- |" * len(tasks)]
