@@ -195,11 +195,8 @@ def page(table: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
         check(own)
     metric = table.get("metric", "accuracy")
     lines = [f"# {table['title']}", "", table["about"], ""]
-    lines += [
-        f"`test` {METRICS[metric]} in per cent, mean ± standard deviation over seeds (how many, if not {len(table['seeds'])}); then "
-        "log-loss.",
-        "",
-    ]
+    of_seeds = f"mean ± standard deviation over seeds (how many, if not {len(table['seeds'])})"
+    lines += [f"`test` {METRICS[metric]} in per cent, {of_seeds}; then log-loss.", ""]
     lines += ["| model | arm | " + " | ".join(tasks) + " |", "| --- | --- |" + " --- |" * len(tasks)]
     for model, arm in dict.fromkeys((row["model"], row["arm"]) for row in rows):
         shown = [
