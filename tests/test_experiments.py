@@ -16,6 +16,7 @@ from maao.config import make_config, read_config
 from maao.errors import ConfigError
 from maao.problems.language.loading import kind_of
 from maao.tasks.protocol import PROTOCOLS
+from tests import tiny_vision as tiny
 from tests.api.fixtures import llama, model_folder  # noqa: F401  (fixtures)
 from tests.api.small_runs import values, write_data
 
@@ -34,8 +35,10 @@ def test_every_cell_of_a_table_is_a_config_of_its_own(path, monkeypatch):
     cells = list(experiments.cells(table))
     assert len({cell.key for cell in cells}) == len(cells) > 10
     assert all(cell.how == "tune" or cell.how in arms.ARMS for cell in cells)
-    assert all(cell.config.data.protocol in PROTOCOLS for cell in cells)
-    assert all(cell.config.data.test.startswith("/somewhere") and "{" not in cell.config.data.train for cell in cells)
+    texts = [cell for cell in cells if cell.config.problem == "language"]
+    assert all(cell.config.data.protocol in PROTOCOLS for cell in texts)
+    assert all(cell.config.data.test.startswith("/somewhere") and "{" not in cell.config.data.train for cell in texts)
+    assert all(cell.config.images.source == "emoji" and cell.config.images.shots for cell in cells if cell not in texts)
 
 
 @pytest.mark.parametrize("path", sorted((HERE / "paper").glob("*.toml")), ids=lambda path: path.stem)
@@ -106,7 +109,8 @@ def test_results_are_written_whole_and_read_back(tmp_path):
 
 def test_arms_that_are_no_run_give_rows_of_the_same_form(llama, tmp_path):  # noqa: F811
     config = make_config(values(llama, write_data(tmp_path), model__template="{slots} {text} Topic:", mentor__name="none"))
-    for name, arm in arms.ARMS.items():
+    texts = {name: arm for name, arm in arms.ARMS.items() if name != "zero-shot-wordings"}
+    for name, arm in texts.items():
         found = arm(config)
         assert {"select", "test", "cost"} <= found.keys(), name
         assert 0 <= found["test"]["accuracy"] <= 1
@@ -115,3 +119,31 @@ def test_arms_that_are_no_run_give_rows_of_the_same_form(llama, tmp_path):  # no
     assert found["method"] == "prompt_tuning" and found["cost"]["gradient_steps"] > 0
     again = experiments.run(cell, tmp_path / "run")  # a finished run is read, not made again
     assert again == found
+
+
+def test_the_best_wording_is_chosen_on_select_and_read_once_on_test(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAAO_CACHE", str(tmp_path / "cache"))
+    tiny.clip_model().save_pretrained(tmp_path / "clip")
+    tiny.clip_tokenizer().save_pretrained(tmp_path / "clip")
+    for label in ("cat", "dog", "lion"):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for i in range(7):
+            tiny.Pictures().open(f"{label}/{i}").save(tmp_path / "pictures" / label / f"{i}.png")
+    wordings = ["a photo of the {class}.", "{class}", "small drawing of {class}."]
+    vision = {"name": str(tmp_path / "clip"), "wordings": wordings}
+    given = {
+        "problem": "vision",
+        "vision": vision,
+        "images": {"source": str(tmp_path / "pictures"), "shots": 2},
+        "mentor": {"name": "none"},
+    }
+    config = make_config(given)
+    found = arms.ARMS["zero-shot-wordings"](config)
+    alone = {}
+    for wording in wordings:
+        own = building.build(make_config({**given, "vision": {**vision, "method": "zero_shot", "wordings": [wording]}})).problem
+        alone[wording] = own.score(own.initial(0), "select").loss
+    assert found["words"] == min(alone, key=alone.get) and found["select"]["loss"] == min(alone.values())
+    assert found["cost"]["looks"] == 3
+    with pytest.raises(ConfigError, match=r"needs vision\.wordings"):
+        arms.ARMS["zero-shot-wordings"](make_config({**given, "vision": {"name": str(tmp_path / "clip")}}))

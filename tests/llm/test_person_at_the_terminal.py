@@ -31,6 +31,7 @@ def started(tmp_path):
             plan=(Leg(2, ask=True),),
             accept=SimpleNamespace(max_steps=lambda proposals: 0),
             frozen=None,
+            encoder=None,
             splits=None,
             notes=(),
         )
