@@ -268,6 +268,17 @@ def activation_bytes(frozen: FrozenModel, tokens: int = 64) -> float:
     return sum(seen.values()) / tokens
 
 
+def reads_alike(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> bool:
+    """Say whether two readings of the same input differ by no more than rounding does.
+
+    The largest difference is measured against the largest value, and half of the digits of `dtype`, in which the model computes, must
+    agree: two ways through the same sums seldom differ by more, and another reading almost always does.
+    """
+    found, wanted = found.float(), wanted.float()
+    most = torch.finfo(dtype).eps ** 0.5 * float(wanted.abs().max())
+    return float((found - wanted).abs().max()) <= most  # never where one of them is not a number
+
+
 def positions(frozen: FrozenModel, mask: Tensor) -> Tensor:
     """Return position ids that count real tokens from the model's first position; pads get the position of their neighbour."""
     return (mask.cumsum(-1) - 1).clamp_min(0) + first_position(frozen)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from maao.problems.language.attention import SPECIAL, attend, base_model, named_attention
-from maao.problems.language.forward import first_position
+from maao.problems.language.forward import first_position, reads_alike
 from maao.problems.language.loading import FrozenModel
 
 NAME = "maao_packed"
@@ -207,7 +207,7 @@ def packs_alike(frozen: FrozenModel, plain: Tensor, sequences: Sequence[Sequence
     except (TypeError, RuntimeError, ValueError, AttributeError, KeyError, AssertionError):
         return False  # its attention is not called as others' is
     last = starts + torch.tensor([len(sequence) - 1 for sequence in sequences], device=starts.device)
-    return bool(torch.allclose(hidden[last], plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max())))
+    return reads_alike(hidden[last], plain, plain.dtype)
 
 
 def longest_window(frozen: FrozenModel) -> int | None:

@@ -26,6 +26,7 @@ from maao.problems.language.forward import (
     logits_at,
     model_inputs,
     pad,
+    reads_alike,
     takes_keys,
 )
 from maao.problems.language.loading import FrozenModel, without_dropout
@@ -197,7 +198,7 @@ class LabelWords:
             prompt = table(ids)[:0]
             plain = hidden_states(self.frozen, prompt, inputs)[:, -1]
             kept = replace(rest, prefix=front(*key_values(self.frozen, table(ids)), 1))
-            return bool(torch.allclose(plain, hidden_states(self.frozen, prompt, kept)[:, -1], rtol=1e-3, atol=1e-3))
+            return reads_alike(hidden_states(self.frozen, prompt, kept)[:, -1], plain, plain.dtype)
 
     def keep_prefixes(self, rows: Sequence[Tokenized], max_bytes: int) -> str | None:
         """Compute the keys and values of what the rows have before their slots, to be used from now on.
@@ -218,7 +219,7 @@ class LabelWords:
             plain = self.class_scores(params, [longest])
             self.cache = cache
             cached = self.class_scores(params, [longest])
-        if not torch.allclose(plain, cached, rtol=1e-3, atol=1e-3):
+        if not reads_alike(cached, plain, self.frozen.model.get_input_embeddings().weight.dtype):
             self.cache = None
             return f"{self.frozen.name} reads cached text differently"
         cache.fill(rows)
@@ -358,7 +359,7 @@ def _head_is_plain(frozen: FrozenModel) -> bool:
         if head is None or head.weight.shape[1] != hidden.shape[-1]:
             return False
         plain = head(hidden)
-    return bool(torch.allclose(full.float(), plain.float(), rtol=1e-4, atol=1e-4))
+    return reads_alike(plain, full, full.dtype)
 
 
 class Head:
