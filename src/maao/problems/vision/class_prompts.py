@@ -2,6 +2,8 @@
 
 A context may stand before the class name (``"{slots} {class}."``), after it (``"{class} {slots}."``), or around it
 (``"{slots} {class} {slots}."``: the first half, rounded down, goes to the front). Its length is counted in tokens.
+
+What follows the slots is read as it is inside a sentence: white space before it is the word's own, in vocabularies that tell the two apart.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 from maao.errors import ConfigError, DataError
 
 SLOTS, CLASS = "{slots}", "{class}"
+FILLERS = ("a", "the", "1", ")")  # what a part of a text may follow, if it does not join with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,8 @@ class ClassTemplate:
         plain = tokenizer(" " + name, add_special_tokens=False).input_ids
         if not plain or (unknown is not None and tokenizer.unk_token != tokenizer.eos_token and set(plain) == {unknown}):
             raise DataError(f"The class name {name!r} cannot be read by this text tower: its tokenizer knows no token of it. Rename it.")
-        pieces = [piece.strip() for piece in self.text.replace(CLASS, name).split(SLOTS)]
-        tokens = [list(tokenizer(piece, add_special_tokens=False).input_ids) if piece else [] for piece in pieces]
+        pieces = [piece.rstrip() for piece in self.text.replace(CLASS, name).split(SLOTS)]
+        tokens = [_tokens(tokenizer, piece, inside=i > 0) for i, piece in enumerate(pieces)]
         counts = {1: (), 2: (num_virtual_tokens,), 3: (num_virtual_tokens // 2, num_virtual_tokens - num_virtual_tokens // 2)}[len(pieces)]
         begin, end = special_ends(tokenizer)
         placeholder = tokens[-1][0] if tokens[-1] else plain[0]
@@ -83,6 +86,16 @@ class ClassTemplate:
                 "template or the context (vision.num_virtual_tokens)."
             )
         return Prompt(tuple(ids), tuple(slots))
+
+
+def _tokens(tokenizer: Any, piece: str, *, inside: bool) -> list[int]:
+    """Return the ids of a part of a text; `inside`: of one that something stands before, which makes no word of its beginning."""
+    if inside and piece and not piece[0].isspace():
+        for before in FILLERS:
+            alone, both = (list(tokenizer(text, add_special_tokens=False).input_ids) for text in (before, before + piece))
+            if both[: len(alone)] == alone:
+                return both[len(alone) :]
+    return list(tokenizer(piece, add_special_tokens=False).input_ids) if piece else []
 
 
 def special_ends(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:

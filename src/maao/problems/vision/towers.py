@@ -73,18 +73,23 @@ class TextTower:
             rows: what stands in the slots, ``(num_slots, width)`` for all prompts or ``(len(prompts), num_slots, width)``.
             deep: rows that replace what enters a layer at the slots.
             part_tokens: the most tokens whose activations are kept for a gradient: beyond it, prompts run in parts and each part is run
-                again for its gradient. 0: no limit.
+                again for its gradient; a single prompt is never cut. 0: no limit.
         """
-        tokens = self.num_tokens(prompts, shared=rows is None or rows.dim() == 2)
+        shared = all(value.dim() == 2 for value in (rows, *deep.values()) if value is not None)
+        tokens = self.num_tokens(prompts, shared=shared)
         if not part_tokens or tokens <= part_tokens or len(prompts) == 1 or not torch.is_grad_enabled():
             return self._normalised(prompts, rows, deep)
-        size = max(1, len(prompts) * part_tokens // tokens)
-        parts = []
-        for begin in range(0, len(prompts), size):
+        usual = max(1, len(prompts) * part_tokens // tokens)
+        parts, begin = [], 0
+        while begin < len(prompts):
+            size = usual
+            while size > 1 and self.num_tokens(prompts[begin : begin + size], shared=shared) > part_tokens:
+                size -= 1  # longer ones than the rest
             which = slice(begin, begin + size)
             own = rows[which] if rows is not None and rows.dim() == 3 else rows
             below = {layer: value[which] if value.dim() == 3 else value for layer, value in deep.items()}
             parts.append(checkpoint(self._normalised, prompts[which], own, below, use_reentrant=False))
+            begin += size
         return torch.cat(parts)
 
     def num_tokens(self, prompts: Sequence[Prompt], *, shared: bool = True) -> int:
