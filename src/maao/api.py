@@ -29,7 +29,7 @@ from maao.build import (
 from maao.config import Config, expand_paths, make_config, set_value
 from maao.core.budget import until
 from maao.core.loop import alternate, best_round
-from maao.core.lr_finder import LR_GRID, LrSearch, Trial, try_rates
+from maao.core.lr_finder import LR_GRID, LR_SEARCH, LrSearch, Trial, try_rates
 from maao.core.patience import is_settled, last_best, until_settled
 from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
@@ -677,9 +677,6 @@ def _drive(stored: RunFolder[Any, Any], parts: Parts, mentor: OwnMentor | None, 
 
 def _patience(parts: Parts) -> Any:
     return {"patience": parts.config.plan.patience, "min_delta": parts.config.plan.min_delta}
-
-
-LR_SEARCH = "lr_search"  # where the recorded environment tells of the search
 
 
 def _search(parts: Parts, rates: Sequence[float], watch: Watch) -> LrSearch:

@@ -10,6 +10,7 @@ import maao
 from maao import api
 from maao.config import make_config
 from maao.errors import ConfigError
+from maao.store.listing import list_runs
 from maao.types import Cost
 from tests.api.small_runs import config, digests, write_data
 
@@ -54,6 +55,12 @@ def test_the_search_is_recorded_with_rates_losses_and_cost(found):
     first, second, third = found.lr_search.trials
     assert second.loss < first.loss and first.diverged is None and third.diverged
     assert first.cost.gradient_steps == 4 and first.cost.looks == 1
+
+
+def test_the_list_of_runs_counts_the_steps_of_the_search(found):
+    (listed,) = (summary for summary in list_runs(found.folder.parent) if summary.path == found.folder)
+    walked = sum(r.cost.gradient_steps for r in found.history)
+    assert listed.cost.gradient_steps == found.lr_search.cost.gradient_steps + walked == found.cost.gradient_steps > walked
 
 
 def test_the_cost_of_the_search_is_part_of_the_runs(found, tmp_path):

@@ -17,6 +17,7 @@ from maao.interfaces import GradientStage, Problem
 from maao.types import Cost
 
 LR_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # what is tried where no grid is given
+LR_SEARCH = "lr_search"  # where a run's recorded environment tells of its search
 
 
 @dataclass(frozen=True, slots=True)

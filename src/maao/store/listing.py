@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from maao.core.lr_finder import LR_SEARCH, LrSearch
 from maao.errors import StoreError
 from maao.store.database import Database
 from maao.store.files import read_error
-from maao.store.run import check_is_run, is_in_use
+from maao.store.run import ENVIRONMENT, check_is_run, is_in_use, read_json
 from maao.store.values import column_json
 from maao.types import Cost
 
@@ -18,7 +19,8 @@ class RunSummary:
     """One run at a glance. `problem` says why a folder could not be read; the rest is empty then.
 
     `status` is "running", "finished", "stopped", or "interrupted": it says it is running, but no process holds it. `best_loss` is the
-    lowest that a round ended on, `best_accuracy` the highest, both on `select`; None where there is none.
+    lowest that a round ended on, `best_accuracy` the highest, both on `select`; None where there is none. `cost` is that of its rounds and
+    of a search for the learning rate before them.
     """
 
     name: str
@@ -67,7 +69,13 @@ def _read_summary(path: Path) -> RunSummary:
             rounds_done=len(rounds),
             best_loss=min((r["loss"] for r in rounds if not isinstance(r["loss"], str)), default=None),  # text: NaN
             best_accuracy=max((r["accuracy"] for r in rounds if isinstance(r["accuracy"], float)), default=None),
-            cost=sum((column_json(r["cost"], Cost) for r in rounds), Cost()),
+            cost=sum((column_json(r["cost"], Cost) for r in rounds), _searched(path)),
         )
     finally:
         database.close()
+
+
+def _searched(path: Path) -> Cost:
+    """Return what a search for the learning rate spent before the first round."""
+    search = read_json(path, ENVIRONMENT).get(LR_SEARCH)
+    return Cost() if search is None else LrSearch.from_json(search).cost

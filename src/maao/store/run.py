@@ -183,11 +183,11 @@ class RunFolder(Generic[P, S]):
 
     @property
     def config(self) -> dict[str, Any]:
-        return _read_json(self.path, CONFIG)
+        return read_json(self.path, CONFIG)
 
     @property
     def environment(self) -> dict[str, Any]:
-        return _read_json(self.path, ENVIRONMENT)
+        return read_json(self.path, ENVIRONMENT)
 
     def close(self) -> None:
         """Close the folder and let others write it. Closing twice is harmless."""
@@ -275,7 +275,7 @@ def _json_bytes(value: Mapping[str, Any], name: str) -> bytes:
     return (text + "\n").encode("utf-8", "backslashreplace")  # a lone surrogate becomes its JSON escape
 
 
-def _read_json(path: Path, name: str) -> dict[str, Any]:
+def read_json(path: Path, name: str) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads((path / name).read_bytes())
     except OSError as error:
