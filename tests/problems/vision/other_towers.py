@@ -1,4 +1,4 @@
-"""Towers whose vocabularies mark words in ways that CLIP's and BERT's do not, and the pair of transformers' own kind. All weights are random."""
+"""Towers whose vocabularies mark words in ways that CLIP's and BERT's do not, and the pair of transformers itself; all weights random."""
 
 from __future__ import annotations
 

@@ -325,17 +325,32 @@ def from_open_clip(model: Any, tokenizer: Any, name: str) -> DualEncoder:
 
     if not hasattr(tokenizer, "bpe_ranks") or not hasattr(model, "token_embedding"):
         raise ModelError(f"{name}: of open_clip, models with CLIP's own text tower and tokenizer can be used; this one has others.")
-    fast = CLIPTokenizer(vocab=dict(tokenizer.encoder), merges=list(tokenizer.bpe_ranks))
+    model.requires_grad_(False)
+    model.eval()
+    begin, end = tokenizer.sot_token_id, tokenizer.eot_token_id  # under other names than transformers' own
+    named = {begin: "<|startoftext|>", end: "<|endoftext|>"}
+    fast = CLIPTokenizer(vocab={named.get(i, token): i for token, i in tokenizer.encoder.items()}, merges=list(tokenizer.bpe_ranks))
     most = int(model.context_length)
     embedding = model.token_embedding
     text = TextTower(
         _OpenText(model), fast, lambda output, mask: output, most=most, padded_to=most, with_mask=False, embedding=embedding, pad_id=0
     )
     text.layers = model.transformer.resblocks
-    size = model.visual.image_size
-    side = int(size[0] if isinstance(size, tuple) else size)
+    pixels = _open_clip_transform(model.visual, name)
+    with torch.no_grad():
+        dim = int(model.encode_image(torch.zeros(1, 3, pixels.height, pixels.width, dtype=embedding.weight.dtype)).shape[1])
     image = ImageTower(_OpenImage(model), lambda output: output, embeddings=None, num_tokens=1, width=0)
-    mean, std = model.visual.image_mean, model.visual.image_std
-    pixels = Preprocess.square(side, mean=tuple(mean), std=tuple(std)) if mean is not None else Preprocess.square(side)
-    dim = int(model.text_projection.shape[1])
     return DualEncoder(name, text, image, float(model.logit_scale.detach().exp()), dim, pixels, model)
+
+
+def _open_clip_transform(visual: Any, name: str) -> Preprocess:
+    """Return what `create_model` notes beside an image tower; where nothing is noted, CLIP's transform at the tower's size."""
+    size = visual.image_size
+    held = {"size": size, "resize_mode": "shortest", "interpolation": "bicubic", **getattr(visual, "preprocess_cfg", {})}
+    size, mode, resample = held["size"], held["resize_mode"], held["interpolation"]
+    high, wide = (int(size[0]), int(size[1])) if isinstance(size, tuple | list) else (int(size), int(size))
+    if mode not in ("shortest", "squash") or (mode == "shortest" and high != wide):
+        raise ModelError(f"{name}: pictures that are resized to {high} x {wide} by the way '{mode}' are not supported.")
+    options = {key: tuple(held[key]) for key in ("mean", "std") if held.get(key) is not None}
+    shortest = None if mode == "squash" else high
+    return Preprocess(high, wide, shortest, resample=RESAMPLING.get(resample, RESAMPLING["bicubic"]), **options)
