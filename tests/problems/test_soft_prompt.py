@@ -392,3 +392,14 @@ def test_clues_take_no_more_memory_than_a_step():
     problem.reader.class_scores = lambda params, rows: seen.append(sum(map(len, rows))) or scored(params, rows)
     problem._gradient(problem.initial(0), problem._rows["train"])
     assert len(seen) > 1 and max(seen) <= 20
+
+
+def test_accuracies_are_exact_ratios():
+    problem = soft_prompt_problem(splits=tiny_splits(5))  # 15 examples in three classes: not what a float32 can hold
+    seen = set()
+    for seed in range(6):
+        metrics = problem.score(problem.initial(seed), "select").metrics
+        assert metrics["accuracy"] in {right / 15 for right in range(16)}
+        assert metrics["balanced_accuracy"] == pytest.approx(metrics["accuracy"], abs=1e-15)  # five of each class
+        seen.add(metrics["accuracy"])
+    assert seen - {0.0, 1.0}
