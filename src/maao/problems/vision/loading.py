@@ -24,6 +24,7 @@ from maao.problems.vision.towers import CausalTextTower, DualEncoder, ImageTower
 PAIR = "dual_encoder.json"
 OPEN_CLIP = "open_clip:"
 PACKAGED = {"packaged:emoji-vit": "emoji_vit"}
+KINDS = ("clip", "siglip", "vision-text-dual-encoder")
 POOLINGS = ("mean", "first", "last", "pooler")
 
 
@@ -67,6 +68,7 @@ def _folder(name: str) -> Path | None:
 
 
 def _transformers(name: str, revision: str | None) -> DualEncoder:
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     place, options = locate(name), {} if revision is None else {"revision": revision}
@@ -75,7 +77,7 @@ def _transformers(name: str, revision: str | None) -> DualEncoder:
             config = AutoConfig.from_pretrained(place, **options)
             model, told = AutoModel.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **options)
             tokenizer = AutoTokenizer.from_pretrained(place, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"Cannot load the dual encoder '{name}': {str(error).splitlines()[0]}") from error
     if told["missing_keys"]:
         missing = sorted(told["missing_keys"])
@@ -87,9 +89,14 @@ def from_transformers(
     model: Any, tokenizer: Any, name: str, *, pixels: Preprocess | None = None, revision: str | None = None
 ) -> DualEncoder:
     """Return the towers of a transformers model that is at hand: a `CLIPModel`, `SiglipModel` or `VisionTextDualEncoderModel`."""
+    kind = model.config.model_type
+    if kind not in KINDS:
+        raise ModelError(
+            f"{name} is of type '{kind}'. Dual encoders that can be used: {', '.join(KINDS)}, a folder with {PAIR}, and "
+            f"{OPEN_CLIP}ARCHITECTURE/PRETRAINED."
+        )
     model.requires_grad_(False)
     model.eval()
-    kind = model.config.model_type
     vision = model.vision_model
     size = int(getattr(model.config.vision_config, "image_size", 224))
     if kind == "clip":
@@ -102,16 +109,11 @@ def from_transformers(
         text = TextTower(model.text_model, tokenizer, lambda output, mask: output.pooler_output, most=most, padded_to=most, with_mask=False)
         finish = lambda output: output.pooler_output  # noqa: E731
         dim = int(model.text_model.head.weight.shape[0])
-    elif kind == "vision-text-dual-encoder":
+    else:
         most = _most(model.text_model.config, tokenizer)
         text = TextTower(model.text_model, tokenizer, lambda output, mask: model.text_projection(output.pooler_output), most=most)
         finish = lambda output: model.visual_projection(output.pooler_output)  # noqa: E731
         dim = model.config.projection_dim
-    else:
-        raise ModelError(
-            f"{name} is of type '{kind}'. Dual encoders that can be used: clip, siglip, vision-text-dual-encoder, a folder with {PAIR}, "
-            f"and {OPEN_CLIP}ARCHITECTURE/PRETRAINED."
-        )
     scale = math.exp(float(model.logit_scale.detach()))
     image = image_tower(vision, finish, size)
     return DualEncoder(name, text, image, scale, dim, pixels or Preprocess.square(size), model, revision)
@@ -197,6 +199,7 @@ def image_model(config: Any, stem: Sequence[int] | None) -> Any:
 
 
 def _pair(folder: Path, name: str) -> DualEncoder:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
     from transformers import AutoConfig
 
@@ -213,7 +216,7 @@ def _pair(folder: Path, name: str) -> DualEncoder:
             size, mean=tuple(image["mean"]), std=tuple(image["std"]), resample=RESAMPLING[image.get("resample", "bicubic")]
         )
         pooling, text_pooling = vision["pooling"], text["pooling"]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ModelError(f"{folder / PAIR} or what it names cannot be read: {type(error).__name__} {error}.") from error
     for value in (pooling, text_pooling):
         if value not in POOLINGS:
@@ -221,7 +224,10 @@ def _pair(folder: Path, name: str) -> DualEncoder:
     own = {key.removeprefix("vision."): value for key, value in weights.items() if key.startswith("vision.")}
     if pooling != "pooler" and hasattr(tower, "pooler") and not any(key.startswith("pooler.") for key in own):
         tower.pooler = None  # nobody reads it, and its weights would be other random ones each time
-    told = tower.load_state_dict(own, strict=False)
+    try:
+        told = tower.load_state_dict(own, strict=False)
+    except RuntimeError as error:  # shapes of another size
+        raise ModelError(f"{folder}/model.safetensors does not fit its config.json: {' '.join(str(error).split())[:300]}") from error
     if told.missing_keys or told.unexpected_keys:
         raise ModelError(
             f"{folder}/model.safetensors does not fit its config.json: lacking {told.missing_keys[:3] or 'nothing'}, unknown "
