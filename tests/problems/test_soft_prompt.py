@@ -312,7 +312,7 @@ def tokens_run(problem, call):
     def count(module, arguments, given):
         inputs = given["inputs_embeds"] if given.get("inputs_embeds") is not None else given["input_ids"]
         mask, length = given.get("attention_mask"), inputs.shape[1]
-        counted.append(length if mask is None else int(mask[:, -length:].sum()))  # without a mask rows are packed
+        counted.append(inputs.shape[0] * length if mask is None else int(mask[:, -length:].sum()))  # without a mask: packed, no padding
 
     hook = problem.frozen.model.base_model.register_forward_pre_hook(count, with_kwargs=True)
     try:
@@ -361,6 +361,37 @@ def test_the_tokens_of_clues_are_those_that_ran(template):
     clues = found[0]
     of_words = clues.projection.score.cost.model_tokens
     assert ran == (clues.cost.model_tokens - of_words) // 2 + of_words  # the gradient's tokens count forward and backward
+
+
+@pytest.mark.parametrize("model", [{"method": "prefix_tuning"}, {"fluency": 0.1}, {"method": "p_tuning", "fluency": 0.1}], ids=str)
+def test_what_putting_into_words_and_back_runs_is_part_of_the_clues_cost(model):
+    problem = soft_prompt_problem("llama", "{slots} {text} Topic:", model=model)
+    if problem.reader.reads_keys_alike and model.get("method") != "prefix_tuning":
+        tried(problem)
+    params, found = problem.method.start(torch.randn(3, 32, generator=torch.Generator().manual_seed(1))), []
+    own = problem.score(params, "select")
+    whole: list[int] = []
+    hook = problem.frozen.model.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: whole.append(kwargs["input_ids"].numel() if kwargs.get("input_ids") is not None else 0),
+        with_kwargs=True,
+    )
+    ran = tokens_run(problem, lambda: found.append(problem.clues(params, score=own)))
+    hook.remove()
+    clues = found[0]
+    assert clues.projection is not None
+    gradient = problem.reader.num_tokens(problem._in_slots(params), problem._rows["train"].rows)
+    assert ran - gradient == clues.cost.model_tokens - 2 * gradient
+    beside = clues.cost.model_tokens - 2 * gradient - clues.projection.score.cost.model_tokens
+    assert beside == (sum(whole) if "fluency" in model else 3) > 0
+
+
+def test_a_start_that_runs_through_the_model_is_prepared():
+    begun = {
+        initial: soft_prompt_problem(model={"method": "prefix_tuning"}, initial=initial) for initial in ("vocabulary", "labels", "normal")
+    }
+    assert {initial: problem.prepared.model_tokens for initial, problem in begun.items()} == {"vocabulary": 3, "labels": 3, "normal": 0}
+    for problem in begun.values():
+        assert tokens_run(problem, lambda held=problem: held.initial(0)) == problem.prepared.model_tokens
 
 
 def test_choices_run_as_many_tokens_as_are_told_whatever_they_run_beside():

@@ -65,6 +65,7 @@ class FluentCodec(OverNearestToken):
             raise CodecError(f"Fluent words are weighed by cosine similarity: use it as the distance, not '{nearest.distance}'.")
         super().__init__(nearest)
         self._log_probs = log_probs
+        self.num_tokens = 0  # that `decode` has run through the language model so far
         self.alpha, self.beta = alpha, beta
         self.width, self.candidates = width, candidates
         self.context: Ids = tuple(nearest.tokenizer(context, add_special_tokens=False).input_ids) if context else ()
@@ -78,7 +79,7 @@ class FluentCodec(OverNearestToken):
         ends = beam_search(
             ids,
             similarity,
-            self._log_probs,
+            self._counted,
             alpha=self.alpha,
             beta=self.beta,
             width=self.width,
@@ -87,6 +88,10 @@ class FluentCodec(OverNearestToken):
         )
         readable = next((end for end in ends if codec.survives(end)), None)
         return codec.decode(params) if readable is None else codec.text(readable)
+
+    def _counted(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        self.num_tokens += sum(map(len, sequences))
+        return self._log_probs(sequences)
 
 
 def beam_search(

@@ -185,7 +185,10 @@ class SoftPromptProblem:
         tokens = 2 * self.reader.num_tokens(self._in_slots(params), rows.rows)
         predicted = scores.argmax(-1).tolist()
         wrong = [(i, p) for i, (p, t) in enumerate(zip(predicted, rows.targets.tolist(), strict=True)) if p != t]
-        projection = self._project(params, score or self.score(params, "select"))
+        own = score or self.score(params, "select")
+        spoken = self._tokens_spoken
+        projection, tokens_of_start = self._project(params, own)
+        tokens += self._tokens_spoken - spoken + tokens_of_start
         hard = projection.score.cost if projection else Cost()
         here = self._in_words(params)
         there = None if start is None else self._in_words(start)
@@ -239,7 +242,10 @@ class SoftPromptProblem:
     def prepared(self) -> Cost:
         """What was run through the model once, before the first step."""
         cache = self.reader.cache if isinstance(self.reader, LabelWords) else None
-        return Cost(model_tokens=cache.num_tokens if cache else 0)
+        read = cache.num_tokens if cache else 0
+        # A normal start of a method's own asks no model; any other is rows or a text, which deep prompts run through it.
+        own = self._initial == "normal" and self.method.normal(0) is not None
+        return Cost(model_tokens=read + (0 if own else self.method.start_tokens(self.random_start(0))))
 
     def _normal_rows(self, seed: int) -> Tensor:
         table = embedding_table(self.frozen)
@@ -430,14 +436,20 @@ class SoftPromptProblem:
         back = torch.tensor([i for part in parts for i in part]).argsort()
         return self.method.in_words(total), torch.cat(scores)[back]
 
-    def _project(self, params: Params, soft: Score) -> Projection | None:
-        """Return the point's words with what they are worth on `select`; None if no words near it survive."""
+    @property
+    def _tokens_spoken(self) -> int:
+        """Tokens that the codec has run through a language model so far, to put params into words."""
+        return int(getattr(self.codec, "num_tokens", 0))
+
+    def _project(self, params: Params, soft: Score) -> tuple[Projection | None, int]:
+        """Return the point's words with what they are worth on `select`, and the tokens that a start there ran; None: no words survive."""
         try:
             words = self.codec.decode(params)
         except CodecError:
-            return None
-        hard = self.score({**params, **self.codec.encode(words).params}, "select")
-        return Projection(words, hard, hard.loss - soft.loss)
+            return None, 0
+        start = self.codec.encode(words).params
+        hard = self.score({**params, **start}, "select")
+        return Projection(words, hard, hard.loss - soft.loss), self.method.start_tokens(start)
 
     def _pointing(self, directions: Tensor) -> tuple[Any, ...]:
         return self.codec.nearest(directions, self._clue_tokens) if bool(directions.any()) else ()

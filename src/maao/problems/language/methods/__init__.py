@@ -28,6 +28,10 @@ class Method(Protocol):
         """Return a random start of the method's own; None: start from random rows."""
         ...
 
+    def start_tokens(self, params: Params) -> int:
+        """Return the tokens that `start` ran through the model to make these params; 0 where it asks no model."""
+        ...
+
     def realize(self, params: Params) -> dict[str, Tensor]:
         """Return what the model reads; params that are not the method's pass through."""
         ...
@@ -76,6 +80,11 @@ class MethodCodec:
 
     def sample(self, count: int, seed: int) -> Any:
         return self._rows.sample(count, seed)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that putting params into words has run through a language model so far."""
+        return int(getattr(self._words, "num_tokens", 0))
 
 
 def between(incumbent: Params, proposed: Params, weight: float) -> dict[str, Tensor]:

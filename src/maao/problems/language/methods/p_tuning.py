@@ -64,6 +64,9 @@ class PTuning:
     def normal(self, seed: int) -> None:
         return None
 
+    def start_tokens(self, params: Params) -> int:
+        return 0
+
     def realize(self, params: Params) -> dict[str, Tensor]:
         anchor = params["prompt"].detach()
         moved = self._run(params) - self._origin.to(anchor)

@@ -35,6 +35,9 @@ class Pez:
     def normal(self, seed: int) -> None:
         return None
 
+    def start_tokens(self, params: Params) -> int:
+        return 0
+
     def realize(self, params: Params) -> dict[str, Tensor]:
         soft = params["prompt"]
         hard = self._project(soft.detach())

@@ -77,6 +77,9 @@ class PrefixTuning:
         keys, values = torch.randn(2, *self._shape, generator=generator) * STD
         return self._beginning(keys, values)
 
+    def start_tokens(self, params: Params) -> int:
+        return int(params[KEYS].shape[2])
+
     def realize(self, params: Params) -> dict[str, Tensor]:
         rest = others(params, [KEYS, VALUES, ENCODER])
         keys, values = params[KEYS], params[VALUES]

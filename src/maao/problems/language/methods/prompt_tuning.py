@@ -23,6 +23,9 @@ class PromptTuning:
     def normal(self, seed: int) -> None:
         return None
 
+    def start_tokens(self, params: Params) -> int:
+        return 0
+
     def realize(self, params: Params) -> dict[str, Tensor]:
         return dict(params)
 
