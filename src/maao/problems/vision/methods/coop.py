@@ -48,7 +48,8 @@ class CoOp:
 
     def in_words(self, realized: Params) -> Tensor:
         prompt = realized["prompt"]
-        return prompt.mean(0) if prompt.dim() == 3 else prompt
+        # in double precision, so that the mean of contexts that are all one text is that text to the bit
+        return prompt.double().mean(0).to(prompt.dtype) if prompt.dim() == 3 else prompt
 
     def classes(self, params: Params) -> Tensor:
         return self.bound.encoder.text.features(self.bound.prompts, params["prompt"], NO_ROWS, part_tokens=self.bound.part_tokens)
