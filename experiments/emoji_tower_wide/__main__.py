@@ -1,7 +1,7 @@
 """Train the emoji tower: a small vision transformer on Noto drawings against frozen MiniLM texts. Minutes on one core.
 
-`python -m experiments.emoji_tower_wide [--out FOLDER] [--epochs N] [--threads N] [--holdout]`. The same seed, threads, machine and versions give
-the same weights. Twemoji drawings are never read. `--holdout` keeps an eighth of the groups (by hash) out, writes nothing, and prints how
+`python -m experiments.emoji_tower_wide [--out FOLDER] [--epochs N] [--threads N] [--holdout]`. The same seed, threads, machine and versions
+give the same weights. Twemoji drawings are never read. `--holdout` keeps an eighth of the groups (by hash) out, writes nothing, and prints how
 well those are named: what was chosen here was chosen by it.
 """
 
@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.emoji_tower.augment import SIZE, augment
+from experiments.emoji_tower_wide.augment import SIZE, augment
 from maao.problems.language.loading import load_frozen
 from maao.problems.vision.loading import image_model, pooled
 from maao.tasks.images.emoji import EmojiSource, emoji_classes, emoji_folder

@@ -1,4 +1,4 @@
-"""What `docs/write-a-mentor.md` shows is run as it stands there."""
+"""What `docs/write-a-mentor.md` and `docs/tune-a-new-problem.md` show is run as it stands there."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from pathlib import Path
 import pytest
 
 import maao
+from maao.testing import assert_same_history
 from tests.api.small_runs import config, write_data
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
+def python_of(name):
+    """Return a page's Python, one block after the other."""
+    page = (DOCS / name).read_text(encoding="utf-8")
+    return "\n".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
+
+
 @pytest.fixture(scope="module")
 def code():
-    """The page's Python, one block after the other."""
-    page = (DOCS / "write-a-mentor.md").read_text(encoding="utf-8")
-    return "\n".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
+    return python_of("write-a-mentor.md")
 
 
 @pytest.fixture
@@ -46,8 +51,43 @@ def test_the_adviser_of_the_page_is_held_to_the_caps(shown, llama, tmp_path):
     assert maao.replay(result.folder, mentor=shown["make_adviser"]).equal
 
 
-def test_the_test_class_of_the_page_has_all_it_needs(code, tmp_path):
-    (tmp_path / "test_thesaurus.py").write_text(code, encoding="utf-8")
+@pytest.fixture(scope="module")
+def ink():
+    names: dict = {"__name__": "ink"}
+    exec(compile(python_of("tune-a-new-problem.md"), "tune-a-new-problem.md", "exec"), names)
+    return names
+
+
+def test_the_mentor_of_the_new_problem_finds_the_ink_that_walking_does_not(ink):
+    alone, helped = (maao.best_round(ink[name]) for name in ("alone", "helped"))
+    assert alone.clues.projection.text == "white" and helped.clues.projection.text in ("black", "navy")
+    assert helped.score.loss < alone.score.loss and helped.score.accuracy > alone.score.accuracy
+    rejected = [line for r in ink["helped"] for line in r.advice.rejected]
+    assert [line.text for line in rejected] == ["a dark one"] and "is no color of" in rejected[0].reason
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_the_walk_over_the_new_problem_goes_on_to_the_same_bits(ink, tmp_path, most):
+    mentor = ink["Scripted"](("white", "a dark one", "navy", "gold"), ink["codec"])
+    assert len(ink["walk"](tmp_path / "run", mentor, most)) == most
+    history = ink["walk"](tmp_path / "run", mentor)
+    assert_same_history(history, ink["helped"], ink["TorchSerializer"]())
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+def test_a_pages_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", (DOCS / page).read_text(encoding="utf-8")):
+        assert "://" in link or (DOCS / link).exists(), link
+
+
+def test_the_readme_names_every_page():
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in DOCS.glob("*.md") if f"docs/{path.name}" not in readme] == []
+
+
+@pytest.mark.parametrize("name", ["write-a-mentor.md", "tune-a-new-problem.md"])
+def test_the_test_classes_of_a_page_have_all_they_need(name, tmp_path):
+    (tmp_path / "test_page.py").write_text(python_of(name), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-3000:]
