@@ -1,8 +1,8 @@
-"""Train the emoji tower: a small vision transformer on Noto drawings against frozen MiniLM texts. Minutes on one core.
+"""Train a wider emoji tower: a small vision transformer on Noto drawings against frozen MiniLM texts. Minutes on one core.
 
-`python -m experiments.emoji_tower_wide [--out FOLDER] [--epochs N] [--threads N] [--holdout]`. The same seed, threads, machine and versions
-give the same weights. Twemoji drawings are never read. `--holdout` keeps an eighth of the groups (by hash) out, writes nothing, and prints how
-well those are named: what was chosen here was chosen by it.
+`python -m experiments.emoji_tower_wide [--out FOLDER] [--epochs N] [--threads N] [--holdout]`. The same seed, threads, machine and
+versions give the same weights. Twemoji drawings are never read. `--holdout` keeps an eighth of the groups (by hash) out, writes nothing,
+and prints how well those are named: what was chosen here was chosen by it.
 """
 
 from __future__ import annotations
