@@ -80,6 +80,14 @@ def test_a_pages_links_lead_somewhere(page):
         assert "://" in link or (DOCS / link).exists(), link
 
 
+def test_the_settings_that_the_glossary_names_are_there():
+    sections = maao.Config.model_fields
+    named = re.findall(r"`([a-z]+)\.([a-z_]+)`", (DOCS / "glossary.md").read_text(encoding="utf-8"))
+    assert len(named) > 8
+    for section, key in named:
+        assert key in sections[section].annotation.model_fields, f"{section}.{key}"
+
+
 def test_the_readme_names_every_page():
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in DOCS.glob("*.md") if f"docs/{path.name}" not in readme] == []
