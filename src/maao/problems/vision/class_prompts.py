@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maao.errors import ConfigError, DataError
+from maao.problems.language.template import special_tokens
 
 SLOTS, CLASS = "{slots}", "{class}"
 FILLERS = ("a", "the", "1", ")")  # what a part of a text may follow, if it does not join with it
@@ -71,7 +72,7 @@ class ClassTemplate:
         pieces = [piece.rstrip() for piece in self.text.replace(CLASS, name).split(SLOTS)]
         tokens = [_tokens(tokenizer, piece, inside=i > 0) for i, piece in enumerate(pieces)]
         counts = {1: (), 2: (num_virtual_tokens,), 3: (num_virtual_tokens // 2, num_virtual_tokens - num_virtual_tokens // 2)}[len(pieces)]
-        begin, end = special_ends(tokenizer)
+        begin, end = special_tokens(tokenizer)
         placeholder = tokens[-1][0] if tokens[-1] else plain[0]
         ids, slots = list(begin), list[int]()
         for i, piece in enumerate(tokens):
@@ -96,16 +97,6 @@ def _tokens(tokenizer: Any, piece: str, *, inside: bool) -> list[int]:
             if both[: len(alone)] == alone:
                 return both[len(alone) :]
     return list(tokenizer(piece, add_special_tokens=False).input_ids) if piece else []
-
-
-def special_ends(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the ids that a tokenizer puts before and after every text."""
-    bare = tokenizer("a", add_special_tokens=False).input_ids
-    whole = tokenizer("a").input_ids
-    for i in range(len(whole) - len(bare) + 1):
-        if whole[i : i + len(bare)] == bare:
-            return tuple(whole[:i]), tuple(whole[i + len(bare) :])
-    raise ConfigError("This tokenizer changes a text when it adds its special tokens; prompts cannot be put together for it.")
 
 
 def prompts_of(template: ClassTemplate, tokenizer: Any, names: Sequence[str], num_virtual_tokens: int, most: int) -> tuple[Prompt, ...]:
