@@ -6,8 +6,6 @@ has one). Nothing of the frozen model changes.
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +19,7 @@ from torch import Tensor
 from maao.core.seeds import seed_for
 from maao.errors import CodecError, ConfigError, ProblemError
 from maao.interfaces import TokenCodec
+from maao.problems.evidence import Wrong, accuracies, epoch_batch
 from maao.problems.language.forward import PrefixCache, embedding_table
 from maao.problems.language.loading import FrozenModel
 from maao.problems.language.methods import Method
@@ -29,7 +28,7 @@ from maao.problems.language.packing import cut_by_length
 from maao.problems.language.readers import LabelWords, Reader
 from maao.problems.language.template import TemplateTokenizer, Tokenized
 from maao.problems.language.tokenized import tokenize_all
-from maao.types import Clues, Confusion, Cost, Example, Misread, Projection, Score, Split, Splits
+from maao.types import Clues, Cost, Example, Projection, Score, Split, Splits
 
 Params = Mapping[str, Tensor]
 Initial = Literal["vocabulary", "normal", "text", "labels"]
@@ -139,10 +138,7 @@ class SoftPromptProblem:
         dropout = seed_for(seed, "dropout", step)
         if count <= self._batch_size:
             return replace(rows, seed=dropout)
-        per_epoch = count // self._batch_size
-        epoch, index = divmod(step, per_epoch)
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_for(seed, "epoch", epoch))).tolist()
-        return rows.take(order[index * self._batch_size : (index + 1) * self._batch_size], dropout)
+        return rows.take(epoch_batch(count, self._batch_size, step, seed), dropout)
 
     def loss(self, params: Params, batch: Rows) -> Tensor:
         with self._room(), self._dropout(batch.seed):
@@ -183,8 +179,7 @@ class SoftPromptProblem:
         with self._room():
             gradient, scores = self._gradient(params, rows)
         tokens = 2 * self.reader.num_tokens(self._in_slots(params), rows.rows)
-        predicted = scores.argmax(-1).tolist()
-        wrong = [(i, p) for i, (p, t) in enumerate(zip(predicted, rows.targets.tolist(), strict=True)) if p != t]
+        wrong = Wrong.of(self.splits, scores, rows.targets)
         own = score or self.score(params, "select")
         spoken = self._tokens_spoken
         projection, tokens_of_start = self._project(params, own)
@@ -199,8 +194,8 @@ class SoftPromptProblem:
             nearest=self.codec.nearest(here, self._clue_tokens),
             gradient=self._pointing(-gradient),
             displacement=() if moved is None else self._pointing(moved),
-            confusions=self._confusions(wrong),
-            misread=self._misread(wrong, scores),
+            confusions=wrong.confusions(),
+            misread=wrong.worst(self._clue_misread, lambda e: " / ".join(e.fields.values())),
             account=account,
             cost=hard + Cost(model_tokens=tokens + generated, scored_examples=len(rows.rows)),
         )
@@ -373,9 +368,7 @@ class SoftPromptProblem:
         return torch.autograd.grad(list(moving.values()), list(wanted), carried, allow_unused=True)
 
     def _score(self, scores: Tensor, rows: Rows, examples: Sequence[Example], split: Split, tokens: int) -> Score:
-        right = scores.argmax(-1) == rows.targets
-        recalls = [_share(right[rows.targets == c]) for c in rows.targets.unique().tolist()]
-        metrics = {"accuracy": _share(right), "balanced_accuracy": math.fsum(recalls) / len(recalls)}
+        metrics = accuracies(scores, rows.targets)
         if self._measure is not None:
             metrics |= self._measure(examples, scores.tolist())
         loss = float(F.cross_entropy(scores, rows.targets))
@@ -454,19 +447,6 @@ class SoftPromptProblem:
     def _pointing(self, directions: Tensor) -> tuple[Any, ...]:
         return self.codec.nearest(directions, self._clue_tokens) if bool(directions.any()) else ()
 
-    def _confusions(self, wrong: Sequence[tuple[int, int]]) -> tuple[Confusion, ...]:
-        labels = self.splits.labels
-        counts = Counter((self.splits.train[i].label, labels[p]) for i, p in wrong)
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return tuple(Confusion(label, predicted, count) for (label, predicted), count in ranked)
-
-    def _misread(self, wrong: Sequence[tuple[int, int]], scores: Tensor) -> tuple[Misread, ...]:
-        """Return the examples of `train` that are misread with the most confidence."""
-        confidence = scores.softmax(-1)
-        worst = sorted(wrong, key=lambda pair: (-float(confidence[pair[0], pair[1]]), pair[0]))[: self._clue_misread]
-        shown = [(self.splits.train[i], self.splits.labels[p]) for i, p in worst]
-        return tuple(Misread(" / ".join(e.fields.values()), e.label, predicted) for e, predicted in shown)
-
     def _account(self, params: Params) -> tuple[str | None, int]:
         """Return the model's own greedy continuation of its soft prompt, and how many tokens that ran through it."""
         if self._account_tokens < 1 or self.frozen.kind != "decoder":
@@ -482,11 +462,6 @@ class SoftPromptProblem:
                 inputs_embeds=embeddings, attention_mask=mask, max_new_tokens=self._account_tokens, do_sample=False, pad_token_id=pad_id
             )[0]
         return " ".join(self.frozen.tokenizer.decode(ids, skip_special_tokens=True).split()), len(ids) + embeddings.shape[1]
-
-
-def _share(right: Tensor) -> float:
-    """Return the share that is true, as the ratio of two counts: a mean in fp32 would say 0.796000003."""
-    return int(right.sum()) / len(right)
 
 
 def _cut_evenly(order: Sequence[int], widths: Sequence[int], most: int) -> list[list[int]]:

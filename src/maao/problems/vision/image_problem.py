@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,11 +13,12 @@ from torch import Tensor
 from maao.core.seeds import seed_for
 from maao.errors import CodecError, ConfigError, DataError, ProblemError
 from maao.interfaces import TokenCodec
+from maao.problems.evidence import Wrong, accuracies, epoch_batch
 from maao.problems.vision.class_prompts import ClassTemplate, prompts_of
 from maao.problems.vision.features import FeatureStore, Pictures, Source
 from maao.problems.vision.methods import Bound, Images, Method, Params
 from maao.problems.vision.towers import DualEncoder
-from maao.types import Clues, Confusion, Cost, Misread, Projection, Score, Split, Splits
+from maao.types import Clues, Cost, Projection, Score, Split, Splits
 
 NORMAL_STD = 0.02  # CoOp's random start
 
@@ -171,12 +171,7 @@ class ImageProblem:
         count = len(targets)
         if not count:
             raise ProblemError("There are no pictures in the split 'train' to walk on.")
-        which = list(range(count))
-        if count > self._batch_size:
-            per_epoch = count // self._batch_size
-            epoch, index = divmod(step, per_epoch)
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_for(seed, "epoch", epoch))).tolist()
-            which = order[index * self._batch_size : (index + 1) * self._batch_size]
+        which = epoch_batch(count, self._batch_size, step, seed)
         views = None
         if self.views:
             drawn = torch.randint(self.views, (len(which),), generator=torch.Generator().manual_seed(seed_for(seed, "views", step)))
@@ -198,7 +193,7 @@ class ImageProblem:
         scores = self._scores(params, split)
         metrics = accuracies(scores, targets)
         loss = float(F.cross_entropy(scores, targets))
-        tokens = self._scored_tokens(len(targets))
+        tokens = self.method.num_tokens(len(targets))
         return Score(loss, metrics, len(targets), Cost(model_tokens=tokens, scored_examples=len(targets), looks=int(split == "select")))
 
     def clues(self, params: Params, *, start: Params | None = None, score: Score | None = None) -> Clues:
@@ -206,19 +201,19 @@ class ImageProblem:
             return Clues()
         scores = self._scores(params, "train")
         targets = self._targets["train"]
-        wrong = [(i, p) for i, (p, t) in enumerate(zip(scores.argmax(-1).tolist(), targets.tolist(), strict=True)) if p != t]
+        wrong = Wrong.of(self.splits, scores, targets)
         projection = self._project(params, score or self.score(params, "select"))
         here = self.method.in_words(params)
         there = None if start is None or start["prompt"].shape != params["prompt"].shape else self.method.in_words(start)
         gradient = self._gradient(params)
-        tokens = self._scored_tokens(len(targets)) * 3 + (projection.score.cost.model_tokens if projection else 0)
+        tokens = self.method.num_tokens(len(targets)) * 3 + (projection.score.cost.model_tokens if projection else 0)
         return Clues(
             projection=projection,
             nearest=self.codec.nearest(here, self._clue_tokens),
             gradient=self._pointing(-gradient),
             displacement=() if there is None else self._pointing(here - there),
-            confusions=self._confusions(wrong),
-            misread=self._misread(wrong, scores),
+            confusions=wrong.confusions(),
+            misread=wrong.worst(self._clue_misread, lambda e: e.fields.get("name", e.fields["image"])),
             cost=replace(projection.score.cost if projection else Cost(), model_tokens=tokens) + Cost(scored_examples=len(targets)),
         )
 
@@ -285,10 +280,6 @@ class ImageProblem:
                 found.append(own.float().cpu())
         return torch.cat(found)
 
-    def _scored_tokens(self, count: int) -> int:
-        """Return the tokens of a pass over so many pictures, classes read once."""
-        return self.method.num_tokens(count)
-
     def _gradient(self, params: Params) -> Tensor:
         """Return the gradient of the mean cross-entropy over `train` with respect to the context, part by part."""
         prompt = params["prompt"].detach().clone().requires_grad_()
@@ -315,26 +306,6 @@ class ImageProblem:
     def _pointing(self, directions: Tensor) -> tuple[Any, ...]:
         assert self.codec is not None
         return self.codec.nearest(directions, self._clue_tokens) if bool(directions.any()) else ()
-
-    def _confusions(self, wrong: Sequence[tuple[int, int]]) -> tuple[Confusion, ...]:
-        labels = self.splits.labels
-        counts = Counter((self.splits.train[i].label, labels[p]) for i, p in wrong)
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return tuple(Confusion(label, predicted, count) for (label, predicted), count in ranked)
-
-    def _misread(self, wrong: Sequence[tuple[int, int]], scores: Tensor) -> tuple[Misread, ...]:
-        """Return the pictures of `train` that are misread with the most confidence, by name."""
-        confidence = scores.softmax(-1)
-        worst = sorted(wrong, key=lambda pair: (-float(confidence[pair[0], pair[1]]), pair[0]))[: self._clue_misread]
-        shown = [(self.splits.train[i], self.splits.labels[p]) for i, p in worst]
-        return tuple(Misread(e.fields.get("name", e.fields["image"]), e.label, predicted) for e, predicted in shown)
-
-
-def accuracies(scores: Tensor, targets: Tensor) -> Mapping[str, float]:
-    """Return accuracy and the mean over classes of each class's accuracy."""
-    right = scores.argmax(-1) == targets
-    recalls = [int(right[targets == c].sum()) / int((targets == c).sum()) for c in targets.unique().tolist()]
-    return {"accuracy": int(right.sum()) / len(targets), "balanced_accuracy": sum(recalls) / len(recalls)}
 
 
 def transferred(problem: ImageProblem, splits: Splits, bound: Bound, source: Source, store: FeatureStore | None = None) -> ImageProblem:
