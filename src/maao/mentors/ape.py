@@ -44,20 +44,15 @@ class APE(Asking[P]):
         if not self.examples:
             return Advice(rejected=(Rejected("", "there are no examples to guess an instruction from"),))
         known: set[str] = set()
-        for i in range(count):
-            query = i // self.per_query
-            reply, failure, cost = self.ask(self.instruction(seed_for(seed, "pairs", query)), seed_for(seed, query), i % self.per_query)
-            gathered.cost += cost
-            if reply is None:
-                assert failure is not None
-                gathered.rejected.append(failure)
-                break
+        places = (divmod(i, self.per_query) for i in range(count))
+        asks = ((self.instruction(seed_for(seed, "pairs", query)), seed_for(seed, query), sample) for query, sample in places)
+        for reply in self.replies(gathered, asks):
             text = clean(reply)
             if text in known:
                 gathered.rejected.append(Rejected(text, "sampled twice"))
                 continue
             known.add(text)
-            gathered.add(self.encoded(text, self.model.name))
+            gathered.add(self.codec, text, self.model.name)
         return gathered.advice()
 
     def instruction(self, seed: int) -> str:

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from maao.core.seeds import seed_for
-from maao.errors import CodecError
 from maao.interfaces import Codec, History
-from maao.mentors.trajectory import entries
-from maao.types import Advice, P, Proposal, Rejected, S
+from maao.mentors.population import first_new, fittest
+from maao.types import Advice, P, S
 
 TRIES = 20
 
@@ -40,25 +39,11 @@ class Evolution(Generic[P]):
     length: int = 8
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
-        known = sorted(entries(history), key=lambda entry: entry.reached.loss)[: self.population]
-        texts = [entry.text for entry in known]
-        seen = {entry.text for entry in entries(history)} | {p.text for r in history for p in r.advice.proposals}
-        proposals: list[Proposal[P]] = []
-        rejected: list[Rejected] = []
-        for attempt in range(TRIES * count):
-            if len(proposals) == count:
-                break
-            child = self._child(texts, seed_for(seed, attempt))
-            if child in seen:
-                continue
-            seen.add(child)
-            try:
-                encoded = self.codec.encode(child)
-            except CodecError as error:
-                rejected.append(Rejected(child, str(error)))
-                continue
-            proposals.append(Proposal(child, encoded.params, source="evolution", note=encoded.note))
-        return Advice(tuple(proposals), tuple(rejected))
+        known = fittest(history)
+        parents = [entry.text for entry in known[: self.population]]
+        seen = {entry.text for entry in known} | {p.text for r in history for p in r.advice.proposals}
+        children = (self._child(parents, seed_for(seed, attempt)) for attempt in range(TRIES * count))
+        return first_new(self.codec, children, count, seen, "evolution")
 
     def _child(self, texts: list[str], seed: int) -> str:
         draw = random.Random(seed)

@@ -78,23 +78,17 @@ class EvoPrompt(Asking[P]):
         gathered: Gathered[P] = Gathered()
         proposed = sum(r.leg.proposals for r in history if r.leg.ask)
         for text in self.initial[proposed : proposed + count]:
-            gathered.add(self.encoded(text, "initial population"))
+            gathered.add(self.codec, text, "initial population")
         members = fittest(history, self.population) if self.algorithm == "ga" else de_population(history, self.population)
         wanted = count - len(gathered.proposals) - len(gathered.rejected)
         if wanted > 0 and len(members) < FEWEST[self.algorithm]:
             told = f"{self.algorithm.upper()} needs {FEWEST[self.algorithm]} prompts with scores to breed, and {len(members)} are known"
             gathered.rejected.append(Rejected("", told))
             return gathered.advice()
-        for i in range(wanted):
-            number = (proposed + i) % len(members)
-            instruction = self.instruction(members, number, seed_for(seed, "parents", i))
-            reply, failure, cost = self.ask(instruction, seed, i)
-            gathered.cost += cost
-            if reply is None:
-                assert failure is not None
-                gathered.rejected.append(failure)
-                break
-            gathered.add(self.encoded(tagged(reply), f"{CHILD}{number}" if self.algorithm == "de" else self.model.name))
+        numbers = [(proposed + i) % len(members) for i in range(wanted)]
+        asks = ((self.instruction(members, number, seed_for(seed, "parents", i)), seed, i) for i, number in enumerate(numbers))
+        for number, reply in zip(numbers, self.replies(gathered, asks), strict=False):  # a call that fails ends them
+            gathered.add(self.codec, tagged(reply), f"{CHILD}{number}" if self.algorithm == "de" else self.model.name)
         return gathered.advice()
 
     def instruction(self, members: list[Entry], number: int, seed: int) -> str:

@@ -65,7 +65,7 @@ class LanguageModelMentor(Generic[P]):
         for sample in range(1 if self.style == "chat" else max(count, self.max_samples)):
             if len(proposals) == count:
                 break
-            reply, failure = self._complete(self._request(text, seed, sample))
+            reply, failure = complete(self.model, self._request(text, seed, sample))
             if reply is None:
                 rejected.append(failure)
                 break
@@ -117,12 +117,13 @@ class LanguageModelMentor(Generic[P]):
             sample=sample,
         )
 
-    def _complete(self, request: Request) -> tuple[Reply | None, Rejected]:
-        """Return the reply; or None and, for the record, why there is none. A failed call costs the round its proposals, not the run."""
-        try:
-            return self.model.complete(request), Rejected("", "")
-        except ChatError as error:
-            return None, Rejected("", f"{NO_REPLY}{error}")
+
+def complete(model: ChatModel, request: Request) -> tuple[Reply | None, Rejected]:
+    """Return the reply; or None and, for the record, why there is none. A failed call costs the round its proposals, not the run."""
+    try:
+        return model.complete(request), Rejected("", "")
+    except ChatError as error:
+        return None, Rejected("", f"{NO_REPLY}{error}")
 
 
 def failures(history: History[P, S]) -> tuple[str, ...]:

@@ -50,15 +50,10 @@ class OPRO(Asking[P]):
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         gathered: Gathered[P] = Gathered()
-        known = {entry.text for entry in fittest(history, 10**6)} | {p.text for r in history for p in r.advice.proposals}
-        text = self.instruction(fittest(history, 10**6), seed_for(seed, "exemplars"))
-        for i in range(count):
-            reply, failure, cost = self.ask(text, seed, i)
-            gathered.cost += cost
-            if reply is None:
-                assert failure is not None
-                gathered.rejected.append(failure)
-                break
+        scored = fittest(history)
+        known = {entry.text for entry in scored} | {p.text for r in history for p in r.advice.proposals}
+        text = self.instruction(scored, seed_for(seed, "exemplars"))
+        for reply in self.replies(gathered, ((text, seed, i) for i in range(count))):
             found = TAG.findall(reply)
             new = " ".join((found[0] if found else reply).split())
             if len(new) > LONGEST:
@@ -67,7 +62,7 @@ class OPRO(Asking[P]):
                 gathered.rejected.append(Rejected(new, "holds a tag" if "INS" in new else "known already"))
             else:
                 known.add(new)
-                gathered.add(self.encoded(new, self.model.name))
+                gathered.add(self.codec, new, self.model.name)
         return gathered.advice()
 
     def instruction(self, known: Sequence[Entry], seed: int) -> str:

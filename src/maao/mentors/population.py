@@ -1,16 +1,17 @@
-"""Shared by mentors that breed prompts with a language model: ask once, read what stands in tags, keep a record of failures."""
+"""Shared by rivals and controls: ask a language model and keep a record of failures, read what stands in tags, take texts that are new."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from maao.core.seeds import seed_for
-from maao.errors import ChatError, CodecError
 from maao.interfaces import ChatModel, Codec, History
-from maao.llm.chat import Message, Request
-from maao.mentors.language_model import NO_REPLY, reply_cost
+from maao.llm.chat import Message, Reply, Request
+from maao.mentors.language_model import complete, reply_cost
+from maao.mentors.scripted import encode_all
 from maao.mentors.trajectory import Entry, entries
 from maao.types import Advice, Cost, P, Proposal, Rejected
 
@@ -32,8 +33,18 @@ class Asking(Generic[P]):
     temperature: float = 0.5
     max_tokens: int = 200
 
-    def ask(self, text: str, seed: int, sample: int) -> tuple[str | None, Rejected | None, Cost]:
-        """Return the reply's text, or why there is none, and what it cost."""
+    def replies(self, gathered: Gathered[P], asks: Iterable[tuple[str, int, int]]) -> Iterator[str]:
+        """Yield the reply to each instruction with its seed and sample number. A call that fails is told in `gathered`, and is the last."""
+        for text, seed, sample in asks:
+            reply, failure = self._ask(text, seed, sample)
+            if reply is None:
+                gathered.rejected.append(failure)
+                return
+            gathered.cost += reply_cost(reply)
+            yield reply.text
+
+    def _ask(self, text: str, seed: int, sample: int) -> tuple[Reply | None, Rejected]:
+        """Return the reply; or None and, for the record, why there is none."""
         request = Request(
             model=self.model.name,
             messages=(Message("user", text),),
@@ -42,19 +53,7 @@ class Asking(Generic[P]):
             seed=seed_for(seed, "request") % 2**31,
             sample=sample,
         )
-        try:
-            reply = self.model.complete(request)
-        except ChatError as error:
-            return None, Rejected("", f"{NO_REPLY}{error}"), Cost()
-        return reply.text, None, reply_cost(reply)
-
-    def encoded(self, text: str, source: str) -> Proposal[P] | Rejected:
-        """Return a text as a proposal, or why it cannot be one."""
-        try:
-            found = self.codec.encode(text)
-        except CodecError as error:
-            return Rejected(text, str(error))
-        return Proposal(text, found.params, source, found.note)
+        return complete(self.model, request)
 
 
 def tagged(reply: str) -> str:
@@ -68,8 +67,8 @@ def tagged(reply: str) -> str:
     return " ".join((found[-1] if found else reply).split())
 
 
-def fittest(history: History[Any, Any], size: int) -> list[Entry]:
-    """Return the texts of a history with the lowest losses, best first: the population after selecting the top of parents and children."""
+def fittest(history: History[Any, Any], size: int | None = None) -> list[Entry]:
+    """Return the texts of a history with the lowest losses (None: all), best first: the top of all parents and children."""
     return sorted(entries(history), key=lambda entry: entry.reached.loss)[:size]
 
 
@@ -81,11 +80,24 @@ class Gathered(Generic[P]):
     rejected: list[Rejected] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
 
-    def add(self, outcome: Proposal[P] | Rejected) -> None:
-        if isinstance(outcome, Rejected):
-            self.rejected.append(outcome)
-        else:
-            self.proposals.append(outcome)
+    def add(self, codec: Codec[P], text: str, source: str) -> None:
+        """Add a text as a proposal, or why it cannot be one."""
+        proposals, rejected = encode_all(codec, (text,), source)
+        self.proposals += proposals
+        self.rejected += rejected
 
     def advice(self) -> Advice[P]:
         return Advice(tuple(self.proposals), tuple(self.rejected), self.cost)
+
+
+def first_new(codec: Codec[P], texts: Iterable[str], count: int, seen: Collection[str], source: str) -> Advice[P]:
+    """Return the first `count` texts that were not seen and can be encoded, as proposals; each text is looked at once."""
+    gathered: Gathered[P] = Gathered()
+    looked_at = set(seen)
+    for text in texts:
+        if len(gathered.proposals) == count:
+            break
+        if text not in looked_at:
+            looked_at.add(text)
+            gathered.add(codec, text, source)
+    return gathered.advice()

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Generic
 
 from maao.core.seeds import seed_for
-from maao.errors import CodecError, ConfigError
+from maao.errors import ConfigError
 from maao.interfaces import Codec, History
-from maao.types import Advice, P, Proposal, Rejected, S
+from maao.mentors.population import first_new
+from maao.types import Advice, P, S
 
 TRIES = 8  # texts looked at for each proposal
 
@@ -33,23 +34,8 @@ class RandomText(Generic[P]):
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         draw = random.Random(seed_for(seed, "sentences"))
-        proposals: list[Proposal[P]] = []
-        rejected: list[Rejected] = []
-        taken: set[str] = set()
-        for _ in range(TRIES * count):
-            if len(proposals) == count:
-                break
-            text = " ".join(draw.choice(self.sentences).split()[: self.words])
-            if text in taken:
-                continue
-            taken.add(text)
-            try:
-                encoded = self.codec.encode(text)
-            except CodecError as error:
-                rejected.append(Rejected(text, str(error)))
-                continue
-            proposals.append(Proposal(text, encoded.params, source="random text", note=encoded.note))
-        return Advice(tuple(proposals), tuple(rejected))
+        texts = (" ".join(draw.choice(self.sentences).split()[: self.words]) for _ in range(TRIES * count))
+        return first_new(self.codec, texts, count, (), "random text")
 
 
 def sentences_of(text: str, least: int = 4) -> tuple[str, ...]:
