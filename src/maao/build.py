@@ -849,7 +849,7 @@ def _random_start(parts: Parts) -> Callable[[int], Any]:
 
 def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | None) -> Asked:
     from maao.mentors.instruction import Shown, Task, wording
-    from maao.mentors.language_model import LanguageModelMentor, failures
+    from maao.mentors.language_model import LanguageModelMentor
 
     config, mentor = parts.config, parts.config.mentor
     chat = mentor.chat if mentor.name == "language_model" else mentor.chat.model_copy(update={"provider": "person"})
@@ -859,12 +859,7 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
     if remote:  # what holds training text, or can repeat it, leaves this machine only where the user says so
         switches |= {"examples": mentor.share_examples, "account": mentor.shown.account and mentor.share_examples}
     shown, template = Shown(**switches), wording(_wording_name(config), mentor.shown.scores)
-    if replay is not None:
-        model: ChatModel = Replayed(ledger, _chat_name(config, chat), failures(replay))  # by name alone: no provider is made
-        provider = None
-    else:
-        provider = _chat_model(parts, chat)
-        model = parts.record(provider)
+    model, provider = _recorded_chat(parts, chat, ledger, replay)
     asked = LanguageModelMentor(
         model=model,
         task=_task(parts, Task),
@@ -881,20 +876,30 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
     )
     asked.instruction((), 1)  # an unknown field in the wording is told now, not in the middle of a run
     if replay is not None:
-        return Asked(asked, model, "Mentor: replies come from the record. No model is asked, nothing is sent anywhere.")
+        return Asked(asked, model, FROM_THE_RECORD)
     return Asked(asked, model, _disclosure(config, chat, remote, shown, template.get_identifiers()), provider=provider)
+
+
+FROM_THE_RECORD = "Mentor: replies come from the record. No model is asked, nothing is sent anywhere."
+
+
+def _recorded_chat(parts: Parts, chat: ChatConfig, ledger: Ledger, replay: History[Any, Any] | None) -> tuple[ChatModel, ChatModel | None]:
+    """Return the chat model that a mentor asks, and the provider behind it; in a replay the record alone, by its name."""
+    from maao.mentors.language_model import failures
+
+    if replay is not None:
+        return Replayed(ledger, _chat_name(parts.config, chat), failures(replay)), None
+    provider = _chat_model(parts, chat)
+    return parts.record(provider), provider
 
 
 def _asking(parts: Parts, ledger: Ledger, replay: History[Any, Any] | None) -> Asked:
     """Return a rival that asks a chat model in its own words."""
-    from maao.mentors.language_model import failures
-
     config, chat = parts.config, parts.config.mentor.chat
+    model, provider = _recorded_chat(parts, chat, ledger, replay)
     if replay is not None:
-        model: ChatModel = Replayed(ledger, _chat_name(config, chat), failures(replay))
-        return Asked(build_asking(parts, model, remote=False), model, "Mentor: replies come from the record. No model is asked.")
-    provider, remote = _chat_model(parts, chat), _is_remote(chat)
-    model = parts.record(provider)
+        return Asked(build_asking(parts, model, remote=False), model, FROM_THE_RECORD)
+    remote = _is_remote(chat)
     shows = config.mentor.name in SHOWS_EXAMPLES and config.mentor.exemplars > 0 and config.problem == "language"
     told = "prompts with their scores" + (" and training examples" if shows else ", and no training example")
     where = "leaves this machine" if remote else "stays on this machine"
