@@ -232,7 +232,7 @@ class Result:
         if not texts:
             return []
         examples = [given if isinstance(given, Example) else self._example(given, number) for number, given in enumerate(texts, start=1)]
-        problem, labels = self._language()
+        problem, labels = self._problem()
         rows = problem.probabilities(self.params, examples).tolist()
         pairs = [dict(zip(labels, row, strict=True)) for row in rows]
         inputs = [problem.tokenizer.example(example) for example in examples]
@@ -386,11 +386,6 @@ class Result:
 
         task = self.config.data.task
         return task is not None and TASKS[task].multiple_choice
-
-    def _language(self) -> tuple[Any, tuple[str, ...]]:
-        """Return the problem of a run on texts, and the labels."""
-        self._check_language()
-        return self._problem()
 
     def _problem(self) -> tuple[Any, tuple[str, ...]]:
         """Return the problem, built without data if this result was loaded from its folder, and the labels."""
@@ -561,14 +556,7 @@ def tune(
     values: dict[str, Any] = {"seed": seed, "model": {"name": model, "template": template}, "plan": {"rounds": rounds, "steps": steps}}
     if isinstance(labels, Mapping):
         values["model"]["label_words"] = dict(labels)
-    if isinstance(mentor, str):
-        values["mentor"] = {"name": mentor}
-    elif isinstance(mentor, Mapping):
-        values["mentor"] = dict(mentor)
-    for key, value in (settings or {}).items():
-        set_value(values, key, value)
-    expand_paths(values, Path.cwd())
-    config = make_config(values)
+    config, own = _configured(values, mentor, settings)
     order = list(labels) if labels is not None else None
     data = config.data
     tested = () if test is None else _examples(test, config, "test")
@@ -583,7 +571,6 @@ def tune(
         seed=config.seed,
         drop_repeats=data.drop_repeats,
     )
-    own = None if isinstance(mentor, str | Mapping) else mentor
     return run(config, folder or free_folder(Path("runs"), f"tune-seed{config.seed}"), splits=splits, mentor=own, watch=watch)
 
 
@@ -624,16 +611,25 @@ def tune_images(
     }
     if shots is not None:
         values["images"]["shots"] = shots
+    config, own = _configured(values, mentor, settings)
+    return run(config, folder or free_folder(Path("runs"), f"images-seed{config.seed}"), mentor=own, watch=watch)
+
+
+def _configured(
+    values: dict[str, Any], mentor: str | Mapping[str, Any] | OwnMentor, settings: Mapping[str, Any] | None
+) -> tuple[Config, OwnMentor | None]:
+    """Return the config of values with a mentor and further settings laid over them, and the mentor if it is one of the caller's own."""
+    own: OwnMentor | None = None
     if isinstance(mentor, str):
         values["mentor"] = {"name": mentor}
     elif isinstance(mentor, Mapping):
         values["mentor"] = dict(mentor)
+    else:
+        own = mentor
     for key, value in (settings or {}).items():
         set_value(values, key, value)
     expand_paths(values, Path.cwd())
-    config = make_config(values)
-    own = None if isinstance(mentor, str | Mapping) else mentor
-    return run(config, folder or free_folder(Path("runs"), f"images-seed{config.seed}"), mentor=own, watch=watch)
+    return make_config(values), own
 
 
 def free_folder(parent: Path, name: str) -> Path:

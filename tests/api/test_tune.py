@@ -127,7 +127,7 @@ def test_a_run_without_clues_is_exported_with_its_words(llama, tmp_path):
     result = tune(llama, tmp_path / "run", mentor="none", settings={"plan.clues": False})
     assert result.text == ""
     (path,) = result.save(tmp_path / "exported", "text")
-    problem, _ = result._language()
+    problem, _ = result._problem()
     assert path.read_text(encoding="utf-8").strip() == problem.codec.decode(result.params) != ""
 
 
