@@ -1061,7 +1061,7 @@ def frozen_digest(parts: Parts) -> str:
     from maao.problems.language.loading import weights_digest
 
     if parts.encoder is not None:
-        return weights_digest(parts.encoder.modules)
+        return parts.encoder.digest
     return weights_digest(parts.frozen.model) if parts.frozen is not None else ""
 
 

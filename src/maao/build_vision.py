@@ -98,20 +98,16 @@ def build_images(config: Config, labels: tuple[str, ...] | None = None, class_na
         from maao.tasks.images import Files, ImageTask
 
         task = ImageTask(Splits((), (), (), labels), class_names, Files(), "", ())
-    codec = _codec(vision, encoder)
-    hand = tuple(vision.wordings or ([task.template] if task.template else [DEFAULT_WORDING]))
-    bound = _bind(vision, encoder, task.class_names, hand)
-    problem, method = _problem(config, encoder, task, codec, bound)
-    elsewhere = {} if labels is not None else _elsewhere(config, encoder, problem, hand)
-    problem.elsewhere = elsewhere
-    words: Any = NoWords()
-    if codec is not None:
-        from maao.problems.language.methods import MethodCodec
+    hand = _wordings(vision, task, (DEFAULT_WORDING,))
+    problem = _problem(config, encoder, task, _bind(vision, encoder, task.class_names, hand))
+    if labels is None:
+        problem.elsewhere = _elsewhere(config, encoder, problem, hand)
+    return ImageParts(problem, problem.codec or NoWords(), encoder, task.splits, task.class_names, (*task.notes, *problem.notes))
 
-        words = MethodCodec(method, codec)
-    problem.codec = None if codec is None else words
-    notes = (*task.notes, *problem.notes)
-    return ImageParts(problem, words, encoder, task.splits, task.class_names, notes)
+
+def _wordings(vision: VisionConfig, task: ImageTask, default: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the hand-written wordings: those asked for, or else the data set's own."""
+    return tuple(vision.wordings or ([task.template] if task.template else default))
 
 
 def load_task(config: Config) -> ImageTask:
@@ -121,13 +117,14 @@ def load_task(config: Config) -> ImageTask:
     return load(config.images, config.seed)
 
 
-def _codec(vision: VisionConfig, encoder: DualEncoder) -> Any:
-    if vision.method in PROBES:
-        return None
+def _codec(vision: VisionConfig, encoder: DualEncoder, method: Method) -> Any:
+    """Return the codec of a prompt method's params."""
     from maao.codecs.nearest_token import NearestTokenCodec
+    from maao.problems.language.methods import MethodCodec
 
-    return NearestTokenCodec(
-        encoder.text.tokenizer, encoder.text.table, num_virtual_tokens=vision.num_virtual_tokens, distance=vision.distance
+    text = encoder.text
+    return MethodCodec(
+        method, NearestTokenCodec(text.tokenizer, text.table, num_virtual_tokens=vision.num_virtual_tokens, distance=vision.distance)
     )
 
 
@@ -140,14 +137,14 @@ def _bind(vision: VisionConfig, encoder: DualEncoder, names: tuple[str, ...], ha
     return bind_classes(encoder, template, names, count, hand, vision.part_tokens)
 
 
-def _problem(config: Config, encoder: DualEncoder, task: ImageTask, codec: Any, bound: Bound) -> tuple[ImageProblem, Method]:
+def _problem(config: Config, encoder: DualEncoder, task: ImageTask, bound: Bound) -> ImageProblem:
     from maao.problems.vision.features import FeatureStore
     from maao.problems.vision.image_problem import ImageProblem
 
     vision = config.vision
     store = FeatureStore(feature_file(encoder) if vision.cache else None)
 
-    def make(method: Any) -> ImageProblem:
+    def make(method: Any, codec: Any) -> ImageProblem:
         return ImageProblem(
             encoder,
             task.splits,
@@ -168,18 +165,12 @@ def _problem(config: Config, encoder: DualEncoder, task: ImageTask, codec: Any, 
     if vision.method in PROBES:
         from maao.problems.vision.methods.probes import Probe
 
-        problem = make(Probe(bound, features=bound.anchors, targets=_empty_targets()))
-        features, targets = problem.train_features()
+        problem = make(Probe(bound), None)
+        features, targets = problem.train_features()  # which a probe may begin from
         problem.method = _probes()[vision.method](bound, features=features, targets=targets)
-        return problem, problem.method
+        return problem
     method = build_image_method(vision, bound)
-    return make(method), method
-
-
-def _empty_targets() -> Any:
-    import torch
-
-    return torch.zeros(0, dtype=torch.long)
+    return make(method, _codec(vision, encoder, method))
 
 
 def _probes() -> Mapping[str, Callable[..., Any]]:
@@ -218,8 +209,7 @@ def _elsewhere(config: Config, encoder: DualEncoder, problem: ImageProblem, hand
 
     found = {}
     for name, task in load_elsewhere(config.images, config.seed).items():
-        own = tuple(config.vision.wordings or ([task.template] if task.template else hand))
-        bound = _bind(config.vision, encoder, task.class_names, own)
+        bound = _bind(config.vision, encoder, task.class_names, _wordings(config.vision, task, hand))
         found[name] = transferred(problem, replace(task.splits, train=(), select=()), bound, task.source, problem.store)
     return found
 
@@ -228,11 +218,4 @@ def feature_file(encoder: DualEncoder) -> Any:
     """Return where the features of an image tower are kept, a file named by its weights."""
     from maao.problems.language.loading import cache_folder
 
-    return cache_folder() / "features" / f"{image_digest(encoder)[:24]}.sqlite"
-
-
-def image_digest(encoder: DualEncoder) -> str:
-    """Return a hash of all weights of a dual encoder."""
-    from maao.problems.language.loading import weights_digest
-
-    return weights_digest(encoder.modules).removeprefix("blake2b:")
+    return cache_folder() / "features" / f"{encoder.digest.removeprefix('blake2b:')[:24]}.sqlite"

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 import maao
-from maao.build_vision import image_digest
 from maao.problems.vision.image_problem import class_anchors
 from maao.problems.vision.loading import load_dual_encoder
 
@@ -32,7 +31,7 @@ def test_it_is_small_and_says_what_it_is(encoder):
 
 
 def test_it_is_the_same_each_time(encoder):
-    assert image_digest(encoder) == image_digest(load_dual_encoder("packaged:emoji-vit"))
+    assert encoder.digest == load_dual_encoder("packaged:emoji-vit").digest
 
 
 def test_a_yellow_disc_is_a_face_rather_than_a_tool(encoder):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from maao.errors import ConfigError
+from maao.problems.language.loading import weights_digest
 from maao.problems.vision.class_prompts import Prompt
 
 Pooling = Literal["mean", "first", "last", "pooler"]
@@ -262,6 +264,11 @@ class DualEncoder:
     pixels: Any  # Preprocess: what an image becomes
     modules: nn.Module
     revision: str | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of all weights, which never change: read once."""
+        return weights_digest(self.modules)
 
     @property
     def device(self) -> torch.device:

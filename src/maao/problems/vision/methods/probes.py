@@ -27,8 +27,10 @@ class Probe:
     name: ClassVar[str]
     tunes_images: ClassVar[bool] = False
 
-    def __init__(self, bound: Bound, *, features: Tensor, targets: Tensor) -> None:
-        self.bound, self.features, self.targets = bound, features, targets
+    def __init__(self, bound: Bound, *, features: Tensor | None = None, targets: Tensor | None = None) -> None:
+        self.bound = bound
+        self.features = torch.zeros(0, bound.encoder.embed_dim) if features is None else features
+        self.targets = torch.zeros(0, dtype=torch.long) if targets is None else targets
 
     def bind(self, bound: Bound) -> Self:
         raise ConfigError(f"'{self.name}' is trained on its own classes and says nothing of others.")
