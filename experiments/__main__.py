@@ -22,7 +22,8 @@ from filelock import FileLock
 
 import maao
 from experiments import arms
-from maao.config import Config, expand_paths, make_config, set_value
+from maao.compare import cell_config, row_begin, score_row
+from maao.config import Config
 from maao.evaluation.statistics import paired_interval
 from maao.store.run import is_in_use
 from maao.tasks.images import check_same_images, protocol_of
@@ -98,38 +99,23 @@ def cells(table: Mapping[str, Any]) -> Iterator[Cell]:
     for arm in table["arms"]:
         for task in arm.get("tasks", list(table["tasks"])):
             for seed in arm.get("seeds", table["seeds"]):
-                values: dict[str, Any] = {"seed": seed}
-                for settings in (table["base"], table["models"][arm["model"]], table["tasks"][task], arm.get("settings", {})):
-                    for key, value in settings.items():
-                        set_value(values, key, value.format(seed=table.get("samples", {}).get(str(seed), seed)) if key in PATHS else value)
-                expand_paths(values, HERE)
-                yield Cell(arm["name"], arm.get("how", "tune"), arm["model"], task, seed, make_config(values, f"{table['name']}.toml"))
-
-
-PATHS = ("data.train", "data.select", "data.test")
+                config = cell_config(table, arm, arm["model"], task, {"seed": seed}, HERE)
+                yield Cell(arm["name"], arm.get("how", "tune"), arm["model"], task, seed, config)
 
 
 def run(cell: Cell, folder: Path) -> dict[str, Any]:
     """Run a cell and return its row."""
     config = cell.config
-    row: dict[str, Any] = {
-        "task": cell.task,
-        "arm": cell.arm,
-        "method": cell.how if cell.how != "tune" else config.vision.method if config.problem == "vision" else config.model.method,
-        "model": cell.model,
-        "mentor": config.mentor.name,
-        "seed": cell.seed,
-        "shots": config.images.shots if config.problem == "vision" else config.data.shots,
-        "protocol": protocol_of(config.images).name if config.problem == "vision" else config.data.protocol,
-    }
+    protocol = protocol_of(config.images).name if config.problem == "vision" else config.data.protocol
+    row = {**row_begin(cell), "protocol": protocol}
     if cell.how != "tune":
-        return {**row, **arms.ARMS[cell.how](config)}
+        return {**row, "method": cell.how, **arms.ARMS[cell.how](config)}
     result = maao.resume(folder) if folder.exists() else maao.run(config, folder)
-    finals = {name: arms.score_row(final.score) for name, final in result.finals.items()}
+    finals = {name: score_row(final.score) for name, final in result.finals.items()}
     chosen = result.chosen
     return {
         **row,
-        "select": arms.score_row(chosen.score),
+        "select": score_row(chosen.score),
         "test": finals["chosen"],
         "test_untuned": finals["untuned"],
         "test_words": finals.get("words"),

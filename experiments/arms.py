@@ -8,16 +8,12 @@ from dataclasses import asdict
 from typing import Any
 
 from maao.build import build, installed, load_splits
+from maao.compare import score_row
 from maao.config import Config
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError
 from maao.tasks.splits import majority_accuracy
-from maao.types import Cost, Score
-
-
-def score_row(score: Score) -> dict[str, float]:
-    """Return a score as a row holds it: the loss and each metric."""
-    return {"loss": score.loss, **score.metrics, "examples": score.num_examples}
+from maao.types import Cost
 
 
 def environment() -> dict[str, Any]:

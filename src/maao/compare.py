@@ -123,13 +123,18 @@ def cells(table: Mapping[str, Any], folder: Path) -> Iterator[Cell]:
                 continue
             model = arm.get("model", next(iter(table["models"]), ""))
             for task in arm.get("tasks", list(table["tasks"])):
-                values: dict[str, Any] = {"seed": seed, "threads": 1}  # one thread: the same bits whatever the number of workers
-                for settings in (table["base"], table["models"].get(model, {}), table["tasks"][task], arm.get("settings", {})):
-                    for key, value in settings.items():
-                        sample = table.get("samples", {}).get(str(seed), seed)
-                        set_value(values, key, value.format(seed=sample) if key in SAMPLED else value)
-                expand_paths(values, folder)
-                yield Cell(arm["name"], model, task, seed, make_config(values, f"{table['name']}, arm '{arm['name']}', task '{task}'"))
+                # one thread: the same bits whatever the number of workers
+                yield Cell(arm["name"], model, task, seed, cell_config(table, arm, model, task, {"seed": seed, "threads": 1}, folder))
+
+
+def cell_config(table: Mapping[str, Any], arm: Mapping[str, Any], model: str, task: str, values: dict[str, Any], folder: Path) -> Config:
+    """Return the config of a cell: what all cells share, then model, task and arm laid over `values`, which name the seed."""
+    sample = table.get("samples", {}).get(str(values["seed"]), values["seed"])
+    for settings in (table["base"], table["models"].get(model, {}), table["tasks"][task], arm.get("settings", {})):
+        for key, value in settings.items():
+            set_value(values, key, value.format(seed=sample) if key in SAMPLED else value)
+    expand_paths(values, folder)
+    return make_config(values, f"{table['name']}, arm '{arm['name']}', task '{task}'")
 
 
 # -- running
@@ -230,24 +235,33 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
     begun = (folder / DATABASE).exists()
     result = resume(folder) if begun else run(cell.config, folder)
     chosen = result.chosen
-    sees = cell.config.problem == "vision"
     return {
-        "task": cell.task,
-        "arm": cell.arm,
-        "method": cell.config.vision.method if sees else cell.config.model.method,
-        "model": cell.model,
-        "mentor": cell.config.mentor.name,
-        "seed": cell.seed,
-        "shots": cell.config.images.shots if sees else cell.config.data.shots,
-        "select": _score(chosen.score),
-        **{f"test_{name}" if name != "chosen" else "test": _score(final.score) for name, final in result.finals.items()},
+        **row_begin(cell),
+        "select": score_row(chosen.score),
+        **{f"test_{name}" if name != "chosen" else "test": score_row(final.score) for name, final in result.finals.items()},
         "words": chosen.clues.projection.text if chosen.clues.projection else None,
         "cost": asdict(result.cost),
         "curve": curve(result),
     }
 
 
-def _score(score: Score) -> dict[str, float]:
+def row_begin(cell: Any) -> dict[str, Any]:
+    """Return how a cell's row begins: what was run."""
+    config: Config = cell.config
+    sees = config.problem == "vision"
+    return {
+        "task": cell.task,
+        "arm": cell.arm,
+        "method": config.vision.method if sees else config.model.method,
+        "model": cell.model,
+        "mentor": config.mentor.name,
+        "seed": cell.seed,
+        "shots": config.images.shots if sees else config.data.shots,
+    }
+
+
+def score_row(score: Score) -> dict[str, float]:
+    """Return a score as a row holds it: the loss, each metric, and over how many examples."""
     return {"loss": score.loss, **score.metrics, "examples": score.num_examples}
 
 
