@@ -7,7 +7,6 @@ Twemoji drawings are never trained on; nothing is chosen by them.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from pathlib import Path
@@ -18,16 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maao.problems.language.loading import load_frozen
-from maao.problems.vision.loading import image_model, pooled
+from experiments.emoji_tower.shared import DIM, SIZE, embed, hue, save, vision_transformer
 from maao.tasks.images.emoji import EmojiSource, emoji_folder
 
-TEXT = "packaged:all-minilm-l6-v2"
 OUT = Path(__file__).parents[2] / "src" / "maao" / "testbeds" / "emoji_vit"
-SIZE, WIDTH, LAYERS, HEADS, PATCH, DIM = 64, 128, 6, 4, 8, 384
-STEM = (32, 64, WIDTH)
+STEM = (32, 64, 128)
+WIDTH, LAYERS, HEADS = STEM[-1], 6, 4
+MOST_SCALE = 50.0
 BATCH, EPOCHS, LR, WARMUP, DECAY, EMA = 128, 60, 1.5e-3, 3, 0.05, 0.998
-WORDINGS = ("{}", "an emoji of {}", "a picture of {}", "a drawing of {}", "{} icon", "a small cartoon image of {}")
+WORDINGS = ("{}", "an emoji of {}", "a picture of {}", "a drawing of {}")
 
 
 def main() -> None:
@@ -44,57 +42,29 @@ def main() -> None:
     with np.load(source.folder / "emoji.npz") as held:
         pictures = torch.from_numpy(held["noto"]).permute(0, 3, 1, 2).float() / 255
     bank, numbers = texts(source.entries)
-    tower, config = build()
+    tower, config = vision_transformer(STEM, LAYERS, HEADS)
     projection = nn.Linear(WIDTH, DIM, bias=False)
     scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
     fit(tower, projection, scale, pictures, bank, numbers, asked.epochs, asked.seed)
-    save(asked.out, tower, config, projection, float(scale.detach()))
+    save(asked.out, tower, config, projection, min(float(scale.detach()), math.log(MOST_SCALE)), STEM)
     seconds, cpu = time.perf_counter() - started, time.process_time() - spent
-    count = sum(value.numel() for name, value in tower.named_parameters() if not name.startswith("pooler.")) + projection.weight.numel()
+    count = sum(value.numel() for value in tower.parameters()) + projection.weight.numel()
     print(f"{count} parameters; {seconds:.0f} s, {cpu:.0f} s of CPU; written to {asked.out}")
-
-
-def build() -> tuple[Any, Any]:
-    """Return the tower with fresh weights, and its config."""
-    from transformers import ViTConfig
-
-    config = ViTConfig(
-        hidden_size=WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        intermediate_size=4 * WIDTH,
-        image_size=SIZE,
-        patch_size=PATCH,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    config.architectures = ["ViTModel"]
-    return image_model(config, STEM), config
 
 
 def texts(entries: list[dict[str, Any]]) -> tuple[Tensor, list[list[int]]]:
     """Return the features of all texts ``(num_texts, 384)``, and for each emoji the numbers of those that tell of it.
 
-    Of an emoji tell its name and its keywords, its subcategory (twice as likely as a keyword), and its category.
+    Of an emoji tell its name, two keywords and its subcategory, each in every wording.
     """
-    frozen = load_frozen(TEXT, kind="encoder")
     known: dict[str, int] = {}
     numbers: list[list[int]] = []
     for entry in entries:
-        words = [entry["name"].lower()] * 2 + [keyword.replace("_", " ") for keyword in entry["keywords"][:2]]
-        words += [entry["subcategory"].replace("-", " ")] * 2
-        wordings = [wording.format(word) for word in dict.fromkeys(words) for wording in WORDINGS[:4]]
+        words = [entry["name"].lower(), *(keyword.replace("_", " ") for keyword in entry["keywords"][:2])]
+        words.append(entry["subcategory"].replace("-", " "))
+        wordings = [wording.format(word) for word in dict.fromkeys(words) for wording in WORDINGS]
         numbers.append([known.setdefault(text, len(known)) for text in wordings])
-    features = []
-    ordered = sorted(known, key=len)
-    with torch.no_grad():
-        for begin in range(0, len(ordered), 256):
-            given = frozen.tokenizer(ordered[begin : begin + 256], return_tensors="pt", padding=True, truncation=True, max_length=32)
-            features.append(F.normalize(pooled(frozen.model(**given), given.attention_mask, "mean"), dim=-1))
-    found = torch.cat(features)
-    back = torch.empty_like(found)
-    back[torch.tensor([known[text] for text in ordered])] = found
-    return back, numbers
+    return embed(list(known)), numbers
 
 
 def fit(
@@ -122,7 +92,7 @@ def fit(
         which = order[step % per_epoch * BATCH : (step % per_epoch + 1) * BATCH]
         chosen = [numbers[i][int(torch.randint(len(numbers[i]), (1,), generator=draw))] for i in which.tolist()]
         features = F.normalize(projection(tower(pixel_values=normal(augment(pictures[which], draw))).last_hidden_state.mean(1)), dim=-1)
-        scores = scale.clamp(max=math.log(50)).exp() * features @ bank[chosen].T
+        scores = scale.clamp(max=math.log(MOST_SCALE)).exp() * features @ bank[chosen].T
         loss = contrast(scores, [set(numbers[i]) for i in which.tolist()], chosen)
         optimizer.zero_grad()
         loss.backward()
@@ -186,35 +156,6 @@ def augment(images: Tensor, draw: torch.Generator) -> Tensor:
     lines = (torch.arange(SIZE).view(1, SIZE, 1) - uniform(0, SIZE, 1, 1)).abs() < uniform(4, 12, 1, 1)
     images = torch.where(some(0.3) & (hole & lines)[:, None], ground, images)
     return images.clamp(0, 1)
-
-
-def hue(angle: Tensor) -> Tensor:
-    """Return ``(batch, 3, 3)`` turns of colours about the grey axis by radians."""
-    cos, sin = angle.cos(), angle.sin() / math.sqrt(3)
-    same, up, down = cos + (1 - cos) / 3, (1 - cos) / 3 + sin, (1 - cos) / 3 - sin
-    return torch.stack([torch.stack([same, down, up], 1), torch.stack([up, same, down], 1), torch.stack([down, up, same], 1)], 1)
-
-
-def save(folder: Path, tower: Any, config: Any, projection: nn.Linear, scale: float) -> None:
-    """Write the pair as `maao` reads it, weights in fp16."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {f"vision.{name}": value for name, value in tower.state_dict().items() if not name.startswith("pooler.")} | {
-        "image_projection.weight": projection.weight
-    }
-    save_file({name: value.detach().half().contiguous() for name, value in weights.items()}, folder / "model.safetensors")
-    config.save_pretrained(folder)
-    about = {
-        "format": "maao-dual-encoder",
-        "version": 1,
-        "text": {"name": TEXT, "pooling": "mean"},
-        "vision": {"name": ".", "pooling": "mean", "stem": list(STEM)},
-        "embed_dim": DIM,
-        "logit_scale": round(min(scale, math.log(50)), 6),
-        "image": {"size": SIZE, "mean": [0.5] * 3, "std": [0.5] * 3, "resample": "bicubic"},
-    }
-    (folder / "dual_encoder.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

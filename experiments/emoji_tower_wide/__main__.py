@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -21,15 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.emoji_tower_wide.augment import SIZE, augment
-from maao.problems.language.loading import load_frozen
-from maao.problems.vision.loading import image_model, pooled
+from experiments.emoji_tower.shared import DIM, embed, save, vision_transformer
+from experiments.emoji_tower_wide.augment import augment
 from maao.tasks.images.emoji import EmojiSource, emoji_classes, emoji_folder
 
-TEXT = "packaged:all-minilm-l6-v2"
 OUT = Path("runs") / "emoji_tower_wide"  # the packaged tower is that of experiments/emoji_tower
 STEM = (24, 48, 96, 192)
-WIDTH, LAYERS, HEADS, DIM = STEM[-1], 6, 3, 384
+WIDTH, LAYERS, HEADS = STEM[-1], 6, 3
 BATCH, STEPS, EPOCHS, LR, WARMUP, DECAY, EMA = 64, 25, 90, 1e-3, 3, 0.05, 0.995  # STEPS of an epoch, WARMUP in epochs
 FIRST_SCALE, MOST_SCALE = 40.0, 100.0
 WEIGHTS = {"name": 0.5, "subcategory": 1.0, "category": 0.2}  # of the parts of the loss
@@ -93,7 +90,7 @@ def main() -> None:
         pictures = torch.from_numpy(held["noto"]).permute(0, 3, 1, 2).float() / 255
     labels = labels_of(source.entries, asked.holdout)
     texts = embed_all(source.entries, labels)
-    tower, config = build()
+    tower, config = vision_transformer(STEM, LAYERS, HEADS)
     projection = nn.Linear(WIDTH, DIM, bias=False)
     scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
     fit(tower, projection, scale, pictures, texts, labels, asked.epochs, asked.seed)
@@ -103,28 +100,8 @@ def main() -> None:
     if asked.holdout:
         report_held(tower, projection, pictures, texts, labels, list(emoji_classes(source)))
     else:
-        save(asked.out, tower, config, projection, float(scale.detach()))
+        save(asked.out, tower, config, projection, min(float(scale.detach()), math.log(MOST_SCALE)), STEM)
         print(f"written to {asked.out}")
-
-
-def build() -> tuple[Any, Any]:
-    """Return the tower with fresh weights, and its config."""
-    from transformers import ViTConfig
-
-    config = ViTConfig(
-        hidden_size=WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        intermediate_size=4 * WIDTH,
-        image_size=SIZE,
-        patch_size=2 ** len(STEM),
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    config.architectures = ["ViTModel"]
-    tower = image_model(config, STEM)
-    tower.pooler = None  # the mean of the tokens is read
-    return tower, config
 
 
 def labels_of(entries: list[dict[str, Any]], holdout: bool) -> Labels:
@@ -169,19 +146,6 @@ def embed_all(entries: list[dict[str, Any]], labels: Labels) -> Texts:
 
 def _words(name: str) -> str:
     return name.replace("-", " ").replace("_", " ")
-
-
-def embed(texts: list[str]) -> Tensor:
-    """Return MiniLM's normalised features ``(num_texts, 384)``."""
-    frozen = load_frozen(TEXT, kind="encoder")
-    ordered = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    found = torch.empty(len(texts), DIM)
-    with torch.no_grad():
-        for begin in range(0, len(ordered), 256):
-            which = ordered[begin : begin + 256]
-            given = frozen.tokenizer([texts[i] for i in which], return_tensors="pt", padding=True, truncation=True, max_length=32)
-            found[which] = F.normalize(pooled(frozen.model(**given), given.attention_mask, "mean"), dim=-1)
-    return found
 
 
 def features_of(tower: Any, projection: nn.Linear, images: Tensor) -> Tensor:
@@ -259,26 +223,6 @@ def report_held(tower: Any, projection: nn.Linear, pictures: Tensor, texts: Text
         right = (read == labels.subcategory[which]).float()
         mean = torch.stack([right[labels.subcategory[which] == n].mean() for n in numbers if bool((labels.subcategory[which] == n).any())])
         print(f"{title}: {len(which)} drawings, {100 * float(mean.mean()):.1f} % of {len(classes)} subcategories named (mean of classes)")
-
-
-def save(folder: Path, tower: Any, config: Any, projection: nn.Linear, scale: float) -> None:
-    """Write the pair as `maao` reads it, weights in fp16."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {f"vision.{name}": value for name, value in tower.state_dict().items()} | {"image_projection.weight": projection.weight}
-    save_file({name: value.detach().half().contiguous() for name, value in weights.items()}, folder / "model.safetensors")
-    config.save_pretrained(folder)
-    about = {
-        "format": "maao-dual-encoder",
-        "version": 1,
-        "text": {"name": TEXT, "pooling": "mean"},
-        "vision": {"name": ".", "pooling": "mean", "stem": list(STEM)},
-        "embed_dim": DIM,
-        "logit_scale": round(min(scale, math.log(MOST_SCALE)), 6),
-        "image": {"size": SIZE, "mean": [0.5] * 3, "std": [0.5] * 3, "resample": "bicubic"},
-    }
-    (folder / "dual_encoder.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

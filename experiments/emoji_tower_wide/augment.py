@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIZE = 64
+from experiments.emoji_tower.shared import SIZE, hue
+
 STRENGTH = 0.7  # multiplies every chance and every range; 1 learned too slowly in the minutes there are (on held-out Noto groups)
 
 
@@ -71,10 +72,3 @@ def _recoloured(images: Tensor, grey: Tensor, turned: Tensor, far: Tensor, draw:
     near_by, anywhere = torch.rand(count, generator=draw) * 1.2 - 0.6, (torch.rand(count, generator=draw) * 2 - 1) * math.pi
     images = torch.where(turned, torch.einsum("bij,bjhw->bihw", hue(near_by), images), images)
     return torch.where(far, torch.einsum("bij,bjhw->bihw", hue(anywhere), images), images)
-
-
-def hue(angle: Tensor) -> Tensor:
-    """Return ``(batch, 3, 3)`` turns of colours about the grey axis by radians."""
-    cos, sin = angle.cos(), angle.sin() / math.sqrt(3)
-    same, up, down = cos + (1 - cos) / 3, (1 - cos) / 3 + sin, (1 - cos) / 3 - sin
-    return torch.stack([torch.stack([same, down, up], 1), torch.stack([up, same, down], 1), torch.stack([down, up, same], 1)], 1)
