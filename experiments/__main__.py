@@ -22,16 +22,13 @@ from filelock import FileLock
 
 import maao
 from experiments import arms
-from maao.compare import cell_config, row_begin, score_row
+from maao.compare import cell_config, check_protocols, row_begin, score_row
 from maao.config import Config
 from maao.evaluation.statistics import paired_interval
 from maao.store.run import is_in_use
-from maao.tasks.images import check_same_images, protocol_of
-from maao.tasks.protocol import check_same
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-IMAGES = ("images-", "emoji-")  # how protocols of pictures begin
 METRICS = {"accuracy": "accuracy", "balanced_accuracy": "mean accuracy over classes"}
 BASELINES = ("majority", "zero-shot")
 
@@ -106,8 +103,7 @@ def cells(table: Mapping[str, Any]) -> Iterator[Cell]:
 def run(cell: Cell, folder: Path) -> dict[str, Any]:
     """Run a cell and return its row."""
     config = cell.config
-    protocol = protocol_of(config.images).name if config.problem == "vision" else config.data.protocol
-    row = {**row_begin(cell), "protocol": protocol}
+    row = row_begin(cell)
     if cell.how != "tune":
         return {**row, "method": cell.how, **arms.ARMS[cell.how](config)}
     result = maao.resume(folder) if folder.exists() else maao.run(config, folder)
@@ -175,10 +171,7 @@ def plot_shots(table: Mapping[str, Any], rows: list[dict[str, Any]], file: Path)
 def page(table: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
     """Return the table as Markdown: of each arm and task, mean and standard deviation over the seeds."""
     tasks = [task for task in table["tasks"] if any(row["task"] == task for row in rows)]
-    for task in tasks:
-        own = [row for row in rows if row["task"] == task and row["protocol"]]
-        check = check_same_images if str(own[0]["protocol"] if own else "").startswith(IMAGES) else check_same
-        check(own)
+    check_protocols(rows)
     metric = table.get("metric", "accuracy")
     lines = [f"# {table['title']}", "", table["about"], ""]
     of_seeds = f"mean ± standard deviation over seeds (how many, if not {len(table['seeds'])})"

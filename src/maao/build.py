@@ -8,11 +8,14 @@ with ``accept.options`` alone, since rules are built before anything is loaded.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING, Any
@@ -58,6 +61,21 @@ MENTORS = (
 )
 
 
+Loaded = dict[tuple[str, ...], "FrozenModel"]
+KEPT_TEXTS_BYTES = 6 * 2**30
+_KEPT: ContextVar[Loaded | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def models_kept() -> Iterator[None]:
+    """Within this, runs of this process share the language models that they load, and what these made of texts. No bit changes."""
+    token = _KEPT.set({})
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
 def _before_the_mentor(model: ChatModel) -> ChatModel:
     raise ConfigError(f"The chat model {model.name!r} can be recorded once the run's mentor is being built.")
 
@@ -81,7 +99,7 @@ class Parts:
     frozen: FrozenModel | None = None
     notes: tuple[str, ...] = ()
     plan_was_cut: bool = False
-    loaded: dict[tuple[str, ...], FrozenModel] = field(default_factory=dict)
+    loaded: Loaded = field(default_factory=dict)
     encoder: DualEncoder | None = None
     class_names: tuple[str, ...] = ()
     steps_per_epoch: int = 1
@@ -222,7 +240,8 @@ def _function_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget
 
 
 def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget, splits: Splits) -> Parts:
-    loaded: dict[tuple[str, ...], FrozenModel] = {}
+    kept = _KEPT.get()
+    loaded: Loaded = {} if kept is None else kept
     config = config.model_copy(update={"model": _with_kind(config.model)})
     frozen = _load(loaded, config.model.name, config)
     config = config.model_copy(update={"model": _with_task(config, frozen.kind)})
@@ -507,23 +526,19 @@ def _fluent(model: ModelConfig, frozen: FrozenModel, nearest: Any) -> Any:
     return FluentCodec(nearest, causal_log_probs(frozen.model), beta=model.fluency)
 
 
-def _load(loaded: dict[tuple[str, ...], FrozenModel], name: str, config: Config) -> FrozenModel:
+def _load(loaded: Loaded, name: str, config: Config) -> FrozenModel:
     """Load a model once, however many parts use it."""
+    from maao.problems.language.kept_texts import KeptTexts
     from maao.problems.language.loading import load_frozen, locate
 
     model = config.model
     same = name == model.name
     kind = model.kind if same else "auto"
-    key = (locate(name), kind, model.dtype, model.device)
+    revision, quantization = (model.revision, model.quantization) if same else (None, None)
+    key = (locate(name), kind, model.dtype, model.device, str(revision), json.dumps(quantization, sort_keys=True))
     if key not in loaded:
-        loaded[key] = load_frozen(
-            name,
-            kind=kind,
-            dtype=model.dtype,
-            device=model.device,
-            revision=model.revision if same else None,
-            quantization=model.quantization if same else None,
-        )
+        frozen = load_frozen(name, kind=kind, dtype=model.dtype, device=model.device, revision=revision, quantization=quantization)
+        loaded[key] = frozen if _KEPT.get() is None else replace(frozen, texts=KeptTexts(KEPT_TEXTS_BYTES))
     return loaded[key]
 
 

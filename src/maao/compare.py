@@ -41,6 +41,7 @@ SAMPLED = ("data.train", "data.select", "data.test")  # paths in which {seed} st
 COMPARED = (("accuracy", 100.0, "points"), ("loss", 1.0, ""))
 COSTS = ("gradient_steps", "model_tokens", "looks", "llm_calls", "input_tokens", "output_tokens")
 UNEQUAL = 0.1  # how far costs may lie apart before the page says so
+IMAGES = ("images-", "emoji-")  # how protocols of pictures begin
 WORKER_GIB = 3.0  # what a worker may take, where nobody says otherwise
 
 
@@ -247,6 +248,8 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
 
 def row_begin(cell: Any) -> dict[str, Any]:
     """Return how a cell's row begins: what was run."""
+    from maao.tasks.images import protocol_of
+
     config: Config = cell.config
     sees = config.problem == "vision"
     return {
@@ -257,6 +260,7 @@ def row_begin(cell: Any) -> dict[str, Any]:
         "mentor": config.mentor.name,
         "seed": cell.seed,
         "shots": config.images.shots if sees else config.data.shots,
+        "protocol": protocol_of(config.images).name if sees else config.data.protocol,
     }
 
 
@@ -282,6 +286,18 @@ def curve(result: Any) -> list[dict[str, float]]:
 def read_rows(place: Path) -> list[dict[str, Any]]:
     """Return all rows of a comparison, in the order of their names."""
     return [json.loads(file.read_text(encoding="utf-8")) for file in sorted((place / "rows").glob("*.json"))]
+
+
+def check_protocols(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to compare rows of one task that followed different protocols, where they name one. Raises `ConfigError`."""
+    from maao.tasks.images import check_same_images
+    from maao.tasks.protocol import check_same
+
+    for task in dict.fromkeys(row["task"] for row in rows):
+        own = [row for row in rows if row["task"] == task]
+        named = next((str(row["protocol"]) for row in own if row.get("protocol")), None)
+        if named is not None:
+            (check_same_images if named.startswith(IMAGES) else check_same)(own)
 
 
 def differences(rows: Sequence[Mapping[str, Any]], baseline: str) -> list[Difference]:
@@ -340,6 +356,7 @@ def read_out(table: Mapping[str, Any], place: Path, total: int) -> Path:
     """Write ``results.json``, ``page.md`` and the plots of what there is of so many cells; return the page."""
     with FileLock(place / ".read-out.lock"):
         rows = read_rows(place)
+        check_protocols(rows)
         found = differences(rows, table["baseline"])
         record = {"name": table["name"], "baseline": table["baseline"], "rows": rows, "differences": [asdict(d) for d in found]}
         write_durably(place / "results.json", (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
@@ -488,7 +505,10 @@ def _save(figure: Any, file: Path) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Work on a table as one of several processes: ``TABLE OUT ONLY``."""
     path, place, only = Path(arguments[0]), Path(arguments[1]), arguments[2]
-    failed = work(read_table(path), path.parent, place, only)
+    from maao.build import models_kept
+
+    with models_kept():
+        failed = work(read_table(path), path.parent, place, only)
     if failed:
         print(failed, file=sys.stderr)
     return int(bool(failed))

@@ -242,8 +242,8 @@ class ChatConfig(Section):
 class ShownConfig(Section):
     """Which evidence an instruction shows."""
 
-    scores: Literal["both", "reached", "words", "none"] = Field(
-        "both", description="The loss reached from a prompt, that of its words alone, both, or none."
+    scores: Literal["both", "reached", "words", "shuffled", "none"] = Field(
+        "both", description="The loss reached from a prompt, that of its words alone, both, both dealt out at random (a control), or none."
     )
     nearest: bool = Field(False, description="Show the words nearest to the tuned vectors.")
     gradient: bool = Field(True, description="Show the words that the gradient asks for.")
@@ -273,8 +273,9 @@ class MentorConfig(Section):
         None, description="chat, completion, released, contrast, vision_chat, vision_completion, or a file; by default that of the style."
     )
     listing: int = Field(8, ge=0, description="Points shown.")
-    choice: Literal["best", "last", "first", "spread", "released", "contrast"] = Field(
-        "best", description="Which points are shown; contrast: best and worst ones; released: the first of the last walk."
+    choice: Literal["best", "last", "first", "spread", "diverse", "released", "contrast"] = Field(
+        "best",
+        description="Which points are shown; diverse: with few words in common; contrast: best and worst; released: the last walk's first.",
     )
     shown: ShownConfig = Field(default_factory=ShownConfig, description="Which evidence an instruction shows.")
     share_examples: bool = Field(False, description="Let training examples, and what may repeat them, go to a remote model.")

@@ -61,11 +61,11 @@ def continuation(request: Any) -> str:
     return f" {len(request.text) % 5 - 2:.2f} {request.sample / 4:.2f} (loss 0.5)\nLoss 0.3, prompt: 1 1"
 
 
-def asks(reply: Any, *, style: Any = "chat", shown: Shown | None = None) -> Callable[[Any], Any]:
+def asks(reply: Any, *, style: Any = "chat", shown: Shown | None = None, choice: Any = "best") -> Callable[[Any], Any]:
     def make(problem: Any) -> LanguageModelMentor[Any]:
         model = Recorded(ScriptedModel(reply) if callable(reply) else reply, MemoryLedger())
         task = Task("Find the prompt.", ("music", "sport"), "{text} {slots}")
-        return LanguageModelMentor(model, task, problem.codec, style=style, shown=shown or Shown(), template=wording(style))
+        return LanguageModelMentor(model, task, problem.codec, style=style, choice=choice, shown=shown or Shown(), template=wording(style))
 
     return make
 
@@ -106,6 +106,8 @@ MENTORS = [
     Row("language_model chat", asks(numbers_reply)),
     Row("language_model chat, race", asks(numbers_reply), accept=Race(2)),
     Row("language_model chat on soft prompts", asks(words_reply, shown=Shown(nearest=True, examples=True)), language=True),
+    Row("language_model with shuffled scores", asks(numbers_reply, shown=Shown("shuffled"))),
+    Row("language_model shown diverse points", asks(numbers_reply, choice="diverse")),
     Row("language_model completion", asks(continuation, style="completion")),
     Row("language_model that talks only", asks(lambda request: "I'm sorry, I cannot help.")),
     Row("language_model that fails", asks(FailingModel())),

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from maao.mentors.trajectory import entries, select
+from maao.mentors.trajectory import entries, select, shuffled
 from tests.mentors.histories import HISTORY, finished
 
 
@@ -82,7 +82,7 @@ def test_what_words_are_worth_is_kept_when_a_lower_loss_does_not_say():
     assert (entry.reached.loss, entry.steps, entry.words.loss) == (1.0, 4, 1.5)
 
 
-@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "released", "contrast"])
+@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "diverse", "released", "contrast"])
 def test_losses_that_are_no_numbers_are_left_out(choice):
     assert texts(select(ended(1.0, math.nan, 3.0), 5, choice)) == ["text 2", "text 0"]
 
@@ -120,12 +120,12 @@ def test_spread_of_one_is_the_best():
     assert [e.reached.loss for e in select(ended(2.0, 4.0, 1.0), 1, "spread")] == [1.0]
 
 
-@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "released", "contrast"])
+@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "diverse", "released", "contrast"])
 def test_no_more_are_shown_than_asked_for(choice):
     assert [len(select(ended(2.0, 4.0, 1.0), count, choice)) for count in (0, 1, 2, 3, 9)] == [0, 1, 2, 3, 3]
 
 
-@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "released", "contrast"])
+@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "diverse", "released", "contrast"])
 def test_empty_history_shows_nothing(choice):
     assert select((), 5, choice) == ()
 
@@ -148,3 +148,21 @@ def test_two_legs_that_end_on_the_same_words_were_not_walked_from_them():
 )
 def test_contrast_takes_the_k_worst_and_the_k_best(count, wanted):
     assert [e.reached.loss for e in select(ended(3.0, 6.0, 1.0, 2.0, 5.0, 4.0), count, "contrast")] == wanted
+
+
+def test_diverse_takes_the_best_and_then_what_shares_fewest_words():
+    history = tuple(
+        finished(i, text, loss)
+        for i, (text, loss) in enumerate([("sort the news", 1.0), ("sort the new", 2.0), ("a topic", 3.0), ("the news", 4.0)])
+    )
+    assert texts(select(history, 2, "diverse")) == ["a topic", "sort the news"]
+    assert texts(select(history, 3, "diverse")) == ["a topic", "sort the new", "sort the news"]
+
+
+def test_shuffled_scores_keep_texts_and_numbers_but_deal_them_anew():
+    chosen = select(ended(3.0, 6.0, 1.0, 2.0, 5.0, 4.0), 6)
+    dealt = shuffled(chosen, 3)
+    assert sorted(texts(dealt)) == sorted(texts(chosen))
+    assert [e.reached.loss for e in dealt] == [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]
+    assert texts(dealt) != texts(chosen)
+    assert texts(shuffled(chosen, 4)) != texts(dealt)

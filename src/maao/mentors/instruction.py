@@ -20,7 +20,7 @@ from maao.types import Clues, Score, Token
 GOOD_LOSS = 0.5  # what a continuation is asked to reach when nothing has been tried yet; the wording's own examples are close to it
 UNSCORED = "_unscored"  # ends the name of a wording's text for instructions that show no scores
 
-Scores = Literal["both", "reached", "words", "none"]
+Scores = Literal["both", "reached", "words", "shuffled", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class Task:
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What of the evidence is shown. `examples` are misread training examples, which hold the user's data.
+
+    `scores` "shuffled" shows all of them, dealt out anew among the prompts by the mentor: a control.
 
     `top_words` is how many words a position are shown at most, where a clue has words position by position; clues hold three.
     """
@@ -123,9 +125,14 @@ def _line(entry: Entry, shown: Shown) -> str:
     alone = "the words alone" if entry.ended else "its words alone"
     words = f"{alone}: {_score(entry.words)}" if entry.words else ""
     reached = _reached(entry)
-    parts = {"both": [reached, words], "reached": [reached or words], "words": [words or f"{alone}: not measured"], "none": []}[
-        shown.scores
-    ]
+    everything = [reached, words]
+    parts = {
+        "both": everything,
+        "shuffled": everything,
+        "reached": [reached or words],
+        "words": [words or f"{alone}: not measured"],
+        "none": [],
+    }[shown.scores]
     told = "; ".join(part for part in parts if part)
     return f"- {entry.text}" + (f" ({told})" if told else "")
 

@@ -19,7 +19,7 @@ from maao.interfaces import ChatModel, Codec, History
 from maao.llm.chat import Message, Reply, Request, Style
 from maao.mentors.instruction import Shown, Task, wording, write
 from maao.mentors.reply import read_continuation, read_list
-from maao.mentors.trajectory import Choice, entries, select
+from maao.mentors.trajectory import Choice, entries, select, shuffled
 from maao.types import Advice, Cost, P, Proposal, Rejected, S
 
 NO_REPLY = "no reply: "
@@ -56,7 +56,7 @@ class LanguageModelMentor(Generic[P]):
     max_samples: int = 6
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
-        text = self.instruction(history, count)
+        text = self.instruction(history, count, seed)
         known = {entry.text for entry in entries(history)} | {p.text for r in history for p in r.advice.proposals}
         starts = self._starts(history)
         proposals: list[Proposal[P]] = []
@@ -98,9 +98,11 @@ class LanguageModelMentor(Generic[P]):
                 found.add(self.codec.encode(proposal.text).text)
         return found
 
-    def instruction(self, history: History[P, S], count: int) -> str:
-        """Return the text that the model is sent."""
+    def instruction(self, history: History[P, S], count: int, seed: int = 0) -> str:
+        """Return the text that the model is sent; `seed` deals out the scores where they are shuffled."""
         chosen = select(history, self.listing, self.choice)
+        if self.shown.scores == "shuffled":
+            chosen = shuffled(chosen, seed_for(seed, "scores"))
         clues = history[-1].clues if history else None
         return write(self.template, self.task, chosen, clues, count=count, shown=self.shown)
 

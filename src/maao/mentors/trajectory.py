@@ -7,6 +7,7 @@ Turning it into words is `instruction.py`; asking is `language_model.py`.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from typing import Any, Literal
 from maao.interfaces import History
 from maao.types import Score
 
-Choice = Literal["best", "last", "first", "spread", "released", "contrast"]
+Choice = Literal["best", "last", "first", "spread", "diverse", "released", "contrast"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ def select(history: History[Any, Any], count: int, choice: Choice = "best") -> t
     """Return at most `count` entries, worst first, so that the best stands next to the request.
 
     `choice` "best" takes those of lowest loss, "spread" some evenly from worst to best, "last" and "first" those seen last and first.
+    "diverse" begins with the best and goes on with the entry that shares fewest words with those taken, the better one of equals.
     "contrast" takes half of them from the best and half from the worst (Liu et al., 2023).
     "released" takes what the reference release (2024) did: of the last walk alone the first points, every other one where there are ten
     or more, so that a mentor never reads where a walk ended.
@@ -92,6 +94,8 @@ def select(history: History[Any, Any], count: int, choice: Choice = "best") -> t
         return (*ranked[: min(count // 2, max(0, len(ranked) - good))], *ranked[-good:])
     if choice == "spread":
         return tuple(_spread(ranked, count))
+    if choice == "diverse":
+        return tuple(sorted(_diverse(ranked, count), key=_loss, reverse=True))
     if choice == "released":
         known = known[:: min(max(len(known) // 5, 1), 2)]
     chosen = known[-count:] if choice == "last" else known[:count]
@@ -106,6 +110,40 @@ def _last_walk(history: History[Any, Any]) -> History[Any, Any]:
 
 def _loss(entry: Entry) -> float:
     return entry.reached.loss
+
+
+def shuffled(chosen: Sequence[Entry], seed: int) -> tuple[Entry, ...]:
+    """Return entries with their evidence dealt out anew, worst first: what a mentor reads is as before, but says nothing of the texts.
+
+    Source: the control L-shuffle, asked for in the paper's reviews.
+    """
+    evidence = list(chosen)
+    random.Random(seed).shuffle(evidence)
+    dealt = [replace(other, text=entry.text) for entry, other in zip(chosen, evidence, strict=True)]
+    return tuple(sorted(dealt, key=_loss, reverse=True))
+
+
+def _diverse(ranked: Sequence[Entry], count: int) -> list[Entry]:
+    """Return entries that share few words: each next one is that with the least overlap (Jaccard) with any taken before."""
+    left = list(reversed(ranked))  # best first
+    taken = left[:1]
+    left = left[1:]
+    while left and len(taken) < count:
+        farthest = min(left, key=lambda entry: max(_overlap(entry.text, other.text) for other in taken))
+        taken.append(farthest)
+        left.remove(farthest)
+    return taken
+
+
+def _overlap(one: str, other: str) -> float:
+    """Return how many of the words of two texts are common to both.
+
+    Example:
+        >>> _overlap("sort the news", "the News today")
+        0.5
+    """
+    first, second = set(one.lower().split()), set(other.lower().split())
+    return len(first & second) / max(1, len(first | second))
 
 
 def _spread(ranked: Sequence[Entry], count: int) -> list[Entry]:

@@ -191,7 +191,7 @@ class PrefixCache:
         self._frozen = frozen
         self._held: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self._last: tuple[tuple[tuple[int, ...], ...], Prefix] | None = None  # a full batch is asked for at every step
-        self.num_tokens = 0  # tokens that were run through the model to fill it
+        self.num_tokens = 0  # tokens that are run through the model to fill it (in this run, or in one before that kept them)
 
     @property
     def num_bytes(self) -> int:
@@ -205,19 +205,24 @@ class PrefixCache:
         texts = sorted({row.before for row in rows if row.before} - self._held.keys(), key=lambda ids: (len(ids), ids))
         for begin in range(0, len(texts), batch_size):
             chunk = texts[begin : begin + batch_size]
-            inputs = pad([Tokenized(ids, ()) for ids in chunk], num_virtual_tokens=0, fill=0, device=self._frozen.device)
-            with torch.no_grad():
-                output = base_model(self._frozen)(
-                    input_ids=inputs.ids,
-                    attention_mask=inputs.mask,
-                    position_ids=positions(self._frozen, inputs.mask),
-                    use_cache=True,
-                )
-            layers = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
-            keys, values = (torch.stack(part) for part in zip(*layers, strict=True))  # (layers, batch, heads, length, head_dim)
-            for i, ids in enumerate(chunk):
-                self._held[ids] = (keys[:, i, :, : len(ids)].clone(), values[:, i, :, : len(ids)].clone())
+            kept = self._frozen.texts
+            for ids, pair in zip(chunk, self._read(chunk) if kept is None else kept.get(chunk, self._read), strict=True):
+                self._held[ids] = pair
                 self.num_tokens += len(ids)
+
+    def _read(self, texts: Sequence[tuple[int, ...]]) -> list[tuple[Tensor, Tensor]]:
+        """Run texts through the model; return the keys and values of each."""
+        inputs = pad([Tokenized(ids, ()) for ids in texts], num_virtual_tokens=0, fill=0, device=self._frozen.device)
+        with torch.no_grad():
+            output = base_model(self._frozen)(
+                input_ids=inputs.ids,
+                attention_mask=inputs.mask,
+                position_ids=positions(self._frozen, inputs.mask),
+                use_cache=True,
+            )
+        layers = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
+        keys, values = (torch.stack(part) for part in zip(*layers, strict=True))  # (layers, batch, heads, length, head_dim)
+        return [(keys[:, i, :, : len(ids)].clone(), values[:, i, :, : len(ids)].clone()) for i, ids in enumerate(texts)]
 
     def of(self, row: Tokenized) -> tuple[Tensor, Tensor]:
         """Return the kept keys and values of a row's text, each ``(layers, heads, length, head_dim)``."""

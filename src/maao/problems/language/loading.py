@@ -25,6 +25,8 @@ from maao.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
+    from maao.problems.language.kept_texts import KeptTexts
+
 Kind = Literal["decoder", "encoder", "masked", "encoder_decoder"]
 
 WEIGHTS = "model.safetensors"
@@ -42,7 +44,7 @@ class FrozenModel:
     """A model that is never trained, its tokenizer, what kind it is, and what to call it.
 
     `embed_twice` reproduces a defect of the reference release: text goes through the whole embedding layer (positions, norm) and then, as
-    input embeddings, through it again.
+    input embeddings, through it again. `texts` keeps what the model made of texts for runs to come in this process.
     """
 
     model: Any
@@ -50,6 +52,7 @@ class FrozenModel:
     kind: Kind
     name: str
     embed_twice: bool = False
+    texts: KeptTexts | None = None
 
     @property
     def device(self) -> torch.device:

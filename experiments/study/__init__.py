@@ -1,0 +1,1 @@
+"""The small-scale study: does the language model help, or would any jump do?"""
