@@ -25,6 +25,7 @@ from maao.build import (
     build_stage,
     environment,
     frozen_digest,
+    shared_stage,
 )
 from maao.config import Config, expand_paths, make_config, set_value
 from maao.core.budget import until
@@ -706,7 +707,7 @@ def _at_rate(parts: Parts, rate: float) -> Parts:
 def _alternate(parts: Parts, asked: Asked, history: tuple[Round[Any, Any], ...], watch: Watch) -> Iterable[Round[Any, Any]]:
     from maao.stages.watched import Watched
 
-    stage = Watched(parts.stage, watch.step)
+    stage = Watched(shared_stage(parts), watch.step)
     return alternate(parts.problem, stage, asked.mentor, plan=parts.plan, accept=parts.accept, seed=parts.config.seed, history=history)
 
 

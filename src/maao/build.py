@@ -63,13 +63,23 @@ MENTORS = (
 
 Loaded = dict[tuple[str, ...], "FrozenModel"]
 KEPT_TEXTS_BYTES = 6 * 2**30
-_KEPT: ContextVar[Loaded | None] = ContextVar("kept", default=None)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What runs of one process share: the language models that they load, and the steps that walks began with."""
+
+    loaded: Loaded = field(default_factory=dict)
+    steps: dict[str, Any] = field(default_factory=dict)
+
+
+_KEPT: ContextVar[Kept | None] = ContextVar("kept", default=None)
 
 
 @contextmanager
-def models_kept() -> Iterator[None]:
-    """Within this, runs of this process share the language models that they load, and what these made of texts. No bit changes."""
-    token = _KEPT.set({})
+def kept_between_runs() -> Iterator[None]:
+    """Within this, runs share models, what these made of texts, and the beginnings of walks. Results and costs are as without it."""
+    token = _KEPT.set(Kept())
     try:
         yield
     finally:
@@ -241,7 +251,7 @@ def _function_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget
 
 def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget, splits: Splits) -> Parts:
     kept = _KEPT.get()
-    loaded: Loaded = {} if kept is None else kept
+    loaded: Loaded = {} if kept is None else kept.loaded
     config = config.model_copy(update={"model": _with_kind(config.model)})
     frozen = _load(loaded, config.model.name, config)
     config = config.model_copy(update={"model": _with_task(config, frozen.kind)})
@@ -567,6 +577,29 @@ def build_stage(
 def _longest_way(plan: Plan, accept: Acceptance[Any, Any]) -> int:
     """Return the most steps that lead to a run's end: those of its legs, and those that one candidate walks while it is judged."""
     return sum(leg.steps + (accept.max_steps(0) if leg.ask else 0) for leg in plan)
+
+
+STEPS_DEPEND_ON = {"problem", "seed", "threads", "model", "data", "vision", "images", "function", "stage"}
+
+
+def shared_stage(parts: Parts) -> GradientStage[Any, Any]:
+    """Return the run's stage; where runs share what they can, one that remembers how walks began."""
+    from maao.stages.remembered import Remembered
+    from maao.stages.torch_optim import TorchSerializer
+    from maao.store.tensors import arrays_digest
+
+    kept = _KEPT.get()
+    if kept is None:
+        return parts.stage
+    serializer = TorchSerializer()
+
+    def digest(state: Any) -> str:
+        arrays, meta = serializer.dump_state(state)
+        return f"{arrays_digest(dict(sorted(arrays.items())))} {json.dumps(meta, sort_keys=True, default=str)}"
+
+    data = parts.splits.digest if parts.splits is not None else ""
+    run = f"{parts.config.model_dump_json(include=STEPS_DEPEND_ON)} {data} {parts.stage}"
+    return Remembered(parts.stage, kept.steps, hashlib.sha256(run.encode()).hexdigest(), digest)
 
 
 def build_acceptance(accept: AcceptConfig) -> Acceptance[Any, Any]:

@@ -505,9 +505,9 @@ def _save(figure: Any, file: Path) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Work on a table as one of several processes: ``TABLE OUT ONLY``."""
     path, place, only = Path(arguments[0]), Path(arguments[1]), arguments[2]
-    from maao.build import models_kept
+    from maao.build import kept_between_runs
 
-    with models_kept():
+    with kept_between_runs():
         failed = work(read_table(path), path.parent, place, only)
     if failed:
         print(failed, file=sys.stderr)
