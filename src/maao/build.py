@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING, Any
 
 from maao.build_mentors import ASKING, CONTROLS, SHOWS_EXAMPLES, build_asking, build_control, check_mentor
-from maao.config import AcceptConfig, BudgetConfig, ChatConfig, Config, DataConfig, ModelConfig
+from maao.config import AcceptConfig, BudgetConfig, ChatConfig, Config, DataConfig, ModelConfig, StageConfig
 from maao.core import acceptance
 from maao.core.budget import Budget, cut
 from maao.core.plan import Plan, after_epochs, rounds
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from maao.problems.language.soft_prompt import SoftPromptProblem
     from maao.problems.language.template import Template, TemplateTokenizer
     from maao.problems.vision.towers import DualEncoder
+    from maao.stages.cma_es import CMAStage
     from maao.stages.torch_optim import TorchStage
 
 PLUGINS = "maao.plugins"
@@ -198,9 +199,24 @@ def _check_together(config: Config) -> None:
             "use 'vocabulary' or 'normal' with it."
         )
     check_mentor(config.mentor)
+    _check_stage(config.stage)
     if config.mentor.name not in MENTORS and config.mentor.name not in _plugin_names("mentor"):
         known = ", ".join((*MENTORS, *_plugin_names("mentor")))
         raise ConfigError(f"Unknown mentor '{config.mentor.name}'. Known mentors: {known}.")
+
+
+GENERATIONS_READ = ("kind", "population", "dim", "size", "batch_size")  # of the stage's section
+
+
+def _check_stage(stage: StageConfig) -> None:
+    """Refuse settings of the stage's section that its kind does not read."""
+    default = StageConfig()
+    for name in StageConfig.model_fields:
+        own = name in GENERATIONS_READ if stage.kind == "cma_es" else name not in ("population", "dim", "size")
+        if not own and getattr(stage, name) != getattr(default, name):
+            raise ConfigError(f"stage.{name} would be ignored, since stage.kind is '{stage.kind}': drop it.")
+    if stage.kind == "cma_es" and installed("cmaes") is None:
+        raise ConfigError("stage.kind = 'cma_es' needs the package cmaes: pip install \"maao[cma]\".")
 
 
 def _check_model(model: ModelConfig) -> None:
@@ -554,8 +570,12 @@ def _load(loaded: Loaded, name: str, config: Config) -> FrozenModel:
 
 def build_stage(
     config: Config, plan: Plan, accept: Acceptance[Any, Any], steps_per_epoch: int = 1, *, lr: float | None = None
-) -> TorchStage:
+) -> TorchStage | CMAStage:
     """Build the doer, with another rate than the config's if one is given; its schedule spans the plan."""
+    if config.stage.kind == "cma_es":
+        from maao.stages.cma_es import CMAStage
+
+        return CMAStage(config.stage.population, config.stage.dim, config.stage.size)
     from maao.stages.torch_optim import GaussianAverage, TorchStage
 
     stage = config.stage
@@ -608,7 +628,7 @@ def build_acceptance(accept: AcceptConfig) -> Acceptance[Any, Any]:
         inner = build_acceptance(accept.model_copy(update={"rule": accept.inner}))
         return acceptance.Interpolate(accept.weight, inner)
     if accept.rule == "race":
-        return acceptance.Race(accept.steps, accept.margin)
+        return acceptance.Race(accept.steps, accept.margin, tuple(accept.rungs))
     simple: dict[str, Callable[[], Acceptance[Any, Any]]] = {
         "always_first": acceptance.AlwaysFirst,
         "best_of": acceptance.BestOf,

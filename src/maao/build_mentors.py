@@ -13,7 +13,7 @@ from maao.interfaces import ChatModel, Mentor
 if TYPE_CHECKING:
     from maao.build import Parts
 
-CONTROLS = ("perturb", "random_text", "evolution")  # that ask no language model
+CONTROLS = ("perturb", "reset", "random_text", "evolution")  # that ask no language model
 ASKING = ("opro", "ape", "evoprompt_ga", "evoprompt_de")  # that ask one in their own words
 SHOWS_EXAMPLES = ("opro", "ape")  # whose instructions hold training examples
 
@@ -47,6 +47,11 @@ def build_control(parts: Parts, start: Callable[[int], Any]) -> tuple[Mentor[Any
             Perturb(parts.codec, normal_noise, mentor.size, lambda params: own),
             f"Restarts are jumps of {mentor.size:g} from the best point: nothing is sent anywhere.",
         )
+    if mentor.name == "reset":
+        from maao.mentors.reset import Reset
+
+        named = tuple(start(0))
+        return Reset(parts.codec, lambda params: named), "Restarts move nothing: nothing is sent anywhere."
     if mentor.name == "random_text":
         from maao.mentors.random_text import RandomText, sentences_of
 

@@ -81,6 +81,32 @@ def find_lr(
     print(f"Put this into the config, or give --set stage.lr={rate}:\n\n[stage]\nlr = {rate}")
 
 
+@app.command()
+def headroom(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A TOML file, or 'demo'.")],
+    settings: Set = None,
+    starts: Annotated[int, typer.Option(help="Random starts to walk from.", min=2)] = 5,
+) -> None:
+    """Say whether there is anything to gain on a task, before a costly comparison: what tuning brings, and how far starts lead apart."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from maao.config import read_config
+    from maao.console import cost_line, headroom_table
+    from maao.headroom import headroom as judge
+
+    checked = read_config(config, tuple(settings or ()))
+    try:
+        with Progress(TextColumn("starts"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=_console()) as progress:
+            bar = progress.add_task("starts", total=starts)
+            found = judge(checked, starts=starts, watch=lambda done, total: progress.update(bar, completed=done, total=total))
+    except KeyboardInterrupt:
+        print("\nStopped. Nothing is stored by this command.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    _console().print(headroom_table(found))
+    print("\n".join(found.told()))
+    _console().print(cost_line(found.cost))
+
+
 def _tune(config: str, settings: tuple[str, ...], folder: Path | None, name: str | None) -> None:
     from maao.api import free_folder, run
     from maao.config import read_config

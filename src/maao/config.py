@@ -153,8 +153,14 @@ class ImagesConfig(Section):
 
 
 class StageConfig(Section):
-    """The doer: how gradient steps are made."""
+    """The doer: how gradient steps are made, or what takes their place."""
 
+    kind: Literal["gradient", "cma_es"] = Field(
+        "gradient", description="Gradient steps; or generations of CMA-ES on a random projection of the params, which need no gradient."
+    )
+    population: int = Field(8, ge=2, description="Candidates of a generation (cma_es).")
+    dim: int = Field(50, ge=2, description="Numbers that are searched over (cma_es).")
+    size: float = Field(0.5, gt=0, description="The search's first standard deviation, beside the start's own size (cma_es).")
     optimizer: str = Field("AdamW", description="A class of torch.optim.")
     lr: float = Field(0.01, description="Learning rate.")
     lr_grid: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
@@ -218,6 +224,7 @@ class AcceptConfig(Section):
     rule: str = Field("race", description="always_first, best_of, if_better, interpolate, race, or a plugin's name.")
     steps: int = Field(10, ge=1, description="How far candidates walk (race).")
     margin: float = Field(0.0, ge=0, description="Loss by which a candidate must win (race).")
+    rungs: list[int] = Field(default_factory=list, description="Ages at which the worse half of the proposals drops out (race).")
     weight: float = Field(0.5, gt=0, le=1, description="How far to move towards a proposal (interpolate).")
     inner: Literal["always_first", "best_of", "if_better", "race"] = Field("best_of", description="Who judges the blends (interpolate).")
     options: dict[str, Any] = Field(default_factory=dict, description="A plugin's own settings.")
@@ -262,7 +269,7 @@ class MentorConfig(Section):
 
     name: str = Field(
         "language_model",
-        description="none, random_restart, perturb, reproject, random_text, evolution, scripted, person, language_model, opro, ape, "
+        description="none, random_restart, perturb, reset, reproject, random_text, evolution, scripted, person, language_model, opro, ape, "
         "evoprompt_ga, evoprompt_de, or a plugin's name.",
     )
     description: str = Field("Classify a text.", description="What a mentor is told of the task, in a sentence.")

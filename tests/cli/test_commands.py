@@ -313,6 +313,14 @@ def test_find_lr_in_which_all_diverge_is_an_error(maao, tmp_path):
     assert_error(maao("find-lr", tmp_path / "f.toml", "--set", "stage.lr_grid=[1e200]"), "all diverged", "Give lower rates")
 
 
+def test_headroom_prints_a_table_and_a_verdict_and_stores_nothing(maao, tmp_path):
+    (tmp_path / "f.toml").write_text(FUNCTION, encoding="utf-8")
+    done = maao("headroom", tmp_path / "f.toml", "--starts", 3)
+    assert done.code == 0, done.err
+    assert "start 3, tuned" in done.out and "Starts lead apart by " in done.out and "looks at select" in done.out
+    assert list(tmp_path.iterdir()) == [tmp_path / "f.toml"]
+
+
 def test_show_tells_the_search_in_a_line_and_why_the_run_ended_early(maao, tmp_path):
     (tmp_path / "f.toml").write_text(FUNCTION, encoding="utf-8")
     done = maao("tune", tmp_path / "f.toml", "--run", tmp_path / "run")

@@ -19,6 +19,8 @@ RULES = {
     "interpolate if_better": Interpolate(0.5, IfBetter()),
     "interpolate race": Interpolate(0.5, Race(2)),
     "race": Race(3),
+    "race with halving": Race(3, rungs=(1, 2)),
+    "race that halves before it walks": Race(2, rungs=(0,)),
     "race by a margin": Race(1, margin=2.0),
 }
 POINTS = {"better": [0.9, 0.8], "worse": [3.0, -3.0], "not a number": [float("nan"), 0.0]}

@@ -27,6 +27,7 @@ from maao.mentors.perturb import Perturb
 from maao.mentors.random_restart import RandomRestart
 from maao.mentors.random_text import RandomText
 from maao.mentors.reproject import Reproject
+from maao.mentors.reset import Reset
 from maao.mentors.scripted import Scripted
 from maao.problems.functions import FunctionProblem
 from maao.stages.torch_optim import TorchStage
@@ -96,6 +97,8 @@ MENTORS = [
     Row("scripted and used up", lambda problem: Scripted(("0.5 0.5",), problem.codec)),
     Row("perturb", lambda problem: Perturb(problem.codec, noise, 0.1)),
     Row("perturb of soft prompts, race", lambda problem: Perturb(problem.codec, noise, 1.0), language=True, accept=Race(2)),
+    Row("reset", lambda problem: Reset(problem.codec)),
+    Row("reset of soft prompts", lambda problem: Reset(problem.codec), language=True),
     Row("random_text", lambda problem: RandomText(("goal of the match", "song in a film", "bank news"), problem.codec, 3), language=True),
     Row("evolution", lambda problem: Evolution(problem.codec, number_words, length=2)),
     Row("opro", rival(OPRO, lambda request: f"Sure: <INS>{request.sample} {len(request.text) % 5}</INS>")),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from maao.problems.functions import FunctionProblem
+from maao.stages.cma_es import CMAStage
 from maao.stages.torch_optim import TorchStage, optimizer_names
 from maao.stages.watched import Watched
 from maao.testing import StageConformance
@@ -75,6 +76,19 @@ class TestStageConformance(StageConformance):
     @pytest.fixture
     def problem(self, row):
         return kept_problem("llama", "{text} {slots} Topic:") if row.language else FunctionProblem("rosenbrock", dim=3)
+
+
+class TestGenerationsConformance(StageConformance):
+    """CMA-ES, which takes no gradient."""
+
+    @pytest.fixture
+    def stage(self):
+        return CMAStage(population=4, dim=3)
+
+    @pytest.fixture(params=["function", "language"])
+    def problem(self, request):
+        language = request.param == "language"
+        return kept_problem("llama", "{text} {slots} Topic:") if language else FunctionProblem("rosenbrock", dim=3)
 
 
 class TestStageOfTwoTensorsConformance(StageConformance):

@@ -227,6 +227,30 @@ def test_race_refuses_settings_that_make_no_race(steps, margin):
         Race(steps, margin)
 
 
+def test_halving_walks_only_the_better_half_on():
+    """Each step halves x: at age 1 the proposals 6, 4, 2, 1 stand at 3, 2, 1, 0.5; the last two go on to age 3, at 0.25 and 0.125."""
+    verdict = judge(Race(3, rungs=(1,)), 6.0, 4.0, 2.0, 1.0, history=())
+    assert [(c.proposal, c.age, c.score.loss) for c in verdict.considered] == [
+        (None, 3, 1.0),
+        *[(0, 1, 9.0), (1, 1, 4.0), (2, 1, 1.0), (3, 1, 0.25)],
+        *[(2, 3, 0.0625), (3, 3, 0.015625)],
+    ]
+    assert (verdict.chosen, verdict.state.age) == (3, 3)
+    assert verdict.cost.gradient_steps == 3 + 4 * 1 + 2 * 2 <= Race(3, rungs=(1,)).max_steps(4)
+    assert verdict.cost.looks == len(verdict.considered)
+
+
+def test_halving_before_the_first_step_judges_unwalked_starts():
+    verdict = judge(Race(2, rungs=(0,)), 1.0, 4.0, history=())
+    assert [(c.proposal, c.age) for c in verdict.considered] == [(None, 2), (0, 0), (1, 0), (0, 2)]
+
+
+@pytest.mark.parametrize("rungs", [(2, 1), (1, 1), (3,), (-1,)])
+def test_rungs_that_are_no_ages_of_the_race_are_refused(rungs):
+    with pytest.raises(ConfigError, match=r"accept\.rungs"):
+        Race(3, rungs=rungs)
+
+
 @dataclass(frozen=True)
 class WithHead(Square):
     """``(x - h)^2``: `h` is what a proposal does not name."""

@@ -10,18 +10,25 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from maao.codecs.numbers import NumberCodec
+from maao.core.acceptance import AlwaysFirst
+from maao.core.loop import alternate
 from maao.errors import CodecError, ConfigError
 from maao.interfaces import Encoded
 from maao.llm.scripted import Scripted
 from maao.mentors.ape import APE
 from maao.mentors.evolution import Evolution
 from maao.mentors.evoprompt import CHILD, EvoPrompt, de_population, roulette
+from maao.mentors.none import NoMentor
 from maao.mentors.opro import OPRO
 from maao.mentors.perturb import Perturb
 from maao.mentors.population import fittest, tagged
 from maao.mentors.random_text import RandomText
+from maao.mentors.reset import Reset
 from maao.mentors.trajectory import Entry
-from maao.types import Advice, Example, Proposal, Score
+from maao.problems.functions import FunctionProblem
+from maao.stages.torch_optim import TorchStage
+from maao.types import Advice, Example, Leg, Proposal, Score
 from tests.mentors.histories import finished
 
 
@@ -47,6 +54,19 @@ def judged(index, *pairs, sources=(), accuracy=None):
 
 def entries_of(count):
     return [Entry(f"text {i}", Score(1 + i / 100, {"accuracy": (99 - i) / 100}, 10), 0) for i in range(count)]
+
+
+# -- reset
+
+
+def test_reset_clears_the_moments_and_moves_nothing():
+    problem, stage = FunctionProblem("rosenbrock", codec=NumberCodec(2)), TorchStage("AdamW", lr=0.1)
+    plan = (Leg(3), Leg(0, ask=True), Leg(3))
+    rounds = list(alternate(problem, stage, Reset(problem.codec), plan=plan, accept=AlwaysFirst(), seed=1))
+    assert torch.equal(rounds[1].state.params["x"], rounds[0].state.params["x"])
+    assert (rounds[0].state.age, rounds[1].state.age) == (3, 0) and rounds[0].state.moments and not rounds[1].state.moments
+    plain = list(alternate(problem, stage, NoMentor(), plan=plan, accept=AlwaysFirst(), seed=1))
+    assert not torch.equal(rounds[2].state.params["x"], plain[2].state.params["x"])
 
 
 # -- OPRO

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from maao.core.scoring import score_all
@@ -144,12 +145,20 @@ class Race:
     that is younger walks on until it is as old. A young walk would lose to an old one whatever its promise, so its present score
     takes no part. What a proposal does not name (a head, say) begins where the incumbent's own walk began, not where it has got
     since. With `margin` > 0 a proposal must win by so much loss.
+
+    At each age in `rungs` the worse half of the proposals drops out (successive halving): more starts are tried in as many steps. Each
+    of these scores is a look at `select`, and is on record with its age.
+
+    Source: successive halving, Jamieson and Talwalkar, Non-stochastic Best Arm Identification, AISTATS 2016.
     """
 
     steps: int = 10
     margin: float = 0.0
+    rungs: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if list(self.rungs) != sorted({rung for rung in self.rungs if 0 <= rung < self.steps}):
+            raise ConfigError(f"`accept.rungs` are ages in rising order, below `accept.steps` = {self.steps}; got {list(self.rungs)}.")
         if self.steps < 1 or self.margin < 0:
             raise ConfigError(
                 f"A race needs `accept.steps` of at least 1 and a `margin` of at least 0; got {self.steps} and {self.margin}."
@@ -165,28 +174,38 @@ class Race:
         if not recorded:
             state, cost, seen = self._walk(problem, stage, state, self.steps - state.age)
             notes += [f"incumbent, {note}" for note in seen]
-        walked: dict[int, S] = {}
-        for i, proposal in enumerate(proposals):
-            start = stage.restart(state, _full(state.start, proposal), seed=seed_for(seed, i))
-            try:
-                walked[i], spent, seen = self._walk(problem, stage, start, self.steps)
-            except ProblemError as error:  # no step can be made from there: it is out of the race, the run goes on
-                cost += Cost(gradient_steps=1)
-                notes += [f"proposal {i} is out: {error}"]
-                continue
-            cost += spent
-            notes += [f"proposal {i}, {note}" for note in seen]
+        walked = {i: stage.restart(state, _full(state.start, p), seed=seed_for(seed, i)) for i, p in enumerate(proposals)}
+        halved: list[Considered] = []
+        for begin, end in pairwise((0, *self.rungs, self.steps)):
+            for i, at in list(walked.items()):
+                try:
+                    walked[i], spent, seen = self._walk(problem, stage, at, end - begin)
+                except ProblemError as error:  # no step can be made from there: it is out of the race, the run goes on
+                    del walked[i]
+                    cost += Cost(gradient_steps=1)
+                    notes += [f"proposal {i} is out: {error}"]
+                    continue
+                cost += spent
+                notes += [f"proposal {i}, {note}" for note in seen]
+            if end < self.steps and len(walked) > 1:
+                scored = score_all(problem, [at.params for at in walked.values()], "select")
+                cost += _spent(scored)
+                here = [Considered(i, score, end) for i, score in zip(walked, scored, strict=True)]
+                halved += here
+                left = {c.proposal for c in sorted(here, key=_loss)[: (len(here) + 1) // 2]}
+                walked = {i: at for i, at in walked.items() if i in left}
         # In one call, the incumbent too where it has walked: so that equal ends have equal scores, whatever is shared.
         ends = [*([] if recorded else [state]), *walked.values()]
         scores = iter(score_all(problem, [end.params for end in ends], "select"))
         # Of what is recorded, the first that is old enough: at the same age, or a little older, which favors the incumbent.
         own = min(recorded, key=lambda c: c.age) if recorded else Considered(None, next(scores), state.age)
-        considered = [own, *(Considered(i, score, self.steps) for i, score in zip(walked, scores, strict=True))]
-        cost += _spent([c.score for c in (considered[1:] if recorded else considered)])
+        ended = [Considered(i, score, self.steps) for i, score in zip(walked, scores, strict=True)]
+        considered = [own, *halved, *ended]
+        cost += _spent([c.score for c in (ended if recorded else [own, *ended])])
         beside = "".join(f"; {note}" for note in notes)
         if not walked:
             return keep(state, f"no proposal can be walked from{beside}", considered=tuple(considered), cost=cost)
-        best = min(considered[1:], key=_loss)
+        best = min(ended, key=_loss)
         assert best.proposal is not None
         told = f"incumbent {own.score.loss:.3f} at age {own.age}, best proposal {best.score.loss:.3f} at age {best.age}{beside}"
         if _loss(best) >= _loss(own) - self.margin:
@@ -194,7 +213,11 @@ class Race:
         return Verdict(walked[best.proposal], best.proposal, tuple(considered), f"won: {told}", cost)
 
     def max_steps(self, proposals: int) -> int:
-        return self.steps * (proposals + 1)
+        most, left = self.steps, proposals
+        for begin, end in pairwise((0, *self.rungs, self.steps)):
+            most += left * (end - begin)
+            left = (left + 1) // 2
+        return most
 
     @staticmethod
     def _walk(problem: Problem[P], stage: GradientStage[P, S], state: S, steps: int) -> tuple[S, Cost, list[str]]:
