@@ -13,7 +13,7 @@ from maao.interfaces import ChatModel, Mentor
 if TYPE_CHECKING:
     from maao.build import Parts
 
-CONTROLS = ("perturb", "reset", "random_text", "evolution")  # that ask no language model
+CONTROLS = ("perturb", "reset", "random_text", "soft_input", "evolution")  # that ask no language model
 ASKING = ("opro", "ape", "evoprompt_ga", "evoprompt_de")  # that ask one in their own words
 SHOWS_EXAMPLES = ("opro", "ape")  # whose instructions hold training examples
 
@@ -57,11 +57,38 @@ def build_control(parts: Parts, start: Callable[[int], Any]) -> tuple[Mentor[Any
 
         text = _corpus(mentor.corpus or "")
         return RandomText(sentences_of(text), parts.codec, _length(parts)), "Restarts are random sentences: nothing is sent anywhere."
+    if mentor.name == "soft_input":
+        told = "Mentor: the tuned model itself, which reads its soft prompt as vectors, in this process: nothing is sent anywhere."
+        return _soft_input(parts), told
     from maao.mentors.evolution import Evolution
 
     tokens = Vocabulary(parts)
     evolution = Evolution(parts.codec, tokens.random_words, mentor.population, tokens.near, _length(parts))
     return evolution, "Restarts are bred from the best texts without a language model: nothing is sent anywhere."
+
+
+def _soft_input(parts: Parts) -> Mentor[Any]:
+    from maao.llm.local import LocalModel
+    from maao.mentors.instruction import Task
+    from maao.mentors.soft_input import SoftInput
+
+    frozen, mentor, model = parts.frozen, parts.config.mentor, parts.config.model
+    if frozen is None or frozen.kind != "decoder" or model.method not in ("prompt_tuning", "p_tuning", "pez"):
+        raise ConfigError("The mentor 'soft_input' lets the tuned model go on from its soft prompt: it needs a decoder, and rows in slots.")
+    local, method = LocalModel(frozen.model, frozen.tokenizer, frozen.name), parts.problem.method
+
+    def proceed(params: Any, before: str, after: str, seed: int) -> tuple[str, int, int]:
+        import torch
+
+        with torch.no_grad():
+            rows = method.realize(params)["prompt"]
+        return local.proceed(
+            rows, before, after, seed=seed, temperature=mentor.temperature, top_p=mentor.top_p, max_tokens=mentor.max_tokens
+        )
+
+    labels = parts.splits.labels if parts.splits is not None else ()
+    task = Task(mentor.description, labels, str(parts.problem.template), model.num_virtual_tokens)
+    return SoftInput(parts.codec, proceed, task, mentor.max_samples)
 
 
 def build_asking(parts: Parts, model: ChatModel, remote: bool) -> Mentor[Any]:

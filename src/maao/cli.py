@@ -125,6 +125,7 @@ def compare(
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the results; by default compare/NAME.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes at a time; by default by processors and memory.", min=1)] = None,
     only: Annotated[str, typer.Option(help="Run only cells whose name holds this text.")] = "",
+    ray: Annotated[bool, typer.Option("--ray", help="Run workers on a Ray cluster (RAY_ADDRESS) that sees the same paths.")] = False,
 ) -> None:
     """Run arms x tasks x seeds side by side, and say what differs, by how much, how sure that is, and what it cost."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -137,7 +138,12 @@ def compare(
         with Progress(*columns, console=_console()) as progress:
             bar = progress.add_task("cells", total=None)
             page = comparison.compare(
-                table, place, workers=workers, only=only, watch=lambda done, total, _: progress.update(bar, completed=done, total=total)
+                table,
+                place,
+                workers=workers,
+                only=only,
+                ray=ray,
+                watch=lambda done, total, _: progress.update(bar, completed=done, total=total),
             )
     except KeyboardInterrupt:
         print(f"\nStopped. Finished cells are kept; go on with the same command. Results so far: {place}", file=sys.stderr)

@@ -1,8 +1,9 @@
 """Compare arms at equal cost: a table of arms x tasks x seeds, run cell by cell by several processes, read out with honest statistics.
 
 A table is a TOML file: what all cells share (`base`), models, tasks, arms and seeds, each a set of settings by dotted key; what stands
-later wins. Every cell is a run of its own in ``OUT/runs``; its row is a JSON file in ``OUT/rows``. A stopped comparison goes on where it
-stopped: finished cells are not run again, and an unfinished one resumes without repeating a recorded call.
+later wins. An arm that names no model runs on all of them. Every cell is a run of its own in ``OUT/runs``; its row is a JSON file in
+``OUT/rows``. A stopped comparison goes on where it stopped: finished cells are not run again, and an unfinished one resumes without
+repeating a recorded call.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -108,7 +109,7 @@ def read_table(path: str | Path) -> dict[str, Any]:
             if key not in ARM_SECTIONS:
                 raise ConfigError(f"{file}, arm '{arm['name']}': unknown key '{key}'. Known: {', '.join(ARM_SECTIONS)}.")
         missing = [task for task in arm.get("tasks", ()) if task not in table["tasks"]]
-        if missing or arm.get("model", next(iter(table["models"]), "")) not in (table["models"] or {"": {}}):
+        if missing or ("model" in arm and arm["model"] not in table["models"]):
             raise ConfigError(f"{file}, arm '{arm['name']}' names what the table lacks: {', '.join(missing) or arm.get('model')}.")
     if table.setdefault("baseline", names[0]) not in names:
         raise ConfigError(f"{file}: the baseline '{table['baseline']}' is none of the arms: {', '.join(map(str, names))}.")
@@ -122,10 +123,11 @@ def cells(table: Mapping[str, Any], folder: Path) -> Iterator[Cell]:
         for arm in table["arms"]:
             if seed not in arm.get("seeds", table["seeds"]):
                 continue
-            model = arm.get("model", next(iter(table["models"]), ""))
-            for task in arm.get("tasks", list(table["tasks"])):
-                # one thread: the same bits whatever the number of workers
-                yield Cell(arm["name"], model, task, seed, cell_config(table, arm, model, task, {"seed": seed, "threads": 1}, folder))
+            for model in [arm["model"]] if "model" in arm else list(table["models"]) or [""]:
+                for task in arm.get("tasks", list(table["tasks"])):
+                    # one thread: the same bits whatever the number of workers
+                    values = {"seed": seed, "threads": 1}
+                    yield Cell(arm["name"], model, task, seed, cell_config(table, arm, model, task, values, folder))
 
 
 def cell_config(table: Mapping[str, Any], arm: Mapping[str, Any], model: str, task: str, values: dict[str, Any], folder: Path) -> Config:
@@ -142,13 +144,21 @@ def cell_config(table: Mapping[str, Any], arm: Mapping[str, Any], model: str, ta
 
 
 def compare(
-    path: str | Path, out: str | Path, *, workers: int | None = None, only: str = "", watch: Callable[[int, int, float], None] | None = None
+    path: str | Path,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    only: str = "",
+    watch: Callable[[int, int, float], None] | None = None,
+    ray: bool = False,
 ) -> Path:
     """Run all cells of a table that have no row yet, and read the table out. Return the page.
 
     Args:
         workers: processes at a time; by default as many as processors, and as memory allows.
         only: run only cells whose name holds this text.
+        ray: run the workers as tasks of a Ray cluster (the one that `RAY_ADDRESS` names, or one on this machine) whose machines all see
+            the table, the data and `out` at the same paths. Needs the extra ``maao[ray]``.
         watch: told ``(cells done, cells in all, seconds since the start)`` now and then.
 
     Raises:
@@ -168,10 +178,8 @@ def compare(
     if missing:
         command = [sys.executable, "-m", "maao.compare", str(Path(path).resolve()), str(place.resolve()), only]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        processes = [
-            subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-            for _ in range(min(count, len(missing)))
-        ]
+        start = _ray_start() if ray else _start
+        processes = [start(command, environment) for _ in range(min(count, len(missing)))]
         try:
             while any(process.poll() is None for process in processes):
                 if watch is not None:
@@ -187,6 +195,66 @@ def compare(
     if watch is not None:
         watch(len(wanted), len(wanted), time.monotonic() - began)
     return page
+
+
+class Worker(Protocol):
+    """A process that works on cells, here or elsewhere."""
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def poll(self) -> int | None: ...
+
+    def terminate(self) -> None: ...
+
+    def communicate(self) -> tuple[str | None, str | None]:
+        """Wait for its end; return what it printed, and what it printed as errors."""
+        ...
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str]) -> Worker:
+    return subprocess.Popen(command, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def _ray_start() -> Callable[[Sequence[str], Mapping[str, str]], Worker]:
+    """Return what starts a worker as a task of a Ray cluster."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError('Comparing on a cluster needs Ray: pip install "maao[ray]".') from error
+    if not ray.is_initialized():
+        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False)
+
+    def run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
+        done = subprocess.run(command, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        return done.returncode, done.stderr
+
+    task = ray.remote(num_cpus=1, max_retries=0)(run)
+
+    class RayWorker:
+        def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+            self._task = task.remote(list(command), dict(environment))
+            self.returncode: int | None = None
+            self._told = ""
+
+        def poll(self) -> int | None:
+            if self.returncode is None and ray.wait([self._task], timeout=0)[0]:
+                try:
+                    self.returncode, self._told = ray.get(self._task)
+                except ray.exceptions.RayError as error:  # a machine is gone, or it was cancelled
+                    self.returncode, self._told = 1, str(error)
+            return self.returncode
+
+        def terminate(self) -> None:
+            if self.poll() is None:
+                ray.cancel(self._task, force=True)
+
+        def communicate(self) -> tuple[str | None, str | None]:
+            while self.poll() is None:
+                time.sleep(0.05)
+            return None, self._told
+
+    return RayWorker
 
 
 def default_workers() -> int:
@@ -357,13 +425,16 @@ def read_out(table: Mapping[str, Any], place: Path, total: int) -> Path:
     with FileLock(place / ".read-out.lock"):
         rows = read_rows(place)
         check_protocols(rows)
-        found = differences(rows, table["baseline"])
+        told = rows
+        if len({row["model"] for row in rows}) > 1:  # a task with another model is another task
+            told = [{**row, "task": f"{row['task']}, {row['model']}"} for row in rows]
+        found = differences(told, table["baseline"])
         record = {"name": table["name"], "baseline": table["baseline"], "rows": rows, "differences": [asdict(d) for d in found]}
         write_durably(place / "results.json", (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
         page = place / "page.md"
-        write_durably(page, page_text(table, rows, found, total).encode())
+        write_durably(page, page_text(table, told, found, total).encode())
         if rows:
-            plot(rows, found, place)
+            plot(told, found, place)
     return page
 
 
@@ -379,7 +450,8 @@ def page_text(table: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], found
     baseline = table["baseline"]
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     whole = [d for d in found if d.task == (ALL if len(tasks) > 1 else tasks[0])]
-    lines += [*(_verdict(d, baseline) for d in whole if d.metric == "accuracy"), ""]
+    losses = {d.arm: d for d in whole if d.metric == "loss"}
+    lines += [*(f"* {_verdict(d, baseline)}{_loss_verdict(losses.get(d.arm))}" for d in whole if d.metric == "accuracy"), ""]
     lines += ["`test` accuracy in per cent, mean ± standard deviation over seeds; then log-loss; in brackets how many seeds.", ""]
     lines += ["| arm | " + " | ".join(tasks) + " |", "| --- |" + " --- |" * len(tasks)]
     for arm in dict.fromkeys(row["arm"] for row in rows):
@@ -415,6 +487,13 @@ def _verdict(d: Difference, baseline: str) -> str:
     if d.high < 0:
         return f"**{d.arm}** is worse than {baseline}: {told}."
     return f"**{d.arm}** cannot be told apart from {baseline}: {told}."
+
+
+def _loss_verdict(d: Difference | None) -> str:
+    if d is None:
+        return ""
+    sure = "lower" if d.high < 0 else "higher" if d.low > 0 else "not told apart"
+    return f" Its log-loss: {d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}), {sure}."
 
 
 def _cell(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -456,7 +535,8 @@ def plot(rows: Sequence[Mapping[str, Any]], found: Sequence[Difference], place: 
 
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     arms = list(dict.fromkeys(row["arm"] for row in rows))
-    colors = {arm: f"C{i % 10}" for i, arm in enumerate(arms)}
+    palette = pyplot.get_cmap("tab20" if len(arms) > 10 else "tab10")
+    colors = {arm: palette(i % palette.N) for i, arm in enumerate(arms)}
     for key, label in (("model_tokens", "tokens through the frozen model"), ("llm_tokens", "tokens of the mentor")):
         figure, axes = pyplot.subplots(1, len(tasks), figsize=(5 * len(tasks), 4), layout="constrained", squeeze=False)
         for axis, task in zip(axes[0], tasks, strict=True):

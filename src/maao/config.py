@@ -158,7 +158,7 @@ class StageConfig(Section):
     kind: Literal["gradient", "cma_es"] = Field(
         "gradient", description="Gradient steps; or generations of CMA-ES on a random projection of the params, which need no gradient."
     )
-    population: int = Field(8, ge=2, description="Candidates of a generation (cma_es).")
+    population: int = Field(8, ge=4, description="Candidates of a generation (cma_es).")
     dim: int = Field(50, ge=2, description="Numbers that are searched over (cma_es).")
     size: float = Field(0.5, gt=0, description="The search's first standard deviation, beside the start's own size (cma_es).")
     optimizer: str = Field("AdamW", description="A class of torch.optim.")
@@ -269,8 +269,8 @@ class MentorConfig(Section):
 
     name: str = Field(
         "language_model",
-        description="none, random_restart, perturb, reset, reproject, random_text, evolution, scripted, person, language_model, opro, ape, "
-        "evoprompt_ga, evoprompt_de, or a plugin's name.",
+        description="none, random_restart, perturb, reset, reproject, random_text, soft_input, evolution, scripted, person, "
+        "language_model, opro, ape, evoprompt_ga, evoprompt_de, or a plugin's name.",
     )
     description: str = Field("Classify a text.", description="What a mentor is told of the task, in a sentence.")
     style: Literal["chat", "completion"] = Field(

@@ -29,6 +29,7 @@ from maao.mentors.random_text import RandomText
 from maao.mentors.reproject import Reproject
 from maao.mentors.reset import Reset
 from maao.mentors.scripted import Scripted
+from maao.mentors.soft_input import SoftInput
 from maao.problems.functions import FunctionProblem
 from maao.stages.torch_optim import TorchStage
 from maao.testing import MentorConformance
@@ -83,6 +84,13 @@ def number_words(count: int, seed: int) -> list[str]:
     return [f"{(seed + i) % 7 - 3}.{i}" for i in range(count)]
 
 
+def soft_input(problem: Any) -> SoftInput[Any]:
+    def proceed(params: Any, before: str, after: str, seed: int) -> tuple[str, int, int]:
+        return f" {'music' if float(params['prompt'].sum()) > seed % 3 else 'sport'} {'news' if seed % 2 else 'film'}\nand more", 20, 5
+
+    return SoftInput(problem.codec, proceed, Task("Find the prompt.", ("music", "sport"), "{text} {slots}"))
+
+
 PAIRS = tuple(Example({"text": f"text {i}"}, "music" if i % 2 else "sport") for i in range(6))
 STARTS = ("music news", "team match", "film song", "market bank")
 
@@ -99,6 +107,7 @@ MENTORS = [
     Row("perturb of soft prompts, race", lambda problem: Perturb(problem.codec, noise, 1.0), language=True, accept=Race(2)),
     Row("reset", lambda problem: Reset(problem.codec)),
     Row("reset of soft prompts", lambda problem: Reset(problem.codec), language=True),
+    Row("soft_input", soft_input, language=True),
     Row("random_text", lambda problem: RandomText(("goal of the match", "song in a film", "bank news"), problem.codec, 3), language=True),
     Row("evolution", lambda problem: Evolution(problem.codec, number_words, length=2)),
     Row("opro", rival(OPRO, lambda request: f"Sure: <INS>{request.sample} {len(request.text) % 5}</INS>")),

@@ -62,11 +62,11 @@ class Nowhere(FunctionProblem):
 
 def test_a_generation_without_a_finite_loss_is_told():
     problem = Nowhere("ackley")
-    with pytest.raises(ProblemError, match="lower stage.size"):
+    with pytest.raises(ProblemError, match=r"lower stage\.size"):
         CMAStage(4, 2).step(problem, begun(CMAStage(4, 2), problem))
 
 
-@pytest.mark.parametrize("settings", [{"population": 1}, {"dim": 1}, {"size": 0.0}])
+@pytest.mark.parametrize("settings", [{"population": 3}, {"dim": 1}, {"size": 0.0}])
 def test_settings_that_make_no_search_are_refused(settings):
     with pytest.raises(ConfigError, match="CMA-ES needs"):
         CMAStage(**settings)

@@ -111,29 +111,53 @@ class LocalModel:
 
     def _generate(self, prompt: Tensor, request: Request, ends: list[int], text_so_far: Callable[[Sequence[int]], str]) -> list[int]:
         import torch
-        from transformers import GenerationConfig, StoppingCriteriaList
+        from transformers import StoppingCriteriaList
 
-        device = self.model.device
-        sampling: dict[str, Any] = {"do_sample": False}
-        if request.temperature > 0:
-            sampling = {"do_sample": True, "temperature": request.temperature, "top_p": request.top_p, "top_k": 0}
-        config = GenerationConfig(
-            **_NEUTRAL | sampling,
-            max_new_tokens=request.max_tokens,
-            eos_token_id=ends or None,
-            pad_token_id=ends[0] if ends else 0,  # one text at a time: nothing is padded
-            bos_token_id=self.tokenizer.bos_token_id,
-        )
         criteria = StoppingCriteriaList()
         if request.stop:
             criteria.append(_stop_at(request.stop, prompt.shape[-1], text_so_far))
-        prompt = prompt.to(device)
-        with _forked_random(device, _seed(request)), torch.no_grad():
+        prompt = prompt.to(self.model.device)
+        config = self._settings(request.temperature, request.top_p, request.max_tokens, ends)
+        with _forked_random(self.model.device, _seed(request)), torch.no_grad():
             output = self.model.generate(
                 inputs=prompt, attention_mask=torch.ones_like(prompt), generation_config=config, stopping_criteria=criteria
             )
         new: list[int] = output[0, prompt.shape[-1] :].tolist()
         return new
+
+    def _settings(self, temperature: float, top_p: float, max_tokens: int, ends: list[int]) -> Any:
+        from transformers import GenerationConfig
+
+        sampling: dict[str, Any] = {"do_sample": False}
+        if temperature > 0:
+            sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+        return GenerationConfig(
+            **_NEUTRAL | sampling,
+            max_new_tokens=max_tokens,
+            eos_token_id=ends or None,
+            pad_token_id=ends[0] if ends else 0,  # one text at a time: nothing is padded
+            bos_token_id=self.tokenizer.bos_token_id,
+        )
+
+    def proceed(
+        self, vectors: Tensor, before: str, after: str, *, seed: int, temperature: float, top_p: float, max_tokens: int
+    ) -> tuple[str, int, int]:
+        """Return how a text goes on in which vectors ``(count, embed_dim)`` stand, and the tokens read and written."""
+        import torch
+
+        embed = self.model.get_input_embeddings()
+        device = self.model.device
+        ids = [
+            self.tokenizer(text, return_tensors="pt", add_special_tokens=i == 0, verbose=False)["input_ids"]
+            for i, text in enumerate((before, after))
+        ]
+        config = self._settings(temperature, top_p, max_tokens, self._end_ids())
+        with _forked_random(device, seed), torch.no_grad():
+            first, last = (embed(part.to(device)) for part in ids)
+            embeddings = torch.cat([first, vectors.to(first)[None], last], dim=1)
+            mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=device)
+            new = self.model.generate(inputs_embeds=embeddings, attention_mask=mask, generation_config=config)[0].tolist()
+        return _decoder(self.tokenizer, ids[1][0].tolist())(new), embeddings.shape[1], len(new)
 
 
 # Spelt out, because what a generation config leaves open is filled from the model's own.

@@ -55,9 +55,9 @@ class CMAStage:
     _live: dict[Any, CMA] = field(default_factory=dict, compare=False, repr=False)  # the last search, so that it is not run again
 
     def __post_init__(self) -> None:
-        if self.population < 2 or self.dim < 2 or not self.size > 0:
+        if self.population < 4 or self.dim < 2 or not self.size > 0:
             raise ConfigError(
-                "CMA-ES needs a population and a dimension of at least 2 and a size above zero; got "
+                "CMA-ES needs a population of at least 4, a dimension of at least 2 and a size above zero; got "
                 f"stage.population = {self.population}, stage.dim = {self.dim}, stage.size = {self.size:g}."
             )
 

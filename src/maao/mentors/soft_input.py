@@ -1,0 +1,66 @@
+"""Soft input: the tuned model is its own mentor and reads the soft prompt as vectors, without the bottleneck of words.
+
+It continues a text in which the best point's vectors stand where a prompt would; the continuation is read as words and restarts the walk.
+Only the way from doer to mentor is without words: what is proposed is a text, as from any mentor.
+
+Source: the control L-cont, asked for in the paper's reviews (a mentor that is the tuned model needs no discretisation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from maao.core.loop import best_round
+from maao.core.seeds import seed_for
+from maao.interfaces import Codec, History
+from maao.mentors.instruction import Task
+from maao.mentors.population import Gathered
+from maao.mentors.reply import read_continuation
+from maao.mentors.trajectory import entries
+from maao.types import Advice, Cost, P, Rejected, S
+
+# ``(params, text before the vectors, text after them, seed) -> (continuation, tokens read, tokens written)``
+Continue = Callable[[Any, str, str, int], tuple[str, int, int]]
+BEFORE = """A prompt is a few plain words that ask a language model for the label of a text.
+
+Task: {description}
+Labels: {labels}
+A prompt that works well:"""
+AFTER = "\nThe same prompt in plain words:"
+
+
+@dataclass(frozen=True)
+class SoftInput(Generic[P]):
+    """Proposes the tuned model's continuations of a text that holds the best point's vectors.
+
+    Args:
+        proceed: lets the tuned model go on from a text with vectors in it.
+        task: what it is told of the task.
+        max_samples: how many continuations may be asked for to get `count` proposals.
+    """
+
+    codec: Codec[P]
+    proceed: Continue
+    task: Task
+    max_samples: int = 6
+
+    def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
+        if not history:
+            return Advice(rejected=(Rejected("", "there are no vectors to read before the first round"),))
+        gathered: Gathered[P] = Gathered()
+        point = best_round(history).state.params
+        before = BEFORE.format(description=self.task.description.strip(), labels=", ".join(self.task.labels))
+        known = {entry.text for entry in entries(history)} | {p.text for r in history for p in r.advice.proposals}
+        for sample in range(max(count, self.max_samples)):
+            if len(gathered.proposals) == count:
+                break
+            reply, read, written = self.proceed(point, before, AFTER, seed_for(seed, "soft input", sample) % 2**31)
+            gathered.cost += Cost(llm_calls=1, input_tokens=read, output_tokens=written)
+            texts, rejected = read_continuation(reply, known=known)
+            gathered.rejected += rejected
+            for text in texts:
+                known.add(text)
+                gathered.add(self.codec, text, "soft input")
+        return gathered.advice()
