@@ -125,6 +125,9 @@ def compare(
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the results; by default compare/NAME.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes at a time; by default by processors and memory.", min=1)] = None,
     only: Annotated[str, typer.Option(help="Run only cells whose name holds this text.")] = "",
+    beside: Annotated[
+        Path | None, typer.Option("--with", help="A file with the sections that the table lacks: tasks, models, base, seeds.")
+    ] = None,
     ray: Annotated[bool, typer.Option("--ray", help="Run workers on a Ray cluster (RAY_ADDRESS) that sees the same paths.")] = False,
 ) -> None:
     """Run arms x tasks x seeds side by side, and say what differs, by how much, how sure that is, and what it cost."""
@@ -132,7 +135,7 @@ def compare(
 
     from maao import compare as comparison
 
-    place = out or Path("compare") / table.stem
+    place = out or Path("compare") / (table.stem if beside is None else f"{table.stem}-{beside.stem}")
     columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     try:
         with Progress(*columns, console=_console()) as progress:
@@ -143,6 +146,7 @@ def compare(
                 workers=workers,
                 only=only,
                 ray=ray,
+                beside=beside,
                 watch=lambda done, total, _: progress.update(bar, completed=done, total=total),
             )
     except KeyboardInterrupt:

@@ -36,7 +36,7 @@ from maao.evaluation.statistics import (
 from maao.store.files import write_durably
 from maao.types import Cost, Score
 
-SECTIONS = ("name", "title", "about", "seeds", "baseline", "base", "models", "tasks", "arms", "samples")
+SECTIONS = ("name", "title", "about", "seeds", "baseline", "base", "models", "tasks", "arms", "samples", "with")
 ARM_SECTIONS = ("name", "model", "tasks", "seeds", "settings")
 SAMPLED = ("data.train", "data.select", "data.test")  # paths in which {seed} stands for the sample of a seed
 COMPARED = (("accuracy", 100.0, "points"), ("loss", 1.0, ""))
@@ -83,18 +83,23 @@ class Difference:
     seeds_for_one: int | None  # pairs that would show a difference of one point (accuracy)
 
 
-def read_table(path: str | Path) -> dict[str, Any]:
-    """Return a table, checked. Raises `ConfigError` for what is not TOML, unknown keys, and arms or tasks that are not there."""
+def read_table(path: str | Path, beside: str | Path | None = None) -> dict[str, Any]:
+    """Return a table, checked.
+
+    Args:
+        path: the table.
+        beside: another file with the sections that the table lacks (tasks and models, say); by default the one that its `with` names.
+
+    Raises:
+        ConfigError: what is not TOML, unknown keys, and arms or tasks that are not there.
+    """
     file = Path(path)
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"There is no table {file}.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read as a table: {error}.") from error
-    for key in table:
-        if key not in SECTIONS:
-            raise ConfigError(f"{file}: unknown key '{key}'. Known: {', '.join(SECTIONS)}.")
+    table = _read_toml(file)
+    named = table.pop("with", None)
+    if beside is not None or named is not None:
+        other = _read_toml(Path(beside) if beside is not None else file.parent / str(named))
+        table = {**other, **table}
+        table.pop("with", None)
     for needed in ("seeds", "tasks", "arms"):
         if not table.get(needed):
             raise ConfigError(f"{file}: a table needs `{needed}`, and it has none.")
@@ -113,6 +118,19 @@ def read_table(path: str | Path) -> dict[str, Any]:
             raise ConfigError(f"{file}, arm '{arm['name']}' names what the table lacks: {', '.join(missing) or arm.get('model')}.")
     if table.setdefault("baseline", names[0]) not in names:
         raise ConfigError(f"{file}: the baseline '{table['baseline']}' is none of the arms: {', '.join(map(str, names))}.")
+    return table
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"There is no table {file}.") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read as a table: {error}.") from error
+    for key in table:
+        if key not in SECTIONS:
+            raise ConfigError(f"{file}: unknown key '{key}'. Known: {', '.join(SECTIONS)}.")
     return table
 
 
@@ -151,10 +169,12 @@ def compare(
     only: str = "",
     watch: Callable[[int, int, float], None] | None = None,
     ray: bool = False,
+    beside: str | Path | None = None,
 ) -> Path:
     """Run all cells of a table that have no row yet, and read the table out. Return the page.
 
     Args:
+        beside: another file with the sections that the table lacks: see `read_table`.
         workers: processes at a time; by default as many as processors, and as memory allows.
         only: run only cells whose name holds this text.
         ray: run the workers as tasks of a Ray cluster (the one that `RAY_ADDRESS` names, or one on this machine) whose machines all see
@@ -165,7 +185,7 @@ def compare(
         ConfigError: the table cannot be used.
         MaaoError: a cell failed; the others have been run, and the error tells the first failure.
     """
-    table = read_table(path)
+    table = read_table(path, beside)
     place = Path(out)
     wanted = [cell for cell in cells(table, Path(path).parent) if only in cell.name]
     if not wanted:
@@ -177,6 +197,7 @@ def compare(
     missing = [cell for cell in wanted if not _row_file(place, cell).exists()]
     if missing:
         command = [sys.executable, "-m", "maao.compare", str(Path(path).resolve()), str(place.resolve()), only]
+        command += [] if beside is None else [str(Path(beside).resolve())]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         start = _ray_start() if ray else _start
         processes = [start(command, environment) for _ in range(min(count, len(missing)))]
@@ -583,12 +604,13 @@ def _save(figure: Any, file: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Work on a table as one of several processes: ``TABLE OUT ONLY``."""
+    """Work on a table as one of several processes: ``TABLE OUT ONLY [BESIDE]``."""
     path, place, only = Path(arguments[0]), Path(arguments[1]), arguments[2]
+    beside = arguments[3] if len(arguments) > 3 else None
     from maao.build import kept_between_runs
 
     with kept_between_runs():
-        failed = work(read_table(path), path.parent, place, only)
+        failed = work(read_table(path, beside), path.parent, place, only)
     if failed:
         print(failed, file=sys.stderr)
     return int(bool(failed))
