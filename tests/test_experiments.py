@@ -12,6 +12,7 @@ import pytest
 from experiments import __main__ as experiments
 from experiments import arms
 from maao import build as building
+from maao import compare as comparison
 from maao.config import make_config, read_config
 from maao.errors import ConfigError
 from maao.problems.language.loading import kind_of
@@ -46,6 +47,29 @@ def test_the_papers_settings_are_understood(path):
     config = read_config(path)
     assert config.model.released == [] and config.accept.rule != "always_first" and config.stage.on_restart == "clear"
     assert (config.plan.kind, config.plan.ask_after, config.model.num_virtual_tokens) == ("epochs", [0, 1, 2], 8)
+
+
+SETTINGS = {"nlu", "nlu-small", "clip", "clip-small", "clip-small-shots"}
+OF_THE_PAPER = sorted(path for path in (HERE / "paper/tables").glob("*.toml") if path.stem not in SETTINGS)
+
+
+@pytest.mark.parametrize("scale", ["the paper's", "small"])
+@pytest.mark.parametrize("path", OF_THE_PAPER, ids=lambda path: path.stem)
+def test_every_table_of_the_paper_can_be_run_at_both_scales(path, scale, monkeypatch):
+    monkeypatch.setenv("MAAO_DATA", "/somewhere")
+    small = {"mentors": "clip-small", "shots": "clip-small-shots"}.get(path.stem, "nlu-small")
+    table = comparison.read_table(path, None if scale != "small" else path.parent / f"{small}.toml")
+    cells = list(comparison.cells(table, path.parent))
+    assert len({cell.name for cell in cells}) == len(cells) == len(table["arms"]) * len(table["tasks"]) * len(table["seeds"])
+    for cell in cells:
+        nothing_ignored(cell.config)
+
+
+@pytest.mark.parametrize("path", sorted((HERE / "study").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_cell_of_the_study_has_no_setting_that_nothing_reads(path, monkeypatch):
+    monkeypatch.setenv("MAAO_DATA", "/somewhere")
+    for cell in comparison.cells(comparison.read_table(path), path.parent):
+        nothing_ignored(cell.config)
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
