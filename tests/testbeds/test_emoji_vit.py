@@ -34,6 +34,18 @@ def test_it_is_the_same_each_time(encoder):
     assert encoder.digest == load_dual_encoder("packaged:emoji-vit").digest
 
 
+GOLDEN = (0.02515, 0.01943, -0.05871, -0.05322, 0.10523, -0.05447, -0.08619, 0.03252)  # stored when the tower was packaged
+
+
+def test_a_picture_has_the_feature_that_it_had_when_the_tower_was_packaged(encoder):
+    picture = Image.new("RGB", (64, 64), "white")
+    picture.paste((200, 40, 30), (8, 20, 40, 56))
+    picture.paste((30, 60, 200), (30, 8, 58, 30))
+    with torch.no_grad():
+        feature = encoder.image.features(encoder.pixels.pixels(picture)[None])[0]
+    torch.testing.assert_close(feature[:8], torch.tensor(GOLDEN), atol=2e-4, rtol=0)
+
+
 def test_a_yellow_disc_is_a_face_rather_than_a_tool(encoder):
     picture = Image.new("RGB", (64, 64), "white")
     yellow = [(x, y) for x in range(64) for y in range(64) if (x - 32) ** 2 + (y - 32) ** 2 < 28**2]
