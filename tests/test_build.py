@@ -423,3 +423,17 @@ def test_a_start_from_the_labels_is_in_the_words_that_answer(llama, data):  # no
         parts = building.build(make_config(values(llama, data, model__initial="labels", model__num_virtual_tokens=3, **more)))
         said[name] = parts.codec.decode(parts.problem.initial(0))
     assert said == {"words": "market song team", "labels": "business music sport"}
+
+
+@pytest.mark.parametrize(
+    ("problem", "wording", "wanted"),
+    [
+        ("language", None, "chat"),
+        ("language", "guided", "guided"),
+        ("vision", None, "vision_chat"),
+        ("vision", "guided", "vision_guided"),
+        ("vision", "contrast", "contrast"),
+    ],
+)
+def test_pictures_have_their_own_text_of_a_wording_where_there_is_one(problem, wording, wanted):
+    assert building._wording_name(make_config({"problem": problem, "mentor": {"wording": wording}})) == wanted

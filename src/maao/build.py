@@ -1140,9 +1140,12 @@ def _style(config: Config) -> Style:
 
 
 def _wording_name(config: Config) -> str:
-    """Return the wording asked for, or that of the style and of the kind of problem."""
-    kind = "vision_" if config.problem == "vision" else ""
-    return config.mentor.wording or f"{kind}{_style(config)}"
+    """Return the wording asked for, or that of the style; for pictures their own text of it, where there is one."""
+    from maao.mentors.instruction import VISION, named_wordings
+
+    name = config.mentor.wording or _style(config)
+    own = f"{VISION}{name}"
+    return own if config.problem == "vision" and own in named_wordings() else name
 
 
 def _adapter_digest(model: ModelConfig) -> str:

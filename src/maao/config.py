@@ -277,7 +277,8 @@ class MentorConfig(Section):
         "chat", description="completion suits small or base models; a person is always asked as in a chat."
     )
     wording: str | None = Field(
-        None, description="chat, completion, released, contrast, vision_chat, vision_completion, or a file; by default that of the style."
+        None,
+        description="chat, completion, guided, released, contrast, or a file; by default the style's. Pictures have their own texts.",
     )
     listing: int = Field(8, ge=0, description="Points shown.")
     choice: Literal["best", "last", "first", "spread", "diverse", "released", "contrast"] = Field(

@@ -31,6 +31,8 @@ FILES = [
     *(("released", case) for case in ("empty", "history", "scores_words", "scores_none")),
     *((style, case) for style in ("vision_chat", "vision_completion") for case in ("history", "scores_none")),
     ("contrast", "history"),
+    *(("guided", case) for case in ("empty", "history", "clues")),
+    ("vision_guided", "history"),
 ]
 
 
@@ -165,7 +167,8 @@ def test_wording_of_ones_own_is_read_from_a_file(tmp_path):
 
 def test_unknown_wording_is_refused_with_those_there_are():
     with pytest.raises(
-        ConfigError, match=r"Unknown wording 'chatt': give one of chat, completion, contrast, released, vision_chat, vision_completion, or"
+        ConfigError,
+        match=r"Unknown wording 'chatt': give one of chat, completion, contrast, guided, released, vision_chat, vision_completion, vision_",
     ):
         wording("chatt")
 

@@ -18,6 +18,7 @@ from maao.mentors.trajectory import Entry
 from maao.types import Clues, Score, Token
 
 GOOD_LOSS = 0.5  # what a continuation is asked to reach when nothing has been tried yet; the wording's own examples are close to it
+VISION = "vision_"  # begins the name of a wording's text for pictures
 UNSCORED = "_unscored"  # ends the name of a wording's text for instructions that show no scores
 
 Scores = Literal["both", "reached", "words", "shuffled", "none"]
@@ -58,7 +59,7 @@ class Shown:
 
 
 def wording(name: str, scores: Scores = "both") -> Template:
-    """Return a wording by name ("chat", "completion", "released") or by the path of a text file.
+    """Return a wording by name ("chat", "completion", "guided", "released", ...) or by the path of a text file.
 
     A named wording whose own examples tell of scores has a second text that does not, for an instruction that shows none.
 
@@ -81,9 +82,13 @@ def wording(name: str, scores: Scores = "both") -> Template:
         except UnicodeDecodeError as error:
             line = own.read_bytes()[: error.start].count(b"\n") + 1
             raise ConfigError(f"{own} is not UTF-8 text: line {line} cannot be decoded.") from error
-    known = sorted(p.name.removesuffix(".txt") for p in folder.iterdir() if p.name.endswith(".txt"))
-    named = [known_name for known_name in known if not known_name.endswith(UNSCORED)]
-    raise ConfigError(f"Unknown wording '{name}': give one of {', '.join(named)}, or the path of a text file.")
+    raise ConfigError(f"Unknown wording '{name}': give one of {', '.join(named_wordings())}, or the path of a text file.")
+
+
+def named_wordings() -> list[str]:
+    """Return the names of the wordings that there are; those for pictures begin with "vision_"."""
+    names = sorted(p.name.removesuffix(".txt") for p in (files("maao.mentors") / "instructions").iterdir() if p.name.endswith(".txt"))
+    return [name for name in names if not name.endswith(UNSCORED)]
 
 
 def write(template: Template, task: Task, listing: Sequence[Entry], clues: Clues | None, *, count: int, shown: Shown) -> str:
