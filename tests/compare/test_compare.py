@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,6 +108,68 @@ def test_the_command_prints_the_page(table: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["compare", str(table), "--out", str(tmp_path / "out"), "--workers", "1", "--only", "none"])
     assert done.exit_code == 0, done.output
     assert "2 of 4 cells have been run" in done.output and "results.json" in done.output
+
+
+def fake_ray() -> ModuleType:
+    """A module with the few parts of Ray that a comparison uses, whose cluster is a thread a task."""
+    ray = ModuleType("ray")
+    pool = ThreadPoolExecutor(4)
+
+    class Remote:
+        def __init__(self, run: Any) -> None:
+            self.run = run
+
+        def remote(self, *arguments: Any) -> Future[Any]:
+            return pool.submit(self.run, *arguments)
+
+    def wait(tasks: list[Future[Any]], timeout: float) -> tuple[list[Future[Any]], list[Future[Any]]]:
+        done = [task for task in tasks if task.done()]
+        return done, [task for task in tasks if task not in done]
+
+    parts = {
+        "is_initialized": lambda: True,
+        "remote": lambda **options: Remote,
+        "wait": wait,
+        "get": lambda task: task.result(),
+        "cancel": lambda task, force: task.cancel(),
+        "exceptions": SimpleNamespace(RayError=RuntimeError),
+    }
+    for name, part in parts.items():
+        setattr(ray, name, part)
+    return ray
+
+
+def test_a_cluster_runs_the_same_workers(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for Ray, whose own cluster wants sockets; `maao compare --ray` was run by hand on Ray 2.60."""
+    monkeypatch.setitem(sys.modules, "ray", fake_ray())
+    compare(table, tmp_path / "out", workers=2, ray=True)
+    assert len(list((tmp_path / "out" / "rows").glob("*.json"))) == 4
+    broken = tmp_path / "broken.toml"
+    broken.write_text(table.read_text() + '\n[[arms]]\nname = "bad"\nsettings = { "images.shots" = 99 }\n')
+    with pytest.raises(MaaoError, match=r"(?s)first failure: .*bad.*fewer than"):
+        compare(broken, tmp_path / "out", workers=1, ray=True)
+
+
+def test_a_table_takes_what_it_lacks_from_another_file(table: Path, tmp_path: Path) -> None:
+    text = table.read_text()
+    arms = text.index("[[arms]]")
+    (tmp_path / "settings.toml").write_text(text[:arms])
+    (tmp_path / "arms.toml").write_text(f'with = "settings.toml"\nseeds = [7]\n{text[arms:]}')
+    named = read_table(tmp_path / "arms.toml")
+    assert named["seeds"] == [7] and named["title"] == "Tiny" and len(list(cells(named, tmp_path))) == 2
+    other = tmp_path / "other.toml"
+    other.write_text(text[:arms].replace("pictures]", "drawings]"))
+    assert list(read_table(tmp_path / "arms.toml", other)["tasks"]) == ["drawings"]
+    with pytest.raises(ConfigError, match="There is no table"):
+        read_table(tmp_path / "arms.toml", tmp_path / "nowhere.toml")
+
+
+def test_arms_run_on_every_model_unless_they_name_one(table: Path, tmp_path: Path) -> None:
+    text = table.read_text().replace("[tasks.pictures]", "[models.one]\n[models.two]\n[tasks.pictures]")
+    file = tmp_path / "models.toml"
+    file.write_text(text + 'model = "two"\n')
+    made = [(cell.arm, cell.model) for cell in cells(read_table(file), tmp_path) if cell.seed == 0]
+    assert made == [("none", "one"), ("none", "two"), ("restart", "two")]
 
 
 def test_a_cell_that_fails_is_told_and_the_others_are_kept(table: Path, tmp_path: Path) -> None:

@@ -216,3 +216,11 @@ def test_continuation_that_was_tried_before_is_rejected():
 def test_any_continuation_is_read_without_an_error(reply):
     texts, rejected = read_continuation(reply)
     assert len(texts) + len(rejected) == 1
+
+
+def test_a_template_said_again_is_no_prompt():
+    texts, rejected = read_list("- {text} <PROMPT> Kind: animal\n- What kind of thing is it?", count=2)
+    assert texts == ("What kind of thing is it?",)
+    assert [(r.text, r.reason) for r in rejected] == [
+        ("- {text} <PROMPT> Kind: animal", "repeats the template, with the mark of the prompt's place")
+    ]

@@ -14,6 +14,7 @@ from string import Template
 from typing import Literal
 
 from maao.errors import ConfigError
+from maao.mentors.reply import PLACE
 from maao.mentors.trajectory import Entry
 from maao.types import Clues, Score, Token
 
@@ -96,7 +97,7 @@ def write(template: Template, task: Task, listing: Sequence[Entry], clues: Clues
     fields = {
         "description": task.description.strip(),
         "labels": ", ".join(task.labels),
-        "template": task.template.replace("{slots}", "<PROMPT>"),
+        "template": task.template.replace("{slots}", PLACE),
         "listing": "\n".join(_line(entry, shown) for entry in listing) or "(nothing has been tried yet)",
         "blocks": "\n\n".join(_block(entry, shown) for entry in sorted(listing, key=lambda e: -_shown_loss(e, shown))),
         "good": "\n".join(_line(entry, shown) for entry in reversed(listing[len(listing) // 2 :])) or "(nothing has been tried yet)",

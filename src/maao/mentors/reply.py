@@ -13,6 +13,7 @@ from typing import Any
 
 from maao.types import Rejected
 
+PLACE = "<PROMPT>"  # what stands for a prompt where an instruction shows the template
 MAX_WORDS = 40  # a longer line is prose, not a prompt of a few words
 
 # A bullet or a number, then perhaps a name. "-0.5" and "2.5" are numbers (a point of a plain function), "Prompt-based" is a word.
@@ -130,6 +131,8 @@ def _is_marked(line: str) -> bool:
 def _why_not_prompt(text: str, tried: Collection[str]) -> str | None:
     if not any(character.isalnum() for character in text):
         return "holds no word"
+    if PLACE in text:
+        return "repeats the template, with the mark of the prompt's place"
     if len(text.split()) > MAX_WORDS:
         return f"prose: more than {MAX_WORDS} words"
     if not text.isprintable():
