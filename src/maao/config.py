@@ -290,6 +290,7 @@ class MentorConfig(Section):
     temperature: float = Field(0.8, ge=0, description="Sampling temperature of a reply; 0: the likeliest token each time.")
     top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest tokens of this probability together.")
     max_tokens: int = Field(200, ge=1, description="Most tokens of a reply.")
+    retries: int = Field(1, ge=0, description="How often a model is asked again in a round for proposals that are missing (chat).")
     max_samples: int = Field(6, ge=1, description="Most continuations asked for in a round (completion).")
     texts: list[str] = Field(default_factory=list, description="What a scripted mentor proposes; what an evoprompt begins with.")
     size: float = Field(0.1, gt=0, description="How far to jump, beside the point's own length (perturb).")

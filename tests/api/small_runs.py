@@ -47,7 +47,7 @@ def values(model: Path, data: dict[str, Any], /, **changes: Any) -> dict[str, An
         "stage": {"batch_size": 8},
         "plan": {"rounds": 2, "steps": 4, "store_every": 2, "proposals": 2, "first": "ask"},
         "accept": {"rule": "race", "steps": 2},
-        "mentor": {"chat": {"provider": "scripted", "replies": REPLIES}},
+        "mentor": {"retries": 0, "chat": {"provider": "scripted", "replies": REPLIES}},
     }
     for key, value in changes.items():
         node = found

@@ -43,6 +43,18 @@ def test_chat_asks_once_and_reads_a_list():
     assert [p.text for p in advice.proposals] == ["0 1", "2 3", "-4 5"] and len(requests) == 1
 
 
+def test_chat_asks_again_for_what_a_reply_left_missing():
+    advice, requests = asked(lambda request: f"- {request.sample} 0\n- 7 7", count=4, retries=2)
+    assert [p.text for p in advice.proposals] == ["0 0", "7 7", "1 0", "2 0"]
+    assert [request.sample for request in requests] == [0, 1, 2] and len({request.text for request in requests}) == 1
+    assert [rejected.reason for rejected in advice.rejected] == ["tried before", "tried before"]
+    assert advice.cost.llm_calls == 3
+
+
+def test_chat_asks_no_more_once_it_has_enough():
+    assert len(asked("- 1 1\n- 2 2", count=2, retries=5)[1]) == 1
+
+
 def test_settings_reach_the_request():
     _, (request,) = asked("0 1", temperature=0.3, top_p=0.5, max_tokens=33)
     assert (request.temperature, request.top_p, request.max_tokens, request.style, request.stop) == (0.3, 0.5, 33, "chat", ())

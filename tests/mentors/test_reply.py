@@ -224,3 +224,11 @@ def test_a_template_said_again_is_no_prompt():
     assert [(r.text, r.reason) for r in rejected] == [
         ("- {text} <PROMPT> Kind: animal", "repeats the template, with the mark of the prompt's place")
     ]
+
+
+def test_a_bullet_set_twice_is_a_bullet():
+    assert read_list("- - sort the news\n* * topic: a headline\n- -0.5 1.0", count=3)[0] == (
+        "sort the news",
+        "topic: a headline",
+        "-0.5 1.0",
+    )

@@ -37,6 +37,7 @@ class LanguageModelMentor(Generic[P]):
         listing: how many points are shown, chosen by `choice`.
         shown: which evidence is shown.
         max_samples: how many continuations may be asked for to get `count` proposals (completion).
+        retries: how often it is asked again for the proposals that a reply left missing (chat).
 
     Source: Guo et al., LLM as a Complementary Optimizer to Gradient Descent, 2024; the listing from worst to best as in OPRO (Yang et al.,
     2023).
@@ -54,6 +55,7 @@ class LanguageModelMentor(Generic[P]):
     top_p: float = 1.0
     max_tokens: int = 200
     max_samples: int = 6
+    retries: int = 0
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         text = self.instruction(history, count, seed)
@@ -62,7 +64,7 @@ class LanguageModelMentor(Generic[P]):
         proposals: list[Proposal[P]] = []
         rejected: list[Rejected] = []
         cost = Cost()
-        for sample in range(1 if self.style == "chat" else max(count, self.max_samples)):
+        for sample in range(1 + self.retries if self.style == "chat" else max(count, self.max_samples)):
             if len(proposals) == count:
                 break
             reply, failure = complete(self.model, self._request(text, seed, sample))
@@ -71,7 +73,11 @@ class LanguageModelMentor(Generic[P]):
                 break
             cost += reply_cost(reply)
             tried = {*known, *(p.text for p in proposals)}
-            read = read_list(reply.text, count=count, known=tried) if self.style == "chat" else read_continuation(reply.text, known=tried)
+            read = (
+                read_list(reply.text, count=count - len(proposals), known=tried)
+                if self.style == "chat"
+                else read_continuation(reply.text, known=tried)
+            )
             rejected += read[1]
             for candidate in read[0]:
                 self._take(candidate, starts, proposals, rejected)

@@ -150,7 +150,10 @@ def _item(line: str) -> str:
 
 
 def _clean(line: str) -> str:
-    text = _NAME.sub("", _MARK.sub("", line, count=1), count=1).strip()
+    text = _MARK.sub("", line, count=1)
+    if line.lstrip()[:1] == text[:1]:  # "- - sort the news": the bullet that it was told to set, behind its own
+        text = _MARK.sub("", text, count=1)
+    text = _NAME.sub("", text, count=1).strip()
     text = text.strip("*_` ").rstrip(",;").strip()  # emphasis, and the commas of a list written as text
     return text.rstrip(".")[1:-1].strip() if _is_quoted(text) else text
 
