@@ -63,7 +63,7 @@ MENTORS = (
 
 
 Loaded = dict[tuple[str, ...], "FrozenModel"]
-KEPT_TEXTS_BYTES = 6 * 2**30
+KEPT_TEXTS_BYTES = 3 * 2**30
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ COMPARED = (("accuracy", 100.0, "points"), ("loss", 1.0, ""))
 COSTS = ("gradient_steps", "model_tokens", "looks", "llm_calls", "input_tokens", "output_tokens")
 UNEQUAL = 0.1  # how far costs may lie apart before the page says so
 IMAGES = ("images-", "emoji-")  # how protocols of pictures begin
-WORKER_GIB = 3.0  # what a worker may take, where nobody says otherwise
+WORKER_GIB = 6.0  # what a worker may take: a small model, its activations, and the texts that it keeps for the next run
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,169 @@
+"""Read the study out: `python -m experiments.study.read_out` writes `experiments/results/study.md` from the rows that there are.
+
+The question is asked of log-loss first, which sees differences that the accuracy of 200 examples cannot. Differences are paired by task and
+seed; tasks in which an arm was not run are left out of its comparison.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from maao.compare import mean_cost, read_rows, read_table
+from maao.evaluation.statistics import bootstrap_interval, paired_interval
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "results"
+CONTROLS = (
+    "single",
+    "random text",
+    "vocabulary restart",
+    "hand-written texts",
+    "perturb 0.1",
+    "perturb 1",
+    "reproject",
+    "evolution on tokens",
+)
+MENTORS = (
+    "MaaO, best variant",
+    "MaaO, stronger mentor",
+    "MaaO, packaged mentor",
+    "LLM without scores",
+    "LLM without the trajectory",
+    "OPRO",
+    "EvoPrompt-DE",
+)
+Row = Mapping[str, Any]
+
+
+def main() -> None:
+    table = read_table(HERE / "study.toml")
+    rows = read_rows(RESULTS / "study")
+    (RESULTS / "study.md").write_text(page(table, rows), encoding="utf-8")
+    print((RESULTS / "study.md").read_text(encoding="utf-8"))
+
+
+def page(table: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """Return the page: the plain answer, then what stands behind it."""
+    seeds = {arm: len({row["seed"] for row in rows if row["arm"] == arm}) for arm in (*CONTROLS, *MENTORS)}
+    whole = [seed for seed in table["seeds"] if all((arm, seed) in {(r["arm"], r["seed"]) for r in rows} for arm in seeds if seeds[arm])]
+    lines = [f"# {table['title']}", "", answer(rows), ""]
+    planned = sum(len(arm.get("tasks", table["tasks"])) for arm in table["arms"]) * len(table["seeds"])
+    if len(rows) < planned:
+        lines += [f"**{len(rows)} of {planned} cells have been run** (whole seeds: {', '.join(map(str, whole)) or 'none'}).", ""]
+    lines += [table["about"].strip(), "", "## Every arm with a mentor against every control", ""]
+    lines += [
+        "Mean paired difference of `test` log-loss, below zero is better for the arm, with its 95 % interval (Student t over pairs of task"
+    ]
+    lines += ["and seed), and in brackets that of accuracy in points.", ""]
+    there = [arm for arm in MENTORS if seeds[arm]]
+    lines += ["| control | " + " | ".join(there) + " |", "| --- |" + " --- |" * len(there)]
+    for control in CONTROLS:
+        if seeds[control]:
+            lines.append(f"| {control} | " + " | ".join(_difference(rows, arm, control) for arm in there) + " |")
+    lines += ["", "## Where: the difference to `single`, task by task", ""]
+    tasks = [task for task in table["tasks"] if any(row["task"] == task and row["arm"] != "single" for row in rows)]
+    lines += ["| arm | " + " | ".join(tasks) + " |", "| --- |" + " --- |" * len(tasks)]
+    for arm in (*there, *(c for c in CONTROLS if seeds[c] and c != "single")):
+        own = [_difference([row for row in rows if row["task"] == task], arm, "single") for task in tasks]
+        lines.append(f"| {arm} | " + " | ".join(own) + " |")
+    lines += ["", "## Headroom", "", *headroom(rows, table)]
+    lines += [
+        "",
+        "## What it cost, a cell",
+        "",
+        "| arm | steps | model tokens | looks | LLM calls | LLM tokens |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for arm in (*CONTROLS, *MENTORS):
+        own_rows = [row for row in rows if row["arm"] == arm]
+        if own_rows:
+            cost = mean_cost(own_rows)
+            spent = cost["input_tokens"] + cost["output_tokens"]
+            shown = (
+                f"{cost['gradient_steps']:.0f}",
+                f"{cost['model_tokens']:,.0f}",
+                f"{cost['looks']:.1f}",
+                f"{cost['llm_calls']:.1f}",
+                f"{spent:,.0f}",
+            )
+            lines.append(f"| {arm} | {' | '.join(shown)} |")
+    lines += ["", "All rows, differences with Holm's correction, and plots: [study/page.md](study/page.md). How it is run: `python -m"]
+    lines += ["experiments.study study --commit` (`experiments/README.md`). Settings and variants were chosen on the two tasks of"]
+    lines += ["`experiments/study/search.toml`, whose page is [search/page.md](search/page.md)."]
+    return "\n".join(lines) + "\n"
+
+
+def pairs(rows: Sequence[Row], arm: str, control: str, metric: str) -> list[tuple[float, float]]:
+    """Return figures of an arm and of a control on `test`, pair by pair of equal task and seed."""
+    sides = [{(row["task"], row["seed"]): row["test"][metric] for row in rows if row["arm"] == name} for name in (arm, control)]
+    return [(sides[0][key], sides[1][key]) for key in sorted(sides[0].keys() & sides[1].keys())]
+
+
+def _difference(rows: Sequence[Row], arm: str, control: str) -> str:
+    losses, accuracies = (pairs(rows, arm, control, metric) for metric in ("loss", "accuracy"))
+    if len(losses) < 2:
+        return ""
+    loss = paired_interval([a for a, _ in losses], [b for _, b in losses])
+    points = paired_interval([100 * a for a, _ in accuracies], [100 * b for _, b in accuracies])
+    sure = "**" if loss[2] < 0 or loss[1] > 0 else ""
+    return f"{sure}{loss[0]:+.3f}{sure} ({loss[1]:+.3f} to {loss[2]:+.3f}) [{points[0]:+.1f}, {points[1]:+.1f} to {points[2]:+.1f}]"
+
+
+def answer(rows: Sequence[Row]) -> str:
+    """Return the first paragraph: did the mentor help, where, by how much, at what cost?"""
+    told = []
+    for arm in ("MaaO, packaged mentor", "MaaO, stronger mentor", "MaaO, best variant"):
+        beaten, lost, open_ = [], [], []
+        for control in CONTROLS:
+            both = pairs(rows, arm, control, "loss")
+            if len(both) < 2:
+                continue
+            mean, low, high = paired_interval([a for a, _ in both], [b for _, b in both])
+            figure = f"{control} ({mean:+.3f}, {low:+.3f} to {high:+.3f})"
+            (beaten if high < 0 else lost if low > 0 else open_).append(figure)
+        if not (beaten or lost or open_):
+            continue
+        parts = [
+            f"lower `test` log-loss than {', '.join(beaten)}" if beaten else "",
+            f"higher than {', '.join(lost)}" if lost else "",
+            f"cannot be told apart from {', '.join(open_)}" if open_ else "",
+        ]
+        cost = mean_cost([row for row in rows if row["arm"] == arm])
+        spent = f"{cost['llm_calls']:.0f} calls and {cost['input_tokens'] + cost['output_tokens']:,.0f} LLM tokens a run"
+        verdict = "helped against every control" if not lost and not open_ else "did not help against every control"
+        told.append(f"**{arm}** {verdict}: {'; '.join(part for part in parts if part)} (for {spent}).")
+    return " ".join(told) or "No arm with a mentor has been run yet."
+
+
+def headroom(rows: Sequence[Row], table: Mapping[str, Any]) -> list[str]:
+    """Return what the plain soft prompt gains over what needs no tuning, task by task."""
+    lines = [
+        "| task | untuned loss | loss of equal shares | `single`, tuned | gain, 95 % (bootstrap over seeds) |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for task in table["tasks"]:
+        own = [row for row in rows if row["task"] == task and row["arm"] == "single"]
+        if not own:
+            continue
+        shares = _equal_shares(task)
+        gains = [min(row["test_untuned"]["loss"], shares) - row["test"]["loss"] for row in own]
+        low, high = bootstrap_interval(gains) if len(gains) > 1 else (float("nan"),) * 2
+        lines.append(
+            f"| {task} | {statistics.mean(r['test_untuned']['loss'] for r in own):.3f} | {shares:.3f} | "
+            f"{statistics.mean(r['test']['loss'] for r in own):.3f} | {statistics.mean(gains):+.3f} ({low:+.3f} to {high:+.3f}) |"
+        )
+    return lines
+
+
+def _equal_shares(task: str) -> float:
+    """Return the loss of giving every class the same probability."""
+    classes = {"BBC headlines": 5, "AG News": 4, "AG News, MiniLM": 4, "emoji": 24}
+    return math.log(classes.get(task, 2))
+
+
+if __name__ == "__main__":
+    main()
