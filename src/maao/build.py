@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING, Any
 
-from maao.build_mentors import ASKING, CONTROLS, SHOWS_EXAMPLES, build_asking, build_control, check_mentor
+from maao.build_mentors import ASKING, CONTROLS, SHOWS_EXAMPLES, build_asking, build_control, check_beside, check_mentor
 from maao.config import AcceptConfig, BudgetConfig, ChatConfig, Config, DataConfig, ModelConfig, StageConfig
 from maao.core import acceptance
 from maao.core.budget import Budget, cut
@@ -199,6 +199,7 @@ def _check_together(config: Config) -> None:
             "use 'vocabulary' or 'normal' with it."
         )
     check_mentor(config.mentor)
+    check_beside(config.mentor)
     _check_stage(config.stage)
     if config.mentor.name not in MENTORS and config.mentor.name not in _plugin_names("mentor"):
         known = ", ".join((*MENTORS, *_plugin_names("mentor")))
@@ -866,18 +867,27 @@ def build_mentor(
         if not mentor.texts:
             raise ConfigError("mentor.name = 'scripted' needs mentor.texts, the list of what it proposes.")
         return Asked(Scripted(tuple(mentor.texts), parts.codec), disclosure="Restarts are scripted: nothing is sent anywhere.")
-    if name in ("language_model", "person"):
-        return _language_model(parts, ledger, replay)
     if name in CONTROLS:
         control, told = build_control(parts, _random_start(parts))
         return Asked(control, disclosure=told)
-    if name in ASKING:
-        return _asking(parts, ledger, replay)
+    if name in ("language_model", "person", *ASKING):
+        asked = _asking(parts, ledger, replay) if name in ASKING else _language_model(parts, ledger, replay)
+        return asked if mentor.beside is None else _beside(asked, parts, ledger)
     if name == "custom":
         raise ConfigError("mentor.name = 'custom' stands for a mentor of your own: start the run from Python, with mentor=... .")
     plugin = _plugin("mentor", name)
     assert plugin is not None  # unknown names were refused in `build`
     return Asked(plugin(mentor.options, parts), disclosure=f"Restarts come from the plugin '{name}'.", recorded=recorded)
+
+
+def _beside(asked: Asked, parts: Parts, ledger: Ledger) -> Asked:
+    """Return a mentor that asks with a second one beside it, which asks nobody."""
+    from maao.mentors.beside import Beside
+
+    mentor = parts.config.mentor
+    alone = mentor.model_copy(update={"name": mentor.beside, "beside": None})
+    second = build_mentor(replace(parts, config=parts.config.model_copy(update={"mentor": alone})), ledger)
+    return replace(asked, mentor=Beside(asked.mentor, second.mentor, mentor.beside_share))
 
 
 def _own_mentor(own: OwnMentor, parts: Parts) -> Mentor[Any]:

@@ -30,10 +30,16 @@ def check_mentor(mentor: MentorConfig) -> None:
     """Refuse settings that the mentor does not read. Raises `ConfigError`."""
     default = MentorConfig()
     for name, readers in READ_BY.items():
-        if getattr(mentor, name) != getattr(default, name) and mentor.name not in readers:
+        if getattr(mentor, name) != getattr(default, name) and not {mentor.name, mentor.beside} & set(readers):
             raise ConfigError(f"mentor.{name} is read by {', '.join(readers)} only, and mentor.name is '{mentor.name}': drop it.")
-    if mentor.name == "random_text" and mentor.corpus is None:
+    if "random_text" in (mentor.name, mentor.beside) and mentor.corpus is None:
         raise ConfigError("The mentor 'random_text' takes sentences from a text file: name it in mentor.corpus.")
+
+
+def check_beside(mentor: MentorConfig) -> None:
+    """Refuse a second mentor where there is no first one that asks. Raises `ConfigError`."""
+    if mentor.beside is not None and mentor.name not in ("language_model", *ASKING):
+        raise ConfigError(f"mentor.beside stands beside a mentor that asks a language model, and mentor.name is '{mentor.name}': drop it.")
 
 
 def build_control(parts: Parts, start: Callable[[int], Any]) -> tuple[Mentor[Any], str]:

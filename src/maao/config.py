@@ -297,6 +297,10 @@ class MentorConfig(Section):
     corpus: str | None = Field(None, description="A text file that sentences are taken from (random_text).")
     population: int = Field(10, ge=2, description="The best texts that breed (evolution, evoprompt).")
     exemplars: int = Field(3, ge=0, description="Training examples that are shown (opro, ape).")
+    beside: Literal["random_restart", "random_text", "perturb", "evolution", "scripted"] | None = Field(
+        None, description="A second mentor, which asks nobody: it makes a part of the proposals, and those that the first leaves missing."
+    )
+    beside_share: float = Field(0.5, ge=0, lt=1, description="Its part of the proposals, rounded down.")
     chat: ChatConfig = Field(default_factory=ChatConfig, description="Which language model is asked.")
     options: dict[str, Any] = Field(default_factory=dict, description="A plugin's own settings.")
 

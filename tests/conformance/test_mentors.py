@@ -17,6 +17,7 @@ from maao.llm.ledger import MemoryLedger, Recorded
 from maao.llm.scripted import FailingModel
 from maao.llm.scripted import Scripted as ScriptedModel
 from maao.mentors.ape import APE
+from maao.mentors.beside import Beside
 from maao.mentors.evolution import Evolution
 from maao.mentors.evoprompt import EvoPrompt
 from maao.mentors.instruction import Shown, Task, wording
@@ -72,6 +73,10 @@ def asks(reply: Any, *, style: Any = "chat", shown: Shown | None = None, choice:
     return make
 
 
+def beside(problem: Any) -> Beside[Any]:
+    return Beside(asks(numbers_reply)(problem), RandomRestart(problem.initial, problem.codec), 0.4)
+
+
 def rival(make: Callable[..., Any], reply: Any, **options: Any) -> Callable[[Any], Any]:
     return lambda problem: make(Recorded(ScriptedModel(reply), MemoryLedger()), problem.codec, **options)
 
@@ -120,6 +125,7 @@ MENTORS = [
     Row("language_model chat on soft prompts", asks(words_reply, shown=Shown(nearest=True, examples=True)), language=True),
     Row("language_model with shuffled scores", asks(numbers_reply, shown=Shown("shuffled"))),
     Row("language_model shown diverse points", asks(numbers_reply, choice="diverse")),
+    Row("language_model beside random restarts, race", beside, accept=Race(2, rungs=(1,))),
     Row("language_model completion", asks(continuation, style="completion")),
     Row("language_model that talks only", asks(lambda request: "I'm sorry, I cannot help.")),
     Row("language_model that fails", asks(FailingModel())),

@@ -55,6 +55,13 @@ def test_chat_asks_no_more_once_it_has_enough():
     assert len(asked("- 1 1\n- 2 2", count=2, retries=5)[1]) == 1
 
 
+def test_an_example_of_the_wording_said_again_is_not_taken():
+    told = LanguageModelMentor(
+        Scripted(lambda request: "- Which language is this written in?\n- 3 3"), Task("Find it."), CODEC, template=wording("guided")
+    ).propose((), count=2, seed=0)
+    assert [p.text for p in told.proposals] == ["3 3"] and [r.reason for r in told.rejected] == ["tried before"]
+
+
 def test_settings_reach_the_request():
     _, (request,) = asked("0 1", temperature=0.3, top_p=0.5, max_tokens=33)
     assert (request.temperature, request.top_p, request.max_tokens, request.style, request.stop) == (0.3, 0.5, 33, "chat", ())

@@ -59,7 +59,7 @@ class LanguageModelMentor(Generic[P]):
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         text = self.instruction(history, count, seed)
-        known = {entry.text for entry in entries(history)} | {p.text for r in history for p in r.advice.proposals}
+        known = {entry.text for entry in entries(history)} | {p.text for r in history for p in r.advice.proposals} | self._worked_examples
         starts = self._starts(history)
         proposals: list[Proposal[P]] = []
         rejected: list[Rejected] = []
@@ -95,6 +95,11 @@ class LanguageModelMentor(Generic[P]):
             return
         starts.add(encoded.text)
         proposals.append(Proposal(text, encoded.params, self.model.name, encoded.note))
+
+    @property
+    def _worked_examples(self) -> set[str]:
+        """The lines of the wording: its examples are prompts of other tasks, which a weak model says again."""
+        return {line.strip().removeprefix("- ") for line in self.template.template.splitlines() if line.startswith("- ")}
 
     def _starts(self, history: History[P, S]) -> set[str]:
         """Return the texts that earlier proposals were made to: what was really started from."""

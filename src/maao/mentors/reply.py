@@ -18,6 +18,7 @@ MAX_WORDS = 40  # a longer line is prose, not a prompt of a few words
 
 # A bullet or a number, then perhaps a name. "-0.5" and "2.5" are numbers (a point of a plain function), "Prompt-based" is a word.
 _MARK = re.compile(r"^\s*(?:[-+–](?![\d.])|[*•]|\(?\d{1,3}[.):](?!\d)|\(\d{1,3}\)|\[\d{1,3}\])\s*")
+_BULLET = re.compile(r"^\s*[-+–*•]\s+(?![\d.])")
 _NAME = re.compile(r"^[\s*_]*(?:prompt|template)\s*\d*[\s*_]*(?:[:.)]|-(?=\s))[*_]*\s*", re.IGNORECASE)
 _FENCE = re.compile(r"^```\s*\w*$")
 # "**Prompt 1**" or "Prompts:" on a line of its own; the number tells that one text follows.
@@ -150,9 +151,7 @@ def _item(line: str) -> str:
 
 
 def _clean(line: str) -> str:
-    text = _MARK.sub("", line, count=1)
-    if line.lstrip()[:1] == text[:1]:  # "- - sort the news": the bullet that it was told to set, behind its own
-        text = _MARK.sub("", text, count=1)
+    text = _BULLET.sub("", _MARK.sub("", line, count=1), count=1)  # "1. - sort the news": the bullet it was told to set, behind its own
     text = _NAME.sub("", text, count=1).strip()
     text = text.strip("*_` ").rstrip(",;").strip()  # emphasis, and the commas of a list written as text
     return text.rstrip(".")[1:-1].strip() if _is_quoted(text) else text
