@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from maao.compare import mean_cost, read_rows, read_table
+from maao.compare import UNEQUAL, mean_cost, read_rows, read_table
 from maao.evaluation.statistics import bootstrap_interval, paired_interval
 
 HERE = Path(__file__).parent
@@ -49,9 +49,11 @@ def main() -> None:
 def page(table: Mapping[str, Any], rows: Sequence[Row]) -> str:
     """Return the page: the plain answer, then what stands behind it."""
     seeds = {arm: len({row["seed"] for row in rows if row["arm"] == arm}) for arm in (*CONTROLS, *MENTORS)}
-    whole = [seed for seed in table["seeds"] if all((arm, seed) in {(r["arm"], r["seed"]) for r in rows} for arm in seeds if seeds[arm])]
+    done = {(row["arm"], row["task"], row["seed"]) for row in rows}
+    wanted = [(arm["name"], task) for arm in table["arms"] for task in arm.get("tasks", table["tasks"])]
+    whole = [seed for seed in table["seeds"] if all((*cell, seed) in done for cell in wanted)]
     lines = [f"# {table['title']}", "", answer(rows), ""]
-    planned = sum(len(arm.get("tasks", table["tasks"])) for arm in table["arms"]) * len(table["seeds"])
+    planned = len(wanted) * len(table["seeds"])
     if len(rows) < planned:
         lines += [f"**{len(rows)} of {planned} cells have been run** (whole seeds: {', '.join(map(str, whole)) or 'none'}).", ""]
     lines += [table["about"].strip(), "", "## Every arm with a mentor against every control", ""]
@@ -123,7 +125,7 @@ def answer(rows: Sequence[Row]) -> str:
             if len(both) < 2:
                 continue
             mean, low, high = paired_interval([a for a, _ in both], [b for _, b in both])
-            figure = f"{control} ({mean:+.3f}, {low:+.3f} to {high:+.3f})"
+            figure = f"{control}{'' if equal(rows, arm, control) else '†'} ({mean:+.3f}, {low:+.3f} to {high:+.3f})"
             (beaten if high < 0 else lost if low > 0 else open_).append(figure)
         if not (beaten or lost or open_):
             continue
@@ -136,7 +138,17 @@ def answer(rows: Sequence[Row]) -> str:
         spent = f"{cost['llm_calls']:.0f} calls and {cost['input_tokens'] + cost['output_tokens']:,.0f} LLM tokens a run"
         verdict = "helped against every control" if not lost and not open_ else "did not help against every control"
         told.append(f"**{arm}** {verdict}: {'; '.join(part for part in parts if part)} (for {spent}).")
+    if any("†" in part for part in told):
+        told.append("(† not at equal cost: tokens or looks at `select` differ by more than a tenth.)")
     return " ".join(told) or "No arm with a mentor has been run yet."
+
+
+def equal(rows: Sequence[Row], arm: str, control: str) -> bool:
+    """Say whether two arms cost about the same where both were run: tokens through the frozen model, and looks at `select`."""
+    keys = [{(row["task"], row["seed"]) for row in rows if row["arm"] == name} for name in (arm, control)]
+    both = keys[0] & keys[1]
+    costs = [mean_cost([row for row in rows if row["arm"] == name and (row["task"], row["seed"]) in both]) for name in (arm, control)]
+    return all(abs(costs[0][name] / costs[1][name] - 1) <= UNEQUAL for name in ("model_tokens", "looks"))
 
 
 def headroom(rows: Sequence[Row], table: Mapping[str, Any]) -> list[str]:
