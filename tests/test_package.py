@@ -11,7 +11,7 @@ import pytest
 import maao
 
 HEAVY = ("torch", "transformers", "pydantic", "openai", "safetensors", "peft", "rich", "numpy", "sqlite3")
-COMMANDS = ("demo", "tune", "find-lr", "compare", "resume", "replay", "runs", "show", "predict", "export", "where", "doctor")
+COMMANDS = ("demo", "tune", "find-lr", "headroom", "compare", "resume", "replay", "runs", "show", "predict", "export", "where", "doctor")
 
 
 def loaded_by(code: str) -> set[str]:

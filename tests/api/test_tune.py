@@ -17,7 +17,7 @@ from maao.mentors.language_model import NO_REPLY
 from maao.types import Advice, Example, Proposal, Rejected, Splits
 from tests.api.small_runs import LABELS, REPLIES, config, digests, examples, pairs, write_csv
 
-CHAT = {"chat": {"provider": "scripted", "replies": REPLIES}}
+CHAT = {"retries": 0, "chat": {"provider": "scripted", "replies": REPLIES}}
 SMALL = {"model.num_virtual_tokens": 4, "accept.steps": 2, "plan.store_every": 2, "plan.proposals": 2, "threads": 1}
 
 
@@ -345,7 +345,7 @@ def test_a_function_is_tuned_and_has_nothing_to_predict(tmp_path):
 
 
 def test_a_language_model_can_be_the_mentor_of_a_function(tmp_path):
-    mentor = {"chat": {"provider": "scripted", "replies": ["1. 0.1 0.2\n2. 9\n3. -1 0.5"]}}
+    mentor = {"retries": 0, "chat": {"provider": "scripted", "replies": ["1. 0.1 0.2\n2. 9\n3. -1 0.5"]}}
     config = maao.Config(problem="function", mentor=mentor, plan={"rounds": 1, "steps": 3, "store_every": 0})
     result = maao.run(config, tmp_path / "run")
     asked = result.history[-1].advice
