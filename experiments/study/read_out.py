@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
 CONTROLS = (
     "single",
+    "random text, halving",
     "random text",
     "vocabulary restart",
     "hand-written texts",
