@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from maao.compare import UNEQUAL, mean_cost, read_rows, read_table
+from maao.compare import ALL, UNEQUAL, mean_cost, pairs_of, read_rows, read_table
 from maao.evaluation.statistics import bootstrap_interval, paired_interval
 
 HERE = Path(__file__).parent
@@ -100,18 +100,12 @@ def page(table: Mapping[str, Any], rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def pairs(rows: Sequence[Row], arm: str, control: str, metric: str) -> list[tuple[float, float]]:
-    """Return figures of an arm and of a control on `test`, pair by pair of equal task and seed."""
-    sides = [{(row["task"], row["seed"]): row["test"][metric] for row in rows if row["arm"] == name} for name in (arm, control)]
-    return [(sides[0][key], sides[1][key]) for key in sorted(sides[0].keys() & sides[1].keys())]
-
-
 def _difference(rows: Sequence[Row], arm: str, control: str) -> str:
-    losses, accuracies = (pairs(rows, arm, control, metric) for metric in ("loss", "accuracy"))
+    losses, accuracies = (pairs_of(rows, arm, control, ALL, *scaled) for scaled in (("loss", 1.0), ("accuracy", 100.0)))
     if len(losses) < 2:
         return ""
     loss = paired_interval([a for a, _ in losses], [b for _, b in losses])
-    points = paired_interval([100 * a for a, _ in accuracies], [100 * b for _, b in accuracies])
+    points = paired_interval([a for a, _ in accuracies], [b for _, b in accuracies])
     sure = "**" if loss[2] < 0 or loss[1] > 0 else ""
     return f"{sure}{loss[0]:+.3f}{sure} ({loss[1]:+.3f} to {loss[2]:+.3f}) [{points[0]:+.1f}, {points[1]:+.1f} to {points[2]:+.1f}]"
 
@@ -122,7 +116,7 @@ def answer(rows: Sequence[Row]) -> str:
     for arm in ("MaaO, packaged mentor", "MaaO, stronger mentor", "MaaO, best variant"):
         beaten, lost, open_ = [], [], []
         for control in CONTROLS:
-            both = pairs(rows, arm, control, "loss")
+            both = pairs_of(rows, arm, control, ALL, "loss", 1.0)
             if len(both) < 2:
                 continue
             mean, low, high = paired_interval([a for a, _ in both], [b for _, b in both])

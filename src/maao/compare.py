@@ -396,7 +396,7 @@ def differences(rows: Sequence[Mapping[str, Any]], baseline: str) -> list[Differ
     arms = [arm for arm in dict.fromkeys(row["arm"] for row in rows) if arm != baseline]
     for task in (*tasks, ALL) if len(tasks) > 1 else tasks:
         for metric, scale, _ in COMPARED:
-            raw = [(arm, pairs) for arm in arms if len(pairs := _pairs(rows, arm, baseline, task, metric, scale)) > 1]
+            raw = [(arm, pairs) for arm in arms if len(pairs := pairs_of(rows, arm, baseline, task, metric, scale)) > 1]
             corrected = holm([signed_rank([a - b for a, b in pairs]) for _, pairs in raw])
             for (arm, pairs), p in zip(raw, corrected, strict=True):
                 found.append(_difference(arm, task, metric, pairs, p))
@@ -406,7 +406,8 @@ def differences(rows: Sequence[Mapping[str, Any]], baseline: str) -> list[Differ
 ALL = "all tasks"
 
 
-def _pairs(rows: Sequence[Mapping[str, Any]], arm: str, baseline: str, task: str, metric: str, scale: float) -> list[tuple[float, float]]:
+def pairs_of(rows: Sequence[Mapping[str, Any]], arm: str, baseline: str, task: str, metric: str, scale: float) -> list[tuple[float, float]]:
+    """Return figures of an arm and of the baseline on `test`, pair by pair of equal model, task and seed; `task` may be `ALL`."""
     sides: list[dict[tuple[Any, ...], float]] = [
         {
             (row["model"], row["task"], row["seed"]): scale * row["test"][metric]

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from maao.build import build
-from maao.config import Config
+from maao.config import Config, MentorConfig
+from maao.core.loop import run_leg
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError
 from maao.evaluation.statistics import paired_interval
@@ -103,9 +104,8 @@ def headroom(config: Config, *, starts: int = 5, watch: Callable[[int, int], Non
     if config.problem != "function" and section.initial in ("text", "labels"):
         name = "vision" if config.problem == "vision" else "model"
         raise ConfigError(f'All starts would be one text: set {name}.initial = "vocabulary" or "normal" to judge the headroom.')
-    config = config.model_copy(
-        update={"mentor": config.mentor.model_copy(update={"name": "none"}), "plan": config.plan.model_copy(update={"clues": False})}
-    )
+    nobody = MentorConfig(name="none")  # whatever the config's own mentor reads, nothing reads here
+    config = config.model_copy(update={"mentor": nobody, "plan": config.plan.model_copy(update={"clues": False})})
     parts = build(config)
     untuned, tuned, cost = [], [], Cost()
     for number in range(starts):
@@ -116,9 +116,8 @@ def headroom(config: Config, *, starts: int = 5, watch: Callable[[int, int], Non
         cost += first.cost
         best = first
         for leg in parts.plan:
-            for _ in range(leg.steps):
-                state, observation = parts.stage.step(parts.problem, state)
-                cost += observation.cost
+            state, observations = run_leg(parts.problem, parts.stage, state, leg)
+            cost = sum((observation.cost for observation in observations), cost)
             if leg.steps:
                 here = parts.problem.score(state.params, "select")
                 cost += here.cost

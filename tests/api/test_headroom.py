@@ -55,6 +55,12 @@ def test_a_language_problem_is_judged_on_select_alone(llama, data):
     assert headroom(made, starts=3) == room
 
 
+def test_what_a_mentor_reads_is_no_obstacle(llama, data, tmp_path):
+    (tmp_path / "corpus.txt").write_text("One sentence of five words.", encoding="utf-8")
+    made = config(llama, data, mentor__name="random_text", mentor__corpus=str(tmp_path / "corpus.txt"))
+    assert headroom(made, starts=2) == headroom(config(llama, data, mentor__name="none"), starts=2)
+
+
 @pytest.mark.parametrize(("changes", "told"), [({"model__initial": "labels"}, "one text"), ({}, "at least two")])
 def test_what_cannot_be_judged_is_said(llama, data, changes, told):
     with pytest.raises(ConfigError, match=told):
