@@ -16,6 +16,7 @@ from typing import Any, Generic
 from maao.core.seeds import seed_for
 from maao.interfaces import Codec, History
 from maao.mentors.population import first_new, fittest
+from maao.mentors.trajectory import known_texts
 from maao.types import Advice, P, S
 
 TRIES = 20
@@ -41,7 +42,7 @@ class Evolution(Generic[P]):
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         known = fittest(history)
         parents = [entry.text for entry in known[: self.population]]
-        seen = {entry.text for entry in known} | {p.text for r in history for p in r.advice.proposals}
+        seen = known_texts(history)
         children = (self._child(parents, seed_for(seed, attempt)) for attempt in range(TRIES * count))
         return first_new(self.codec, children, count, seen, "evolution")
 

@@ -19,7 +19,7 @@ from maao.interfaces import ChatModel, Codec, History
 from maao.llm.chat import Message, Reply, Request, Style
 from maao.mentors.instruction import Shown, Task, wording, write
 from maao.mentors.reply import read_continuation, read_list
-from maao.mentors.trajectory import Choice, entries, select, shuffled
+from maao.mentors.trajectory import Choice, known_texts, select, shuffled
 from maao.types import Advice, Cost, P, Proposal, Rejected, S
 
 NO_REPLY = "no reply: "
@@ -59,7 +59,7 @@ class LanguageModelMentor(Generic[P]):
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         text = self.instruction(history, count, seed)
-        known = {entry.text for entry in entries(history)} | {p.text for r in history for p in r.advice.proposals} | self._worked_examples
+        known = known_texts(history) | self._worked_examples
         starts = self._starts(history)
         proposals: list[Proposal[P]] = []
         rejected: list[Rejected] = []

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from maao.core.seeds import seed_for
 from maao.interfaces import History
 from maao.mentors.population import Asking, Gathered, fittest
-from maao.mentors.trajectory import Entry
+from maao.mentors.trajectory import Entry, known_texts
 from maao.types import Advice, Example, P, Rejected, S
 
 LISTED = 20
@@ -51,7 +51,7 @@ class OPRO(Asking[P]):
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         gathered: Gathered[P] = Gathered()
         scored = fittest(history)
-        known = {entry.text for entry in scored} | {p.text for r in history for p in r.advice.proposals}
+        known = known_texts(history)
         text = self.instruction(scored, seed_for(seed, "exemplars"))
         for reply in self.replies(gathered, ((text, seed, i) for i in range(count))):
             found = TAG.findall(reply)

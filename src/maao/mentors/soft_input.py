@@ -18,7 +18,7 @@ from maao.interfaces import Codec, History
 from maao.mentors.instruction import Task
 from maao.mentors.population import Gathered
 from maao.mentors.reply import read_continuation
-from maao.mentors.trajectory import entries
+from maao.mentors.trajectory import known_texts
 from maao.types import Advice, Cost, P, Rejected, S
 
 # ``(params, text before the vectors, text after them, seed) -> (continuation, tokens read, tokens written)``
@@ -52,7 +52,7 @@ class SoftInput(Generic[P]):
         gathered: Gathered[P] = Gathered()
         point = best_round(history).state.params
         before = BEFORE.format(description=self.task.description.strip(), labels=", ".join(self.task.labels))
-        known = {entry.text for entry in entries(history)} | {p.text for r in history for p in r.advice.proposals}
+        known = known_texts(history)
         for sample in range(max(count, self.max_samples)):
             if len(gathered.proposals) == count:
                 break

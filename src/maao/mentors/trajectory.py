@@ -54,6 +54,11 @@ def entries(history: History[Any, Any]) -> list[Entry]:
     return list(found.values())
 
 
+def known_texts(history: History[Any, Any]) -> set[str]:
+    """Return all texts that a history holds: what can be listed, and every proposal, judged or not."""
+    return {entry.text for entry in entries(history)} | {p.text for r in history for p in r.advice.proposals}
+
+
 def made_to_fit(words: str, text: str) -> bool:
     """Say whether `words` are a text cut or repeated to another length: the same start, which need not be listed twice.
 
