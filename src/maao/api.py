@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from maao.build import (
     DEFAULT_TEMPLATE,
@@ -47,6 +47,9 @@ from maao.tasks.checks import as_mapping
 from maao.tasks.files import read_examples
 from maao.tasks.splits import SPLITS, from_parts
 from maao.types import Cost, Example, Observation, Round, Splits, total_cost
+
+if TYPE_CHECKING:
+    from maao.problems.language.frame import Frame
 
 IN_RUN = "run"  # data.source of examples that were handed over in memory and are kept in the run folder
 
@@ -195,6 +198,23 @@ class Result:
         return projection.text if projection else ""
 
     @property
+    def template(self) -> str:
+        """The template that the chosen soft prompt stands in: the config's, unless a proposal filled in another."""
+        return self._frame.template or self.config.model.template or DEFAULT_TEMPLATE
+
+    @property
+    def label_words(self) -> dict[str, str]:
+        """What the model says for each label where a proposal filled that in; empty where it is as the config says."""
+        words = self._frame.label_words
+        return dict(zip(self.environment["labels"], words, strict=True)) if words else {}
+
+    @property
+    def _frame(self) -> Frame:
+        from maao.problems.language.frame import Frame
+
+        return Frame.of(self.params) or Frame()
+
+    @property
     def lr_search(self) -> LrSearch | None:
         """The search that chose `stage.lr` before the run; None where there was none."""
         recorded = self.environment.get("lr_search")
@@ -234,7 +254,7 @@ class Result:
             return []
         examples = [given if isinstance(given, Example) else self._example(given, number) for number, given in enumerate(texts, start=1)]
         problem, labels = self._problem()
-        rows = problem.probabilities(self.params, examples).tolist()
+        rows = problem.probabilities(self._tuned, examples).tolist()
         pairs = [dict(zip(labels, row, strict=True)) for row in rows]
         inputs = [problem.tokenizer.example(example) for example in examples]
         cuts = [max([one.cut, *(choice.cut for choice in one.choices)]) for one in inputs]
@@ -310,17 +330,18 @@ class Result:
 
     def _save(self, problem: Any, folder: Path, format: Format) -> list[Path]:
         from maao.problems.language.adapters import export_peft
-        from maao.problems.language.export import export_tensor, export_text
+        from maao.problems.language.export import export_tensor, export_text, write_about
 
-        if format == "text":
-            return export_text(self._words(problem), folder)
         about = self._about(problem)
+        if format == "text":
+            framed = self._tuned.keys() != self.params.keys()  # then the words are of no use without what stands around them
+            return [*export_text(self._words(problem), folder), *([write_about(about, folder)] if framed else [])]
         if format == "tensor":
-            return export_tensor(problem, self.params, folder, about)
+            return export_tensor(problem, self._tuned, folder, about)
         if format in ("peft", "peft-classifier"):
             texts = ("A short text.", "Another text, which is a little longer than that.")
             probes = [dict.fromkeys(problem.template.fields, text) for text in texts]
-            paths, _ = export_peft(problem, self.params, folder, about, probes, classifier=format == "peft-classifier")
+            paths, _ = export_peft(problem, self._tuned, folder, about, probes, classifier=format == "peft-classifier")
             return paths
         raise ConfigError(f"Unknown format '{format}': use text, tensor, peft or peft-classifier.")
 
@@ -371,7 +392,9 @@ class Result:
             "method": model.method,
             "template": str(problem.template),
             "labels": labels,
-            "label_words": (model.label_words or {label: label for label in labels}) if problem.frozen.kind != "encoder" else None,
+            "label_words": (problem.label_words or model.label_words or {label: label for label in labels})
+            if problem.frozen.kind != "encoder"
+            else None,
             "choices": self._has_choices(),
             "text": self._words(problem),
             **self._evidence(),
@@ -397,7 +420,15 @@ class Result:
             parts = build_for_use(self.config, labels, tuple(self.environment.get("class_names", ())))
             _refuse_changed(self.folder, self.environment, {"weights": frozen_digest(parts)})
             self._parts = parts
-        return self._parts.problem, labels
+        problem = self._parts.problem
+        return problem if self._sees else problem.framed(self.params), labels
+
+    @property
+    def _tuned(self) -> dict[str, Any]:
+        """The chosen params as the problem of `_problem` reads them, which is in their frame."""
+        from maao.problems.language.frame import without_frame
+
+        return without_frame(self.params)
 
     def _check_language(self) -> None:
         config = self.config

@@ -36,6 +36,8 @@ from maao.types import Example, Leg, Splits
 
 if TYPE_CHECKING:
     from maao.build_vision import ImageParts
+    from maao.mentors.fields import Fields
+    from maao.problems.language.frame import Frame
     from maao.problems.language.loading import FrozenModel
     from maao.problems.language.methods import Method
     from maao.problems.language.readers import Reader
@@ -393,6 +395,7 @@ def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple
         part_tokens=part_tokens,
         frozen_dropout=model.frozen_dropout,
         with_clues=config.plan.clues,
+        reframe=lambda frame: build_framed_reader(model, frozen, splits, template, model.max_length or context, frame),
     )
     return problem, codec
 
@@ -467,6 +470,17 @@ def build_reader(
         lead = tuple(frozen.tokenizer.convert_tokens_to_ids([tokenize.mask])) if tokenize.mask else ()
         return DecodedWords(frozen, words, lead=lead, **options), tokenizer(0)
     return LabelWords(frozen, words, **options), tokenizer(answer)
+
+
+def build_framed_reader(
+    model: ModelConfig, frozen: FrozenModel, splits: Splits, template: Template, length: int, frame: Frame
+) -> tuple[Reader, TemplateTokenizer]:
+    """Return the same in a proposal's frame: with its template or its label words in place of the config's."""
+    from maao.problems.language.template import Template
+
+    words = dict(zip(splits.labels, frame.label_words, strict=True)) if frame.label_words else model.label_words
+    own = template if frame.template is None else Template.parse(frame.template, chat=model.chat)
+    return build_reader(model.model_copy(update={"label_words": words}), frozen, splits, own, length)
 
 
 def _class_weights(model: ModelConfig, splits: Splits) -> list[float] | None:
@@ -866,7 +880,8 @@ def build_mentor(
 
         if not mentor.texts:
             raise ConfigError("mentor.name = 'scripted' needs mentor.texts, the list of what it proposes.")
-        return Asked(Scripted(tuple(mentor.texts), parts.codec), disclosure="Restarts are scripted: nothing is sent anywhere.")
+        script = Scripted(tuple(mentor.texts), parts.codec, _filled(parts))
+        return Asked(script, disclosure="Restarts are scripted: nothing is sent anywhere.")
     if name in CONTROLS:
         control, told = build_control(parts, _random_start(parts))
         return Asked(control, disclosure=told)
@@ -936,7 +951,7 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
     switches = mentor.shown.model_dump()
     if remote:  # what holds training text, or can repeat it, leaves this machine only where the user says so
         switches |= {"examples": mentor.share_examples, "account": mentor.shown.account and mentor.share_examples}
-    shown, template = Shown(**switches), wording(_wording_name(config), mentor.shown.scores)
+    shown, template = Shown(**switches), wording(_wording_name(config), mentor.shown.scores, bool(mentor.fills))
     model, provider = _recorded_chat(parts, chat, ledger, replay)
     asked = LanguageModelMentor(
         model=model,
@@ -952,11 +967,35 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
         max_tokens=mentor.max_tokens,
         max_samples=mentor.max_samples,
         retries=0 if chat.provider == "person" else mentor.retries,
+        filled=_filled(parts),
     )
     asked.instruction((), 1)  # an unknown field in the wording is told now, not in the middle of a run
     if replay is not None:
         return Asked(asked, model, FROM_THE_RECORD)
     return Asked(asked, model, _disclosure(config, chat, remote, shown, template.get_identifiers()), provider=provider)
+
+
+def _filled(parts: Parts) -> Fields[Any] | None:
+    """Return what a mentor fills beside the prompt; None: nothing.
+
+    Raises:
+        ConfigError: the problem has no such thing to fill.
+    """
+    from maao.mentors.fields import BAR, ORDER, Fields
+
+    asked = parts.config.mentor.fills
+    if not asked:
+        return None
+    if parts.splits is None or parts.config.problem != "language":
+        raise ConfigError("mentor.fills is for problems of language: pictures and functions have no template or label words to fill.")
+    if "label_words" in asked and (parts.frozen is None or parts.frozen.kind == "encoder"):
+        raise ConfigError("mentor.fills names label_words, and this model is read by a trained head, which has none: drop them.")
+    if "label_words" in asked and any(example.choices for example in parts.splits.train):
+        raise ConfigError("mentor.fills names label_words, and these examples have answers of their own to choose from: drop them.")
+    labels, model = parts.splits.labels, parts.config.model
+    words = model.label_words or {label: label for label in labels}
+    own = {"template": str(parts.problem.template), "label_words": BAR.join(words.get(label, label) for label in labels)}
+    return Fields(tuple(name for name in ORDER if name in asked), labels, parts.problem.fill, own)
 
 
 FROM_THE_RECORD = "Mentor: replies come from the record. No model is asked, nothing is sent anywhere."
@@ -1154,7 +1193,7 @@ def _wording_name(config: Config) -> str:
     """Return the wording asked for, or that of the style; for pictures their own text of it, where there is one."""
     from maao.mentors.instruction import VISION, named_wordings
 
-    name = config.mentor.wording or _style(config)
+    name = config.mentor.wording or ("guided" if config.mentor.fills else _style(config))
     own = f"{VISION}{name}"
     return own if config.problem == "vision" and own in named_wordings() else name
 
@@ -1175,7 +1214,7 @@ def _wording_digest(config: Config) -> str:
     mentor = config.mentor
     if mentor.name not in ("language_model", "person"):
         return ""
-    text = wording(_wording_name(config), mentor.shown.scores).template
+    text = wording(_wording_name(config), mentor.shown.scores, bool(mentor.fills)).template
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -23,6 +23,7 @@ READ_BY = {
     "corpus": ("random_text",),
     "population": ("evolution", "evoprompt_ga", "evoprompt_de"),
     "exemplars": SHOWS_EXAMPLES,
+    "fills": ("language_model", "person", "scripted"),
 }
 
 
@@ -32,6 +33,8 @@ def check_mentor(mentor: MentorConfig) -> None:
     for name, readers in READ_BY.items():
         if getattr(mentor, name) != getattr(default, name) and not {mentor.name, mentor.beside} & set(readers):
             raise ConfigError(f"mentor.{name} is read by {', '.join(readers)} only, and mentor.name is '{mentor.name}': drop it.")
+    if mentor.fills and mentor.style == "completion":
+        raise ConfigError("mentor.fills asks for lines of several parts, and a completion has one: set mentor.style = 'chat', or drop it.")
     if "random_text" in (mentor.name, mentor.beside) and mentor.corpus is None:
         raise ConfigError("The mentor 'random_text' takes sentences from a text file: name it in mentor.corpus.")
 

@@ -292,6 +292,10 @@ class MentorConfig(Section):
     max_tokens: int = Field(200, ge=1, description="Most tokens of a reply.")
     retries: int = Field(1, ge=0, description="How often a model is asked again in a round for proposals that are missing (chat).")
     max_samples: int = Field(6, ge=1, description="Most continuations asked for in a round (completion).")
+    fills: list[Literal["template", "label_words"]] = Field(
+        default_factory=list,
+        description="What proposals fill beside the prompt (language_model, person, scripted): the template around it, the label words.",
+    )
     texts: list[str] = Field(default_factory=list, description="What a scripted mentor proposes; what an evoprompt begins with.")
     size: float = Field(0.1, gt=0, description="How far to jump, beside the point's own length (perturb).")
     corpus: str | None = Field(None, description="A text file that sentences are taken from (random_text).")

@@ -21,8 +21,9 @@ from maao.evaluation.metrics import harmonic_mean
 from maao.evaluation.statistics import wilson_interval
 from maao.headroom import Headroom
 from maao.llm.chat import Request
+from maao.mentors.fields import line_of
 from maao.store.listing import RunSummary
-from maao.types import Cost, Observation, Round, Score
+from maao.types import Cost, Observation, Proposal, Round, Score
 
 NEW_CLASSES = "new classes, chosen"  # the one reading on `test` beside those of a run's own classes that a mean is taken with
 FINALS = {"untuned": "untuned prompt", "chosen": "tuned soft prompt", "words": "its words alone"}
@@ -144,7 +145,11 @@ def _outcome(finished: Round[Any, Any]) -> str:
     verdict = finished.verdict
     if verdict.chosen is None:
         return f"incumbent goes on ({verdict.reason or 'nothing proposed'})"
-    return f"restart from: {_short(finished.advice.proposals[verdict.chosen].text, 60)} ({verdict.reason})"
+    return f"restart from: {_short(_line(finished.advice.proposals[verdict.chosen]), 60)} ({verdict.reason})"
+
+
+def _line(proposal: Proposal[Any]) -> str:
+    return line_of(proposal.text, proposal.fields)
 
 
 def _proposals(finished: Round[Any, Any]) -> Iterable[tuple[str, str]]:
@@ -152,7 +157,7 @@ def _proposals(finished: Round[Any, Any]) -> Iterable[tuple[str, str]]:
     for i, proposal in enumerate(finished.advice.proposals):
         looked = scores.get(i)
         after = f" after {looked.age} steps" if looked and looked.age else ""
-        yield _short(proposal.text, 70), f"{_score(looked.score)}{after}" if looked else "not scored"
+        yield _short(_line(proposal), 70), f"{_score(looked.score)}{after}" if looked else "not scored"
 
 
 # -- a finished run
@@ -164,6 +169,8 @@ def report(result: Result) -> Group:
     if result.finals:
         parts.append(_test_table(result))
     parts.append(_summary(result))
+    if result.config.mentor.fills and result.history:
+        parts.append(_filled_line(result))
     if result.lr_search is not None:
         parts.append(_search_line(result.lr_search))
     parts.append(cost_line(result.cost))
@@ -192,7 +199,7 @@ def _rounds_table(result: Result) -> Table:
             became = "accepted" if r.verdict.chosen == i else "not taken"
             age = f" at age {looked.age}" if looked and looked.age else ""
             note = f" ({proposal.note})" if proposal.note else ""
-            _add(table, str(r.index), proposal.source, proposal.text, loss, accuracy, f"{became}{age}{note}", style="cyan")
+            _add(table, str(r.index), proposal.source, _line(proposal), loss, accuracy, f"{became}{age}{note}", style="cyan")
         if None in scores:
             loss, accuracy = _columns(scores[None].score)
             _add(table, str(r.index), "incumbent", "", loss, accuracy, f"at age {scores[None].age}", style="dim")
@@ -240,6 +247,11 @@ def _summary(result: Result) -> Text:
     if not asked:
         return Text("No mentor was asked: plain gradient descent.")
     return Text(f"The mentor was asked {len(asked)} times and made {proposed} proposals that could be used; {accepted} became a restart.")
+
+
+def _filled_line(result: Result) -> Text:
+    words = ", ".join(f"{label} = {word}" for label, word in result.label_words.items())
+    return Text(f"The chosen prompt stands in the template {result.template!r}; label words: {words or 'as the config says'}.")
 
 
 def _search_line(search: LrSearch) -> Text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from maao.build import build_method, build_reader
+from maao.build import build_framed_reader, build_method, build_reader
 from maao.config import make_config
 from maao.problems.language.forward import context_length
 from maao.problems.language.soft_prompt import SoftPromptProblem
@@ -31,9 +31,10 @@ def soft_prompt_problem(
     splits = splits or tiny_splits(2)
     settings = {"num_virtual_tokens": num_virtual_tokens, "hidden": 8, **(model or {})}
     config = make_config({"model": {**settings, **({} if words is None else {"label_words": words})}})
-    reader, tokenize = build_reader(config.model, frozen, splits, Template.parse(template), max_length or context_length(frozen))
+    of = (config.model, frozen, splits, Template.parse(template), max_length or context_length(frozen))
+    reader, tokenize = build_reader(*of)
     method, codec = build_method(config, frozen)
-    options = {"batch_size": 4, **options}
+    options = {"batch_size": 4, "reframe": lambda frame: build_framed_reader(*of, frame), **options}
     return SoftPromptProblem(frozen, splits, tokenize, reader, codec, method=method, num_virtual_tokens=num_virtual_tokens, **options)
 
 

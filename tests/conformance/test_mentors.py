@@ -20,6 +20,7 @@ from maao.mentors.ape import APE
 from maao.mentors.beside import Beside
 from maao.mentors.evolution import Evolution
 from maao.mentors.evoprompt import EvoPrompt
+from maao.mentors.fields import Fields
 from maao.mentors.instruction import Shown, Task, wording
 from maao.mentors.language_model import LanguageModelMentor
 from maao.mentors.none import NoMentor
@@ -71,6 +72,22 @@ def asks(reply: Any, *, style: Any = "chat", shown: Shown | None = None, choice:
         return LanguageModelMentor(model, task, problem.codec, style=style, choice=choice, shown=shown or Shown(), template=wording(style))
 
     return make
+
+
+def filling(problem: Any) -> LanguageModelMentor[Any]:
+    def reply(request: Any) -> str:
+        words = "music film song team match goal market bank economy".split()
+        start = len(request.text) % 7
+        return "\n".join(f"- {words[start]} news | {words[i]} | {words[i + 1]} | {words[i + 2]}" for i in range(5))
+
+    labels = problem.splits.labels
+    return LanguageModelMentor(
+        Recorded(ScriptedModel(reply), MemoryLedger()),
+        Task("Find the prompt.", labels, "{text} {slots}"),
+        problem.codec,
+        template=wording("guided", filled=True),
+        filled=Fields(("label_words",), labels, problem.fill),
+    )
 
 
 def beside(problem: Any) -> Beside[Any]:
@@ -126,6 +143,7 @@ MENTORS = [
     Row("language_model with shuffled scores", asks(numbers_reply, shown=Shown("shuffled"))),
     Row("language_model shown diverse points", asks(numbers_reply, choice="diverse")),
     Row("language_model beside random restarts, race", beside, accept=Race(2, rungs=(1,))),
+    Row("language_model that fills label words, race", filling, language=True, accept=Race(2)),
     Row("language_model completion", asks(continuation, style="completion")),
     Row("language_model that talks only", asks(lambda request: "I'm sorry, I cannot help.")),
     Row("language_model that fails", asks(FailingModel())),

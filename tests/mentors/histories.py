@@ -11,9 +11,12 @@ def score(loss, accuracy=None):
     return Score(loss, {} if accuracy is None else {"accuracy": accuracy}, 10)
 
 
-def finished(index, text, loss, *, words=None, age=5, proposals=(), chosen=None, **clues):
-    """A round that ended at `loss` on the words `text`. Proposals are (text, loss, age when scored), perhaps with a weight."""
-    advice = Advice(tuple(Proposal(p[0], {}, "test") for p in proposals))
+def finished(index, text, loss, *, words=None, age=5, proposals=(), chosen=None, fields=None, **clues):
+    """A round that ended at `loss` on the words `text`.
+
+    Proposals are (text, loss, age when scored), perhaps with a weight; `fields` are theirs by place.
+    """
+    advice = Advice(tuple(Proposal(p[0], {}, "test", fields=(fields or {}).get(i, {})) for i, p in enumerate(proposals)))
     considered = tuple(Considered(i, score(p[1]), *p[2:]) for i, p in enumerate(proposals))
     state = SimpleNamespace(params={}, start={}, step=age, age=age)
     own = words if words is not None else loss + 1
@@ -43,3 +46,18 @@ HISTORY = (
     ),
 )
 TOLD = (*HISTORY[:-1], finished(2, "news of sport", 0.5, words=1.0, age=10, proposals=(("topic of the news", 1.125, 0),), **CLUES))
+FILLED = {1: {"label_words": "money | sound | games"}}
+WITH_FIELDS = (
+    *HISTORY[:2],
+    finished(
+        2,
+        "news of sport",
+        0.5,
+        words=1.0,
+        age=10,
+        proposals=(("topic of it", 1.125, 0), ("topic of it", 0.875, 5)),
+        chosen=1,
+        fields=FILLED,
+    ),
+    finished(3, "news of music", 0.375, words=0.75, age=20),
+)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from maao.errors import ConfigError
+from maao.mentors.fields import Fields
 from maao.mentors.instruction import Shown, Task, wording, write
 from maao.mentors.trajectory import select
-from tests.mentors.histories import HISTORY, TOLD, finished
+from tests.mentors.histories import HISTORY, TOLD, WITH_FIELDS, finished
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 PICTURES = Task("Name the animal in a drawing.", ("cat", "dog", "sea lion"), "{slots} <CLASS>.", max_tokens=4)
@@ -25,24 +26,37 @@ CASES = {
     "nothing": (TOLD, NOTHING),
     **{f"scores_{scores}": (HISTORY, Shown(scores)) for scores in ("none", "words", "reached")},
     "one_word": (TOLD, replace(EVERYTHING, top_words=1)),
+    **{case: (WITH_FIELDS, Shown()) for case in ("label_words", "template", "both")},
 }
+ASKED = {"label_words": ("label_words",), "template": ("template",), "both": ("template", "label_words")}
 FILES = [
-    *((style, case) for style in ("chat", "completion") for case in CASES if (style, case) != ("completion", "one_word")),
+    *(
+        (style, case)
+        for style in ("chat", "completion")
+        for case in CASES
+        if case not in ASKED and (style, case) != ("completion", "one_word")
+    ),
     *(("released", case) for case in ("empty", "history", "scores_words", "scores_none")),
     *((style, case) for style in ("vision_chat", "vision_completion") for case in ("history", "scores_none")),
     ("contrast", "history"),
     *(("guided", case) for case in ("empty", "history", "clues")),
     ("vision_guided", "history"),
+    *(("guided_filled", case) for case in ("label_words", "template", "both")),
 ]
 
 
-def instruction(style, history, shown, count=3, task=TASK):
-    return write(wording(style, shown.scores), task, select(history, 8), history[-1].clues if history else None, count=count, shown=shown)
+def instruction(style, history, shown, count=3, task=TASK, asked=()):
+    own = {"template": task.template, "label_words": " | ".join(task.labels)}
+    filled = Fields(asked, task.labels, lambda fields: {}, own) if asked else None
+    template = wording(style.removesuffix("_filled"), shown.scores, bool(asked))
+    clues = history[-1].clues if history else None
+    return write(template, task, select(history, 8), clues, count=count, shown=shown, filled=filled)
 
 
 @pytest.mark.parametrize(("style", "case"), FILES)
 def test_instruction_matches_its_golden_file(style, case):
-    text = instruction(style, *CASES[case], task=PICTURES if style.startswith("vision") else TASK) + "\n"
+    task = PICTURES if style.startswith("vision") else TASK
+    text = instruction(style, *CASES[case], task=task, asked=ASKED.get(case, ())) + "\n"
     path = GOLDEN / f"{style}_{case}.txt"
     if os.environ.get("MAAO_GOLDEN") == "1":
         path.write_text(text, encoding="utf-8")

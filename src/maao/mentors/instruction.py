@@ -7,13 +7,14 @@ be shown (scores, clues, training examples) is an option, so that each can be le
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Literal
+from typing import Any, Literal
 
 from maao.errors import ConfigError
+from maao.mentors.fields import WORKED, Fields
 from maao.mentors.reply import PLACE
 from maao.mentors.trajectory import Entry
 from maao.types import Clues, Score, Token
@@ -21,6 +22,7 @@ from maao.types import Clues, Score, Token
 GOOD_LOSS = 0.5  # what a continuation is asked to reach when nothing has been tried yet; the wording's own examples are close to it
 VISION = "vision_"  # begins the name of a wording's text for pictures
 UNSCORED = "_unscored"  # ends the name of a wording's text for instructions that show no scores
+FILLED = "_filled"  # ends the name of a wording's text that asks for more than the prompt
 
 Scores = Literal["both", "reached", "words", "shuffled", "none"]
 
@@ -59,19 +61,22 @@ class Shown:
             raise ConfigError(f"Clues show at least one word a position; got top_words = {self.top_words}.")
 
 
-def wording(name: str, scores: Scores = "both") -> Template:
+def wording(name: str, scores: Scores = "both", filled: bool = False) -> Template:
     """Return a wording by name ("chat", "completion", "guided", "released", ...) or by the path of a text file.
 
-    A named wording whose own examples tell of scores has a second text that does not, for an instruction that shows none.
+    A named wording whose own examples tell of scores has a second text that does not, for an instruction that shows none. What asks for
+    more than a prompt, `filled`, has a text of its own too.
 
     Raises:
-        ConfigError: there is no such wording, or its file is not UTF-8.
+        ConfigError: there is no such wording, its file is not UTF-8, or it does not say what is asked for beside the prompt.
 
     Example:
         >>> [wording("completion", scores).template.count("Loss") for scores in ("both", "none")]
         [4, 0]
     """
     folder = files("maao.mentors") / "instructions"
+    if filled:
+        return _filled_wording(name)
     unscored = folder / f"{name}{UNSCORED}.txt"
     path = unscored if scores == "none" and unscored.is_file() else folder / f"{name}.txt"
     if path.is_file():
@@ -86,18 +91,41 @@ def wording(name: str, scores: Scores = "both") -> Template:
     raise ConfigError(f"Unknown wording '{name}': give one of {', '.join(named_wordings())}, or the path of a text file.")
 
 
+def _filled_wording(name: str) -> Template:
+    """Return the text of a wording that asks for more than a prompt."""
+    path = files("maao.mentors") / "instructions" / f"{name}{FILLED}.txt"
+    found = Template(path.read_text(encoding="utf-8")) if path.is_file() else wording(name)
+    if "form" not in found.get_identifiers():
+        raise ConfigError(
+            f"The wording '{name}' does not tell a mentor how to fill what mentor.fills names: use 'guided', or a text of your own that "
+            "holds $form."
+        )
+    return found
+
+
 def named_wordings() -> list[str]:
     """Return the names of the wordings that there are; those for pictures begin with "vision_"."""
     names = sorted(p.name.removesuffix(".txt") for p in (files("maao.mentors") / "instructions").iterdir() if p.name.endswith(".txt"))
-    return [name for name in names if not name.endswith(UNSCORED)]
+    return [name for name in names if not name.endswith((UNSCORED, FILLED))]
 
 
-def write(template: Template, task: Task, listing: Sequence[Entry], clues: Clues | None, *, count: int, shown: Shown) -> str:
-    """Return the instruction: `listing` worst first, `clues` those of the last point."""
+def write(
+    template: Template,
+    task: Task,
+    listing: Sequence[Entry],
+    clues: Clues | None,
+    *,
+    count: int,
+    shown: Shown,
+    filled: Fields[Any] | None = None,
+) -> str:
+    """Return the instruction: `listing` worst first, `clues` those of the last point, `filled` what is asked for beside the prompt."""
+    if filled is not None:
+        listing = [replace(entry, fields=filled.whole(entry.fields)) for entry in listing]
     fields = {
         "description": task.description.strip(),
         "labels": ", ".join(task.labels),
-        "template": task.template.replace("{slots}", PLACE),
+        "template": task.template if filled and "template" in filled.names else task.template.replace("{slots}", PLACE),
         "listing": "\n".join(_line(entry, shown) for entry in listing) or "(nothing has been tried yet)",
         "blocks": "\n\n".join(_block(entry, shown) for entry in sorted(listing, key=lambda e: -_shown_loss(e, shown))),
         "good": "\n".join(_line(entry, shown) for entry in reversed(listing[len(listing) // 2 :])) or "(nothing has been tried yet)",
@@ -108,6 +136,9 @@ def write(template: Template, task: Task, listing: Sequence[Entry], clues: Clues
         "count": str(count),
         "max_words": str(max(1, round(task.max_tokens * 0.8))),
         "max_tokens": str(task.max_tokens),
+        "form": "a prompt" if filled is None else filled.form,
+        "chosen": "" if filled is None else filled.chosen,
+        **{name: "\n".join(f"- {line}" for line in (filled.worked(name) if filled else ())) for name in WORKED},
     }
     try:
         text = template.substitute(fields)
@@ -140,7 +171,7 @@ def _line(entry: Entry, shown: Shown) -> str:
         "none": [],
     }[shown.scores]
     told = "; ".join(part for part in parts if part)
-    return f"- {entry.text}" + (f" ({told})" if told else "")
+    return f"- {entry.line}" + (f" ({told})" if told else "")
 
 
 def _reached(entry: Entry) -> str:
@@ -159,16 +190,16 @@ def _score(score: Score) -> str:
 
 
 def _short_line(entry: Entry, shown: Shown) -> str:
-    return f"Prompt: {entry.text}" if shown.scores == "none" else f"Loss {_shown_loss(entry, shown):.2f}, prompt: {entry.text}"
+    return f"Prompt: {entry.line}" if shown.scores == "none" else f"Loss {_shown_loss(entry, shown):.2f}, prompt: {entry.line}"
 
 
 def _block(entry: Entry, shown: Shown) -> str:
     """Return a text with its scores on lines of their own, as the reference release (2024) listed them."""
     if shown.scores == "none":
-        return f"Template: {entry.text}"
+        return f"Template: {entry.line}"
     score = _shown_score(entry, shown)
     accuracy = [] if score.accuracy is None else [f"Accuracy: {score.accuracy:.3f}"]
-    return "\n".join([f"Template: {entry.text}", f"Loss: {score.loss:.3f}", *accuracy])
+    return "\n".join([f"Template: {entry.line}", f"Loss: {score.loss:.3f}", *accuracy])
 
 
 def _next(listing: Sequence[Entry], shown: Shown) -> str:

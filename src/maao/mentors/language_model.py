@@ -17,8 +17,9 @@ from maao.core.seeds import seed_for
 from maao.errors import ChatError, CodecError
 from maao.interfaces import ChatModel, Codec, History
 from maao.llm.chat import Message, Reply, Request, Style
+from maao.mentors.fields import WORKED, Fields, line_of, proposal_of, start_of
 from maao.mentors.instruction import Shown, Task, wording, write
-from maao.mentors.reply import read_continuation, read_list
+from maao.mentors.reply import MAX_WORDS, read_continuation, read_list
 from maao.mentors.trajectory import Choice, known_texts, select, shuffled
 from maao.types import Advice, Cost, P, Proposal, Rejected, S
 
@@ -38,6 +39,7 @@ class LanguageModelMentor(Generic[P]):
         shown: which evidence is shown.
         max_samples: how many continuations may be asked for to get `count` proposals (completion).
         retries: how often it is asked again for the proposals that a reply left missing (chat).
+        filled: what it fills beside the prompt (chat); None: nothing.
 
     Source: Guo et al., LLM as a Complementary Optimizer to Gradient Descent, 2024; the listing from worst to best as in OPRO (Yang et al.,
     2023).
@@ -56,11 +58,13 @@ class LanguageModelMentor(Generic[P]):
     max_tokens: int = 200
     max_samples: int = 6
     retries: int = 0
+    filled: Fields[P] | None = None
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         text = self.instruction(history, count, seed)
         known = known_texts(history) | self._worked_examples
         starts = self._starts(history)
+        max_words = MAX_WORDS if self.filled is None else self.filled.max_words
         proposals: list[Proposal[P]] = []
         rejected: list[Rejected] = []
         cost = Cost()
@@ -72,9 +76,9 @@ class LanguageModelMentor(Generic[P]):
                 rejected.append(failure)
                 break
             cost += reply_cost(reply)
-            tried = {*known, *(p.text for p in proposals)}
+            tried = {*known, *(line_of(p.text, p.fields) for p in proposals)}
             read = (
-                read_list(reply.text, count=count - len(proposals), known=tried)
+                read_list(reply.text, count=count - len(proposals), known=tried, max_words=max_words)
                 if self.style == "chat"
                 else read_continuation(reply.text, known=tried)
             )
@@ -86,27 +90,28 @@ class LanguageModelMentor(Generic[P]):
     def _take(self, text: str, starts: set[str], proposals: list[Proposal[P]], rejected: list[Rejected]) -> None:
         """Encode a text; add it to the proposals, or to what was rejected if nothing or no new start comes of it."""
         try:
-            encoded = self.codec.encode(text)
+            proposal, start = proposal_of(self.codec, text, self.model.name, self.filled)
         except CodecError as error:
             rejected.append(Rejected(text, str(error)))
             return
-        if encoded.text in starts:
+        if start in starts:
             rejected.append(Rejected(text, "starts where another did, once it is made to fit"))
             return
-        starts.add(encoded.text)
-        proposals.append(Proposal(text, encoded.params, self.model.name, encoded.note))
+        starts.add(start)
+        proposals.append(proposal)
 
     @property
     def _worked_examples(self) -> set[str]:
         """The lines of the wording: its examples are prompts of other tasks, which a weak model says again."""
-        return {line.strip().removeprefix("- ") for line in self.template.template.splitlines() if line.startswith("- ")}
+        worked = {line for task in WORKED for line in self.filled.worked(task)} if self.filled else set()
+        return worked | {line.strip().removeprefix("- ") for line in self.template.template.splitlines() if line.startswith("- ")}
 
     def _starts(self, history: History[P, S]) -> set[str]:
         """Return the texts that earlier proposals were made to: what was really started from."""
         found = set()
         for proposal in (p for r in history for p in r.advice.proposals):
             with suppress(CodecError):
-                found.add(self.codec.encode(proposal.text).text)
+                found.add(start_of(self.codec.encode(proposal.text).text, proposal.fields, self.filled))
         return found
 
     def instruction(self, history: History[P, S], count: int, seed: int = 0) -> str:
@@ -115,7 +120,7 @@ class LanguageModelMentor(Generic[P]):
         if self.shown.scores == "shuffled":
             chosen = shuffled(chosen, seed_for(seed, "scores"))
         clues = history[-1].clues if history else None
-        return write(self.template, self.task, chosen, clues, count=count, shown=self.shown)
+        return write(self.template, self.task, chosen, clues, count=count, shown=self.shown, filled=self.filled)
 
     def _request(self, text: str, seed: int, sample: int) -> Request:
         return Request(

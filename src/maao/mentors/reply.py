@@ -39,8 +39,12 @@ _ECHO = re.compile(r"(?:\s*[(\[][^()\[\]]*|\s*[,;]\s*|\s+[-–—]\s*)(?:\b(?:lo
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`", "«": "»"}
 
 
-def read_list(reply: str, *, count: int, known: Collection[str] = ()) -> tuple[tuple[str, ...], tuple[Rejected, ...]]:
+def read_list(
+    reply: str, *, count: int, known: Collection[str] = (), max_words: int = MAX_WORDS
+) -> tuple[tuple[str, ...], tuple[Rejected, ...]]:
     """Return the texts of a reply to a chat instruction, at most `count`, and what was rejected. `known` texts were tried before.
+
+    A text of more than `max_words` words is prose.
 
     Example:
         >>> read_list('Sure! Here are two:\\n1. "sort the news"\\n2) topic of a headline', count=2)[0]
@@ -54,7 +58,7 @@ def read_list(reply: str, *, count: int, known: Collection[str] = ()) -> tuple[t
     else:
         judged += [(line.strip(), "", _why_not_item(line, listed=True)) for line in lines]
         judged += [(str(item), _item(str(item)), None) for item in items]
-    return _judge(judged, count=count, known=known)
+    return _judge(judged, count=count, known=known, max_words=max_words)
 
 
 def read_continuation(reply: str, *, known: Collection[str] = ()) -> tuple[tuple[str, ...], tuple[Rejected, ...]]:
@@ -70,13 +74,13 @@ def read_continuation(reply: str, *, known: Collection[str] = ()) -> tuple[tuple
 
 
 def _judge(
-    judged: Iterable[tuple[str, str, str | None]], *, count: int, known: Collection[str]
+    judged: Iterable[tuple[str, str, str | None]], *, count: int, known: Collection[str], max_words: int = MAX_WORDS
 ) -> tuple[tuple[str, ...], tuple[Rejected, ...]]:
     texts: list[str] = []
     rejected: list[Rejected] = []
     tried = {_fold(text) for text in known}
     for line, text, reason in judged:
-        reason = reason or _why_not_prompt(text, tried)
+        reason = reason or _why_not_prompt(text, tried, max_words)
         if reason is None and len(texts) == count:
             reason = f"more than the {count} asked for"
         if reason is None:
@@ -129,13 +133,13 @@ def _is_marked(line: str) -> bool:
     return bool(_MARK.match(line) or _NAME.match(line)) or _is_quoted(line.strip())
 
 
-def _why_not_prompt(text: str, tried: Collection[str]) -> str | None:
+def _why_not_prompt(text: str, tried: Collection[str], max_words: int) -> str | None:
     if not any(character.isalnum() for character in text):
         return "holds no word"
     if PLACE in text:
         return "repeats the template, with the mark of the prompt's place"
-    if len(text.split()) > MAX_WORDS:
-        return f"prose: more than {MAX_WORDS} words"
+    if len(text.split()) > max_words:
+        return f"prose: more than {max_words} words"
     if not text.isprintable():
         return "holds characters that cannot be printed"
     if _fold(text) in tried:

@@ -7,33 +7,38 @@ from typing import Generic
 
 from maao.errors import CodecError
 from maao.interfaces import Codec, History
+from maao.mentors.fields import Fields, proposal_of
 from maao.types import Advice, P, Proposal, Rejected, S
 
 
 @dataclass(frozen=True)
 class Scripted(Generic[P]):
-    """Proposes its texts in order, as many a time as are asked for; how far the script has got is read from the history."""
+    """Proposes its texts in order, as many a time as are asked for; how far the script has got is read from the history.
+
+    With `filled`, a text is a line of the prompt and what it fills beside it.
+    """
 
     texts: tuple[str, ...]
     codec: Codec[P]
+    filled: Fields[P] | None = None
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         done = sum(r.leg.proposals for r in history if r.leg.ask)
         texts = self.texts[done : done + count]
         if not texts:
             return Advice(rejected=(Rejected("", f"the script of {len(self.texts)} texts is used up"),))
-        proposals, rejected = encode_all(self.codec, texts, "script")
+        proposals, rejected = encode_all(self.codec, texts, "script", self.filled)
         return Advice(proposals, rejected)
 
 
-def encode_all(codec: Codec[P], texts: tuple[str, ...], source: str) -> tuple[tuple[Proposal[P], ...], tuple[Rejected, ...]]:
+def encode_all(
+    codec: Codec[P], texts: tuple[str, ...], source: str, filled: Fields[P] | None = None
+) -> tuple[tuple[Proposal[P], ...], tuple[Rejected, ...]]:
     """Return the texts as proposals, and those that cannot be encoded with the reason."""
     proposals, rejected = [], []
     for text in texts:
         try:
-            encoded = codec.encode(text)
+            proposals.append(proposal_of(codec, text, source, filled)[0])
         except CodecError as error:
             rejected.append(Rejected(text, str(error)))
-        else:
-            proposals.append(Proposal(text, encoded.params, source, encoded.note))
     return tuple(proposals), tuple(rejected)

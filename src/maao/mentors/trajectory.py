@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from maao.interfaces import History
+from maao.mentors.fields import line_of
 from maao.types import Score
 
 Choice = Literal["best", "last", "first", "spread", "diverse", "released", "contrast"]
@@ -23,7 +24,8 @@ class Entry:
     """One line of a listing: a text, the score of the point that it tells of, and what its words alone are worth, if known.
 
     A judged proposal's point was reached by walking `steps` from it; with a `weight` below 1 the walk began that far on the way from the
-    incumbent to it. Where a leg `ended`, the text is only what stands nearest to the point: nothing was walked from it.
+    incumbent to it. Where a leg `ended`, the text is only what stands nearest to the point: nothing was walked from it. `fields` is what
+    was filled beside the slots.
     """
 
     text: str
@@ -32,31 +34,44 @@ class Entry:
     words: Score | None = None
     weight: float = 1.0
     ended: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def line(self) -> str:
+        """The text, with what was filled beside it."""
+        return line_of(self.text, self.fields)
 
 
-def entries(history: History[Any, Any]) -> list[Entry]:
-    """Return all that can be listed, in the order it was seen: judged proposals, and the words of where each leg ended.
+def entries(history: History[Any, Any], begin: int = 0) -> list[Entry]:
+    """Return all that can be listed, in the order it was seen: judged proposals, and the words of where each leg ended, from a round on.
 
     A text seen twice is listed once, at the lowest loss that it stood for. The untuned start is left out: nobody proposed it and
     nothing was walked from it, and a listing that opens with random words makes a small model go on with random words.
     """
     found: dict[str, Entry] = {}
-    for r in history:
+    filled: Mapping[str, str] = {}  # beside the slots, where the walk is
+    for place, r in enumerate(history):
+        if r.verdict.chosen is not None:
+            filled = r.advice.proposals[r.verdict.chosen].fields or filled
+        if place < begin:
+            continue
         for c in r.verdict.considered:
             if c.proposal is not None:
                 itself = c.score if c.age == 0 and c.weight == 1 else None
-                _add(found, Entry(r.advice.proposals[c.proposal].text, c.score, c.age, itself, c.weight))
+                proposal = r.advice.proposals[c.proposal]
+                _add(found, Entry(proposal.text, c.score, c.age, itself, c.weight, fields=proposal.fields))
         if r.clues.projection is not None and r.state.step > 0:
             words = r.clues.projection.text
-            tried = (text for text, entry in found.items() if not entry.ended)
+            tried = (entry.text for entry in found.values() if not entry.ended and entry.fields == filled)
             proposed = next((text for text in tried if made_to_fit(words, text)), None)  # the words have not moved since the start
-            _add(found, Entry(proposed or words, r.score, r.state.age, r.clues.projection.score, ended=proposed is None))
+            ended = Entry(proposed or words, r.score, r.state.age, r.clues.projection.score, ended=proposed is None, fields=filled)
+            _add(found, ended)
     return list(found.values())
 
 
 def known_texts(history: History[Any, Any]) -> set[str]:
-    """Return all texts that a history holds: what can be listed, and every proposal, judged or not."""
-    return {entry.text for entry in entries(history)} | {p.text for r in history for p in r.advice.proposals}
+    """Return all texts that a history holds, with what was filled beside them: what can be listed, and every proposal, judged or not."""
+    return {entry.line for entry in entries(history)} | {line_of(p.text, p.fields) for r in history for p in r.advice.proposals}
 
 
 def made_to_fit(words: str, text: str) -> bool:
@@ -73,9 +88,9 @@ def made_to_fit(words: str, text: str) -> bool:
 
 
 def _add(found: dict[str, Entry], new: Entry) -> None:
-    old = found.get(new.text)
+    old = found.get(new.line)
     if old is None or new.reached.loss < old.reached.loss or math.isnan(old.reached.loss):
-        found[new.text] = new if new.words or old is None else replace(new, words=old.words)
+        found[new.line] = new if new.words or old is None else replace(new, words=old.words)
 
 
 def select(history: History[Any, Any], count: int, choice: Choice = "best") -> tuple[Entry, ...]:
@@ -89,7 +104,7 @@ def select(history: History[Any, Any], count: int, choice: Choice = "best") -> t
     """
     if count < 1:
         return ()
-    seen = entries(_last_walk(history) if choice == "released" else history)
+    seen = entries(history, _last_walk(history) if choice == "released" else 0)
     known = [entry for entry in seen if not math.isnan(entry.reached.loss)]  # NaN says nothing
     ranked = sorted(known, key=_loss, reverse=True)
     if choice == "best":
@@ -107,10 +122,9 @@ def select(history: History[Any, Any], count: int, choice: Choice = "best") -> t
     return tuple(sorted(chosen, key=_loss, reverse=True))
 
 
-def _last_walk(history: History[Any, Any]) -> History[Any, Any]:
-    """Return the rounds since the mentor was last asked, or all where it never was."""
-    begin = max((i for i, r in enumerate(history) if r.leg.ask), default=0)
-    return history[begin:]
+def _last_walk(history: History[Any, Any]) -> int:
+    """Return the place of the round in which the mentor was last asked, or of the first where it never was."""
+    return max((i for i, r in enumerate(history) if r.leg.ask), default=0)
 
 
 def _loss(entry: Entry) -> float:
@@ -124,7 +138,7 @@ def shuffled(chosen: Sequence[Entry], seed: int) -> tuple[Entry, ...]:
     """
     evidence = list(chosen)
     random.Random(seed).shuffle(evidence)
-    dealt = [replace(other, text=entry.text) for entry, other in zip(chosen, evidence, strict=True)]
+    dealt = [replace(other, text=entry.text, fields=entry.fields) for entry, other in zip(chosen, evidence, strict=True)]
     return tuple(sorted(dealt, key=_loss, reverse=True))
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError, ProblemError
 from maao.interfaces import Problem
-from maao.stages.torch_optim import TorchState
+from maao.stages.torch_optim import TorchState, is_trained
 from maao.types import Cost, Observation
 
 if TYPE_CHECKING:
@@ -121,6 +121,9 @@ class CMAStage:
         """Return ``start + projection @ z``, each of the params with a projection of its own."""
         found = {}
         for name, value in state.start.items():
+            if not is_trained(value):
+                found[name] = value
+                continue
             generator = torch.Generator().manual_seed(seed_for(state.seed, "projection", name))
             projection = torch.randn(value.numel(), self.dim, generator=generator) / self.dim**0.5
             scale = self.size * (float((value.double() ** 2).mean()) ** 0.5 or 1.0)

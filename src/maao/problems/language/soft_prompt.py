@@ -6,6 +6,9 @@ has one). Nothing of the frozen model changes.
 
 from __future__ import annotations
 
+import copy
+import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,10 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maao.core.seeds import seed_for
-from maao.errors import CodecError, ConfigError, ProblemError
+from maao.errors import CodecError, ConfigError, DataError, ModelError, ProblemError
 from maao.interfaces import TokenCodec
 from maao.problems.evidence import Wrong, accuracies, epoch_batch
 from maao.problems.language.forward import PrefixCache, embedding_table
+from maao.problems.language.frame import FRAME, Frame, without_frame
 from maao.problems.language.loading import FrozenModel
 from maao.problems.language.methods import Method
 from maao.problems.language.methods.prompt_tuning import PromptTuning
@@ -33,7 +37,9 @@ from maao.types import Clues, Cost, Example, Projection, Score, Split, Splits
 Params = Mapping[str, Tensor]
 Initial = Literal["vocabulary", "normal", "text", "labels"]
 Measure = Callable[[Sequence[Example], Sequence[Sequence[float]]], Mapping[str, float]]
+Reframe = Callable[[Frame], tuple[Reader, TemplateTokenizer]]
 
+FRAMES = 16  # proposals' frames that are kept with their tokenized examples
 PART_COST = 32  # what another part of a batch costs beside its tokens, in tokens: some layers' worth of small operations
 
 
@@ -44,9 +50,10 @@ class Rows:
     rows: tuple[Tokenized, ...]
     targets: Tensor  # (batch,)
     seed: int = 0  # of what is random in a pass over them: dropout
+    which: tuple[int, ...] | None = None  # their places in the split; None: all of it
 
     def take(self, which: Sequence[int], seed: int = 0) -> Rows:
-        return Rows(tuple(self.rows[i] for i in which), self.targets[list(which)], seed)
+        return Rows(tuple(self.rows[i] for i in which), self.targets[list(which)], seed, tuple(which))
 
 
 class SoftPromptProblem:
@@ -72,6 +79,7 @@ class SoftPromptProblem:
         with_clues: say in words where a leg ended; otherwise clues are empty, and cost nothing.
         frozen_dropout: leave the frozen model's dropout on in training; what is dropped follows from the step's seed.
         max_cache_bytes: the most memory for keys and values of texts before the slots (`train` and `select`, decoders); 0 for none.
+        reframe: how classes are read in a proposal's frame; without it, proposals fill the slots alone.
     """
 
     def __init__(
@@ -97,6 +105,7 @@ class SoftPromptProblem:
         part_tokens: int = 512,
         frozen_dropout: bool = False,
         with_clues: bool = True,
+        reframe: Reframe | None = None,
     ) -> None:
         if initial == "text" and not initial_text:
             raise ConfigError('`model.initial = "text"` needs the text: set `model.initial_text`.')
@@ -112,7 +121,10 @@ class SoftPromptProblem:
         self._part_tokens = part_tokens
         self._frozen_dropout, self._with_clues = frozen_dropout, with_clues
         self._clue_tokens, self._clue_misread, self._account_tokens = clue_tokens, clue_misread, account_tokens
-        self._rows = {name: self._prepare(getattr(splits, name)) for name in ("train", "select", "test")}
+        self._rows: Mapping[str, Rows] = {name: self._prepare(getattr(splits, name)) for name in ("train", "select", "test")}
+        self._reframe = reframe
+        self._frame = Frame()  # that this is read in; the problems of proposals' frames are copies of this one
+        self._framed: OrderedDict[Frame, SoftPromptProblem] = OrderedDict()
         if frozen_dropout and isinstance(reader, LabelWords):  # what runs once would drop nothing, or the same for all rows
             reader.shares, max_cache_bytes = False, 0
         self.notes = (*self._cut_notes(), *self._cache_notes(max_cache_bytes))
@@ -141,6 +153,9 @@ class SoftPromptProblem:
         return rows.take(epoch_batch(count, self._batch_size, step, seed), dropout)
 
     def loss(self, params: Params, batch: Rows) -> Tensor:
+        here = self.framed(params)
+        if here is not self:
+            return here.loss(without_frame(params), here._as_here(batch))
         with self._room(), self._dropout(batch.seed):
             tuned = {name: value for name, value in params.items() if value.requires_grad}
             parts = self._parts(params, batch)
@@ -153,6 +168,9 @@ class SoftPromptProblem:
             return self._loss_in_parts(params, tuned, batch, parts)
 
     def num_tokens(self, params: Params, batch: Rows) -> int:
+        here = self.framed(params)
+        if here is not self:
+            return here.num_tokens(without_frame(params), here._as_here(batch))
         return self.reader.num_tokens(self._in_slots(params), batch.rows, batch.targets)
 
     def score(self, params: Params, split: Split) -> Score:
@@ -160,9 +178,12 @@ class SoftPromptProblem:
 
     def score_many(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
         """Return the scores of several points on a split. A text before the slots of a causal model is read once for all of them."""
-        rows = self._rows.get(split)
-        if rows is None or not rows.rows:
+        if not getattr(self.splits, split, ()):
             raise ProblemError(f"There are no examples in the split '{split}' to score.")
+        homes = [self.framed(point) for point in points]
+        if any(home is not self for home in homes):
+            return self._score_framed(points, homes, split)
+        rows = self._rows[split]
         with torch.no_grad(), self._room():
             scores, once = self._class_scores(points, rows.rows)
         examples = getattr(self.splits, split)
@@ -175,6 +196,9 @@ class SoftPromptProblem:
     def clues(self, params: Params, *, start: Params | None = None, score: Score | None = None) -> Clues:
         if not self._with_clues:
             return Clues()
+        here = self.framed(params)
+        if here is not self:
+            return here.clues(without_frame(params), start=None if start is None else without_frame(start), score=score)
         rows = self._rows["train"]
         with self._room():
             gradient, scores = self._gradient(params, rows)
@@ -185,13 +209,13 @@ class SoftPromptProblem:
         projection, tokens_of_start = self._project(params, own)
         tokens += self._tokens_spoken - spoken + tokens_of_start
         hard = projection.score.cost if projection else Cost()
-        here = self._in_words(params)
-        there = None if start is None else self._in_words(start)
-        moved = None if there is None or there.shape != here.shape else here - there
+        now = self._in_words(params)
+        then = None if start is None else self._in_words(start)
+        moved = None if then is None or then.shape != now.shape else now - then
         account, generated = self._account(params)
         return Clues(
             projection=projection,
-            nearest=self.codec.nearest(here, self._clue_tokens),
+            nearest=self.codec.nearest(now, self._clue_tokens),
             gradient=self._pointing(-gradient),
             displacement=() if moved is None else self._pointing(moved),
             confusions=wrong.confusions(),
@@ -202,12 +226,82 @@ class SoftPromptProblem:
 
     def blend(self, incumbent: Params, proposed: Params, weight: float) -> Params:
         """Return the start between two points: what the model reads is blended, whatever leads to it."""
-        return self.method.blend(incumbent, proposed, weight)
+        frame = {name: value for name, value in proposed.items() if name == FRAME}  # there is nothing between two frames
+        return {**self.method.blend(incumbent, without_frame(proposed), weight), **frame}
+
+    # -- frames
+
+    def fill(self, fields: Mapping[str, str]) -> Params:
+        """Return the params of what a proposal fills in beside the slots: `template`, `label_words` (a bar between them), or both.
+
+        Raises:
+            CodecError: it is no template of these examples, or its words cannot be written or told apart.
+        """
+        if self._reframe is None:
+            raise CodecError("This problem's proposals fill the slots alone.")
+        frame = Frame.from_fields(fields)
+        if frame.template is not None and sorted(_shown(frame.template)) != sorted(_shown(str(self.template))):
+            own = ", ".join(f"{{{name}}}" for name in _shown(str(self.template)))
+            raise CodecError(f"The template {frame.template!r} must hold each of these once, and nothing else in braces: {own}.")
+        if frame.label_words and len(frame.label_words) != len(self.splits.labels):
+            raise CodecError(f"{len(frame.label_words)} label words were given, and there are {len(self.splits.labels)} labels.")
+        params = {FRAME: frame.tensor()}
+        try:
+            here = self.framed(params)
+            here.tokenizer(dict.fromkeys(here.template.fields, ""))  # is there room for it?
+        except (ConfigError, ModelError, DataError) as error:
+            raise CodecError(str(error)) from error
+        return params
+
+    def framed(self, params: Params) -> SoftPromptProblem:
+        """Return the problem as params read it: this one, or a copy in the frame that they name.
+
+        Texts before the slots are kept for the config's own template alone: in another one that changes them, they are read anew.
+        """
+        frame = Frame.of(params)
+        if frame is None or frame == self._frame:
+            return self
+        if frame not in self._framed:
+            if self._reframe is None:
+                raise ProblemError("These params name a template or label words of their own, and this problem was built without them.")
+            reader, tokenizer = self._reframe(frame)
+            if isinstance(reader, LabelWords) and isinstance(self.reader, LabelWords):
+                reader.cache, reader.shares = self.reader.cache, self.reader.shares
+            framed = copy.copy(self)
+            framed.reader, framed.tokenizer, framed.template = reader, tokenizer, tokenizer.template
+            framed._rows, framed._frame = _Prepared(framed), frame
+            self._framed[frame] = framed
+            if len(self._framed) > FRAMES:
+                self._framed.popitem(last=False)
+            return framed
+        self._framed.move_to_end(frame)
+        return self._framed[frame]
+
+    @property
+    def label_words(self) -> Mapping[str, str]:
+        """What a proposal's frame says for each label; empty where that is as the config says."""
+        return dict(zip(self.splits.labels, self._frame.label_words, strict=True)) if self._frame.label_words else {}
+
+    def _as_here(self, batch: Rows) -> Rows:
+        """Return a batch that another frame's problem made, as this one reads its examples."""
+        rows = self._rows["train"]
+        return replace(rows, seed=batch.seed) if batch.which is None else rows.take(batch.which, batch.seed)
+
+    def _score_framed(self, points: Sequence[Params], homes: Sequence[SoftPromptProblem], split: Split) -> tuple[Score, ...]:
+        """Return scores of points in several frames: those of one frame together, all in their order."""
+        found: dict[int, Score] = {}
+        for home in dict.fromkeys(homes):
+            own = [i for i, other in enumerate(homes) if other is home]
+            found |= zip(own, home.score_many([without_frame(points[i]) for i in own], split), strict=True)
+        return tuple(found[i] for i in range(len(points)))
 
     # -- using a tuned prompt
 
     def probabilities(self, params: Params, examples: Sequence[Mapping[str, str] | Example]) -> Tensor:
         """Return ``(len(examples), num_classes)`` probabilities for unlabelled examples, given as their text fields (or as examples)."""
+        here = self.framed(params)
+        if here is not self:
+            return here.probabilities(without_frame(params), examples)
         given = [fields if isinstance(fields, Example) else Example(fields, "") for fields in examples]
         for example in given:
             self.template.check_fields(example)
@@ -462,6 +556,23 @@ class SoftPromptProblem:
                 inputs_embeds=embeddings, attention_mask=mask, max_new_tokens=self._account_tokens, do_sample=False, pad_token_id=pad_id
             )[0]
         return " ".join(self.frozen.tokenizer.decode(ids, skip_special_tokens=True).split()), len(ids) + embeddings.shape[1]
+
+
+class _Prepared(dict[str, Rows]):
+    """The tokenized splits of a problem in another frame, made when they are wanted."""
+
+    def __init__(self, problem: SoftPromptProblem) -> None:
+        super().__init__()
+        self._problem = problem
+
+    def __missing__(self, split: str) -> Rows:
+        self[split] = self._problem._prepare(getattr(self._problem.splits, split))
+        return self[split]
+
+
+def _shown(template: str) -> list[str]:
+    """Return all that a template has in braces."""
+    return re.findall(r"\{(.*?)\}", template)
 
 
 def _cut_evenly(order: Sequence[int], widths: Sequence[int], most: int) -> list[list[int]]:

@@ -1,0 +1,125 @@
+"""Whole runs whose mentor fills the template and the label words as well as the slots."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+import torch
+
+import maao
+from maao.console import Console, report
+from maao.errors import ConfigError
+from maao.problems.language.frame import FRAME
+from tests.api.small_runs import config, digests, write_data
+from tests.api.test_resume import StopAt
+from tests.export.test_export import run_snippet
+from tests.tiny import LABELS
+
+LINES = ("the news of | market | song | team", "topic of it | economy | album star | goal", "a label | growth | actor | race", "pig")
+WHOLE = ("the news of | text {text} {slots} label | market | song | team", "topic of it | {slots} {text} It was | economy | film | goal")
+TEXTS = ["shares of the bank", "the coach of a team"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+def filling(llama, data, lines=LINES, fills=("label_words",), **changes):
+    """Return the config of a run in which the first restart is taken, so that it ends in what was filled."""
+    mentor = {"mentor__name": "scripted", "mentor__texts": list(lines), "mentor__fills": list(fills), "accept__rule": "always_first"}
+    return config(llama, data, **{**mentor, **changes})
+
+
+def test_a_run_ends_in_what_was_filled(llama, data, tmp_path):
+    result = maao.run(filling(llama, data), tmp_path / "run")
+    assert result.history[1].advice.proposals[1].fields == {"label_words": "economy | album star | goal"}
+    assert [r.reason.split(":")[0] for r in result.history[3].advice.rejected] == ["it has 0 parts behind the prompt, and 3 were asked for"]
+    chosen = "growth actor race" if result.chosen.index >= 3 else "market song team"
+    assert FRAME in result.params and result.label_words == dict(zip(LABELS, chosen.split(), strict=True))
+    assert result.template == "{text} {slots} Topic:"
+
+
+def test_it_is_repeated_resumed_and_replayed_bit_for_bit(llama, data, tmp_path):
+    made = filling(llama, data, WHOLE, ("template", "label_words"), plan__rounds=1)
+    result = maao.run(made, tmp_path / "run")
+    assert digests(maao.run(made, tmp_path / "again")) == digests(result)
+    with pytest.raises(KeyboardInterrupt):
+        maao.run(made, tmp_path / "stopped", watch=StopAt(2))
+    assert digests(maao.resume(tmp_path / "stopped")) == digests(result)
+    assert maao.replay(tmp_path / "run").equal
+
+
+def test_a_chosen_frame_predicts_as_a_config_that_says_the_same(llama, data, tmp_path):
+    result = maao.run(filling(llama, data, WHOLE, ("template", "label_words"), plan__rounds=1), tmp_path / "run")
+    assert result.template == "text {text} {slots} label"
+    words = dict(result.label_words)
+    plain = maao.run(
+        config(llama, data, model__template=result.template, model__label_words=words, mentor__name="none"), tmp_path / "plain"
+    )
+    problem, _ = plain._problem()
+    ours = [list(p.probabilities.values()) for p in maao.load(tmp_path / "run").predict(TEXTS)]
+    theirs = problem.probabilities({"prompt": result.params["prompt"]}, [{"text": text} for text in TEXTS])
+    assert torch.equal(torch.tensor(ours), theirs)
+
+
+def test_exports_stand_in_the_chosen_frame(llama, data, tmp_path, monkeypatch):
+    result = maao.run(filling(llama, data, WHOLE, ("template", "label_words"), plan__rounds=1), tmp_path / "run")
+    result.save(tmp_path / "tensor", "tensor")
+    names = run_snippet(tmp_path / "tensor", TEXTS[0], monkeypatch)
+    assert names["probabilities"] == pytest.approx(result.predict(TEXTS[:1])[0].probabilities, abs=1e-5)
+    result.save(tmp_path / "text", "text")
+    about = json.loads((tmp_path / "text" / "maao.json").read_text(encoding="utf-8"))
+    assert (about["template"], about["label_words"]) == (result.template, result.label_words)
+    with pytest.raises(ConfigError, match="slots"):
+        result.save(tmp_path / "peft", "peft")
+
+
+def test_the_report_says_what_was_filled(llama, data, tmp_path):
+    result = maao.run(filling(llama, data, plan__rounds=1), tmp_path / "run")
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(report(result))
+    told = console.export_text()
+    assert "the news of | market | song | team" in told
+    assert "stands in the template '{text} {slots} Topic:'; label words: business = market, music = song, sport = team." in told
+
+
+def test_a_language_model_fills_in_a_race(llama, data, tmp_path):
+    replies = [f"- {LINES[0]}\n- {LINES[1]}"]
+    settings = {
+        "mentor__fills": ["label_words"],
+        "mentor__chat__replies": replies,
+        "mentor__chat__provider": "scripted",
+    }
+    result = maao.run(config(llama, data, **settings), tmp_path / "run")
+    first, second = (r.advice for r in result.history if r.leg.ask)
+    assert [p.fields["label_words"] for p in first.proposals] == ["market | song | team", "economy | album star | goal"]
+    assert {r.reason for r in second.rejected} == {"tried before"}
+    assert maao.replay(tmp_path / "run").equal
+
+
+def test_interpolation_keeps_the_words_that_were_proposed(llama, data, tmp_path):
+    result = maao.run(filling(llama, data, accept__rule="interpolate", accept__inner="always_first", plan__rounds=1), tmp_path / "run")
+    assert result.label_words["sport"] == "team"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mentor__name": "random_restart"}, "mentor.fills is read by language_model, person, scripted only"),
+        ({"mentor__name": "language_model", "mentor__style": "completion"}, r"mentor\.style = 'chat', or drop it"),
+        ({"mentor__name": "language_model", "mentor__wording": "chat"}, "use 'guided'"),
+        ({"problem": "function"}, r"mentor\.fills is for problems of language"),
+    ],
+)
+def test_what_cannot_fill_is_refused_before_a_folder_is_made(llama, data, tmp_path, changes, said):
+    with pytest.raises(ConfigError, match=said):
+        maao.run(filling(llama, data, **{"mentor__texts": list(LINES), **changes}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_trained_head_has_no_label_words(model_folder, data, tmp_path):
+    with pytest.raises(ConfigError, match="read by a trained head, which has none"):
+        maao.run(filling(model_folder("bert"), data), tmp_path / "run")

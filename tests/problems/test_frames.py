@@ -1,0 +1,153 @@
+"""Proposals that fill the template or the label words: a frame among the params reads as a config of its own would."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from maao.errors import CodecError, ProblemError
+from maao.problems.language.frame import FRAME, Frame, without_frame
+from maao.stages.cma_es import CMAStage
+from maao.stages.torch_optim import TorchSerializer, TorchStage
+from tests.conformance.parts import soft_prompt_problem
+
+OWN = {"business": "market", "music": "song", "sport": "team"}
+OTHER = {"business": "economy", "music": "album star", "sport": "goal"}
+FILLED = {"label_words": "economy | album star | goal"}
+TEMPLATES = {
+    "llama": ("{text} {slots} Topic:", "{slots} text {text} label"),
+    "gpt2": ("{slots} {text} Topic:", "{text} {slots} It was"),
+    "bert_masked": ("{text} {slots} topic {mask}", "topic {mask} {slots} {text}"),
+    "t5": ("{text} {slots} Topic {mask}", "{slots} {text} label {mask}"),
+}
+
+
+def pair(architecture, *, template=False, words=True, **options):
+    """Return a problem, the params of a frame in it, and the problem whose config says the same."""
+    own, other = TEMPLATES[architecture]
+    options = {"max_cache_bytes": 0, **options} if template else options  # texts are kept for the own template alone
+    problem = soft_prompt_problem(architecture, own, words=OWN, **options)
+    fields = {**({"template": other} if template else {}), **(FILLED if words else {})}
+    plain = soft_prompt_problem(architecture, other if template else own, words=OTHER if words else OWN, **options)
+    return problem, problem.fill(fields), plain
+
+
+@pytest.mark.parametrize("architecture", TEMPLATES)
+@pytest.mark.parametrize(("template", "words"), [(True, False), (False, True), (True, True)])
+def test_a_frame_reads_as_a_config_of_its_own(architecture, template, words):
+    problem, frame, plain = pair(architecture, template=template, words=words)
+    start = problem.initial(0)
+    params = {**start, **frame}
+    for split in ("train", "select", "test"):
+        assert problem.score(params, split) == plain.score(start, split)
+    batch, same = problem.batch(1, 0), plain.batch(1, 0)
+    leaves = [value.clone().requires_grad_() for value in (start["prompt"], start["prompt"])]
+    losses = [problem.loss({**frame, "prompt": leaves[0]}, batch), plain.loss({"prompt": leaves[1]}, same)]
+    for loss in losses:
+        loss.backward()
+    assert torch.equal(*losses) and torch.equal(leaves[0].grad, leaves[1].grad)
+    assert problem.num_tokens(params, batch) == plain.num_tokens(start, same)
+    assert problem.clues(params, start=params) == plain.clues(start, start=start)
+    assert torch.equal(
+        problem.probabilities(params, [{"text": "goal of the team"}]), plain.probabilities(start, [{"text": "goal of the team"}])
+    )
+
+
+def test_a_frame_of_the_last_steps_of_an_epoch_takes_the_same_examples():
+    problem, frame, plain = pair("llama", template=True)
+    for step in range(4):
+        assert problem.framed(frame)._as_here(problem.batch(step, 3)).rows == plain.batch(step, 3).rows
+
+
+def test_points_of_several_frames_are_scored_in_their_order():
+    problem, frame, _ = pair("llama", template=True)
+    start = problem.initial(0)
+    points = [start, {**start, **frame}, {**start, **problem.fill(FILLED)}, start]
+    together = problem.score_many(points, "select")
+    alone = [problem.score(point, "select") for point in points]
+    assert [score.loss for score in together] == pytest.approx([score.loss for score in alone], rel=1e-5)
+    assert len({round(score.loss, 4) for score in together}) == 3 and together[0].loss == together[3].loss
+
+
+def test_label_words_alone_keep_the_texts_that_were_read():
+    problem, frame, _ = pair("llama")
+    home = problem.framed(frame)
+    assert home.reader.cache is problem.reader.cache is not None
+    assert home.reader.holds(home._rows["train"].rows)
+
+
+def test_frozen_dropout_is_dropped_alike_in_a_frame():
+    problem, frame, _ = pair("llama", frozen_dropout=True)
+    assert problem.framed(frame).reader.shares is False
+
+
+@pytest.mark.parametrize(
+    "stage", [TorchStage(lr=0.1), TorchStage("LBFGS", lr=0.1), CMAStage(population=4, dim=4)], ids=["adamw", "lbfgs", "cma"]
+)
+def test_stages_carry_a_frame_and_do_not_move_it(stage):
+    problem, frame, plain = pair("llama", template=True)
+    start = problem.initial(0)
+    state = stage.restart(stage.init(problem, start, seed=1), {**start, **frame}, seed=2)
+    same = stage.restart(stage.init(plain, start, seed=1), start, seed=2)
+    serializer = TorchSerializer()
+    for _ in range(3):
+        state, seen = stage.step(problem, state)
+        same, expected = stage.step(plain, same)
+        assert seen == expected
+        state = serializer.load_state(*serializer.dump_state(state))
+    assert torch.equal(state.params["prompt"], same.params["prompt"]) and not torch.equal(state.params["prompt"], start["prompt"])
+    assert torch.equal(state.params[FRAME], frame[FRAME]) and state.params[FRAME].dtype == torch.uint8
+
+
+def test_moments_are_kept_where_a_restart_brings_other_words():
+    problem, frame, _ = pair("llama")
+    stage = TorchStage(lr=0.1, on_restart="keep")
+    state, _ = stage.step(problem, stage.init(problem, {**problem.initial(0), **frame}, seed=0))
+    assert stage.restart(state, problem.fill({"label_words": "a | the | of"}), seed=0).moments == state.moments
+
+
+def test_blends_are_read_in_the_frame_that_is_proposed():
+    problem, frame, _ = pair("llama")
+    start, proposed = problem.initial(0), problem.codec.encode("topic of the").params
+    blended = problem.blend(start, {**proposed, **frame}, 0.25)
+    assert torch.equal(blended[FRAME], frame[FRAME])
+    assert torch.equal(blended["prompt"], 0.75 * start["prompt"] + 0.25 * proposed["prompt"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"label_words": "economy | goal"}, "2 label words were given, and there are 3 labels"),
+        ({"label_words": "economy | goal | goal"}, "'music' and 'sport' have the same label word 'goal'"),
+        ({"label_words": "economy | | goal"}, "label word of 'music' is empty"),
+        ({"template": "{text} Topic:"}, r"must hold each of these once, and nothing else in braces: \{text\}, \{slots\}"),
+        ({"template": "{text} {slots} {label}"}, "must hold each of these once"),
+        ({"template": "{text} {slots} {a b}"}, "must hold each of these once"),
+        ({"template": "{text} {text} {slots}"}, "must hold each of these once"),
+    ],
+)
+def test_what_cannot_be_filled_in_is_refused(fields, said):
+    problem, _, _ = pair("llama")
+    with pytest.raises(CodecError, match=said):
+        problem.fill(fields)
+
+
+def test_a_template_that_leaves_no_room_is_refused():
+    problem = soft_prompt_problem("llama", words=OWN, max_length=16)
+    with pytest.raises(CodecError, match="alone takes"):
+        problem.fill({"template": "{text} {slots}" + " the topic of the news" * 6})
+
+
+def test_a_problem_without_frames_refuses_them():
+    _, frame, _ = pair("llama")
+    without = soft_prompt_problem("llama", words=OWN, reframe=None)
+    with pytest.raises(CodecError, match="fill the slots alone"):
+        without.fill(FILLED)
+    with pytest.raises(ProblemError, match="built without them"):
+        without.score({**without.initial(0), **frame}, "select")
+
+
+def test_a_frame_survives_as_a_value():
+    frame = Frame("Überschrift: {text} {slots}", ("日本", "a|b"))
+    assert Frame.of({FRAME: frame.tensor()}) == frame
+    assert without_frame({"prompt": torch.ones(1), FRAME: frame.tensor()}).keys() == {"prompt"}
