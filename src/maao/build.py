@@ -981,7 +981,7 @@ def _filled(parts: Parts) -> Fields[Any] | None:
     Raises:
         ConfigError: the problem has no such thing to fill.
     """
-    from maao.mentors.fields import BAR, ORDER, Fields
+    from maao.mentors.fields import BAR, ORDER, Fields, with_labels
 
     asked = parts.config.mentor.fills
     if not asked:
@@ -993,8 +993,10 @@ def _filled(parts: Parts) -> Fields[Any] | None:
     if "label_words" in asked and any(example.choices for example in parts.splits.train):
         raise ConfigError("mentor.fills names label_words, and these examples have answers of their own to choose from: drop them.")
     labels, model = parts.splits.labels, parts.config.model
+    if any(BAR.strip() in label for label in labels):
+        raise ConfigError(f"mentor.fills sets a bar between its parts, and a label holds one: {', '.join(labels)}. Rename it.")
     words = model.label_words or {label: label for label in labels}
-    own = {"template": str(parts.problem.template), "label_words": BAR.join(words.get(label, label) for label in labels)}
+    own = {"template": str(parts.problem.template), "label_words": with_labels(labels, [words.get(label, label) for label in labels])}
     return Fields(tuple(name for name in ORDER if name in asked), labels, parts.problem.fill, own)
 
 

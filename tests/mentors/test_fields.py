@@ -17,7 +17,7 @@ from maao.mentors.trajectory import entries, known_texts, select, shuffled
 from tests.mentors.histories import WITH_FIELDS, finished
 
 LABELS = ("bad", "good")
-OWN = {"template": "{text} {slots}", "label_words": "bad | good"}
+OWN = {"template": "{text} {slots}", "label_words": "bad: bad | good: good"}
 
 
 def fill(fields):
@@ -49,28 +49,37 @@ def mentor(reply, *names, **options):
         "3 | bad: poor | GOOD = great",
         "| 3 | bad -> poor | great |",
         "3|poor|`great`",
+        '3 | "good": great | "bad": poor',
+        "3 | bad: poor | great",
     ],
 )
 def test_lines_are_read_however_they_are_set(line):
-    assert fields("label_words").split(line) == ("3", {"label_words": "poor | great"})
+    assert fields("label_words").split(line) == ("3", {"label_words": "bad: poor | good: great"})
+
+
+@pytest.mark.parametrize("line", ["3 | good: great | poor", "3 | bad: poor | bad: great"])
+def test_labels_that_are_named_at_random_are_refused(line):
+    with pytest.raises(CodecError, match="other labels than bad, good"):
+        fields("label_words").split(line)
 
 
 def test_all_parts_are_read_in_their_order():
-    line = "3 | {text} so {slots} | poor | great"
-    assert fields(*ORDER).split(line) == ("3", {"template": "{text} so {slots}", "label_words": "poor | great"})
+    line = "3 | {text} so {slots} | bad: poor | good: great"
+    assert fields(*ORDER).split(line) == ("3", {"template": "{text} so {slots}", "label_words": "bad: poor | good: great"})
     assert line_of(*fields(*ORDER).split(line)) == line
 
 
 @pytest.mark.parametrize("line", ["3", "3 | poor", "3 | poor | great | fair", "| | poor | great", "3 | | great"])
 def test_lines_with_other_parts_are_refused(line):
-    with pytest.raises(CodecError, match="2 were asked for: a prompt, then the words for bad, good in this order"):
+    with pytest.raises(CodecError, match="2 were asked for: a prompt, then each label with its word"):
         fields("label_words").split(line)
 
 
 def test_a_mentor_proposes_params_for_all_that_it_fills():
     advice = mentor("- 3 | poor | great\n- 4 | pig | great\n- 5 | poor\n- 6 | dull | fine").propose((), count=4, seed=0)
     assert [(p.text, p.fields, p.params["frame"]) for p in advice.proposals] == [
-        (text, filled, filled) for text, filled in (("3", {"label_words": "poor | great"}), ("6", {"label_words": "dull | fine"}))
+        (text, filled, filled)
+        for text, filled in (("3", {"label_words": "bad: poor | good: great"}), ("6", {"label_words": "bad: dull | good: fine"}))
     ]
     assert set(advice.proposals[0].params) == {"x", "frame"}
     assert [r.text for r in advice.rejected] == ["4 | pig | great", "5 | poor"] and advice.rejected[0].reason == "no pigs"
@@ -81,7 +90,7 @@ def test_the_same_prompt_with_other_words_is_new_and_the_same_line_is_not():
     first = asked.propose((), count=1, seed=0)
     history = (finished(1, "3", 0.5, proposals=(("3", 0.5, 5),), fields={0: first.proposals[0].fields}),)
     advice = asked.propose(history, count=2, seed=0)
-    assert [p.fields["label_words"] for p in advice.proposals] == ["dull | fine"]
+    assert [p.fields["label_words"] for p in advice.proposals] == ["bad: dull | good: fine"]
     assert [r.reason for r in advice.rejected] == ["tried before"]
 
 
@@ -92,7 +101,7 @@ def test_words_that_stand_there_already_are_no_new_start():
 
 
 def test_worked_examples_said_again_are_not_taken():
-    advice = mentor("- In short, the critic thought the film was | great | terrible").propose((), count=1, seed=0)
+    advice = mentor("- In short, the critic thought the film was | positive: great | negative: terrible").propose((), count=1, seed=0)
     assert [r.reason for r in advice.rejected] == ["tried before"]
 
 
@@ -111,7 +120,7 @@ def test_long_lines_are_no_prose_where_they_hold_many_words():
 
 def test_a_script_may_fill_too():
     advice = Script(("3 | poor | great", "4 | pig | great"), NumberCodec(1), fields("label_words")).propose((), count=2, seed=0)
-    assert [p.params["frame"] for p in advice.proposals] == [{"label_words": "poor | great"}] and len(advice.rejected) == 1
+    assert [p.params["frame"] for p in advice.proposals] == [{"label_words": "bad: poor | good: great"}] and len(advice.rejected) == 1
 
 
 def test_entries_tell_what_was_filled_where_they_stand():
@@ -119,9 +128,9 @@ def test_entries_tell_what_was_filled_where_they_stand():
     assert found == {
         "music news label": True,
         "topic of it": False,
-        "topic of it | money | sound | games": False,
-        "news of sport | money | sound | games": True,
-        "news of music | money | sound | games": True,
+        "topic of it | business: money | music: sound | sport: games": False,
+        "news of sport | business: money | music: sound | sport: games": True,
+        "news of music | business: money | music: sound | sport: games": True,
     }
     assert known_texts(WITH_FIELDS) == set(found)
     released = [entry.line for entry in select(WITH_FIELDS, 9, "released")]

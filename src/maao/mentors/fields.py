@@ -1,13 +1,13 @@
 """What a proposal fills beside the slots: the template around them, the word that stands for each label, or both.
 
 A line that is proposed has its parts one behind the other, with a bar between them: the prompt, then the template where it is asked for,
-then a word for each label in their order. ``Is it good or bad? | terrible | great``.
+then each label with its word. ``Is it good or bad? | negative: terrible | positive: great``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal
 
@@ -22,6 +22,7 @@ BAR = " | "
 QUOTES = " \"'`*“”‘’"
 
 # Two worked tasks, whose lines an instruction shows in the form that is asked for: prompt, template, a word a label.
+WORKED_LABELS = {"film": ("positive", "negative"), "languages": ("English", "French", "German")}
 WORKED = {
     "film": (
         ("Is this film review positive or negative?", "Review: {text} {slots} Answer:", ("positive", "negative")),
@@ -48,8 +49,8 @@ class Fields(Generic[P]):
 
     Example:
         >>> fields = Fields(("label_words",), ("bad", "good"), lambda fields: {})
-        >>> fields.split('Is it any good? | bad: terrible | "great"')
-        ('Is it any good?', {'label_words': 'terrible | great'})
+        >>> fields.split('Is it any good? | good = great | "bad": terrible')
+        ('Is it any good?', {'label_words': 'bad: terrible | good: great'})
     """
 
     names: tuple[Field, ...]
@@ -71,14 +72,25 @@ class Fields(Generic[P]):
         if "template" in self.names:
             found["template"] = parts.pop(0).strip("\"'`")
         if "label_words" in self.names:
-            found["label_words"] = BAR.join(_word(part, label) for part, label in zip(parts, self.labels, strict=True))
+            found["label_words"] = with_labels(self.labels, self._words(parts))
         return text.strip(QUOTES), found
+
+    def _words(self, parts: Sequence[str]) -> list[str]:
+        """Return the words of parts in the order of the labels: by their names where all are named, else as they come."""
+        bare = [part.strip(QUOTES) for part in parts]
+        named = [_named(part, self.labels) for part in bare]
+        words = {label: word for label, word in filter(None, named)}
+        if len(words) == len(self.labels):
+            return [words[label] for label in self.labels]
+        if any(found and found[0] != label for found, label in zip(named, self.labels, strict=True)):
+            raise CodecError(f"it names other labels than {', '.join(self.labels)}, or one of them twice")
+        return [found[1] if found else part for found, part in zip(named, bare, strict=True)]
 
     @property
     def form(self) -> str:
         """What a line holds, in words."""
         template = ["then the template"] if "template" in self.names else []
-        words = [f"then the words for {', '.join(self.labels)} in this order"] if "label_words" in self.names else []
+        words = [f"then each label with its word ({', '.join(self.labels)})"] if "label_words" in self.names else []
         return ", ".join(["a prompt", *template, *words]) + f', with "{BAR.strip()}" between them'
 
     @property
@@ -99,7 +111,7 @@ class Fields(Generic[P]):
         """Return the lines of a worked task ("film" or "languages")."""
         found = []
         for text, template, words in WORKED[task]:
-            fields = {"template": template, "label_words": BAR.join(words)}
+            fields = {"template": template, "label_words": with_labels(WORKED_LABELS[task], words)}
             found.append(line_of(text, {name: fields[name] for name in self.names}))
         return tuple(found)
 
@@ -125,12 +137,21 @@ def line_of(text: str, fields: Mapping[str, str]) -> str:
     """Return a prompt and what was filled beside it as one line.
 
     Example:
-        >>> line_of("Is it any good?", {"label_words": "terrible | great"})
-        'Is it any good? | terrible | great'
+        >>> line_of("Is it any good?", {"label_words": "bad: terrible | good: great"})
+        'Is it any good? | bad: terrible | good: great'
     """
     return BAR.join([text, *(fields[name] for name in ORDER if name in fields)])
 
 
-def _word(part: str, label: str) -> str:
-    """Return the word of a part, without the label that it may be given with."""
-    return re.sub(rf"^{re.escape(label)}\s*(?::|=|->)\s*", "", part.strip(QUOTES), flags=re.IGNORECASE).strip(QUOTES)
+def with_labels(labels: Sequence[str], words: Sequence[str]) -> str:
+    """Return labels and their words as a line shows them."""
+    return BAR.join(f"{label}: {word}" for label, word in zip(labels, words, strict=True))
+
+
+def _named(part: str, labels: Sequence[str]) -> tuple[str, str] | None:
+    """Return the label that a part names and its word; None: it names none."""
+    for label in sorted(labels, key=len, reverse=True):
+        match = re.match(rf"{re.escape(label)}[\"'`*]*\s*(?::|=|->)\s*(.+)", part, re.IGNORECASE)
+        if match:
+            return label, match[1].strip(QUOTES)
+    return None

@@ -9,7 +9,7 @@ Source: label words and templates as choices to be made: PET (Schick and Schuetz
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -33,10 +33,19 @@ class Frame:
     label_words: tuple[str, ...] = ()
 
     @classmethod
-    def from_fields(cls, fields: Mapping[str, str]) -> Frame:
-        """Return the frame of a proposal's fields: `template`, and `label_words` with a bar between them."""
-        words = fields.get("label_words", "")
-        return cls(fields.get("template"), tuple(word.strip() for word in words.split(SEPARATOR)) if words else ())
+    def from_fields(cls, fields: Mapping[str, str], labels: Sequence[str]) -> Frame:
+        """Return the frame of a proposal's fields: `template`, and `label_words` in the order of the labels, a bar between them.
+
+        Each may begin with its label and a colon.
+
+        Example:
+            >>> Frame.from_fields({"label_words": "bad: terrible | good: great"}, ("bad", "good")).label_words
+            ('terrible', 'great')
+        """
+        told = fields.get("label_words")
+        words = [] if told is None else [word.strip() for word in told.split(SEPARATOR)]
+        bare = [word.removeprefix(f"{label}:").strip() for word, label in zip(words, labels, strict=False)]
+        return cls(fields.get("template"), (*bare, *words[len(bare) :]))
 
     @classmethod
     def of(cls, params: Mapping[str, Tensor]) -> Frame | None:

@@ -232,14 +232,14 @@ class SoftPromptProblem:
     # -- frames
 
     def fill(self, fields: Mapping[str, str]) -> Params:
-        """Return the params of what a proposal fills in beside the slots: `template`, `label_words` (a bar between them), or both.
+        """Return the params of what a proposal fills in beside the slots: `template`, `label_words` (see `Frame.from_fields`), or both.
 
         Raises:
             CodecError: it is no template of these examples, or its words cannot be written or told apart.
         """
         if self._reframe is None:
             raise CodecError("This problem's proposals fill the slots alone.")
-        frame = Frame.from_fields(fields)
+        frame = Frame.from_fields(fields, self.splits.labels)
         if frame.template is not None and sorted(_shown(frame.template)) != sorted(_shown(str(self.template))):
             own = ", ".join(f"{{{name}}}" for name in _shown(str(self.template)))
             raise CodecError(f"The template {frame.template!r} must hold each of these once, and nothing else in braces: {own}.")
