@@ -82,9 +82,7 @@ def test_the_report_says_what_was_filled(llama, data, tmp_path):
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(report(result))
     told = console.export_text()
-    assert (
-        "the news of | business: market | music: song | sport: team" in " ".join(told.split()) or "the news of | business: market" in told
-    )
+    assert "the news of | business: market" in told
     assert "stands in the template '{text} {slots} Topic:'; label words: business = market, music = song, sport = team." in told
 
 
@@ -101,7 +99,7 @@ def test_a_language_model_fills_in_a_race(llama, data, tmp_path):
         "business: market | music: song | sport: team",
         "business: economy | music: album star | sport: goal",
     ]
-    assert {r.reason for r in second.rejected} == {"tried before"}
+    assert {r.reason for r in second.rejected} == {"starts where another did, once it is made to fit"}
     assert maao.replay(tmp_path / "run").equal
 
 

@@ -86,7 +86,7 @@ def test_a_mentor_proposes_params_for_all_that_it_fills():
 
 
 def test_the_same_prompt_with_other_words_is_new_and_the_same_line_is_not():
-    asked = mentor("- 3 | poor | great\n- 3 | dull | fine")
+    asked = mentor("- 3 | bad: poor | good: great\n- 3 | dull | fine")
     first = asked.propose((), count=1, seed=0)
     history = (finished(1, "3", 0.5, proposals=(("3", 0.5, 5),), fields={0: first.proposals[0].fields}),)
     advice = asked.propose(history, count=2, seed=0)

@@ -79,7 +79,7 @@ class Fields(Generic[P]):
         """Return the words of parts in the order of the labels: by their names where all are named, else as they come."""
         bare = [part.strip(QUOTES) for part in parts]
         named = [_named(part, self.labels) for part in bare]
-        words = {label: word for label, word in filter(None, named)}
+        words = dict(filter(None, named))
         if len(words) == len(self.labels):
             return [words[label] for label in self.labels]
         if any(found and found[0] != label for found, label in zip(named, self.labels, strict=True)):
