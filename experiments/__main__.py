@@ -22,7 +22,8 @@ from filelock import FileLock
 
 import maao
 from experiments import arms
-from maao.compare import cell_config, check_protocols, row_begin, score_row
+from maao.compare import cell_config, row_begin, score_row
+from maao.comparison import check_protocols
 from maao.config import Config
 from maao.evaluation.statistics import paired_interval
 from maao.store.run import is_in_use

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from maao.compare import ALL, UNEQUAL, mean_cost, pairs_of, read_rows, read_table
+from maao.compare import read_table
+from maao.comparison import ALL, UNEQUAL, mean_cost, pairs_of, read_rows
 from maao.evaluation.statistics import bootstrap_interval, paired_interval
 
 HERE = Path(__file__).parent

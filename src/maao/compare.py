@@ -9,8 +9,8 @@ repeating a recorded call.
 from __future__ import annotations
 
 import json
+import math
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -22,27 +22,15 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from maao.comparison import read_out
 from maao.config import Config, expand_paths, make_config, set_value
 from maao.errors import ConfigError, MaaoError
-from maao.evaluation.statistics import (
-    bootstrap_interval,
-    effect_size,
-    holm,
-    paired_interval,
-    pairs_needed,
-    probability_of_improvement,
-    signed_rank,
-)
 from maao.store.files import write_durably
 from maao.types import Cost, Score
 
 SECTIONS = ("name", "title", "about", "seeds", "baseline", "base", "models", "tasks", "arms", "samples", "with")
 ARM_SECTIONS = ("name", "model", "tasks", "seeds", "settings")
 SAMPLED = ("data.train", "data.select", "data.test")  # paths in which {seed} stands for the sample of a seed
-COMPARED = (("accuracy", 100.0, "points"), ("loss", 1.0, ""))
-COSTS = ("gradient_steps", "model_tokens", "looks", "llm_calls", "input_tokens", "output_tokens")
-UNEQUAL = 0.1  # how far costs may lie apart before the page says so
-IMAGES = ("images-", "emoji-")  # how protocols of pictures begin
 WORKER_GIB = 6.0  # what a worker may take: a small model, its activations, and the texts that it keeps for the next run
 
 
@@ -61,26 +49,6 @@ class Cell:
         """A name that a file can have."""
         text = f"{self.model}_{self.arm}_{self.task}_{self.seed}"
         return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How an arm did beside the baseline, over pairs of equal task and seed. Accuracy in points; below zero is better for a loss."""
-
-    arm: str
-    task: str  # "all tasks" for all together
-    metric: str
-    pairs: int
-    mean: float
-    low: float
-    high: float
-    bootstrap_low: float
-    bootstrap_high: float
-    p: float
-    corrected: float  # Holm's, over the arms
-    effect: float
-    better: float  # how often a figure of the arm is better than one of the baseline
-    seeds_for_one: int | None  # pairs that would show a difference of one point (accuracy)
 
 
 def read_table(path: str | Path, beside: str | Path | None = None) -> dict[str, Any]:
@@ -332,6 +300,7 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
         "words": chosen.clues.projection.text if chosen.clues.projection else None,
         "cost": asdict(result.cost),
         "curve": curve(result),
+        "asked": asked(result),
     }
 
 
@@ -358,6 +327,23 @@ def score_row(score: Score) -> dict[str, float]:
     return {"loss": score.loss, **score.metrics, "examples": score.num_examples}
 
 
+def asked(result: Any) -> list[dict[str, Any]]:
+    """Return what became of the proposals, one entry for each time that the mentor was asked.
+
+    `won`: one of them became a restart; `margin`: by how much less loss than the incumbent the best one had (below zero: it lost), each
+    at the age at which the rule compared them; None where they were not compared.
+    """
+    found = []
+    for r in (r for r in result.history if r.leg.ask):
+        own = [c.score.loss for c in r.verdict.considered if c.proposal is None]
+        judged = [c for c in r.verdict.considered if c.proposal is not None]
+        oldest = max((c.age for c in judged), default=0)
+        theirs = [c.score.loss for c in judged if c.age == oldest and math.isfinite(c.score.loss)]
+        margin = own[0] - min(theirs) if own and theirs and math.isfinite(own[0]) else None
+        found.append({"wanted": r.leg.proposals, "usable": len(r.advice.proposals), "won": r.verdict.chosen is not None, "margin": margin})
+    return found
+
+
 def curve(result: Any) -> list[dict[str, float]]:
     """Return how the best score on `select` fell while tokens were spent: one point a round."""
     spent, best, points = Cost(), float("inf"), []
@@ -367,241 +353,6 @@ def curve(result: Any) -> list[dict[str, float]]:
         llm = spent.input_tokens + spent.output_tokens
         points.append({"model_tokens": spent.model_tokens, "llm_tokens": llm, "looks": spent.looks, "select_loss": best})
     return points
-
-
-# -- reading out
-
-
-def read_rows(place: Path) -> list[dict[str, Any]]:
-    """Return all rows of a comparison, in the order of their names."""
-    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted((place / "rows").glob("*.json"))]
-
-
-def check_protocols(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse to compare rows of one task that followed different protocols, where they name one. Raises `ConfigError`."""
-    from maao.tasks.images import check_same_images
-    from maao.tasks.protocol import check_same
-
-    for task in dict.fromkeys(row["task"] for row in rows):
-        own = [row for row in rows if row["task"] == task]
-        named = next((str(row["protocol"]) for row in own if row.get("protocol")), None)
-        if named is not None:
-            (check_same_images if named.startswith(IMAGES) else check_same)(own)
-
-
-def differences(rows: Sequence[Mapping[str, Any]], baseline: str) -> list[Difference]:
-    """Return how each arm did beside the baseline, for each task and over all, in accuracy and loss, where there are two pairs or more."""
-    found: list[Difference] = []
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    arms = [arm for arm in dict.fromkeys(row["arm"] for row in rows) if arm != baseline]
-    for task in (*tasks, ALL) if len(tasks) > 1 else tasks:
-        for metric, scale, _ in COMPARED:
-            raw = [(arm, pairs) for arm in arms if len(pairs := pairs_of(rows, arm, baseline, task, metric, scale)) > 1]
-            corrected = holm([signed_rank([a - b for a, b in pairs]) for _, pairs in raw])
-            for (arm, pairs), p in zip(raw, corrected, strict=True):
-                found.append(_difference(arm, task, metric, pairs, p))
-    return found
-
-
-ALL = "all tasks"
-
-
-def pairs_of(rows: Sequence[Mapping[str, Any]], arm: str, baseline: str, task: str, metric: str, scale: float) -> list[tuple[float, float]]:
-    """Return figures of an arm and of the baseline on `test`, pair by pair of equal model, task and seed; `task` may be `ALL`."""
-    sides: list[dict[tuple[Any, ...], float]] = [
-        {
-            (row["model"], row["task"], row["seed"]): scale * row["test"][metric]
-            for row in rows
-            if row["arm"] == side and task in (row["task"], ALL) and row.get("test", {}).get(metric) is not None
-        }
-        for side in (arm, baseline)
-    ]
-    return [(sides[0][key], sides[1][key]) for key in sorted(sides[0].keys() & sides[1].keys(), key=str)]
-
-
-def _difference(arm: str, task: str, metric: str, pairs: Sequence[tuple[float, float]], corrected: float) -> Difference:
-    ours, theirs = [a for a, _ in pairs], [b for _, b in pairs]
-    apart = [a - b for a, b in pairs]
-    mean, low, high = paired_interval(ours, theirs)
-    better = probability_of_improvement(ours, theirs)
-    spread = statistics.stdev(apart)
-    return Difference(
-        arm,
-        task,
-        metric,
-        len(pairs),
-        mean,
-        low,
-        high,
-        *bootstrap_interval(apart),
-        signed_rank(apart),
-        corrected,
-        effect_size(apart),
-        1 - better if metric == "loss" else better,
-        pairs_needed(1.0, spread) if metric == "accuracy" and spread > 0 else None,
-    )
-
-
-def read_out(table: Mapping[str, Any], place: Path, total: int) -> Path:
-    """Write ``results.json``, ``page.md`` and the plots of what there is of so many cells; return the page."""
-    with FileLock(place / ".read-out.lock"):
-        rows = read_rows(place)
-        check_protocols(rows)
-        told = rows
-        if len({row["model"] for row in rows}) > 1:  # a task with another model is another task
-            told = [{**row, "task": f"{row['task']}, {row['model']}"} for row in rows]
-        found = differences(told, table["baseline"])
-        record = {"name": table["name"], "baseline": table["baseline"], "rows": rows, "differences": [asdict(d) for d in found]}
-        write_durably(place / "results.json", (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
-        page = place / "page.md"
-        write_durably(page, page_text(table, told, found, total).encode())
-        if rows:
-            plot(told, found, place)
-    return page
-
-
-def page_text(table: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], found: Sequence[Difference], total: int) -> str:
-    """Return the page: a plain answer first, then scores, differences and costs."""
-    lines = [f"# {table.get('title', table['name'])}", ""]
-    if about := table.get("about", "").strip():
-        lines += [about, ""]
-    if not rows:
-        return "\n".join([*lines, "No cell has been run yet."]) + "\n"
-    if len(rows) < total:
-        lines += [f"**{len(rows)} of {total} cells have been run**: what follows is of those.", ""]
-    baseline = table["baseline"]
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    whole = [d for d in found if d.task == (ALL if len(tasks) > 1 else tasks[0])]
-    losses = {d.arm: d for d in whole if d.metric == "loss"}
-    lines += [*(f"* {_verdict(d, baseline)}{_loss_verdict(losses.get(d.arm))}" for d in whole if d.metric == "accuracy"), ""]
-    lines += ["`test` accuracy in per cent, mean ± standard deviation over seeds; then log-loss; in brackets how many seeds.", ""]
-    lines += ["| arm | " + " | ".join(tasks) + " |", "| --- |" + " --- |" * len(tasks)]
-    for arm in dict.fromkeys(row["arm"] for row in rows):
-        shown = [_cell([row for row in rows if row["arm"] == arm and row["task"] == task]) for task in tasks]
-        lines.append(f"| {arm} | " + " | ".join(shown) + " |")
-    lines += [
-        "",
-        f"Paired differences to {baseline} (accuracy in points; a loss below zero is better). Intervals: Student t, then bootstrap.",
-    ]
-    lines += ["p: Wilcoxon's signed-rank test, corrected for all arms by Holm.", ""]
-    lines += [
-        "| arm | task | | pairs | mean | 95 % interval | bootstrap | p | effect | better | pairs for one point |",
-        "| --- |" * 1 + " --- |" * 10,
-    ]
-    for d in found:
-        needed = "" if d.seeds_for_one is None else str(d.seeds_for_one)
-        lines.append(
-            f"| {d.arm} | {d.task} | {d.metric} | {d.pairs} | {d.mean:+.3f} | {d.low:+.3f} to {d.high:+.3f} | {d.bootstrap_low:+.3f} to "
-            f"{d.bootstrap_high:+.3f} | {d.corrected:.3f} | {d.effect:+.2f} | {d.better:.2f} | {needed} |"
-        )
-    lines += ["", "What a cell cost in the mean:", "", "| arm | " + " | ".join(COSTS) + " |", "| --- |" + " --- |" * len(COSTS)]
-    costs = {arm: mean_cost([row for row in rows if row["arm"] == arm]) for arm in dict.fromkeys(row["arm"] for row in rows)}
-    for arm, cost in costs.items():
-        lines.append(f"| {arm} | " + " | ".join(f"{cost[name]:,.0f}" for name in COSTS) + " |")
-    lines += ["", *unequal(costs, baseline)]
-    return "\n".join(lines) + "\n"
-
-
-def _verdict(d: Difference, baseline: str) -> str:
-    told = f"{d.mean:+.2f} points (95 % interval {d.low:+.2f} to {d.high:+.2f}, {d.pairs} pairs of task and seed)"
-    if d.low > 0:
-        return f"**{d.arm}** is better than {baseline} by {told}."
-    if d.high < 0:
-        return f"**{d.arm}** is worse than {baseline}: {told}."
-    return f"**{d.arm}** cannot be told apart from {baseline}: {told}."
-
-
-def _loss_verdict(d: Difference | None) -> str:
-    if d is None:
-        return ""
-    sure = "lower" if d.high < 0 else "higher" if d.low > 0 else "not told apart"
-    return f" Its log-loss: {d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}), {sure}."
-
-
-def _cell(rows: Sequence[Mapping[str, Any]]) -> str:
-    accuracies = [100 * row["test"]["accuracy"] for row in rows if row.get("test")]
-    if not accuracies:
-        return ""
-    losses = [row["test"]["loss"] for row in rows if row.get("test")]
-    spread = f" ± {statistics.stdev(accuracies):.1f}" if len(accuracies) > 1 else ""
-    return f"{statistics.mean(accuracies):.1f}{spread}; {statistics.mean(losses):.3f} ({len(accuracies)})"
-
-
-def mean_cost(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return what a cell of these rows cost in the mean, by kind."""
-    return {name: statistics.mean(row["cost"][name] for row in rows) for name in COSTS}
-
-
-def unequal(costs: Mapping[str, Mapping[str, float]], baseline: str) -> list[str]:
-    """Return a line for every arm whose tokens or looks lie more than a tenth from the baseline's: it is not compared at equal cost."""
-    if baseline not in costs:
-        return []
-    told = []
-    for arm, cost in costs.items():
-        for name in ("model_tokens", "looks"):
-            own, theirs = cost[name], costs[baseline][name]
-            if theirs and abs(own - theirs) > UNEQUAL * theirs:
-                told.append(f"Not at equal cost: {arm} took {own / theirs:.2f} times the {name.replace('_', ' ')} of {baseline}.")
-    return told
-
-
-def plot(rows: Sequence[Mapping[str, Any]], found: Sequence[Difference], place: Path) -> None:
-    """Draw the anytime curves (every seed), the differences with their intervals, and cost against gain."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ConfigError('Plots need matplotlib: pip install "maao[plot]"') from error
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
-    palette = pyplot.get_cmap("tab20" if len(arms) > 10 else "tab10")
-    colors = {arm: palette(i % palette.N) for i, arm in enumerate(arms)}
-    for key, label in (("model_tokens", "tokens through the frozen model"), ("llm_tokens", "tokens of the mentor")):
-        figure, axes = pyplot.subplots(1, len(tasks), figsize=(5 * len(tasks), 4), layout="constrained", squeeze=False)
-        for axis, task in zip(axes[0], tasks, strict=True):
-            for row in rows:
-                if row["task"] == task:
-                    own = row["curve"]
-                    axis.step([p[key] for p in own], [p["select_loss"] for p in own], where="post", color=colors[row["arm"]], alpha=0.6)
-            axis.set_title(task)
-            axis.set_xlabel(label)
-            axis.set_ylabel("best loss on select")
-        handles = [pyplot.Line2D([], [], color=colors[arm], label=arm) for arm in arms]
-        axes[0][-1].legend(handles=handles, fontsize=8)
-        _save(figure, place / f"anytime-{key.replace('_', '-')}.png")
-    whole = [d for d in found if d.metric == "accuracy"]
-    if whole:
-        figure, axis = pyplot.subplots(figsize=(7, 1 + 0.3 * len(whole)), layout="constrained")
-        for i, d in enumerate(reversed(whole)):
-            axis.errorbar(d.mean, i, xerr=[[d.mean - d.low], [d.high - d.mean]], marker="o", capsize=3, color=colors[d.arm])
-        axis.set_yticks(range(len(whole)), [f"{d.arm}, {d.task}" for d in reversed(whole)], fontsize=8)
-        axis.axvline(0, color="#888888", linewidth=1)
-        axis.set_xlabel("points of test accuracy, with 95 % intervals")
-        _save(figure, place / "differences.png")
-    overall = [d for d in whole if d.task == ALL or len(tasks) == 1]
-    if overall:
-        figure, axis = pyplot.subplots(figsize=(6, 4), layout="constrained")
-        for d in overall:
-            cost = mean_cost([row for row in rows if row["arm"] == d.arm])
-            spent = cost["input_tokens"] + cost["output_tokens"]
-            axis.errorbar(
-                spent, d.mean, yerr=[[d.mean - d.low], [d.high - d.mean]], marker="o", capsize=3, color=colors[d.arm], label=d.arm
-            )
-        axis.axhline(0, color="#888888", linewidth=1)
-        axis.set_xlabel("tokens of the mentor, a cell")
-        axis.set_ylabel("points of test accuracy above the baseline")
-        axis.legend(fontsize=8)
-        _save(figure, place / "cost-and-gain.png")
-
-
-def _save(figure: Any, file: Path) -> None:
-    from matplotlib import pyplot
-
-    figure.savefig(file, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
 
 
 def main(arguments: Sequence[str]) -> int:

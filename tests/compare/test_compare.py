@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,8 +18,10 @@ import pytest
 from typer.testing import CliRunner
 
 from maao.cli import app
-from maao.compare import ALL, cells, compare, differences, page_text, read_table, unequal
+from maao.compare import asked, cells, compare, read_table
+from maao.comparison import ALL, differences, page_text, unequal, won
 from maao.errors import ConfigError, MaaoError
+from maao.types import Advice, Considered, Leg, Proposal, Score, Verdict
 from tests import tiny_vision as tiny
 
 TABLE = """
@@ -85,6 +88,8 @@ def test_a_comparison_runs_every_cell_once_and_reads_it_out(table: Path, tmp_pat
     assert {file.name: file.stat().st_mtime_ns for file in (place / "rows").glob("*.json")} == before
     losses = [point["select_loss"] for point in rows[0]["curve"]]
     assert losses == sorted(losses, reverse=True) and len(losses) > 1
+    assert [[told["usable"] for told in row["asked"]] for row in rows if row["arm"] == "restart"] == [[3], [3]]
+    assert "| restart | 6 of 6 | " in text
 
 
 def test_a_killed_comparison_goes_on_where_it_stopped(table: Path, tmp_path: Path) -> None:
@@ -202,6 +207,27 @@ def test_differences_pair_seeds_and_say_what_is_better() -> None:
     assert found["good", "loss"].mean == pytest.approx(-0.0525) and found["good", "loss"].better > 0.5
     text = page_text({"name": "x", "baseline": "base"}, rows, list(found.values()), len(rows))
     assert "**good** is better than base by +5.25 points" in text and "**same** cannot be told apart from base" in text
+
+
+def test_what_became_of_proposals_is_told_each_time_of_asking() -> None:
+    twice = [{"wanted": 3, "usable": 3, "won": True, "margin": 0.1}, {"wanted": 3, "usable": 1, "won": False, "margin": None}]
+    rows = [{**row("a", 0, 0.5), "asked": twice}, {**row("a", 1, 0.5), "asked": twice[1:]}, {**row("none", 0, 0.5), "asked": []}]
+    assert won(rows)[-1] == "| a | 5 of 9 | 1 of 2 | 0 of 1 |"
+    assert won([row("old", 0, 0.5)]) == []
+
+
+def test_a_margin_is_taken_at_the_age_at_which_the_rule_compared() -> None:
+    def considered(proposal: int | None, loss: float, age: int) -> Considered:
+        return Considered(proposal, Score(loss), age)
+
+    def asking(*seen: Considered, chosen: int | None = None) -> SimpleNamespace:
+        return SimpleNamespace(leg=Leg(0, ask=True), advice=Advice((Proposal("x", {}),)), verdict=Verdict(None, chosen, seen))
+
+    halved = asking(considered(None, 0.5, 6), considered(0, 0.1, 0), considered(1, 0.9, 0), considered(0, 0.4, 6), chosen=0)
+    lost = asking(considered(None, 0.5, 6), considered(0, math.nan, 6), considered(1, 0.75, 6))
+    found = asked(SimpleNamespace(history=[halved, lost, asking()]))
+    assert [entry["margin"] for entry in found] == [pytest.approx(0.1), -0.25, None]
+    assert [entry["won"] for entry in found] == [True, False, False]
 
 
 def test_tasks_are_told_apart_and_together() -> None:
