@@ -32,6 +32,7 @@ REPLIES = {
     "smart quotes": ("“sort the news”\n‘topic of a headline’\n«what is it about»", THREE),
     "backticks": ("`sort the news`\n`topic of a headline`\n`what is it about`", THREE),
     "numbered and quoted": ('1. "sort the news"\n2. "topic of a headline"\n3. "what is it about"', THREE),
+    "bulleted, and again in quotes": ('- "- sort the news"\n- "- topic of a headline "\n- "what is it about"', THREE),
     "numbered and bold": ("1. **sort the news**\n2. **topic of a headline**\n3. **what is it about**", THREE),
     "bold and quoted": ('**"sort the news"**\n- **"topic of a headline"**\n- **"what is it about"**', THREE),
     "named": ("Prompt 1: sort the news\nPrompt 2: topic of a headline\nPrompt 3: what is it about", THREE),

@@ -155,6 +155,16 @@ def test_an_evoprompt_begins_with_its_texts_and_says_what_it_lacks():
     assert "DE needs 3 prompts with scores" in lonely.rejected[0].reason and not lonely.proposals
 
 
+def test_an_evoprompt_begins_with_no_more_texts_than_its_population_has_members():
+    """Or it would propose a longer list of texts to its end, and no child."""
+    mentor = EvoPrompt(Scripted(["<prompt>x</prompt>"]), Words(), population=3, initial=("one", "two", "three", "four", "five", "six"))
+    first = mentor.propose((), count=3, seed=0)
+    history = (judged(0, *((p.text, 1.0) for p in first.proposals)),)
+    second = mentor.propose(history, count=3, seed=1)
+    assert [p.text for p in first.proposals] == ["one", "two", "three"] and {p.text for p in second.proposals} == {"x"}
+    assert second.cost.llm_calls == 3
+
+
 def test_what_stands_in_the_last_tags_is_the_prompt_and_else_the_whole_reply():
     assert tagged("<prompt>one</prompt> then <PROMPT>two\nlines</PROMPT>") == "two lines"
     assert tagged("no tags\nat all") == "no tags at all"

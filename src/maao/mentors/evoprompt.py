@@ -67,7 +67,7 @@ class EvoPrompt(Asking[P]):
         algorithm: "ga" (two parents by roulette on their fitness; crossover, then mutation) or "de" (the difference of two random members,
             mutated, joined with the best, crossed with the member that the child may replace).
         population: its size.
-        initial: texts to begin with while the history holds too few: hand-written prompts, say. They are proposed first, in order.
+        initial: texts to begin with, as many as the population has members: hand-written prompts, say. They are proposed first, in order.
     """
 
     algorithm: Literal["ga", "de"] = "de"
@@ -77,7 +77,7 @@ class EvoPrompt(Asking[P]):
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         gathered: Gathered[P] = Gathered()
         proposed = sum(r.leg.proposals for r in history if r.leg.ask)
-        for text in self.initial[proposed : proposed + count]:
+        for text in self.initial[: self.population][proposed : proposed + count]:
             gathered.add(self.codec, text, "initial population")
         members = fittest(history, self.population) if self.algorithm == "ga" else de_population(history, self.population)
         wanted = count - len(gathered.proposals) - len(gathered.rejected)

@@ -158,7 +158,7 @@ def _clean(line: str) -> str:
     text = _BULLET.sub("", _MARK.sub("", line, count=1), count=1)  # "1. - sort the news": the bullet it was told to set, behind its own
     text = _NAME.sub("", text, count=1).strip()
     text = text.strip("*_` ").rstrip(",;").strip()  # emphasis, and the commas of a list written as text
-    return text.rstrip(".")[1:-1].strip() if _is_quoted(text) else text
+    return _BULLET.sub("", text.rstrip(".")[1:-1]).strip() if _is_quoted(text) else text  # - "- sort the news"
 
 
 def _is_quoted(text: str) -> bool:
