@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -22,6 +20,7 @@ from filelock import FileLock
 
 import maao
 from experiments import arms
+from experiments.committed import commit
 from maao.compare import cell_config, row_begin, score_row
 from maao.comparison import check_protocols
 from maao.config import Config
@@ -31,6 +30,7 @@ from maao.store.run import is_in_use
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 METRICS = {"accuracy": "accuracy", "balanced_accuracy": "mean accuracy over classes"}
+SUFFIXES = (".json", ".md", ".png")  # of what is committed
 BASELINES = ("majority", "zero-shot")
 
 
@@ -76,7 +76,7 @@ def main() -> None:
         with FileLock(file.with_suffix(".lock")):
             write(table, [*(other for other in read(file) if key(other) != cell.key), row], file)
             if asked.commit:
-                commit(file, f"Results of {table['name']}: {name}")
+                commit([file.with_suffix(suffix) for suffix in SUFFIXES], f"Results of {table['name']}: {name}")
     with FileLock(file.with_suffix(".lock")):
         write(table, read(file), file)
     print(file.with_suffix(".md").read_text(encoding="utf-8"))
@@ -218,17 +218,6 @@ def _differences(rows: list[dict[str, Any]], tasks: list[str], one: str, two: st
             )
             told.append(f"{mean:+.2f} ({low:+.2f} to {high:+.2f})")
         yield f"| {task} | {len(seeds)} | " + " | ".join(told) + " |"
-
-
-def commit(file: Path, message: str) -> None:
-    """Commit the results, and nothing else."""
-    paths = [str(found) for suffix in (".json", ".md", ".png") if (found := file.with_suffix(suffix)).exists()]
-    for _ in range(5):  # another process may hold the index for a moment; what is not committed now is with the next cell
-        added = subprocess.run(["git", "add", *paths], capture_output=True, check=False)
-        if added.returncode == 0:
-            subprocess.run(["git", "commit", "--quiet", "-m", message, "--", *paths], check=False)
-            return
-        time.sleep(1)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ where it stopped. The arms with the stronger mentor ask a server at 127.0.0.1:80
 from __future__ import annotations
 
 import argparse
-import subprocess
 from pathlib import Path
 
+from experiments.committed import commit
 from experiments.study import data
 from maao.compare import compare
 
@@ -34,18 +34,12 @@ def main() -> None:
             before = done
             print(f"{done} of {total} cells, {seconds:.0f} s", flush=True)
             if asked.commit:
-                commit(out, f"Results of the study's table {asked.table}: {done} of {total} cells")
+                commit([out], f"Results of the study's table {asked.table}: {done} of {total} cells")
 
     page = compare(HERE / f"{asked.table}.toml", out, workers=asked.workers, only=asked.only, watch=watch)
     if asked.commit:
-        commit(out, f"Page of the study's table {asked.table}")
+        commit([out], f"Page of the study's table {asked.table}")
     print(page.read_text(encoding="utf-8"))
-
-
-def commit(folder: Path, message: str) -> None:
-    """Commit what git does not ignore in a folder; another process may hold the index, then it is in the next commit."""
-    if subprocess.run(["git", "add", "--", str(folder)], capture_output=True, check=False).returncode == 0:
-        subprocess.run(["git", "commit", "--quiet", "-m", message, "--", str(folder)], capture_output=True, check=False)
 
 
 if __name__ == "__main__":

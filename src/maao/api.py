@@ -34,8 +34,9 @@ from maao.core.lr_finder import LR_GRID, LR_SEARCH, LrSearch, Trial, try_rates
 from maao.core.patience import is_settled, last_best, until_settled
 from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
-from maao.errors import CodecError, ConfigError, DataError, StoreError
-from maao.interfaces import ChatModel, Codec
+from maao.core.words import in_words
+from maao.errors import ConfigError, DataError, StoreError
+from maao.interfaces import ChatModel
 from maao.llm.budget import NOT_MADE
 from maao.llm.chat import Reply, Request
 from maao.llm.ledger import MemoryLedger, Wrapper
@@ -402,7 +403,7 @@ class Result:
 
     def _words(self, problem: Any) -> str:
         """Return the chosen soft prompt's words, found now where the run was made without clues."""
-        return self.text or _words(problem.codec, self.params)
+        return self.text or in_words(problem.codec, self.params)
 
     def _has_choices(self) -> bool:
         """Say whether examples come with answers of their own to choose from."""
@@ -775,7 +776,7 @@ def _read_test(stored: RunFolder[Any, Any], parts: Parts, history: tuple[Round[A
     problem, codec = parts.problem, parts.codec
     untuned = problem.initial(seed_for(parts.config.seed, "initial"))
     chosen = best_round(history)
-    points = {"untuned": (untuned, _words(codec, untuned)), "chosen": (chosen.state.params, "")}
+    points = {"untuned": (untuned, in_words(codec, untuned)), "chosen": (chosen.state.params, "")}
     if chosen.clues.projection is not None:
         words = chosen.clues.projection.text
         points["words"] = ({**chosen.state.params, **codec.encode(words).params}, words)
@@ -791,14 +792,6 @@ def _read_test(stored: RunFolder[Any, Any], parts: Parts, history: tuple[Round[A
     for name, (where, params) in further.items():
         if name not in done:
             stored.record_final(name, "test", where.score(params, "test"), "")
-
-
-def _words(codec: Codec[Any], params: Any) -> str:
-    """Return the words of a point, or nothing where it has none (as its clues have no projection then)."""
-    try:
-        return codec.decode(params)
-    except CodecError:
-        return ""
 
 
 def _check_mentor(stored: RunFolder[Any, Any], mentor: OwnMentor | None, verb: str) -> None:

@@ -51,16 +51,14 @@ def build_control(parts: Parts, start: Callable[[int], Any]) -> tuple[Mentor[Any
     if mentor.name == "perturb":
         from maao.mentors.perturb import Perturb
 
-        own = tuple(start(0))
         return (
-            Perturb(parts.codec, normal_noise, mentor.size, lambda params: own),
+            Perturb(parts.codec, normal_noise, mentor.size, tuple(start(0))),
             f"Restarts are jumps of {mentor.size:g} from the best point: nothing is sent anywhere.",
         )
     if mentor.name == "reset":
         from maao.mentors.reset import Reset
 
-        named = tuple(start(0))
-        return Reset(parts.codec, lambda params: named), "Restarts move nothing: nothing is sent anywhere."
+        return Reset(parts.codec, tuple(start(0))), "Restarts move nothing: nothing is sent anywhere."
     if mentor.name == "random_text":
         from maao.mentors.random_text import RandomText, sentences_of
 

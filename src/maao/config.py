@@ -296,7 +296,10 @@ class MentorConfig(Section):
         default_factory=list,
         description="What proposals fill beside the prompt (language_model, person, scripted): the template around it, the label words.",
     )
-    texts: list[str] = Field(default_factory=list, description="What a scripted mentor proposes; of these the first `population` ones are what an evoprompt begins with.")
+    texts: list[str] = Field(
+        default_factory=list,
+        description="What a scripted mentor proposes; of these the first `population` ones are what an evoprompt begins with.",
+    )
     size: float = Field(0.1, gt=0, description="How far to jump, beside the point's own length (perturb).")
     corpus: str | None = Field(None, description="A text file that sentences are taken from (random_text).")
     population: int = Field(10, ge=2, description="The best texts that breed (evolution, evoprompt).")

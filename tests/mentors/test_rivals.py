@@ -181,7 +181,7 @@ def test_a_jump_is_as_long_as_its_size_says():
         return torch.randn(shape.shape, generator=torch.Generator().manual_seed(seed))
 
     for size in (0.01, 0.1, 1.0):
-        advice = Perturb(Words(), noise, size, lambda params: ("prompt",)).propose(history, count=2, seed=3)
+        advice = Perturb(Words(), noise, size, ("prompt",)).propose(history, count=2, seed=3)
         moved = [p.params["prompt"] - value for p in advice.proposals]
         assert [float(m.norm() / value.norm()) for m in moved] == pytest.approx([size, size], rel=0.05)
         assert all(set(p.params) == {"prompt"} for p in advice.proposals) and not torch.equal(*moved)

@@ -8,7 +8,8 @@ from typing import Any, Generic
 
 from maao.core.loop import best_round
 from maao.core.seeds import seed_for
-from maao.errors import CodecError, ConfigError
+from maao.core.words import in_words
+from maao.errors import ConfigError
 from maao.interfaces import Codec, History
 from maao.types import Advice, P, Proposal, Rejected, S
 
@@ -20,7 +21,7 @@ class Perturb(Generic[P]):
     Args:
         size: how far, beside the point's own length: 0.01, 0.1 and 1 are the sizes that the field's controls use.
         noise: ``(value, seed) -> value-shaped standard normal numbers`` for an array of the tuned values.
-        names: which of the params jump, those that a text could replace; None: all.
+        names: which of the params jump, those that a text could replace; empty: all.
 
     Source: the control M-pert, asked for in the paper's reviews.
     """
@@ -28,7 +29,7 @@ class Perturb(Generic[P]):
     codec: Codec[P]
     noise: Callable[[Any, int], Any]
     size: float = 0.1
-    names: Callable[[Any], Any] | None = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.size > 0:
@@ -38,19 +39,12 @@ class Perturb(Generic[P]):
         if not history:
             return Advice(rejected=(Rejected("", "there is no point to jump from before the first round"),))
         best: Any = best_round(history).state.params
-        own = self.names(best) if self.names is not None else list(best)
         proposals = []
         for i in range(count):
             moved: Any = {}
-            for name in own:
+            for name in self.names or best:
                 value = best[name]
                 rms = float((value**2).mean()) ** 0.5
                 moved[name] = value + self.size * rms * self.noise(value, seed_for(seed, i, name))
-            proposals.append(Proposal(self._words({**best, **moved}), moved, source=f"perturb {self.size:g}"))
+            proposals.append(Proposal(in_words(self.codec, {**best, **moved}), moved, source=f"perturb {self.size:g}"))
         return Advice(tuple(proposals))
-
-    def _words(self, point: Any) -> str:
-        try:
-            return self.codec.decode(point)
-        except CodecError:
-            return ""

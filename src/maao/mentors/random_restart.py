@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from maao.core.seeds import seed_for
-from maao.errors import CodecError
+from maao.core.words import in_words
 from maao.interfaces import Codec, History
 from maao.types import Advice, P, Proposal, S
 
@@ -21,11 +21,4 @@ class RandomRestart(Generic[P]):
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         points = [self.initial(seed_for(seed, i)) for i in range(count)]
-        return Advice(tuple(Proposal(self._words(point), point, source="random restart") for point in points))
-
-    def _words(self, point: P) -> str:
-        """Return the words of a point, or nothing where no text near it survives: it can be walked from all the same."""
-        try:
-            return self.codec.decode(point)
-        except CodecError:
-            return ""
+        return Advice(tuple(Proposal(in_words(self.codec, point), point, source="random restart") for point in points))

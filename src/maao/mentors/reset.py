@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from maao.errors import CodecError
+from maao.core.words import in_words
 from maao.interfaces import Codec, History
 from maao.types import Advice, P, Proposal, Rejected, S
 
@@ -16,21 +15,17 @@ class Reset(Generic[P]):
     """Proposes the present point; with the rule `always_first` and moments cleared at restarts that is a reset and no more.
 
     Args:
-        names: which of the params a restart names, those that a text could replace; None: all.
+        names: which of the params a restart names, those that a text could replace; empty: all.
 
     Source: the control S-reset, asked for in the paper's reviews.
     """
 
     codec: Codec[P]
-    names: Callable[[Any], Any] | None = None
+    names: tuple[str, ...] = ()
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         if not history:
             return Advice(rejected=(Rejected("", "there is no point to restart from before the first round"),))
         here: Any = history[-1].state.params
-        own: Any = {name: here[name] for name in (self.names(here) if self.names is not None else here)}
-        try:
-            words = self.codec.decode(here)
-        except CodecError:
-            words = ""
-        return Advice((Proposal(words, own, source="reset"),))
+        own: Any = {name: here[name] for name in self.names or here}
+        return Advice((Proposal(in_words(self.codec, here), own, source="reset"),))
