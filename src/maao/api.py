@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from maao.build import (
     DEFAULT_TEMPLATE,
@@ -48,9 +48,6 @@ from maao.tasks.checks import as_mapping
 from maao.tasks.files import read_examples
 from maao.tasks.splits import SPLITS, from_parts
 from maao.types import Cost, Example, Observation, Round, Splits, total_cost
-
-if TYPE_CHECKING:
-    from maao.problems.language.frame import Frame
 
 IN_RUN = "run"  # data.source of examples that were handed over in memory and are kept in the run folder
 
@@ -199,21 +196,11 @@ class Result:
         return projection.text if projection else ""
 
     @property
-    def template(self) -> str:
-        """The template that the chosen soft prompt stands in: the config's, unless a proposal filled in another."""
-        return self._frame.template or self.config.model.template or DEFAULT_TEMPLATE
-
-    @property
-    def label_words(self) -> dict[str, str]:
-        """What the model says for each label where a proposal filled that in; empty where it is as the config says."""
-        words = self._frame.label_words
-        return dict(zip(self.environment["labels"], words, strict=True)) if words else {}
-
-    @property
-    def _frame(self) -> Frame:
+    def filled(self) -> dict[str, str]:
+        """What a proposal filled beside the chosen soft prompt: `template`, `label_words.LABEL`; empty where all is as the config says."""
         from maao.problems.language.frame import Frame
 
-        return Frame.of(self.params) or Frame()
+        return (Frame.of(self.params) or Frame()).fields(self.environment["labels"])
 
     @property
     def lr_search(self) -> LrSearch | None:
@@ -335,8 +322,8 @@ class Result:
 
         about = self._about(problem)
         if format == "text":
-            framed = self._tuned.keys() != self.params.keys()  # then the words are of no use without what stands around them
-            return [*export_text(self._words(problem), folder), *([write_about(about, folder)] if framed else [])]
+            paths = export_text(self._words(problem), folder)
+            return [*paths, write_about(about, folder)] if self.filled else paths  # they are of no use without what stands around them
         if format == "tensor":
             return export_tensor(problem, self._tuned, folder, about)
         if format in ("peft", "peft-classifier"):

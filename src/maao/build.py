@@ -200,6 +200,10 @@ def _check_together(config: Config) -> None:
             f"The mentor 'random_restart' starts as a run begins, and model.initial = '{config.model.initial}' is the same text each time: "
             "use 'vocabulary' or 'normal' with it."
         )
+    if config.mentor.fills and config.problem != "language":
+        raise ConfigError("mentor.fills is for problems of language: pictures and functions have no template or label words to fill.")
+    if config.mentor.fills and _style(config) == "completion":
+        raise ConfigError("mentor.fills asks for lines of several parts, and a completion has one: set mentor.style = 'chat', or drop it.")
     check_mentor(config.mentor)
     check_beside(config.mentor)
     _check_stage(config.stage)
@@ -981,23 +985,23 @@ def _filled(parts: Parts) -> Fields[Any] | None:
     Raises:
         ConfigError: the problem has no such thing to fill.
     """
-    from maao.mentors.fields import BAR, ORDER, Fields, with_labels
+    from maao.mentors.fields import BAR, NAMES, WORD, Fields
 
     asked = parts.config.mentor.fills
     if not asked:
         return None
-    if parts.splits is None or parts.config.problem != "language":
-        raise ConfigError("mentor.fills is for problems of language: pictures and functions have no template or label words to fill.")
+    assert parts.splits is not None  # other problems were refused in `_check_together`
     if "label_words" in asked and (parts.frozen is None or parts.frozen.kind == "encoder"):
         raise ConfigError("mentor.fills names label_words, and this model is read by a trained head, which has none: drop them.")
     if "label_words" in asked and any(example.choices for example in parts.splits.train):
         raise ConfigError("mentor.fills names label_words, and these examples have answers of their own to choose from: drop them.")
     labels, model = parts.splits.labels, parts.config.model
-    if any(BAR.strip() in label for label in labels):
-        raise ConfigError(f"mentor.fills sets a bar between its parts, and a label holds one: {', '.join(labels)}. Rename it.")
     words = model.label_words or {label: label for label in labels}
-    own = {"template": str(parts.problem.template), "label_words": with_labels(labels, [words.get(label, label) for label in labels])}
-    return Fields(tuple(name for name in ORDER if name in asked), labels, parts.problem.fill, own)
+    own = {"template": str(parts.problem.template), **{WORD + label: words.get(label, label) for label in labels}}
+    barred = [part for part in (*labels, *own.values()) if BAR.strip() in part]
+    if barred:
+        raise ConfigError(f"mentor.fills sets a bar between the parts of a line, and one of them holds a bar: {barred[0]!r}. Change it.")
+    return Fields(tuple(name for name in NAMES if name in asked), labels, parts.problem.fill, own)
 
 
 FROM_THE_RECORD = "Mentor: replies come from the record. No model is asked, nothing is sent anywhere."
@@ -1119,7 +1123,8 @@ def _disclosure(config: Config, chat: ChatConfig, remote: bool, shown: Any, name
     sent = {
         "the task's description": "description" in named,
         "the labels": "labels" in named,
-        "the template": "template" in named,
+        "the template": "template" in named or "template" in config.mentor.fills,
+        "the label words": "label_words" in config.mentor.fills,
         "prompts with their scores": prompts and shown.scores != "none",
         "prompts": prompts and shown.scores == "none",
         "a loss to reach": "next" in named and not prompts and shown.scores != "none",
@@ -1211,12 +1216,15 @@ def _adapter_digest(model: ModelConfig) -> str:
 
 def _wording_digest(config: Config) -> str:
     """Return a hash of the text that an instruction is made from, or nothing where none is written."""
+    from maao.mentors.fields import WORKED, worked_lines
     from maao.mentors.instruction import wording
 
     mentor = config.mentor
     if mentor.name not in ("language_model", "person"):
         return ""
     text = wording(_wording_name(config), mentor.shown.scores, bool(mentor.fills)).template
+    if mentor.fills:  # its examples are set in the form that is asked for
+        text += "\n".join(line for task in WORKED for line in worked_lines(task, mentor.fills))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 

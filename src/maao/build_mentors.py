@@ -33,14 +33,14 @@ def check_mentor(mentor: MentorConfig) -> None:
     for name, readers in READ_BY.items():
         if getattr(mentor, name) != getattr(default, name) and not {mentor.name, mentor.beside} & set(readers):
             raise ConfigError(f"mentor.{name} is read by {', '.join(readers)} only, and mentor.name is '{mentor.name}': drop it.")
-    if mentor.fills and mentor.style == "completion":
-        raise ConfigError("mentor.fills asks for lines of several parts, and a completion has one: set mentor.style = 'chat', or drop it.")
     if "random_text" in (mentor.name, mentor.beside) and mentor.corpus is None:
         raise ConfigError("The mentor 'random_text' takes sentences from a text file: name it in mentor.corpus.")
 
 
 def check_beside(mentor: MentorConfig) -> None:
     """Refuse a second mentor where there is no first one that asks. Raises `ConfigError`."""
+    if mentor.beside == "perturb" and mentor.fills:
+        raise ConfigError("mentor.beside = 'perturb' jumps from points in other templates or label words: drop it, or mentor.fills.")
     if mentor.beside is not None and mentor.name not in ("language_model", *ASKING):
         raise ConfigError(f"mentor.beside stands beside a mentor that asks a language model, and mentor.name is '{mentor.name}': drop it.")
 

@@ -333,12 +333,14 @@ def asked(result: Any) -> list[dict[str, Any]]:
     `won`: one of them became a restart; `margin`: by how much less loss than the incumbent the best one had (below zero: it lost), each
     at the age at which the rule compared them; None where they were not compared.
     """
+    accept = result.config.accept
+    rule = accept.inner if accept.rule == "interpolate" else accept.rule
+    compared_at = accept.steps if rule == "race" else 0
     found = []
     for r in (r for r in result.history if r.leg.ask):
         own = [c.score.loss for c in r.verdict.considered if c.proposal is None]
         judged = [c for c in r.verdict.considered if c.proposal is not None]
-        oldest = max((c.age for c in judged), default=0)
-        theirs = [c.score.loss for c in judged if c.age == oldest and math.isfinite(c.score.loss)]
+        theirs = [c.score.loss for c in judged if c.age == compared_at and math.isfinite(c.score.loss)]
         margin = own[0] - min(theirs) if own and theirs and math.isfinite(own[0]) else None
         found.append({"wanted": r.leg.proposals, "usable": len(r.advice.proposals), "won": r.verdict.chosen is not None, "margin": margin})
     return found

@@ -233,7 +233,7 @@ def won(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "How often a proposal became a restart, each time that the mentor was asked, and how many of those wanted could be used:",
         "",
     ]
-    lines += ["| arm | usable | " + " | ".join(f"time {i + 1}" for i in range(times)) + " |", "| --- |" * 1 + " --- |" * (times + 1)]
+    lines += ["| arm | usable | " + " | ".join(f"time {i + 1}" for i in range(times)) + " |", "| --- |" + " --- |" * (times + 1)]
     for arm in dict.fromkeys(row["arm"] for row in rows):
         own = [row["asked"] for row in rows if row["arm"] == arm and row.get("asked")]
         if own:

@@ -169,8 +169,9 @@ def report(result: Result) -> Group:
     if result.finals:
         parts.append(_test_table(result))
     parts.append(_summary(result))
-    if result.config.mentor.fills and result.history:
-        parts.append(_filled_line(result))
+    if result.history and result.filled:
+        told = ", ".join(f"{name} = {value!r}" for name, value in result.filled.items())
+        parts.append(Text(f"Filled beside the chosen prompt: {told}."))
     if result.lr_search is not None:
         parts.append(_search_line(result.lr_search))
     parts.append(cost_line(result.cost))
@@ -247,11 +248,6 @@ def _summary(result: Result) -> Text:
     if not asked:
         return Text("No mentor was asked: plain gradient descent.")
     return Text(f"The mentor was asked {len(asked)} times and made {proposed} proposals that could be used; {accepted} became a restart.")
-
-
-def _filled_line(result: Result) -> Text:
-    words = ", ".join(f"{label} = {word}" for label, word in result.label_words.items())
-    return Text(f"The chosen prompt stands in the template {result.template!r}; label words: {words or 'as the config says'}.")
 
 
 def _search_line(search: LrSearch) -> Text:

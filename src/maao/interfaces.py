@@ -26,7 +26,7 @@ class Problem(Protocol[P]):
     Four methods more are used where a problem has them: ``score_many(points, split) -> tuple[Score, ...]``, where scoring several points
     together saves work; ``random_start(seed) -> P``, what a random restart replaces (without a head, say); ``blend(incumbent,
     proposed, weight) -> P``, the point between two, where params are not what is read and so cannot be blended one by one; and
-    ``fill(fields) -> P``, the params of what a proposal fills beside its text.
+    ``fill(fields) -> P``, the params of what a proposal fills beside its text, which a mentor is given that fills more than that.
     """
 
     def initial(self, seed: int) -> P:

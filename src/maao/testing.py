@@ -254,5 +254,5 @@ def _considered(verdict: Any) -> Any:
 
 
 def _advice(advice: Advice[Any], serializer: Serializer[Any, Any]) -> Any:
-    told = [(p.text, p.source, p.note, params_digest(p.params, serializer)) for p in advice.proposals]
+    told = [(p.text, p.source, p.note, p.fields, params_digest(p.params, serializer)) for p in advice.proposals]
     return told, advice.rejected, advice.cost

@@ -19,6 +19,12 @@ from tests.tiny import LABELS
 
 LINES = ("the news of | market | song | team", "topic of it | economy | album star | goal", "a label | growth | actor | race", "pig")
 WHOLE = ("the news of | text {text} {slots} label | market | song | team", "topic of it | {slots} {text} It was | economy | film | goal")
+
+
+def words(*said):
+    return {f"label_words.{label}": word for label, word in zip(LABELS, said, strict=True)}
+
+
 TEXTS = ["shares of the bank", "the coach of a team"]
 
 
@@ -35,11 +41,10 @@ def filling(llama, data, lines=LINES, fills=("label_words",), **changes):
 
 def test_a_run_ends_in_what_was_filled(llama, data, tmp_path):
     result = maao.run(filling(llama, data), tmp_path / "run")
-    assert result.history[1].advice.proposals[1].fields == {"label_words": "business: economy | music: album star | sport: goal"}
+    assert result.history[1].advice.proposals[1].fields == words("economy", "album star", "goal")
     assert [r.reason.split(":")[0] for r in result.history[3].advice.rejected] == ["it has 0 parts behind the prompt, and 3 were asked for"]
-    chosen = "growth actor race" if result.chosen.index >= 3 else "market song team"
-    assert FRAME in result.params and result.label_words == dict(zip(LABELS, chosen.split(), strict=True))
-    assert result.template == "{text} {slots} Topic:"
+    assert FRAME in result.params
+    assert result.filled == (words("growth", "actor", "race") if result.chosen.index >= 3 else words("market", "song", "team"))
 
 
 def test_it_is_repeated_resumed_and_replayed_bit_for_bit(llama, data, tmp_path):
@@ -54,11 +59,10 @@ def test_it_is_repeated_resumed_and_replayed_bit_for_bit(llama, data, tmp_path):
 
 def test_a_chosen_frame_predicts_as_a_config_that_says_the_same(llama, data, tmp_path):
     result = maao.run(filling(llama, data, WHOLE, ("template", "label_words"), plan__rounds=1), tmp_path / "run")
-    assert result.template == "text {text} {slots} label"
-    words = dict(result.label_words)
-    plain = maao.run(
-        config(llama, data, model__template=result.template, model__label_words=words, mentor__name="none"), tmp_path / "plain"
-    )
+    assert result.filled == {"template": "text {text} {slots} label", **words("market", "song", "team")}
+    said = {label: result.filled[f"label_words.{label}"] for label in LABELS}
+    settings = {"model__template": result.filled["template"], "model__label_words": said, "mentor__name": "none"}
+    plain = maao.run(config(llama, data, **settings), tmp_path / "plain")
     problem, _ = plain._problem()
     ours = [list(p.probabilities.values()) for p in maao.load(tmp_path / "run").predict(TEXTS)]
     theirs = problem.probabilities({"prompt": result.params["prompt"]}, [{"text": text} for text in TEXTS])
@@ -72,7 +76,7 @@ def test_exports_stand_in_the_chosen_frame(llama, data, tmp_path, monkeypatch):
     assert names["probabilities"] == pytest.approx(result.predict(TEXTS[:1])[0].probabilities, abs=1e-5)
     result.save(tmp_path / "text", "text")
     about = json.loads((tmp_path / "text" / "maao.json").read_text(encoding="utf-8"))
-    assert (about["template"], about["label_words"]) == (result.template, result.label_words)
+    assert {"template": about["template"], **words(*about["label_words"].values())} == result.filled
     with pytest.raises(ConfigError, match="slots"):
         result.save(tmp_path / "peft", "peft")
 
@@ -83,7 +87,8 @@ def test_the_report_says_what_was_filled(llama, data, tmp_path):
     console.print(report(result))
     told = console.export_text()
     assert "the news of | business: market" in told
-    assert "stands in the template '{text} {slots} Topic:'; label words: business = market, music = song, sport = team." in told
+    filled = "label_words.business = 'market', label_words.music = 'song', label_words.sport = 'team'"
+    assert f"Filled beside the chosen prompt: {filled}." in told
 
 
 def test_a_language_model_fills_in_a_race(llama, data, tmp_path):
@@ -95,17 +100,14 @@ def test_a_language_model_fills_in_a_race(llama, data, tmp_path):
     }
     result = maao.run(config(llama, data, **settings), tmp_path / "run")
     first, second = (r.advice for r in result.history if r.leg.ask)
-    assert [p.fields["label_words"] for p in first.proposals] == [
-        "business: market | music: song | sport: team",
-        "business: economy | music: album star | sport: goal",
-    ]
-    assert {r.reason for r in second.rejected} == {"starts where another did, once it is made to fit"}
+    assert [p.fields for p in first.proposals] == [words("market", "song", "team"), words("economy", "album star", "goal")]
+    assert {r.reason for r in second.rejected} == {"tried before"}
     assert maao.replay(tmp_path / "run").equal
 
 
 def test_interpolation_keeps_the_words_that_were_proposed(llama, data, tmp_path):
     result = maao.run(filling(llama, data, accept__rule="interpolate", accept__inner="always_first", plan__rounds=1), tmp_path / "run")
-    assert result.label_words["sport"] == "team"
+    assert result.filled["label_words.sport"] == "team"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +117,9 @@ def test_interpolation_keeps_the_words_that_were_proposed(llama, data, tmp_path)
         ({"mentor__name": "language_model", "mentor__style": "completion"}, r"mentor\.style = 'chat', or drop it"),
         ({"mentor__name": "language_model", "mentor__wording": "chat"}, "use 'guided'"),
         ({"problem": "function"}, r"mentor\.fills is for problems of language"),
+        ({"problem": "vision", "images__source": "emoji"}, r"mentor\.fills is for problems of language"),
+        ({"mentor__name": "language_model", "mentor__beside": "perturb"}, "jumps from points in other templates"),
+        ({"model__label_words": {"business": "a|b", "music": "song", "sport": "team"}}, r"one of them holds a bar: 'a\|b'"),
     ],
 )
 def test_what_cannot_fill_is_refused_before_a_folder_is_made(llama, data, tmp_path, changes, said):

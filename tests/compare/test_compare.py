@@ -225,9 +225,11 @@ def test_a_margin_is_taken_at_the_age_at_which_the_rule_compared() -> None:
 
     halved = asking(considered(None, 0.5, 6), considered(0, 0.1, 0), considered(1, 0.9, 0), considered(0, 0.4, 6), chosen=0)
     lost = asking(considered(None, 0.5, 6), considered(0, math.nan, 6), considered(1, 0.75, 6))
-    found = asked(SimpleNamespace(history=[halved, lost, asking()]))
-    assert [entry["margin"] for entry in found] == [pytest.approx(0.1), -0.25, None]
-    assert [entry["won"] for entry in found] == [True, False, False]
+    config = SimpleNamespace(accept=SimpleNamespace(rule="race", steps=6))
+    dropped = asking(considered(None, 0.5, 6), considered(0, 0.1, 0))  # all that were left had to stop before they were as old
+    found = asked(SimpleNamespace(config=config, history=[halved, lost, asking(), dropped]))
+    assert [entry["margin"] for entry in found] == [pytest.approx(0.1), -0.25, None, None]
+    assert [entry["won"] for entry in found] == [True, False, False, False]
 
 
 def test_tasks_are_told_apart_and_together() -> None:

@@ -86,7 +86,7 @@ def filling(problem: Any) -> LanguageModelMentor[Any]:
         Task("Find the prompt.", labels, "{text} {slots}"),
         problem.codec,
         template=wording("guided", filled=True),
-        filled=Fields(("label_words",), labels, problem.fill),
+        filled=Fields(("label_words",), labels, problem.fill, {f"label_words.{label}": label for label in labels}),
     )
 
 

@@ -46,7 +46,7 @@ HISTORY = (
     ),
 )
 TOLD = (*HISTORY[:-1], finished(2, "news of sport", 0.5, words=1.0, age=10, proposals=(("topic of the news", 1.125, 0),), **CLUES))
-FILLED = {1: {"label_words": "business: money | music: sound | sport: games"}}
+FILLED = {1: {"label_words.business": "money", "label_words.music": "sound", "label_words.sport": "games"}}
 WITH_FIELDS = (
     *HISTORY[:2],
     finished(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from maao.errors import ConfigError
-from maao.mentors.fields import Fields, with_labels
+from maao.mentors.fields import Fields
 from maao.mentors.instruction import Shown, Task, wording, write
 from maao.mentors.trajectory import select
 from tests.mentors.histories import HISTORY, TOLD, WITH_FIELDS, finished
@@ -46,7 +46,7 @@ FILES = [
 
 
 def instruction(style, history, shown, count=3, task=TASK, asked=()):
-    own = {"template": task.template, "label_words": with_labels(task.labels, task.labels)}
+    own = {"template": task.template, **{f"label_words.{label}": label for label in task.labels}}
     filled = Fields(asked, task.labels, lambda fields: {}, own) if asked else None
     template = wording(style.removesuffix("_filled"), shown.scores, bool(asked))
     clues = history[-1].clues if history else None

@@ -77,6 +77,11 @@ REPLIES = {
     "headings and quotes": ('**Prompt 1**\n"sort the news"\nIt is short.\n**Prompt 2**\n"topic of a headline"', THREE[:2]),
     "headings and fences": ("Prompt 1\n```\nsort the news\n```\nPrompt 2\n```text\ntopic of a headline\n```", THREE[:2]),
     "numbered headings": ("1. **Prompt 1**\nsort the news\n2. **Prompt 2**\ntopic of a headline", THREE[:2]),
+    "items that end with a colon": (
+        "- sort the news:\n- topic of a headline\n- what is it about:",
+        ("sort the news:", THREE[1], "what is it about:"),
+    ),
+    "an item that introduces": ("1. new prompts to try:\nsort the news", ()),
     "one heading for all": (f"Prompts\n{PLAIN}", THREE),
     "headings alone": ("**Prompt 1**\n**Prompt 2**", ()),
     "here you go": (f"Here you go!\n{PLAIN}", THREE),

@@ -13,7 +13,7 @@ from tests.conformance.parts import soft_prompt_problem
 
 OWN = {"business": "market", "music": "song", "sport": "team"}
 OTHER = {"business": "economy", "music": "album star", "sport": "goal"}
-FILLED = {"label_words": "economy | album star | goal"}
+FILLED = {f"label_words.{label}": word for label, word in OTHER.items()}
 TEMPLATES = {
     "llama": ("{text} {slots} Topic:", "{slots} text {text} label"),
     "gpt2": ("{slots} {text} Topic:", "{text} {slots} It was"),
@@ -69,6 +69,18 @@ def test_points_of_several_frames_are_scored_in_their_order():
     assert len({round(score.loss, 4) for score in together}) == 3 and together[0].loss == together[3].loss
 
 
+def test_frames_that_have_not_been_read_for_longest_are_forgotten():
+    problem, _, _ = pair("llama")
+    start = problem.initial(0)
+    frames = [
+        problem.fill({"template": f"{word} {{text}} {{slots}} Topic:"})
+        for word in "music film song album star bank firm team goal win".split()
+    ]
+    losses = [problem.score({**start, **frame}, "select").loss for frame in frames]
+    assert len(problem._framed) == 8
+    assert problem.score({**start, **frames[0]}, "select").loss == losses[0]
+
+
 def test_label_words_alone_keep_the_texts_that_were_read():
     problem, frame, _ = pair("llama")
     home = problem.framed(frame)
@@ -103,7 +115,12 @@ def test_moments_are_kept_where_a_restart_brings_other_words():
     problem, frame, _ = pair("llama")
     stage = TorchStage(lr=0.1, on_restart="keep")
     state, _ = stage.step(problem, stage.init(problem, {**problem.initial(0), **frame}, seed=0))
-    assert stage.restart(state, problem.fill({"label_words": "a | the | of"}), seed=0).moments == state.moments
+    assert (
+        stage.restart(
+            state, problem.fill({"label_words.business": "a", "label_words.music": "the", "label_words.sport": "of"}), seed=0
+        ).moments
+        == state.moments
+    )
 
 
 def test_blends_are_read_in_the_frame_that_is_proposed():
@@ -117,9 +134,14 @@ def test_blends_are_read_in_the_frame_that_is_proposed():
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"label_words": "economy | goal"}, "2 label words were given, and there are 3 labels"),
-        ({"label_words": "economy | goal | goal"}, "'music' and 'sport' have the same label word 'goal'"),
-        ({"label_words": "economy | | goal"}, "label word of 'music' is empty"),
+        ({"label_words.sport": "goal", "label_words.music": "song"}, "Of 3 labels only 2 have a word: business, music, sport"),
+        ({**FILLED, "label_words.music": "goal"}, "'music' and 'sport' have the same label word 'goal'"),
+        ({**FILLED, "label_words.music": " "}, "label word of 'music' is empty"),
+        (
+            {**FILLED, "label_words.weather": "rain"},
+            "nothing to fill that is called label_words.weather; there is: template",
+        ),
+        ({"label_words": "economy"}, "nothing to fill that is called label_words;"),
         ({"template": "{text} Topic:"}, r"must hold each of these once, and nothing else in braces: \{text\}, \{slots\}"),
         ({"template": "{text} {slots} {label}"}, "must hold each of these once"),
         ({"template": "{text} {slots} {a b}"}, "must hold each of these once"),
@@ -147,7 +169,13 @@ def test_a_problem_without_frames_refuses_them():
         without.score({**without.initial(0), **frame}, "select")
 
 
+def test_words_belong_to_their_labels_whatever_their_order():
+    problem, frame, _ = pair("llama")
+    assert torch.equal(problem.fill(dict(reversed(FILLED.items())))[FRAME], frame[FRAME])
+
+
 def test_a_frame_survives_as_a_value():
-    frame = Frame("Überschrift: {text} {slots}", ("日本", "a|b"))
+    frame = Frame("Überschrift: {text}\n{slots}", ("日本", "a|b"))
     assert Frame.of({FRAME: frame.tensor()}) == frame
+    assert Frame.from_fields(frame.fields(("x", "y")), ("x", "y")) == frame
     assert without_frame({"prompt": torch.ones(1), FRAME: frame.tensor()}).keys() == {"prompt"}

@@ -15,7 +15,7 @@ def in_words(codec: Codec[Any], params: Any) -> str:
         >>> from maao.codecs.numbers import NumberCodec
         >>> codec = NumberCodec(2)
         >>> in_words(codec, codec.encode("1 0.5").params)
-        '1 0.5'
+        '1.000 0.500'
     """
     try:
         return codec.decode(params)

@@ -1,7 +1,8 @@
 """What a proposal fills beside the slots: the template around them, the word that stands for each label, or both.
 
 A line that is proposed has its parts one behind the other, with a bar between them: the prompt, then the template where it is asked for,
-then each label with its word. ``Is it good or bad? | negative: terrible | positive: great``.
+then each label with its word. ``Is it good or bad? | negative: terrible | positive: great``. The fields of a proposal are named as the
+model's section of a config names them: ``template``, and ``label_words.LABEL`` for each label.
 """
 
 from __future__ import annotations
@@ -13,26 +14,29 @@ from typing import Any, Generic, Literal
 
 from maao.errors import CodecError
 from maao.interfaces import Codec
-from maao.mentors.reply import MAX_WORDS
+from maao.mentors.reply import MAX_WORDS, unquoted
 from maao.types import P, Proposal
 
-Field = Literal["template", "label_words"]
-ORDER: tuple[Field, ...] = ("template", "label_words")
+Name = Literal["template", "label_words"]
+NAMES: tuple[Name, ...] = ("template", "label_words")
+WORD = "label_words."  # begins the name of a label's word
 BAR = " | "
-QUOTES = " \"'`*“”‘’"
 
 # Two worked tasks, whose lines an instruction shows in the form that is asked for: prompt, template, a word a label.
-WORKED_LABELS = {"film": ("positive", "negative"), "languages": ("English", "French", "German")}
 WORKED = {
     "film": (
-        ("Is this film review positive or negative?", "Review: {text} {slots} Answer:", ("positive", "negative")),
-        ("In short, the critic thought the film was", "{text} {slots}", ("great", "terrible")),
-        ("Overall opinion of the reviewer above:", "{text} {slots}", ("good", "bad")),
+        ("Is this film review positive or negative?", "Review: {text} {slots} Answer:", {"positive": "positive", "negative": "negative"}),
+        ("In short, the critic thought the film was", "{text} {slots}", {"positive": "great", "negative": "terrible"}),
+        ("Overall opinion of the reviewer above:", "{text} {slots}", {"positive": "good", "negative": "bad"}),
     ),
     "languages": (
-        ("The language of the sentence above is", "{text} {slots}", ("English", "French", "German")),
-        ("Where do people speak like this?", "{text} {slots} In", ("England", "France", "Germany")),
-        ("Which language is this written in?", "Sentence: {text} {slots} Language:", ("English", "French", "German")),
+        ("The language of the sentence above is", "{text} {slots}", {"English": "English", "French": "French", "German": "German"}),
+        ("Where do people speak like this?", "{text} {slots} In", {"English": "England", "French": "France", "German": "Germany"}),
+        (
+            "Which language is this written in?",
+            "Sentence: {text} {slots} Language:",
+            {"English": "English", "French": "French", "German": "German"},
+        ),
     ),
 }
 
@@ -42,49 +46,58 @@ class Fields(Generic[P]):
     """The fields that are asked for.
 
     Args:
-        names: of `ORDER`, in that order.
+        names: of `NAMES`, in that order.
         labels: the labels whose words are asked for, in their order.
         fill: the params of a proposal's fields; raises `CodecError` for what cannot be.
-        own: what stands there where no proposal filled it, by name.
+        own: the config's own fields, which stand where no proposal filled another.
 
     Example:
         >>> fields = Fields(("label_words",), ("bad", "good"), lambda fields: {})
         >>> fields.split('Is it any good? | good = great | "bad": terrible')
-        ('Is it any good?', {'label_words': 'bad: terrible | good: great'})
+        ('Is it any good?', {'label_words.bad': 'terrible', 'label_words.good': 'great'})
     """
 
-    names: tuple[Field, ...]
+    names: tuple[Name, ...]
     labels: tuple[str, ...]
     fill: Callable[[Mapping[str, str]], P]
     own: Mapping[str, str] = field(default_factory=dict)
 
-    def whole(self, fields: Mapping[str, str]) -> dict[str, str]:
-        """Return the fields that are asked for, those that were filled and the config's own for the rest."""
-        return {name: value for name, value in {**self.own, **fields}.items() if name in self.names}
+    def line(self, text: str, fields: Mapping[str, str]) -> str:
+        """Return a prompt as a line of all that is asked for: what was filled, and the config's own for the rest."""
+        whole = {**self.own, **fields}
+        return line_of(text, {name: whole[name] for name in self._wanted if name in whole}, self.labels)
 
     def split(self, line: str) -> tuple[str, dict[str, str]]:
         """Return the prompt of a line and its fields. Raises `CodecError` for a line with other parts than were asked for."""
-        text, *parts = [part.strip() for part in line.strip().strip("|").split("|")]
+        text, *parts = [unquoted(part) for part in line.strip().strip("|").split("|")]
+        if len(parts) != len(self._wanted):
+            raise CodecError(f"it has {len(parts)} parts behind the prompt, and {len(self._wanted)} were asked for: {self.form}")
+        if not text or not all(parts):
+            raise CodecError(f"one of its parts is empty; asked for were {self.form}")
         found: dict[str, str] = {}
-        wanted = ("template" in self.names) + (len(self.labels) if "label_words" in self.names else 0)
-        if len(parts) != wanted or not all(parts) or not text:
-            raise CodecError(f"it has {len(parts)} parts behind the prompt, and {wanted} were asked for: {self.form}")
         if "template" in self.names:
-            found["template"] = parts.pop(0).strip("\"'`")
+            found["template"] = parts.pop(0).replace("\\n", "\n")
         if "label_words" in self.names:
-            found["label_words"] = with_labels(self.labels, self._words(parts))
-        return text.strip(QUOTES), found
+            found |= {WORD + label: word for label, word in zip(self.labels, self._words(parts), strict=True)}
+        return text, found
 
     def _words(self, parts: Sequence[str]) -> list[str]:
         """Return the words of parts in the order of the labels: by their names where all are named, else as they come."""
-        bare = [part.strip(QUOTES) for part in parts]
-        named = [_named(part, self.labels) for part in bare]
+        named = [_named(part, self.labels) for part in parts]
         words = dict(filter(None, named))
         if len(words) == len(self.labels):
             return [words[label] for label in self.labels]
-        if any(found and found[0] != label for found, label in zip(named, self.labels, strict=True)):
-            raise CodecError(f"it names other labels than {', '.join(self.labels)}, or one of them twice")
-        return [found[1] if found else part for found, part in zip(named, bare, strict=True)]
+        found = [one[1] if one else part for one, part in zip(named, parts, strict=True)]
+        other = any(one and one[0] != label for one, label in zip(named, self.labels, strict=True))
+        swapped = any(word != label and word in self.labels for word, label in zip(found, self.labels, strict=True))
+        if other or swapped:
+            raise CodecError(f"which word stands for which label cannot be told: name each of {', '.join(self.labels)} before its word")
+        return found
+
+    @property
+    def _wanted(self) -> tuple[str, ...]:
+        template = ("template",) if "template" in self.names else ()
+        return (*template, *(WORD + label for label in self.labels)) if "label_words" in self.names else template
 
     @property
     def form(self) -> str:
@@ -105,15 +118,17 @@ class Fields(Generic[P]):
     @property
     def max_words(self) -> int:
         """The most words of a line; a longer one is prose."""
-        return MAX_WORDS + (20 if "template" in self.names else 0) + (3 * len(self.labels) if "label_words" in self.names else 0)
+        return MAX_WORDS + (20 if "template" in self.names else 0) + (5 * len(self.labels) if "label_words" in self.names else 0)
 
-    def worked(self, task: str) -> tuple[str, ...]:
-        """Return the lines of a worked task ("film" or "languages")."""
-        found = []
-        for text, template, words in WORKED[task]:
-            fields = {"template": template, "label_words": with_labels(WORKED_LABELS[task], words)}
-            found.append(line_of(text, {name: fields[name] for name in self.names}))
-        return tuple(found)
+
+def worked_lines(task: str, names: Sequence[Name]) -> tuple[str, ...]:
+    """Return the lines of a worked task ("film" or "languages") in the form that is asked for."""
+    found = []
+    for text, template, words in WORKED[task]:
+        filled = {"template": template} if "template" in names else {}
+        filled |= {WORD + label: word for label, word in words.items()} if "label_words" in names else {}
+        found.append(line_of(text, filled, tuple(words)))
+    return tuple(found)
 
 
 def proposal_of(codec: Codec[P], line: str, source: str, filled: Fields[P] | None = None) -> tuple[Proposal[P], str]:
@@ -125,33 +140,27 @@ def proposal_of(codec: Codec[P], line: str, source: str, filled: Fields[P] | Non
     text, fields = (line, {}) if filled is None else filled.split(line)
     encoded = codec.encode(text)
     params: Any = encoded.params if filled is None else {**encoded.params, **filled.fill(fields)}  # type: ignore[dict-item]
-    return Proposal(text, params, source, encoded.note, fields), start_of(encoded.text, fields, filled)
+    start = encoded.text if filled is None else filled.line(encoded.text, fields)
+    return Proposal(text, params, source, encoded.note, fields), start
 
 
-def start_of(text: str, fields: Mapping[str, str], filled: Fields[Any] | None) -> str:
-    """Return what a proposal starts from as one line; what it leaves as it is counts as said."""
-    return line_of(text, fields if filled is None else filled.whole(fields))
-
-
-def line_of(text: str, fields: Mapping[str, str]) -> str:
-    """Return a prompt and what was filled beside it as one line.
+def line_of(text: str, fields: Mapping[str, str], labels: Sequence[str] | None = None) -> str:
+    """Return a prompt and what was filled beside it as one line; labels in their order, or sorted where that is not given.
 
     Example:
-        >>> line_of("Is it any good?", {"label_words": "bad: terrible | good: great"})
+        >>> line_of("Is it any good?", {"label_words.good": "great", "label_words.bad": "terrible"})
         'Is it any good? | bad: terrible | good: great'
     """
-    return BAR.join([text, *(fields[name] for name in ORDER if name in fields)])
-
-
-def with_labels(labels: Sequence[str], words: Sequence[str]) -> str:
-    """Return labels and their words as a line shows them."""
-    return BAR.join(f"{label}: {word}" for label, word in zip(labels, words, strict=True))
+    order = labels if labels is not None else sorted(name.removeprefix(WORD) for name in fields if name.startswith(WORD))
+    words = [f"{label}: {fields[WORD + label]}" for label in order if WORD + label in fields]
+    template = [fields["template"].replace("\n", "\\n")] if "template" in fields else []
+    return BAR.join([text, *template, *words])
 
 
 def _named(part: str, labels: Sequence[str]) -> tuple[str, str] | None:
     """Return the label that a part names and its word; None: it names none."""
     for label in sorted(labels, key=len, reverse=True):
-        match = re.match(rf"{re.escape(label)}[\"'`*]*\s*(?::|=|->)\s*(.+)", part, re.IGNORECASE)
+        match = re.match(rf"[\"'`*]*{re.escape(label)}[\"'`*]*(?:\s*(?::|=|->|→)\s*|\s+[-–—]\s+)(.+)", part, re.IGNORECASE | re.DOTALL)
         if match:
-            return label, match[1].strip(QUOTES)
+            return label, unquoted(match[1])
     return None

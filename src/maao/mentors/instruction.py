@@ -14,7 +14,7 @@ from string import Template
 from typing import Any, Literal
 
 from maao.errors import ConfigError
-from maao.mentors.fields import WORKED, Fields
+from maao.mentors.fields import WORKED, Fields, worked_lines
 from maao.mentors.reply import PLACE
 from maao.mentors.trajectory import Entry
 from maao.types import Clues, Score, Token
@@ -120,12 +120,13 @@ def write(
     filled: Fields[Any] | None = None,
 ) -> str:
     """Return the instruction: `listing` worst first, `clues` those of the last point, `filled` what is asked for beside the prompt."""
-    if filled is not None:
-        listing = [replace(entry, fields=filled.whole(entry.fields)) for entry in listing]
+    if filled is not None:  # a line says all that is asked for
+        listing = [replace(entry, text=filled.line(entry.text, entry.fields), fields={}) for entry in listing]
+    placed = task.template.replace("{slots}", PLACE)
     fields = {
         "description": task.description.strip(),
         "labels": ", ".join(task.labels),
-        "template": task.template if filled and "template" in filled.names else task.template.replace("{slots}", PLACE),
+        "template": filled.own["template"].replace("\n", "\\n") if filled and "template" in filled.names else placed,
         "listing": "\n".join(_line(entry, shown) for entry in listing) or "(nothing has been tried yet)",
         "blocks": "\n\n".join(_block(entry, shown) for entry in sorted(listing, key=lambda e: -_shown_loss(e, shown))),
         "good": "\n".join(_line(entry, shown) for entry in reversed(listing[len(listing) // 2 :])) or "(nothing has been tried yet)",
@@ -138,7 +139,7 @@ def write(
         "max_tokens": str(task.max_tokens),
         "form": "a prompt" if filled is None else filled.form,
         "chosen": "" if filled is None else filled.chosen,
-        **{name: "\n".join(f"- {line}" for line in (filled.worked(name) if filled else ())) for name in WORKED},
+        **{task: "\n".join(f"- {line}" for line in worked_lines(task, filled.names if filled else ())) for task in WORKED},
     }
     try:
         text = template.substitute(fields)

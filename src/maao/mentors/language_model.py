@@ -8,6 +8,7 @@ instructions: a listing of prompts is continued, once for each sample, and cut a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from string import Template
@@ -17,10 +18,10 @@ from maao.core.seeds import seed_for
 from maao.errors import ChatError, CodecError
 from maao.interfaces import ChatModel, Codec, History
 from maao.llm.chat import Message, Reply, Request, Style
-from maao.mentors.fields import WORKED, Fields, line_of, proposal_of, start_of
+from maao.mentors.fields import WORKED, Fields, proposal_of, worked_lines
 from maao.mentors.instruction import Shown, Task, wording, write
 from maao.mentors.reply import MAX_WORDS, read_continuation, read_list
-from maao.mentors.trajectory import Choice, known_texts, select, shuffled
+from maao.mentors.trajectory import Choice, entries, proposed, select, shuffled
 from maao.types import Advice, Cost, P, Proposal, Rejected, S
 
 NO_REPLY = "no reply: "
@@ -62,7 +63,7 @@ class LanguageModelMentor(Generic[P]):
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         text = self.instruction(history, count, seed)
-        known = known_texts(history) | self._worked_examples
+        known = self._known(history)
         starts = self._starts(history)
         max_words = MAX_WORDS if self.filled is None else self.filled.max_words
         proposals: list[Proposal[P]] = []
@@ -76,23 +77,29 @@ class LanguageModelMentor(Generic[P]):
                 rejected.append(failure)
                 break
             cost += reply_cost(reply)
-            tried = {*known, *(line_of(p.text, p.fields) for p in proposals)}
+            tried = {*known, *(self._line(p.text, p.fields) for p in proposals)}
             read = (
                 read_list(reply.text, count=count - len(proposals), known=tried, max_words=max_words)
                 if self.style == "chat"
                 else read_continuation(reply.text, known=tried)
             )
             rejected += read[1]
-            for candidate in read[0]:
-                self._take(candidate, starts, proposals, rejected)
+            candidates = list(read[0])
+            if self.filled is not None and reply.finish_reason == "length" and candidates:  # its last part may lack its end
+                rejected.append(Rejected(candidates.pop(), f"the reply was cut at {self.max_tokens} tokens: raise mentor.max_tokens"))
+            for candidate in candidates:
+                self._take(candidate, known, starts, proposals, rejected)
         return Advice(tuple(proposals), tuple(rejected), cost)
 
-    def _take(self, text: str, starts: set[str], proposals: list[Proposal[P]], rejected: list[Rejected]) -> None:
+    def _take(self, text: str, known: set[str], starts: set[str], proposals: list[Proposal[P]], rejected: list[Rejected]) -> None:
         """Encode a text; add it to the proposals, or to what was rejected if nothing or no new start comes of it."""
         try:
             proposal, start = proposal_of(self.codec, text, self.model.name, self.filled)
         except CodecError as error:
             rejected.append(Rejected(text, str(error)))
+            return
+        if self.filled is not None and self._line(proposal.text, proposal.fields) in known:  # in another form
+            rejected.append(Rejected(text, "tried before"))
             return
         if start in starts:
             rejected.append(Rejected(text, "starts where another did, once it is made to fit"))
@@ -100,18 +107,26 @@ class LanguageModelMentor(Generic[P]):
         starts.add(start)
         proposals.append(proposal)
 
-    @property
-    def _worked_examples(self) -> set[str]:
-        """The lines of the wording: its examples are prompts of other tasks, which a weak model says again."""
-        worked = {line for task in WORKED for line in self.filled.worked(task)} if self.filled else set()
-        return worked | {line.strip().removeprefix("- ") for line in self.template.template.splitlines() if line.startswith("- ")}
+    def _line(self, text: str, fields: Mapping[str, str]) -> str:
+        """Return a prompt as the listing shows it."""
+        return text if self.filled is None else self.filled.line(text, fields)
+
+    def _known(self, history: History[P, S]) -> set[str]:
+        """Return the lines that are no new proposals: all that were tried, and those of the wording itself.
+
+        Its examples are prompts of other tasks, which a weak model says again.
+        """
+        tried = [*((entry.text, entry.fields) for entry in entries(history)), *proposed(history)]
+        worked = [line for task in WORKED for line in worked_lines(task, self.filled.names)] if self.filled else []
+        said = [line.strip().removeprefix("- ") for line in self.template.template.splitlines() if line.startswith("- ")]
+        return {*(self._line(text, fields) for text, fields in tried), *worked, *said}
 
     def _starts(self, history: History[P, S]) -> set[str]:
-        """Return the texts that earlier proposals were made to: what was really started from."""
+        """Return what earlier proposals were made to: what was really started from."""
         found = set()
-        for proposal in (p for r in history for p in r.advice.proposals):
+        for text, fields in proposed(history):
             with suppress(CodecError):
-                found.add(start_of(self.codec.encode(proposal.text).text, proposal.fields, self.filled))
+                found.add(self._line(self.codec.encode(text).text, fields))
         return found
 
     def instruction(self, history: History[P, S], count: int, seed: int = 0) -> str:

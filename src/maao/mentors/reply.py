@@ -36,6 +36,7 @@ _THOUGHT = re.compile(r"\A(?:(?!<think).)*?</think(?:ing)?>|<think(?:ing)?>.*?(?
 _TRAILING_SCORE = re.compile(r"\s*[(\[]?\s*\b(?:loss|accuracy)\s*[:=]?\s*[\d.]+.*$", re.IGNORECASE)
 # A score that the listing shows beside a text, said again: in brackets, or after a comma or a dash.
 _ECHO = re.compile(r"(?:\s*[(\[][^()\[\]]*|\s*[,;]\s*|\s+[-–—]\s*)(?:\b(?:loss|accuracy)\s*[:=]?\s*\d|words alone:).*$", re.IGNORECASE)
+_PART_ENDS = re.compile(r'"\s*\|')  # a quote that ends a part of a line, before a bar
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`", "«": "»"}
 
 
@@ -101,8 +102,9 @@ def _why_not_items(lines: list[str]) -> list[tuple[str, str | None]]:
     listed = any(map(_is_marked, items))
     found: list[tuple[str, str | None]] = []
     headed = False  # the line before, code fences aside, was a heading
-    for line, heading in zip(lines, headings, strict=True):
-        reason = "a heading, not a prompt" if heading else _why_not_item(line, listed)
+    for line, heading, below in zip(lines, headings, [*lines, ""][1:], strict=True):
+        opens = not _is_marked(line) or (bool(below) and not _is_marked(below))  # what is below it may be what it introduces
+        reason = "a heading, not a prompt" if heading else _why_not_item(line, listed, opens)
         if reason is None and numbered and not listed and not headed:
             reason = "talk around the list: it does not follow a heading"
         found.append((line, reason))
@@ -110,13 +112,13 @@ def _why_not_items(lines: list[str]) -> list[tuple[str, str | None]]:
     return found
 
 
-def _why_not_item(line: str, listed: bool) -> str | None:
+def _why_not_item(line: str, listed: bool, opens: bool = True) -> str | None:
     bare = line.strip()
     if _FENCE.match(bare):
         return "a code fence"
     if listed and not _is_marked(line):
         return "talk around the list, not an item of it"
-    if _clean(line).endswith(":") and not _is_quoted(bare):
+    if opens and _clean(line).endswith(":") and not _is_quoted(bare):
         return "an introduction: it ends with a colon"
     if _is_talk(line):
         return "talk, not a prompt"
@@ -161,9 +163,24 @@ def _clean(line: str) -> str:
     return _BULLET.sub("", text.rstrip(".")[1:-1]).strip() if _is_quoted(text) else text  # - "- sort the news"
 
 
+def unquoted(part: str) -> str:
+    """Return a part of a line without emphasis and without the quotes around it, where they are a pair.
+
+    Example:
+        >>> unquoted(' **"sort the news"** '), unquoted('"{text}" {slots}')
+        ('sort the news', '"{text}" {slots}')
+    """
+    text = part.strip().strip("*_`").strip()
+    if not text.strip("".join(_QUOTES)):
+        return ""
+    return text[1:-1].strip() if _is_quoted(text) else text
+
+
 def _is_quoted(text: str) -> bool:
+    """Return whether quotes stand around all of a text: not around the first and the last of its parts."""
     text = text.rstrip(",;.")
-    return len(text) > 2 and _QUOTES.get(text[0]) == text[-1]
+    close = _QUOTES.get(text[0]) if len(text) > 2 else None
+    return close == text[-1] and not _PART_ENDS.search(text[1:-1].replace(close, '"')) if close else False
 
 
 def _fold(text: str) -> str:

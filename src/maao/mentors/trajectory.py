@@ -51,27 +51,39 @@ def entries(history: History[Any, Any], begin: int = 0) -> list[Entry]:
     found: dict[str, Entry] = {}
     filled: Mapping[str, str] = {}  # beside the slots, where the walk is
     for place, r in enumerate(history):
+        tried = [(proposal.text, proposal.fields or filled) for proposal in r.advice.proposals]
         if r.verdict.chosen is not None:
-            filled = r.advice.proposals[r.verdict.chosen].fields or filled
+            filled = tried[r.verdict.chosen][1]
         if place < begin:
             continue
         for c in r.verdict.considered:
             if c.proposal is not None:
+                text, fields = tried[c.proposal]
                 itself = c.score if c.age == 0 and c.weight == 1 else None
-                proposal = r.advice.proposals[c.proposal]
-                _add(found, Entry(proposal.text, c.score, c.age, itself, c.weight, fields=proposal.fields))
+                _add(found, Entry(text, c.score, c.age, itself, c.weight, fields=fields))
         if r.clues.projection is not None and r.state.step > 0:
             words = r.clues.projection.text
-            tried = (entry.text for entry in found.values() if not entry.ended and entry.fields == filled)
-            proposed = next((text for text in tried if made_to_fit(words, text)), None)  # the words have not moved since the start
+            here = (entry.text for entry in found.values() if not entry.ended and entry.fields == filled)
+            proposed = next((text for text in here if made_to_fit(words, text)), None)  # the words have not moved since the start
             ended = Entry(proposed or words, r.score, r.state.age, r.clues.projection.score, ended=proposed is None, fields=filled)
             _add(found, ended)
     return list(found.values())
 
 
 def known_texts(history: History[Any, Any]) -> set[str]:
-    """Return all texts that a history holds, with what was filled beside them: what can be listed, and every proposal, judged or not."""
-    return {entry.line for entry in entries(history)} | {line_of(p.text, p.fields) for r in history for p in r.advice.proposals}
+    """Return all texts that a history holds: what can be listed, and every proposal, judged or not."""
+    return {entry.text for entry in entries(history)} | {text for text, _ in proposed(history)}
+
+
+def proposed(history: History[Any, Any]) -> list[tuple[str, Mapping[str, str]]]:
+    """Return every proposal's text, judged or not, with what it was walked in beside the slots: its own fields, or where the walk was."""
+    found: list[tuple[str, Mapping[str, str]]] = []
+    filled: Mapping[str, str] = {}
+    for r in history:
+        own = [(proposal.text, proposal.fields or filled) for proposal in r.advice.proposals]
+        found += own
+        filled = filled if r.verdict.chosen is None else own[r.verdict.chosen][1]
+    return found
 
 
 def made_to_fit(words: str, text: str) -> bool:

@@ -15,8 +15,10 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from maao.errors import CodecError
+
 FRAME = "frame"
-SEPARATOR = "|"  # parts the label words of a proposal
+TEMPLATE, WORD = "template", "label_words."  # names of a proposal's fields; a label's word is named after the label
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +36,28 @@ class Frame:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, str], labels: Sequence[str]) -> Frame:
-        """Return the frame of a proposal's fields: `template`, and `label_words` in the order of the labels, a bar between them.
+        """Return the frame of a proposal's fields: `template`, a `label_words.LABEL` for each label, or both.
 
-        Each may begin with its label and a colon.
+        Raises:
+            CodecError: a field of another name, or a label without a word beside one that has one.
 
         Example:
-            >>> Frame.from_fields({"label_words": "bad: terrible | good: great"}, ("bad", "good")).label_words
+            >>> Frame.from_fields({"label_words.good": "great", "label_words.bad": "terrible"}, ("bad", "good")).label_words
             ('terrible', 'great')
         """
-        told = fields.get("label_words")
-        words = [] if told is None else [word.strip() for word in told.split(SEPARATOR)]
-        bare = [word.removeprefix(f"{label}:").strip() for word, label in zip(words, labels, strict=False)]
-        return cls(fields.get("template"), (*bare, *words[len(bare) :]))
+        known = [TEMPLATE, *(WORD + label for label in labels)]
+        unknown = [name for name in fields if name not in known]
+        if unknown:
+            raise CodecError(f"There is nothing to fill that is called {', '.join(unknown)}; there is: {', '.join(known)}.")
+        words = [fields[WORD + label] for label in labels if WORD + label in fields]
+        if words and len(words) < len(labels):
+            raise CodecError(f"Of {len(labels)} labels only {len(words)} have a word: {', '.join(labels)}.")
+        return cls(fields.get(TEMPLATE), tuple(words))
+
+    def fields(self, labels: Sequence[str]) -> dict[str, str]:
+        """Return the fields that `from_fields` made it of."""
+        template = {} if self.template is None else {TEMPLATE: self.template}
+        return template | {WORD + label: word for label, word in zip(labels, self.label_words, strict=False)}
 
     @classmethod
     def of(cls, params: Mapping[str, Tensor]) -> Frame | None:

@@ -39,7 +39,7 @@ Initial = Literal["vocabulary", "normal", "text", "labels"]
 Measure = Callable[[Sequence[Example], Sequence[Sequence[float]]], Mapping[str, float]]
 Reframe = Callable[[Frame], tuple[Reader, TemplateTokenizer]]
 
-FRAMES = 16  # proposals' frames that are kept with their tokenized examples
+FRAMES = 8  # proposals' frames that are kept with their tokenized examples
 PART_COST = 32  # what another part of a batch costs beside its tokens, in tokens: some layers' worth of small operations
 
 
@@ -232,7 +232,7 @@ class SoftPromptProblem:
     # -- frames
 
     def fill(self, fields: Mapping[str, str]) -> Params:
-        """Return the params of what a proposal fills in beside the slots: `template`, `label_words` (see `Frame.from_fields`), or both.
+        """Return the params of what a proposal fills in beside the slots, by name (see `Frame.from_fields`).
 
         Raises:
             CodecError: it is no template of these examples, or its words cannot be written or told apart.
@@ -243,8 +243,6 @@ class SoftPromptProblem:
         if frame.template is not None and sorted(_shown(frame.template)) != sorted(_shown(str(self.template))):
             own = ", ".join(f"{{{name}}}" for name in _shown(str(self.template)))
             raise CodecError(f"The template {frame.template!r} must hold each of these once, and nothing else in braces: {own}.")
-        if frame.label_words and len(frame.label_words) != len(self.splits.labels):
-            raise CodecError(f"{len(frame.label_words)} label words were given, and there are {len(self.splits.labels)} labels.")
         params = {FRAME: frame.tensor()}
         try:
             here = self.framed(params)
@@ -310,9 +308,10 @@ class SoftPromptProblem:
 
     # -- parts
 
-    def _prepare(self, examples: Sequence[Example]) -> Rows:
+    def _prepare(self, examples: Sequence[Example], *, keep: bool = True) -> Rows:
         numbers = {label: i for i, label in enumerate(self.splits.labels)}
-        return Rows(tokenize_all(self.tokenizer, examples), torch.tensor([numbers[e.label] for e in examples], dtype=torch.long))
+        rows = tokenize_all(self.tokenizer, examples) if keep else tuple(map(self.tokenizer.example, examples))
+        return Rows(rows, torch.tensor([numbers[e.label] for e in examples], dtype=torch.long))
 
     def _cut_notes(self) -> Iterator[str]:
         for name, rows in self._rows.items():
@@ -566,7 +565,7 @@ class _Prepared(dict[str, Rows]):
         self._problem = problem
 
     def __missing__(self, split: str) -> Rows:
-        self[split] = self._problem._prepare(getattr(self._problem.splits, split))
+        self[split] = self._problem._prepare(getattr(self._problem.splits, split), keep=False)
         return self[split]
 
 
