@@ -887,7 +887,7 @@ def build_mentor(
         script = Scripted(tuple(mentor.texts), parts.codec, _filled(parts))
         return Asked(script, disclosure="Restarts are scripted: nothing is sent anywhere.")
     if name in CONTROLS:
-        control, told = build_control(parts, _random_start(parts))
+        control, told = build_control(parts, _random_start(parts), _filled(parts) if name == "random_text" else None)
         return Asked(control, disclosure=told)
     if name in ("language_model", "person", *ASKING):
         asked = _asking(parts, ledger, replay) if name in ASKING else _language_model(parts, ledger, replay)
@@ -904,7 +904,8 @@ def _beside(asked: Asked, parts: Parts, ledger: Ledger) -> Asked:
     from maao.mentors.beside import Beside
 
     mentor = parts.config.mentor
-    alone = mentor.model_copy(update={"name": mentor.beside, "beside": None})
+    fills = mentor.fills if mentor.beside == "scripted" else []  # the others leave what stands around the slots as it is
+    alone = mentor.model_copy(update={"name": mentor.beside, "beside": None, "fills": fills})
     second = build_mentor(replace(parts, config=parts.config.model_copy(update={"mentor": alone})), ledger)
     return replace(asked, mentor=Beside(asked.mentor, second.mentor, mentor.beside_share))
 

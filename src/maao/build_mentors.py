@@ -12,6 +12,7 @@ from maao.interfaces import ChatModel, Mentor
 
 if TYPE_CHECKING:
     from maao.build import Parts
+    from maao.mentors.fields import Fields
 
 CONTROLS = ("perturb", "reset", "random_text", "soft_input", "evolution")  # that ask no language model
 ASKING = ("opro", "ape", "evoprompt_ga", "evoprompt_de")  # that ask one in their own words
@@ -23,7 +24,7 @@ READ_BY = {
     "corpus": ("random_text",),
     "population": ("evolution", "evoprompt_ga", "evoprompt_de"),
     "exemplars": SHOWS_EXAMPLES,
-    "fills": ("language_model", "person", "scripted"),
+    "fills": ("language_model", "person", "scripted", "random_text"),
 }
 
 
@@ -33,6 +34,8 @@ def check_mentor(mentor: MentorConfig) -> None:
     for name, readers in READ_BY.items():
         if getattr(mentor, name) != getattr(default, name) and not {mentor.name, mentor.beside} & set(readers):
             raise ConfigError(f"mentor.{name} is read by {', '.join(readers)} only, and mentor.name is '{mentor.name}': drop it.")
+    if mentor.name == "random_text" and "template" in mentor.fills:
+        raise ConfigError("The mentor 'random_text' knows no other templates: leave 'template' out of mentor.fills.")
     if "random_text" in (mentor.name, mentor.beside) and mentor.corpus is None:
         raise ConfigError("The mentor 'random_text' takes sentences from a text file: name it in mentor.corpus.")
 
@@ -45,8 +48,11 @@ def check_beside(mentor: MentorConfig) -> None:
         raise ConfigError(f"mentor.beside stands beside a mentor that asks a language model, and mentor.name is '{mentor.name}': drop it.")
 
 
-def build_control(parts: Parts, start: Callable[[int], Any]) -> tuple[Mentor[Any], str]:
-    """Return a control by its name in the config, and what is said of it before a run. `start` gives random starts."""
+def build_control(parts: Parts, start: Callable[[int], Any], filled: Fields[Any] | None) -> tuple[Mentor[Any], str]:
+    """Return a control by its name in the config, and what is said of it before a run.
+
+    `start` gives random starts, `filled` is what its proposals fill beside the prompt.
+    """
     mentor = parts.config.mentor
     if mentor.name == "perturb":
         from maao.mentors.perturb import Perturb
@@ -63,7 +69,9 @@ def build_control(parts: Parts, start: Callable[[int], Any]) -> tuple[Mentor[Any
         from maao.mentors.random_text import RandomText, sentences_of
 
         text = _corpus(mentor.corpus or "")
-        return RandomText(sentences_of(text), parts.codec, _length(parts)), "Restarts are random sentences: nothing is sent anywhere."
+        near = Vocabulary(parts).near if filled else RandomText.near
+        control = RandomText(sentences_of(text), parts.codec, _length(parts), filled, near)
+        return control, "Restarts are random sentences: nothing is sent anywhere."
     if mentor.name == "soft_input":
         told = "Mentor: the tuned model itself, which reads its soft prompt as vectors, in this process: nothing is sent anywhere."
         return _soft_input(parts), told

@@ -294,7 +294,7 @@ class MentorConfig(Section):
     max_samples: int = Field(6, ge=1, description="Most continuations asked for in a round (completion).")
     fills: list[Literal["template", "label_words"]] = Field(
         default_factory=list,
-        description="What proposals fill beside the prompt (language_model, person, scripted): the template around it, the label words.",
+        description="What proposals fill beside the prompt (language_model, person, scripted, random_text): its template, the label words.",
     )
     texts: list[str] = Field(
         default_factory=list,

@@ -21,6 +21,10 @@ LINES = ("the news of | market | song | team", "topic of it | economy | album st
 WHOLE = ("the news of | text {text} {slots} label | market | song | team", "topic of it | {slots} {text} It was | economy | film | goal")
 
 
+def words_of(*said):
+    return dict(zip(LABELS, said, strict=True))
+
+
 def words(*said):
     return {f"label_words.{label}": word for label, word in zip(LABELS, said, strict=True)}
 
@@ -105,6 +109,22 @@ def test_a_language_model_fills_in_a_race(llama, data, tmp_path):
     assert maao.replay(tmp_path / "run").equal
 
 
+def test_random_text_draws_words_near_the_own_ones(llama, data, tmp_path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("The coach of a team said so. Shares | of the bank fell again today.", encoding="utf-8")
+    settings = {"mentor__name": "random_text", "mentor__corpus": str(corpus), "mentor__texts": []}
+    result = maao.run(filling(llama, data, model__label_words=words_of("market", "song", "team"), **settings), tmp_path / "run")
+    proposals = [p for r in result.history for p in r.advice.proposals]
+    assert proposals and all(p.fields.keys() == words("", "", "").keys() for p in proposals)
+    assert len({tuple(p.fields.values()) for p in proposals}) > 1
+    assert maao.replay(tmp_path / "run").equal
+
+
+def test_random_text_knows_no_templates(llama, data, tmp_path):
+    with pytest.raises(ConfigError, match="knows no other templates"):
+        maao.run(filling(llama, data, fills=["template"], mentor__name="random_text", mentor__corpus="x.txt"), tmp_path / "run")
+
+
 def test_interpolation_keeps_the_words_that_were_proposed(llama, data, tmp_path):
     result = maao.run(filling(llama, data, accept__rule="interpolate", accept__inner="always_first", plan__rounds=1), tmp_path / "run")
     assert result.filled["label_words.sport"] == "team"
@@ -113,7 +133,7 @@ def test_interpolation_keeps_the_words_that_were_proposed(llama, data, tmp_path)
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"mentor__name": "random_restart"}, "mentor.fills is read by language_model, person, scripted only"),
+        ({"mentor__name": "random_restart"}, "mentor.fills is read by language_model, person, scripted, random_text only"),
         ({"mentor__name": "language_model", "mentor__style": "completion"}, r"mentor\.style = 'chat', or drop it"),
         ({"mentor__name": "language_model", "mentor__wording": "chat"}, "use 'guided'"),
         ({"problem": "function"}, r"mentor\.fills is for problems of language"),

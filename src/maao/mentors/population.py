@@ -10,6 +10,7 @@ from typing import Any, Generic
 from maao.core.seeds import seed_for
 from maao.interfaces import ChatModel, Codec, History
 from maao.llm.chat import Message, Reply, Request
+from maao.mentors.fields import Fields
 from maao.mentors.language_model import complete, reply_cost
 from maao.mentors.scripted import encode_all
 from maao.mentors.trajectory import Entry, entries
@@ -80,9 +81,9 @@ class Gathered(Generic[P]):
     rejected: list[Rejected] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
 
-    def add(self, codec: Codec[P], text: str, source: str) -> None:
-        """Add a text as a proposal, or why it cannot be one."""
-        proposals, rejected = encode_all(codec, (text,), source)
+    def add(self, codec: Codec[P], text: str, source: str, filled: Fields[P] | None = None) -> None:
+        """Add a text (with `filled`, a line of all that it fills) as a proposal, or why it cannot be one."""
+        proposals, rejected = encode_all(codec, (text,), source, filled)
         self.proposals += proposals
         self.rejected += rejected
 
@@ -90,7 +91,9 @@ class Gathered(Generic[P]):
         return Advice(tuple(self.proposals), tuple(self.rejected), self.cost)
 
 
-def first_new(codec: Codec[P], texts: Iterable[str], count: int, seen: Collection[str], source: str) -> Advice[P]:
+def first_new(
+    codec: Codec[P], texts: Iterable[str], count: int, seen: Collection[str], source: str, filled: Fields[P] | None = None
+) -> Advice[P]:
     """Return the first `count` texts that were not seen and can be encoded, as proposals; each text is looked at once."""
     gathered: Gathered[P] = Gathered()
     looked_at = set(seen)
@@ -99,5 +102,5 @@ def first_new(codec: Codec[P], texts: Iterable[str], count: int, seen: Collectio
             break
         if text not in looked_at:
             looked_at.add(text)
-            gathered.add(codec, text, source)
+            gathered.add(codec, text, source, filled)
     return gathered.advice()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError
 from maao.interfaces import Codec, History
+from maao.mentors.fields import BAR, WORD, Fields
 from maao.mentors.population import first_new
 from maao.types import Advice, P, S
 
@@ -21,12 +22,16 @@ TRIES = 8  # texts looked at for each proposal
 class RandomText(Generic[P]):
     """Proposes stretches of a corpus, each of at most `words` words from the beginning of a random sentence.
 
+    With `filled` (label words), each label's word is drawn from the config's own and the words that are `near` it: would any such words do?
+
     Source: the control M-text, asked for in the paper's reviews.
     """
 
     sentences: Sequence[str]
     codec: Codec[P]
     words: int = 8
+    filled: Fields[P] | None = None
+    near: Callable[[str], Sequence[str]] = lambda word: ()
 
     def __post_init__(self) -> None:
         if not self.sentences:
@@ -34,8 +39,15 @@ class RandomText(Generic[P]):
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         draw = random.Random(seed_for(seed, "sentences"))
-        texts = (" ".join(draw.choice(self.sentences).split()[: self.words]) for _ in range(TRIES * count))
-        return first_new(self.codec, texts, count, (), "random text")
+        lines = (self._line(draw) for _ in range(TRIES * count))
+        return first_new(self.codec, lines, count, (), "random text", self.filled)
+
+    def _line(self, draw: random.Random) -> str:
+        text = " ".join(draw.choice(self.sentences).replace(BAR.strip(), " ").split()[: self.words])
+        if self.filled is None:
+            return text
+        own = {name: word for name, word in self.filled.own.items() if name.startswith(WORD)}
+        return self.filled.line(text, {name: draw.choice([word, *self.near(word)]) for name, word in own.items()})
 
 
 def sentences_of(text: str, least: int = 4) -> tuple[str, ...]:
