@@ -42,7 +42,7 @@ def asked(llama, data, monkeypatch):  # noqa: F811
 
 
 def test_a_remote_model_is_shown_no_training_example(asked):
-    found = asked(mentor__chat=REMOTE, mentor__shown={"examples": True})  # that switch speaks of this machine
+    found = asked(mentor__chat=REMOTE, mentor__shown={"examples": True}, mentor__wording="chat")  # that switch speaks of this machine
     assert found.mentor.shown.examples is False
     assert found.disclosure == (
         "Mentor: big at https://models.example.com/v1. It is sent the task's description, the labels, the template, prompts with their "
@@ -428,12 +428,19 @@ def test_a_start_from_the_labels_is_in_the_words_that_answer(llama, data):  # no
 @pytest.mark.parametrize(
     ("problem", "wording", "wanted"),
     [
-        ("language", None, "chat"),
-        ("language", "guided", "guided"),
-        ("vision", None, "vision_chat"),
+        ("language", None, "guided"),
+        ("language", "chat", "chat"),
+        ("vision", None, "vision_guided"),
+        ("function", None, "chat"),
         ("vision", "guided", "vision_guided"),
         ("vision", "contrast", "contrast"),
     ],
 )
 def test_pictures_have_their_own_text_of_a_wording_where_there_is_one(problem, wording, wanted):
     assert building._wording_name(make_config({"problem": problem, "mentor": {"wording": wording}})) == wanted
+
+
+@pytest.mark.parametrize("settings", [{"name": "person"}, {"chat": {"provider": "person"}}])
+def test_a_person_is_shown_no_worked_examples(settings):
+    assert building._wording_name(make_config({"mentor": settings})) == "chat"
+    assert building._wording_name(make_config({"mentor": {**settings, "fills": ["template"]}})) == "guided"

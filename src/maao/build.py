@@ -1198,10 +1198,16 @@ def _style(config: Config) -> Style:
 
 
 def _wording_name(config: Config) -> str:
-    """Return the wording asked for, or that of the style; for pictures their own text of it, where there is one."""
+    """Return the wording asked for, or that of the style; for pictures their own text of it, where there is one.
+
+    A model asked in a chat is shown worked examples of other tasks: small ones repeat the template otherwise. A person needs none, and
+    they say nothing of a function's points.
+    """
     from maao.mentors.instruction import VISION, named_wordings
 
-    name = config.mentor.wording or ("guided" if config.mentor.fills else _style(config))
+    style, mentor = _style(config), config.mentor
+    shown_examples = style == "chat" and config.problem != "function" and "person" not in (mentor.name, mentor.chat.provider)
+    name = mentor.wording or ("guided" if shown_examples or mentor.fills else style)
     own = f"{VISION}{name}"
     return own if config.problem == "vision" and own in named_wordings() else name
 

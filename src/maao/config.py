@@ -278,7 +278,7 @@ class MentorConfig(Section):
     )
     wording: str | None = Field(
         None,
-        description="chat, completion, guided, released, contrast, or a file; by default the style's. Pictures have their own texts.",
+        description="guided, chat, completion, released, contrast, or a file; by default guided, or what suits a completion or a person.",
     )
     listing: int = Field(8, ge=0, description="Points shown.")
     choice: Literal["best", "last", "first", "spread", "diverse", "released", "contrast"] = Field(
