@@ -63,6 +63,17 @@ def test_lines_are_read_however_they_are_set(line):
     assert fields("label_words").split(line) == ("3", words("poor", "great"))
 
 
+def test_labels_that_are_left_out_keep_their_words():
+    assert fields("label_words").split("3 | good: great") == ("3", words("bad", "great"))
+    assert fields(*NAMES).split("3 | {text} {slots} | bad: poor") == ("3", {"template": "{text} {slots}", **words("poor", "good")})
+
+
+@pytest.mark.parametrize("line", ["3 | great", "3 | fair: great"])
+def test_a_word_alone_is_no_word_of_any_label(line):
+    with pytest.raises(CodecError, match="no word for some labels"):
+        fields("label_words").split(line)
+
+
 @pytest.mark.parametrize("line", ["3 | good: great | poor", "3 | bad: poor | bad: great", "3 | good | bad"])
 def test_words_whose_label_cannot_be_told_are_refused(line):
     with pytest.raises(CodecError, match="name each of bad, good before its word"):
@@ -75,7 +86,7 @@ def test_all_parts_are_read_in_their_order():
     assert fields(*NAMES).line(*fields(*NAMES).split(line)) == line_of(*fields(*NAMES).split(line)) == line
 
 
-@pytest.mark.parametrize("line", ["3", "3 | poor", "3 | poor | great | fair"])
+@pytest.mark.parametrize("line", ["3", "3 | poor | great | fair"])
 def test_lines_with_other_parts_are_refused(line):
     with pytest.raises(CodecError, match="2 were asked for: a prompt, then each label with its word"):
         fields("label_words").split(line)

@@ -1,7 +1,7 @@
 """What a proposal fills beside the slots: the template around them, the word that stands for each label, or both.
 
 A line that is proposed has its parts one behind the other, with a bar between them: the prompt, then the template where it is asked for,
-then each label with its word. ``Is it good or bad? | negative: terrible | positive: great``. The fields of a proposal are named as the
+then each label with its word. ``Is it good or bad? | negative: terrible | positive: great``; a label that is left out keeps its own. The fields of a proposal are named as the
 model's section of a config names them: ``template``, and ``label_words.LABEL`` for each label.
 """
 
@@ -70,7 +70,8 @@ class Fields(Generic[P]):
     def split(self, line: str) -> tuple[str, dict[str, str]]:
         """Return the prompt of a line and its fields. Raises `CodecError` for a line with other parts than were asked for."""
         text, *parts = [unquoted(part) for part in line.strip().strip("|").split("|")]
-        if len(parts) != len(self._wanted):
+        fewest = ("template" in self.names) + ("label_words" in self.names)  # labels that are left out keep their words
+        if not fewest <= len(parts) <= len(self._wanted):
             raise CodecError(f"it has {len(parts)} parts behind the prompt, and {len(self._wanted)} were asked for: {self.form}")
         if not text or not all(parts):
             raise CodecError(f"one of its parts is empty; asked for were {self.form}")
@@ -82,11 +83,16 @@ class Fields(Generic[P]):
         return text, found
 
     def _words(self, parts: Sequence[str]) -> list[str]:
-        """Return the words of parts in the order of the labels: by their names where all are named, else as they come."""
+        """Return the words of parts in the order of the labels: by their names where all are named, else as they come.
+
+        Labels that are not among the named keep the config's own words.
+        """
         named = [_named(part, self.labels) for part in parts]
         words = dict(filter(None, named))
-        if len(words) == len(self.labels):
-            return [words[label] for label in self.labels]
+        if len(words) == len(parts) and (len(parts) == len(self.labels) or self.own):
+            return [words.get(label) or self.own[WORD + label] for label in self.labels]
+        if len(parts) < len(self.labels):
+            raise CodecError(f"it has no word for some labels, and names not all of its own: asked for were {self.form}")
         found = [one[1] if one else part for one, part in zip(named, parts, strict=True)]
         other = any(one and one[0] != label for one, label in zip(named, self.labels, strict=True))
         swapped = any(word != label and word in self.labels for word, label in zip(found, self.labels, strict=True))
