@@ -1,8 +1,8 @@
 """What a proposal fills beside the slots: the template around them, the word that stands for each label, or both.
 
 A line that is proposed has its parts one behind the other, with a bar between them: the prompt, then the template where it is asked for,
-then each label with its word. ``Is it good or bad? | negative: terrible | positive: great``; a label that is left out keeps its own. The fields of a proposal are named as the
-model's section of a config names them: ``template``, and ``label_words.LABEL`` for each label.
+then each label with its word. ``Is it good or bad? | negative: terrible | positive: great``. A label that is left out keeps its word. The
+fields of a proposal are named as the model's section of a config names them: ``template``, and ``label_words.LABEL`` for each label.
 """
 
 from __future__ import annotations
