@@ -52,6 +52,11 @@ def test_a_remote_model_is_shown_no_training_example(asked):
     )
 
 
+def test_what_a_remote_model_may_fill_is_told_as_sent(asked):
+    found = asked(mentor__chat=REMOTE, mentor__fills=["template", "label_words"])
+    assert "the labels, the template, the label words, prompts with their scores" in found.disclosure
+
+
 def test_a_remote_model_is_shown_training_examples_where_the_user_shares_them(asked):
     found = asked(mentor__chat=REMOTE, mentor__share_examples=True)
     assert found.mentor.shown.examples is True
