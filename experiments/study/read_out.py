@@ -60,8 +60,8 @@ def page(table: Mapping[str, Any], rows: Sequence[Row]) -> str:
     done = {(row["arm"], row["task"], row["seed"]) for row in rows}
     wanted = [(arm["name"], task) for arm in table["arms"] for task in arm.get("tasks", table["tasks"])]
     whole = [seed for seed in table["seeds"] if all((*cell, seed) in done for cell in wanted)]
-    lines = [f"# {table['title']}", "", answer(rows), ""]
     planned = len(wanted) * len(table["seeds"])
+    lines = [f"# {table['title']}", "", answer(rows, whole=len(rows) >= planned), ""]
     if len(rows) < planned:
         lines += [f"**{len(rows)} of {planned} cells have been run** (whole seeds: {', '.join(map(str, whole)) or 'none'}).", ""]
     lines += [table["about"].strip(), "", "## Every arm with a mentor against every control", ""]
@@ -123,32 +123,62 @@ def _difference(rows: Sequence[Row], arm: str, control: str) -> str:
     return f"{sure}{loss[0]:+.3f}{sure} ({loss[1]:+.3f} to {loss[2]:+.3f}) [{points[0]:+.1f}, {points[1]:+.1f} to {points[2]:+.1f}]"
 
 
-def answer(rows: Sequence[Row]) -> str:
+def answer(rows: Sequence[Row], *, whole: bool) -> str:
     """Return the first paragraph: did the mentor help, where, by how much, at what cost?"""
-    told = []
-    for arm in ("MaaO, packaged mentor", "MaaO, stronger mentor", "MaaO, best variant"):
-        beaten, lost, open_ = [], [], []
-        for control in CONTROLS:
-            both = pairs_of(rows, arm, control, ALL, "loss", 1.0)
-            if len(both) < 2:
-                continue
-            mean, low, high = paired_interval([a for a, _ in both], [b for _, b in both])
-            figure = f"{control}{'' if equal(rows, arm, control) else '†'} ({mean:+.3f}, {low:+.3f} to {high:+.3f})"
-            (beaten if high < 0 else lost if low > 0 else open_).append(figure)
-        if not (beaten or lost or open_):
-            continue
-        parts = [
-            f"lower `test` log-loss than {', '.join(beaten)}" if beaten else "",
-            f"higher than {', '.join(lost)}" if lost else "",
-            f"cannot be told apart from {', '.join(open_)}" if open_ else "",
-        ]
+    asked = [arm for arm in ("MaaO, best variant", "MaaO, stronger mentor", "MaaO, packaged mentor") if _beside(rows, arm, "single")]
+    if not asked:
+        return "No arm with a mentor has been run yet."
+    intervals = {(arm, control): found for arm in asked for control in CONTROLS if (found := _beside(rows, arm, control))}
+    below, above = sum(high < 0 for _, _, high in intervals.values()), sum(low > 0 for _, low, _ in intervals.values())
+    winners = [arm for arm in asked if all(high < 0 for (own, _), (_, _, high) in intervals.items() if own == arm)]
+    told = [
+        f"**{' and '.join(winners)}: better than every control.**"
+        if winners
+        else f"**{'No' if whole else 'So far no'}: no mentor does better than every control that asks no language model.**",
+    ]
+    told.append(
+        f"Of {len(intervals)} comparisons of MaaO with a control, over all tasks, the 95 % interval of the difference in `test` log-loss lies "
+        f"below zero in {below} (the mentor is better) and above zero in {above}."
+    )
+    for arm in asked:
         cost = mean_cost([row for row in rows if row["arm"] == arm])
         spent = f"{cost['llm_calls']:.0f} calls and {cost['input_tokens'] + cost['output_tokens']:,.0f} LLM tokens a run"
-        verdict = "helped against every control" if not lost and not open_ else "did not help against every control"
-        told.append(f"**{arm}** {verdict}: {'; '.join(part for part in parts if part)} (for {spent}).")
+        figures = [
+            f"{_figure(intervals[arm, control])}{'' if equal(rows, arm, control) else '†'} against {name}"
+            for control, name in PLAIN.items()
+            if (arm, control) in intervals
+        ]
+        told.append(f"{arm}: {', '.join(figures)}, for {spent}.")
+    found = {
+        (arm, group): _beside([row for row in rows if row["task"] in tasks], arm, "random text")
+        for arm in asked
+        for group, tasks in GROUPS.items()
+    }
+    sure = [f"{arm} on {group} ({_figure(one)})" for (arm, group), one in found.items() if one and (one[1] > 0 or one[2] < 0)]
+    told.append(f"By frozen model, told apart from random sentences: {'; '.join(sure) or 'none'}.")
+    told.append("Differences are paired by task and seed; below zero is better.")
     if any("†" in part for part in told):
         told.append("(† not at equal cost: tokens or looks at `select` differ by more than a tenth.)")
-    return " ".join(told) or "No arm with a mentor has been run yet."
+    return " ".join(told)
+
+
+PLAIN = {
+    "single": "one start",
+    "random text": "random sentences",
+    "random text, halving": "random sentences with halving",
+    "hand-written texts": "hand-written texts",
+}
+
+
+def _beside(rows: Sequence[Row], arm: str, control: str) -> tuple[float, float, float] | None:
+    """Return the mean difference in log-loss and its 95 % interval, where there are two pairs or more."""
+    both = pairs_of(rows, arm, control, ALL, "loss", 1.0)
+    return paired_interval([a for a, _ in both], [b for _, b in both]) if len(both) > 1 else None
+
+
+def _figure(interval: tuple[float, float, float]) -> str:
+    mean, low, high = interval
+    return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def equal(rows: Sequence[Row], arm: str, control: str) -> bool:
