@@ -128,17 +128,15 @@ def answer(rows: Sequence[Row], *, whole: bool) -> str:
     asked = [arm for arm in ("MaaO, best variant", "MaaO, stronger mentor", "MaaO, packaged mentor") if _beside(rows, arm, "single")]
     if not asked:
         return "No arm with a mentor has been run yet."
-    intervals = {(arm, control): found for arm in asked for control in CONTROLS if (found := _beside(rows, arm, control))}
+    pairs = [(arm, control) for arm in asked for control in CONTROLS]
+    intervals = {pair: interval for pair in pairs if (interval := _beside(rows, *pair))}
     below, above = sum(high < 0 for _, _, high in intervals.values()), sum(low > 0 for _, low, _ in intervals.values())
     winners = [arm for arm in asked if all(high < 0 for (own, _), (_, _, high) in intervals.items() if own == arm)]
-    told = [
-        f"**{' and '.join(winners)}: better than every control.**"
-        if winners
-        else f"**{'No' if whole else 'So far no'}: no mentor does better than every control that asks no language model.**",
-    ]
+    lost = f"{'No' if whole else 'So far no'}: no mentor does better than every control that asks no language model."
+    told = [f"**{' and '.join(winners)}: better than every control.**" if winners else f"**{lost}**"]
     told.append(
-        f"Of {len(intervals)} comparisons of MaaO with a control, over all tasks, the 95 % interval of the difference in `test` log-loss lies "
-        f"below zero in {below} (the mentor is better) and above zero in {above}."
+        f"Of {len(intervals)} comparisons of MaaO with a control, over all tasks, the 95 % interval of the difference in `test` log-loss "
+        f"lies below zero in {below} (the mentor is better) and above zero in {above}."
     )
     for arm in asked:
         cost = mean_cost([row for row in rows if row["arm"] == arm])
@@ -149,12 +147,12 @@ def answer(rows: Sequence[Row], *, whole: bool) -> str:
             if (arm, control) in intervals
         ]
         told.append(f"{arm}: {', '.join(figures)}, for {spent}.")
-    found = {
-        (arm, group): _beside([row for row in rows if row["task"] in tasks], arm, "random text")
-        for arm in asked
-        for group, tasks in GROUPS.items()
-    }
-    sure = [f"{arm} on {group} ({_figure(one)})" for (arm, group), one in found.items() if one and (one[1] > 0 or one[2] < 0)]
+    sure = []
+    for arm in asked:
+        for group, tasks in GROUPS.items():
+            one = _beside([row for row in rows if row["task"] in tasks], arm, "random text")
+            if one is not None and (one[1] > 0 or one[2] < 0):
+                sure.append(f"{arm} on {group} ({_figure(one)})")
     told.append(f"By frozen model, told apart from random sentences: {'; '.join(sure) or 'none'}.")
     told.append("Differences are paired by task and seed; below zero is better.")
     if any("†" in part for part in told):
