@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maao.compare import read_table
-from maao.comparison import ALL, UNEQUAL, mean_cost, pairs_of, read_rows
+from maao.comparison import ALL, mean_cost, pairs_of, read_rows, unequal
 from maao.evaluation.statistics import bootstrap_interval, paired_interval
 
 HERE = Path(__file__).parent
@@ -38,6 +38,12 @@ MENTORS = (
     "OPRO",
     "EvoPrompt-DE",
 )
+PLAIN = {  # what the first paragraph names
+    "single": "one start",
+    "random text": "random sentences",
+    "random text, halving": "random sentences with halving",
+    "hand-written texts": "hand-written texts",
+}
 # Tasks by how the frozen model reads a prompt. Fixed when only seed 0 had been run: what is said of groups is still a look after the fact.
 GROUPS = {
     "SmolLM2, label words": ("BBC headlines", "SST-2", "AG News"),
@@ -114,12 +120,10 @@ def page(table: Mapping[str, Any], rows: Sequence[Row]) -> str:
 
 
 def _difference(rows: Sequence[Row], arm: str, control: str) -> str:
-    losses, accuracies = (pairs_of(rows, arm, control, ALL, *scaled) for scaled in (("loss", 1.0), ("accuracy", 100.0)))
-    if len(losses) < 2:
+    loss, points = (_beside(rows, arm, control, *scaled) for scaled in (("loss", 1.0), ("accuracy", 100.0)))
+    if loss is None or points is None:
         return ""
-    loss = paired_interval([a for a, _ in losses], [b for _, b in losses])
-    points = paired_interval([a for a, _ in accuracies], [b for _, b in accuracies])
-    sure = "**" if loss[2] < 0 or loss[1] > 0 else ""
+    sure = "**" if _is_sure(loss) else ""
     return f"{sure}{loss[0]:+.3f}{sure} ({loss[1]:+.3f} to {loss[2]:+.3f}) [{points[0]:+.1f}, {points[1]:+.1f} to {points[2]:+.1f}]"
 
 
@@ -151,7 +155,7 @@ def answer(rows: Sequence[Row], *, whole: bool) -> str:
     for arm in asked:
         for group, tasks in GROUPS.items():
             one = _beside([row for row in rows if row["task"] in tasks], arm, "random text")
-            if one is not None and (one[1] > 0 or one[2] < 0):
+            if one is not None and _is_sure(one):
                 sure.append(f"{arm} on {group} ({_figure(one)})")
     told.append(f"By frozen model, told apart from random sentences: {'; '.join(sure) or 'none'}.")
     told.append("Differences are paired by task and seed; below zero is better.")
@@ -160,18 +164,14 @@ def answer(rows: Sequence[Row], *, whole: bool) -> str:
     return " ".join(told)
 
 
-PLAIN = {
-    "single": "one start",
-    "random text": "random sentences",
-    "random text, halving": "random sentences with halving",
-    "hand-written texts": "hand-written texts",
-}
-
-
-def _beside(rows: Sequence[Row], arm: str, control: str) -> tuple[float, float, float] | None:
-    """Return the mean difference in log-loss and its 95 % interval, where there are two pairs or more."""
-    both = pairs_of(rows, arm, control, ALL, "loss", 1.0)
+def _beside(rows: Sequence[Row], arm: str, control: str, metric: str = "loss", scale: float = 1.0) -> tuple[float, float, float] | None:
+    """Return the mean difference on `test` and its 95 % interval, where there are two pairs or more."""
+    both = pairs_of(rows, arm, control, ALL, metric, scale)
     return paired_interval([a for a, _ in both], [b for _, b in both]) if len(both) > 1 else None
+
+
+def _is_sure(interval: tuple[float, float, float]) -> bool:
+    return interval[1] > 0 or interval[2] < 0
 
 
 def _figure(interval: tuple[float, float, float]) -> str:
@@ -181,10 +181,9 @@ def _figure(interval: tuple[float, float, float]) -> str:
 
 def equal(rows: Sequence[Row], arm: str, control: str) -> bool:
     """Say whether two arms cost about the same where both were run: tokens through the frozen model, and looks at `select`."""
-    keys = [{(row["task"], row["seed"]) for row in rows if row["arm"] == name} for name in (arm, control)]
-    both = keys[0] & keys[1]
-    costs = [mean_cost([row for row in rows if row["arm"] == name and (row["task"], row["seed"]) in both]) for name in (arm, control)]
-    return all(abs(costs[0][name] / costs[1][name] - 1) <= UNEQUAL for name in ("model_tokens", "looks"))
+    sides = {name: {(row["task"], row["seed"]): row for row in rows if row["arm"] == name} for name in (arm, control)}
+    both = sides[arm].keys() & sides[control].keys()
+    return not unequal({name: mean_cost([own[key] for key in both]) for name, own in sides.items()}, control)
 
 
 def headroom(rows: Sequence[Row], table: Mapping[str, Any]) -> list[str]:

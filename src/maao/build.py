@@ -32,7 +32,7 @@ from maao.llm.budget import Capped
 from maao.llm.chat import Style
 from maao.llm.ledger import Ledger, Recorded, Replayed, live_calls
 from maao.llm.price import Price
-from maao.types import Example, Leg, Splits
+from maao.types import TEMPLATE, WORD, Example, Leg, Splits
 
 if TYPE_CHECKING:
     from maao.build_vision import ImageParts
@@ -986,7 +986,7 @@ def _filled(parts: Parts) -> Fields[Any] | None:
     Raises:
         ConfigError: the problem has no such thing to fill.
     """
-    from maao.mentors.fields import BAR, NAMES, WORD, Fields
+    from maao.mentors.fields import BAR, NAMES, Fields
 
     asked = parts.config.mentor.fills
     if not asked:
@@ -998,7 +998,7 @@ def _filled(parts: Parts) -> Fields[Any] | None:
         raise ConfigError("mentor.fills names label_words, and these examples have answers of their own to choose from: drop them.")
     labels, model = parts.splits.labels, parts.config.model
     words = model.label_words or {label: label for label in labels}
-    own = {"template": str(parts.problem.template), **{WORD + label: words.get(label, label) for label in labels}}
+    own = {TEMPLATE: str(parts.problem.template), **{WORD + label: words.get(label, label) for label in labels}}
     barred = [part for part in (*labels, *own.values()) if BAR.strip() in part]
     if barred:
         raise ConfigError(f"mentor.fills sets a bar between the parts of a line, and one of them holds a bar: {barred[0]!r}. Change it.")

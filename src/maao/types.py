@@ -144,6 +144,9 @@ class Clues:
     cost: Cost = Cost()
 
 
+TEMPLATE, WORD = "template", "label_words."  # names of a proposal's fields; a label's word is named after the label
+
+
 @dataclass(frozen=True, slots=True)
 class Proposal(Generic[P]):
     """A place to start the next walk from.

@@ -15,11 +15,10 @@ from typing import Any, Generic, Literal
 from maao.errors import CodecError
 from maao.interfaces import Codec
 from maao.mentors.reply import MAX_WORDS, unquoted
-from maao.types import P, Proposal
+from maao.types import TEMPLATE, WORD, P, Proposal
 
 Name = Literal["template", "label_words"]
 NAMES: tuple[Name, ...] = ("template", "label_words")
-WORD = "label_words."  # begins the name of a label's word
 BAR = " | "
 
 # Two worked tasks, whose lines an instruction shows in the form that is asked for: prompt, template, a word a label.
@@ -77,7 +76,7 @@ class Fields(Generic[P]):
             raise CodecError(f"one of its parts is empty; asked for were {self.form}")
         found: dict[str, str] = {}
         if "template" in self.names:
-            found["template"] = parts.pop(0).replace("\\n", "\n")
+            found[TEMPLATE] = parts.pop(0).replace("\\n", "\n")
         if "label_words" in self.names:
             found |= {WORD + label: word for label, word in zip(self.labels, self._words(parts), strict=True)}
         return text, found
@@ -102,7 +101,7 @@ class Fields(Generic[P]):
 
     @property
     def _wanted(self) -> tuple[str, ...]:
-        template = ("template",) if "template" in self.names else ()
+        template = (TEMPLATE,) if "template" in self.names else ()
         return (*template, *(WORD + label for label in self.labels)) if "label_words" in self.names else template
 
     @property
@@ -131,7 +130,7 @@ def worked_lines(task: str, names: Sequence[Name]) -> tuple[str, ...]:
     """Return the lines of a worked task ("film" or "languages") in the form that is asked for."""
     found = []
     for text, template, words in WORKED[task]:
-        filled = {"template": template} if "template" in names else {}
+        filled = {TEMPLATE: template} if "template" in names else {}
         filled |= {WORD + label: word for label, word in words.items()} if "label_words" in names else {}
         found.append(line_of(text, filled, tuple(words)))
     return tuple(found)
@@ -159,7 +158,7 @@ def line_of(text: str, fields: Mapping[str, str], labels: Sequence[str] | None =
     """
     order = labels if labels is not None else sorted(name.removeprefix(WORD) for name in fields if name.startswith(WORD))
     words = [f"{label}: {fields[WORD + label]}" for label in order if WORD + label in fields]
-    template = [fields["template"].replace("\n", "\\n")] if "template" in fields else []
+    template = [fields[TEMPLATE].replace("\n", "\\n")] if TEMPLATE in fields else []
     return BAR.join([text, *template, *words])
 
 

@@ -17,7 +17,7 @@ from maao.errors import ConfigError
 from maao.mentors.fields import WORKED, Fields, worked_lines
 from maao.mentors.reply import PLACE
 from maao.mentors.trajectory import Entry
-from maao.types import Clues, Score, Token
+from maao.types import TEMPLATE, Clues, Score, Token
 
 GOOD_LOSS = 0.5  # what a continuation is asked to reach when nothing has been tried yet; the wording's own examples are close to it
 VISION = "vision_"  # begins the name of a wording's text for pictures
@@ -126,7 +126,7 @@ def write(
     fields = {
         "description": task.description.strip(),
         "labels": ", ".join(task.labels),
-        "template": filled.own["template"].replace("\n", "\\n") if filled and "template" in filled.names else placed,
+        "template": filled.own[TEMPLATE].replace("\n", "\\n") if filled and "template" in filled.names else placed,
         "listing": "\n".join(_line(entry, shown) for entry in listing) or "(nothing has been tried yet)",
         "blocks": "\n\n".join(_block(entry, shown) for entry in sorted(listing, key=lambda e: -_shown_loss(e, shown))),
         "good": "\n".join(_line(entry, shown) for entry in reversed(listing[len(listing) // 2 :])) or "(nothing has been tried yet)",

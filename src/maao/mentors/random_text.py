@@ -11,9 +11,9 @@ from typing import Generic
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError
 from maao.interfaces import Codec, History
-from maao.mentors.fields import BAR, WORD, Fields
+from maao.mentors.fields import BAR, Fields
 from maao.mentors.population import first_new
-from maao.types import Advice, P, S
+from maao.types import WORD, Advice, P, S
 
 TRIES = 8  # texts looked at for each proposal
 

@@ -180,7 +180,9 @@ def _is_quoted(text: str) -> bool:
     """Return whether quotes stand around all of a text: not around the first and the last of its parts."""
     text = text.rstrip(",;.")
     close = _QUOTES.get(text[0]) if len(text) > 2 else None
-    return close == text[-1] and not _PART_ENDS.search(text[1:-1].replace(close, '"')) if close else False
+    if close is None or close != text[-1]:
+        return False
+    return not _PART_ENDS.search(text[1:-1].replace(close, '"'))
 
 
 def _fold(text: str) -> str:

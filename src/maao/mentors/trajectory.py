@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -49,13 +49,7 @@ def entries(history: History[Any, Any], begin: int = 0) -> list[Entry]:
     nothing was walked from it, and a listing that opens with random words makes a small model go on with random words.
     """
     found: dict[str, Entry] = {}
-    filled: Mapping[str, str] = {}  # beside the slots, where the walk is
-    for place, r in enumerate(history):
-        tried = [(proposal.text, proposal.fields or filled) for proposal in r.advice.proposals]
-        if r.verdict.chosen is not None:
-            filled = tried[r.verdict.chosen][1]
-        if place < begin:
-            continue
+    for r, (tried, filled) in list(zip(history, _placed(history), strict=True))[begin:]:
         for c in r.verdict.considered:
             if c.proposal is not None:
                 text, fields = tried[c.proposal]
@@ -77,13 +71,16 @@ def known_texts(history: History[Any, Any]) -> set[str]:
 
 def proposed(history: History[Any, Any]) -> list[tuple[str, Mapping[str, str]]]:
     """Return every proposal's text, judged or not, with what it was walked in beside the slots: its own fields, or where the walk was."""
-    found: list[tuple[str, Mapping[str, str]]] = []
+    return [one for tried, _ in _placed(history) for one in tried]
+
+
+def _placed(history: History[Any, Any]) -> Iterator[tuple[list[tuple[str, Mapping[str, str]]], Mapping[str, str]]]:
+    """Yield for each round its proposals' texts, each with what stood around the slots, and what stood there once it was judged."""
     filled: Mapping[str, str] = {}
     for r in history:
-        own = [(proposal.text, proposal.fields or filled) for proposal in r.advice.proposals]
-        found += own
-        filled = filled if r.verdict.chosen is None else own[r.verdict.chosen][1]
-    return found
+        tried = [(proposal.text, proposal.fields or filled) for proposal in r.advice.proposals]
+        filled = filled if r.verdict.chosen is None else tried[r.verdict.chosen][1]
+        yield tried, filled
 
 
 def made_to_fit(words: str, text: str) -> bool:

@@ -120,14 +120,14 @@ class TorchStage:
     def init(self, problem: Problem[Params], params: Params, *, seed: int) -> TorchState:
         own = _copy(params)
         try:
-            self._build([value.clone().requires_grad_() for value in own.values() if is_trained(value)], 1.0)
+            self._build([value.clone().requires_grad_() for value in _trained(own).values()], 1.0)
         except ValueError as error:  # Muon moves matrices only
             raise ConfigError(f"torch.optim.{self.optimizer} cannot tune these params: {error}. Choose another optimizer.") from error
         return TorchState(params=own, start=own, seed=seed)
 
     def restart(self, state: TorchState, params: Params, *, seed: int) -> TorchState:
         moved = {**state.params, **_copy(params)}
-        fits = all(moved[name].shape == old.shape for name, old in state.params.items() if is_trained(old))
+        fits = all(moved[name].shape == old.shape for name, old in _trained(state.params).items())
         moments = state.moments if self.on_restart == "keep" and fits else {}
         return replace(
             state, params=moved, start=moved, age=0, moments=moments, good=None, good_moments={}, lr_scale=1.0, sums={}, weight=0.0
@@ -136,7 +136,7 @@ class TorchStage:
     def step(self, problem: Problem[Params], state: TorchState, *, keep: bool = False) -> tuple[TorchState, Observation[Params]]:
         batch = problem.batch(state.step, state.seed)
         tokens = problem.num_tokens(state.params, batch)
-        names = [name for name, value in state.params.items() if is_trained(value)]
+        names = list(_trained(state.params))
         leaves = [state.params[name].detach().clone().requires_grad_() for name in names]
         optimizer = self._build(leaves, self._rate(state))
         _load_moments(optimizer, names, state.moments)
@@ -178,11 +178,11 @@ class TorchStage:
         whole = state.step % self.average.steps_per_epoch == 0
         if whole:
             weight = self.average.weight(state.step // self.average.steps_per_epoch)
-            trained = {name: value for name, value in state.params.items() if is_trained(value)}
-            sums = {name: value * weight + (state.sums[name] if state.sums else 0) for name, value in trained.items()}
+            sums = {name: value * weight + (state.sums[name] if state.sums else 0) for name, value in _trained(state.params).items()}
             state = replace(state, sums=sums, weight=state.weight + weight)
         if state.step == self.schedule_steps and state.weight > 0:
-            return replace(state, params={**state.params, **{name: value / state.weight for name, value in state.sums.items()}})
+            averages = {name: value / state.weight for name, value in state.sums.items()}
+            return replace(state, params={**state.params, **averages})
         return state
 
     def _roll_back(self, state: TorchState, loss: float) -> TorchState:
@@ -228,6 +228,10 @@ def optimizer_names() -> tuple[str, ...]:
 def is_trained(value: Tensor) -> bool:
     """Say whether a stage moves a tensor: whole numbers (a proposal's label words, say) are carried along."""
     return value.is_floating_point()
+
+
+def _trained(params: Params) -> dict[str, Tensor]:
+    return {name: value for name, value in params.items() if is_trained(value)}
 
 
 def _copy(params: Params) -> dict[str, Tensor]:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from maao.errors import CodecError
+from maao.types import TEMPLATE, WORD
 
 FRAME = "frame"
-TEMPLATE, WORD = "template", "label_words."  # names of a proposal's fields; a label's word is named after the label
 
 
 @dataclass(frozen=True, slots=True)

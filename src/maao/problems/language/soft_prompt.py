@@ -259,21 +259,23 @@ class SoftPromptProblem:
         frame = Frame.of(params)
         if frame is None or frame == self._frame:
             return self
-        if frame not in self._framed:
-            if self._reframe is None:
-                raise ProblemError("These params name a template or label words of their own, and this problem was built without them.")
-            reader, tokenizer = self._reframe(frame)
-            if isinstance(reader, LabelWords) and isinstance(self.reader, LabelWords):
-                reader.cache, reader.shares = self.reader.cache, self.reader.shares
-            framed = copy.copy(self)
-            framed.reader, framed.tokenizer, framed.template = reader, tokenizer, tokenizer.template
-            framed._rows, framed._frame = _Prepared(framed), frame
-            self._framed[frame] = framed
-            if len(self._framed) > FRAMES:
-                self._framed.popitem(last=False)
-            return framed
-        self._framed.move_to_end(frame)
-        return self._framed[frame]
+        found = self._framed.pop(frame, None) or self._copied_into(frame)
+        self._framed[frame] = found  # the last one used, at the end
+        if len(self._framed) > FRAMES:
+            self._framed.popitem(last=False)
+        return found
+
+    def _copied_into(self, frame: Frame) -> SoftPromptProblem:
+        """Return this problem in a frame."""
+        if self._reframe is None:
+            raise ProblemError("These params name a template or label words of their own, and this problem was built without them.")
+        reader, tokenizer = self._reframe(frame)
+        if isinstance(reader, LabelWords) and isinstance(self.reader, LabelWords):
+            reader.cache, reader.shares = self.reader.cache, self.reader.shares
+        framed = copy.copy(self)
+        framed.reader, framed.tokenizer, framed.template = reader, tokenizer, tokenizer.template
+        framed._rows, framed._frame = _Prepared(framed), frame
+        return framed
 
     @property
     def label_words(self) -> Mapping[str, str]:
