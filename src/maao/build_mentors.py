@@ -34,8 +34,6 @@ def check_mentor(mentor: MentorConfig) -> None:
     for name, readers in READ_BY.items():
         if getattr(mentor, name) != getattr(default, name) and not {mentor.name, mentor.beside} & set(readers):
             raise ConfigError(f"mentor.{name} is read by {', '.join(readers)} only, and mentor.name is '{mentor.name}': drop it.")
-    if mentor.name == "random_text" and "template" in mentor.fills:
-        raise ConfigError("The mentor 'random_text' knows no other templates: leave 'template' out of mentor.fills.")
     if "random_text" in (mentor.name, mentor.beside) and mentor.corpus is None:
         raise ConfigError("The mentor 'random_text' takes sentences from a text file: name it in mentor.corpus.")
 

@@ -29,7 +29,7 @@ from maao.store.files import write_durably
 from maao.types import Cost, Score
 
 SECTIONS = ("name", "title", "about", "seeds", "baseline", "base", "models", "tasks", "arms", "samples", "with")
-ARM_SECTIONS = ("name", "model", "tasks", "seeds", "settings")
+ARM_SECTIONS = ("name", "model", "tasks", "seeds", "settings", "by_task")
 SAMPLED = ("data.train", "data.select", "data.test")  # paths in which {seed} stands for the sample of a seed
 WORKER_GIB = 6.0  # what a worker may take: a small model, its activations, and the texts that it keeps for the next run
 
@@ -81,7 +81,7 @@ def read_table(path: str | Path, beside: str | Path | None = None) -> dict[str, 
         for key in arm:
             if key not in ARM_SECTIONS:
                 raise ConfigError(f"{file}, arm '{arm['name']}': unknown key '{key}'. Known: {', '.join(ARM_SECTIONS)}.")
-        missing = [task for task in arm.get("tasks", ()) if task not in table["tasks"]]
+        missing = [task for task in (*arm.get("tasks", ()), *arm.get("by_task", ())) if task not in table["tasks"]]
         if missing or ("model" in arm and arm["model"] not in table["models"]):
             raise ConfigError(f"{file}, arm '{arm['name']}' names what the table lacks: {', '.join(missing) or arm.get('model')}.")
     if table.setdefault("baseline", names[0]) not in names:
@@ -119,7 +119,8 @@ def cells(table: Mapping[str, Any], folder: Path) -> Iterator[Cell]:
 def cell_config(table: Mapping[str, Any], arm: Mapping[str, Any], model: str, task: str, values: dict[str, Any], folder: Path) -> Config:
     """Return the config of a cell: what all cells share, then model, task and arm laid over `values`, which name the seed."""
     sample = table.get("samples", {}).get(str(values["seed"]), values["seed"])
-    for settings in (table["base"], table["models"].get(model, {}), table["tasks"][task], arm.get("settings", {})):
+    own = arm.get("settings", {}), arm.get("by_task", {}).get(task, {})
+    for settings in (table["base"], table["models"].get(model, {}), table["tasks"][task], *own):
         for key, value in settings.items():
             set_value(values, key, value.format(seed=sample) if key in SAMPLED else value)
     expand_paths(values, folder)

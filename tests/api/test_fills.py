@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import pytest
 import torch
@@ -120,9 +121,18 @@ def test_random_text_draws_words_near_the_own_ones(llama, data, tmp_path):
     assert maao.replay(tmp_path / "run").equal
 
 
-def test_random_text_knows_no_templates(llama, data, tmp_path):
-    with pytest.raises(ConfigError, match="knows no other templates"):
-        maao.run(filling(llama, data, fills=["template"], mentor__name="random_text", mentor__corpus="x.txt"), tmp_path / "run")
+def test_random_text_draws_what_stands_around_text_and_prompt(llama, data, tmp_path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("The coach of a team said so. 12 34 56 78.", encoding="utf-8")
+    settings = {"mentor__name": "random_text", "mentor__corpus": str(corpus), "mentor__texts": [], "plan__proposals": 8}
+    result = maao.run(filling(llama, data, fills=["template"], model__template="Now: {text} {slots} Topic:", **settings), tmp_path / "run")
+    drawn = {p.fields["template"] for r in result.history for p in r.advice.proposals}
+    parts = {re.fullmatch(r"(.*?) ?\{text\} (.*?) ?\{slots\} ?(.*)", template).groups() for template in drawn}
+    words = {"", *(f"{word}:" for word in "The coach of a team said so".split())}
+    for place, own in enumerate(("Now:", "", "Topic:")):
+        seen = {part[place] for part in parts}
+        assert {own, ""} <= seen and len(seen) > 2 and seen <= words | {own}
+    assert maao.replay(tmp_path / "run").equal
 
 
 def test_interpolation_keeps_the_words_that_were_proposed(llama, data, tmp_path):

@@ -23,6 +23,7 @@ from maao.comparison import ALL, differences, page_text, unequal, won
 from maao.errors import ConfigError, MaaoError
 from maao.types import Advice, Considered, Leg, Proposal, Score, Verdict
 from tests import tiny_vision as tiny
+from tests.api.server import chat_server
 
 TABLE = """
 title = "Tiny"
@@ -107,6 +108,44 @@ def test_a_killed_comparison_goes_on_where_it_stopped(table: Path, tmp_path: Pat
     compare(table, place, workers=1)
     whole = {file.name: file.read_bytes() for file in (place / "rows").glob("*.json")}
     assert len(whole) == 4 and all(whole[name] == content for name, content in kept.items())
+
+
+@pytest.mark.allow_hosts(["127.0.0.1"])
+def test_a_killed_comparison_repeats_no_recorded_llm_call(table: Path, tmp_path: Path) -> None:
+    worker: list[subprocess.Popen[bytes]] = []
+
+    def reply(number: int) -> tuple[int, str]:
+        if number == 3:  # two answers are in the record, the third will never be
+            worker[0].kill()
+            worker[0].wait()
+        return 200, f"- a {('small', 'large', 'fine', 'plain', 'quick', 'still')[number % 6]} picture of"
+
+    with chat_server(reply) as server:
+        file, place = tmp_path / "asking.toml", tmp_path / "out"
+        arm = '\n[[arms]]\nname = "asking"\n[arms.settings]\n"mentor.name" = "opro"\n"mentor.chat.provider" = "openai"\n'
+        arm += f'"mentor.chat.name" = "served"\n"mentor.chat.base_url" = "{server.base_url}"\n"plan.proposals" = 2\n"plan.rounds" = 2\n'
+        file.write_text(table.read_text().replace("seeds = [0, 1]", "seeds = [0]") + arm)
+        (place / "rows").mkdir(parents=True)
+        worker.append(subprocess.Popen([sys.executable, "-m", "maao.compare", str(file), str(place), "asking"]))
+        assert worker[0].wait(100) == -signal.SIGKILL and not list((place / "rows").glob("*.json"))
+        compare(file, place, workers=1, only="asking")
+    sent = [json.dumps(body, sort_keys=True) for body in server.bodies]
+    row = json.loads(next((place / "rows").glob("*.json")).read_text())
+    assert row["cost"]["llm_calls"] == len(sent) - 1 == len(set(sent)) and sent[2] == sent[3]
+
+
+def test_an_arm_sets_what_holds_for_one_task(table: Path, tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    text = table.read_text().replace("[tasks.pictures]", '[tasks.drawings]\n"images.source" = "emoji"\n[tasks.pictures]')
+    file.write_text(text + '[arms.by_task.drawings]\n"mentor.size" = 0.5\n"mentor.name" = "perturb"\n')
+    made = {(cell.arm, cell.task): cell.config.mentor for cell in cells(read_table(file), tmp_path) if cell.seed == 0}
+    assert {key: mentor.name for key, mentor in made.items() if key[0] == "restart"} == {
+        ("restart", "drawings"): "perturb",
+        ("restart", "pictures"): "random_restart",
+    }
+    file.write_text(text + '[arms.by_task.nothing]\n"mentor.size" = 0.5\n')
+    with pytest.raises(ConfigError, match="'restart' names what the table lacks: nothing"):
+        read_table(file)
 
 
 def test_the_command_prints_the_page(table: Path, tmp_path: Path) -> None:

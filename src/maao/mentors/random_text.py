@@ -13,7 +13,7 @@ from maao.errors import ConfigError
 from maao.interfaces import Codec, History
 from maao.mentors.fields import BAR, Fields
 from maao.mentors.population import first_new
-from maao.types import WORD, Advice, P, S
+from maao.types import TEMPLATE, WORD, Advice, P, S
 
 TRIES = 8  # texts looked at for each proposal
 
@@ -22,7 +22,9 @@ TRIES = 8  # texts looked at for each proposal
 class RandomText(Generic[P]):
     """Proposes stretches of a corpus, each of at most `words` words from the beginning of a random sentence.
 
-    With `filled` (label words), each label's word is drawn from the config's own and the words that are `near` it: would any such words do?
+    With `filled`, what stands around the prompt is drawn too. Label words: each from the config's own and the words that are `near` it. The
+    template: the config's own fields in their order, and before, between and behind them its own words, nothing, or a word of the corpus
+    with a colon. Would any such words do?
 
     Source: the control M-text, asked for in the paper's reviews.
     """
@@ -47,7 +49,20 @@ class RandomText(Generic[P]):
         if self.filled is None:
             return text
         own = {name: word for name, word in self.filled.own.items() if name.startswith(WORD)}
-        return self.filled.line(text, {name: draw.choice([word, *self.near(word)]) for name, word in own.items()})
+        drawn = {name: draw.choice([word, *self.near(word)]) for name, word in own.items()}
+        if TEMPLATE in self.filled.names:
+            drawn[TEMPLATE] = self._template(self.filled.own[TEMPLATE], draw)
+        return self.filled.line(text, drawn)
+
+    def _template(self, own: str, draw: random.Random) -> str:
+        found = ""
+        for part in re.split(r"(\{\w+\})", own):  # every second one is a field
+            if part.startswith("{"):
+                found += part
+            else:
+                word = draw.choice(re.findall(r"[^\W\d_]+", draw.choice(self.sentences)) or [""])
+                found += draw.choice([part, " ", f" {word}: " if word else " "])
+        return re.sub(r" +", " ", found).strip(" ")
 
 
 def sentences_of(text: str, least: int = 4) -> tuple[str, ...]:
