@@ -21,18 +21,19 @@ RESULTS = HERE.parent / "results"
 CONTROLS = (
     "single",
     "random text, halving",
+    "random text, template",
     "random text",
     "vocabulary restart",
     "hand-written texts",
+    "hand-written templates",
     "perturb 0.1",
     "perturb 1",
     "reproject",
     "evolution on tokens",
 )
+MAAO = ("MaaO, template", "MaaO, best variant", "MaaO, stronger mentor", "MaaO, packaged mentor")
 MENTORS = (
-    "MaaO, best variant",
-    "MaaO, stronger mentor",
-    "MaaO, packaged mentor",
+    *MAAO,
     "LLM without scores",
     "LLM without the trajectory",
     "OPRO",
@@ -42,7 +43,9 @@ PLAIN = {  # what the first paragraph names
     "single": "one start",
     "random text": "random sentences",
     "random text, halving": "random sentences with halving",
+    "random text, template": "random sentences in random templates",
     "hand-written texts": "hand-written texts",
+    "hand-written templates": "hand-written templates",
 }
 # Tasks by how the frozen model reads a prompt. Fixed when only seed 0 had been run: what is said of groups is still a look after the fact.
 GROUPS = {
@@ -56,12 +59,13 @@ Row = Mapping[str, Any]
 def main() -> None:
     table = read_table(HERE / "study.toml")
     rows = read_rows(RESULTS / "study")
-    (RESULTS / "study.md").write_text(page(table, rows), encoding="utf-8")
+    searched = sought(read_table(HERE / "search.toml"), read_rows(RESULTS / "search"))
+    (RESULTS / "study.md").write_text(page(table, rows, searched), encoding="utf-8")
     print((RESULTS / "study.md").read_text(encoding="utf-8"))
 
 
-def page(table: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    """Return the page: the plain answer, then what stands behind it."""
+def page(table: Mapping[str, Any], rows: Sequence[Row], searched: Sequence[str]) -> str:
+    """Return the page: the plain answer, then what stands behind it; `searched` tells of the search for variants."""
     seeds = {arm: len({row["seed"] for row in rows if row["arm"] == arm}) for arm in (*CONTROLS, *MENTORS)}
     done = {(row["arm"], row["task"], row["seed"]) for row in rows}
     wanted = [(arm["name"], task) for arm in table["arms"] for task in arm.get("tasks", table["tasks"])]
@@ -92,6 +96,7 @@ def page(table: Mapping[str, Any], rows: Sequence[Row]) -> str:
     for arm in (*there, *(c for c in CONTROLS if seeds[c] and c != "single")):
         own = [_difference([row for row in rows if row["task"] == task], arm, "single") for task in tasks]
         lines.append(f"| {arm} | " + " | ".join(own) + " |")
+    lines += ["", "## What was sought", "", *searched]
     lines += ["", "## Headroom", "", *headroom(rows, table)]
     lines += [
         "",
@@ -128,29 +133,17 @@ def _difference(rows: Sequence[Row], arm: str, control: str) -> str:
 
 
 def answer(rows: Sequence[Row], *, whole: bool) -> str:
-    """Return the first paragraph: did the mentor help, where, by how much, at what cost?"""
-    asked = [arm for arm in ("MaaO, best variant", "MaaO, stronger mentor", "MaaO, packaged mentor") if _beside(rows, arm, "single")]
+    """Return the first lines: did the mentor help, where, by how much, at what cost?"""
+    asked = [arm for arm in MAAO if _beside(rows, arm, "single")]
     if not asked:
         return "No arm with a mentor has been run yet."
-    pairs = [(arm, control) for arm in asked for control in CONTROLS]
-    intervals = {pair: interval for pair in pairs if (interval := _beside(rows, *pair))}
+    intervals = {(arm, control): interval for arm in asked for control in CONTROLS if (interval := _beside(rows, arm, control))}
+    told = [_verdict(asked, intervals, whole=whole)]
     below, above = sum(high < 0 for _, _, high in intervals.values()), sum(low > 0 for _, low, _ in intervals.values())
-    winners = [arm for arm in asked if all(high < 0 for (own, _), (_, _, high) in intervals.items() if own == arm)]
-    lost = f"{'No' if whole else 'So far no'}: no mentor does better than every control that asks no language model."
-    told = [f"**{' and '.join(winners)}: better than every control.**" if winners else f"**{lost}**"]
     told.append(
         f"Of {len(intervals)} comparisons of MaaO with a control, over all tasks, the 95 % interval of the difference in `test` log-loss "
         f"lies below zero in {below} (the mentor is better) and above zero in {above}."
     )
-    for arm in asked:
-        cost = mean_cost([row for row in rows if row["arm"] == arm])
-        spent = f"{cost['llm_calls']:.0f} calls and {cost['input_tokens'] + cost['output_tokens']:,.0f} LLM tokens a run"
-        figures = [
-            f"{_figure(intervals[arm, control])}{'' if equal(rows, arm, control) else '†'} against {name}"
-            for control, name in PLAIN.items()
-            if (arm, control) in intervals
-        ]
-        told.append(f"{arm}: {', '.join(figures)}, for {spent}.")
     sure = []
     for arm in asked:
         for group, tasks in GROUPS.items():
@@ -158,10 +151,60 @@ def answer(rows: Sequence[Row], *, whole: bool) -> str:
             if one is not None and _is_sure(one):
                 sure.append(f"{arm} on {group} ({_figure(one)})")
     told.append(f"By frozen model, told apart from random sentences: {'; '.join(sure) or 'none'}.")
-    told.append("Differences are paired by task and seed; below zero is better.")
-    if any("†" in part for part in told):
-        told.append("(† not at equal cost: tokens or looks at `select` differ by more than a tenth.)")
-    return " ".join(told)
+    lines = [" ".join(told), ""]
+    for arm in asked:
+        figures = [
+            f"{_figure(intervals[arm, control])}{'' if equal(rows, arm, control) else '†'} against {name}"
+            for control, name in PLAIN.items()
+            if (arm, control) in intervals
+        ]
+        lines.append(f"* {arm}, {_spent(rows, arm)}: {', '.join(figures)}.")
+    lines += ["", "Differences are paired by task and seed; below zero is better."]
+    if any("†" in line for line in lines):
+        lines[-1] += " († not at equal cost: tokens or looks at `select` differ by more than a tenth.)"
+    return "\n".join(lines)
+
+
+def _verdict(asked: Sequence[str], intervals: Mapping[tuple[str, str], tuple[float, float, float]], *, whole: bool) -> str:
+    """Return the answer in a sentence or two: who beats every control, or else what the closest arm came to."""
+    no, yes = ("No", "Yes") if whole else ("So far no", "So far yes")
+    own = {arm: {control: one for (name, control), one in intervals.items() if name == arm} for arm in asked}
+    winners = [arm for arm in asked if all(high < 0 for _, _, high in own[arm].values())]
+    if winners:
+        return f"**{yes}: {' and '.join(winners)} is better than every control that asks no language model.**"
+    closest = {arm: max(found.items(), key=lambda item: item[1][0]) for arm, found in own.items()}  # the control that did best beside it
+    best = min(asked, key=lambda arm: closest[arm][1][0])
+    control, figure = closest[best]
+    helped = [f"{arm} by {_figure(own[arm]['single'])}" for arm in asked if own[arm]["single"][2] < 0]
+    return (
+        f"**{no}: no mentor does better than every control that asks no language model.** "
+        + (f"Better than one start: {', '.join(helped)}. " if helped else "")
+        + f"Closest to all of them came {best}: {_figure(figure)} against its best control, {control}."
+    )
+
+
+def _spent(rows: Sequence[Row], arm: str) -> str:
+    cost = mean_cost([row for row in rows if row["arm"] == arm])
+    return f"{cost['llm_calls']:.0f} calls and {cost['input_tokens'] + cost['output_tokens']:,.0f} LLM tokens a run"
+
+
+def sought(table: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    """Return what was tried on the tasks of the search, and what it came to."""
+    lines = [
+        "Tried on two tasks that are reported nowhere else. Mean paired difference of `test` log-loss to `random text` there, below zero",
+        "is better, with its 95 % interval. Few pairs: leads, not results.",
+        "",
+        "| arm | difference to random text | pairs | model tokens | looks |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for arm in (one["name"] for one in table["arms"]):
+        pairs = pairs_of(rows, arm, "random text", ALL, "loss", 1.0)
+        if arm != "random text" and len(pairs) > 1:
+            cost = mean_cost([row for row in rows if row["arm"] == arm])
+            figure = _beside(rows, arm, "random text")
+            assert figure is not None
+            lines.append(f"| {arm} | {_figure(figure)} | {len(pairs)} | {cost['model_tokens']:,.0f} | {cost['looks']:.0f} |")
+    return lines
 
 
 def _beside(rows: Sequence[Row], arm: str, control: str, metric: str = "loss", scale: float = 1.0) -> tuple[float, float, float] | None:

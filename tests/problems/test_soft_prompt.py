@@ -209,14 +209,31 @@ def test_note_says_how_many_texts_were_cut_and_by_how_much():
     problem = soft_prompt_problem(*LLAMA, splits=splits, max_length=32)
     cut = max(row.cut for row in problem._rows["train"].rows)
     assert cut > 20
-    assert problem.notes == (
+    assert problem.notes[:2] == (
         f"2 of 8 texts of train were cut to fit the context, by at most {cut} tokens",
         f"1 of 7 texts of test were cut to fit the context, by at most {cut - 10} tokens",
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "template", "words", "told"),
+    [
+        ("llama", "{text} {slots} Topic:", 3, True),
+        ("llama", "{text} {slots} Topic:", 12, False),  # long
+        ("llama", "news {text} {slots} Topic:", 3, False),  # a word stands first
+        ("llama", "{slots} {text} Topic:", 3, False),  # the slots do
+        ("bert", "{text} {slots} Topic:", 3, False),  # [CLS] does
+    ],
+)
+def test_note_says_that_a_short_text_stands_first(kind, template, words, told):
+    splits = tiny_splits(2)
+    splits = replace(splits, train=tuple(replace(e, fields={"text": " ".join(["music"] * words)}) for e in splits.train))
+    notes = soft_prompt_problem(kind, template, splits=splits).notes
+    assert any("begins with a short text (" in note and f"'Text: {template}'" in note for note in notes) is told
+
+
 def test_note_says_why_texts_are_not_kept():
-    assert "more than the 0 MiB allowed" in soft_prompt_problem(*LLAMA, max_cache_bytes=10).notes[0]
+    assert "more than the 0 MiB allowed" in soft_prompt_problem(*LLAMA, max_cache_bytes=10).notes[-1]
 
 
 def test_kept_texts_change_no_score_and_cost_less():

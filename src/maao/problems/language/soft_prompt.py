@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+import statistics
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ Measure = Callable[[Sequence[Example], Sequence[Sequence[float]]], Mapping[str, 
 Reframe = Callable[[Frame], tuple[Reader, TemplateTokenizer]]
 
 FRAMES = 8  # proposals' frames that are kept with their tokenized examples
+SHORT = 6  # tokens of a text that is short: what is lost of its first one is told
 PART_COST = 32  # what another part of a batch costs beside its tokens, in tokens: some layers' worth of small operations
 
 
@@ -127,7 +129,7 @@ class SoftPromptProblem:
         self._framed: OrderedDict[Frame, SoftPromptProblem] = OrderedDict()
         if frozen_dropout and isinstance(reader, LabelWords):  # what runs once would drop nothing, or the same for all rows
             reader.shares, max_cache_bytes = False, 0
-        self.notes = (*self._cut_notes(), *self._cache_notes(max_cache_bytes))
+        self.notes = (*self._cut_notes(), *self._lead_notes(), *self._cache_notes(max_cache_bytes))
 
     # -- Problem
 
@@ -320,6 +322,21 @@ class SoftPromptProblem:
             cut = [cut for row in rows.rows if (cut := max([row.cut, *(choice.cut for choice in row.choices)]))]
             if cut:
                 yield f"{len(cut)} of {len(rows.rows)} texts of {name} were cut to fit the context, by at most {max(cut)} tokens"
+
+    def _lead_notes(self) -> Iterator[str]:
+        """Say that a short text stands first in the input, whose first token a decoder reads worse than the others.
+
+        Measured on SmolLM2-135M, loss before tuning with a word in front: lower by 0.6 where texts are names of 3 tokens, by 0.1 to 0.2 for
+        headlines of 9, not for film reviews of 25.
+        """
+        own = self.tokenizer
+        bare = own.kind == "decoder" and not (own.prefix or self.template.chat or self.template.front) and own.before.startswith("{")
+        length = statistics.median([len(row.before) for row in self._rows["train"].rows] or [SHORT + 1])
+        if bare and length <= SHORT:
+            yield (
+                f"each input begins with a short text ({length:.0f} tokens in the median), and a model reads the first token of its input "
+                f"worse than the others: a word in front of it may help, such as model.template = {'Text: ' + str(self.template)!r}"
+            )
 
     def _cache_notes(self, max_bytes: int) -> Iterator[str]:
         """Keep what `train` and `select`, which are read again and again, have before their slots; say so where that cannot be done."""
