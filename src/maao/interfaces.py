@@ -23,10 +23,11 @@ Arrays = Mapping[str, Any]  # name -> numpy array
 class Problem(Protocol[P]):
     """What is tuned.
 
-    Four methods more are used where a problem has them: ``score_many(points, split) -> tuple[Score, ...]``, where scoring several points
+    Five methods more are used where a problem has them: ``score_many(points, split) -> tuple[Score, ...]``, where scoring several points
     together saves work; ``random_start(seed) -> P``, what a random restart replaces (without a head, say); ``blend(incumbent,
-    proposed, weight) -> P``, the point between two, where params are not what is read and so cannot be blended one by one; and
-    ``fill(fields) -> P``, the params of what a proposal fills beside its text, which a mentor is given that fills more than that.
+    proposed, weight) -> P``, the point between two, where params are not what is read and so cannot be blended one by one;
+    ``fill(fields) -> P``, the params of what a proposal fills beside its text, which a mentor is given that fills more than that; and
+    ``take_in(points, known) -> Cost``, what proposals cost beside their walks and scores, where `known` ones were taken in before.
     """
 
     def initial(self, seed: int) -> P:

@@ -124,3 +124,20 @@ def test_best_round_is_the_lowest_and_the_earlier_of_equals():
 def test_reference_release_schedule_asks_after_the_epochs_named():
     history = run(plan=after_epochs((0, 2), epochs=5, steps_per_epoch=3, proposals=1))
     assert [(r.verdict.chosen, len(r.observations)) for r in history] == [(None, 3), (0, 3), (None, 3), (0, 3), (None, 3)]
+
+
+def test_what_a_problem_charges_for_proposals_is_charged_for_those_that_were_looked_at():
+    class Charging(FunctionProblem):
+        def take_in(self, points, known):
+            asked.append((len(points), len(known)))
+            return Cost(model_tokens=1000 * len(points))
+
+    def cost(problem, rule):
+        plan = rounds(2, steps=1, proposals=2)
+        return [r.cost.model_tokens for r in alternate(problem, STAGE, MENTORS["scripted"], plan=plan, accept=rule, seed=0)]
+
+    for rule, looked_at in ((AlwaysFirst(), (1, 1)), (BestOf(), (2, 1))):  # the third text of the script cannot be read
+        asked = []
+        extra = [more - own for more, own in zip(cost(Charging("rosenbrock", codec=CODEC), rule), cost(PROBLEM, rule), strict=True)]
+        first, second = looked_at
+        assert asked == [(0, 0), (0, 0), (first, 0), (second, first)] and extra == [0, 0, 1000 * first, 1000 * second]

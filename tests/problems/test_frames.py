@@ -25,7 +25,6 @@ TEMPLATES = {
 def pair(architecture, *, template=False, words=True, **options):
     """Return a problem, the params of a frame in it, and the problem whose config says the same."""
     own, other = TEMPLATES[architecture]
-    options = {"max_cache_bytes": 0, **options} if template else options  # texts are kept for the own template alone
     problem = soft_prompt_problem(architecture, own, words=OWN, **options)
     fields = {**({"template": other} if template else {}), **(FILLED if words else {})}
     plain = soft_prompt_problem(architecture, other if template else own, words=OTHER if words else OWN, **options)
@@ -86,6 +85,31 @@ def test_label_words_alone_keep_the_texts_that_were_read():
     home = problem.framed(frame)
     assert home.reader.cache is problem.reader.cache is not None
     assert home.reader.holds(home._rows["train"].rows)
+
+
+def test_texts_of_another_template_are_read_once_and_charged_once():
+    problem, frame, _ = pair("gpt2", template=True)
+    start = {**problem.initial(0), **frame}
+    home = problem.framed(frame)
+    assert home.reader.cache is None  # a frame that is only tried for size reads nothing
+    batch = problem.batch(0, 0)
+    anew, frame_anew, _ = pair("gpt2", template=True, max_cache_bytes=0)
+    assert problem.num_tokens(start, batch) < anew.num_tokens({**start, **frame_anew}, anew.batch(0, 0))
+    texts = {row.before for split in ("train", "select") for row in home._rows[split].rows}
+    assert all(text in home.reader.cache._held for text in texts)
+    read = sum(map(len, texts))
+    assert problem.take_in([start, start, problem.initial(0)], []).model_tokens == read > 0
+    assert problem.take_in([start], [start]).model_tokens == 0
+
+
+def test_nothing_is_charged_where_no_other_text_is_kept():
+    problem, frame, _ = pair("llama")  # label words alone: the texts are those of the config's own template
+    assert problem.take_in([frame], []).model_tokens == 0
+    problem, frame, _ = pair("llama", template=True)  # slots first
+    assert problem.take_in([frame], []).model_tokens == 0
+    problem, frame, _ = pair("gpt2", template=True, max_cache_bytes=7)  # no room
+    problem.score({**problem.initial(0), **frame}, "select")
+    assert problem.framed(frame).reader.cache is None and problem.take_in([frame], []).model_tokens == 0
 
 
 def test_frozen_dropout_is_dropped_alike_in_a_frame():

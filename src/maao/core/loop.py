@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from maao.core.acceptance import keep
 from maao.core.plan import Plan
 from maao.core.seeds import seed_for
 from maao.interfaces import Acceptance, GradientStage, History, Mentor, Problem
-from maao.types import Advice, Cost, Leg, Observation, P, Round, S
+from maao.types import Advice, Cost, Leg, Observation, P, Round, S, Verdict
 
 
 def alternate(
@@ -40,10 +40,23 @@ def alternate(
         state, observations = run_leg(problem, stage, verdict.state, leg)
         score = problem.score(state.params, "select")
         clues = problem.clues(state.params, start=state.start, score=score)
-        walked = sum((o.cost for o in observations), Cost())
+        walked = sum((o.cost for o in observations), _taken_in(problem, history, advice, verdict))
         cost = advice.cost + verdict.cost + walked + score.cost + clues.cost + Cost(seconds=time.perf_counter() - began)
         history = (*history, Round(index, leg, advice, verdict, observations, score, clues, state, cost))
         yield history[-1]
+
+
+def _taken_in(problem: Problem[P], history: History[P, S], advice: Advice[P], verdict: Verdict[S]) -> Cost:
+    """Return what the proposals that a rule looked at cost beside their walks and scores, where a problem says so."""
+    take_in: Callable[[Sequence[P], Sequence[P]], Cost] | None = getattr(problem, "take_in", None)
+    if take_in is None:
+        return Cost()
+    return take_in(_looked_at(advice, verdict), [params for r in history for params in _looked_at(r.advice, r.verdict)])
+
+
+def _looked_at(advice: Advice[P], verdict: Verdict[S]) -> list[P]:
+    seen = {verdict.chosen, *(considered.proposal for considered in verdict.considered)}
+    return [proposal.params for i, proposal in enumerate(advice.proposals) if i in seen]
 
 
 def run_leg(problem: Problem[P], stage: GradientStage[P, S], state: S, leg: Leg) -> tuple[S, tuple[Observation[P], ...]]:

@@ -129,6 +129,8 @@ class SoftPromptProblem:
         self._framed: OrderedDict[Frame, SoftPromptProblem] = OrderedDict()
         if frozen_dropout and isinstance(reader, LabelWords):  # what runs once would drop nothing, or the same for all rows
             reader.shares, max_cache_bytes = False, 0
+        self._bytes_of_frame = max_cache_bytes // FRAMES
+        self._reads_anew = False  # texts are to be kept that are not yet: of a frame, when it is first walked or scored
         self.notes = (*self._cut_notes(), *self._lead_notes(), *self._cache_notes(max_cache_bytes))
 
     # -- Problem
@@ -155,7 +157,7 @@ class SoftPromptProblem:
         return rows.take(epoch_batch(count, self._batch_size, step, seed), dropout)
 
     def loss(self, params: Params, batch: Rows) -> Tensor:
-        here = self.framed(params)
+        here = self._home(params)
         if here is not self:
             return here.loss(without_frame(params), here._as_here(batch))
         with self._room(), self._dropout(batch.seed):
@@ -170,7 +172,7 @@ class SoftPromptProblem:
             return self._loss_in_parts(params, tuned, batch, parts)
 
     def num_tokens(self, params: Params, batch: Rows) -> int:
-        here = self.framed(params)
+        here = self._home(params)
         if here is not self:
             return here.num_tokens(without_frame(params), here._as_here(batch))
         return self.reader.num_tokens(self._in_slots(params), batch.rows, batch.targets)
@@ -182,7 +184,7 @@ class SoftPromptProblem:
         """Return the scores of several points on a split. A text before the slots of a causal model is read once for all of them."""
         if not getattr(self.splits, split, ()):
             raise ProblemError(f"There are no examples in the split '{split}' to score.")
-        homes = [self.framed(point) for point in points]
+        homes = [self._home(point) for point in points]
         if any(home is not self for home in homes):
             return self._score_framed(points, homes, split)
         rows = self._rows[split]
@@ -198,7 +200,7 @@ class SoftPromptProblem:
     def clues(self, params: Params, *, start: Params | None = None, score: Score | None = None) -> Clues:
         if not self._with_clues:
             return Clues()
-        here = self.framed(params)
+        here = self._home(params)
         if here is not self:
             return here.clues(without_frame(params), start=None if start is None else without_frame(start), score=score)
         rows = self._rows["train"]
@@ -254,10 +256,7 @@ class SoftPromptProblem:
         return params
 
     def framed(self, params: Params) -> SoftPromptProblem:
-        """Return the problem as params read it: this one, or a copy in the frame that they name.
-
-        Texts before the slots are kept for the config's own template alone: in another one that changes them, they are read anew.
-        """
+        """Return the problem as params read it: this one, or a copy in the frame that they name."""
         frame = Frame.of(params)
         if frame is None or frame == self._frame:
             return self
@@ -272,12 +271,43 @@ class SoftPromptProblem:
         if self._reframe is None:
             raise ProblemError("These params name a template or label words of their own, and this problem was built without them.")
         reader, tokenizer = self._reframe(frame)
-        if isinstance(reader, LabelWords) and isinstance(self.reader, LabelWords):
-            reader.cache, reader.shares = self.reader.cache, self.reader.shares
         framed = copy.copy(self)
         framed.reader, framed.tokenizer, framed.template = reader, tokenizer, tokenizer.template
         framed._rows, framed._frame = _Prepared(framed), frame
+        if isinstance(reader, LabelWords) and isinstance(self.reader, LabelWords):
+            reader.shares = self.reader.shares
+            if tokenizer.before == self.tokenizer.before:
+                reader.cache = self.reader.cache
+            else:
+                framed._reads_anew = self._bytes_of_frame > 0 and self._reads_text_first
         return framed
+
+    def _home(self, params: Params) -> SoftPromptProblem:
+        """Return the problem as params read it, its texts before the slots kept as this one's are, in its share of their memory."""
+        home = self.framed(params)
+        if home._reads_anew:
+            home._reads_anew = False
+            assert isinstance(home.reader, LabelWords)
+            home.reader.keep_prefixes([*home._rows["train"].rows, *home._rows["select"].rows], self._bytes_of_frame)
+        return home
+
+    def take_in(self, points: Sequence[Params], known: Sequence[Params]) -> Cost:
+        """Return what points cost beside walks and scores: the texts before the slots are read once in each template that is new.
+
+        `known` are points that were taken in before.
+        """
+        seen = {Frame.of(point) for point in known}
+        tokens = 0
+        for point in points:
+            if (frame := Frame.of(point)) is not None and frame not in seen:
+                seen.add(frame)
+                tokens += self._home(point)._own_tokens(self)
+        return Cost(model_tokens=tokens)
+
+    def _own_tokens(self, whose: SoftPromptProblem) -> int:
+        """Return the tokens of texts that are kept for this frame alone, of a problem `whose` they are not."""
+        own, other = (p.reader.cache if isinstance(p.reader, LabelWords) else None for p in (self, whose))
+        return own.num_tokens if own is not None and own is not other else 0
 
     @property
     def label_words(self) -> Mapping[str, str]:
@@ -348,8 +378,7 @@ class SoftPromptProblem:
     @property
     def prepared(self) -> Cost:
         """What was run through the model once, before the first step."""
-        cache = self.reader.cache if isinstance(self.reader, LabelWords) else None
-        read = cache.num_tokens if cache else 0
+        read = self.reader.cache.num_tokens if isinstance(self.reader, LabelWords) and self.reader.cache is not None else 0
         # A normal start of a method's own asks no model; any other is rows or a text, which deep prompts run through it.
         own = self._initial == "normal" and self.method.normal(0) is not None
         return Cost(model_tokens=read + (0 if own else self.method.start_tokens(self.random_start(0))))
