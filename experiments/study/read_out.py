@@ -201,16 +201,18 @@ def sought(table: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         pairs = pairs_of(rows, arm, "random text", ALL, "loss", 1.0)
         if arm != "random text" and len(pairs) > 1:
             cost = mean_cost([row for row in rows if row["arm"] == arm])
-            figure = _beside(rows, arm, "random text")
-            assert figure is not None
-            lines.append(f"| {arm} | {_figure(figure)} | {len(pairs)} | {cost['model_tokens']:,.0f} | {cost['looks']:.0f} |")
+            lines.append(f"| {arm} | {_figure(_interval(pairs))} | {len(pairs)} | {cost['model_tokens']:,.0f} | {cost['looks']:.0f} |")
     return lines
 
 
 def _beside(rows: Sequence[Row], arm: str, control: str, metric: str = "loss", scale: float = 1.0) -> tuple[float, float, float] | None:
     """Return the mean difference on `test` and its 95 % interval, where there are two pairs or more."""
     both = pairs_of(rows, arm, control, ALL, metric, scale)
-    return paired_interval([a for a, _ in both], [b for _, b in both]) if len(both) > 1 else None
+    return _interval(both) if len(both) > 1 else None
+
+
+def _interval(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    return paired_interval([a for a, _ in pairs], [b for _, b in pairs])
 
 
 def _is_sure(interval: tuple[float, float, float]) -> bool:

@@ -40,8 +40,9 @@ def alternate(
         state, observations = run_leg(problem, stage, verdict.state, leg)
         score = problem.score(state.params, "select")
         clues = problem.clues(state.params, start=state.start, score=score)
-        walked = sum((o.cost for o in observations), _taken_in(problem, history, advice, verdict))
-        cost = advice.cost + verdict.cost + walked + score.cost + clues.cost + Cost(seconds=time.perf_counter() - began)
+        walked = sum((o.cost for o in observations), Cost())
+        taken_in = _taken_in(problem, history, advice, verdict)
+        cost = advice.cost + taken_in + verdict.cost + walked + score.cost + clues.cost + Cost(seconds=time.perf_counter() - began)
         history = (*history, Round(index, leg, advice, verdict, observations, score, clues, state, cost))
         yield history[-1]
 
