@@ -11,6 +11,7 @@ import pytest
 
 from experiments import __main__ as experiments
 from experiments import arms
+from experiments.study import read_out
 from maao import build as building
 from maao import compare as comparison
 from maao.config import make_config, read_config
@@ -122,6 +123,26 @@ def test_a_page_says_how_many_seeds_there_are_where_some_are_missing():
 def test_a_page_refuses_rows_of_two_protocols():
     with pytest.raises(ConfigError, match=r"full.*fewglue-32|fewglue-32.*full"):
         experiments.page(TABLE, [row("a", 0, 0.5), row("b", 0, 0.5, protocol="fewglue-32")])
+
+
+def study_row(arm, seed, loss, tokens=1000):
+    cost = {"gradient_steps": 58, "model_tokens": tokens, "looks": 17, "llm_calls": 3, "input_tokens": 90, "output_tokens": 10}
+    return {**row(arm, seed, 1 - loss), "task": "SST-2", "cost": cost}
+
+
+def test_the_study_says_yes_only_where_every_control_is_beaten_for_sure():
+    def told(mentor, *, whole=True):
+        rows = [study_row("single", seed, 0.6 + seed / 100) for seed in range(3)]
+        rows += [study_row("random text", seed, 0.5 + seed / 90, 1500) for seed in range(3)]
+        rows += [study_row("MaaO, stronger mentor", seed, mentor + seed / 80) for seed in range(3)]
+        return read_out.answer(rows, whole=whole)
+
+    assert told(0.4).startswith("**Yes: MaaO, stronger mentor does better than every control that asks no language model.**")
+    assert told(0.4, whole=False).startswith("**So far yes:")
+    between = told(0.5)
+    assert between.startswith("**No: no mentor does better than every control")
+    assert "Better than one start: MaaO, stronger mentor by -0.09" in between and "against its best control, random text." in between
+    assert "3 calls and 100 LLM tokens a run" in between and "† against random sentences" in between  # 1500 tokens are not 1000
 
 
 def test_results_are_written_whole_and_read_back(tmp_path):

@@ -159,6 +159,13 @@ def answer(rows: Sequence[Row], *, whole: bool) -> str:
             if (arm, control) in intervals
         ]
         lines.append(f"* {arm}, {_spent(rows, arm)}: {', '.join(figures)}.")
+    read = [
+        f"{_figure(one)} to {name}"
+        for name in ("LLM without scores", "LLM without the trajectory")
+        if (one := _beside(rows, "MaaO, stronger mentor", name)) is not None
+    ]
+    if read:
+        lines.append(f"* What the stronger mentor reads of the walk, to the same mentor told less: {', '.join(read)}.")
     lines += ["", "Differences are paired by task and seed; below zero is better."]
     if any("†" in line for line in lines):
         lines[-1] += " († not at equal cost: tokens or looks at `select` differ by more than a tenth.)"
@@ -171,7 +178,8 @@ def _verdict(asked: Sequence[str], intervals: Mapping[tuple[str, str], tuple[flo
     own = {arm: {control: one for (name, control), one in intervals.items() if name == arm} for arm in asked}
     winners = [arm for arm in asked if all(high < 0 for _, _, high in own[arm].values())]
     if winners:
-        return f"**{yes}: {' and '.join(winners)} is better than every control that asks no language model.**"
+        does = "does" if len(winners) == 1 else "do"
+        return f"**{yes}: {' and '.join(winners)} {does} better than every control that asks no language model.**"
     closest = {arm: max(found.items(), key=lambda item: item[1][0]) for arm, found in own.items()}  # the control that did best beside it
     best = min(asked, key=lambda arm: closest[arm][1][0])
     control, figure = closest[best]
