@@ -26,6 +26,7 @@ CONTROLS = (
     "vocabulary restart",
     "hand-written texts",
     "hand-written templates",
+    "perturb 0.01",
     "perturb 0.1",
     "perturb 1",
     "reproject",
@@ -53,6 +54,15 @@ GROUPS = {
     "MiniLM, trained head": ("AG News, MiniLM", "SST-2, MiniLM"),
     "emoji, CoOp": ("emoji",),
 }
+TRIED = (  # the arms of the search, by what was asked of them
+    "What becomes of a proposal: `guided` lets candidates race; `best of`, `if better` and `half way` (interpolate) compare them unwalked.",
+    "How many there are: three a round; with `halving` seven, of which the worse half drops out twice.",
+    "What a proposal fills: the prompt alone; the template too; the label words too.",
+    "Who proposes: the mentor alone, or `beside random text`, which makes a part of the proposals and fills in what is missing.",
+    "What the mentor reads: scores, clues and the listing; `scores only` leaves out the clues, `no trajectory` all three.",
+    "Where the prompt stands: `slots last` has no words of the template behind it.",
+    "How long it is: `16 tokens`, twice the others, so that what a mentor writes is not cut off and can name the labels.",
+)
 Row = Mapping[str, Any]
 
 
@@ -210,7 +220,7 @@ def sought(table: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         if arm != "random text" and len(pairs) > 1:
             cost = mean_cost([row for row in rows if row["arm"] == arm])
             lines.append(f"| {arm} | {_figure(_interval(pairs))} | {len(pairs)} | {cost['model_tokens']:,.0f} | {cost['looks']:.0f} |")
-    return lines
+    return [*lines, "", *(f"* {one}" for one in TRIED)]
 
 
 def _beside(rows: Sequence[Row], arm: str, control: str, metric: str = "loss", scale: float = 1.0) -> tuple[float, float, float] | None:
