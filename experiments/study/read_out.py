@@ -57,7 +57,8 @@ GROUPS = {
 TRIED = (  # the arms of the search, by what was asked of them
     "What becomes of a proposal: `guided` lets candidates race; `best of`, `if better` and `half way` (interpolate) compare them unwalked.",
     "How many there are: three a round; with `halving` seven, of which the worse half drops out twice.",
-    "What a proposal fills: the prompt alone; the template too; the label words too.",
+    "What a proposal fills: the prompt alone; the template too; the label words too. Both arms with templates and three a round were run before "
+    + "texts were kept for each template: their tokens count texts that were read anew at each step.",
     "Who proposes: the mentor alone, or `beside random text`, which makes a part of the proposals and fills in what is missing.",
     "What the mentor reads: scores, clues and the listing; `scores only` leaves out the clues, `no trajectory` all three.",
     "Where the prompt stands: `slots last` has no words of the template behind it.",
@@ -159,7 +160,7 @@ def answer(rows: Sequence[Row], *, whole: bool) -> str:
         for group, tasks in GROUPS.items():
             one = _beside([row for row in rows if row["task"] in tasks], arm, "random text")
             if one is not None and _is_sure(one):
-                sure.append(f"{arm} on {group} ({_figure(one)})")
+                sure.append(f"{arm} on {group}, {'better' if one[0] < 0 else 'worse'} ({_figure(one)})")
     told.append(f"By frozen model, told apart from random sentences: {'; '.join(sure) or 'none'}.")
     lines = [" ".join(told), ""]
     for arm in asked:
