@@ -58,7 +58,7 @@ TRIED = (  # the arms of the search, by what was asked of them
     "What becomes of a proposal: `guided` lets candidates race; `best of`, `if better` and `half way` (interpolate) compare them unwalked.",
     "How many there are: three a round; with `halving` seven, of which the worse half drops out twice.",
     "What a proposal fills: the prompt alone; the template too; the label words too.",
-    "What templates cost here: where three are proposed, tokens count texts that were read anew; they have been kept for each template since.",
+    "What templates cost here: with three proposals, tokens count texts that were read anew; they have been kept by template since.",
     "Who proposes: the mentor alone, or `beside random text`, which makes a part of the proposals and fills in what is missing.",
     "What the mentor reads: scores, clues and the listing; `scores only` leaves out the clues, `no trajectory` all three.",
     "Where the prompt stands: `slots last` has no words of the template behind it.",
