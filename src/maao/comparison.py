@@ -6,6 +6,7 @@ What a row holds is said in `docs/compare.md`.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -259,8 +260,12 @@ def plot(rows: Sequence[Mapping[str, Any]], found: Sequence[Difference], place: 
     palette = pyplot.get_cmap("tab20" if len(arms) > 10 else "tab10")
     colors = {arm: palette(i % palette.N) for i, arm in enumerate(arms)}
     for key, label in (("model_tokens", "tokens through the frozen model"), ("llm_tokens", "tokens of the mentor")):
-        figure, axes = pyplot.subplots(1, len(tasks), figsize=(5 * len(tasks), 4), layout="constrained", squeeze=False)
-        for axis, task in zip(axes[0], tasks, strict=True):
+        wide = min(len(tasks), 3)
+        high = math.ceil(len(tasks) / wide)
+        figure, axes = pyplot.subplots(high, wide, figsize=(5 * wide + 2, 4 * high), layout="constrained", squeeze=False)
+        for axis in axes.flat[len(tasks) :]:
+            axis.set_axis_off()
+        for axis, task in zip(axes.flat, tasks, strict=False):
             for row in rows:
                 if row["task"] == task:
                     own = row["curve"]
@@ -269,20 +274,21 @@ def plot(rows: Sequence[Mapping[str, Any]], found: Sequence[Difference], place: 
             axis.set_xlabel(label)
             axis.set_ylabel("best loss on select")
         handles = [pyplot.Line2D([], [], color=colors[arm], label=arm) for arm in arms]
-        axes[0][-1].legend(handles=handles, fontsize=8)
+        figure.legend(handles=handles, fontsize=8, loc="outside right upper")
         _save(figure, place / f"anytime-{key.replace('_', '-')}.png")
-    whole = [d for d in found if d.metric == "accuracy"]
+    whole = sorted((d for d in found if d.metric == "accuracy"), key=lambda d: d.task != ALL)  # what is asked first stands at the top
     if whole:
         figure, axis = pyplot.subplots(figsize=(7, 1 + 0.3 * len(whole)), layout="constrained")
         for i, d in enumerate(reversed(whole)):
             axis.errorbar(d.mean, i, xerr=[[d.mean - d.low], [d.high - d.mean]], marker="o", capsize=3, color=colors[d.arm])
         axis.set_yticks(range(len(whole)), [f"{d.arm}, {d.task}" for d in reversed(whole)], fontsize=8)
+        axis.set_ylim(-1, len(whole))
         axis.axvline(0, color="#888888", linewidth=1)
         axis.set_xlabel("points of test accuracy, with 95 % intervals")
         _save(figure, place / "differences.png")
     overall = [d for d in whole if d.task == ALL or len(tasks) == 1]
     if overall:
-        figure, axis = pyplot.subplots(figsize=(6, 4), layout="constrained")
+        figure, axis = pyplot.subplots(figsize=(8, 5), layout="constrained")
         for d in overall:
             cost = mean_cost([row for row in rows if row["arm"] == d.arm])
             spent = cost["input_tokens"] + cost["output_tokens"]
@@ -292,7 +298,7 @@ def plot(rows: Sequence[Mapping[str, Any]], found: Sequence[Difference], place: 
         axis.axhline(0, color="#888888", linewidth=1)
         axis.set_xlabel("tokens of the mentor, a cell")
         axis.set_ylabel("points of test accuracy above the baseline")
-        axis.legend(fontsize=8)
+        figure.legend(fontsize=8, loc="outside right upper")
         _save(figure, place / "cost-and-gain.png")
 
 
