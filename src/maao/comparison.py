@@ -279,10 +279,10 @@ def plot(rows: Sequence[Mapping[str, Any]], found: Sequence[Difference], place: 
     whole = sorted((d for d in found if d.metric == "accuracy"), key=lambda d: d.task != ALL)  # what is asked first stands at the top
     if whole:
         figure, axis = pyplot.subplots(figsize=(7, 1 + 0.3 * len(whole)), layout="constrained")
-        for i, d in enumerate(reversed(whole)):
+        for i, d in enumerate(whole):
             axis.errorbar(d.mean, i, xerr=[[d.mean - d.low], [d.high - d.mean]], marker="o", capsize=3, color=colors[d.arm])
-        axis.set_yticks(range(len(whole)), [f"{d.arm}, {d.task}" for d in reversed(whole)], fontsize=8)
-        axis.set_ylim(-1, len(whole))
+        axis.set_yticks(range(len(whole)), [f"{d.arm}, {d.task}" for d in whole], fontsize=8)
+        axis.set_ylim(len(whole), -1)
         axis.axvline(0, color="#888888", linewidth=1)
         axis.set_xlabel("points of test accuracy, with 95 % intervals")
         _save(figure, place / "differences.png")
