@@ -362,19 +362,21 @@ def build_for_use(config: Config, labels: tuple[str, ...], class_names: tuple[st
 def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple[SoftPromptProblem, Codec[Any]]:
     """Build the problem of a frozen language model and the codec of its prompts."""
     from maao.problems.language.forward import activation_bytes, context_length
+    from maao.problems.language.probes import require
     from maao.problems.language.soft_prompt import SoftPromptProblem
     from maao.problems.language.template import Template
 
     model = config.model.model_copy(update={"template": config.model.template or DEFAULT_TEMPLATE})
     assert model.template is not None
     template = Template.parse(model.template, chat=model.chat)
-    context = context_length(frozen)
-    if model.max_length is not None and model.max_length > context:
-        raise ConfigError(f"model.max_length = {model.max_length} is more than {frozen.name} can read: {context} tokens.")
     if "embed_twice" in model.released:
         if frozen.kind not in ("encoder", "masked"):
             raise ConfigError(f"model.released = 'embed_twice' is a defect of encoders, and {frozen.name} is of kind '{frozen.kind}'.")
-        frozen = replace(frozen, embed_twice=True)
+        frozen = replace(frozen, embed_twice=True, tried={})
+    require(frozen, 1)
+    context = context_length(frozen)
+    if model.max_length is not None and model.max_length > context:
+        raise ConfigError(f"model.max_length = {model.max_length} is more than {frozen.name} can read: {context} tokens.")
     reader, tokenize = build_reader(model, frozen, splits, template, model.max_length or context)
     method, codec = build_method(config, frozen)
     part_tokens = model.part_tokens

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from maao.build import build_language
 from maao.config import make_config
 from maao.errors import ConfigError, ModelError
+from maao.problems.language import probes
 from maao.problems.language.forward import activation_bytes, embedding_table
 from maao.problems.language.readers import LabelWords
 from maao.problems.language.template import Template, TemplateTokenizer
@@ -205,7 +206,7 @@ def test_what_a_model_reads_alike_is_tried_without_its_dropout():
     problems = [soft_prompt_problem("gpt2", "{slots} {text}") for _ in range(2)]
     problems[1].frozen.model.train()
     try:
-        found = [(problem.reader.reads_keys_alike, problem.reader._packs_alike) for problem in problems]
+        found = [(probes.reads_keys(problem.frozen, 16), probes.packs(problem.frozen, 16, 0)) for problem in problems]
         assert problems[1].frozen.model.training
     finally:
         problems[1].frozen.model.eval()
@@ -224,7 +225,7 @@ def test_dropout_reaches_each_row_of_a_decoder_by_itself(template):
 @pytest.mark.parametrize("packed", [False, True])
 def test_attention_drops_out_what_the_model_says(packed, monkeypatch):
     problem = soft_prompt_problem("llama", "{text} {slots}", frozen_dropout=True)
-    monkeypatch.setattr(type(problem.reader), "packs", lambda self, rows: packed)
+    monkeypatch.setattr(type(problem.reader), "packs", lambda self, count, rows: packed)
     for layer in problem.frozen.model.base_model.layers:
         monkeypatch.setattr(layer.self_attn, "attention_dropout", 0.5)  # all the dropout that there is in this architecture
     batch, params = problem.batch(0, 0), problem.initial(0)

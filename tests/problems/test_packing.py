@@ -42,8 +42,7 @@ def test_packed_rows_read_like_rows_alone(architecture, front):
 def test_a_model_with_capped_attention_is_not_packed():
     frozen = tiny_model("gemma2")
     reader = readers.LabelWords(frozen, [(3,), (4,)])
-    assert not reader._packs_alike
-    assert not reader.packs(ROWS)
+    assert not reader.packs(0, ROWS)
 
 
 @pytest.mark.parametrize("architecture", PACKING)
@@ -53,7 +52,7 @@ def test_packing_changes_no_loss_and_no_gradient(architecture, template, monkeyp
     for most in (0.0, float("inf")):
         monkeypatch.setattr(readers, "PADDING", most)
         problem = soft_prompt_problem(architecture, template, batch_size=100, max_cache_bytes=0)
-        assert problem.reader.packs(problem.batch(0, 0).rows) is (most == 0.0)
+        assert problem.reader.packs(3, problem.batch(0, 0).rows) is (most == 0.0)
         params = {key: value.clone().requires_grad_() for key, value in problem.initial(3).items()}
         loss = problem.loss(params, problem.batch(0, 0))
         loss.backward()

@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from maao.problems.language import forward
-from maao.problems.language.forward import reads_alike
-from maao.problems.language.readers import LabelWords
+from maao.problems.language import forward, probes
+from maao.problems.language.probes import reads_alike
 from tests.tiny import tiny_model
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -38,20 +37,19 @@ def test_what_is_alike_in_bf16_is_not_in_fp32():
 def test_a_model_is_shared_and_packed_in_every_precision(architecture, dtype, scale, monkeypatch):
     """Its last hidden states are made larger, and a kept text is read with the rounding that other kernels have."""
     tiny = tiny_model(architecture)
-    frozen = replace(tiny, model=copy.deepcopy(tiny.model).to(dtype))
+    frozen = replace(tiny, model=copy.deepcopy(tiny.model).to(dtype), tried={})
     norm = next(module for name, module in frozen.model.base_model.named_children() if name in ("norm", "ln_f"))
     norm.weight.mul_(scale)
     rounding = 4 * torch.finfo(dtype).eps
     own = forward.front
-    monkeypatch.setattr("maao.problems.language.readers.front", lambda keys, values, batch: own(keys, values * (1 + rounding), batch))
-    reader = LabelWords(frozen, [(3,), (4,)])
-    assert reader.reads_keys_alike and reader._packs_alike
+    monkeypatch.setattr(probes, "front", lambda keys, values, batch: own(keys, values * (1 + rounding), batch))
+    assert probes.reads_keys(frozen, 16) and probes.packs(frozen, 16, 0) and probes.packs(frozen, 16, 8)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_model_that_reads_kept_text_otherwise_is_found_out(dtype, monkeypatch):
     tiny = tiny_model("llama")
-    frozen = replace(tiny, model=copy.deepcopy(tiny.model).to(dtype))
+    frozen = replace(tiny, model=copy.deepcopy(tiny.model).to(dtype), tried={})
     own = forward.front
-    monkeypatch.setattr("maao.problems.language.readers.front", lambda keys, values, batch: own(keys, values.flip(2), batch))
-    assert not LabelWords(frozen, [(3,), (4,)]).reads_keys_alike
+    monkeypatch.setattr(probes, "front", lambda keys, values, batch: own(keys, values.flip(2), batch))
+    assert not probes.reads_keys(frozen, 16)

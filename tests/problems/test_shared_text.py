@@ -35,8 +35,8 @@ def test_a_shared_text_changes_no_loss_no_gradient_and_no_score(architecture, me
     options = {"words": words, "model": {"method": method}, "part_tokens": part_tokens, "batch_size": 100}
     ours, theirs = (make(architecture, CONSTANT, **options) for make in (soft_prompt_problem, plain))
     batch = ours.batch(0, 0)
-    assert ours.reader.holds(batch.rows) and ours.reader.can_share(batch.rows)
-    assert not theirs.reader.holds(batch.rows) and not theirs.reader.can_share(batch.rows)
+    assert ours.reader.holds(batch.rows) and ours.reader.can_share(3, batch.rows)
+    assert not theirs.reader.holds(batch.rows) and not theirs.reader.can_share(3, batch.rows)
     params = ours.initial(3)
     (loss, gradient), (other, wanted) = (loss_and_gradient(problem, params, batch) for problem in (ours, theirs))
     torch.testing.assert_close(loss, other, rtol=1e-5, atol=1e-5)
@@ -54,7 +54,9 @@ def test_text_and_slots_run_once_for_all_rows(packed, monkeypatch):
     monkeypatch.setattr(readers, "PADDING", 0.0 if packed else float("inf"))
     problem = soft_prompt_problem("llama", CONSTANT, batch_size=100)
     params, batch = problem.initial(0), problem.batch(0, 0)
-    assert problem.reader.packs(batch.rows) is packed
+    assert problem.reader.packs(3, batch.rows) is packed
+    with torch.no_grad():
+        problem.loss(params, batch)  # what is tried of a model is tried once
     seen: list[int] = []
     hook = problem.frozen.model.base_model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["inputs_embeds"].shape[0] * kwargs["inputs_embeds"].shape[1]), with_kwargs=True
@@ -78,7 +80,7 @@ def test_without_a_cache_the_text_runs_with_the_slots():
 def test_texts_that_differ_are_kept_and_not_shared():
     problem = soft_prompt_problem("llama", "{text} {slots} Topic:", batch_size=100)
     rows = problem.batch(0, 0).rows
-    assert problem.reader.holds(rows) and not problem.reader.can_share(rows)
+    assert problem.reader.holds(rows) and not problem.reader.can_share(3, rows)
 
 
 def test_the_head_of_a_chat_is_shared():
@@ -92,8 +94,8 @@ def test_the_head_of_a_chat_is_shared():
         problem = soft_prompt_problem("llama", CONSTANT)
         rows = [tokenize({"text": text}) for text in ("shares profit", "the team and the cup")]
         assert rows[0].before == rows[1].before and rows[0].before
-        assert problem.reader.keep_prefixes(rows, CACHE) is None
-        assert problem.reader.can_share(rows)
+        assert problem.reader.keep_prefixes(3, rows, CACHE) is None
+        assert problem.reader.can_share(3, rows)
         assert problem.reader.num_tokens(3, rows) == 3 + sum(len(row.after) for row in rows)
     finally:
         tokenizer.chat_template = before

@@ -63,7 +63,7 @@ def test_label_word_scores_are_the_models_own_logits(architecture, side, cached)
     assert all(len(word) == 1 for word in words)
     reader = LabelWords(frozen, words, side=side)
     if cached:
-        assert reader.keep_prefixes(rows, max_bytes=2**20) is None
+        assert reader.keep_prefixes(3, rows, max_bytes=2**20) is None
         assert reader.num_tokens(len(ids), rows) == sum(len(row.after) + len(ids) for row in rows)
     ours = reader.class_scores({"prompt": embedding_table(frozen)[ids]}, rows)
     for i, row in enumerate(rows):
@@ -84,7 +84,7 @@ def test_long_label_words_are_scored_by_their_mean_log_probability(side, cached)
     assert [len(word) for word in words] == [1, 2, 3]
     reader = LabelWords(frozen, words, side=side)
     if cached:
-        assert reader.keep_prefixes(rows, max_bytes=2**20) is None
+        assert reader.keep_prefixes(3, rows, max_bytes=2**20) is None
     params = {"prompt": embedding_table(frozen)[ids]}
     ours = reader.class_scores(params, rows)
     for i, row in enumerate(rows):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +23,13 @@ from maao.problems.language.loading import FrozenModel
 from maao.problems.language.template import Tokenized
 
 Params = Mapping[str, Tensor]
+Side = Literal["left", "right"]
+
+# What families call the most tokens that they read, the encoder's first where a decoder has a limit of its own.
+LIMITS = ("max_encoder_position_embeddings", "max_position_embeddings", "max_source_positions", "n_positions", "max_seq_len", "n_ctx")
+
+UNLIMITED = 1_000_000  # tokens, where a model names no limit
+FIRST = ("first position",)  # where `FrozenModel.tried` holds the first position id
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,8 @@ class Prefix:
 class Inputs:
     """A padded batch. `slots` are the positions of the virtual tokens, `last` the position of each row's last token.
 
-    `mask_at` is the position of each row's first mask token, `segments` the token types, both only where a model has such.
+    `mask_at` is the position of each row's first mask token, `segments` the token types, both only where a model has such. `grouped`: heads
+    that share keys may be grouped (`grouped_heads`).
     """
 
     ids: Tensor  # (batch, length)
@@ -46,6 +55,7 @@ class Inputs:
     prefix: Prefix | None = None
     mask_at: Tensor | None = None  # (batch,)
     segments: Tensor | None = None  # (batch, length)
+    grouped: bool = True
 
 
 def pad(
@@ -53,7 +63,7 @@ def pad(
     *,
     num_virtual_tokens: int,
     fill: int,
-    side: Literal["left", "right"] = "right",
+    side: Side = "right",
     answers: Sequence[Sequence[int]] | None = None,
     device: torch.device | str = "cpu",
 ) -> Inputs:
@@ -88,7 +98,7 @@ def pad(
 
 def hidden_states(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> Tensor:
     """Return the last hidden states ``(batch, length, embed_dim)`` of a batch with a soft prompt in its slots."""
-    with grouped_heads(frozen):
+    with grouped_heads(frozen) if inputs.grouped else nullcontext():
         return base_model(frozen)(**model_inputs(frozen, prompt, inputs)).last_hidden_state
 
 
@@ -121,26 +131,42 @@ def model_inputs(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> dict[st
             prompt.to(embeddings).expand(len(inputs.ids), -1, -1),
         )
     arguments: dict[str, Any] = {"inputs_embeds": embeddings, "attention_mask": inputs.mask}
-    if frozen.kind == "encoder_decoder":  # positions are relative there
+    if frozen.kind == "encoder_decoder":  # positions are the model's own: those of rows that are padded on the left may be others
         return arguments
     if inputs.segments is not None and getattr(frozen.model.config, "type_vocab_size", 0) > 1:
         arguments["token_type_ids"] = inputs.segments
     if inputs.prefix is None:
-        arguments["position_ids"] = positions(frozen, inputs.mask)
-        return {**arguments, "use_cache": False} if frozen.kind == "decoder" else arguments
+        arguments |= {"position_ids": positions(frozen, inputs.mask), "use_cache": False if frozen.kind == "decoder" else None}
+        return _accepted(frozen, arguments)
     from transformers import DynamicCache
 
     mask = torch.cat([inputs.prefix.mask, inputs.mask], dim=1)
-    arguments["position_ids"] = positions(frozen, mask)[:, inputs.prefix.mask.shape[1] :]
+    places = positions(frozen, mask)
+    arguments["position_ids"] = None if places is None else places[:, inputs.prefix.mask.shape[1] :]
     arguments["past_key_values"] = DynamicCache(inputs.prefix.layers)
     if frozen.kind == "decoder":
-        return {**arguments, "attention_mask": mask, "use_cache": True}
+        return _accepted(frozen, {**arguments, "attention_mask": mask, "use_cache": True})
     # An encoder makes no mask for keys that are given to it: each token reads all of them.
     every = mask[:, None, None, :].bool().expand(-1, 1, inputs.ids.shape[1], -1)
     arguments["attention_mask"] = torch.zeros(every.shape, dtype=embeddings.dtype, device=every.device).masked_fill(
         ~every, torch.finfo(embeddings.dtype).min
     )
-    return arguments
+    return _accepted(frozen, arguments)
+
+
+def _accepted(frozen: FrozenModel, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that are given and that a model's forward takes: not all know positions, or have keys and values."""
+    known = _arguments(frozen)
+    return {name: value for name, value in arguments.items() if value is not None and name in known}
+
+
+def _arguments(frozen: FrozenModel) -> frozenset[str]:
+    """Return the names of what a model's forward takes."""
+    key = ("arguments",)
+    if key not in frozen.tried:
+        frozen.tried[key] = frozenset(inspect.signature(base_model(frozen).forward).parameters)
+    found: frozenset[str] = frozen.tried[key]
+    return found
 
 
 def key_values(frozen: FrozenModel, embeddings: Tensor, *, behind: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
@@ -154,25 +180,46 @@ def key_values(frozen: FrozenModel, embeddings: Tensor, *, behind: tuple[Tensor,
     from transformers import DynamicCache
 
     if not takes_keys(frozen):
-        raise ModelError(
-            f"{frozen.name} ({type(frozen.model).__name__}) takes no keys and values from outside, so it cannot have deep prompts. "
-            'Use model.method = "prompt_tuning" or "p_tuning".'
-        )
+        raise _keyless(frozen)
     before = 0 if behind is None else behind[0].shape[2]
     held = DynamicCache() if behind is None else DynamicCache([(k[None], v[None]) for k, v in zip(*behind, strict=True)])
     mask = torch.ones(1, before + len(embeddings), dtype=torch.long, device=frozen.device)
-    places = positions(frozen, mask)[:, before:]
-    inputs = embeddings.to(frozen.model.get_input_embeddings().weight.dtype)[None].to(frozen.device)
-    options = {"use_cache": True} if frozen.kind == "decoder" else {}
-    base_model(frozen)(inputs_embeds=inputs, attention_mask=mask, position_ids=places, past_key_values=held, **options)
-    return torch.cat([layer.keys for layer in held.layers]), torch.cat([layer.values for layer in held.layers])
+    places = positions(frozen, mask)
+    arguments = {
+        "inputs_embeds": embeddings.to(frozen.model.get_input_embeddings().weight.dtype)[None].to(frozen.device),
+        "attention_mask": mask,
+        "position_ids": None if places is None else places[:, before:],
+        "past_key_values": held,
+        "use_cache": True if frozen.kind == "decoder" else None,
+    }
+    base_model(frozen)(**_accepted(frozen, arguments))
+    keys, values = _stacked(frozen, held)
+    return keys[:, 0], values[:, 0]
+
+
+def _stacked(frozen: FrozenModel, held: Any) -> tuple[Tensor, Tensor]:
+    """Return the keys and values of a filled cache, each ``(layers, batch, heads, length, head_dim)``.
+
+    Raises:
+        ModelError: some layers keep none, or others' are wider or longer.
+    """
+    layers = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in held.layers]
+    if not layers or any(keys is None or keys.shape != layers[0][0].shape or values.shape != layers[0][1].shape for keys, values in layers):
+        raise _keyless(frozen)
+    keys, values = (torch.stack(part) for part in zip(*layers, strict=True))
+    return keys, values
+
+
+def _keyless(frozen: FrozenModel) -> ModelError:
+    return ModelError(
+        f"{frozen.name} ({type(frozen.model).__name__}) takes no keys and values from outside, of the same shape in every layer, so it "
+        'cannot have deep prompts. Use model.method = "prompt_tuning" or "p_tuning".'
+    )
 
 
 def takes_keys(frozen: FrozenModel) -> bool:
     """Say whether a model's forward takes keys and values."""
-    if frozen.kind == "encoder_decoder":
-        return False
-    return "past_key_values" in inspect.signature(base_model(frozen).forward).parameters
+    return frozen.kind != "encoder_decoder" and "past_key_values" in _arguments(frozen)
 
 
 def front(keys: Tensor, values: Tensor, batch: int) -> Prefix:
@@ -212,16 +259,19 @@ class PrefixCache:
 
     def _read(self, texts: Sequence[tuple[int, ...]]) -> list[tuple[Tensor, Tensor]]:
         """Run texts through the model; return the keys and values of each."""
+        from transformers import DynamicCache
+
         inputs = pad([Tokenized(ids, ()) for ids in texts], num_virtual_tokens=0, fill=0, device=self._frozen.device)
+        held = DynamicCache()  # of a model's own, layers with a window would keep that much alone
+        arguments = {
+            "attention_mask": inputs.mask,
+            "position_ids": positions(self._frozen, inputs.mask),
+            "past_key_values": held,
+            "use_cache": True,
+        }
         with torch.no_grad():
-            output = base_model(self._frozen)(
-                input_ids=inputs.ids,
-                attention_mask=inputs.mask,
-                position_ids=positions(self._frozen, inputs.mask),
-                use_cache=True,
-            )
-        layers = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
-        keys, values = (torch.stack(part) for part in zip(*layers, strict=True))  # (layers, batch, heads, length, head_dim)
+            base_model(self._frozen)(input_ids=inputs.ids, **_accepted(self._frozen, arguments))
+        keys, values = _stacked(self._frozen, held)
         return [(keys[:, i, :, : len(ids)].clone(), values[:, i, :, : len(ids)].clone()) for i, ids in enumerate(texts)]
 
     def of(self, row: Tokenized) -> tuple[Tensor, Tensor]:
@@ -273,35 +323,54 @@ def activation_bytes(frozen: FrozenModel, tokens: int = 64) -> float:
     return sum(seen.values()) / tokens
 
 
-def reads_alike(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> bool:
-    """Say whether two readings of the same input differ by no more than rounding does.
+def positions(frozen: FrozenModel, mask: Tensor) -> Tensor | None:
+    """Return position ids that count real tokens from the model's first position; pads get the position of their neighbour.
 
-    The largest difference is measured against the largest value, and half of the digits of `dtype`, in which the model computes, must
-    agree: two ways through the same sums seldom differ by more, and another reading almost always does.
+    None: the model counts for itself.
     """
-    found, wanted = found.float(), wanted.float()
-    most = torch.finfo(dtype).eps ** 0.5 * float(wanted.abs().max())
-    return float((found - wanted).abs().max()) <= most  # never where one of them is not a number
+    first = first_position(frozen)
+    return None if first is None else (mask.cumsum(-1) - 1).clamp_min(0) + first
 
 
-def positions(frozen: FrozenModel, mask: Tensor) -> Tensor:
-    """Return position ids that count real tokens from the model's first position; pads get the position of their neighbour."""
-    return (mask.cumsum(-1) - 1).clamp_min(0) + first_position(frozen)
+def first_position(frozen: FrozenModel) -> int | None:
+    """Return the first position id, as it was found by trying (`probes.py`), or else as a model's layers suggest it."""
+    found: int | None = frozen.tried.get(FIRST, first_positions(frozen)[0])
+    return found
 
 
-def first_position(frozen: FrozenModel) -> int:
-    """Return the first position id: 0, or one past the padding id in models that count as RoBERTa does."""
+def first_positions(frozen: FrozenModel) -> tuple[int | None, ...]:
+    """Return what the first position id may be, the likeliest first: 0, one past the padding id (as RoBERTa counts), or the model's own."""
     table = getattr(base_model(frozen), "embeddings", None)
     names = ("create_position_ids_from_input_ids", "create_position_ids_from_inputs_embeds")  # RoBERTa has both, MPNet the second
     counts_from_padding = table is not None and any(hasattr(table, name) for name in names)
-    return int(table.padding_idx) + 1 if table is not None and counts_from_padding else 0
+    past = (getattr(table, "padding_idx", None) if counts_from_padding else frozen.model.config.get_text_config().pad_token_id) or 0
+    return (past + 1, 0, None) if counts_from_padding else (0, past + 1, None)
 
 
 def context_length(frozen: FrozenModel) -> int:
-    """Return how many tokens the frozen model can read."""
+    """Return how many tokens the frozen model can read, as far as its config says so."""
     config = frozen.model.config
-    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 1_000_000
-    return int(limit) - first_position(frozen)
+    places = (config, config.get_text_config(encoder=True) if frozen.kind == "encoder_decoder" else config.get_text_config())
+    found = [value for place in places for name in LIMITS if isinstance(value := getattr(place, name, None), int) and value > 0]
+    return (found[0] if found else UNLIMITED) - (first_position(frozen) or 0)
+
+
+def decoder_start(frozen: FrozenModel) -> int:
+    """Return the token that an encoder-decoder's decoder begins with.
+
+    Raises:
+        ModelError: neither its config nor its generation config names one.
+    """
+    sources = (getattr(frozen.model, "generation_config", None), frozen.model.config, frozen.model.config.get_text_config(decoder=True))
+    for name in ("decoder_start_token_id", "bos_token_id"):
+        for source in sources:
+            found = getattr(source, name, None)
+            if isinstance(found, int):
+                return found
+    raise ModelError(
+        f"{frozen.name} does not say which token its decoder begins with: set decoder_start_token_id in its config.json (mBART begins with "
+        "the code of the language)."
+    )
 
 
 def embedding_table(frozen: FrozenModel) -> Tensor:

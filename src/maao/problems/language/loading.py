@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -44,7 +44,8 @@ class FrozenModel:
     """A model that is never trained, its tokenizer, what kind it is, and what to call it.
 
     `embed_twice` reproduces a defect of the reference release: text goes through the whole embedding layer (positions, norm) and then, as
-    input embeddings, through it again. `texts` keeps what the model made of texts for runs to come in this process.
+    input embeddings, through it again. `texts` keeps what the model made of texts for runs to come in this process; `tried` what was found
+    out about the model (`probes.py`).
     """
 
     model: Any
@@ -53,6 +54,7 @@ class FrozenModel:
     name: str
     embed_twice: bool = False
     texts: KeptTexts | None = None
+    tried: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def device(self) -> torch.device:

@@ -1,8 +1,9 @@
 """Rows of different lengths in one sequence, without padding: what each token goes through by itself runs once over all of them.
 
 Only attention knows rows: there, rows of similar length are laid side by side (padded within a group, where it costs little). transformers
-lets a model's attention be replaced by name (`AttentionInterface`), so this serves every causal model whose attention is the plain one. A
-model that does something else there (caps, windows, biases) gives other numbers, which `packs_alike` finds out before it is used.
+lets a model's attention be replaced by name (`AttentionInterface`), so this serves every causal model whose attention is the plain one, or
+sees only so many tokens back. A model that does something else there (caps, biases, chunks) gives other numbers, which `probes.py` finds
+out before it is used.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from maao.problems.language.attention import SPECIAL, attend, base_model, named_attention
-from maao.problems.language.forward import first_position, reads_alike
+from maao.problems.language.forward import first_position
 from maao.problems.language.loading import FrozenModel
 
 NAME = "maao_packed"
@@ -29,13 +30,30 @@ class Layout:
     """Where tokens stand: rows one behind the other, sorted by length, and side by side in groups.
 
     `spread` gives for each place in the groups the token that stands there, `back` for each token its place in the groups. `groups` are
-    the groups' sizes (rows, length), `masks` ``(rows, 1, length, prefix + length)``.
+    the groups' sizes (rows, length), `masks` ``(rows, 1, length, prefix + length)``; `windows` holds the masks of layers that see only so
+    many tokens back.
     """
 
     spread: Tensor
     back: Tensor
     groups: tuple[tuple[int, int], ...]
     masks: tuple[Tensor, ...]
+    windows: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
+
+    def within(self, window: int | None) -> tuple[Tensor, ...]:
+        """Return the masks of a layer whose tokens see `window` tokens back, themselves included; None: all."""
+        if window is None:
+            return self.masks
+        if window not in self.windows:
+            self.windows[window] = tuple(mask & _near(mask, window) for mask in self.masks)
+        return self.windows[window]
+
+
+def _near(mask: Tensor, window: int) -> Tensor:
+    """Return ``(length, prefix + length)``: which keys a query that stands so many keys further on still sees."""
+    length, keys = mask.shape[-2:]
+    own = torch.arange(length, device=mask.device)[:, None] + (keys - length)
+    return torch.arange(keys, device=mask.device)[None, :] > own - window
 
 
 _LAYOUT: ContextVar[Layout | None] = ContextVar("layout", default=None)
@@ -135,7 +153,7 @@ def _attention(
     front = [None if not prefix else part[:, :, :prefix] for part in (key, value)]
     query, key, value = (_Move.apply(part, held.spread, held.back) for part in (query, key[:, :, prefix:], value[:, :, prefix:]))
     found, place = [], 0
-    for (rows, length), mask in zip(held.groups, held.masks, strict=True):
+    for (rows, length), mask in zip(held.groups, held.within(options.get("sliding_window")), strict=True):
         here = slice(place, place + rows * length)
         place += rows * length
         q, k, v = (part[0, :, here].unflatten(1, (rows, length)).transpose(0, 1) for part in (query, key, value))
@@ -181,7 +199,7 @@ def packed_hidden_states(
     starts[order] = torch.tensor([0, *lengths[:-1]]).cumsum(0)
     before = 0 if front is None else front[0].shape[2]
     ids = torch.tensor([token for i in order for token in sequences[i]], device=frozen.device)
-    positions = torch.cat([torch.arange(length) for length in lengths]) + before + first_position(frozen)
+    positions = torch.cat([torch.arange(length) for length in lengths]) + before + (first_position(frozen) or 0)
     with torch.no_grad():
         embeddings = frozen.model.get_input_embeddings()(ids)
     if len(prompt):
@@ -196,21 +214,3 @@ def packed_hidden_states(
             inputs_embeds=embeddings[None], attention_mask=None, position_ids=positions[None].to(frozen.device), **options
         ).last_hidden_state[0]
     return hidden, starts.to(frozen.device)
-
-
-def packs_alike(frozen: FrozenModel, plain: Tensor, sequences: Sequence[Sequence[int]]) -> bool:
-    """Say whether a model reads packed rows as it reads them one by one; `plain` is what it gives at the last token of each."""
-    try:
-        with torch.no_grad():
-            empty = frozen.model.get_input_embeddings()(torch.tensor([0], device=frozen.device))[:0]
-            hidden, starts = packed_hidden_states(frozen, sequences, empty, [0] * len(sequences), None)
-    except (TypeError, RuntimeError, ValueError, AttributeError, KeyError, AssertionError):
-        return False  # its attention is not called as others' is
-    last = starts + torch.tensor([len(sequence) - 1 for sequence in sequences], device=starts.device)
-    return reads_alike(hidden[last], plain, plain.dtype)
-
-
-def longest_window(frozen: FrozenModel) -> int | None:
-    """Return how far back the model's attention sees where it does not see everything; None: it sees everything."""
-    window = getattr(base_model(frozen).config, "sliding_window", None)
-    return int(window) if window else None

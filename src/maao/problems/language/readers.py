@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import torch
@@ -20,21 +19,21 @@ from maao.errors import ConfigError, ModelError
 from maao.problems.language.forward import (
     Inputs,
     PrefixCache,
+    Side,
+    decoder_start,
     front,
     hidden_states,
     key_values,
     logits_at,
     model_inputs,
     pad,
-    reads_alike,
-    takes_keys,
 )
-from maao.problems.language.loading import FrozenModel, without_dropout
-from maao.problems.language.packing import longest_window, packed_hidden_states, packs_alike
+from maao.problems.language.loading import FrozenModel
+from maao.problems.language.packing import packed_hidden_states
+from maao.problems.language.probes import Way, head_of, packs, reads_keys, require, way_of
 from maao.problems.language.template import TemplateTokenizer, Tokenized
 
 Params = Mapping[str, Tensor]
-Side = Literal["left", "right"]
 Word = tuple[int, ...]
 Pooling = Literal["mean", "first", "virtual"]
 
@@ -66,8 +65,16 @@ class Reader(Protocol):
         """Return the real tokens that `class_scores`, or with `targets` `loss`, runs through the frozen model, padding not counted."""
         ...
 
-    def packs(self, rows: Sequence[Tokenized]) -> bool:
+    def packs(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> bool:
         """Say whether these rows run one behind the other, without padding."""
+        ...
+
+    def notes(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> list[str]:
+        """Say how rows up to the length of these are read where that is slower than it could be.
+
+        Raises:
+            ModelError: the model cannot be read so that a soft prompt works.
+        """
         ...
 
     def share(self, params: Params, rows: Sequence[Tokenized]) -> tuple[Params, Sequence[Tokenized]] | None:
@@ -102,7 +109,6 @@ class LabelWords:
         self.side: Side = side
         self._class_weights = _as_weights(class_weights, frozen)
         self._first = torch.tensor([word[0] for word in self.words], device=frozen.device)
-        self._plain_head = _head_is_plain(frozen)
         self.cache: PrefixCache | None = None  # keys and values of texts before the slots
         self.shares = True  # what all rows begin with runs once for all of them, where the model reads that alike
 
@@ -148,7 +154,7 @@ class LabelWords:
     def _to_run(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> tuple[int, int, Sequence[Tokenized]]:
         """Return the tokens that run once for all rows, the virtual tokens of each row, and the rows as they run."""
         held = self.holds(rows)
-        if num_virtual_tokens and self.can_share(rows):
+        if num_virtual_tokens and self.can_share(num_virtual_tokens, rows):
             return num_virtual_tokens + (0 if held else len(rows[0].before)), 0, _stripped(rows)
         return 0, num_virtual_tokens, _stripped(rows) if held else rows
 
@@ -163,7 +169,7 @@ class LabelWords:
 
     def share(self, params: Params, rows: Sequence[Tokenized]) -> tuple[Params, Sequence[Tokenized]] | None:
         nothing = "prompt" not in params or not (len(params["prompt"]) or rows[0].before)
-        if nothing or not self.can_share(rows):
+        if nothing or not self.can_share(len(params["prompt"]), rows):
             return None
         table = self.frozen.model.get_input_embeddings()
         if self.cache is not None and self.holds(rows):  # the text has been read: only the slots run, behind it
@@ -176,31 +182,24 @@ class LabelWords:
         others = {name: value for name, value in params.items() if name != "prompt"}
         return {**others, "keys": keys, "values": values}, _stripped(rows)
 
-    def can_share(self, rows: Sequence[Tokenized]) -> bool:
+    def can_share(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> bool:
         """Say whether all rows begin with the same text and the slots, and the model reads that once as well as many times."""
         same = self.shares and len(rows) > 1 and all(row.before == rows[0].before and row.after for row in rows)
-        return same and self.reads_keys_alike
+        return same and self.reads_kept(num_virtual_tokens, rows)
 
     def holds(self, rows: Sequence[Tokenized]) -> bool:
         """Say whether the keys and values of all rows' texts are kept."""
         return self.cache is not None and all(row in self.cache for row in rows)
 
-    @cached_property
-    def reads_keys_alike(self) -> bool:
-        """Whether a causal model reads keys and values in place of tokens as it reads the tokens; tried once, when it is first needed."""
-        if self.frozen.kind != "decoder" or not takes_keys(self.frozen):
-            return False
-        table = self.frozen.model.get_input_embeddings()
-        ids = torch.tensor([3, 4, 5], device=self.frozen.device)
-        inputs = pad([Tokenized((3, 4, 5, 4), ())], num_virtual_tokens=0, fill=0, device=self.frozen.device)
-        rest = pad([Tokenized((4,), ())], num_virtual_tokens=0, fill=0, device=self.frozen.device)
-        with torch.no_grad(), without_dropout(self.frozen):
-            prompt = table(ids)[:0]
-            plain = hidden_states(self.frozen, prompt, inputs)[:, -1]
-            kept = replace(rest, prefix=front(*key_values(self.frozen, table(ids)), 1))
-            return reads_alike(hidden_states(self.frozen, prompt, kept)[:, -1], plain, plain.dtype)
+    def reads_kept(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> bool:
+        """Say whether the model reads these rows behind keys and values that are kept as it reads the text."""
+        return reads_keys(self.frozen, self._longest(num_virtual_tokens, rows))
 
-    def keep_prefixes(self, rows: Sequence[Tokenized], max_bytes: int) -> str | None:
+    def _longest(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> int:
+        """Return the most tokens that any of the rows reaches with the slots and its longest answer, whatever of it runs once."""
+        return max(len(row) + max(map(len, self._words(row))) - 1 for row in rows) + num_virtual_tokens
+
+    def keep_prefixes(self, num_virtual_tokens: int, rows: Sequence[Tokenized], max_bytes: int) -> str | None:
         """Compute the keys and values of what the rows have before their slots, to be used from now on.
 
         Returns why it was not done, where it was not: they take more than `max_bytes`, or the model reads them differently.
@@ -208,22 +207,27 @@ class LabelWords:
         texts = {row.before for row in rows if row.before}
         if not texts or self.frozen.kind != "decoder":
             return None
+        if not self.reads_kept(num_virtual_tokens, rows):
+            return f"{self.frozen.name} reads keys and values that are kept otherwise than the text"
         cache = PrefixCache(self.frozen)
         longest = max((row for row in rows if row.before), key=lambda row: len(row.before))
         cache.fill([longest])
         needed = cache.num_bytes // len(longest.before) * sum(map(len, texts))
         if needed > max_bytes:
             return f"the texts' keys and values take {needed / 2**20:.0f} MiB, more than the {max_bytes / 2**20:.0f} MiB allowed"
-        params = {"prompt": self.frozen.model.get_input_embeddings()(torch.tensor([3, 4], device=self.frozen.device)).detach()}
-        with torch.no_grad():
-            plain = self.class_scores(params, [longest])
-            self.cache = cache
-            cached = self.class_scores(params, [longest])
-        if not reads_alike(cached, plain, self.frozen.model.get_input_embeddings().weight.dtype):
-            self.cache = None
-            return f"{self.frozen.name} reads cached text differently"
         cache.fill(rows)
+        self.cache = cache
         return None
+
+    def notes(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> list[str]:
+        longest = self._longest(num_virtual_tokens, rows)
+        found = _batch_notes(self.frozen, longest, self.side)
+        opened = self.shares and num_virtual_tokens and len(rows) > 1 and all(row.before == rows[0].before and row.after for row in rows)
+        if opened and self.frozen.kind == "decoder" and not reads_keys(self.frozen, longest):
+            found.append(f"the slots run anew in every row: {self.frozen.name} reads keys and values in their place otherwise")
+        if self._would_pack(rows) and not packs(self.frozen, longest, 0):
+            found.append(f"rows are padded to one length: {self.frozen.name} reads rows that are packed without padding otherwise")
+        return found
 
     # -- reading
 
@@ -241,34 +245,42 @@ class LabelWords:
 
     def _logits(self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], ids: Tensor | None = None) -> Tensor:
         """Return ``(batch, longest word, vocab_size)`` logits where each token of a row's word is read; with `ids`, of these only."""
-        if self._packs(rows):
+        ahead, count = _ahead(params), _count(params)
+        if self._packs(ahead, count, rows):
             return self._packed_logits(params, rows, words, ids)
-        inputs = self._pad(params, rows, answers=[word[:-1] for word in words])
+        lengths = [len(row) + len(word) - 1 + count + ahead for row, word in zip(rows, words, strict=True)]
+        way, groups = batches(self.frozen, lengths, self.side)
+        most = max(map(len, words))
+        found = [self._batch_logits(params, [rows[i] for i in own], [words[i] for i in own], most, ids, way) for own in groups]
+        return _in_order(found, groups)
+
+    def _batch_logits(
+        self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], most: int, ids: Tensor | None, way: Way
+    ) -> Tensor:
+        """Return the logits of rows that stand side by side; `most` is the length of the longest word."""
+        inputs = self._pad(params, rows, way, answers=[word[:-1] for word in words])
         lengths = torch.tensor([len(word) for word in words], device=inputs.last.device)
         first = inputs.last - (lengths - 1)
-        steps = torch.arange(int(lengths.max()), device=first.device)
+        steps = torch.arange(most, device=first.device)
         return self._read(params, inputs, torch.minimum(first[:, None] + steps, inputs.last[:, None]), ids)
 
-    def packs(self, rows: Sequence[Tokenized]) -> bool:
-        behind_what_is_shared = self.holds(rows) and self.can_share(rows)
-        return self._packs(_stripped(rows) if behind_what_is_shared else rows)
+    def packs(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> bool:
+        if self.holds(rows) and self.can_share(num_virtual_tokens, rows):
+            return self._packs(len(rows[0].before) + num_virtual_tokens, 0, _stripped(rows))
+        return self._packs(0, num_virtual_tokens, rows)
 
-    def _packs(self, rows: Sequence[Tokenized]) -> bool:
-        """Say whether rows are packed as they are given, without anything being shared."""
-        if self.frozen.kind != "decoder" or self.holds(rows) or not self._plain_head:
+    def _packs(self, ahead: int, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> bool:
+        """Say whether rows are packed as they are given, behind so many keys and values, without anything more being shared."""
+        if not self._would_pack(rows):
+            return False
+        return packs(self.frozen, self._longest(num_virtual_tokens + ahead, rows), ahead) and head_of(self.frozen) == "plain"
+
+    def _would_pack(self, rows: Sequence[Tokenized]) -> bool:
+        """Say whether packing is worth its while."""
+        if self.frozen.kind != "decoder" or self.holds(rows):
             return False
         lengths = [len(row) for row in rows]
-        padding = max(lengths) * len(lengths) - sum(lengths)
-        window = longest_window(self.frozen)
-        return padding > PADDING * sum(lengths) and (window is None or max(lengths) < window // 2) and self._packs_alike
-
-    @cached_property
-    def _packs_alike(self) -> bool:
-        rows = [Tokenized((3, 4, 5, 4), ()), Tokenized((4, 3, 5), ()), Tokenized((5, 4, 4, 3, 4, 5), ())]
-        inputs = pad(rows, num_virtual_tokens=0, fill=0, device=self.frozen.device)
-        with torch.no_grad(), without_dropout(self.frozen):
-            plain = hidden_states(self.frozen, _prompt({}, self.frozen), inputs)[torch.arange(3), inputs.last]
-            return packs_alike(self.frozen, plain, [row.before for row in rows])
+        return max(lengths) * len(lengths) - sum(lengths) > PADDING * sum(lengths)
 
     def _packed_logits(self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], ids: Tensor | None) -> Tensor:
         prompt = _prompt(params, self.frozen)
@@ -282,10 +294,16 @@ class LabelWords:
         return self._output(answers, ids)
 
     def _read(self, params: Params, inputs: Inputs, where: Tensor, ids: Tensor | None) -> Tensor:
-        if not self._plain_head:
-            logits = logits_at(self.frozen, _prompt(params, self.frozen), inputs, where)
-            return logits if ids is None else logits[..., ids]
+        head = head_of(self.frozen)
         rows = torch.arange(len(where), device=where.device)[:, None]
+        if head != "plain":
+            prompt = _prompt(params, self.frozen)
+            logits = (
+                logits_at(self.frozen, prompt, inputs, where)
+                if head == "hooked"
+                else self.frozen.model(**model_inputs(self.frozen, prompt, inputs)).logits[rows, where]
+            )
+            return logits if ids is None else logits[..., ids]
         answers = hidden_states(self.frozen, _prompt(params, self.frozen), inputs)[rows, where]
         return self._output(answers, ids)
 
@@ -294,8 +312,8 @@ class LabelWords:
         weight, bias = (head.weight, head.bias) if ids is None else (head.weight[ids], None if head.bias is None else head.bias[ids])
         return F.linear(answers, weight, bias)
 
-    def _pad(self, params: Params, rows: Sequence[Tokenized], answers: Sequence[Sequence[int]] | None = None) -> Inputs:
-        return _pad(self.frozen, params, rows, self.side, answers, self.cache)
+    def _pad(self, params: Params, rows: Sequence[Tokenized], way: Way, answers: Sequence[Sequence[int]] | None = None) -> Inputs:
+        return _pad(self.frozen, params, rows, way, answers, self.cache)
 
 
 class MaskedWords(LabelWords):
@@ -304,7 +322,7 @@ class MaskedWords(LabelWords):
     Source: PET (Schick and Schuetze, 2021). Several masks are filled at once, not one after the other.
     """
 
-    def can_share(self, rows: Sequence[Tokenized]) -> bool:
+    def can_share(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> bool:
         return False  # every token reads every other one
 
     def _groups(self, words: Sequence[Word]) -> list[list[int]]:
@@ -314,12 +332,14 @@ class MaskedWords(LabelWords):
             groups.setdefault(len(word), []).append(k)
         return list(groups.values())
 
-    def _logits(self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], ids: Tensor | None = None) -> Tensor:
+    def _batch_logits(
+        self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], most: int, ids: Tensor | None, way: Way
+    ) -> Tensor:
         mask = self.frozen.tokenizer.mask_token_id
-        inputs = self._pad(params, [row.with_masks(len(word), mask) for row, word in zip(rows, words, strict=True)])
+        inputs = self._pad(params, [row.with_masks(len(word), mask) for row, word in zip(rows, words, strict=True)], way)
         assert inputs.mask_at is not None
         lengths = torch.tensor([len(word) for word in words], device=inputs.last.device)
-        steps = torch.arange(int(lengths.max()), device=inputs.last.device)
+        steps = torch.arange(most, device=inputs.last.device)
         return self._read(params, inputs, torch.minimum(inputs.mask_at[:, None] + steps, (inputs.mask_at + lengths - 1)[:, None]), ids)
 
 
@@ -331,35 +351,49 @@ class DecodedWords(LabelWords):
 
     def __init__(self, frozen: FrozenModel, words: Sequence[Word], *, lead: Word = (), **options: Any) -> None:
         super().__init__(frozen, words, **options)
-        self._lead: Word = (frozen.model.config.decoder_start_token_id, *lead)
+        self._lead: Word = (decoder_start(frozen), *lead)
         self._spoken = len(self._lead)
 
-    def can_share(self, rows: Sequence[Tokenized]) -> bool:
+    def can_share(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> bool:
         return False
 
-    def _logits(self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], ids: Tensor | None = None) -> Tensor:
+    def _batch_logits(
+        self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], most: int, ids: Tensor | None, way: Way
+    ) -> Tensor:
         model = self.frozen.model
-        inputs = model_inputs(self.frozen, _prompt(params, self.frozen), self._pad(params, rows))
-        count = max(map(len, words))
-        spoken = torch.tensor([[*self._lead, *word[:-1], *[0] * (count - len(word))] for word in words], device=self.frozen.device)
+        inputs = model_inputs(self.frozen, _prompt(params, self.frozen), self._pad(params, rows, way))
+        spoken = torch.tensor([[*self._lead, *word[:-1], *[0] * (most - len(word))] for word in words], device=self.frozen.device)
         logits = model(**inputs, decoder_input_ids=spoken, use_cache=False).logits[:, len(self._lead) - 1 :]
         return logits if ids is None else logits[..., ids]
 
 
-def _head_is_plain(frozen: FrozenModel) -> bool:
-    """Say whether a model's logits are its last hidden states times its output matrix. Some models scale, cap or transform them."""
-    if frozen.kind == "encoder_decoder":
-        return False
-    probe = pad([Tokenized((0, 1, 2), ())], num_virtual_tokens=0, fill=0, device=frozen.device)
-    prompt = _prompt({}, frozen)
-    with torch.no_grad():
-        full = frozen.model(**model_inputs(frozen, prompt, probe)).logits
-        hidden = hidden_states(frozen, prompt, probe)
-        head = frozen.model.get_output_embeddings()
-        if head is None or head.weight.shape[1] != hidden.shape[-1]:
-            return False
-        plain = head(hidden)
-    return reads_alike(plain, full, full.dtype)
+def batches(frozen: FrozenModel, lengths: Sequence[int], side: Side) -> tuple[Way, list[list[int]]]:
+    """Return how rows that reach so many tokens are read, and which of them stand side by side."""
+    way = way_of(frozen, max(lengths), side)
+    groups: dict[int, list[int]] = {}
+    for i, length in enumerate(lengths):
+        groups.setdefault({"padded": 0, "equal": length, "alone": i}[way.batch], []).append(i)
+    return way, list(groups.values())
+
+
+def _in_order(found: Sequence[Tensor], groups: Sequence[Sequence[int]]) -> Tensor:
+    """Return what was found of groups of rows, row by row."""
+    if len(groups) == 1:
+        return found[0]
+    back = torch.tensor([i for own in groups for i in own], device=found[0].device).argsort()
+    return torch.cat(list(found))[back]
+
+
+def _batch_notes(frozen: FrozenModel, longest: int, side: Side) -> list[str]:
+    """Say how rows of up to so many tokens stand side by side, where it is not as was asked for."""
+    require(frozen, longest)
+    way = way_of(frozen, longest, side)
+    where = f"{frozen.name} reads a text of {longest} tokens differently beside others"
+    if way.batch == "alone":
+        return [f"rows run one by one, which is slower: {where}"]
+    if way.batch == "equal":
+        return [f"only rows of the same length run together, which is slower: {where} that are longer or shorter"]
+    return [] if way.side == side else [f"rows are padded on the {way.side}: {where} where padding is on the {side}"]
 
 
 class Head:
@@ -393,11 +427,15 @@ class Head:
 
     def class_scores(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
         inputs_of = [choice for row in rows for choice in (row.choices or (row,))]
-        inputs = _pad(self.frozen, params, inputs_of, self.side)
-        hidden = hidden_states(self.frozen, _prompt(params, self.frozen), inputs).float()
-        pooled = self._pool(hidden, inputs, inputs_of)
-        scores = F.linear(pooled, params["head.weight"].to(hidden), params["head.bias"].to(hidden))
+        beside = _ahead(params) + _count(params)
+        way, groups = batches(self.frozen, [len(row) + beside for row in inputs_of], self.side)
+        pooled = _in_order([self._pooled(params, [inputs_of[i] for i in own], way) for own in groups], groups)
+        scores = F.linear(pooled, params["head.weight"].to(pooled), params["head.bias"].to(pooled))
         return scores.view(len(rows), -1)
+
+    def _pooled(self, params: Params, rows: Sequence[Tokenized], way: Way) -> Tensor:
+        inputs = _pad(self.frozen, params, rows, way)
+        return self._pool(hidden_states(self.frozen, _prompt(params, self.frozen), inputs).float(), inputs, rows)
 
     def loss(self, params: Params, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
         return F.cross_entropy(self.class_scores(params, rows), targets, weight=self._class_weights)
@@ -412,8 +450,12 @@ class Head:
     def num_tokens(self, num_virtual_tokens: int, rows: Sequence[Tokenized], targets: Tensor | None = None) -> int:
         return sum(len(choice) + num_virtual_tokens for row in rows for choice in (row.choices or (row,)))
 
-    def packs(self, rows: Sequence[Tokenized]) -> bool:
+    def packs(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> bool:
         return False
+
+    def notes(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> list[str]:
+        longest = max(len(choice) for row in rows for choice in (row.choices or (row,)))
+        return _batch_notes(self.frozen, longest + num_virtual_tokens, self.side)
 
     def share(self, params: Params, rows: Sequence[Tokenized]) -> None:
         return None
@@ -460,6 +502,16 @@ def _prompt(params: Params, frozen: FrozenModel) -> Tensor:
     return torch.empty(0, frozen.model.get_input_embeddings().embedding_dim, device=frozen.device)
 
 
+def _count(params: Params) -> int:
+    """Return how many virtual tokens stand in the slots."""
+    return len(params["prompt"]) if "prompt" in params else 0
+
+
+def _ahead(params: Params) -> int:
+    """Return how many keys and values stand in front of every row."""
+    return int(params["keys"].shape[2]) if "keys" in params else 0
+
+
 def _as_weights(weights: Sequence[float] | None, frozen: FrozenModel) -> Tensor | None:
     return None if weights is None else torch.tensor(weights, device=frozen.device)
 
@@ -468,20 +520,28 @@ def _pad(
     frozen: FrozenModel,
     params: Params,
     rows: Sequence[Tokenized],
-    side: Side,
+    way: Way,
     answers: Sequence[Sequence[int]] | None = None,
     cache: PrefixCache | None = None,
 ) -> Inputs:
     fill = frozen.tokenizer.pad_token_id or 0
-    count = len(params["prompt"]) if "prompt" in params else 0
-    options: dict[str, Any] = {"num_virtual_tokens": count, "fill": fill, "side": side, "answers": answers, "device": frozen.device}
+    held = cache if cache is not None and "keys" not in params and all(row in cache for row in rows) else None
+    # Behind keys and values padding goes to the right: nothing must part a row from what stands in front of it.
+    side: Side = "right" if "keys" in params or held is not None else way.side
+    options: dict[str, Any] = {
+        "num_virtual_tokens": _count(params),
+        "fill": fill,
+        "side": side,
+        "answers": answers,
+        "device": frozen.device,
+    }
     if "keys" in params:
         dtype = frozen.model.get_input_embeddings().weight.dtype
         prefix = front(params["keys"].to(frozen.device, dtype), params["values"].to(frozen.device, dtype), len(rows))
-        return replace(pad(rows, **options), prefix=prefix)
-    if cache is None or not all(row in cache for row in rows):
-        return pad(rows, **options)
-    return replace(pad(_stripped(rows), **options), prefix=cache.take(rows))
+        return replace(pad(rows, **options), prefix=prefix, grouped=way.grouped)
+    if held is None:
+        return replace(pad(rows, **options), grouped=way.grouped)
+    return replace(pad(_stripped(rows), **options), prefix=held.take(rows), grouped=way.grouped)
 
 
 def label_word_ids(tokenize: TemplateTokenizer, labels: Sequence[str], words: Mapping[str, str], model: str) -> list[Word]:

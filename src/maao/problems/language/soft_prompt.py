@@ -30,6 +30,7 @@ from maao.problems.language.loading import FrozenModel
 from maao.problems.language.methods import Method
 from maao.problems.language.methods.prompt_tuning import PromptTuning
 from maao.problems.language.packing import cut_by_length
+from maao.problems.language.probes import continues_vectors, is_out_of_memory
 from maao.problems.language.readers import LabelWords, Reader
 from maao.problems.language.template import TemplateTokenizer, Tokenized
 from maao.problems.language.tokenized import tokenize_all
@@ -131,7 +132,7 @@ class SoftPromptProblem:
             reader.shares, max_cache_bytes = False, 0
         self._bytes_of_frame = max_cache_bytes // FRAMES
         self._reads_anew = False  # texts are to be kept that are not yet: of a frame, when it is first walked or scored
-        self.notes = (*self._cut_notes(), *self._lead_notes(), *self._cache_notes(max_cache_bytes))
+        self.notes = (*self._cut_notes(), *self._lead_notes(), *self._reading_notes(), *self._cache_notes(max_cache_bytes))
 
     # -- Problem
 
@@ -288,7 +289,9 @@ class SoftPromptProblem:
         if home._reads_anew:
             home._reads_anew = False
             assert isinstance(home.reader, LabelWords)
-            home.reader.keep_prefixes([*home._rows["train"].rows, *home._rows["select"].rows], self._bytes_of_frame)
+            home.reader.keep_prefixes(
+                self._num_virtual_tokens, [*home._rows["train"].rows, *home._rows["select"].rows], self._bytes_of_frame
+            )
         return home
 
     def take_in(self, points: Sequence[Params], known: Sequence[Params]) -> Cost:
@@ -360,10 +363,16 @@ class SoftPromptProblem:
                 f"worse than the others: a word in front of it may help, such as model.template = {'Text: ' + str(self.template)!r}"
             )
 
+    def _reading_notes(self) -> list[str]:
+        """Try how the model reads rows as long as those of the run; say what is slower than it could be."""
+        rows = [row for part in self._rows.values() for row in part.rows]
+        return self.reader.notes(self._num_virtual_tokens, rows) if rows else []
+
     def _cache_notes(self, max_bytes: int) -> Iterator[str]:
         """Keep what `train` and `select`, which are read again and again, have before their slots; say so where that cannot be done."""
         if max_bytes > 0 and isinstance(self.reader, LabelWords) and self._reads_text_first:
-            reason = self.reader.keep_prefixes([*self._rows["train"].rows, *self._rows["select"].rows], max_bytes)
+            rows = [*self._rows["train"].rows, *self._rows["select"].rows]
+            reason = self.reader.keep_prefixes(self._num_virtual_tokens, rows, max_bytes)
             if reason:
                 yield f"every step reads the texts anew, which is slower: {reason}"
 
@@ -411,7 +420,7 @@ class SoftPromptProblem:
         once = 0
         for chunk in chunks:
             part = [rows[i] for i in chunk]
-            with self._texts_read_once(part, shared.count(None)) as tokens:
+            with self._texts_read_once(part, [point for point, common in zip(realized, shared, strict=True) if common is None]) as tokens:
                 for own, point, common in zip(found, realized, shared, strict=True):
                     params, short = (point, part) if common is None else (common[0], [common[1][i] for i in chunk])
                     own.append(self.reader.class_scores(params, short).float().cpu())
@@ -420,11 +429,14 @@ class SoftPromptProblem:
         return [torch.cat(own)[back] for own in found], once
 
     @contextmanager
-    def _texts_read_once(self, rows: Sequence[Tokenized], points: int) -> Iterator[int]:
+    def _texts_read_once(self, rows: Sequence[Tokenized], points: Sequence[Params]) -> Iterator[int]:
         """Keep the keys and values of these rows' texts while several points are scored on them; give the tokens that this took."""
         reader = self.reader
-        worth_it = points > 1 and isinstance(reader, LabelWords) and self._reads_text_first and any(row.before for row in rows)
-        if not worth_it or not isinstance(reader, LabelWords) or reader.holds(rows) or not reader.reads_keys_alike:
+        worth_it = len(points) > 1 and isinstance(reader, LabelWords) and self._reads_text_first and any(row.before for row in rows)
+        if not worth_it or not isinstance(reader, LabelWords) or reader.holds(rows):
+            yield 0
+            return
+        if not reader.reads_kept(max(map(self._in_slots, points)), rows):
             yield 0
             return
         kept, reader.cache = reader.cache, PrefixCache(self.frozen)
@@ -448,7 +460,7 @@ class SoftPromptProblem:
         """
         widths = self.reader.widths(self._in_slots(params), batch.rows)
         order = sorted(range(len(widths)), key=lambda i: widths[i])
-        if self.reader.packs(batch.rows):
+        if self.reader.packs(self._in_slots(params), batch.rows):
             return _cut_evenly(order, widths, self._part_tokens)
         cuts = cut_by_length([widths[i] for i in order], PART_COST, self._part_tokens)
         return [order[begin:end] for begin, end in cuts]
@@ -534,7 +546,7 @@ class SoftPromptProblem:
         try:
             yield
         except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):  # what a CPU's allocator says
+            if not is_out_of_memory(error):
                 raise
             raise ProblemError(
                 f"There is no room in memory for a part of a batch: {str(error).splitlines()[0]} Lower model.part_tokens (now "
@@ -556,7 +568,7 @@ class SoftPromptProblem:
 
         # Rows whose texts are held are short: they run as many at a time as they are scored.
         reader = self.reader
-        held = isinstance(reader, LabelWords) and reader.holds(rows.rows) and not reader.can_share(rows.rows)
+        held = isinstance(reader, LabelWords) and reader.holds(rows.rows) and not reader.can_share(self._in_slots(realized), rows.rows)
         chunks = [range(begin, min(begin + self._score_batch, count)) for begin in range(0, count, self._score_batch)]
         parts: Sequence[Sequence[int]] = chunks if held else self._parts(params, rows)
         found = self._summed_gradients({**realized, **leaves}, list(leaves.values()), rows.rows, parts, part_loss)
@@ -587,7 +599,7 @@ class SoftPromptProblem:
 
     def _account(self, params: Params) -> tuple[str | None, int]:
         """Return the model's own greedy continuation of its soft prompt, and how many tokens that ran through it."""
-        if self._account_tokens < 1 or self.frozen.kind != "decoder":
+        if self._account_tokens < 1 or not continues_vectors(self.frozen):
             return None, 0
         realized = self.method.realize(params)
         if "prompt" not in realized:

@@ -19,6 +19,7 @@ from maao.problems.language.attention import base_model
 from maao.problems.language.forward import key_values, positions
 from maao.problems.language.loading import FrozenModel
 from maao.problems.language.methods import between, others
+from maao.problems.language.probes import refused
 
 Params = Mapping[str, Tensor]
 ENCODER = "encoder."
@@ -55,7 +56,7 @@ class PrefixTuning:
         self._frozen = frozen
         self._count = num_virtual_tokens
         width = frozen.model.get_input_embeddings().embedding_dim
-        with torch.no_grad():
+        with torch.no_grad(), refused(f"{frozen.name} cannot have deep prompts, so use another model.method"):
             keys, _ = key_values(frozen, torch.zeros(num_virtual_tokens, width))
         self._shape = keys.shape
         self._network: nn.Module | None = None

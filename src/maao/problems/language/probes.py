@@ -1,0 +1,368 @@
+"""Ways to read a frozen model faster than text by text, each tried on the model itself before it is used.
+
+The rule: what is computed for a text is what the model's own forward computes for that text alone, whatever stands beside it and however
+long it is. Input embeddings in place of tokens, padding, packing, keys and values in place of text are shortcuts. Each is compared with
+the plain forward on rows as long as those that are to be read (rounded up, so that it is seldom done again), since windows, chunks and
+position tables show only there. A shortcut that gives something else is left; where none is right, the model is refused.
+
+What was found is kept in `FrozenModel.tried`: it depends on the model and the length alone, so that a resumed run reads as it did before.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from maao.errors import ModelError
+from maao.problems.language.attention import base_model
+from maao.problems.language.forward import (
+    FIRST,
+    Inputs,
+    PrefixCache,
+    Side,
+    context_length,
+    decoder_start,
+    first_positions,
+    front,
+    hidden_states,
+    key_values,
+    logits_at,
+    model_inputs,
+    pad,
+    takes_keys,
+)
+from maao.problems.language.loading import FrozenModel, without_dropout
+from maao.problems.language.packing import packed_hidden_states
+from maao.problems.language.template import Tokenized
+
+T = TypeVar("T")
+Ids = tuple[int, ...]
+
+SMALL = 16  # tokens: nothing is tried on less
+STEP = 1024  # lengths above this are rounded up to its multiples, those below to a power of two
+TROUBLES = (TypeError, RuntimeError, ValueError, AttributeError, LookupError, AssertionError, NotImplementedError)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How rows stand side by side.
+
+    `batch`: "padded" (rows of any length), "equal" (only rows of one length, which need no padding), "alone" (each by itself). `side` is
+    where padding goes; `grouped`: heads that share keys are grouped (`grouped_heads`).
+    """
+
+    batch: Literal["padded", "equal", "alone"]
+    side: Side
+    grouped: bool
+
+
+def reads_alike(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> bool:
+    """Say whether two readings of the same input differ by no more than rounding does.
+
+    The largest difference is measured against the largest value, and half of the digits of `dtype`, in which the model computes, must
+    agree: two ways through the same sums seldom differ by more, and another reading almost always does.
+    """
+    if found.shape != wanted.shape:
+        return False
+    found, wanted = found.float(), wanted.float()
+    most = torch.finfo(dtype).eps ** 0.5 * float(wanted.abs().max())
+    return float((found - wanted).abs().max()) <= most  # never where one of them is not a number
+
+
+def require(frozen: FrozenModel, length: int) -> None:
+    """Raise `ModelError` unless a soft prompt works in this model, in rows of so many tokens."""
+    _size(frozen, length)
+
+
+def way_of(frozen: FrozenModel, length: int, side: Side) -> Way:
+    """Return the fastest right way to read rows of up to `length` tokens side by side, padded on `side` if that is one.
+
+    Raises:
+        ModelError: the model cannot be read by its input embeddings.
+    """
+    if frozen.embed_twice:  # a defect that is wanted: no plain forward has it
+        return Way("padded", side, True)
+    size = _size(frozen, length)
+    return _once(frozen, ("way", size, side), lambda: _find_way(frozen, size, side))
+
+
+def packs(frozen: FrozenModel, length: int, ahead: int) -> bool:
+    """Say whether rows that reach `length` tokens, `ahead` of them keys and values before every row, can be read one behind the other."""
+    if frozen.kind != "decoder" or frozen.embed_twice:
+        return False
+    size = _size(frozen, length)
+    return _once(frozen, ("packs", size, ahead > 0), lambda: _tried(lambda: _pack_alike(frozen, size, behind=ahead > 0)))
+
+
+def reads_keys(frozen: FrozenModel, length: int) -> bool:
+    """Say whether a causal model reads keys and values in place of tokens as it reads the tokens, in rows of up to `length` tokens."""
+    if frozen.kind != "decoder" or not takes_keys(frozen) or way_of(frozen, length, "right").batch != "padded":
+        return False
+    size = _size(frozen, length)
+    return _once(frozen, ("keys", size), lambda: _tried(lambda: _keys_alike(frozen, size)))
+
+
+def head_of(frozen: FrozenModel) -> Literal["plain", "hooked", "whole"]:
+    """Return how logits follow from the last hidden states: "plain" (times the output matrix: no scale, cap or transform), "hooked" (by
+    whatever the model does, at the wanted positions only), "whole" (by its whole forward)."""
+    return _once(frozen, ("head",), lambda: _find_head(frozen))
+
+
+def continues_vectors(frozen: FrozenModel) -> bool:
+    """Say whether a decoder can go on from vectors as it does from the tokens that they stand for."""
+    return frozen.kind == "decoder" and _once(frozen, ("continues",), lambda: _tried(lambda: _continue_alike(frozen)))
+
+
+@contextmanager
+def refused(what: str) -> Iterator[None]:
+    """Say in words that a model cannot do something, where trying it fails."""
+    try:
+        yield
+    except TROUBLES as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(f"{what}: {reason_of(error)}.") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of an error, or its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".")[:200] if lines else type(error).__name__
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether an error is about memory: a CPU's allocator raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
+
+
+# -- the plain forward, and what is compared with it
+
+
+def _size(frozen: FrozenModel, length: int) -> int:
+    """Return the length that is tried for rows of up to `length` tokens; the model has then been found to read input embeddings there."""
+    rounded = max(SMALL, 1 << (length - 1).bit_length()) if length <= STEP else -(-length // STEP) * STEP
+    rounded = min(rounded, max(length, context_length(frozen)))
+    if frozen.embed_twice:
+        return rounded
+    for size in dict.fromkeys((rounded, length)):  # the round length may lie beyond a limit that no config names
+        trouble = _once(frozen, ("plain", size), lambda size=size: _trouble_with(frozen, size))  # type: ignore[misc]
+        if trouble is None:
+            return size
+    raise ModelError(str(trouble))
+
+
+def _trouble_with(frozen: FrozenModel, size: int) -> str | None:
+    """Return why a soft prompt cannot work in rows of this many tokens; None: it can."""
+    name = f"{frozen.name} ({type(frozen.model).__name__})"
+    ids = _ids(frozen, size)
+    with torch.no_grad(), without_dropout(frozen):
+        try:
+            plain, again = _alone(frozen, ids), _plain(frozen, ids)
+        except TROUBLES as error:
+            if is_out_of_memory(error):
+                raise
+            return f"{name} cannot read a text of {size} tokens: {reason_of(error)}. If a shorter one will do, set model.max_length."
+        if not bool(torch.isfinite(plain).all()):
+            return f"{name} gives values that are no numbers for a text of {size} tokens. Is model.dtype right for it?"
+        if not reads_alike(again, plain, plain.dtype):
+            return f"{name} reads the same text differently each time, so nothing can be compared or tuned on it. Choose another model."
+        if frozen.kind == "decoder" and not _is_causal(frozen, ids, plain):
+            return f"{name} is no causal model: what it gives for a token depends on the tokens behind it. Choose another model."
+        return _trouble_with_embeddings(frozen, name, ids, plain)
+
+
+def _trouble_with_embeddings(frozen: FrozenModel, name: str, ids: Ids, plain: Tensor) -> str | None:
+    """Return why input embeddings cannot stand in for tokens; the first position id that makes them do so is kept."""
+    said = "it gives other values for them"
+    known = FIRST in frozen.tried
+    for first in (frozen.tried[FIRST],) if known else first_positions(frozen):
+        frozen.tried[FIRST] = first
+        try:
+            if reads_alike(_read(frozen, [ids], Way("alone", "right", False))[0], plain, plain.dtype):
+                return None
+        except TROUBLES as error:
+            if is_out_of_memory(error):
+                raise
+            said = reason_of(error)
+    if not known:
+        del frozen.tried[FIRST]
+    return (
+        f"{name} does not read input embeddings as it reads the tokens they stand for ({said}), so a soft prompt has no place in it. "
+        "Choose another model."
+    )
+
+
+def _is_causal(frozen: FrozenModel, ids: Ids, plain: Tensor) -> bool:
+    half = len(ids) // 2
+    return reads_alike(_plain(frozen, ids[:half]), plain[:half], plain.dtype)
+
+
+def _plain(frozen: FrozenModel, ids: Ids) -> Tensor:
+    """Return what the model's own forward gives for a text alone: hidden states ``(length, width)``, or logits of a few spoken tokens."""
+    tokens = torch.tensor([ids], device=frozen.device)
+    if frozen.kind == "encoder_decoder":
+        return frozen.model(input_ids=tokens, decoder_input_ids=_spoken(frozen, 1), use_cache=False).logits[0]
+    return base_model(frozen)(input_ids=tokens).last_hidden_state[0]
+
+
+def _alone(frozen: FrozenModel, ids: Ids) -> Tensor:
+    """Return the same, kept: it is what every shortcut is compared with."""
+    return _once(frozen, ("alone", ids), lambda: _plain(frozen, ids))
+
+
+def _read(frozen: FrozenModel, rows: Sequence[Ids], way: Way) -> list[Tensor]:
+    """Return the same of rows in one batch, by their input embeddings."""
+    inputs = _batch(frozen, [Tokenized(row, ()) for row in rows], way)
+    nothing = _no_rows(frozen)
+    if frozen.kind == "encoder_decoder":
+        spoken = _spoken(frozen, len(rows))
+        return list(frozen.model(**model_inputs(frozen, nothing, inputs), decoder_input_ids=spoken, use_cache=False).logits)
+    return [own[mask.bool()] for own, mask in zip(hidden_states(frozen, nothing, inputs), inputs.mask, strict=True)]
+
+
+def _batch(frozen: FrozenModel, rows: Sequence[Tokenized], way: Way) -> Inputs:
+    inputs = pad(rows, num_virtual_tokens=0, fill=frozen.tokenizer.pad_token_id or 0, side=way.side, device=frozen.device)
+    return replace(inputs, grouped=way.grouped)
+
+
+def _spoken(frozen: FrozenModel, rows: int) -> Tensor:
+    return torch.tensor([[decoder_start(frozen), *_ids(frozen, 2)]] * rows, device=frozen.device)
+
+
+def _no_rows(frozen: FrozenModel) -> Tensor:
+    return torch.empty(0, frozen.model.get_input_embeddings().embedding_dim, device=frozen.device)
+
+
+def _ids(frozen: FrozenModel, count: int) -> Ids:
+    """Return ordinary tokens, the same for each model."""
+    tokenizer = frozen.tokenizer
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    known = range(min(len(tokenizer), frozen.model.get_input_embeddings().num_embeddings))
+    drawn = random.Random(0)
+    usual = [i for i in drawn.sample(known, min(len(known), 512)) if i not in special] or list(known)
+    return tuple(drawn.choice(usual) for _ in range(count))
+
+
+def _rows(frozen: FrozenModel, size: int) -> list[Ids]:
+    """Return rows of unequal length, the longest of `size` tokens: the others stand before and behind more padding than is usual."""
+    ids = _ids(frozen, size)
+    return [ids[: size // 2 + 1], ids, ids[-5:]]
+
+
+def _alike(frozen: FrozenModel, found: Sequence[Tensor], rows: Sequence[Ids], since: Sequence[int] | None = None) -> bool:
+    """Say whether rows were read as they are alone; `since`: only from that token of each row."""
+    wanted = [_alone(frozen, row) for row in rows]
+    since = since or [0] * len(rows)
+    return all(reads_alike(own, plain[begin:], plain.dtype) for own, plain, begin in zip(found, wanted, since, strict=True))
+
+
+def _once(frozen: FrozenModel, key: tuple[Any, ...], find: Callable[[], T]) -> T:
+    if key not in frozen.tried:
+        with torch.no_grad(), without_dropout(frozen):
+            frozen.tried[key] = find()
+    found: T = frozen.tried[key]
+    return found
+
+
+def _tried(attempt: Callable[[], bool]) -> bool:
+    """Return what an attempt says; one that fails is none."""
+    try:
+        return attempt()
+    except (*TROUBLES, ModelError) as error:
+        if is_out_of_memory(error):
+            raise
+        return False
+
+
+# -- the shortcuts
+
+
+def _find_way(frozen: FrozenModel, size: int, side: Side) -> Way:
+    rows, other = _rows(frozen, size), ("left" if side == "right" else "right")
+    equal = [rows[1], rows[1][::-1], rows[1][1:] + rows[1][:1]]
+    ways = [
+        *((Way("padded", where, grouped), rows) for where in (side, other) for grouped in (True, False)),
+        *((Way("equal", side, grouped), equal) for grouped in (True, False)),
+    ]
+    for way, tried in ways:
+        if _tried(lambda way=way, tried=tried: _alike(frozen, _read(frozen, tried, way), tried)):  # type: ignore[misc]
+            return way
+    return Way("alone", side, False)
+
+
+def _pack_alike(frozen: FrozenModel, size: int, *, behind: bool) -> bool:
+    rows, begin = _rows_behind(frozen, size, size // 2 if behind else 0)
+    table = frozen.model.get_input_embeddings()
+    ahead = key_values(frozen, table(torch.tensor(rows[0][:begin], device=frozen.device))) if begin else None
+    rest = [row[begin:] for row in rows]
+    hidden, starts = packed_hidden_states(frozen, rest, _no_rows(frozen), [0] * len(rest), ahead)
+    found = [hidden[start : start + len(row)] for start, row in zip(starts.tolist(), rest, strict=True)]
+    return _alike(frozen, found, rows, [begin] * len(rows))
+
+
+def _keys_alike(frozen: FrozenModel, size: int) -> bool:
+    """Say whether all is read alike behind a text that all rows share, the same in two parts, and behind texts of the rows' own."""
+    table = frozen.model.get_input_embeddings()
+    way = way_of(frozen, size, "right")
+    rows, begin = _rows_behind(frozen, size, size // 2)
+    embeddings = table(torch.tensor(rows[0][:begin], device=frozen.device))
+    some = begin // 2
+    first = key_values(frozen, embeddings[:some])
+    shared = [key_values(frozen, embeddings), key_values(frozen, embeddings[some:], behind=first)]
+    if not all(_reads_behind(frozen, front(*pair, len(rows)), rows, [begin] * len(rows), way) for pair in shared):
+        return False
+    own = _rows(frozen, size)
+    begins = [len(row) // 2 for row in own]
+    kept = [Tokenized(row[:begin], row[begin:]) for row, begin in zip(own, begins, strict=True)]
+    cache = PrefixCache(replace(frozen, texts=None))
+    cache.fill(kept)
+    return _reads_behind(frozen, cache.take(kept), own, begins, way)
+
+
+def _rows_behind(frozen: FrozenModel, size: int, begin: int) -> tuple[list[Ids], int]:
+    """Return rows of unequal length that have their first `begin` tokens in common, and how many these are."""
+    ids = _ids(frozen, size)
+    return [ids[: begin + (size - begin) // 2 + 1], ids, ids[:begin] + ids[-3:]], begin
+
+
+def _reads_behind(frozen: FrozenModel, ahead: Any, rows: Sequence[Ids], begins: Sequence[int], way: Way) -> bool:
+    rest = [Tokenized(row[begin:], ()) for row, begin in zip(rows, begins, strict=True)]
+    inputs = replace(_batch(frozen, rest, way), prefix=ahead)
+    hidden = hidden_states(frozen, _no_rows(frozen), inputs)
+    return _alike(frozen, [own[mask.bool()] for own, mask in zip(hidden, inputs.mask, strict=True)], rows, begins)
+
+
+def _find_head(frozen: FrozenModel) -> Literal["plain", "hooked", "whole"]:
+    if frozen.kind == "encoder_decoder":
+        return "whole"
+    ids = _ids(frozen, SMALL)
+    full = frozen.model(input_ids=torch.tensor([ids], device=frozen.device)).logits[0, -2:]
+    inputs = _batch(frozen, [Tokenized(ids, ())], Way("alone", "right", False))
+    prompt = _no_rows(frozen)
+
+    def plain() -> bool:
+        head = frozen.model.get_output_embeddings()
+        return head is not None and reads_alike(head(hidden_states(frozen, prompt, inputs)[0, -2:]), full, full.dtype)
+
+    def hooked() -> bool:
+        where = torch.tensor([[len(ids) - 2, len(ids) - 1]], device=frozen.device)
+        return reads_alike(logits_at(frozen, prompt, inputs, where)[0], full, full.dtype)
+
+    if _tried(plain):
+        return "plain"
+    return "hooked" if _tried(hooked) else "whole"
+
+
+def _continue_alike(frozen: FrozenModel) -> bool:
+    ids = torch.tensor([_ids(frozen, 8)], device=frozen.device)
+    options: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": frozen.tokenizer.pad_token_id or 0}
+    mask = torch.ones_like(ids)
+    from_ids = frozen.model.generate(input_ids=ids, attention_mask=mask, **options)[0, ids.shape[1] :]
+    embeddings = frozen.model.get_input_embeddings()(ids)
+    return torch.equal(frozen.model.generate(inputs_embeds=embeddings, attention_mask=mask, **options)[0], from_ids)
