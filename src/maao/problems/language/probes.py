@@ -77,7 +77,7 @@ def reads_alike(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> bool:
 
 def require(frozen: FrozenModel, length: int) -> None:
     """Raise `ModelError` unless a soft prompt works in this model, in rows of so many tokens."""
-    _size(frozen, length)
+    _size(frozen, max(SMALL, length))
 
 
 def way_of(frozen: FrozenModel, length: int, side: Side) -> Way:
@@ -160,14 +160,15 @@ def _size(frozen: FrozenModel, length: int) -> int:
 def _trouble_with(frozen: FrozenModel, size: int) -> str | None:
     """Return why a soft prompt cannot work in rows of this many tokens; None: it can."""
     name = f"{frozen.name} ({type(frozen.model).__name__})"
-    ids = _ids(frozen, size)
     with torch.no_grad(), without_dropout(frozen):
         try:
+            ids = _ids(frozen, size)
             plain, again = _alone(frozen, ids), _plain(frozen, ids)
         except TROUBLES as error:
             if is_out_of_memory(error):
                 raise
-            return f"{name} cannot read a text of {size} tokens: {reason_of(error)}. If a shorter one will do, set model.max_length."
+            shorter = " If shorter ones will do, set model.max_length." if size > SMALL else ""
+            return f"{name} cannot be read by the embeddings of {size} tokens: {reason_of(error)}.{shorter}"
         if not bool(torch.isfinite(plain).all()):
             return f"{name} gives values that are no numbers for a text of {size} tokens. Is model.dtype right for it?"
         if not reads_alike(again, plain, plain.dtype):

@@ -208,7 +208,7 @@ class LabelWords:
         if not texts or self.frozen.kind != "decoder":
             return None
         if not self.reads_kept(num_virtual_tokens, rows):
-            return f"{self.frozen.name} reads keys and values that are kept otherwise than the text"
+            return f"{self.frozen.name} reads kept keys and values differently"
         cache = PrefixCache(self.frozen)
         longest = max((row for row in rows if row.before), key=lambda row: len(row.before))
         cache.fill([longest])
@@ -224,9 +224,11 @@ class LabelWords:
         found = _batch_notes(self.frozen, longest, self.side)
         opened = self.shares and num_virtual_tokens and len(rows) > 1 and all(row.before == rows[0].before and row.after for row in rows)
         if opened and self.frozen.kind == "decoder" and not reads_keys(self.frozen, longest):
-            found.append(f"the slots run anew in every row: {self.frozen.name} reads keys and values in their place otherwise")
+            found.append(
+                f"the slots run anew in every row, which is slower: {self.frozen.name} reads keys and values in their place differently"
+            )
         if self._would_pack(rows) and not packs(self.frozen, longest, 0):
-            found.append(f"rows are padded to one length: {self.frozen.name} reads rows that are packed without padding otherwise")
+            found.append(f"rows are padded to one length, which is slower: {self.frozen.name} reads packed rows differently")
         return found
 
     # -- reading
