@@ -17,8 +17,15 @@ WINDOW = 16
 SMALL = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 256}
 GROUPED = {**SMALL, "num_key_value_heads": 2, "head_dim": 8}
 BARTISH = {
-    **{"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4},
-    **{"encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 128, "decoder_start_token_id": 2},
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "max_position_embeddings": 128,
+    "decoder_start_token_id": 2,
 }
 
 
@@ -29,9 +36,11 @@ def frozen(name: str, kind: str = "decoder", tokenizer: Any = None, **settings: 
     torch.manual_seed(0)
     tokenizer = tokenizer or (bpe_tokenizer() if kind != "masked" else wordpiece_tokenizer())
     end = {"decoder": "ForCausalLM", "masked": "ForMaskedLM", "encoder_decoder": "ForConditionalGeneration", "encoder": "Model"}[kind]
-    config = getattr(hf, f"{name}Config")(**{"vocab_size": len(tokenizer), "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, **settings})
+    config = getattr(hf, f"{name}Config")(
+        **{"vocab_size": len(tokenizer), "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, **settings}
+    )
     base = name.removesuffix("Text")
-    made = {"GPT2": "GPT2LMHeadModel", "OpenAIGPT": "OpenAIGPTLMHeadModel"}.get(name, base + end)
+    made = f"{name}LMHeadModel" if name in ("GPT2", "OpenAIGPT", "XLNet") else base + end
     model = _enlarged(getattr(hf, made)(config))
     return FrozenModel(model.requires_grad_(False).eval(), tokenizer, kind, f"tiny-{base}")  # type: ignore[arg-type]
 
@@ -51,7 +60,7 @@ def some_tokens(model: FrozenModel, count: int) -> list[int]:
 
 
 def plain_scores(problem: SoftPromptProblem, ids: list[int], text: str) -> torch.Tensor:
-    """Return the class probabilities that transformers itself gives for a text with the words of the soft prompt in it, and nothing beside."""
+    """Return the class probabilities that transformers gives for a text with the soft prompt's words in it, and nothing beside it."""
     row = problem.tokenizer({"text": text})
     tokens = torch.tensor([[*row.before, *ids, *row.after]])
     model, reader = problem.frozen.model, problem.reader
