@@ -343,7 +343,8 @@ def first_positions(frozen: FrozenModel) -> tuple[int | None, ...]:
     table = getattr(base_model(frozen), "embeddings", None)
     names = ("create_position_ids_from_input_ids", "create_position_ids_from_inputs_embeds")  # RoBERTa has both, MPNet the second
     counts_from_padding = table is not None and any(hasattr(table, name) for name in names)
-    past = (getattr(table, "padding_idx", None) if counts_from_padding else frozen.model.config.get_text_config().pad_token_id) or 0
+    text = frozen.model.config.get_text_config()
+    past = (getattr(table, "padding_idx", None) if counts_from_padding else getattr(text, "pad_token_id", None)) or 0
     return (past + 1, 0, None) if counts_from_padding else (0, past + 1, None)
 
 

@@ -77,7 +77,7 @@ def reads_alike(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> bool:
 
 def require(frozen: FrozenModel, length: int) -> None:
     """Raise `ModelError` unless a soft prompt works in this model, in rows of so many tokens."""
-    _size(frozen, max(SMALL, length))
+    _size(frozen, length)
 
 
 def way_of(frozen: FrozenModel, length: int, side: Side) -> Way:
@@ -150,7 +150,7 @@ def _size(frozen: FrozenModel, length: int) -> int:
     rounded = min(rounded, max(length, context_length(frozen)))
     if frozen.embed_twice:
         return rounded
-    for size in dict.fromkeys((rounded, length)):  # the round length may lie beyond a limit that no config names
+    for size in dict.fromkeys((rounded, max(SMALL, length))):  # the round length may lie beyond a limit that no config names
         trouble = _once(frozen, ("plain", size), lambda size=size: _trouble_with(frozen, size))  # type: ignore[misc]
         if trouble is None:
             return size
