@@ -164,7 +164,10 @@ def _arguments(frozen: FrozenModel) -> frozenset[str]:
     """Return the names of what a model's forward takes."""
     key = ("arguments",)
     if key not in frozen.tried:
-        frozen.tried[key] = frozenset(inspect.signature(base_model(frozen).forward).parameters)
+        inner = base_model(frozen)
+        takes = [frozenset(inspect.signature(part.forward).parameters) for part in (inner, *inner.children())]
+        # Some wrap their decoder, and hand on whatever they are given.
+        frozen.tried[key] = next((names for names in takes if "inputs_embeds" in names), takes[0])
     found: frozenset[str] = frozen.tried[key]
     return found
 
