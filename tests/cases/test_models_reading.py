@@ -78,7 +78,7 @@ def test_m3_layers_of_different_widths_run_with_nothing_shared(template):
 
 def test_m3_a_model_that_looks_up_which_word_a_vector_is_is_refused():
     model = frozen("Gemma4Text", hidden_size_per_layer_input=8, vocab_size_per_layer_input=478, **WIDTHS)
-    with pytest.raises(ModelError, match="reads only the embeddings of words. A soft prompt has no place in it"):
+    with pytest.raises(ModelError, match=r"reads only the embeddings of words\. A soft prompt has no place in it"):
         problem_of(model, TEMPLATES[0])
 
 
