@@ -206,10 +206,11 @@ def _stacked(frozen: FrozenModel, held: Any) -> tuple[Tensor, Tensor]:
     Raises:
         ModelError: some layers keep none, or others' are wider or longer.
     """
-    keys, values = ([getattr(layer, name, None) for layer in held.layers] for name in ("keys", "values"))
-    for part in (keys, values):
-        if not part or any(own is None or own.shape != part[0].shape for own in part):
-            raise _keyless(frozen)
+    parts = [[getattr(layer, name, None) for layer in held.layers] for name in ("keys", "values")]
+    keys, values = ([own for own in part if own is not None] for part in parts)
+    alike = all(own.shape == part[0].shape for part in (keys, values) for own in part)
+    if not keys or not alike or {len(keys), len(values)} != {len(held.layers)}:
+        raise _keyless(frozen)
     return torch.stack(keys), torch.stack(values)
 
 

@@ -200,15 +200,15 @@ def _trouble_with_embeddings(frozen: FrozenModel, name: str, ids: Ids, plain: Te
 
 def _reads_between_words(frozen: FrozenModel, ids: Ids, plain: Tensor) -> bool:
     """Say whether a model reads vectors that are near a word's as it reads the word; some look up which word a vector is (Gemma 4)."""
-    off = torch.finfo(plain.dtype).eps * 8
+    off = torch.finfo(plain.dtype).eps
     inputs = _batch(frozen, [Tokenized((), ())], Way("alone", "right", False), len(ids))
     embeddings = frozen.model.get_input_embeddings()(torch.tensor(ids, device=frozen.device))
     return _tried(lambda: _near(_states(frozen, embeddings * (1 + off), inputs)[0], plain))
 
 
 def _near(found: Tensor, wanted: Tensor) -> bool:
-    """Say whether two readings differ by little more than what was read."""
-    return float((found - wanted).float().abs().max()) <= 0.05 * float(wanted.float().abs().max())
+    """Say whether two readings of what is nearly the same are nearly the same, in a coarse precision too."""
+    return float((found - wanted).float().abs().max()) <= 0.25 * float(wanted.float().abs().max())
 
 
 def _is_causal(frozen: FrozenModel, ids: Ids, plain: Tensor) -> bool:
