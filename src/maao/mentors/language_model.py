@@ -77,6 +77,9 @@ class LanguageModelMentor(Generic[P]):
                 rejected.append(failure)
                 break
             cost += reply_cost(reply)
+            if reply.why_empty:
+                rejected.append(Rejected("", reply.why_empty))
+                continue
             tried = {*known, *(self._line(p.text, p.fields) for p in proposals)}
             read = (
                 read_list(reply.text, count=count - len(proposals), known=tried, max_words=max_words)

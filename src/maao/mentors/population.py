@@ -42,6 +42,9 @@ class Asking(Generic[P]):
                 gathered.rejected.append(failure)
                 return
             gathered.cost += reply_cost(reply)
+            if reply.why_empty:
+                gathered.rejected.append(Rejected("", reply.why_empty))
+                continue
             yield reply.text
 
     def _ask(self, text: str, seed: int, sample: int) -> tuple[Reply | None, Rejected]:
