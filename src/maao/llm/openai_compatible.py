@@ -209,7 +209,7 @@ class OpenAICompatible:
             path = "/chat/completions" if request.style == "chat" else "/completions"
             answer = self._exchange("POST", path, body, self.timeout)
         except (TimeoutError, httpx2.TimeoutException):
-            told = f"{self.base_url} gave no whole reply within {self.timeout:g} seconds, in {self.attempts} attempts."
+            told = f"{self.base_url} gave no whole reply within {self.timeout:g} seconds, in {self._tries()}."
             problem = _Temporary(f"{told} Raise mentor.chat.timeout?")
         except _TooLarge:
             problem = ChatError(f"{self.base_url} sent more than {MOST_BYTES // 2**20} MiB: that is no reply. Is the address right?")
@@ -218,7 +218,7 @@ class OpenAICompatible:
         except (httpx2.ConnectError, httpx2.ProxyError) as error:
             problem = _Temporary(self._unreachable(self._cause(error)))
         except (httpx2.HTTPError, OSError, ValueError) as error:
-            problem = _Temporary(f"{self.base_url} broke off, in {self.attempts} attempts: {self._cause(error)}.")
+            problem = _Temporary(f"{self.base_url} broke off, in {self._tries()}: {self._cause(error)}.")
         else:
             read = read_answer(answer, request, self.model)
             if isinstance(read, Reply):
@@ -326,7 +326,10 @@ class OpenAICompatible:
                 f"{self.base_url} asks to wait {wait_seconds:.0f} seconds (status {status}: {said}), and mentor.chat.longest_pause is "
                 f"{self.longest_pause:g}."
             )
-        return _Temporary(f"{self.base_url} has failed {self.attempts} times; the last time, status {status}: {said}", wait_seconds)
+        return _Temporary(f"{self.base_url} has failed in {self._tries()}; the last time, status {status}: {said}", wait_seconds)
+
+    def _tries(self) -> str:
+        return "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
 
     def _key_refused(self) -> str:
         if not self.api_key_env:
