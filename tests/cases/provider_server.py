@@ -132,3 +132,17 @@ def serving() -> Iterator[Server]:
         finally:
             server.ended.set()
             accepting.join()
+
+
+def settings(server: Server, budget: dict[str, Any] | None = None, **mentor: Any) -> dict[str, Any]:
+    """Return the settings of a small run of a plain function, whose mentor asks the server in two rounds of two."""
+    asked = {"provider": "openai", "name": "m", "base_url": server.base_url, "attempts": 1, "timeout": 20, "first_pause": 0.0}
+    return {
+        "problem": "function",
+        "function": {"name": "rosenbrock"},
+        "threads": 1,
+        "plan": {"rounds": 2, "steps": 1, "proposals": 1, "store_every": 0, "first": "ask"},
+        "accept": {"rule": "always_first"},
+        "budget": budget or {},
+        "mentor": {"retries": 0, **mentor, "chat": asked | mentor.get("chat", {})},
+    }

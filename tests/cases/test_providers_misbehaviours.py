@@ -19,7 +19,7 @@ import pytest
 import maao
 from maao.config import make_config
 from maao.store.database import Database
-from tests.cases.provider_server import RESET, Play, Server, always, chat, first, good, http, serving
+from tests.cases.provider_server import RESET, Play, always, chat, first, good, http, serving, settings
 
 pytest.importorskip("httpx2")
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -352,26 +352,6 @@ class StopAfterAsking(maao.Watch):
             raise KeyboardInterrupt
 
 
-def settings(server: Server, case: Case) -> dict[str, Any]:
-    chat = {
-        "provider": "openai",
-        "name": "m",
-        "base_url": server.base_url,
-        "attempts": 2,
-        "first_pause": 0.0,
-        "longest_pause": 1.0,
-        "timeout": 20,
-    }
-    return {
-        "problem": "function",
-        "function": {"name": "rosenbrock"},
-        "threads": 1,
-        "plan": {"rounds": 2, "steps": 1, "proposals": 1, "store_every": 0, "first": "ask"},
-        "accept": {"rule": "always_first"},
-        "mentor": {"retries": 0, **case.mentor, "chat": {**chat, **case.chat}},
-    }
-
-
 def calls_of(folder):
     database = Database(folder, write=False)
     try:
@@ -391,7 +371,7 @@ def test_p_there_are_enough_misbehaviours():
 def test_p_misbehaviour(server, tmp_path, name):
     case, folder = CASES[name], tmp_path / "run"
     server.begin(case.play)
-    config = make_config(settings(server, case))
+    config = make_config(settings(server, **{**case.mentor, "chat": {"attempts": 2, "longest_pause": 1.0, **case.chat}}))
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         maao.run(config, folder, watch=StopAfterAsking())

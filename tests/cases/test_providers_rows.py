@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import sqlite3
 import sys
+import threading
+import time
 
 import pytest
 
@@ -21,7 +25,7 @@ from maao.llm.server_reply import Answer, Trouble, read_answer
 from maao.stages.torch_optim import TorchSerializer
 from maao.store.database import DATABASE
 from maao.store.run import RunFolder
-from tests.cases.provider_server import always, chat, good, http, serving
+from tests.cases.provider_server import always, chat, good, http, serving, settings
 
 httpx2 = pytest.importorskip("httpx2")
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -43,22 +47,8 @@ def server(shared, monkeypatch):
     return shared
 
 
-def values(server, budget=None, **mentor):
-    fields = mentor.pop("chat", {})
-    asked = {"provider": "openai", "name": "m", "base_url": server.base_url, "attempts": 1, "timeout": 20, "first_pause": 0.0, **fields}
-    return {
-        "problem": "function",
-        "function": {"name": "rosenbrock"},
-        "threads": 1,
-        "plan": {"rounds": 2, "steps": 1, "proposals": 1, "store_every": 0, "first": "ask"},
-        "accept": {"rule": "always_first"},
-        "budget": budget or {},
-        "mentor": {"retries": 0, **mentor, "chat": asked},
-    }
-
-
 def run(server, folder, watch=None, **changes):
-    return maao.run(make_config(values(server, **changes)), folder, watch=watch)
+    return maao.run(make_config(settings(server, **changes)), folder, watch=watch)
 
 
 def model(server, **settings):
@@ -377,6 +367,28 @@ def test_p11_a_flood_ends_at_the_limit_of_size(server):
         model(server, timeout=60).complete(ASK)
 
 
+def test_p11_a_slow_look_up_of_a_name_ends_at_the_deadline(monkeypatch):
+    ended = threading.Event()
+
+    def look_up(*_, **__):
+        ended.wait(20)
+        raise socket.gaierror(-3, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    began = time.monotonic()
+    with pytest.raises(ChatError, match="no whole reply"):
+        OpenAICompatible("m", "http://slow.example/v1", api_key_env="", timeout=0.3, attempts=1).complete(ASK)
+    assert time.monotonic() - began < 15
+    ended.set()
+
+
+def test_p11_a_call_can_be_made_where_an_event_loop_runs(server):
+    async def cell():
+        return model(server).complete(ASK).text
+
+    assert asyncio.run(cell()) == '1. "0.1 0.7"'
+
+
 # -- the loud end
 
 
@@ -399,7 +411,7 @@ def config_file(server, path, **changes):
         for key, value in inner.items():
             section(f"{name}.{key}", value)
 
-    found = values(server, **changes)
+    found = settings(server, **changes)
     lines.extend(f"{key} = {json.dumps(value)}" for key, value in found.items() if not isinstance(value, dict))
     for name, fields in found.items():
         if isinstance(fields, dict):

@@ -33,7 +33,7 @@ class Request:
     """A whole request. `style` "chat" sends `messages`; "completion" asks to continue the one message's text.
 
     `sample` tells apart several replies to one prompt: it is part of the key, and with `seed` of the sampling, but is not sent as a field.
-    `schema` is a JSON schema that the reply is wanted in; a model that cannot be held to one leaves it out and says so in the reply's note.
+    `schema` is a JSON schema that the reply of a chat is wanted in: servers are sent it, and where one refuses it the reply's note says so.
     """
 
     model: str

@@ -9,11 +9,13 @@ no record and no attribute here, and where a server repeats it, it is struck out
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -247,13 +249,16 @@ class OpenAICompatible:
         client = httpx2.AsyncClient(
             transport=self._transport, trust_env=self.is_remote, verify=url.startswith("https:"), timeout=seconds, follow_redirects=False
         )
-        with anyio.fail_after(seconds):
-            async with client, client.stream(method, url, headers=headers, content=content) as response:
-                received = bytearray()
-                async for chunk in response.aiter_bytes():
-                    received += chunk
-                    if len(received) > MOST_BYTES:
-                        raise _TooLarge
+        received = bytearray()
+        try:
+            with anyio.fail_after(seconds):
+                async with client, client.stream(method, url, headers=headers, content=content) as response:
+                    async for chunk in response.aiter_bytes():
+                        received += chunk
+                        if len(received) > MOST_BYTES:
+                            raise _TooLarge
+        finally:  # the look-up of a host's name cannot be stopped: the loop is given nothing to wait for where it ends
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
         return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(received))
 
     def _headers(self) -> dict[str, str]:
