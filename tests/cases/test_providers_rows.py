@@ -11,13 +11,16 @@ import threading
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as settings_of
+from hypothesis import strategies as st
 
 import maao
 from maao import cli
 from maao.config import make_config
 from maao.errors import ChatError, ConfigError, LedgerMiss
 from maao.llm.budget import Capped
-from maao.llm.chat import Message, Reply, Request, Usage
+from maao.llm.chat import Message, Reply, Request, Usage, what_is_wrong
 from maao.llm.ledger import MemoryLedger, Recorded, Replayed, WithExtra
 from maao.llm.openai_compatible import OpenAICompatible, _pause
 from maao.llm.scripted import Scripted
@@ -30,6 +33,25 @@ from tests.cases.provider_server import always, chat, good, http, serving, setti
 httpx2 = pytest.importorskip("httpx2")
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
+NAMES = [
+    "type",
+    "text",
+    "content",
+    "message",
+    "error",
+    "code",
+    "status",
+    "detail",
+    "details",
+    "metadata",
+    "headers",
+    "raw",
+    "loc",
+    "retryDelay",
+    "refusal",
+]
+NAMES += ["thinking", "value", "prompt_tokens", "completion_tokens", "completion_tokens_details", "reasoning_tokens", "object", "choices"]
+HEADERS = st.sampled_from(["date", "retry-after", "retry-after-ms", "x-ratelimit-reset", "x-ratelimit-reset-requests", "location"])
 KEY = "sk-test-0d9f8a7b6c5e4f3a2b1c"
 ASK = Request("m", (Message("user", "hi"),))
 
@@ -151,6 +173,39 @@ def test_p1_no_model_of_any_kind_has_a_bad_reply_recorded(reply):
     with pytest.raises(ChatError, match="careless gave a reply that cannot be used"):
         Recorded(Careless(), ledger).complete(ASK)
     assert not ledger.entries
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(), max_size=9)
+    | st.sampled_from(["text", "length", "429", "20s"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(
+    ["", "choice__message", "choice__finish_reason", "message__content", "message__reasoning", "usage", "model", "choices", "error"]
+)
+
+
+@given(
+    VALUES,
+    FIELDS,
+    st.sampled_from([200, 204, 400, 429, 503]),
+    st.sampled_from(["chat", "completion"]),
+    st.dictionaries(HEADERS, st.text(max_size=30)),
+)
+@settings_of(max_examples=200)
+def test_p1_whatever_json_holds_is_a_sound_reply_or_a_trouble_in_words(value, field, status, style, headers):
+    body = value if not field else chat(**{field: value})
+    read = read_answer(Answer(status, headers, json.dumps(body).encode()), Request("m", (), style=style), "m")
+    if isinstance(read, Reply):
+        assert status < 300 and what_is_wrong(read) == "" and bool(read.text.strip()) == (read.why_empty == "")
+        assert read.usage.input_tokens > 0 and all(not "\ud800" <= c <= "\udfff" for c in read.text + read.model + read.finish_reason)
+    else:
+        assert read.words and read.words.isprintable() and (status < 300 or read.status == status)
 
 
 def test_p2_a_null_message_is_told():
