@@ -49,3 +49,8 @@ def test_sampling_seed_differs_between_samples_and_is_absent_without_a_seed():
     seeds = {sampling_seed(Request("m", (), seed=5, sample=k)) for k in range(20)}
     assert len(seeds) == 20 and all(0 <= s < 2**31 for s in seeds)
     assert sampling_seed(Request("m", ())) is None
+
+
+def test_a_schema_is_part_of_the_key_only_where_there_is_one():
+    with_schema = Request(**{**{f: getattr(REQUEST, f) for f in Request.__slots__}, "schema": {"type": "object"}})
+    assert '"schema"' not in REQUEST.canonical() and with_schema.key != GOLDEN

@@ -30,6 +30,7 @@ class Request:
     """A whole request. `style` "chat" sends `messages`; "completion" asks to continue the one message's text.
 
     `sample` tells apart several replies to one prompt: it is part of the key, and with `seed` of the sampling, but is not sent as a field.
+    `schema` is a JSON schema that the reply is wanted in; a model that cannot be held to one leaves it out and says so in the reply's note.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Request:
     seed: int | None = None
     sample: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)  # provider settings, sent as they are
+    schema: Mapping[str, object] | None = None
 
     @property
     def text(self) -> str:
@@ -49,8 +51,11 @@ class Request:
         return "\n\n".join(message.content for message in self.messages)
 
     def canonical(self) -> str:
-        """Return the request as canonical JSON: sorted keys, no spaces, non-ASCII kept."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        """Return the request as canonical JSON: sorted keys, no spaces, non-ASCII kept; `schema` only where there is one."""
+        fields = asdict(self)
+        if self.schema is None:  # as requests were before there were schemas, so that their keys stay
+            del fields["schema"]
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property
     def key(self) -> str:

@@ -28,7 +28,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 LONGEST_ASKED_PAUSE_SECONDS = 120.0  # of a server that says how long to wait
 SHOWN_MODELS = 12
 
-OPTIONAL = ("seed", "stop", "temperature", "top_p")  # a call without one of these is still the same question
+OPTIONAL = ("seed", "stop", "temperature", "top_p", "response_format")  # a call without one of these is still the same question
 RESERVED = frozenset({"model", "messages", "prompt", "max_tokens", "max_completion_tokens", "n", "best_of", "stream"})  # not for `extra`
 _REFUSAL = re.compile(r"unsupported|n[o']t support|not permitted|not allowed|unexpected|unrecogni[sz]ed|unknown|extra (input|field)", re.I)
 _KEY_LIKE = re.compile(r"\b(sk-|Bearer )[\w\-*.]{6,}")
@@ -264,6 +264,9 @@ def _body(model: str, request: Request, refused: set[str]) -> tuple[dict[str, An
         settings["seed"] = seed
     if request.stop:
         settings["stop"] = list(request.stop)
+    if request.schema is not None and request.style == "chat":
+        schema = {"name": "reply", "schema": dict(request.schema), "strict": True}
+        settings["response_format"] = {"type": "json_schema", "json_schema": schema}
     notes = [f"{name} was not sent: the server does not support it" for name in OPTIONAL if name in settings and name in refused]
     body = {name: value for name, value in settings.items() if name not in refused}
     limit = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
