@@ -974,6 +974,7 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
         max_samples=mentor.max_samples,
         retries=0 if chat.provider == "person" else mentor.retries,
         filled=_filled(parts),
+        structured=mentor.structured,
     )
     asked.instruction((), 1)  # an unknown field in the wording is told now, not in the middle of a run
     if replay is not None:
@@ -1169,7 +1170,7 @@ def _plugin_names(kind: str) -> tuple[str, ...]:
     return tuple(e.name.removeprefix(f"{kind}.") for e in entry_points(group=PLUGINS) if e.name.startswith(f"{kind}."))
 
 
-PACKAGES = ("maao", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "peft", "httpx2")
+PACKAGES = ("maao", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "peft", "httpx2", "json-repair")
 
 
 def environment(parts: Parts) -> Mapping[str, Any]:
