@@ -325,15 +325,19 @@ def _print_calls(folder: Path) -> None:
 
     from maao.console import plain
     from maao.stages.torch_optim import TorchSerializer
+    from maao.store.database import DATABASE
+    from maao.store.files import reading
     from maao.store.run import RunFolder
 
-    with RunFolder.open(folder, serializer=TorchSerializer(), write=False) as stored:
+    with RunFolder.open(folder, serializer=TorchSerializer(), write=False) as stored, reading(folder / DATABASE):
+        told = []
         for number, call in enumerate(stored.ledger.calls(), start=1):
             request, reply = json.loads(call.request), json.loads(call.reply)
             usage = f"{call.seconds:.1f} s, {call.input_tokens} tokens in, {call.output_tokens} out"
-            print(f"--- call {number}: {call.model}, {call.date}, {usage}")
-            print("\n".join(plain(message["content"]) for message in request["messages"]))
-            print(f"--- reply (sample {request['sample']}):\n{plain(reply['text'])}\n")
+            told += [f"--- call {number}: {call.model}, {call.date}, {usage}"]
+            told += [plain(message["content"]) for message in request["messages"]]
+            told += [f"--- reply (sample {request['sample']}):\n{plain(reply['text'])}\n"]
+    print("\n".join(told))
 
 
 def _contact_sheet(result: Result, path: Path) -> None:

@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from maao.comparison import read_out
-from maao.config import Config, expand_paths, make_config, set_value
+from maao.config import Config, expand_paths, make_config, parse_toml, set_value, without_unread
 from maao.errors import ConfigError, MaaoError
 from maao.store.files import write_durably
 from maao.types import Cost, Score
@@ -91,11 +90,12 @@ def read_table(path: str | Path, beside: str | Path | None = None) -> dict[str, 
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(f"There is no table {file}.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read as a table: {error}.") from error
+    table = parse_toml(text, str(file))
     for key in table:
         if key not in SECTIONS:
             raise ConfigError(f"{file}: unknown key '{key}'. Known: {', '.join(SECTIONS)}.")
@@ -124,6 +124,7 @@ def cell_config(table: Mapping[str, Any], arm: Mapping[str, Any], model: str, ta
         for key, value in settings.items():
             set_value(values, key, value.format(seed=sample) if key in SAMPLED else value)
     expand_paths(values, folder)
+    without_unread(values, [key for settings in own for key in settings])  # what arms share is read by those that can
     return make_config(values, f"{table['name']}, arm '{arm['name']}', task '{task}'")
 
 

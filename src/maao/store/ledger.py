@@ -11,9 +11,10 @@ from typing import Any
 from maao.errors import StoreError
 from maao.llm.chat import Reply, Request, reply_from_json, reply_to_json
 from maao.llm.ledger import Totals
-from maao.store.database import Database
+from maao.store.database import DATABASE, Database
+from maao.store.files import reading
 from maao.store.rows import insert
-from maao.store.values import column_number, column_text, number_column, text_column
+from maao.store.values import column_int, column_number, column_text, number_column, text_column
 
 SECRETS = {
     "api_key", "apikey", "x_api_key", "key", "authorization", "proxy_authorization", "cookie", "token", "access_token", "auth_token",
@@ -46,7 +47,8 @@ class SqliteLedger:
 
     def get(self, key: str) -> Reply | None:
         rows = self._database.rows("SELECT reply FROM calls WHERE key = ?", (key,))
-        return reply_from_json(column_text(rows[0]["reply"])) if rows else None
+        with reading(self._database.folder / DATABASE):
+            return reply_from_json(column_text(rows[0]["reply"])) if rows else None
 
     def put(self, request: Request, reply: Reply) -> None:
         """Record a call. It is on the disk when this returns. Settings that look like a credential are not stored.
@@ -77,30 +79,32 @@ class SqliteLedger:
 
     def totals(self) -> Totals:
         rows = self._database.rows("SELECT input_tokens, output_tokens, usd FROM calls ORDER BY id")
-        return Totals(
-            calls=len(rows),
-            input_tokens=sum(row["input_tokens"] for row in rows),
-            output_tokens=sum(row["output_tokens"] for row in rows),
-            usd=sum((column_number(row["usd"]) for row in rows), 0.0),
-        )
+        with reading(self._database.folder / DATABASE):
+            return Totals(
+                calls=len(rows),
+                input_tokens=sum(column_int(row["input_tokens"]) for row in rows),
+                output_tokens=sum(column_int(row["output_tokens"]) for row in rows),
+                usd=sum((column_number(row["usd"]) for row in rows), 0.0),
+            )
 
     def calls(self) -> tuple[Call, ...]:
         """Return all calls in the order they were stored."""
-        return tuple(
-            Call(
-                key=row["key"],
-                request=column_text(row["request"]),
-                reply=column_text(row["reply"]),
-                model=column_text(row["model"]),
-                date=row["date"],
-                seconds=column_number(row["seconds"]),
-                input_tokens=row["input_tokens"],
-                output_tokens=row["output_tokens"],
-                usd=column_number(row["usd"]),
-                created=row["created"],
+        with reading(self._database.folder / DATABASE):
+            return tuple(
+                Call(
+                    key=column_text(row["key"]),
+                    request=column_text(row["request"]),
+                    reply=column_text(row["reply"]),
+                    model=column_text(row["model"]),
+                    date=column_text(row["date"]),
+                    seconds=column_number(row["seconds"]),
+                    input_tokens=column_int(row["input_tokens"]),
+                    output_tokens=column_int(row["output_tokens"]),
+                    usd=column_number(row["usd"]),
+                    created=column_text(row["created"]),
+                )
+                for row in self._database.rows("SELECT * FROM calls ORDER BY id")
             )
-            for row in self._database.rows("SELECT * FROM calls ORDER BY id")
-        )
 
 
 def now() -> str:
