@@ -340,7 +340,7 @@ def asked(result: Any) -> list[dict[str, Any]]:
     compared_at = accept.steps if rule == "race" else 0
     found = []
     for r in (r for r in result.history if r.leg.ask):
-        own = [c.score.loss for c in r.verdict.considered if c.proposal is None]
+        own = [c.score.loss for c in r.verdict.considered if c.proposal is None and (rule != "race" or c.age == compared_at)]
         judged = [c for c in r.verdict.considered if c.proposal is not None]
         theirs = [c.score.loss for c in judged if c.age == compared_at and math.isfinite(c.score.loss)]
         margin = own[0] - min(theirs) if own and theirs and math.isfinite(own[0]) else None
