@@ -659,6 +659,7 @@ def free_folder(parent: Path, name: str) -> Path:
         >>> free_folder(Path("no-such-folder"), "demo").name
         'demo'
     """
+    name = name.encode()[:200].decode(errors="ignore")  # the longest that every file system takes, with a number behind it
     candidates = (parent / (name if i == 1 else f"{name}-{i}") for i in range(1, 1_000_000))
     return next(path for path in candidates if not path.exists())
 

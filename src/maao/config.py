@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -606,7 +606,7 @@ def make_config(values: dict[str, Any], where: str = "the settings") -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(error)}") from None
+        raise ConfigError(f"{where}: {explain(error)}") from None
 
 
 def stored_config(values: dict[str, Any], file: Path) -> Config:
@@ -615,7 +615,7 @@ def stored_config(values: dict[str, Any], file: Path) -> Config:
         try:
             return Config.model_validate(values, context=STORED)
         except ValidationError as error:
-            raise ValueError(_explain(error).rstrip(".")) from error
+            raise ValueError(explain(error).rstrip(".")) from error
 
 
 def without_unread(values: dict[str, Any], keep: Collection[str]) -> None:
@@ -633,12 +633,13 @@ def without_unread(values: dict[str, Any], keep: Collection[str]) -> None:
             del node[last]
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError, root: type[Section] | None = None) -> str:
+    """Return what is wrong with values in words: every fault with its key, the value, and the nearest known key."""
     told = []
     for item in error.errors():
         key = ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
-            known = _known_keys(item["loc"][:-1])
+            known = _known_keys(root or Config, item["loc"][:-1])
             near = get_close_matches(str(item["loc"][-1]), known, n=1)
             prefix = ".".join(map(str, item["loc"][:-1]))
             hint = f" Did you mean '{prefix + '.' if prefix else ''}{near[0]}'?" if near else ""
@@ -659,14 +660,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _known_keys(path: tuple[int | str, ...]) -> list[str]:
-    section: Any = Config
+def _known_keys(root: type[Section], path: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of the section at a path. What is an item of a list is found in the list's declared type."""
+    section: Any = root
     for part in path:
-        if isinstance(part, int):
-            section = LegConfig
-        else:
-            section = section.model_fields[part].annotation
-    return list(section.model_fields) if hasattr(section, "model_fields") else []
+        section = get_args(section)[0] if isinstance(part, int) else section.model_fields[part].annotation
+    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
 
 
 def expand_paths(values: dict[str, Any], folder: Path) -> None:

@@ -174,9 +174,9 @@ class Race:
         recorded = next((c for c in scores_by_age(history) if c.age == self.steps), None)
         own_end = state
         if recorded is None:
-            begin = self._last_before(history, state)
-            own_end, cost, seen = self._walk(problem, stage, begin, self.steps - begin.age)
-            if begin is state:
+            young = self._last_before(history, state)
+            own_end, cost, seen = self._walk(problem, stage, young, self.steps - young.age)
+            if young is state:
                 state, notes = own_end, [f"incumbent, {note}" for note in seen]
         walked = {i: stage.restart(state, _full(state.start, p), seed=seed_for(seed, i)) for i, p in enumerate(proposals)}
         halved: list[Considered] = []
@@ -225,13 +225,13 @@ class Race:
     def _last_before(self, history: History[P, S], state: S) -> S:
         """Return the last point of the present walk, stored or at hand, that is not older than the race."""
         stored = [held for r in history if r.index >= _since(history) for held in (r.verdict.state, r.state)]
-        young = [held for held in (*stored, state) if held.age <= self.steps]
-        if not young:
+        found = [held for held in (*stored, state) if held.age <= self.steps]
+        if not found:
             raise ProblemError(
                 f"The incumbent is {state.age} gradient steps old, and no point of its walk is stored that is {self.steps} or younger: its "
                 "score at that age cannot be found. Give the race the history of the run."
             )
-        return max(reversed(young), key=lambda held: held.age)
+        return max(reversed(found), key=lambda held: held.age)
 
     @staticmethod
     def _walk(problem: Problem[P], stage: GradientStage[P, S], state: S, steps: int) -> tuple[S, Cost, list[str]]:
