@@ -437,7 +437,17 @@ def main() -> None:
     except MaaoError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)):
+            raise
+        print(f"Error: There is not enough memory for this. {NO_MEMORY}", file=sys.stderr)
+        raise SystemExit(1) from None
 
+
+NO_MEMORY = (
+    "Lower model.part_tokens or model.memory_mib, stage.batch_size, model.score_batch, model.cache_mib or model.num_virtual_tokens, or "
+    "take a smaller model. Finished rounds are stored: `maao resume` goes on with them."
+)
 
 if __name__ == "__main__":
     main()

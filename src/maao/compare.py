@@ -131,7 +131,7 @@ def read_table(path: str | Path, beside: str | Path | None = None) -> dict[str, 
 
 def _check_names(table: Mapping[str, Any], file: Path) -> None:
     """Refuse cells whose files could not be told apart, or could not be made. Not every disk tells large letters from small."""
-    taken: dict[str, str] = Field(default_factory=dict)
+    taken: dict[str, str] = {}
     for arm, model, task, seed in _places(table):
         name = file_name(model, arm["name"], task, seed)
         told = f"arm {arm['name']!r}, {f'model {model!r}, ' if model else ''}task {task!r}, seed {seed}"
@@ -359,7 +359,7 @@ def _is_done(place: Path, cell: Cell) -> bool:
     held, own = ((one["arm"], one["model"], one["task"], one["seed"]) for one in (row, row_begin(cell)))
     if held != own:
         raise StoreError(
-            f"{file} holds the row of arm {held[0]!r}, task {held[2]!r}, and the table's arm {own[0]!r}, task {own[2]!r} would have the same "
+            f"{file} holds the row of arm {held[0]!r}, task {held[2]!r}, and the table's arm {own[0]!r}, task {own[2]!r} would share that "
             "file. Give the arm or the task its old name back, or choose another --out."
         )
     return True

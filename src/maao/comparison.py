@@ -95,7 +95,7 @@ def check_protocols(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def differences(rows: Sequence[Mapping[str, Any]], baseline: str) -> list[Difference]:
     """Return how each arm did beside the baseline, for each task and over all, in accuracy and loss, where there are two pairs or more."""
-    found: list[Difference] = Field(default_factory=list)
+    found: list[Difference] = []
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     arms = [arm for arm in dict.fromkeys(row["arm"] for row in rows) if arm != baseline]
     for task in (*tasks, ALL) if len(tasks) > 1 else tasks:

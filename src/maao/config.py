@@ -82,7 +82,7 @@ class ModelConfig(Section):
     encoder: Literal["lstm", "mlp"] = Field("lstm", description="The network that rows go through (p_tuning).")
     projection: bool = Field(False, description="Train a network instead of the keys and values themselves (prefix_tuning).")
     hidden: int | None = Field(
-        None, ge=2, le=65_536, description="Width inside the network; by default the embedding's, or 512 (prefix_tuning)."
+        None, ge=2, le=8_192, description="Width inside the network; by default the embedding's, or 512 (prefix_tuning)."
     )
     num_virtual_tokens: int = Field(8, ge=1, le=10_000, description="Rows of the soft prompt; the most there may be if length is free.")
     length: Literal["fixed", "free"] = Field("fixed", description="Cut or repeat proposals to num_virtual_tokens, or leave their length.")
