@@ -92,7 +92,7 @@ def test_hiding_the_clues_is_told(asked):
 
 @pytest.mark.parametrize("name", ["none", "random_restart", "reproject", "scripted"])
 def test_mentors_that_ask_nobody_say_so(asked, name):
-    disclosure = asked(mentor__name=name, mentor__texts=["a"]).disclosure
+    disclosure = asked(mentor__name=name, mentor__texts=["a"] if name == "scripted" else []).disclosure
     assert "nothing is sent anywhere" in disclosure or "No mentor is asked" in disclosure
 
 

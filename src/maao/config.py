@@ -441,6 +441,22 @@ PROVIDERS_IGNORE = {
 ASKS_NOBODY = (
     "none", "random_restart", "perturb", "reset", "reproject", "random_text", "soft_input", "evolution", "scripted",
 )  # fmt: skip
+_ASKS_IN_WORDS = ("language_model", "person")
+_ASKS_ONE = ("opro", "ape", "evoprompt_ga", "evoprompt_de")
+MENTORS_READ = {  # which of maao's mentors read a setting; a plugin and a mentor of one's own may read all
+    "description": (*_ASKS_IN_WORDS, "soft_input", "opro"),
+    "style": _ASKS_IN_WORDS,
+    "wording": _ASKS_IN_WORDS,
+    "listing": _ASKS_IN_WORDS,
+    "choice": _ASKS_IN_WORDS,
+    "share_examples": (*_ASKS_IN_WORDS, "opro", "ape"),
+    "temperature": (*_ASKS_IN_WORDS, "soft_input", *_ASKS_ONE),
+    "top_p": (*_ASKS_IN_WORDS, "soft_input"),
+    "max_tokens": (*_ASKS_IN_WORDS, "soft_input", *_ASKS_ONE),
+    "retries": _ASKS_IN_WORDS,
+    "max_samples": (*_ASKS_IN_WORDS, "soft_input"),
+    "texts": ("scripted", "evoprompt_ga", "evoprompt_de"),
+}
 OF_LOCAL_MODELS = ("name", "revision", "kind", "quantization", "dtype", "device")  # of [model]: a mentor in this process is loaded so
 
 
@@ -480,6 +496,12 @@ def unread(config: Config) -> dict[str, str]:
     found |= {f"plan.{key}": f"plan.kind is '{plan.kind}': drop it" for key in _changed(plan) if key in others}
     rules = {*RULES_READ.get(accept.rule, ("options",)), *(RULES_READ[accept.inner] if accept.rule == "interpolate" else ())}
     found |= {f"accept.{key}": f"accept.rule is '{accept.rule}': drop it" for key in _changed(accept) if key not in {"rule", *rules}}
+    if mentor.name in (*ASKS_NOBODY, *_ASKS_IN_WORDS, *_ASKS_ONE):
+        for key in _changed(mentor):
+            if key in MENTORS_READ and not {mentor.name, mentor.beside} & {*MENTORS_READ[key]}:
+                found[f"mentor.{key}"] = f"mentor.name is '{mentor.name}', and {', '.join(MENTORS_READ[key])} read it: drop it"
+        if mentor.beside is None and "beside_share" in _changed(mentor):
+            found["mentor.beside_share"] = "there is no mentor.beside: drop it"
     if mentor.name in ASKS_NOBODY:
         told = f"the mentor '{mentor.name}' asks no chat model: drop it"
         found |= {f"mentor.chat.{key}": told for key in _changed(mentor.chat)}

@@ -39,7 +39,10 @@ def write_data(folder: Path) -> dict[str, str]:
 
 
 def values(model: Path, data: dict[str, Any], /, **changes: Any) -> dict[str, Any]:
-    """Return the settings of a small run: 4 legs, of which 2 ask. `changes` by dotted key with `__` for the dots; what none reads is left out."""
+    """Return the settings of a small run: 4 legs, of which 2 ask. `changes` by dotted key with `__` for the dots.
+
+    What nothing reads then is left out.
+    """
     found: dict[str, Any] = {
         "threads": 1,
         "model": {"name": str(model), "num_virtual_tokens": 4, "template": "{text} {slots} Topic:"},
