@@ -432,11 +432,10 @@ RULES_READ = {
     "race": ("steps", "margin", "rungs"),
     "interpolate": ("weight", "inner"),
 }
-PROVIDERS_IGNORE = {
-    "local": ("base_url", "api_key_env", "timeout", "attempts", "usd_per_million_input", "usd_per_million_output", "replies"),
-    "openai": ("replies",),
-    "person": ("base_url", "api_key_env", "timeout", "attempts", "usd_per_million_input", "usd_per_million_output", "replies"),
-    "scripted": ("base_url", "api_key_env", "timeout", "attempts"),
+PROVIDERS_READ = {  # the others read everything of [mentor.chat] but scripted replies
+    "local": ("name",),
+    "person": ("name",),
+    "scripted": ("name", "replies", "usd_per_million_input", "usd_per_million_output"),
 }
 ASKS_NOBODY = (
     "none", "random_restart", "perturb", "reset", "reproject", "random_text", "soft_input", "evolution", "scripted",
@@ -485,31 +484,44 @@ def unread(config: Config) -> dict[str, str]:
         >>> list(unread(Config.model_validate({"problem": "function", "data": {"shots": 4}}, context=STORED)))
         ['data.shots']
     """
+    return {**_of_other_problems(config), **_of_other_plans_and_rules(config), **_of_other_mentors(config.mentor)}
+
+
+def _of_other_problems(config: Config) -> dict[str, str]:
     own = SECTIONS_READ[config.problem]
     instead = f"problem is '{config.problem}', which reads {' and '.join(f'[{name}]' for name in own)}"
     found = {f"{name}.{key}": f"{instead}: drop it{_twin(own, key)}" for name in unread_sections(config) for key in _given(config, name)}
     if "model" not in own and _asks_in_this_process(config):
         further = set(_given(config, "model")) - {*OF_LOCAL_MODELS}
         found |= {f"model.{key}": f"{instead}, and of [model] only the mentor's own model: drop it" for key in sorted(further)}
-    plan, accept, mentor = config.plan, config.accept, config.mentor
-    others = {key for keys in PLANS_READ.values() for key in keys} - {*PLANS_READ[plan.kind]}
-    found |= {f"plan.{key}": f"plan.kind is '{plan.kind}': drop it" for key in _changed(plan) if key in others}
-    rules = {*RULES_READ.get(accept.rule, ("options",)), *(RULES_READ[accept.inner] if accept.rule == "interpolate" else ())}
-    found |= {f"accept.{key}": f"accept.rule is '{accept.rule}': drop it" for key in _changed(accept) if key not in {"rule", *rules}}
-    if mentor.name in (*ASKS_NOBODY, *_ASKS_IN_WORDS, *_ASKS_ONE):
-        for key in _changed(mentor):
-            if key in MENTORS_READ and not {mentor.name, mentor.beside} & {*MENTORS_READ[key]}:
-                found[f"mentor.{key}"] = f"mentor.name is '{mentor.name}', and {', '.join(MENTORS_READ[key])} read it: drop it"
-        if mentor.beside is None and "beside_share" in _changed(mentor):
-            found["mentor.beside_share"] = "there is no mentor.beside: drop it"
-    if mentor.name in ASKS_NOBODY:
-        told = f"the mentor '{mentor.name}' asks no chat model: drop it"
-        found |= {f"mentor.chat.{key}": told for key in _changed(mentor.chat)}
-    elif mentor.name != "custom":
-        provider = "person" if mentor.name == "person" else mentor.chat.provider
-        told = f"mentor.chat.provider is '{provider}': drop it"
-        found |= {f"mentor.chat.{key}": told for key in _changed(mentor.chat) if key in PROVIDERS_IGNORE[provider]}
     return found
+
+
+def _of_other_plans_and_rules(config: Config) -> dict[str, str]:
+    plan, accept = config.plan, config.accept
+    others = {key for keys in PLANS_READ.values() for key in keys} - {*PLANS_READ[plan.kind]}
+    found = {f"plan.{key}": f"plan.kind is '{plan.kind}': drop it" for key in _changed(plan) if key in others}
+    own = {"rule", *RULES_READ.get(accept.rule, ("options",)), *(RULES_READ[accept.inner] if accept.rule == "interpolate" else ())}
+    return found | {f"accept.{key}": f"accept.rule is '{accept.rule}': drop it" for key in _changed(accept) if key not in own}
+
+
+def _of_other_mentors(mentor: MentorConfig) -> dict[str, str]:
+    if mentor.name not in (*ASKS_NOBODY, *_ASKS_IN_WORDS, *_ASKS_ONE):
+        return {}
+    found = {
+        f"mentor.{key}": f"mentor.name is '{mentor.name}', and {', '.join(MENTORS_READ[key])} read it: drop it"
+        for key in _changed(mentor)
+        if key in MENTORS_READ and not {mentor.name, mentor.beside} & {*MENTORS_READ[key]}
+    }
+    if mentor.beside is None and "beside_share" in _changed(mentor):
+        found["mentor.beside_share"] = "there is no mentor.beside: drop it"
+    provider = "person" if mentor.name == "person" else mentor.chat.provider
+    if mentor.name in ASKS_NOBODY:
+        own, told = (), f"the mentor '{mentor.name}' asks no chat model: drop it"
+    else:
+        further = {*ChatConfig.model_fields} - {"replies"}
+        own, told = ("provider", *PROVIDERS_READ.get(provider, further)), f"mentor.chat.provider is '{provider}': drop it"
+    return found | {f"mentor.chat.{key}": told for key in _changed(mentor.chat) if key not in own}
 
 
 def _given(config: Config, section: str) -> list[str]:

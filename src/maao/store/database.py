@@ -37,8 +37,9 @@ class Database:
             # "rw" for readers as well: after a kill the first to open must undo a half-written transaction.
             self._connection = _connect(folder / DATABASE, "rw")
             self._connection.execute("PRAGMA query_only = OFF" if write else "PRAGMA query_only = ON")
-            self._upgrade(_schema_version(folder, self._connection))
+            found = _schema_version(folder, self._connection)
             self._check_size()
+            self._upgrade(found)
         except sqlite3.Error as error:
             self.close()
             if not write:
