@@ -92,7 +92,7 @@ def test_hiding_the_clues_is_told(asked):
 
 @pytest.mark.parametrize("name", ["none", "random_restart", "reproject", "scripted"])
 def test_mentors_that_ask_nobody_say_so(asked, name):
-    disclosure = asked(mentor__name=name, mentor__texts=["a"]).disclosure
+    disclosure = asked(mentor__name=name, mentor__texts=["a"] if name == "scripted" else []).disclosure
     assert "nothing is sent anywhere" in disclosure or "No mentor is asked" in disclosure
 
 
@@ -124,7 +124,6 @@ def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, mon
         ({"accept__rule": "bestof"}, ConfigError, "Unknown acceptance rule 'bestof'. Known rules: always_first, best_of"),
         ({"accept__rule": "interpolate", "model__length": "free"}, ConfigError, "use model.length = 'fixed'"),
         ({"stage__optimizer": "Adamm"}, ConfigError, "Unknown optimizer 'Adamm'"),
-        ({"stage__lr": 0.0}, ConfigError, "`stage.lr` must be above zero"),
         ({"plan__kind": "legs"}, ConfigError, "at least one leg with a gradient step"),
         ({"plan__kind": "epochs", "plan__epochs": 2, "plan__ask_after": [5]}, ConfigError, "cannot be asked after epochs"),
         ({"plan__rounds": 0}, ConfigError, "cannot have 0 rounds"),

@@ -27,7 +27,7 @@ from maao.build import (
     frozen_digest,
     shared_stage,
 )
-from maao.config import Config, expand_paths, make_config, set_value
+from maao.config import Config, expand_paths, make_config, set_value, stored_config, unread_sections
 from maao.core.budget import until
 from maao.core.loop import alternate, best_round
 from maao.core.lr_finder import LR_GRID, LR_SEARCH, LrSearch, Trial, try_rates
@@ -43,13 +43,12 @@ from maao.llm.ledger import MemoryLedger, Wrapper
 from maao.mentors.language_model import NO_REPLY, failures
 from maao.store.digest import params_digest, round_digest
 from maao.store.files import sync_folder, write_durably, write_error
-from maao.store.run import Final, RunFolder, check_vacant, is_in_use
+from maao.store.recorded import EXAMPLES, IN_RUN, ConfigRecord, EnvironmentRecord, ExamplesRecord
+from maao.store.run import CONFIG, ENVIRONMENT, Final, RunFolder, check_vacant, is_in_use, read_json
 from maao.tasks.checks import as_mapping
 from maao.tasks.files import read_examples
 from maao.tasks.splits import SPLITS, from_parts
 from maao.types import Cost, Example, Observation, Round, Splits, total_cost
-
-IN_RUN = "run"  # data.source of examples that were handed over in memory and are kept in the run folder
 
 # how the proposals of a second mentor beside the first begin their source
 SOURCES_BESIDE = {
@@ -146,15 +145,15 @@ class Result:
             return _Stored(
                 stored.history(),
                 stored.finals(),
-                stored.config,
-                dict(stored.environment),
+                _config(stored),
+                _recorded(stored),
                 "interrupted" if stored.status == "running" and not is_in_use(stored.path) else stored.status,
                 stored.status_reason,
             )
 
     @property
     def config(self) -> Config:
-        return make_config(self._stored.config, f"{self.folder}/config.json")
+        return self._stored.config
 
     @property
     def history(self) -> tuple[Round[Any, Any], ...]:
@@ -443,7 +442,7 @@ class Result:
 class _Stored:
     history: tuple[Round[Any, Any], ...]
     finals: tuple[Final, ...]
-    config: dict[str, Any]
+    config: Config
     environment: dict[str, Any]
     status: str
     status_reason: str
@@ -481,7 +480,8 @@ def run(
         _check_time_left(parts, search)
         parts = _at_rate(parts, search.chosen.rate)
         recorded = {**recorded, LR_SEARCH: search.to_json()}
-    stored = RunFolder.create(folder, config=parts.config.model_dump(mode="json"), environment=recorded, serializer=_serializer())
+    values = parts.config.model_dump(mode="json", exclude=unread_sections(parts.config))
+    stored = RunFolder.create(folder, config=values, environment=recorded, serializer=_serializer())
     with stored:
         if splits is not None:
             _keep_splits(stored.path, splits)
@@ -675,6 +675,7 @@ def free_folder(parent: Path, name: str) -> Path:
         >>> free_folder(Path("no-such-folder"), "demo").name
         'demo'
     """
+    name = name.encode()[:200].decode(errors="ignore")  # the longest that every file system takes, with a number behind it
     candidates = (parent / (name if i == 1 else f"{name}-{i}") for i in range(1, 1_000_000))
     return next(path for path in candidates if not path.exists())
 
@@ -687,7 +688,7 @@ def _drive(stored: RunFolder[Any, Any], parts: Parts, mentor: OwnMentor | None, 
     asked = build_mentor(parts, stored.ledger, own=mentor, wrap=lambda model: _Told(model, watch.call))
     history = stored.history()
     watch.started(parts, asked, stored.path, len(history))
-    search = stored.environment.get(LR_SEARCH)
+    search = _recorded(stored).get(LR_SEARCH)
     before = Cost() if search is None else LrSearch.from_json(search).cost
     seconds, spent = parts.budget.seconds, (before + total_cost(history)).seconds
     rounds = until_settled(_alternate(parts, asked, history, watch), parts.plan, history=history, **_patience(parts))
@@ -819,7 +820,7 @@ def _read_test(stored: RunFolder[Any, Any], parts: Parts, history: tuple[Round[A
 
 def _check_mentor(stored: RunFolder[Any, Any], mentor: OwnMentor | None, verb: str) -> None:
     """Refuse to go on with another mentor than the run began with."""
-    name = stored.config["mentor"]["name"]
+    name = _config(stored).mentor.name
     if name == "custom" and mentor is None:
         raise ConfigError(
             f"The run {stored.path} has a mentor of your own: {verb} it from Python, with `maao.{verb}({str(stored.path)!r}, mentor=...)`."
@@ -841,8 +842,7 @@ def _check_stored(stored: RunFolder[Any, Any], history: tuple[Round[Any, Any], .
 
 def _rebuild(stored: RunFolder[Any, Any]) -> Parts:
     """Build a stored run's parts again, and make sure that they are the same."""
-    config = make_config(dict(stored.config), f"{stored.path}/config.json")
-    recorded = stored.environment
+    config, recorded = _config(stored), _recorded(stored)
     threads = config.threads or recorded.get("threads")
     parts = build(config.model_copy(update={"threads": threads}), _kept_splits(stored.path, config))
     now = environment(parts)
@@ -852,6 +852,15 @@ def _rebuild(stored: RunFolder[Any, Any]) -> Parts:
     ]
     notes = (f"versions differ from those the run began with: {', '.join(differences)}; results may differ in the last bits",)
     return replace(parts, notes=(*parts.notes, *notes)) if differences else parts
+
+
+def _config(stored: RunFolder[Any, Any]) -> Config:
+    return stored_config(read_json(stored.path, CONFIG, ConfigRecord), stored.path / CONFIG)
+
+
+def _recorded(stored: RunFolder[Any, Any]) -> dict[str, Any]:
+    """Return the environment that a run recorded, whole."""
+    return read_json(stored.path, ENVIRONMENT, EnvironmentRecord)
 
 
 CHANGED = {
@@ -901,7 +910,7 @@ def _keep_splits(folder: Path, splits: Splits) -> None:
     kept = {name: [as_mapping(example) for example in getattr(splits, name)] for name in SPLITS}
     text = json.dumps({"labels": list(splits.labels), "notes": list(splits.notes), **kept}, ensure_ascii=False)
     try:
-        write_durably(folder / "examples.json", text.encode())
+        write_durably(folder / EXAMPLES, text.encode())
         sync_folder(folder)
     except OSError as error:
         raise write_error(folder, error, safe="No round was made.", then="start again in another folder") from error
@@ -910,15 +919,11 @@ def _keep_splits(folder: Path, splits: Splits) -> None:
 def _kept_splits(folder: Path, config: Config) -> Splits | None:
     if config.data.source != IN_RUN:
         return None
-    try:
-        data = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
-        parts = [
-            tuple(Example(e["fields"], e["label"], tuple(e.get("choices", ())), e.get("group", "")) for e in data[name]) for name in SPLITS
-        ]
-        labels, notes = data["labels"], tuple(data["notes"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"The examples of the run {folder} cannot be read from its examples.json: {error}.") from error
-    return replace(from_parts(*parts, labels=labels), notes=notes)
+    data = read_json(folder, EXAMPLES, ExamplesRecord)
+    parts = [
+        tuple(Example(e["fields"], e["label"], tuple(e.get("choices", ())), e.get("group", "")) for e in data[name]) for name in SPLITS
+    ]
+    return replace(from_parts(*parts, labels=data["labels"]), notes=tuple(data["notes"]))
 
 
 def _open(folder: str | Path, *, write: bool) -> RunFolder[Any, Any]:

@@ -15,6 +15,7 @@ from maao.errors import MaaoError
 
 if TYPE_CHECKING:
     from maao.api import Format, Result
+    from maao.store.ledger import Call
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -334,28 +335,34 @@ def _print_result(result: Result) -> None:
 
 
 def _print_calls(folder: Path) -> None:
-    import json
 
     from maao.console import plain
-    from maao.llm.chat import reply_from_json
     from maao.stages.torch_optim import TorchSerializer
+    from maao.store.database import DATABASE
+    from maao.store.files import reading
     from maao.store.run import RunFolder
 
-    with RunFolder.open(folder, serializer=TorchSerializer(), write=False) as stored:
-        calls = stored.ledger.calls()
-    for number, call in enumerate(calls, start=1):
-        request = json.loads(call.request)
-        print(plain(f"--- call {number}: {call.model}, {call.date}, {call.seconds:.1f} s"))
-        print("\n".join(plain(message["content"]) for message in request["messages"]))
-        try:
-            reply = reply_from_json(call.reply)
-        except ValueError as error:
-            print(f"--- reply (sample {request['sample']}) cannot be used: {plain(str(error))}\n")
-            continue
-        print(f"--- reply (sample {request['sample']}):\n{plain(reply.text)}")
-        tokens = f"{call.input_tokens} tokens in, {call.output_tokens} out{' (estimated)' if reply.usage.estimated else ''}"
-        ended = f"finish reason: {reply.finish_reason or 'none given'}"
-        print(plain("; ".join(part for part in (f"--- {tokens}, {ended}", reply.why_empty, reply.note) if part)) + "\n")
+    with RunFolder.open(folder, serializer=TorchSerializer(), write=False) as stored, reading(folder / DATABASE):
+        told = [line for number, call in enumerate(stored.ledger.calls(), start=1) for line in _call_lines(number, call)]
+    print("\n".join(map(plain, told)))
+
+
+def _call_lines(number: int, call: Call) -> list[str]:
+    """Return what was asked in a recorded call and what came back."""
+    import json
+
+    from maao.llm.chat import reply_from_json
+
+    request = json.loads(call.request)
+    asked = [f"--- call {number}: {call.model}, {call.date}, {call.seconds:.1f} s", *(m["content"] for m in request["messages"])]
+    try:
+        reply = reply_from_json(call.reply)
+    except ValueError as error:
+        return [*asked, f"--- reply (sample {request['sample']}) cannot be used: {error}", ""]
+    tokens = f"{call.input_tokens} tokens in, {call.output_tokens} out{' (estimated)' if reply.usage.estimated else ''}"
+    ended = f"finish reason: {reply.finish_reason or 'none given'}"
+    told = "; ".join(part for part in (f"--- {tokens}, {ended}", reply.why_empty, reply.note) if part)
+    return [*asked, f"--- reply (sample {request['sample']}):", reply.text, told, ""]
 
 
 def _contact_sheet(result: Result, path: Path) -> None:
@@ -455,7 +462,17 @@ def main() -> None:
     except MaaoError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)):
+            raise
+        print(f"Error: There is not enough memory for this. {NO_MEMORY}", file=sys.stderr)
+        raise SystemExit(1) from None
 
+
+NO_MEMORY = (
+    "Lower model.part_tokens or model.memory_mib, stage.batch_size, model.score_batch, model.cache_mib or model.num_virtual_tokens, or "
+    "take a smaller model. Finished rounds are stored: `maao resume` goes on with them."
+)
 
 if __name__ == "__main__":
     main()

@@ -14,22 +14,22 @@ import os
 import subprocess
 import sys
 import time
-import tomllib
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
+from pydantic import Field, ValidationError
 
-from maao.comparison import read_out
-from maao.config import Config, expand_paths, make_config, set_value
-from maao.errors import ConfigError, MaaoError
+from maao.comparison import read_out, read_row
+from maao.config import Config, Section, Text, expand_paths, explain, make_config, parse_toml, set_value, without_unread
+from maao.errors import ConfigError, MaaoError, StoreError
 from maao.store.files import write_durably
 from maao.types import Cost, Score
 
 SECTIONS = ("name", "title", "about", "seeds", "baseline", "base", "models", "tasks", "arms", "samples", "with")
-ARM_SECTIONS = ("name", "model", "tasks", "seeds", "settings", "by_task")
 SAMPLED = ("data.train", "data.select", "data.test")  # paths in which {seed} stands for the sample of a seed
 WORKER_GIB = 6.0  # what a worker may take: a small model, its activations, and the texts that it keeps for the next run
 
@@ -46,9 +46,47 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """A name that a file can have."""
-        text = f"{self.model}_{self.arm}_{self.task}_{self.seed}"
-        return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)
+        """A name that a file can have; `read_table` sees to it that each cell has one of its own."""
+        return file_name(self.model, self.arm, self.task, self.seed)
+
+
+LONGEST_NAME = 240  # bytes: file systems take 255, and endings and locks take some
+
+
+def file_name(model: str, arm: str, task: str, seed: int) -> str:
+    """Return the name of a cell's files.
+
+    Example:
+        >>> file_name("", "lr = 0.01", "news", 3)
+        '_lr---0.01_news_3'
+    """
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in f"{model}_{arm}_{task}_{seed}")
+
+
+class ArmTable(Section):
+    """An arm of a table."""
+
+    name: Text
+    model: Text | None = None
+    tasks: list[str] | None = None
+    seeds: list[int] | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    by_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class TableFile(Section):
+    """A table, with what `with` names laid under it."""
+
+    name: Text
+    title: str = ""
+    about: str = ""
+    seeds: list[int]
+    baseline: str | None = None
+    base: dict[str, Any] = Field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    tasks: dict[str, dict[str, Any]]
+    arms: list[ArmTable]
+    samples: dict[str, Any] = Field(default_factory=dict)
 
 
 def read_table(path: str | Path, beside: str | Path | None = None) -> dict[str, Any]:
@@ -74,28 +112,47 @@ def read_table(path: str | Path, beside: str | Path | None = None) -> dict[str, 
     table.setdefault("name", file.stem)
     table.setdefault("base", {})
     table.setdefault("models", {})
-    names = [arm.get("name") for arm in table["arms"]]
-    if None in names or len(set(names)) < len(names):
+    try:
+        TableFile.model_validate(table, strict=True)
+    except ValidationError as error:
+        raise ConfigError(f"{file}: {explain(error, TableFile)}") from None
+    names = [arm["name"] for arm in table["arms"]]
+    if len(set(names)) < len(names):
         raise ConfigError(f"{file}: every arm needs a name of its own; they are {', '.join(map(str, names))}.")
     for arm in table["arms"]:
-        for key in arm:
-            if key not in ARM_SECTIONS:
-                raise ConfigError(f"{file}, arm '{arm['name']}': unknown key '{key}'. Known: {', '.join(ARM_SECTIONS)}.")
         missing = [task for task in (*arm.get("tasks", ()), *arm.get("by_task", ())) if task not in table["tasks"]]
         if missing or ("model" in arm and arm["model"] not in table["models"]):
             raise ConfigError(f"{file}, arm '{arm['name']}' names what the table lacks: {', '.join(missing) or arm.get('model')}.")
     if table.setdefault("baseline", names[0]) not in names:
         raise ConfigError(f"{file}: the baseline '{table['baseline']}' is none of the arms: {', '.join(map(str, names))}.")
+    _check_names(table, file)
     return table
+
+
+def _check_names(table: Mapping[str, Any], file: Path) -> None:
+    """Refuse cells whose files could not be told apart, or could not be made. Not every disk tells large letters from small."""
+    taken: dict[str, str] = {}
+    for arm, model, task, seed in _places(table):
+        name = file_name(model, arm["name"], task, seed)
+        told = f"arm {arm['name']!r}, {f'model {model!r}, ' if model else ''}task {task!r}, seed {seed}"
+        if len(name.encode()) > LONGEST_NAME:
+            raise ConfigError(f"{file}: the names of {told} are too long for a file together ({len(name.encode())} bytes): shorten one.")
+        other = taken.setdefault(unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()), told)
+        if other is told:
+            continue
+        if other == told:
+            raise ConfigError(f"{file}: {told} is named twice: drop one.")
+        raise ConfigError(f"{file}: two cells would be kept in one file, {name}: {other}; and {told}. Rename one of them.")
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(f"There is no table {file}.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read as a table: {error}.") from error
+    table = parse_toml(text, str(file))
     for key in table:
         if key not in SECTIONS:
             raise ConfigError(f"{file}: unknown key '{key}'. Known: {', '.join(SECTIONS)}.")
@@ -104,6 +161,14 @@ def _read_toml(file: Path) -> dict[str, Any]:
 
 def cells(table: Mapping[str, Any], folder: Path) -> Iterator[Cell]:
     """Return the cells of a table, seed by seed: a comparison that is stopped early has whole seeds. `folder` is where paths begin."""
+    for arm, model, task, seed in _places(table):
+        # one thread: the same bits whatever the number of workers
+        values = {"seed": seed, "threads": 1}
+        yield Cell(arm["name"], model, task, seed, cell_config(table, arm, model, task, values, folder))
+
+
+def _places(table: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str, str, int]]:
+    """Return arm, model, task and seed of every cell of a table, seed by seed."""
     every = sorted({seed for arm in table["arms"] for seed in arm.get("seeds", table["seeds"])})
     for seed in every:
         for arm in table["arms"]:
@@ -111,9 +176,7 @@ def cells(table: Mapping[str, Any], folder: Path) -> Iterator[Cell]:
                 continue
             for model in [arm["model"]] if "model" in arm else list(table["models"]) or [""]:
                 for task in arm.get("tasks", list(table["tasks"])):
-                    # one thread: the same bits whatever the number of workers
-                    values = {"seed": seed, "threads": 1}
-                    yield Cell(arm["name"], model, task, seed, cell_config(table, arm, model, task, values, folder))
+                    yield arm, model, task, seed
 
 
 def cell_config(table: Mapping[str, Any], arm: Mapping[str, Any], model: str, task: str, values: dict[str, Any], folder: Path) -> Config:
@@ -124,6 +187,7 @@ def cell_config(table: Mapping[str, Any], arm: Mapping[str, Any], model: str, ta
         for key, value in settings.items():
             set_value(values, key, value.format(seed=sample) if key in SAMPLED else value)
     expand_paths(values, folder)
+    without_unread(values, [key for settings in own for key in settings])  # what arms share is read by those that can
     return make_config(values, f"{table['name']}, arm '{arm['name']}', task '{task}'")
 
 
@@ -163,7 +227,7 @@ def compare(
     began = time.monotonic()
     count = workers or default_workers()
     failed = ""
-    missing = [cell for cell in wanted if not _row_file(place, cell).exists()]
+    missing = [cell for cell in wanted if not _is_done(place, cell)]
     if missing:
         command = [sys.executable, "-m", "maao.compare", str(Path(path).resolve()), str(place.resolve()), only]
         command += [] if beside is None else [str(Path(beside).resolve())]
@@ -264,7 +328,7 @@ def work(table: Mapping[str, Any], folder: Path, place: Path, only: str) -> str:
     for cell in cells(table, folder):
         if os.getppid() != parent:  # whoever started this is gone: the next one who does begins here
             break
-        if only not in cell.name or _row_file(place, cell).exists():
+        if only not in cell.name or _is_done(place, cell):
             continue
         lock = FileLock(place / "rows" / f".{cell.name}.lock")
         try:
@@ -284,6 +348,21 @@ def work(table: Mapping[str, Any], folder: Path, place: Path, only: str) -> str:
 
 def _row_file(place: Path, cell: Cell) -> Path:
     return place / "rows" / f"{cell.name}.json"
+
+
+def _is_done(place: Path, cell: Cell) -> bool:
+    """Return whether a cell has its row. Raises `StoreError` where the file of that name holds another cell's, or is damaged."""
+    file = _row_file(place, cell)
+    if not file.exists():
+        return False
+    row = read_row(file)
+    held, own = ((one["arm"], one["model"], one["task"], one["seed"]) for one in (row, row_begin(cell)))
+    if held != own:
+        raise StoreError(
+            f"{file} holds the row of arm {held[0]!r}, task {held[2]!r}, and the table's arm {own[0]!r}, task {own[2]!r} would share that "
+            "file. Give the arm or the task its old name back, or choose another --out."
+        )
+    return True
 
 
 def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
@@ -339,7 +418,7 @@ def asked(result: Any) -> list[dict[str, Any]]:
     compared_at = accept.steps if rule == "race" else 0
     found = []
     for r in (r for r in result.history if r.leg.ask):
-        own = [c.score.loss for c in r.verdict.considered if c.proposal is None]
+        own = [c.score.loss for c in r.verdict.considered if c.proposal is None and (rule != "race" or c.age == compared_at)]
         judged = [c for c in r.verdict.considered if c.proposal is not None]
         theirs = [c.score.loss for c in judged if c.age == compared_at and math.isfinite(c.score.loss)]
         margin = own[0] - min(theirs) if own and theirs and math.isfinite(own[0]) else None

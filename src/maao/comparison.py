@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from pydantic import Field
 
 from maao.errors import ConfigError
 from maao.evaluation.statistics import (
@@ -26,6 +27,8 @@ from maao.evaluation.statistics import (
     signed_rank,
 )
 from maao.store.files import write_durably
+from maao.store.recorded import Record
+from maao.store.run import read_json
 
 ALL = "all tasks"
 COMPARED = (("accuracy", 100.0, "points"), ("loss", 1.0, ""))
@@ -56,7 +59,26 @@ class Difference:
 
 def read_rows(place: Path) -> list[dict[str, Any]]:
     """Return all rows of a comparison, in the order of their names."""
-    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted((place / "rows").glob("*.json"))]
+    return [read_row(file) for file in sorted((place / "rows").glob("*.json"))]
+
+
+class RowRecord(Record):
+    """A row, as far as every row has it."""
+
+    arm: str
+    model: str
+    task: str
+    seed: int
+    cost: dict[str, float]
+    test: dict[str, float] = Field(default_factory=dict)
+    curve: list[dict[str, float]] = Field(default_factory=list)
+    asked: list[dict[str, Any]] = Field(default_factory=list)
+    protocol: str | None = None
+
+
+def read_row(file: Path) -> dict[str, Any]:
+    """Return a row. Raises `StoreError` for a file that is none."""
+    return read_json(file.parent, file.name, RowRecord)
 
 
 def check_protocols(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -6,69 +6,105 @@ What a name means is decided in `build.py`; here only its form is checked. Paths
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from maao.errors import ConfigError
+from maao.store.files import reading
 from maao.tasks.files import not_utf8
 
 
 class Section(BaseModel):
     """Base of all sections: frozen, and closed to unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+MANY = 10**9  # more steps, examples or tokens than any run reaches, and within what every library below counts with
+MOST_LR = 1e6  # a step of this size leaves every model; far above it float32 ends
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it is empty: leave it out for the default")
+    return text
+
+
+def _plain(value: Any) -> Any:
+    """Refuse what a stored config cannot hold: what is no JSON, and numbers that no library takes."""
+    if isinstance(value, dict):
+        return {key: _plain(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(held) for held in value]
+    if (isinstance(value, int) and abs(value) >= 2**63) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError("it holds a number that is not finite, or too large for any library")
+    if not (value is None or isinstance(value, str | int | float)):
+        raise ValueError(f"it holds {value!r}; give texts, numbers, true or false, lists, and mappings of these")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_not_blank)]  # an empty one would be taken for none in silence
+Options = Annotated[dict[str, Any], AfterValidator(_plain)]
 
 
 class ModelConfig(Section):
     """The frozen model and the soft prompt in its input."""
 
-    name: str = Field("packaged:smollm2-135m-instruct", description="Hub name, folder, .gguf file, or packaged:NAME.")
-    revision: str | None = Field(None, description="Hub revision.")
+    name: Text = Field("packaged:smollm2-135m-instruct", description="Hub name, folder, .gguf file, or packaged:NAME.")
+    revision: Text | None = Field(None, description="Hub revision.")
     kind: Literal["auto", "decoder", "encoder", "masked", "encoder_decoder"] = Field(
         "auto", description="How classes are read: label words of a decoder, a masked model or an encoder-decoder; a head on an encoder."
     )
-    quantization: dict[str, Any] | None = Field(
+    quantization: Options | None = Field(
         None, description="Settings of transformers' own quantisation of the frozen weights, as quant_method with load_in_8bit."
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Precision of the frozen weights.")
-    device: str = Field("cpu", description="Where the frozen model runs: cpu, cuda, cuda:1, ...")
-    template: str | None = Field(
+    device: Text = Field("cpu", description="Where the frozen model runs: cpu, cuda, cuda:1, ...")
+    template: Text | None = Field(
         None, description='The input: {slots}, {fields}, {mask}, {sep}. By default the task\'s, else "{text} {slots} Topic:".'
     )
     chat: bool = Field(False, description="Put the template into a user turn of the model's chat template.")
     label_words: dict[str, str] | None = Field(None, description="What the model says for each label; by default the label itself.")
     objective: Literal["classes", "vocabulary"] = Field("classes", description="Cross-entropy over the classes, or over the vocabulary.")
     pooling: Literal["mean", "first", "virtual"] = Field("mean", description="What a head reads (encoders).")
-    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(le=1e6)]] = Field(
         "none", description="What each label weighs in the training loss; balanced: the inverse of how often train has it."
     )
     method: Literal["prompt_tuning", "p_tuning", "prefix_tuning", "pez"] = Field("prompt_tuning", description="What is trained.")
     encoder: Literal["lstm", "mlp"] = Field("lstm", description="The network that rows go through (p_tuning).")
     projection: bool = Field(False, description="Train a network instead of the keys and values themselves (prefix_tuning).")
-    hidden: int | None = Field(None, ge=2, description="Width inside the network; by default the embedding's, or 512 (prefix_tuning).")
-    num_virtual_tokens: int = Field(8, ge=1, description="Rows of the soft prompt; the most there may be if length is free.")
+    hidden: int | None = Field(
+        None, ge=2, le=8_192, description="Width inside the network; by default the embedding's, or 512 (prefix_tuning)."
+    )
+    num_virtual_tokens: int = Field(8, ge=1, le=10_000, description="Rows of the soft prompt; the most there may be if length is free.")
     length: Literal["fixed", "free"] = Field("fixed", description="Cut or repeat proposals to num_virtual_tokens, or leave their length.")
     initial: Literal["vocabulary", "normal", "text", "labels"] = Field("vocabulary", description="Where the soft prompt begins.")
-    initial_text: str | None = Field(None, description='The text to begin with (initial = "text").')
-    adapter: str | None = Field(None, description="A PEFT prompt-learning adapter to begin with, a folder.")
+    initial_text: Text | None = Field(None, description='The text to begin with (initial = "text").')
+    adapter: Text | None = Field(None, description="A PEFT prompt-learning adapter to begin with, a folder.")
     distance: Literal["cosine", "l2", "dot"] = Field("cosine", description="What nearest means when vectors are put into words.")
-    fluency: float = Field(0.0, ge=0, description="What a word's log-probability weighs beside nearness when vectors are put into words.")
+    fluency: float = Field(
+        0.0, ge=0, le=1e6, description="What a word's log-probability weighs beside nearness when vectors are put into words."
+    )
     released: list[Literal["least_similar", "narrow_vocabulary", "joined_by_spaces", "special_tokens", "embed_twice"]] = Field(
         default_factory=list, description="Defects of the reference release to reproduce, by name."
     )
-    max_length: int | None = Field(None, ge=4, description="Most tokens of an input; by default the model's context.")
+    max_length: int | None = Field(None, ge=4, le=MANY, description="Most tokens of an input; by default the model's context.")
     frozen_dropout: bool = Field(False, description="Leave the frozen model's dropout on in training, as the reference release.")
     padding_side: Literal["left", "right"] = Field("right", description="Where batches are padded.")
-    cache_mib: int = Field(2048, ge=0, description="Most memory for the keys and values of texts before the slots; 0: no cache.")
-    part_tokens: int = Field(512, ge=1, description="Most tokens a gradient step runs at a time: bounds its memory.")
-    memory_mib: int | None = Field(None, ge=1, description="Memory that a gradient step may take: sets part_tokens by measuring the model.")
-    score_batch: int = Field(64, ge=1, description="Examples scored at a time.")
+    cache_mib: int = Field(2048, ge=0, le=MANY, description="Most memory for the keys and values of texts before the slots; 0: no cache.")
+    part_tokens: int = Field(512, ge=1, le=MANY, description="Most tokens a gradient step runs at a time: bounds its memory.")
+    memory_mib: int | None = Field(
+        None, ge=1, le=MANY, description="Memory that a gradient step may take: sets part_tokens by measuring the model."
+    )
+    score_batch: int = Field(64, ge=1, le=MANY, description="Examples scored at a time.")
 
 
 class DataConfig(Section):
@@ -77,22 +113,27 @@ class DataConfig(Section):
     task: Literal["boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc"] | None = Field(
         None, description="A SuperGLUE task: its file format, templates, label words and metrics. Give its files in train, select, test."
     )
-    protocol: str | None = Field(None, description="The named protocol that the splits follow; results of different ones are not compared.")
-    source: str = Field(
+    protocol: Text | None = Field(
+        None, description="The named protocol that the splits follow; results of different ones are not compared."
+    )
+    source: Text = Field(
         "packaged:bbc-headlines", description="One pool to sample from: a file, hub:NAME, packaged:bbc-headlines; or parts."
     )
-    train: str | None = Field(None, description='Training file (source = "parts").')
-    select: str | None = Field(None, description="Selection file; without one, it is sampled out of train.")
-    test: str | None = Field(None, description="Test file; without one, nothing is reported on test.")
-    hub_config: str | None = Field(None, description="Configuration of a hub data set.")
+    train: Text | None = Field(None, description='Training file (source = "parts").')
+    select: Text | None = Field(None, description="Selection file; without one, it is sampled out of train.")
+    test: Text | None = Field(None, description="Test file; without one, nothing is reported on test.")
+    hub_config: Text | None = Field(None, description="Configuration of a hub data set.")
     text_fields: dict[str, str] | None = Field(None, description="Template field -> column. By default the column text or sentence.")
-    label_field: str = Field("label", description="Column of the label.")
+    label_field: Text = Field("label", description="Column of the label.")
     label_names: dict[str, str] | None = Field(None, description="Label in the file -> name of the class.")
     labels: list[str] | None = Field(None, description="Order of the classes; by default sorted.")
-    shots: int | None = Field(None, ge=1, description="Training examples a class; all, if parts are given and this is left out.")
-    select_shots: int | None = Field(None, ge=1, description="Selection examples a class; by default as many as shots.")
+    shots: int | None = Field(None, ge=1, le=MANY, description="Training examples a class; all, if parts are given and this is left out.")
+    select_shots: int | None = Field(None, ge=1, le=MANY, description="Selection examples a class; by default as many as shots.")
     test_size: int | None = Field(
-        500, ge=1, description="Most test examples, fewer if a pool has no more to spare: a choice by hash, the same for every seed."
+        500,
+        ge=1,
+        le=MANY,
+        description="Most test examples, fewer if a pool has no more to spare: a choice by hash, the same for every seed.",
     )
     drop_repeats: bool = Field(False, description="Drop examples that stand in two splits, instead of refusing the data.")
 
@@ -100,54 +141,60 @@ class DataConfig(Section):
 class VisionConfig(Section):
     """The frozen dual encoder, and the words around its class names (problem = "vision")."""
 
-    name: str = Field("packaged:emoji-vit", description="Hub name or folder of CLIP or SigLIP, a dual_encoder.json folder, open_clip:....")
-    revision: str | None = Field(None, description="Hub revision.")
+    name: Text = Field("packaged:emoji-vit", description="Hub name or folder of CLIP or SigLIP, a dual_encoder.json folder, open_clip:....")
+    revision: Text | None = Field(None, description="Hub revision.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Precision of the frozen weights.")
-    device: str = Field("cpu", description="Where the frozen model runs: cpu, cuda, cuda:1, ...")
+    device: Text = Field("cpu", description="Where the frozen model runs: cpu, cuda, cuda:1, ...")
     method: Literal["zero_shot", "coop", "cocoop", "kgcoop", "prograd", "tcp", "maple", "promptsrc", "linear_probe", "lp++"] = Field(
         "coop", description="What is trained."
     )
-    template: str = Field("{slots} {class}.", description="The prompt of a class: {class} once, {slots} before it, after it, or around it.")
+    template: Text = Field(
+        "{slots} {class}.", description="The prompt of a class: {class} once, {slots} before it, after it, or around it."
+    )
     wordings: list[str] | None = Field(
         None, description="Hand-written prompts, each with {class}: zero-shot, and what methods stay near. By default the data set's own."
     )
-    num_virtual_tokens: int = Field(4, ge=1, description="Rows of the context, in tokens.")
+    num_virtual_tokens: int = Field(4, ge=1, le=10_000, description="Rows of the context, in tokens.")
     initial: Literal["text", "vocabulary", "normal"] = Field("text", description="Where the context begins.")
-    initial_text: str | None = Field(None, description='The text to begin with (initial = "text"); by default "a photo of a".')
+    initial_text: Text | None = Field(None, description='The text to begin with (initial = "text"); by default "a photo of a".')
     class_specific: bool = Field(False, description="A context of its own for each class (coop, kgcoop, prograd).")
     distance: Literal["cosine", "l2", "dot"] = Field("cosine", description="What nearest means when vectors are put into words.")
-    weight: float | None = Field(None, ge=0, description="Of the second part of the loss or gradient (kgcoop and tcp: 8, prograd: 1).")
-    temperature: float | None = Field(None, gt=0, description="Of the distributions that are compared (prograd: 1).")
-    depth: int | None = Field(None, ge=1, description="Block that is reached (tcp), layers with prompts (maple, promptsrc); in proportion.")
-    num_image_tokens: int = Field(4, ge=1, description="Rows among an image's tokens (promptsrc).")
-    text_weight: float = Field(25.0, ge=0, description="Of the distance to the hand-written wordings (promptsrc).")
-    image_weight: float = Field(10.0, ge=0, description="Of the distance to the frozen image features (promptsrc).")
-    score_weight: float = Field(1.0, ge=0, description="Of the distance to the frozen scores (promptsrc).")
-    views: int = Field(0, ge=0, description="Random views (crops, mirrored) of each training picture; 0: pictures as they are.")
-    cache: bool = Field(True, description="Keep image features on disk, by content.")
-    pixel_mib: int = Field(1024, ge=0, description="Most memory for pixels that are read again (maple, promptsrc).")
-    part_tokens: int = Field(
-        0, ge=0, description="Most tokens of class prompts whose activations a step keeps: bounds memory. 0: no bound."
+    weight: float | None = Field(
+        None, ge=0, le=1e6, description="Of the second part of the loss or gradient (kgcoop and tcp: 8, prograd: 1)."
     )
-    score_batch: int = Field(64, ge=1, description="Pictures that run through the image tower at a time.")
+    temperature: float | None = Field(None, gt=0, le=1e6, description="Of the distributions that are compared (prograd: 1).")
+    depth: int | None = Field(
+        None, ge=1, le=10_000, description="Block that is reached (tcp), layers with prompts (maple, promptsrc); in proportion."
+    )
+    num_image_tokens: int = Field(4, ge=1, le=10_000, description="Rows among an image's tokens (promptsrc).")
+    text_weight: float = Field(25.0, ge=0, le=1e6, description="Of the distance to the hand-written wordings (promptsrc).")
+    image_weight: float = Field(10.0, ge=0, le=1e6, description="Of the distance to the frozen image features (promptsrc).")
+    score_weight: float = Field(1.0, ge=0, le=1e6, description="Of the distance to the frozen scores (promptsrc).")
+    views: int = Field(0, ge=0, le=10_000, description="Random views (crops, mirrored) of each training picture; 0: pictures as they are.")
+    cache: bool = Field(True, description="Keep image features on disk, by content.")
+    pixel_mib: int = Field(1024, ge=0, le=MANY, description="Most memory for pixels that are read again (maple, promptsrc).")
+    part_tokens: int = Field(
+        0, ge=0, le=MANY, description="Most tokens of class prompts whose activations a step keeps: bounds memory. 0: no bound."
+    )
+    score_batch: int = Field(64, ge=1, le=MANY, description="Pictures that run through the image tower at a time.")
 
 
 class ImagesConfig(Section):
     """Where pictures come from, and how they are split (problem = "vision")."""
 
-    source: str = Field(
+    source: Text = Field(
         "emoji", description="A folder of class folders, hub:NAME, emoji, or one of the field's eleven sets (with root): oxford_pets, ..."
     )
-    root: str | None = Field(None, description="Folder that holds the data sets, as docs/image-data.md lays them out.")
-    hub_config: str | None = Field(None, description="Configuration of a hub data set.")
-    image_field: str = Field("image", description="Column of the picture (hub data sets).")
-    label_field: str = Field("label", description="Column of the label (hub data sets).")
+    root: Text | None = Field(None, description="Folder that holds the data sets, as docs/image-data.md lays them out.")
+    hub_config: Text | None = Field(None, description="Configuration of a hub data set.")
+    image_field: Text = Field("image", description="Column of the picture (hub data sets).")
+    label_field: Text = Field("label", description="Column of the label (hub data sets).")
     style: Literal["twemoji", "noto"] = Field("twemoji", description="Drawing style (emoji).")
     protocol: Literal["few-shot", "base-to-new", "cross-dataset"] = Field("few-shot", description="Which classes are trained and judged.")
     targets: list[str] = Field(default_factory=list, description="Data sets that what was tuned is judged on (cross-dataset).")
-    shots: int | None = Field(None, ge=1, description="Training pictures a class; by default 16, emoji 8.")
-    select_shots: int | None = Field(None, ge=1, description="Selection pictures a class; by default as many as shots, at most 4.")
-    test_size: int | None = Field(None, ge=1, description="Most test pictures; by default all there are.")
+    shots: int | None = Field(None, ge=1, le=MANY, description="Training pictures a class; by default 16, emoji 8.")
+    select_shots: int | None = Field(None, ge=1, le=MANY, description="Selection pictures a class; by default as many as shots, at most 4.")
+    test_size: int | None = Field(None, ge=1, le=MANY, description="Most test pictures; by default all there are.")
     skip_bad: bool = Field(False, description="Go on without pictures that cannot be read, and say which.")
     fewer: bool = Field(False, description="Take what there is where a class has fewer pictures than asked for.")
 
@@ -158,26 +205,33 @@ class StageConfig(Section):
     kind: Literal["gradient", "cma_es"] = Field(
         "gradient", description="Gradient steps; or generations of CMA-ES on a random projection of the params, which need no gradient."
     )
-    population: int = Field(8, ge=4, description="Candidates of a generation (cma_es).")
-    dim: int = Field(50, ge=2, description="Numbers that are searched over (cma_es).")
-    size: float = Field(0.5, gt=0, description="The search's first standard deviation, beside the start's own size (cma_es).")
-    optimizer: str = Field("AdamW", description="A class of torch.optim.")
-    lr: float = Field(0.01, description="Learning rate.")
-    lr_grid: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+    population: int = Field(8, ge=4, le=10_000, description="Candidates of a generation (cma_es).")
+    dim: int = Field(50, ge=2, le=2_000, description="Numbers that are searched over (cma_es).")
+    size: float = Field(0.5, gt=0, le=1e6, description="The search's first standard deviation, beside the start's own size (cma_es).")
+    optimizer: Text = Field("AdamW", description="A class of torch.optim.")
+    lr: float = Field(0.01, gt=0, le=MOST_LR, description="Learning rate.")
+    lr_grid: list[Annotated[float, Field(gt=0, le=MOST_LR)]] = Field(
         default_factory=list, description="Rates to try before a run starts; the one with the lowest loss on select becomes lr."
     )
-    lr_steps: int = Field(10, ge=1, description="Gradient steps that each rate of lr_grid walks; they count for the budget.")
-    options: dict[str, Any] = Field(default_factory=dict, description="Further arguments of the optimizer's class.")
-    batch_size: int = Field(32, ge=1, description="Examples a step; all of train if there are no more.")
+    lr_steps: int = Field(10, ge=1, le=MANY, description="Gradient steps that each rate of lr_grid walks; they count for the budget.")
+    options: Options = Field(default_factory=dict, description="Further arguments of the optimizer's class.")
+    batch_size: int = Field(32, ge=1, le=MANY, description="Examples a step; all of train if there are no more.")
     schedule: Literal["constant", "linear", "cosine", "exponential"] = Field("constant", description="Learning rate over the plan.")
-    schedule_every: int = Field(1, ge=1, description="Steps after which the schedule moves on; an epoch's, to do as the reference release.")
-    warmup_steps: int = Field(0, ge=0, description="Steps over which the learning rate rises first.")
-    warmup_lr: float | None = Field(None, gt=0, description="A constant rate for the warm-up, in place of a rise (CoOp's: 1e-5).")
-    average_mean: float | None = Field(
-        None, description="Epoch that weighs most in a Gaussian average of the params over epochs (PromptSRC); without it none is taken."
+    schedule_every: int = Field(
+        1, ge=1, le=MANY, description="Steps after which the schedule moves on; an epoch's, to do as the reference release."
     )
-    average_std: float = Field(1.0, gt=0, description="Width of that average, in epochs.")
-    max_grad_norm: float | None = Field(1.0, description="Clip the gradient's norm to this; 0: do not clip.")
+    warmup_steps: int = Field(0, ge=0, le=MANY, description="Steps over which the learning rate rises first.")
+    warmup_lr: float | None = Field(
+        None, gt=0, le=MOST_LR, description="A constant rate for the warm-up, in place of a rise (CoOp's: 1e-5)."
+    )
+    average_mean: float | None = Field(
+        None,
+        ge=-1e6,
+        le=1e6,
+        description="Epoch that weighs most in a Gaussian average of the params over epochs (PromptSRC); without it none is taken.",
+    )
+    average_std: float = Field(1.0, ge=1e-3, le=1e6, description="Width of that average, in epochs.")
+    max_grad_norm: float | None = Field(1.0, ge=0, le=1e30, description="Clip the gradient's norm to this; 0: do not clip.")
     on_restart: Literal["clear", "keep"] = Field("clear", description="What becomes of the optimizer's moments at a restart.")
 
     @field_validator("lr_grid")
@@ -191,43 +245,45 @@ class StageConfig(Section):
 class LegConfig(Section):
     """One explicit leg of a plan."""
 
-    steps: int = Field(ge=0, description="Gradient steps; 0 only measures.")
+    steps: int = Field(ge=0, le=MANY, description="Gradient steps; 0 only measures.")
     ask: bool = Field(False, description="Ask the mentor before the leg starts.")
-    proposals: int = Field(3, ge=1, description="Proposals asked for.")
-    keep_every: int = Field(0, ge=0, description="Store the params of every n-th step; 0: of none.")
+    proposals: int = Field(3, ge=1, le=10_000, description="Proposals asked for.")
+    keep_every: int = Field(0, ge=0, le=MANY, description="Store the params of every n-th step; 0: of none.")
 
 
 class PlanConfig(Section):
     """When the doer walks and when the mentor is asked."""
 
     kind: Literal["rounds", "epochs", "legs"] = Field("rounds", description="Rounds, the reference's epochs, or explicit legs.")
-    rounds: int = Field(3, ge=0, description="How often the mentor is asked.")
-    steps: int = Field(30, ge=1, description="Gradient steps of a walk (rounds).")
-    store_every: int = Field(10, ge=0, description="A walk is stored, scored and told every so many steps (rounds).")
-    proposals: int = Field(3, ge=1, description="Proposals asked for at a time.")
+    rounds: int = Field(3, ge=0, le=MANY, description="How often the mentor is asked.")
+    steps: int = Field(30, ge=1, le=MANY, description="Gradient steps of a walk (rounds).")
+    store_every: int = Field(10, ge=0, le=MANY, description="A walk is stored, scored and told every so many steps (rounds).")
+    proposals: int = Field(3, ge=1, le=10_000, description="Proposals asked for at a time.")
     first: Literal["walk", "ask"] = Field("walk", description="What a run begins with (rounds).")
-    epochs: int = Field(10, ge=1, description="Epochs in all (epochs).")
-    ask_after: list[int] = Field([0, 1, 2], description="The mentor is asked after these epochs (epochs).")
+    epochs: int = Field(10, ge=1, le=MANY, description="Epochs in all (epochs).")
+    ask_after: list[Annotated[int, Field(ge=0, le=MANY)]] = Field([0, 1, 2], description="The mentor is asked after these epochs (epochs).")
     legs: list[LegConfig] = Field(default_factory=list, description="The legs (legs).")
     clues: bool = Field(
         True, description="Say in words where each leg ended; without it rounds are cheaper, and no mentor can read a walk."
     )
     patience: int = Field(
-        0, ge=0, description="End after so many legs without a new best on select; not before the mentor's turn. 0: never."
+        0, ge=0, le=MANY, description="End after so many legs without a new best on select; not before the mentor's turn. 0: never."
     )
-    min_delta: float = Field(0.0, ge=0, allow_inf_nan=False, description="Loss by which a new best must be lower (patience).")
+    min_delta: float = Field(0.0, ge=0, le=1e6, description="Loss by which a new best must be lower (patience).")
 
 
 class AcceptConfig(Section):
     """What becomes of the proposals."""
 
-    rule: str = Field("race", description="always_first, best_of, if_better, interpolate, race, or a plugin's name.")
-    steps: int = Field(10, ge=1, description="How far candidates walk (race).")
-    margin: float = Field(0.0, ge=0, description="Loss by which a candidate must win (race).")
-    rungs: list[int] = Field(default_factory=list, description="Ages at which the worse half of the proposals drops out (race).")
+    rule: Text = Field("race", description="always_first, best_of, if_better, interpolate, race, or a plugin's name.")
+    steps: int = Field(10, ge=1, le=MANY, description="How far candidates walk (race).")
+    margin: float = Field(0.0, ge=0, le=1e6, description="Loss by which a candidate must win (race).")
+    rungs: list[Annotated[int, Field(ge=0, le=MANY)]] = Field(
+        default_factory=list, description="Ages at which the worse half of the proposals drops out (race)."
+    )
     weight: float = Field(0.5, gt=0, le=1, description="How far to move towards a proposal (interpolate).")
     inner: Literal["always_first", "best_of", "if_better", "race"] = Field("best_of", description="Who judges the blends (interpolate).")
-    options: dict[str, Any] = Field(default_factory=dict, description="A plugin's own settings.")
+    options: Options = Field(default_factory=dict, description="A plugin's own settings.")
 
 
 class ChatConfig(Section):
@@ -236,24 +292,22 @@ class ChatConfig(Section):
     provider: Literal["local", "openai", "person", "scripted"] = Field(
         "local", description="local runs in this process; openai speaks to any compatible server."
     )
-    name: str | None = Field(None, description="Model name; by default the tuned model itself (local).")
-    base_url: str | None = Field(
+    name: Text | None = Field(None, description="Model name; by default the tuned model itself (local).")
+    base_url: Text | None = Field(
         None, description="Address of a compatible server, as http://127.0.0.1:8080/v1; a query goes with it (openai)."
     )
     api_key_env: str = Field(
         "OPENAI_API_KEY", description='Environment variable that holds the key; "" for a server that needs none (openai).'
     )
     timeout: float = Field(
-        60.0, gt=0, allow_inf_nan=False, description="Seconds one attempt may take, from the connection to the last byte (openai)."
+        60.0, gt=0, le=86_400, description="Seconds one attempt may take, from the connection to the last byte (openai)."
     )
-    attempts: int = Field(4, ge=1, description="How often a call is tried (openai).")
-    first_pause: float = Field(
-        0.5, ge=0, allow_inf_nan=False, description="Seconds before the second attempt; they double with each (openai)."
-    )
+    attempts: int = Field(4, ge=1, le=100, description="How often a call is tried (openai).")
+    first_pause: float = Field(0.5, ge=0, le=86_400, description="Seconds before the second attempt; they double with each (openai).")
     longest_pause: float = Field(
         120.0,
         ge=0,
-        allow_inf_nan=False,
+        le=86_400,
         description="Seconds that a server may ask to wait; where it asks for more, the call fails (openai).",
     )
     leave_out: list[Literal["seed", "stop", "temperature", "top_p", "response_format"]] = Field(
@@ -262,8 +316,8 @@ class ChatConfig(Section):
     extra: dict[str, Any] = Field(
         default_factory=dict, description="Further fields of the request's body, as {enable_thinking = false} (openai)."
     )
-    usd_per_million_input: float | None = Field(None, ge=0, description="Price; by default looked up.")
-    usd_per_million_output: float | None = Field(None, ge=0, description="Price; by default looked up.")
+    usd_per_million_input: float | None = Field(None, ge=0, le=1e9, description="Price; by default looked up.")
+    usd_per_million_output: float | None = Field(None, ge=0, le=1e9, description="Price; by default looked up.")
     replies: list[str] = Field(default_factory=list, description="What a scripted model says.")
 
 
@@ -282,37 +336,39 @@ class ShownConfig(Section):
     account: bool = Field(
         False, description="Show how the tuned model continues the vectors (decoders); to a remote model only with share_examples."
     )
-    top_words: int = Field(3, ge=1, description="Most words shown for each position where clues name words; they hold three.")
+    top_words: int = Field(3, ge=1, le=1_000, description="Most words shown for each position where clues name words; they hold three.")
 
 
 class MentorConfig(Section):
     """Who proposes restarts, and what it reads."""
 
-    name: str = Field(
+    name: Text = Field(
         "language_model",
         description="none, random_restart, perturb, reset, reproject, random_text, soft_input, evolution, scripted, person, "
         "language_model, opro, ape, evoprompt_ga, evoprompt_de, or a plugin's name.",
     )
-    description: str = Field("Classify a text.", description="What a mentor is told of the task, in a sentence.")
+    description: Text = Field("Classify a text.", description="What a mentor is told of the task, in a sentence.")
     style: Literal["chat", "completion"] = Field(
         "chat", description="completion suits small or base models; a person is always asked as in a chat."
     )
-    wording: str | None = Field(
+    wording: Text | None = Field(
         None,
         description="guided, chat, completion, released, contrast, or a file; by default guided, or what suits a completion or a person.",
     )
-    listing: int = Field(8, ge=0, description="Points shown.")
+    listing: int = Field(8, ge=0, le=100_000, description="Points shown.")
     choice: Literal["best", "last", "first", "spread", "diverse", "released", "contrast"] = Field(
         "best",
         description="Which points are shown; diverse: with few words in common; contrast: best and worst; released: the last walk's first.",
     )
     shown: ShownConfig = Field(default_factory=ShownConfig, description="Which evidence an instruction shows.")
     share_examples: bool = Field(False, description="Let training examples, and what may repeat them, go to a remote model.")
-    temperature: float = Field(0.8, ge=0, description="Sampling temperature of a reply; 0: the likeliest token each time.")
+    temperature: float = Field(0.8, ge=0, le=1_000, description="Sampling temperature of a reply; 0: the likeliest token each time.")
     top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest tokens of this probability together.")
-    max_tokens: int = Field(200, ge=1, description="Most tokens of a reply.")
-    retries: int = Field(1, ge=0, description="How often a model is asked again in a round for proposals that are missing (chat).")
-    max_samples: int = Field(6, ge=1, description="Most continuations asked for in a round (completion).")
+    max_tokens: int = Field(200, ge=1, le=10_000_000, description="Most tokens of a reply.")
+    retries: int = Field(
+        1, ge=0, le=1_000, description="How often a model is asked again in a round for proposals that are missing (chat)."
+    )
+    max_samples: int = Field(6, ge=1, le=100_000, description="Most continuations asked for in a round (completion).")
     fills: list[Literal["template", "label_words"]] = Field(
         default_factory=list,
         description="What proposals fill beside the prompt (language_model, person, scripted, random_text): its template, the label words.",
@@ -324,34 +380,34 @@ class MentorConfig(Section):
         default_factory=list,
         description="What a scripted mentor proposes; of these the first `population` ones are what an evoprompt begins with.",
     )
-    size: float = Field(0.1, gt=0, description="How far to jump, beside the point's own length (perturb).")
-    corpus: str | None = Field(None, description="A text file that sentences are taken from (random_text).")
-    population: int = Field(10, ge=2, description="The best texts that breed (evolution, evoprompt).")
-    exemplars: int = Field(3, ge=0, description="Training examples that are shown (opro, ape).")
+    size: float = Field(0.1, gt=0, le=1e6, description="How far to jump, beside the point's own length (perturb).")
+    corpus: Text | None = Field(None, description="A text file that sentences are taken from (random_text).")
+    population: int = Field(10, ge=2, le=100_000, description="The best texts that breed (evolution, evoprompt).")
+    exemplars: int = Field(3, ge=0, le=100_000, description="Training examples that are shown (opro, ape).")
     beside: Literal["random_restart", "random_text", "perturb", "evolution", "scripted"] | None = Field(
         None, description="A second mentor, which asks nobody: it makes a part of the proposals, and those that the first leaves missing."
     )
     beside_share: float = Field(0.5, ge=0, lt=1, description="Its part of the proposals, rounded down.")
     chat: ChatConfig = Field(default_factory=ChatConfig, description="Which language model is asked.")
-    options: dict[str, Any] = Field(default_factory=dict, description="A plugin's own settings.")
+    options: Options = Field(default_factory=dict, description="A plugin's own settings.")
 
 
 class BudgetConfig(Section):
     """Hard caps; what is left out is not capped."""
 
-    gradient_steps: int | None = Field(None, description="Most gradient steps, those of races included.")
-    llm_calls: int | None = Field(None, description="Most calls to the mentor's language model.")
-    llm_tokens: int | None = Field(None, description="Most tokens that it reads and writes.")
-    usd: float | None = Field(None, description="Most US dollars; the price must be known.")
-    seconds: float | None = Field(None, description="Most seconds, looked at after each leg.")
+    gradient_steps: int | None = Field(None, le=2**53, description="Most gradient steps, those of races included.")
+    llm_calls: int | None = Field(None, le=2**53, description="Most calls to the mentor's language model.")
+    llm_tokens: int | None = Field(None, le=2**53, description="Most tokens that it reads and writes.")
+    usd: float | None = Field(None, le=1e15, description="Most US dollars; the price must be known.")
+    seconds: float | None = Field(None, le=1e15, description="Most seconds, looked at after each leg.")
 
 
 class FunctionConfig(Section):
     """A plain function to minimize, for learning and tests."""
 
     name: Literal["rosenbrock", "ackley", "rastrigin"] = Field("rastrigin", description="Which function.")
-    dim: int = Field(2, ge=1, description="Numbers in a point.")
-    bound: float = Field(4.0, gt=0, description="Starting points lie between minus this and this.")
+    dim: int = Field(2, ge=1, le=100_000, description="Numbers in a point.")
+    bound: float = Field(4.0, gt=0, le=1e6, description="Starting points lie between minus this and this.")
     digits: int = Field(3, ge=0, le=12, description="Decimals of a point in words.")
 
 
@@ -361,8 +417,8 @@ class Config(Section):
     problem: Literal["language", "vision", "function"] = Field(
         "language", description="A soft prompt of a language model, the words around class names of a dual encoder, or a plain function."
     )
-    seed: int = Field(0, description="Fixes everything that is random.")
-    threads: int | None = Field(None, ge=1, description="CPU threads; fixed for a run, since sums depend on it.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Fixes everything that is random.")
+    threads: int | None = Field(None, ge=1, le=1_024, description="CPU threads; fixed for a run, since sums depend on it.")
     model: ModelConfig = Field(default_factory=ModelConfig, description="The frozen model and the soft prompt.")
     data: DataConfig = Field(default_factory=DataConfig, description="Where examples come from.")
     vision: VisionConfig = Field(default_factory=VisionConfig, description="The frozen dual encoder and its prompt.")
@@ -373,6 +429,141 @@ class Config(Section):
     accept: AcceptConfig = Field(default_factory=AcceptConfig, description="What becomes of proposals.")
     mentor: MentorConfig = Field(default_factory=MentorConfig, description="Who proposes.")
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="Hard caps.")
+
+    @model_validator(mode="after")
+    def _all_is_read(self, info: ValidationInfo) -> Self:
+        ignored = {} if info.context == STORED else unread(self)
+        if ignored:
+            raise ValueError(" ".join(f"'{key}' would be ignored, since {reason}." for key, reason in ignored.items()))
+        return self
+
+
+STORED = "stored"  # the context of a config that a run stored, which names every setting, those too that it does not read
+
+# Which settings are read. What stands in none of these tables is read always, or checked where it is used.
+SECTIONS_READ = {"language": ("model", "data"), "vision": ("vision", "images"), "function": ("function",)}
+PLANS_READ = {
+    "rounds": ("rounds", "steps", "store_every", "proposals", "first"),
+    "epochs": ("epochs", "ask_after", "proposals"),
+    "legs": ("legs",),
+}
+RULES_READ = {
+    "always_first": (),
+    "best_of": (),
+    "if_better": (),
+    "race": ("steps", "margin", "rungs"),
+    "interpolate": ("weight", "inner"),
+}
+PROVIDERS_READ = {  # the others read everything of [mentor.chat] but scripted replies
+    "local": ("name",),
+    "person": ("name",),
+    "scripted": ("name", "replies", "usd_per_million_input", "usd_per_million_output"),
+}
+ASKS_NOBODY = (
+    "none", "random_restart", "perturb", "reset", "reproject", "random_text", "soft_input", "evolution", "scripted",
+)  # fmt: skip
+_ASKS_IN_WORDS = ("language_model", "person")
+_ASKS_ONE = ("opro", "ape", "evoprompt_ga", "evoprompt_de")
+MENTORS_READ = {  # which of maao's mentors read a setting; a plugin and a mentor of one's own may read all
+    "description": (*_ASKS_IN_WORDS, "soft_input", "opro"),
+    "style": _ASKS_IN_WORDS,
+    "wording": _ASKS_IN_WORDS,
+    "listing": _ASKS_IN_WORDS,
+    "choice": _ASKS_IN_WORDS,
+    "share_examples": (*_ASKS_IN_WORDS, "opro", "ape"),
+    "temperature": (*_ASKS_IN_WORDS, "soft_input", *_ASKS_ONE),
+    "top_p": (*_ASKS_IN_WORDS, "soft_input"),
+    "max_tokens": (*_ASKS_IN_WORDS, "soft_input", *_ASKS_ONE),
+    "retries": _ASKS_IN_WORDS,
+    "max_samples": (*_ASKS_IN_WORDS, "soft_input"),
+    "texts": ("scripted", "evoprompt_ga", "evoprompt_de"),
+}
+OF_LOCAL_MODELS = ("name", "revision", "kind", "quantization", "dtype", "device")  # of [model]: a mentor in this process is loaded so
+
+
+def unread_sections(config: Config) -> set[str]:
+    """Return the sections that this kind of problem does not read.
+
+    Example:
+        >>> sorted(unread_sections(Config(problem="function", mentor={"name": "none"})))
+        ['data', 'images', 'model', 'vision']
+    """
+    return {name for names in SECTIONS_READ.values() for name in names} - _sections_read(config)
+
+
+def _sections_read(config: Config) -> set[str]:
+    return {*SECTIONS_READ[config.problem], *(("model",) if _asks_in_this_process(config) else ())}
+
+
+def _asks_in_this_process(config: Config) -> bool:
+    return config.mentor.name not in ASKS_NOBODY and config.mentor.chat.provider == "local"
+
+
+def unread(config: Config) -> dict[str, str]:
+    """Return the settings that were given and that nothing reads, by dotted key, each with the reason.
+
+    Example:
+        >>> list(unread(Config.model_validate({"problem": "function", "data": {"shots": 4}}, context=STORED)))
+        ['data.shots']
+    """
+    return {**_of_other_problems(config), **_of_other_plans_and_rules(config), **_of_other_mentors(config.mentor)}
+
+
+def _of_other_problems(config: Config) -> dict[str, str]:
+    own = SECTIONS_READ[config.problem]
+    instead = f"problem is '{config.problem}', which reads {' and '.join(f'[{name}]' for name in own)}"
+    found = {f"{name}.{key}": f"{instead}: drop it{_twin(own, key)}" for name in unread_sections(config) for key in _given(config, name)}
+    if "model" not in own and _asks_in_this_process(config):
+        further = set(_given(config, "model")) - {*OF_LOCAL_MODELS}
+        found |= {f"model.{key}": f"{instead}, and of [model] only the mentor's own model: drop it" for key in sorted(further)}
+    return found
+
+
+def _of_other_plans_and_rules(config: Config) -> dict[str, str]:
+    plan, accept = config.plan, config.accept
+    others = {key for keys in PLANS_READ.values() for key in keys} - {*PLANS_READ[plan.kind]}
+    found = {f"plan.{key}": f"plan.kind is '{plan.kind}': drop it" for key in _changed(plan) if key in others}
+    own = {"rule", *RULES_READ.get(accept.rule, ("options",)), *(RULES_READ[accept.inner] if accept.rule == "interpolate" else ())}
+    return found | {f"accept.{key}": f"accept.rule is '{accept.rule}': drop it" for key in _changed(accept) if key not in own}
+
+
+def _of_other_mentors(mentor: MentorConfig) -> dict[str, str]:
+    if mentor.name not in (*ASKS_NOBODY, *_ASKS_IN_WORDS, *_ASKS_ONE):
+        return {}
+    found = {
+        f"mentor.{key}": f"mentor.name is '{mentor.name}', and {', '.join(MENTORS_READ[key])} read it: drop it"
+        for key in _changed(mentor)
+        if key in MENTORS_READ and not {mentor.name, mentor.beside} & {*MENTORS_READ[key]}
+    }
+    if mentor.beside is None and "beside_share" in _changed(mentor):
+        found["mentor.beside_share"] = "there is no mentor.beside: drop it"
+    provider = "person" if mentor.name == "person" else mentor.chat.provider
+    if mentor.name in ASKS_NOBODY:
+        own, told = (), f"the mentor '{mentor.name}' asks no chat model: drop it"
+    else:
+        further = {*ChatConfig.model_fields} - {"replies"}
+        own, told = ("provider", *PROVIDERS_READ.get(provider, further)), f"mentor.chat.provider is '{provider}': drop it"
+    return found | {f"mentor.chat.{key}": told for key in _changed(mentor.chat) if key not in own}
+
+
+def _given(config: Config, section: str) -> list[str]:
+    held: Section = getattr(config, section)
+    return sorted(held.model_fields_set) if section in config.model_fields_set else []
+
+
+def _changed(section: Section) -> list[str]:
+    """Return the settings that were given another value than their default."""
+    return [key for key in sorted(section.model_fields_set) if getattr(section, key) != _default(section, key)]
+
+
+def _default(section: Section, key: str) -> Any:
+    return type(section).model_fields[key].get_default(call_default_factory=True)
+
+
+def _twin(sections: Sequence[str], key: str) -> str:
+    """Say where a setting of that name is read instead, if it is."""
+    twins = [f"{name}.{key}" for name in sections if key in Config.model_fields[name].annotation.model_fields]  # type: ignore[union-attr]
+    return f", or set {' or '.join(twins)}" if twins else ""
 
 
 PATHS = (
@@ -397,14 +588,23 @@ def read_config(path: str | Path, assignments: tuple[str, ...] = ()) -> Config:
         text, folder, where = (files("maao") / "demo.toml").read_text(encoding="utf-8"), Path.cwd(), "the demo's config"
     else:
         text, folder, where = _read_text(file), file.parent, str(path)
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where} is not valid TOML: {error}.") from error
+    values = parse_toml(text, where)
     for assignment in assignments:
         assign(values, assignment)
     expand_paths(values, folder)
     return make_config(values, where)
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """Return what a TOML text holds. Raises `ConfigError` for any text that cannot be read."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is not valid TOML: {error}.") from error
+    except ValueError as error:  # Python reads no whole number of more than 4,300 digits
+        raise ConfigError(f"{where} holds a number that is too long to be read: no setting takes one of thousands of digits.") from error
+    except RecursionError as error:
+        raise ConfigError(f"{where} is nested too deeply to be read: lists within lists, hundreds of them.") from error
 
 
 def _read_text(file: Path) -> str:
@@ -434,7 +634,7 @@ def assign(values: dict[str, Any], assignment: str) -> None:
         raise ConfigError(f"Cannot read --set {assignment!r}: write key=value, for example stage.lr=0.03.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or a number of thousands of digits: the setting's own check tells
         value = text
     set_value(values, key.strip(), value)
 
@@ -462,32 +662,66 @@ def make_config(values: dict[str, Any], where: str = "the settings") -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(error)}") from None
+        raise ConfigError(f"{where}: {explain(error)}") from None
 
 
-def _explain(error: ValidationError) -> str:
+def stored_config(values: dict[str, Any], file: Path) -> Config:
+    """Return the config that a run stored in `file`. Raises `StoreError` where it is not what a run stores."""
+    with reading(file):
+        try:
+            return Config.model_validate(values, context=STORED)
+        except ValidationError as error:
+            raise ValueError(explain(error).rstrip(".")) from error
+
+
+def without_unread(values: dict[str, Any], keep: Collection[str]) -> None:
+    """Drop from nested values the settings that nothing reads, but for those that `keep` names by dotted key: they are to be refused."""
+    try:
+        ignored = unread(Config.model_validate(values, context=STORED))
+    except ValidationError:
+        return  # `make_config` tells
+    for key in ignored:
+        if not any(key == kept or key.startswith(f"{kept}.") for kept in keep):
+            node = values
+            *parents, last = key.split(".")
+            for part in parents:
+                node = node[part]
+            del node[last]
+
+
+def explain(error: ValidationError, root: type[Section] | None = None) -> str:
+    """Return what is wrong with values in words: every fault with its key, the value, and the nearest known key."""
     told = []
     for item in error.errors():
         key = ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
-            known = _known_keys(item["loc"][:-1])
+            known = _known_keys(root or Config, item["loc"][:-1])
             near = get_close_matches(str(item["loc"][-1]), known, n=1)
             prefix = ".".join(map(str, item["loc"][:-1]))
             hint = f" Did you mean '{prefix + '.' if prefix else ''}{near[0]}'?" if near else ""
             told.append(f"unknown key '{key}'.{hint} Known keys: {', '.join(known)}.")
         else:
-            told.append(f"'{key}': {item['msg'][0].lower()}{item['msg'][1:]}; got {item['input']!r}.")
+            reason = item["msg"].removeprefix("Value error, ")
+            got = f"; got {_short(item['input'])}." if key else ""
+            told.append(f"'{key}': {reason[0].lower()}{reason[1:]}{got}" if key else reason)
     return " ".join(told)
 
 
-def _known_keys(path: tuple[int | str, ...]) -> list[str]:
-    section: Any = Config
+def _short(value: Any) -> str:
+    """Return a value as a message shows it: a number may have thousands of digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _known_keys(root: type[Section], path: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of the section at a path. What is an item of a list is found in the list's declared type."""
+    section: Any = root
     for part in path:
-        if isinstance(part, int):
-            section = LegConfig
-        else:
-            section = section.model_fields[part].annotation
-    return list(section.model_fields) if hasattr(section, "model_fields") else []
+        section = get_args(section)[0] if isinstance(part, int) else section.model_fields[part].annotation
+    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
 
 
 def expand_paths(values: dict[str, Any], folder: Path) -> None:

@@ -324,14 +324,14 @@ def clues_table(result: Result) -> Table:
     return table
 
 
-def runs_table(summaries: Sequence[RunSummary], folder: Path) -> Table:
-    """Return the runs of a folder, a line each."""
+def runs_table(summaries: Sequence[RunSummary], folder: Path) -> Group:
+    """Return the runs of a folder, a line each, and below them what is wrong with those that cannot be read."""
     table = Table(title=Text(f"Runs in {folder}"), title_justify="left")
     for name in ("run", "created", "status", "rounds", "best select loss", "best accuracy", "steps", "mentor calls"):
         table.add_column(name)
     for s in summaries:
         if s.problem:
-            _add(table, s.name, "", Text(s.problem, style="red"), "", "", "", "", "")
+            _add(table, s.name, "", Text("damaged", style="red"), "", "", "", "", "")
             continue
         _add(
             table,
@@ -344,7 +344,7 @@ def runs_table(summaries: Sequence[RunSummary], folder: Path) -> Table:
             str(s.cost.gradient_steps),
             str(s.cost.llm_calls),
         )
-    return table
+    return Group(table, *(Text(plain(f"{s.name}: {s.problem}"), style="red") for s in summaries if s.problem))
 
 
 def _add(table: Table, *cells: str | Text, style: str | None = None) -> None:

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from maao.config import Config, make_config
+from maao.config import Config, make_config, without_unread
 from maao.types import Example
 from tests.tiny import LABELS, tiny_splits
 
@@ -39,7 +39,10 @@ def write_data(folder: Path) -> dict[str, str]:
 
 
 def values(model: Path, data: dict[str, Any], /, **changes: Any) -> dict[str, Any]:
-    """Return the settings of a small run: 4 legs, of which 2 ask. `changes` by dotted key with `__` for the dots."""
+    """Return the settings of a small run: 4 legs, of which 2 ask. `changes` by dotted key with `__` for the dots.
+
+    What nothing reads then is left out.
+    """
     found: dict[str, Any] = {
         "threads": 1,
         "model": {"name": str(model), "num_virtual_tokens": 4, "template": "{text} {slots} Topic:"},
@@ -55,6 +58,7 @@ def values(model: Path, data: dict[str, Any], /, **changes: Any) -> dict[str, An
         for part in parents:
             node = node.setdefault(part, {})
         node[last] = value
+    without_unread(found, [key.replace("__", ".") for key in changes])
     return found
 
 

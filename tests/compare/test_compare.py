@@ -289,9 +289,9 @@ def test_costs_that_lie_apart_are_told() -> None:
         (('baseline = "none"', 'baseline = "nobody"'), "none of the arms"),
         (('name = "restart"', 'name = "none"'), "a name of its own"),
         (('name = "restart"', 'name = "restart"\ntasks = ["texts"]'), "names what the table lacks: texts"),
-        (('name = "restart"', 'name = "restart"\nmodle = "x"'), "unknown key 'modle'"),
+        (('name = "restart"', 'name = "restart"\nmodle = "x"'), "unknown key 'arms.1.modle'. Did you mean 'arms.1.model'"),
         (("seeds = [0, 1]", "seeds = []"), "needs `seeds`"),
-        (("seeds = [0, 1]", "seeds = [0, 1"), "cannot be read as a table"),
+        (("seeds = [0, 1]", "seeds = [0, 1"), "is not valid TOML"),
     ],
 )
 def test_tables_that_cannot_be_used_say_why(change: tuple[str, str], told: str, table: Path, tmp_path: Path) -> None:

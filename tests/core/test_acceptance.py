@@ -11,7 +11,7 @@ import torch
 from maao.core.acceptance import AlwaysFirst, BestOf, IfBetter, Interpolate, Race, scores_by_age
 from maao.core.loop import alternate
 from maao.core.plan import UNTUNED
-from maao.errors import ConfigError
+from maao.errors import ConfigError, ProblemError
 from maao.stages.torch_optim import TorchStage
 from maao.types import Advice, Clues, Cost, Leg, Proposal, Score
 
@@ -170,10 +170,27 @@ def test_race_compares_an_older_incumbent_by_its_score_at_that_age():
     assert verdict.considered[0].score.loss == 4.0 and verdict.cost.gradient_steps == 2
 
 
-def test_race_takes_the_first_record_that_is_old_enough():
+def test_race_walks_an_incumbent_without_a_record_at_that_age_again():
+    """x is 8 at age 0, 2 at age 2 (of which nothing is recorded), 1 at age 3. It is walked again from the start, and stays where it is."""
     history = walked(UNTUNED, Leg(3), Leg(1))
-    verdict = judge(Race(2), 7.0, history=history)
+    verdict = judge(Race(2), 9.0, history=history)
+    assert (verdict.considered[0].age, verdict.considered[0].score.loss) == (2, 4.0)
+    assert verdict.chosen is None and verdict.state is history[-1].state
+    assert verdict.cost == Cost(gradient_steps=2 + 2, model_tokens=2 * 4, looks=2)
+    assert verdict.cost.gradient_steps <= Race(2).max_steps(1)
+
+
+def test_race_walks_on_from_the_last_stored_point_that_is_young_enough():
+    history = walked(UNTUNED, Leg(2), Leg(2))
+    verdict = judge(Race(3), 100.0, history=history)
     assert (verdict.considered[0].age, verdict.considered[0].score.loss) == (3, 1.0)
+    assert verdict.cost.gradient_steps == 1 + 3
+
+
+def test_race_without_a_point_of_the_incumbents_walk_says_so():
+    state = walked(UNTUNED, Leg(3))[-1].state
+    with pytest.raises(ProblemError, match="Give the race the history"):
+        Race(1)(Square(), STAGE, (), state, at(1.0), seed=0)
 
 
 def test_race_keeps_an_incumbent_as_it_is_now():
@@ -264,11 +281,11 @@ class WithHead(Square):
 
 def test_race_begins_what_a_proposal_does_not_name_where_the_incumbent_began():
     problem, slow = WithHead(), TorchStage("SGD", lr=0.05, max_grad_norm=None)
-    state = slow.init(problem, problem.initial(0), seed=0)
-    for _ in range(3):
-        state, _ = slow.step(problem, state)
+    mentor, plan = Proposes((9.0,)), (UNTUNED, Leg(3))
+    history = tuple(alternate(problem, slow, mentor, plan=plan, accept=AlwaysFirst(), seed=0))
+    state = history[-1].state
     assert float(state.params["h"]) != 0.0  # the incumbent's has been trained
-    verdict = Race(1)(problem, slow, (), state, at(0.5), seed=0)
+    verdict = Race(1)(problem, slow, history, state, at(0.5), seed=0)
     assert verdict.chosen == 0
     assert float(verdict.state.start["h"]) == 0.0 and float(verdict.state.start["x"]) == 0.5
 

@@ -13,7 +13,9 @@ from maao.types import Score
 
 
 def create(folder):
-    return RunFolder.create(folder, config={}, environment={}, serializer=NumpySerializer())
+    config = {"problem": "function", "seed": 0, **{key: {} for key in ("stage", "plan", "accept", "mentor", "budget")}}
+    environment = {"labels": [], "packages": {}, "prepared_tokens": 0, "majority": None}
+    return RunFolder.create(folder, config=config, environment=environment, serializer=NumpySerializer())
 
 
 def test_runs_are_listed_by_name_with_how_they_stand(tmp_path):

@@ -141,10 +141,11 @@ class Interpolate:
 class Race:
     """Let every candidate walk a little and go on with the best, compared at **equal age**.
 
-    Each proposal walks `steps` gradient steps and is scored. The incumbent is judged by the score recorded when it was just as old; one
-    that is younger walks on until it is as old. A young walk would lose to an old one whatever its promise, so its present score
-    takes no part. What a proposal does not name (a head, say) begins where the incumbent's own walk began, not where it has got
-    since. With `margin` > 0 a proposal must win by so much loss.
+    Each proposal walks `steps` gradient steps and is scored. The incumbent is judged by its score at that very age: the one recorded
+    then; where none was, its walk is walked again from the last stored point before that age, to the same bits, and counted. One that is
+    younger walks on until it is as old, and goes on from there. A young walk would lose to an old one whatever its promise, so the
+    incumbent's present score takes no part. What a proposal does not name (a head, say) begins where the incumbent's own walk began,
+    not where it has got since. With `margin` > 0 a proposal must win by so much loss.
 
     At each age in `rungs` the worse half of the proposals drops out (successive halving): more starts are tried in as many steps. Each
     of these scores is a look at `select`, and is on record with its age.
@@ -170,10 +171,13 @@ class Race:
         if not proposals:
             return keep(state, "no proposal to judge")
         cost, notes = Cost(), []
-        recorded = [c for c in scores_by_age(history) if c.age >= self.steps]
-        if not recorded:
-            state, cost, seen = self._walk(problem, stage, state, self.steps - state.age)
-            notes += [f"incumbent, {note}" for note in seen]
+        recorded = next((c for c in scores_by_age(history) if c.age == self.steps), None)
+        own_end = state
+        if recorded is None:
+            young = self._last_before(history, state)
+            own_end, cost, seen = self._walk(problem, stage, young, self.steps - young.age)
+            if young is state:
+                state, notes = own_end, [f"incumbent, {note}" for note in seen]
         walked = {i: stage.restart(state, _full(state.start, p), seed=seed_for(seed, i)) for i, p in enumerate(proposals)}
         halved: list[Considered] = []
         for begin, end in pairwise((0, *self.rungs, self.steps)):
@@ -195,10 +199,9 @@ class Race:
                 left = {c.proposal for c in sorted(here, key=_loss)[: (len(here) + 1) // 2]}
                 walked = {i: at for i, at in walked.items() if i in left}
         # In one call, the incumbent too where it has walked: so that equal ends have equal scores, whatever is shared.
-        ends = [*([] if recorded else [state]), *walked.values()]
+        ends = [*([] if recorded else [own_end]), *walked.values()]
         scores = iter(score_all(problem, [end.params for end in ends], "select"))
-        # Of what is recorded, the first that is old enough: at the same age, or a little older, which favors the incumbent.
-        own = min(recorded, key=lambda c: c.age) if recorded else Considered(None, next(scores), state.age)
+        own = recorded or Considered(None, next(scores), self.steps)
         ended = [Considered(i, score, self.steps) for i, score in zip(walked, scores, strict=True)]
         considered = [own, *halved, *ended]
         cost += _spent([c.score for c in (ended if recorded else [own, *ended])])
@@ -207,7 +210,7 @@ class Race:
             return keep(state, f"no proposal can be walked from{beside}", considered=tuple(considered), cost=cost)
         best = min(ended, key=_loss)
         assert best.proposal is not None
-        told = f"incumbent {own.score.loss:.3f} at age {own.age}, best proposal {best.score.loss:.3f} at age {best.age}{beside}"
+        told = f"incumbent {own.score.loss:.3f}, best proposal {best.score.loss:.3f}, both at age {self.steps}{beside}"
         if _loss(best) >= _loss(own) - self.margin:
             return keep(state, f"kept: {told}", considered=tuple(considered), cost=cost)
         return Verdict(walked[best.proposal], best.proposal, tuple(considered), f"won: {told}", cost)
@@ -218,6 +221,17 @@ class Race:
             most += left * (end - begin)
             left = (left + 1) // 2
         return most
+
+    def _last_before(self, history: History[P, S], state: S) -> S:
+        """Return the last point of the present walk, stored or at hand, that is not older than the race."""
+        stored = [held for r in history if r.index >= _since(history) for held in (r.verdict.state, r.state)]
+        found = [held for held in (*stored, state) if held.age <= self.steps]
+        if not found:
+            raise ProblemError(
+                f"The incumbent is {state.age} gradient steps old, and no point of its walk is stored that is {self.steps} or younger: its "
+                "score at that age cannot be found. Give the race the history of the run."
+            )
+        return max(reversed(found), key=lambda held: held.age)
 
     @staticmethod
     def _walk(problem: Problem[P], stage: GradientStage[P, S], state: S, steps: int) -> tuple[S, Cost, list[str]]:
@@ -233,8 +247,7 @@ class Race:
 
 def scores_by_age(history: History[Any, Any]) -> list[Considered]:
     """Return the recorded scores of the present walk, from its last restart on, each with its age."""
-    since = max((r.index for r in history if r.verdict.chosen is not None), default=0)
-    found = []
+    since, found = _since(history), []
     for r in history:
         if r.index < since:
             continue
@@ -242,3 +255,8 @@ def scores_by_age(history: History[Any, Any]) -> list[Considered]:
         found += [Considered(None, c.score, c.age) for c in own]
         found.append(Considered(None, r.score, r.state.age))
     return found
+
+
+def _since(history: History[Any, Any]) -> int:
+    """Return the round in which the present walk began."""
+    return max((r.index for r in history if r.verdict.chosen is not None), default=0)

@@ -13,6 +13,8 @@ from maao.types import Leg
 
 Plan = tuple[Leg, ...]
 
+MOST_LEGS = 100_000  # of a plan: each is a row on the disk, and is known before the run starts
+
 UNTUNED = Leg(steps=0)  # round 0 of the usual plans: the starting point, scored and put into words before anything moves
 
 
@@ -28,6 +30,7 @@ def walk(steps: int, *, store_every: int = 0, ask: bool = False, proposals: int 
     if store_every < 0 or proposals < 1:
         raise ConfigError(f"`store_every` must not be negative and `proposals` must be at least 1; got {store_every} and {proposals}.")
     chunk = store_every or steps
+    _check_length(-(-steps // chunk))
     sizes = [min(chunk, steps - done) for done in range(0, steps, chunk)]
     return tuple(Leg(size, ask=ask and i == 0, proposals=proposals, keep_every=keep_every) for i, size in enumerate(sizes))
 
@@ -52,6 +55,7 @@ def rounds(
     """
     if count < 0 or (count == 0 and first == "ask"):
         raise ConfigError(f"A plan cannot have {count} rounds: use 1 or more (or 0 with first='walk' for plain prompt tuning).")
+    _check_length(count * -(-steps // (store_every or steps)) if steps > 0 and store_every >= 0 else count)
     asked = walk(steps, store_every=store_every, ask=True, proposals=proposals, keep_every=keep_every)
     opening = () if first == "ask" else walk(steps, store_every=store_every, keep_every=keep_every)
     return (UNTUNED, *opening, *asked * count)
@@ -66,7 +70,16 @@ def after_epochs(ask_after: Collection[int], *, epochs: int, steps_per_epoch: in
     """
     if epochs < 1 or steps_per_epoch < 1:
         raise ConfigError(f"A schedule needs at least one epoch of one step; got {epochs} epochs of {steps_per_epoch} steps.")
+    _check_length(epochs)
     late = [epoch for epoch in ask_after if not 0 <= epoch < epochs - 1]
     if late:
         raise ConfigError(f"The mentor cannot be asked after epochs {late}: with {epochs} epochs, name epochs 0 to {epochs - 2}.")
     return tuple(Leg(steps_per_epoch, ask=epoch - 1 in ask_after, proposals=proposals, keep_every=keep_every) for epoch in range(epochs))
+
+
+def _check_length(legs: int) -> None:
+    if legs > MOST_LEGS:
+        raise ConfigError(
+            f"A plan of {legs:,} legs is more than the {MOST_LEGS:,} that a run may have: lower `plan.rounds` or `plan.epochs`, or store "
+            "less often (`plan.store_every`). To end a run early use `plan.patience` or `budget.seconds`."
+        )

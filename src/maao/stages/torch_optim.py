@@ -113,8 +113,8 @@ class TorchStage:
         if self.average is not None and not self.schedule_steps:
             raise ConfigError("An average over epochs needs `schedule_steps`, the step after which it takes the place of the params.")
         try:
-            self._build([torch.zeros(1, 1, requires_grad=True)], 1.0)
-        except (TypeError, ValueError) as error:
+            self._try_a_step()
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ConfigError(f"torch.optim.{self.optimizer} refuses its settings {dict(self.options)}: {error}") from error
 
     def init(self, problem: Problem[Params], params: Params, *, seed: int) -> TorchState:
@@ -198,6 +198,19 @@ class TorchStage:
     def _rollback_note(self, state: TorchState, loss: float) -> str:
         halved = self.lr * self._rate(state) / 2
         return f"loss or gradient not finite ({loss}): back to the last good point, learning rate halved to {halved:g}"
+
+    def _try_a_step(self) -> None:
+        """Make a step of nothing: some settings are read only there."""
+        leaf = torch.zeros(1, 1, requires_grad=True)
+        optimizer = self._build([leaf], 1.0)
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = leaf.sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)  # type: ignore[arg-type]
 
     def _build(self, leaves: list[Tensor], rate: float) -> torch.optim.Optimizer:
         kind = getattr(torch.optim, self.optimizer)

@@ -17,7 +17,7 @@ from typing import Any
 
 from maao.errors import StoreError
 from maao.store import migrations
-from maao.store.files import TEMP_SUFFIX, read_error, sqlite_code, sync_folder, write_error
+from maao.store.files import TEMP_SUFFIX, is_damaged, read_error, reading, sqlite_code, sync_folder, write_error
 from maao.store.values import column_text
 
 DATABASE = "run.sqlite"
@@ -37,7 +37,9 @@ class Database:
             # "rw" for readers as well: after a kill the first to open must undo a half-written transaction.
             self._connection = _connect(folder / DATABASE, "rw")
             self._connection.execute("PRAGMA query_only = OFF" if write else "PRAGMA query_only = ON")
-            self._upgrade(_schema_version(folder, self._connection))
+            found = _schema_version(folder, self._connection)
+            self._check_size()
+            self._upgrade(found)
         except sqlite3.Error as error:
             self.close()
             if not write:
@@ -103,8 +105,9 @@ class Database:
     def meta(self, key: str) -> str:
         rows = self.rows("SELECT value FROM meta WHERE key = ?", (key,))
         if not rows:
-            raise StoreError(f"{self.folder / DATABASE} is damaged: it does not say its '{key}'.")
-        return column_text(rows[0]["value"])
+            raise is_damaged(self.folder / DATABASE, f"it does not say its '{key}'")
+        with reading(self.folder / DATABASE):
+            return column_text(rows[0]["value"])
 
     def rounds_done(self) -> int:
         return int(self.rows("SELECT count(*) AS rounds FROM rounds")[0]["rounds"])
@@ -139,6 +142,15 @@ class Database:
         except sqlite3.Error:  # then nobody may go on with this connection, half a transaction in hand: the next to open undoes it
             with suppress(sqlite3.Error):
                 self.close()
+
+    def _check_size(self) -> None:
+        """Find out a file that lost its end: SQLite reads what is missing of its last page as zeros."""
+        with self.snapshot() as connection:
+            connection.execute("SELECT 1 FROM meta LIMIT 1").fetchall()  # takes the lock that keeps writers off
+            (page,) = connection.execute("PRAGMA page_size").fetchone()
+            size = (self.folder / DATABASE).stat().st_size
+        if size % page:
+            raise is_damaged(self.folder / DATABASE, "its end is missing")
 
     def _upgrade(self, found: int) -> None:
         known = len(migrations.MIGRATIONS)
@@ -177,6 +189,7 @@ def _schema_version(folder: Path, connection: sqlite3.Connection) -> int:
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchall():
         raise StoreError(f"{folder} is not a run folder: its {DATABASE} was not made by maao.")
     rows = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchall()
-    if not rows or not str(rows[0]["value"]).isdecimal():
-        raise StoreError(f"{folder / DATABASE} is damaged: it does not say its schema version.")
-    return int(rows[0]["value"])
+    version = str(rows[0]["value"]) if rows else ""
+    if not (version.isdecimal() and len(version) < 10 and int(version) > 0):
+        raise is_damaged(folder / DATABASE, "it does not say its schema version")
+    return int(version)

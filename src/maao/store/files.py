@@ -5,18 +5,23 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from maao.errors import StoreError
+from maao.errors import MaaoError, StoreError
 
 TEMP_SUFFIX = ".tmp"
+RESTORE = "Restore it from a copy of the folder, or start again in another folder."
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 SQLITE_NOT_ALLOWED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
 SQLITE_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-SQLITE_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+# ERROR, MISMATCH and CONSTRAINT: a table or column that maao made is gone, or holds what it cannot hold.
+SQLITE_DAMAGED = {
+    sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT,
+}  # fmt: skip
 
 
 def write_durably(file: Path, data: bytes) -> None:
@@ -56,14 +61,14 @@ def write_error(folder: Path, error: OSError | sqlite3.Error, *, safe: str, then
     if sqlite_code(error) in SQLITE_BUSY:
         return StoreError(f"{folder} stayed locked by another program ({error}). {safe} Close what has run.sqlite open, then {then}.")
     if sqlite_code(error) in SQLITE_DAMAGED:
-        return damaged(folder, error)
+        return is_damaged(folder / "run.sqlite", error)
     return StoreError(f"{folder} could not be written ({error}). {safe} See that the disk is well and has space, then {then}.")
 
 
 def read_error(folder: Path, error: OSError | sqlite3.Error) -> StoreError:
     """Return what to tell someone whose run folder could not be read."""
     if sqlite_code(error) in SQLITE_DAMAGED:
-        return damaged(folder, error)
+        return is_damaged(folder / "run.sqlite", error)
     if sqlite_code(error) in SQLITE_BUSY:
         return StoreError(f"{folder} stayed locked by another program ({error}). Close what has run.sqlite open, then try again.")
     if sqlite_code(error) in SQLITE_NOT_ALLOWED:
@@ -74,13 +79,39 @@ def read_error(folder: Path, error: OSError | sqlite3.Error) -> StoreError:
     return StoreError(f"{folder} could not be read ({error}).")
 
 
-def damaged(folder: Path, error: Exception) -> StoreError:
-    return StoreError(f"{folder / 'run.sqlite'} is damaged ({error}). Restore it from a copy, or start again in another folder.")
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Tell whatever goes wrong inside as damage of this stored file. Only what reads and decodes its content belongs inside.
+
+    Example:
+        >>> with reading(Path("run/config.json")):
+        ...     int("x")
+        Traceback (most recent call last):
+        maao.errors.StoreError: run/config.json is damaged (invalid literal for int() with base 10: 'x'). Restore it from a copy ...
+    """
+    try:
+        yield
+    except MaaoError:
+        raise
+    except FileNotFoundError as error:
+        raise StoreError(f"{file} is missing. {RESTORE}") from error
+    except OSError as error:
+        raise StoreError(f"{file} could not be read ({error.strerror or error}). Make it a file that can be read. {RESTORE}") from error
+    except KeyError as error:
+        raise is_damaged(file, f"it does not hold {error}") from error
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise is_damaged(file, error) from error
+
+
+def is_damaged(file: Path, what: object) -> StoreError:
+    return StoreError(f"{file} is damaged ({what}). {RESTORE}")
 
 
 def sqlite_code(error: Exception) -> int | None:
     """Return SQLite's primary error code; None where the error is not SQLite's own (a mistake in how we call it)."""
     code = getattr(error, "sqlite_errorcode", None)
+    if code is None and type(error) is sqlite3.OperationalError:  # Python's own: a column is not the text that it says it is
+        return sqlite3.SQLITE_MISMATCH
     return None if code is None else code & 0xFF
 
 

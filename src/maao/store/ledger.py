@@ -12,9 +12,10 @@ from maao.errors import StoreError
 from maao.llm.chat import Reply, Request, as_count, estimate_tokens, reply_from_json, reply_to_json
 from maao.llm.ledger import Totals
 from maao.llm.secrets import struck
-from maao.store.database import Database
+from maao.store.database import DATABASE, Database
+from maao.store.files import reading
 from maao.store.rows import insert
-from maao.store.values import column_number, column_text, number_column, text_column
+from maao.store.values import column_int, column_number, column_text, number_column, text_column
 
 SET_ASIDE = "set aside "  # in the key of a reply that could not be used, behind the key that it had
 
@@ -53,9 +54,11 @@ class SqliteLedger:
         rows = self._database.rows("SELECT reply FROM calls WHERE key = ?", (key,))
         if not rows:
             return None, ""
+        with reading(self._database.folder / DATABASE):
+            text = column_text(rows[0]["reply"])
         try:
-            return reply_from_json(column_text(rows[0]["reply"])), ""
-        except (ValueError, AttributeError) as error:  # what is in the column may be no text at all
+            return reply_from_json(text), ""
+        except (ValueError, AttributeError) as error:
             return None, str(error)
 
     def put(self, request: Request, reply: Reply) -> None:
@@ -94,32 +97,34 @@ class SqliteLedger:
         """Return what was spent. Counts of an old record that are none are estimated from above, so that they lower no cap."""
         rows = self._database.rows("SELECT request, reply, input_tokens, output_tokens, usd FROM calls ORDER BY id")
         totals = Totals()
-        for row in rows:
-            counts = (as_count(row["input_tokens"]), as_count(row["output_tokens"]))
-            read, written = (
-                estimate_tokens(column_text(text)) if count is None else count
-                for count, text in zip(counts, (row["request"], row["reply"]), strict=True)
-            )
-            totals += Totals(1, read, written, _amount(row["usd"]))
+        with reading(self._database.folder / DATABASE):
+            for row in rows:
+                counts = (as_count(row["input_tokens"]), as_count(row["output_tokens"]))
+                read, written = (
+                    estimate_tokens(column_text(text)) if count is None else count
+                    for count, text in zip(counts, (row["request"], row["reply"]), strict=True)
+                )
+                totals += Totals(1, read, written, _amount(row["usd"]))
         return totals
 
     def calls(self) -> tuple[Call, ...]:
         """Return all calls in the order they were stored."""
-        return tuple(
-            Call(
-                key=row["key"],
-                request=column_text(row["request"]),
-                reply=column_text(row["reply"]),
-                model=column_text(row["model"]),
-                date=row["date"],
-                seconds=column_number(row["seconds"]),
-                input_tokens=row["input_tokens"],
-                output_tokens=row["output_tokens"],
-                usd=column_number(row["usd"]),
-                created=row["created"],
+        with reading(self._database.folder / DATABASE):
+            return tuple(
+                Call(
+                    key=column_text(row["key"]),
+                    request=column_text(row["request"]),
+                    reply=column_text(row["reply"]),
+                    model=column_text(row["model"]),
+                    date=column_text(row["date"]),
+                    seconds=column_number(row["seconds"]),
+                    input_tokens=column_int(row["input_tokens"]),
+                    output_tokens=column_int(row["output_tokens"]),
+                    usd=column_number(row["usd"]),
+                    created=column_text(row["created"]),
+                )
+                for row in self._database.rows("SELECT * FROM calls ORDER BY id")
             )
-            for row in self._database.rows("SELECT * FROM calls ORDER BY id")
-        )
 
 
 def now() -> str:

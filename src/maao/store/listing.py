@@ -1,16 +1,20 @@
-"""What runs there are, and how they stand. Reads a few columns of each; loads no tensors."""
+"""What runs there are, how they stand, and what is wrong with their folders. Loads no tensors."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from maao.core.lr_finder import LR_SEARCH, LrSearch
 from maao.errors import StoreError
-from maao.store.database import Database
-from maao.store.files import read_error
-from maao.store.run import ENVIRONMENT, check_is_run, is_in_use, read_json
-from maao.store.values import column_json
+from maao.store.database import DATABASE, Database
+from maao.store.files import read_error, reading
+from maao.store.recorded import EXAMPLES, IN_RUN, ConfigRecord, EnvironmentRecord, ExamplesRecord
+from maao.store.rows import check_whole, read
+from maao.store.run import CONFIG, ENVIRONMENT, TENSORS, check_is_run, is_in_use, read_json, read_status
+from maao.store.tensors import TensorFolder
+from maao.store.values import column_json, column_number
 from maao.types import Cost
 
 
@@ -58,8 +62,11 @@ def _read_summary(path: Path) -> RunSummary:
     check_is_run(path)
     database = Database(path, write=False)
     try:
-        status = database.meta("status")
-        rounds = database.rows("SELECT loss, accuracy, cost FROM rounds ORDER BY round")
+        config = read_json(path, CONFIG, ConfigRecord)
+        if config.get("data", {}).get("source") == IN_RUN:
+            read_json(path, EXAMPLES, ExamplesRecord)
+        status = read_status(database)
+        rounds = _rounds(path, database)
         return RunSummary(
             name=path.name,
             path=path,
@@ -67,15 +74,34 @@ def _read_summary(path: Path) -> RunSummary:
             status="interrupted" if status == "running" and not is_in_use(path) else status,
             reason=database.meta("status_reason"),
             rounds_done=len(rounds),
-            best_loss=min((r["loss"] for r in rounds if not isinstance(r["loss"], str)), default=None),  # text: NaN
-            best_accuracy=max((r["accuracy"] for r in rounds if isinstance(r["accuracy"], float)), default=None),
-            cost=sum((column_json(r["cost"], Cost) for r in rounds), _searched(path)),
+            best_loss=min((loss for loss, _, _ in rounds if not math.isnan(loss)), default=None),
+            best_accuracy=max((accuracy for _, accuracy, _ in rounds if accuracy is not None), default=None),
+            cost=sum((cost for _, _, cost in rounds), _searched(path)),
         )
     finally:
         database.close()
 
 
+def _rounds(path: Path, database: Database) -> list[tuple[float, float | None, Cost]]:
+    """Return loss, accuracy and cost of every round, whose rows and files must be whole."""
+    files = TensorFolder(path / TENSORS)
+    with reading(path / DATABASE):
+        with database.snapshot() as connection:
+            rounds, parts = read(connection)
+        check_whole(rounds, parts)
+        for name in {name for row in rounds for name in (row["verdict_tensors"], row["state_tensors"])}:
+            files.check(name)
+        return [
+            (
+                column_number(row["loss"]),
+                None if row["accuracy"] is None else column_number(row["accuracy"]),
+                column_json(row["cost"], Cost),
+            )
+            for row in rounds
+        ]
+
+
 def _searched(path: Path) -> Cost:
     """Return what a search for the learning rate spent before the first round."""
-    search = read_json(path, ENVIRONMENT).get(LR_SEARCH)
+    search = read_json(path, ENVIRONMENT, EnvironmentRecord).get(LR_SEARCH)
     return Cost() if search is None else LrSearch.from_json(search).cost

@@ -40,4 +40,9 @@ def m001_initial(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS = (m001_initial,)  # the schema version is how many of these were made
+def m002_checksum(connection: sqlite3.Connection) -> None:
+    # Over all rows of a round, so that rows that are gone or changed are found out. NULL: stored before there was one.
+    connection.execute("ALTER TABLE rounds ADD COLUMN checksum TEXT")
+
+
+MIGRATIONS = (m001_initial, m002_checksum)  # the schema version is how many of these were made

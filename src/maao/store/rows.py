@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -9,6 +10,7 @@ from typing import Any, Generic, NamedTuple
 
 from maao.store.values import (
     Column,
+    column_int,
     column_json,
     column_number,
     column_text,
@@ -21,6 +23,7 @@ from maao.types import Advice, Clues, Considered, Cost, Leg, Observation, P, Pro
 
 Row = tuple[str, Mapping[str, Column]]  # a table, and its columns by name
 PARTS = ("observations", "proposals", "rejected", "considered")
+Parts = Mapping[str, Mapping[int, list[sqlite3.Row]]]  # the rows of rounds' parts, by table and round
 
 
 class StoredState(NamedTuple):
@@ -75,7 +78,42 @@ def rows_of(round: Round[P, S], tensors: Tensors[P, S], *, date: str) -> list[Ro
         add("rejected", i, text=text_column(r.text), reason=text_column(r.reason))
     for i, c in enumerate(verdict.considered):
         add("considered", i, proposal=c.proposal, age=c.age, weight=number_column(c.weight), **score_columns(c.score))
-    return rows
+    return [("rounds", {**rows[0][1], CHECKSUM: _checksum(rows)}), *rows[1:]]
+
+
+CHECKSUM = "checksum"
+CHECKED = {  # what a checksum is of; a column that a later schema adds is in none, or old checksums would no longer hold
+    "rounds": (
+        "round", "date", "steps", "asked", "step", "loss", "accuracy", "chosen", "reason", "leg", "score", "clues", "cost", "advice_cost",
+        "verdict_cost", "verdict_tensors", "verdict_meta", "state_tensors", "state_meta",
+    ),
+    "observations": ("round", "position", "step", "loss", "note", "params_tensors", "cost"),
+    "proposals": ("round", "position", "text", "source", "note", "fields", "params_tensors"),
+    "rejected": ("round", "position", "text", "reason"),
+    "considered": ("round", "position", "proposal", "loss", "accuracy", "age", "weight", "score"),
+}  # fmt: skip
+
+
+def _checksum(rows: Iterable[Row]) -> str:
+    """Return a hash of a round's rows as SQLite holds them. Tensors are in it by their names, which are hashes themselves."""
+    content = hashlib.sha256()
+    for table, columns in rows:
+        held = [int(value) if isinstance(value := columns[name], bool) else value for name in CHECKED[table]]
+        content.update(repr((table, held)).encode("utf-8", "surrogatepass"))
+    return content.hexdigest()
+
+
+def check_whole(rounds: list[sqlite3.Row], parts: Parts) -> None:
+    """Raise `ValueError` where rounds, or rows of their parts, are gone or are not as they were stored."""
+    for index, row in enumerate(rounds):
+        if row["round"] != index:
+            raise ValueError(f"round {index} is gone")
+        held: list[Row] = [(PARTS[i], dict(part)) for i in range(len(PARTS)) for part in parts[PARTS[i]].get(index, [])]
+        if row[CHECKSUM] is not None and row[CHECKSUM] != _checksum([("rounds", dict(row)), *held]):
+            raise ValueError(f"round {index} is not as it was stored")
+    orphans = [index for table in PARTS for index in parts[table] if index not in range(len(rounds))]
+    if orphans:
+        raise ValueError(f"it holds parts of round {min(orphans)}, and the round itself is gone")
 
 
 def insert(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
@@ -85,8 +123,8 @@ def insert(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
         connection.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", tuple(columns.values()))
 
 
-def read(connection: sqlite3.Connection) -> tuple[list[sqlite3.Row], dict[str, dict[int, list[sqlite3.Row]]]]:
-    """Return the rows of all rounds, and the rows of their parts by table and round."""
+def read(connection: sqlite3.Connection) -> tuple[list[sqlite3.Row], Parts]:
+    """Return the rows of all rounds, and the rows of their parts."""
     rounds = connection.execute("SELECT * FROM rounds ORDER BY round").fetchall()
     parts: dict[str, dict[int, list[sqlite3.Row]]] = {}
     for table in PARTS:
@@ -96,7 +134,7 @@ def read(connection: sqlite3.Connection) -> tuple[list[sqlite3.Row], dict[str, d
     return rounds, parts
 
 
-def restore(row: sqlite3.Row, parts: Mapping[str, Mapping[int, list[sqlite3.Row]]], tensors: Tensors[P, S]) -> Round[P, S]:
+def restore(row: sqlite3.Row, parts: Parts, tensors: Tensors[P, S]) -> Round[P, S]:
     """Return the round that these rows were made of."""
     index: int = row["round"]
     observations, proposals, rejected, considered = (parts[table].get(index, []) for table in PARTS)
@@ -110,7 +148,7 @@ def restore(row: sqlite3.Row, parts: Mapping[str, Mapping[int, list[sqlite3.Row]
         ),
         verdict=Verdict(
             state=tensors.get_state(StoredState(row["verdict_tensors"], column_json(row["verdict_meta"], Any))),
-            chosen=row["chosen"],
+            chosen=_optional_int(row["chosen"]),
             considered=tuple(_considered(c) for c in considered),
             reason=column_text(row["reason"]),
             cost=column_json(row["verdict_cost"], Cost),
@@ -131,11 +169,18 @@ def score_columns(score: Score) -> dict[str, Column]:
 def _observation(row: sqlite3.Row, tensors: Tensors[P, S]) -> Observation[P]:
     name = row["params_tensors"]
     params = None if name is None else tensors.get_params(name)
-    return Observation(row["step"], column_number(row["loss"]), params, optional_text(row["note"]), column_json(row["cost"], Cost))
+    return Observation(
+        column_int(row["step"]), column_number(row["loss"]), params, optional_text(row["note"]), column_json(row["cost"], Cost)
+    )
 
 
 def _considered(row: sqlite3.Row) -> Considered:
-    return Considered(row["proposal"], column_json(row["score"], Score), row["age"], column_number(row["weight"]))
+    proposal, age = _optional_int(row["proposal"]), column_int(row["age"])
+    return Considered(proposal, column_json(row["score"], Score), age, column_number(row["weight"]))
+
+
+def _optional_int(column: Any) -> int | None:
+    return None if column is None else column_int(column)
 
 
 def _proposal(row: sqlite3.Row, tensors: Tensors[P, S]) -> Proposal[P]:

@@ -13,22 +13,24 @@ folder can be read and resumed after a kill, a full disk or a power cut, whateve
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, cast
+from typing import Any, Generic, Literal, Self, cast, get_args
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
 
 from maao.errors import StoreError
 from maao.interfaces import Serializer
 from maao.store.database import DATABASE, Database
-from maao.store.files import TEMP_SUFFIX, read_error, sync_folder, write_durably, write_error
+from maao.store.files import TEMP_SUFFIX, is_damaged, read_error, reading, sync_folder, write_durably, write_error
 from maao.store.ledger import SqliteLedger, now
-from maao.store.rows import StoredState, Tensors, insert, read, restore, rows_of, score_columns
+from maao.store.rows import StoredState, Tensors, check_whole, insert, read, restore, rows_of, score_columns
 from maao.store.tensors import TensorFolder
 from maao.store.values import column_json, column_text, text_column
 from maao.types import P, Round, S, Score, Split
@@ -133,14 +135,19 @@ class RunFolder(Generic[P, S]):
             self._files.sync()
         except OSError as error:
             raise self._database.write_error(error) from error
-        with self._database.transaction() as connection:
-            insert(connection, rows)
+        try:
+            with self._database.transaction() as connection:
+                insert(connection, rows)
+        except sqlite3.IntegrityError as error:  # it holds parts of a round that is not there
+            raise is_damaged(self.path / DATABASE, error) from error
 
     def history(self) -> tuple[Round[P, S], ...]:
         """Return all rounds, exactly as they were appended."""
-        with self._database.snapshot() as connection:
-            rounds, parts = read(connection)
-        return tuple(restore(row, parts, self._tensors) for row in rounds)
+        with reading(self.path / DATABASE):
+            with self._database.snapshot() as connection:
+                rounds, parts = read(connection)
+            check_whole(rounds, parts)
+            return tuple(restore(row, parts, self._tensors) for row in rounds)
 
     @property
     def rounds_done(self) -> int:
@@ -161,7 +168,11 @@ class RunFolder(Generic[P, S]):
     def finals(self) -> tuple[Final, ...]:
         """Return what was recorded at the end, in the order of recording."""
         rows = self._database.rows("SELECT * FROM finals ORDER BY id")
-        return tuple(Final(r["name"], r["split"], column_json(r["score"], Score), column_text(r["text"]), r["date"]) for r in rows)
+        with reading(self.path / DATABASE):
+            return tuple(
+                Final(column_text(r["name"]), r["split"], column_json(r["score"], Score), column_text(r["text"]), column_text(r["date"]))
+                for r in rows
+            )
 
     def set_status(self, status: Status, reason: str = "") -> None:
         with self._database.transaction() as connection:
@@ -171,7 +182,7 @@ class RunFolder(Generic[P, S]):
     @property
     def status(self) -> Status:
         """What the run last said of itself. A run that was killed still says "running" (`list_runs` looks at the lock)."""
-        return cast(Status, self._database.meta("status"))
+        return read_status(self._database)
 
     @property
     def status_reason(self) -> str:
@@ -220,11 +231,13 @@ def check_is_run(path: Path) -> None:
     try:
         if (path / DATABASE).is_file():
             return
-        there = path.exists()
+        there, held = path.exists(), os.path.lexists(path / DATABASE)
     except OSError as error:
         raise read_error(path, error) from error
     if not there:
         raise StoreError(f"There is no folder {path}. Name a run folder, one that holds {DATABASE}.")
+    if held:
+        raise is_damaged(path / DATABASE, "it is no file")
     raise StoreError(f"{path} is not a run folder: it holds no {DATABASE}.")
 
 
@@ -275,11 +288,28 @@ def _json_bytes(value: Mapping[str, Any], name: str) -> bytes:
     return (text + "\n").encode("utf-8", "backslashreplace")  # a lone surrogate becomes its JSON escape
 
 
-def read_json(path: Path, name: str) -> dict[str, Any]:
-    try:
-        value: dict[str, Any] = json.loads((path / name).read_bytes())
-    except OSError as error:
-        raise read_error(path, error) from error
-    except ValueError as error:
-        raise StoreError(f"{path / name} is damaged ({error}). Restore it from a copy of the folder.") from error
-    return value
+def read_status(database: Database) -> Status:
+    """Return what a run last said of itself."""
+    said = database.meta("status")
+    if said not in get_args(Status):
+        raise is_damaged(database.folder / DATABASE, f"its status is {said[:40]!r}")
+    return cast(Status, said)
+
+
+def read_json(path: Path, name: str, shape: type[BaseModel] | None = None) -> dict[str, Any]:
+    """Return the JSON object in a file of a run folder, which must be of a shape if one is given.
+
+    Raises:
+        StoreError: the file is missing or cannot be read, is no JSON, or is of another shape.
+    """
+    with reading(path / name):
+        value = json.loads((path / name).read_bytes())
+        if not isinstance(value, dict):
+            raise TypeError(f"it holds {str(value)[:40]!r} and no JSON object")
+        try:
+            if shape is not None:
+                shape.model_validate(value)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg'][0].lower()}{wrong['msg'][1:]}") from error
+        return value

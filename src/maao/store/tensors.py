@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from safetensors import SafetensorError
 
 from maao.errors import StoreError
 from maao.interfaces import Arrays
-from maao.store.files import TEMP_SUFFIX, sync_folder, write_durably
+from maao.store.files import TEMP_SUFFIX, reading, sync_folder, write_durably
 
 Array = npt.NDArray[Any]
 FORMAT = "maao-arrays-1"  # raise when the content that is hashed changes, so that old names are known to be old
+HEADER_LENGTH = 8  # a safetensors file begins with the length of its header
 DTYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64", "complex64"}
 
 
@@ -58,20 +60,26 @@ class TensorFolder:
     def load(self, name: str) -> dict[str, Array]:
         """Return the arrays of that name, ours to write to. Raises `StoreError` when they are missing or damaged."""
         file = self.file(name)
-        remedy = "Restore it from a copy of the folder, or start again in another folder."
-        try:
-            data = file.read_bytes()
-        except FileNotFoundError as error:
-            raise StoreError(f"{file} is missing. {remedy}") from error
-        except OSError as error:
-            raise StoreError(f"{file} could not be read ({error}).") from error
-        try:
-            arrays = _parse(data)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{file} is damaged ({error}). {remedy}") from error
-        if _digest(arrays) != name:
-            raise StoreError(f"{file} is damaged: its content is not what its name says. {remedy}")
+        with reading(file):
+            try:
+                arrays = _parse(file.read_bytes())
+            except SafetensorError as error:
+                raise ValueError(error) from error
+            if _digest(arrays) != name:
+                raise ValueError("its content is not what its name says")
         return arrays
+
+    def check(self, name: str) -> None:
+        """Raise `StoreError` where the file of that name is missing or shorter than it says; its content is not looked at."""
+        file = self.file(name)
+        with reading(file), open(file, "rb") as stream:
+            length = int.from_bytes(stream.read(HEADER_LENGTH), "little")
+            size = os.fstat(stream.fileno()).st_size - HEADER_LENGTH - length
+            if size < 0:
+                raise ValueError("it is cut off")
+            arrays = json.loads(stream.read(length))
+            if size != max((entry["data_offsets"][1] for key, entry in arrays.items() if key != "__metadata__"), default=0):
+                raise ValueError("it is not as long as it says")
 
     def sync(self) -> None:
         """Make the names of all saved files durable."""
@@ -115,7 +123,7 @@ def _digest(arrays: Arrays) -> str:
 
 def _parse(data: bytes) -> dict[str, Array]:
     arrays = safetensors.numpy.load(data)
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])  # safetensors: a length, then a JSON header
+    header = json.loads(data[HEADER_LENGTH : HEADER_LENGTH + int.from_bytes(data[:HEADER_LENGTH], "little")])
     names = json.loads(header["__metadata__"]["names"])
     if sorted(names) != sorted(arrays):
         raise ValueError("its names do not match its arrays")

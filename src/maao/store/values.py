@@ -39,7 +39,7 @@ def from_json(text: str, kind: type[T]) -> T:
     """Return the value that `to_json` wrote. Raises `StoreError` for text it cannot have written."""
     try:
         value: T = decode(json.loads(text), kind)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise StoreError(f"Stored text is damaged: {error} ({text[:80]!r} is not a {kind.__name__}).") from error
     return value
 
@@ -78,12 +78,18 @@ def decode(data: Any, kind: Any) -> Any:
         return None if data is None else decode(data, _not_none(kind))
     if is_dataclass(origin) and isinstance(origin, type):
         kinds = {name: kind for name, kind, _ in _fields(origin)}
-        return origin(**{name: decode(value, kinds[name]) for name, value in data.items()})
+        return origin(**{name: decode(value, kinds[name]) for name, value in _of(dict, data).items()})
     if origin is tuple:
-        return tuple(decode(value, get_args(kind)[0]) for value in data)
+        return tuple(decode(value, get_args(kind)[0]) for value in _of(list, data))
     if origin is Mapping:
-        return {key: decode(value, get_args(kind)[1]) for key, value in data.items()}
+        return {key: decode(value, get_args(kind)[1]) for key, value in _of(dict, data).items()}
     return _READERS[kind](data)
+
+
+def _of(kind: type[T], data: Any) -> T:
+    if not isinstance(data, kind):
+        raise TypeError(f"{str(data)[:40]!r} stands where a {kind.__name__} is declared")
+    return data
 
 
 def text_column(text: str | None) -> str | bytes | None:
@@ -115,6 +121,10 @@ def number_column(number: float | None) -> float | str | None:
 
 def column_number(column: Any) -> float:
     return _float_from(column)
+
+
+def column_int(column: Any) -> int:
+    return _of(int, column)
 
 
 def json_column(value: Any, kind: Any) -> str | bytes | None:
@@ -189,4 +199,9 @@ def _decode_plain(data: Any) -> Any:
 
 
 _WRITERS: Mapping[Any, Callable[[Any], Any]] = {float: _encode_float, int: operator.index, bool: bool, str: _encode_text}
-_READERS: Mapping[Any, Callable[[Any], Any]] = {float: _float_from, int: operator.index, bool: bool, str: _encode_text}
+_READERS: Mapping[Any, Callable[[Any], Any]] = {
+    float: _float_from,
+    int: operator.index,
+    bool: lambda data: _of(bool, data),
+    str: lambda data: _of(str, data),
+}

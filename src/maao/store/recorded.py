@@ -1,0 +1,93 @@
+"""The shapes of what a run folder holds as plain JSON, so that what is damaged is told in words where it is read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from maao.types import Cost
+
+EXAMPLES = "examples.json"
+IN_RUN = "run"  # data.source of examples that were handed over in memory and are kept in the run folder
+
+
+class Record(BaseModel):
+    """Base: types are taken as they are, and further keys (of a newer maao) are no fault."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+def _is_cost(values: dict[str, float]) -> dict[str, float]:
+    Cost(**values)  # type: ignore[arg-type]  # raises TypeError for what is no part of a cost
+    return values
+
+
+class DataRecord(Record):
+    """Where a run's examples come from."""
+
+    source: str = ""
+
+
+class ConfigRecord(Record):
+    """config.json, as far as every run has it."""
+
+    problem: str
+    seed: int
+    stage: dict[str, Any]
+    plan: dict[str, Any]
+    accept: dict[str, Any]
+    mentor: dict[str, Any]
+    budget: dict[str, Any]
+    data: DataRecord = DataRecord()
+
+
+class TrialRecord(Record):
+    """What came of one learning rate."""
+
+    rate: float
+    loss: float | None
+    diverged: str | None
+    cost: Annotated[dict[str, float], AfterValidator(_is_cost)]
+
+
+class SearchRecord(Record):
+    """A search for the learning rate."""
+
+    steps: int
+    trials: list[TrialRecord]
+
+
+class EnvironmentRecord(Record):
+    """environment.json, as far as it is read again."""
+
+    labels: list[str]
+    packages: dict[str, str]
+    prepared_tokens: int
+    majority: float | None
+    threads: int | None = None
+    class_names: list[str] = []
+    data: str = ""
+    weights: str = ""
+    adapter: str = ""
+    wording: str = ""
+    lr_search: SearchRecord | None = None
+
+
+class ExampleRecord(Record):
+    """One example that came from memory."""
+
+    fields: dict[str, str]
+    label: str
+    choices: list[str] = []
+    group: str = ""
+
+
+class ExamplesRecord(Record):
+    """examples.json: the splits of a run whose examples came from memory."""
+
+    labels: list[str]
+    notes: list[str]
+    train: list[ExampleRecord]
+    select: list[ExampleRecord]
+    test: list[ExampleRecord]

@@ -1,0 +1,188 @@
+"""Numbers that no run can mean: refused in words before memory is taken, or the run goes on and says what happened."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+import maao
+from maao import cli
+from maao.config import Config, Section, make_config, read_config, set_value
+from maao.core.plan import MOST_LEGS
+from maao.errors import ConfigError, MaaoError
+
+DIGITS = "9" * 4400
+HUGE = int("f" * 4400, 16)  # as TOML's 0xfff... gives: Python will not print it
+VALUES: dict[str, Any] = {"0": 0, "-1": -1, "1e38": 1e38, "nan": math.nan, "inf": math.inf, "10**13": 10**13, "huge": HUGE}
+QUICK = {
+    "problem": "function",
+    "threads": 1,
+    "plan": {"rounds": 1, "steps": 2},
+    "accept": {"steps": 1},
+    "mentor": {"name": "scripted", "texts": ["1 1", "2 2"]},
+}
+
+
+def numeric(section: type[BaseModel] = Config, path: str = "") -> Iterator[str]:
+    """Yield every setting that takes a number, by dotted key."""
+    for name, field in section.model_fields.items():
+        kinds = repr(field.annotation)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from numeric(field.annotation, f"{path}{name}.")
+        elif ("int" in kinds or "float" in kinds) and "str" not in kinds and "dict" not in kinds:
+            yield f"{path}{name}"
+
+
+def with_value(key: str, value: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {name: dict(held) if isinstance(held, dict) else held for name, held in QUICK.items()}
+    is_list = key in ("stage.lr_grid", "accept.rungs", "plan.ask_after")
+    set_value(values, key, [value] if is_list else value)
+    return values
+
+
+def test_m10_every_section_has_its_numbers_driven():
+    found = list(numeric())
+    assert len(found) > 70 and {"seed", "stage.lr", "function.dim", "mentor.chat.timeout", "budget.usd", "plan.rounds"} <= set(found)
+
+
+@pytest.mark.parametrize("key", list(numeric()))
+def test_m10_a_number_either_runs_or_is_refused_in_words(key, tmp_path):
+    for told, value in VALUES.items():
+        said = refusal(key, value, tmp_path / f"run {told}")
+        assert "\n" not in said and len(said) < 600, told
+
+
+def refusal(key: str, value: Any, folder: Path) -> str:
+    """Return in what words a value is refused; nothing where it makes a run."""
+    try:
+        config = make_config(with_value(key, value))
+    except ConfigError as error:
+        return str(error) if key in str(error) else f"{key} is not named\n"
+    try:
+        assert maao.run(config, folder).history, key
+    except MaaoError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("key", list(numeric()))
+@pytest.mark.parametrize("value", ["nan", "inf", "1e38", "huge"])
+def test_m10_what_is_not_finite_or_absurd_is_refused_by_every_setting(key, value):
+    with pytest.raises(ConfigError, match=key):
+        make_config(with_value(key, VALUES[value]))
+
+
+@pytest.mark.parametrize("text", [f"seed = {DIGITS}", f"seed = 0x{'f' * 4400}", "seed = [" * 2 + "[" * 5000, f"[stage]\nlr = {DIGITS}.0"])
+def test_m10_toml_that_python_cannot_read_is_told(tmp_path, text):
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        read_config(file)
+    assert "run.toml" in str(error.value) and len(str(error.value)) < 600 and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "setting", [f"seed={DIGITS}", f"seed=0x{'f' * 4400}", f"stage.options={{eps = {DIGITS}}}", "stage.options={eps = inf}"]
+)
+def test_m10_settings_on_the_command_line_are_refused_alike(tmp_path, monkeypatch, capsys, setting):
+    file = tmp_path / "run.toml"
+    file.write_text('problem = "function"\n[mentor]\nname = "none"\n')
+    monkeypatch.setattr(sys, "argv", ["maao", "tune", str(file), "--set", setting, "--run", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    told = capsys.readouterr().err
+    assert end.value.code == 1 and told.startswith("Error: ") and told.count("\n") == 1 and len(told) < 600
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("plan", [{"rounds": 1e9}, {"rounds": 10**6}, {"rounds": 10, "steps": 10**8, "store_every": 1}])
+def test_m10_a_plan_of_too_many_legs_is_refused_at_once(tmp_path, plan):
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match=rf"more than the {MOST_LEGS:,} that a run may have: lower `plan.rounds`"):
+        maao.run(make_config({**QUICK, "plan": plan}), tmp_path / "run")
+    assert time.monotonic() - began < 5
+    assert not (tmp_path / "run").exists()
+
+
+def test_m10_epochs_without_end_are_refused_at_once(tmp_path):
+    with pytest.raises(ConfigError, match=r"lower `plan.rounds` or `plan.epochs`"):
+        maao.run(make_config({**QUICK, "plan": {"kind": "epochs", "epochs": 10**9}}), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"betas": 5},
+        {"betas": [0.9]},
+        {"betas": [0.9, "x"]},
+        {"eps": "x"},
+        {"weight_decay": -1},
+        {"weight_decay": [1]},
+        {"no_such": 1},
+        {"lr": 1},
+        {"fused": "maybe", "foreach": True},
+    ],
+    ids=str,
+)
+def test_m10_options_that_the_optimizer_cannot_take_are_refused_in_words(tmp_path, options):
+    values = {**QUICK, "stage": {"options": options}}
+    with pytest.raises(ConfigError, match=r"torch.optim.AdamW refuses its settings"):
+        maao.run(make_config(values), tmp_path / "run")
+
+
+def test_m10_an_option_that_only_a_step_reads_is_refused_before_the_run(tmp_path):
+    values = {**QUICK, "stage": {"optimizer": "LBFGS", "options": {"line_search_fn": "weak"}}}
+    with pytest.raises(ConfigError, match=r"torch.optim.LBFGS refuses its settings"):
+        maao.run(make_config(values), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "options", [{"eps": math.inf}, {"eps": math.nan}, {"eps": HUGE}, {"when": __import__("datetime").date(2020, 1, 1)}], ids=range(4)
+)
+def test_m10_options_that_cannot_be_stored_are_refused(options):
+    with pytest.raises(ConfigError, match=r"'stage.options': it holds"):
+        make_config({"stage": {"options": options}})
+
+
+@pytest.mark.parametrize("lr", [1e6, 1e5])
+def test_m10_a_loss_that_overflows_is_told_and_the_run_goes_on(tmp_path, lr):
+    values = {
+        "problem": "function",
+        "function": {"name": "rosenbrock"},
+        "stage": {"optimizer": "SGD", "lr": lr, "max_grad_norm": 0},
+        "plan": {"rounds": 0, "steps": 12},
+        "mentor": {"name": "none"},
+    }
+    result = maao.run(make_config(values), tmp_path / "run")
+    notes = [o.note for r in result.history for o in r.observations if o.note]
+    assert notes and "not finite" in notes[0] and "back to the last good point" in notes[0]
+    assert all(math.isfinite(r.score.loss) or r.index for r in result.history)
+    assert result.status == "finished"
+
+
+def test_m10_too_little_memory_is_told(tmp_path, monkeypatch, capsys):
+    def short(*_: object, **__: object) -> None:
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+        )
+
+    monkeypatch.setattr("maao.api.build", short)
+    file = tmp_path / "run.toml"
+    file.write_text('problem = "function"\n[mentor]\nname = "none"\n')
+    monkeypatch.setattr(sys, "argv", ["maao", "tune", str(file), "--run", str(tmp_path / "run")])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "Error: There is not enough memory" in capsys.readouterr().err
+
+
+def test_m10_the_defaults_and_the_packaged_config_stand_within_their_bounds():
+    assert make_config({}) == Config()
+    read_config("demo")
+    assert Path(maao.__file__)

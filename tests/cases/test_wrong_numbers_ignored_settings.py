@@ -1,0 +1,195 @@
+"""No setting is ever ignored in silence: what the kind of problem, the plan, the rule or the mentor does not read is refused by name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import maao
+from maao.compare import cells, read_table
+from maao.config import Config, make_config, stored_config, unread_sections
+from maao.errors import ConfigError
+from maao.store.listing import list_runs
+
+NONE = {"name": "none"}
+OPENAI = {"name": "language_model", "chat": {"provider": "openai", "name": "m"}}
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "told"),
+    [
+        ({"problem": "vision", "model": {"name": "packaged:x"}}, "model.name", "set vision.name"),
+        ({"problem": "vision", "model": {"device": "cuda"}}, "model.device", "set vision.device"),
+        ({"problem": "vision", "model": {"device": "cpu"}}, "model.device", "set vision.device"),
+        ({"problem": "vision", "model": {"padding_side": "left"}}, "model.padding_side", "reads [vision] and [images]"),
+        ({"problem": "vision", "data": {"source": "x.csv"}}, "data.source", "set images.source"),
+        ({"problem": "vision", "data": {"train": "x.csv"}}, "data.train", "reads [vision] and [images]"),
+        ({"problem": "vision", "function": {"dim": 3}}, "function.dim", "reads [vision] and [images]"),
+        ({"vision": {"device": "cuda"}}, "vision.device", "set model.device"),
+        ({"images": {"shots": 3}}, "images.shots", "set data.shots"),
+        ({"problem": "language", "function": {"dim": 3}}, "function.dim", "reads [model] and [data]"),
+        ({"problem": "function", "model": {"name": "gpt2"}}, "model.name", "reads [function]"),
+        ({"problem": "function", "data": {"shots": 3}}, "data.shots", "reads [function]"),
+        ({"problem": "function", "vision": {}, "images": {"root": "x"}}, "images.root", "reads [function]"),
+    ],
+)
+def test_l12_a_section_of_another_problem_is_refused(values, key, told):
+    with pytest.raises(ConfigError) as error:
+        make_config({**values, "mentor": NONE}, "run.toml")
+    assert f"run.toml: '{key}' would be ignored, since problem is" in str(error.value)
+    assert told in str(error.value) and "drop it" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"plan": {"kind": "epochs", "steps": 7}}, "plan.steps"),
+        ({"plan": {"kind": "legs", "legs": [{"steps": 1}], "rounds": 7}}, "plan.rounds"),
+        ({"plan": {"epochs": 7}}, "plan.epochs"),
+        ({"plan": {"legs": [{"steps": 3}]}}, "plan.legs"),
+        ({"accept": {"rule": "best_of", "steps": 3}}, "accept.steps"),
+        ({"accept": {"rule": "if_better", "rungs": [1]}}, "accept.rungs"),
+        ({"accept": {"weight": 0.25}}, "accept.weight"),
+        ({"accept": {"rule": "interpolate", "steps": 3}}, "accept.steps"),
+        ({"accept": {"rule": "race", "options": {"a": 1}}}, "accept.options"),
+        ({"mentor": {"name": "none", "temperature": 0.1}}, "mentor.temperature"),
+        ({"mentor": {"name": "perturb", "listing": 3}}, "mentor.listing"),
+        ({"mentor": {"name": "random_restart", "texts": ["a"]}}, "mentor.texts"),
+        ({"mentor": {"name": "opro", "wording": "chat"}}, "mentor.wording"),
+        ({"mentor": {"name": "ape", "top_p": 0.5}}, "mentor.top_p"),
+        ({"mentor": {"beside_share": 0.25}}, "mentor.beside_share"),
+        ({"mentor": {"name": "perturb", "chat": {"provider": "openai"}}}, "mentor.chat.provider"),
+        ({"mentor": {"name": "none", "chat": {"name": "m"}}}, "mentor.chat.name"),
+        ({"mentor": {"chat": {"base_url": "http://127.0.0.1:1/v1"}}}, "mentor.chat.base_url"),
+        ({"mentor": {"chat": {"provider": "scripted", "timeout": 5}}}, "mentor.chat.timeout"),
+        ({"mentor": {"chat": {"provider": "openai", "name": "m", "replies": ["a"]}}}, "mentor.chat.replies"),
+        ({"mentor": {"name": "person", "chat": {"attempts": 2}}}, "mentor.chat.attempts"),
+    ],
+)
+def test_l12_a_setting_that_nothing_reads_is_refused(values, key):
+    with pytest.raises(ConfigError, match=rf"'{key}' would be ignored, since .*: drop it"):
+        make_config(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"accept": {"rule": "interpolate", "inner": "race", "steps": 3, "rungs": [1]}},
+        {"plan": {"kind": "epochs", "proposals": 2}},
+        {"mentor": OPENAI},
+        {"mentor": {"name": "evoprompt_ga", "texts": ["a"], "temperature": 0.2}},
+        {"mentor": {"name": "opro", "beside": "scripted", "texts": ["a"], "beside_share": 0.25}},
+        {"mentor": {"name": "soft_input", "max_tokens": 3}},
+        {"mentor": {"name": "custom", "wording": "x", "texts": ["a"]}},
+        {"mentor": {"name": "opro", "chat": OPENAI["chat"]}},
+        {"mentor": {"name": "a-plugin", "options": {"x": 1}, "chat": OPENAI["chat"]}},
+        {
+            "problem": "vision",
+            "model": {"name": "packaged:x", "device": "cpu", "dtype": "bfloat16"},
+        },  # the mentor in this process is loaded so
+        {"problem": "function", "model": {"device": "cpu"}, "mentor": {"name": "language_model"}},
+        {"problem": "function", "vision": {}, "mentor": NONE},
+    ],
+)
+def test_l12_what_is_read_is_taken(values):
+    make_config(values)
+
+
+def test_l12_a_mentor_in_this_process_reads_no_more_of_the_model_than_its_own():
+    with pytest.raises(ConfigError, match=r"'model.template' would be ignored.* of \[model\] only the mentor's own model"):
+        make_config({"problem": "vision", "model": {"name": "packaged:x", "template": "{slots} {text}"}})
+    with pytest.raises(ConfigError, match=r"'model.name' would be ignored"):
+        make_config({"problem": "vision", "model": {"name": "packaged:x"}, "mentor": OPENAI})
+
+
+def test_l12_all_that_is_ignored_is_told_at_once():
+    values = {"problem": "function", "model": {"name": "x"}, "plan": {"epochs": 3}, "accept": {"weight": 0.1}, "mentor": NONE}
+    with pytest.raises(ConfigError, match=r"(?s)'model.name'.*'plan.epochs'.*'accept.weight'"):
+        make_config(values)
+
+
+TEXTS = [
+    "model.name", "model.template", "model.revision", "model.device", "model.initial_text", "model.adapter", "data.source", "data.train",
+    "data.select", "data.test", "data.hub_config", "data.protocol", "data.label_field", "stage.optimizer", "accept.rule", "mentor.name",
+    "mentor.description", "mentor.wording", "mentor.corpus", "mentor.chat.name", "mentor.chat.base_url",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\n"])
+@pytest.mark.parametrize("key", TEXTS)
+def test_l12_an_empty_text_is_no_default(key, blank):
+    from maao.config import set_value
+
+    values: dict = {}
+    set_value(values, key, blank)
+    with pytest.raises(ConfigError, match=rf"'{key}': it is empty: leave it out for the default"):
+        make_config(values)
+
+
+@pytest.mark.parametrize("key", ["name", "template", "initial_text", "revision", "device"])
+def test_l12_an_empty_text_of_vision_is_no_default(key):
+    with pytest.raises(ConfigError, match=rf"'vision.{key}': it is empty"):
+        make_config({"problem": "vision", "vision": {key: ""}})
+
+
+FUNCTION = {"problem": "function", "threads": 1, "plan": {"rounds": 0, "steps": 2}, "mentor": NONE}
+
+
+def test_l12_a_run_stores_the_sections_that_it_reads_and_no_other(tmp_path):
+    result = maao.run(make_config(FUNCTION), tmp_path / "run")
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert not {"model", "data", "vision", "images"} & set(stored) and stored["function"]["dim"] == 2
+    assert maao.load(tmp_path / "run").config == result.config == make_config(FUNCTION)
+    assert make_config(stored) == result.config  # so it can be run again as it is
+
+
+def test_l12_a_run_that_stored_every_section_still_loads(tmp_path):
+    """Runs made before sections were left out."""
+    result = maao.run(make_config(FUNCTION), tmp_path / "run")
+    file = tmp_path / "run" / "config.json"
+    file.write_text(json.dumps(result.config.model_dump(mode="json")))
+    assert maao.load(tmp_path / "run").config.function == result.config.function
+    assert maao.replay(tmp_path / "run").equal
+    assert [summary.problem for summary in list_runs(tmp_path)] == [None]
+    assert stored_config(json.loads(file.read_text()), file) == result.config
+
+
+def test_l12_what_a_mentor_in_this_process_reads_is_stored():
+    config = make_config({"problem": "vision", "model": {"name": "packaged:x"}})
+    assert "model" not in unread_sections(config)
+    assert "model" in unread_sections(Config(problem="vision", mentor=NONE))
+
+
+TABLE = """
+seeds = [0]
+[base]
+"problem" = "function"
+"accept.steps" = 3
+"mentor.chat.provider" = "openai"
+"mentor.chat.name" = "m"
+[tasks.a]
+[[arms]]
+name = "none"
+settings = { "mentor.name" = "none" }
+[[arms]]
+name = "model"
+[[arms]]
+name = "best"
+settings = { "accept.rule" = "best_of"OWN }
+"""
+
+
+def test_l12_what_arms_share_is_read_by_those_that_can(tmp_path):
+    file = tmp_path / "t.toml"
+    file.write_text(TABLE.replace("OWN", ""))
+    found = {cell.arm: cell.config for cell in cells(read_table(file), tmp_path)}
+    assert found["none"].mentor.chat.provider == "local" and found["model"].mentor.chat.provider == "openai"
+    assert (found["model"].accept.steps, found["best"].accept.steps) == (3, 10)
+
+
+def test_l12_what_an_arm_itself_names_must_be_read(tmp_path):
+    file = tmp_path / "t.toml"
+    file.write_text(TABLE.replace("OWN", ', "accept.steps" = 3'))
+    with pytest.raises(ConfigError, match=r"arm 'best'.*'accept.steps' would be ignored"):
+        list(cells(read_table(file), tmp_path))
