@@ -53,7 +53,7 @@ def test_bar_stops_while_a_person_types_and_goes_on_with_the_next_step(started, 
     assert terminal.progress.live.is_started
 
 
-@pytest.mark.parametrize("mentor", [{"chat": {"provider": "local"}}, {"name": "scripted", "chat": {"provider": "person"}}], ids=str)
+@pytest.mark.parametrize("mentor", [{"chat": {"provider": "local"}}, {"name": "scripted"}], ids=str)
 def test_bar_goes_on_while_a_model_is_asked(started, mentor):
     terminal = started(mentor)
     terminal.call(REQUEST)
