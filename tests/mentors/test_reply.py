@@ -54,7 +54,7 @@ REPLIES = {
     "json object that holds a list": ('{"prompts": ["sort the news", "topic of a headline", "what is it about"]}', THREE),
     "json object of texts": ('{"1": "sort the news", "2": "topic of a headline", "3": "what is it about"}', THREE),
     "json with null and numbers": ('[null, "sort the news"]', THREE[:1]),
-    "broken json": ('["sort the news",\n"topic of a headline",\n"what is it about"', THREE[1:]),
+    "broken json": ('["sort the news",\n"topic of a headline",\n"what is it about"', THREE),
     "fenced lines": (f"```\n{PLAIN}\n```", THREE),
     "fenced lines with a language": (f"```text\n{PLAIN}\n```", THREE),
     "fenced on one line": ("```sort the news```", THREE[:1]),
