@@ -975,6 +975,7 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
         max_samples=mentor.max_samples,
         retries=0 if chat.provider == "person" else mentor.retries,
         filled=_filled(parts),
+        structured=mentor.structured,
     )
     asked.instruction((), 1)  # an unknown field in the wording is told now, not in the middle of a run
     if replay is not None:

@@ -25,6 +25,7 @@ READ_BY = {
     "population": ("evolution", "evoprompt_ga", "evoprompt_de"),
     "exemplars": SHOWS_EXAMPLES,
     "fills": ("language_model", "person", "scripted", "random_text"),
+    "structured": ("language_model",),
 }
 
 
@@ -34,6 +35,11 @@ def check_mentor(mentor: MentorConfig) -> None:
     for name, readers in READ_BY.items():
         if getattr(mentor, name) != getattr(default, name) and not {mentor.name, mentor.beside} & set(readers):
             raise ConfigError(f"mentor.{name} is read by {', '.join(readers)} only, and mentor.name is '{mentor.name}': drop it.")
+    if mentor.structured and (mentor.style == "completion" or mentor.chat.provider in ("local", "person")):
+        raise ConfigError(
+            "mentor.structured asks a server for JSON by a schema: it needs mentor.chat.provider = 'openai' (any server of that kind) and "
+            "mentor.style = 'chat'. Drop it, or choose these."
+        )
     if "random_text" in (mentor.name, mentor.beside) and mentor.corpus is None:
         raise ConfigError("The mentor 'random_text' takes sentences from a text file: name it in mentor.corpus.")
 
@@ -101,7 +107,7 @@ def _soft_input(parts: Parts) -> Mentor[Any]:
 
     labels = parts.splits.labels if parts.splits is not None else ()
     task = Task(mentor.description, labels, str(parts.problem.template), model.num_virtual_tokens)
-    return SoftInput(parts.codec, proceed, task, mentor.max_samples)
+    return SoftInput(parts.codec, proceed, task, mentor.max_samples, mentor.max_tokens)
 
 
 def build_asking(parts: Parts, model: ChatModel, remote: bool) -> Mentor[Any]:

@@ -296,6 +296,9 @@ class MentorConfig(Section):
         default_factory=list,
         description="What proposals fill beside the prompt (language_model, person, scripted, random_text): its template, the label words.",
     )
+    structured: bool = Field(
+        False, description="Ask a server for proposals in JSON, by a schema that it may hold the model to (language_model, chat, openai)."
+    )
     texts: list[str] = Field(
         default_factory=list,
         description="What a scripted mentor proposes; of these the first `population` ones are what an evoprompt begins with.",

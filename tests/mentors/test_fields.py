@@ -120,7 +120,7 @@ def test_a_line_that_was_cut_is_not_taken():
     told = replace(mentor("", max_tokens=9), model=Short(["- 3 | poor | great\n- 4 | dull | fi"]))
     advice = told.propose((), count=3, seed=0)
     assert [p.text for p in advice.proposals] == ["3"]
-    assert advice.rejected[-1].text == "4 | dull | fi" and "cut at 9 tokens" in advice.rejected[-1].reason
+    assert advice.rejected[-1].text == "- 4 | dull | fi" and "cut at 9 tokens" in advice.rejected[-1].reason
 
 
 def test_a_mentor_proposes_params_for_all_that_it_fills():

@@ -22,8 +22,9 @@ from maao.mentors.evoprompt import CHILD, EvoPrompt, de_population, roulette
 from maao.mentors.none import NoMentor
 from maao.mentors.opro import OPRO
 from maao.mentors.perturb import Perturb
-from maao.mentors.population import fittest, tagged
+from maao.mentors.population import fittest
 from maao.mentors.random_text import RandomText
+from maao.mentors.reply import read_one
 from maao.mentors.reset import Reset
 from maao.mentors.trajectory import Entry
 from maao.problems.functions import FunctionProblem
@@ -91,7 +92,7 @@ def test_opro_drops_what_is_long_or_known_and_makes_a_call_for_each():
     replies = ["<INS>good one</INS>", "<INS>good one</INS>", f"<INS>{'x' * 501}</INS>", "no tags"]
     advice = OPRO(Scripted(replies), Words()).propose((), count=4, seed=0)
     assert [p.text for p in advice.proposals] == ["good one", "no tags"]
-    assert [r.reason for r in advice.rejected] == ["known already", "longer than 500 characters"]
+    assert [r.reason for r in advice.rejected] == ["tried before", "longer than 500 characters"]
     assert advice.cost.llm_calls == 4
 
 
@@ -166,8 +167,8 @@ def test_an_evoprompt_begins_with_no_more_texts_than_its_population_has_members(
 
 
 def test_what_stands_in_the_last_tags_is_the_prompt_and_else_the_whole_reply():
-    assert tagged("<prompt>one</prompt> then <PROMPT>two\nlines</PROMPT>") == "two lines"
-    assert tagged("no tags\nat all") == "no tags at all"
+    assert read_one("<prompt>one</prompt> then <PROMPT>two\nlines</PROMPT>", tag="prompt", last=True)[0] == ("two lines",)
+    assert read_one("no tags\nat all", tag="prompt", last=True)[0] == ("no tags at all",)
 
 
 # -- controls

@@ -22,6 +22,7 @@ pairs:
 {pairs}
 
 The instruction was"""
+LEADS = ("the instruction was", "to", "that they")  # how a reply goes on from there
 
 
 @dataclass(frozen=True)
@@ -47,28 +48,9 @@ class APE(Asking[P]):
         places = (divmod(i, self.per_query) for i in range(count))
         asks = ((self.instruction(seed_for(seed, "pairs", query)), seed_for(seed, query), sample) for query, sample in places)
         for reply in self.replies(gathered, asks):
-            text = clean(reply)
-            if text in known:
-                gathered.rejected.append(Rejected(text, "sampled twice"))
-                continue
-            known.add(text)
-            gathered.add(self.codec, text, self.model.name)
+            self.take(gathered, reply, known, self.model.name, leads=LEADS)
         return gathered.advice()
 
     def instruction(self, seed: int) -> str:
         chosen = random.Random(seed).sample(list(self.examples), min(self.demonstrations, len(self.examples)))
         return META.format(pairs="\n\n".join(f"Input: {' / '.join(e.fields.values())}\nOutput: {e.label}" for e in chosen))
-
-
-def clean(reply: str) -> str:
-    """Return the instruction out of a reply: its first paragraph, without a leading "to" or quotes.
-
-    Example:
-        >>> clean(' to "sort the news by topic."\\n\\nI hope this helps')
-        'sort the news by topic.'
-    """
-    first = next((part for part in reply.strip().split("\n\n") if part.strip()), "")
-    words = " ".join(first.split())
-    for lead in ("to ", "that they ", ": "):
-        words = words[len(lead) :] if words.lower().startswith(lead) else words
-    return words.strip(' "“”')

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from maao.core.seeds import seed_for
 from maao.interfaces import History
-from maao.mentors.population import Asking, Gathered, fittest, tagged
+from maao.mentors.population import Asking, Gathered, fittest
 from maao.mentors.trajectory import Entry
 from maao.types import Advice, P, Rejected, S
 
@@ -85,10 +85,11 @@ class EvoPrompt(Asking[P]):
             told = f"{self.algorithm.upper()} needs {FEWEST[self.algorithm]} prompts with scores to breed, and {len(members)} are known"
             gathered.rejected.append(Rejected("", told))
             return gathered.advice()
+        known = {proposal.text for proposal in gathered.proposals}
         numbers = [(proposed + i) % len(members) for i in range(wanted)]
         asks = ((self.instruction(members, number, seed_for(seed, "parents", i)), seed, i) for i, number in enumerate(numbers))
         for number, reply in zip(numbers, self.replies(gathered, asks), strict=False):  # a call that fails ends them
-            gathered.add(self.codec, tagged(reply), f"{CHILD}{number}" if self.algorithm == "de" else self.model.name)
+            self.take(gathered, reply, known, f"{CHILD}{number}" if self.algorithm == "de" else self.model.name, tag="prompt", last=True)
         return gathered.advice()
 
     def instruction(self, members: list[Entry], number: int, seed: int) -> str:

@@ -14,7 +14,8 @@ from typing import Any, Generic, Literal
 
 from maao.errors import CodecError
 from maao.interfaces import Codec
-from maao.mentors.reply import MAX_WORDS, unquoted
+from maao.mentors.reply_lines import unquoted
+from maao.mentors.reply_objects import name_rank
 from maao.types import TEMPLATE, WORD, P, Proposal
 
 Name = Literal["template", "label_words"]
@@ -121,9 +122,26 @@ class Fields(Generic[P]):
         return " and ".join(told[name] for name in self.names)
 
     @property
-    def max_words(self) -> int:
-        """The most words of a line; a longer one is prose."""
-        return MAX_WORDS + (20 if "template" in self.names else 0) + (5 * len(self.labels) if "label_words" in self.names else 0)
+    def more_words(self) -> int:
+        """How many words a line may have beside those of the prompt; a longer one is prose."""
+        return (20 if "template" in self.names else 0) + (5 * len(self.labels) if "label_words" in self.names else 0)
+
+    def line_of_object(self, given: Mapping[str, Any]) -> str | None:
+        """Return an object (of JSON, or a row of a table by its names) as a line; None where it does not hold a prompt and more.
+
+        Example:
+            >>> fields = Fields(("label_words",), ("bad", "good"), lambda fields: {})
+            >>> fields.line_of_object({"id": 1, "prompt": "Is it any good?", "label_words": {"good": "great", "bad": "terrible"}})
+            'Is it any good? | bad: terrible | good: great'
+        """
+        filled = {TEMPLATE: given.get(TEMPLATE)} if "template" in self.names else {}
+        words = given.get("label_words")
+        words = words if isinstance(words, Mapping) else given
+        filled |= {WORD + label: words.get(label, given.get(WORD + label)) for label in self.labels if "label_words" in self.names}
+        said = {name: value.strip() for name, value in filled.items() if isinstance(value, str) and value.strip()}
+        ranks = {name: rank for name in given if name not in (TEMPLATE, *self.labels) and (rank := name_rank(name)) is not None}
+        text = given[min(ranks, key=ranks.__getitem__)] if ranks else None
+        return line_of(text.strip(), said, self.labels).replace("\n", "\\n") if isinstance(text, str) and text.strip() and said else None
 
 
 def worked_lines(task: str, names: Sequence[Name]) -> tuple[str, ...]:

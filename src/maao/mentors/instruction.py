@@ -6,6 +6,7 @@ be shown (scores, clues, training examples) is an option, so that each can be le
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -148,6 +149,38 @@ def write(
             f"The wording of the instruction has an unknown field: {error}. Known: {', '.join('$' + f for f in fields)}."
         ) from error
     return _tidy(text)
+
+
+def json_form(filled: Fields[Any] | None = None) -> str:
+    """Return the sentence that asks for the lines as JSON, in the form of `json_schema`."""
+    if filled is None:
+        return 'Write these lines as JSON, {"prompts": ["...", "..."]}, with nothing around it.'
+    template = [f'"{TEMPLATE}": "..."'] if "template" in filled.names else []
+    words = ", ".join(f'{json.dumps(label, ensure_ascii=False)}: "..."' for label in filled.labels)
+    parts = ['"prompt": "..."', *template, *([f'"label_words": {{{words}}}'] if "label_words" in filled.names else [])]
+    return f'Write these lines as JSON, {{"prompts": [{{{", ".join(parts)}}}, ...]}}, with nothing around it.'
+
+
+def json_schema(filled: Fields[Any] | None = None) -> dict[str, object]:
+    """Return the JSON schema of a reply: an object with a list of prompts, each with what it fills where that is asked for.
+
+    Every name is required and no other allowed: servers that hold a model strictly to a schema ask for both.
+
+    Example:
+        >>> json_schema()["properties"]
+        {'prompts': {'type': 'array', 'items': {'type': 'string'}}}
+    """
+    text: dict[str, object] = {"type": "string"}
+    item = text
+    if filled is not None:
+        template = {TEMPLATE: text} if "template" in filled.names else {}
+        words = {"label_words": _object(dict.fromkeys(filled.labels, text))} if "label_words" in filled.names else {}
+        item = _object({"prompt": text, **template, **words})
+    return _object({"prompts": {"type": "array", "items": item}})
+
+
+def _object(properties: dict[str, object]) -> dict[str, object]:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def _tidy(text: str) -> str:

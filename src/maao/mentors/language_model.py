@@ -19,12 +19,15 @@ from maao.errors import ChatError, CodecError
 from maao.interfaces import ChatModel, Codec, History
 from maao.llm.chat import Message, Reply, Request, Style
 from maao.mentors.fields import WORKED, Fields, proposal_of, worked_lines
-from maao.mentors.instruction import Shown, Task, wording, write
+from maao.mentors.instruction import Shown, Task, json_form, json_schema, wording, write
 from maao.mentors.reply import MAX_WORDS, read_continuation, read_list
 from maao.mentors.trajectory import Choice, entries, proposed, select, shuffled
 from maao.types import Advice, Cost, P, Proposal, Rejected, S
 
 NO_REPLY = "no reply: "
+CUT = frozenset({"length", "max_tokens", "max_output_tokens", "max_length", "token_limit", "incomplete"})  # as servers call it
+CUT_AT_CONTEXT = "model_length"
+FILTERED = frozenset({"content_filter", "safety", "recitation"})
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class LanguageModelMentor(Generic[P]):
         max_samples: how many continuations may be asked for to get `count` proposals (completion).
         retries: how often it is asked again for the proposals that a reply left missing (chat).
         filled: what it fills beside the prompt (chat); None: nothing.
+        structured: whether it is asked for JSON, by a schema that a server may hold the model to (chat).
 
     Source: Guo et al., LLM as a Complementary Optimizer to Gradient Descent, 2024; the listing from worst to best as in OPRO (Yang et al.,
     2023).
@@ -60,36 +64,39 @@ class LanguageModelMentor(Generic[P]):
     max_samples: int = 6
     retries: int = 0
     filled: Fields[P] | None = None
+    structured: bool = False
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
-        text = self.instruction(history, count, seed)
+        instruction = self.instruction(history, count, seed)
         known = self._known(history)
         starts = self._starts(history)
-        max_words = MAX_WORDS if self.filled is None else self.filled.max_words
         proposals: list[Proposal[P]] = []
         rejected: list[Rejected] = []
         cost = Cost()
         for sample in range(1 + self.retries if self.style == "chat" else max(count, self.max_samples)):
             if len(proposals) == count:
                 break
-            reply, failure = complete(self.model, self._request(text, seed, sample))
+            reply, failure = complete(self.model, self._request(instruction, seed, sample))
             if reply is None:
                 rejected.append(failure)
                 break
             cost += reply_cost(reply)
             tried = {*known, *(self._line(p.text, p.fields) for p in proposals)}
-            read = (
-                read_list(reply.text, count=count - len(proposals), known=tried, max_words=max_words)
-                if self.style == "chat"
-                else read_continuation(reply.text, known=tried)
-            )
-            rejected += read[1]
-            candidates = list(read[0])
-            if self.filled is not None and reply.finish_reason == "length" and candidates:  # its last part may lack its end
-                rejected.append(Rejected(candidates.pop(), f"the reply was cut at {self.max_tokens} tokens: raise mentor.max_tokens"))
-            for candidate in candidates:
-                self._take(candidate, known, starts, proposals, rejected)
+            texts, unusable = self._read(reply, count - len(proposals), tried)
+            rejected += unusable
+            for text in texts:
+                self._take(text, known, starts, proposals, rejected)
         return Advice(tuple(proposals), tuple(rejected), cost)
+
+    def _read(self, reply: Reply, count: int, tried: set[str]) -> tuple[tuple[str, ...], tuple[Rejected, ...]]:
+        cut = cut_reason(reply, self.max_tokens)
+        if self.style == "completion":
+            return read_continuation(reply.text, known=tried, cut=cut)
+        words = max(MAX_WORDS, self.task.max_tokens)  # as many as the instruction allows
+        if self.filled is None:
+            return read_list(reply.text, count=count, known=tried, max_words=words, cut=cut)
+        words += self.filled.more_words
+        return read_list(reply.text, count=count, known=tried, max_words=words, cut=cut, fill=self.filled.line_of_object)
 
     def _take(self, text: str, known: set[str], starts: set[str], proposals: list[Proposal[P]], rejected: list[Rejected]) -> None:
         """Encode a text; add it to the proposals, or to what was rejected if nothing or no new start comes of it."""
@@ -135,7 +142,8 @@ class LanguageModelMentor(Generic[P]):
         if self.shown.scores == "shuffled":
             chosen = shuffled(chosen, seed_for(seed, "scores"))
         clues = history[-1].clues if history else None
-        return write(self.template, self.task, chosen, clues, count=count, shown=self.shown, filled=self.filled)
+        written = write(self.template, self.task, chosen, clues, count=count, shown=self.shown, filled=self.filled)
+        return f"{written}\n\n{json_form(self.filled)}" if self.structured else written
 
     def _request(self, text: str, seed: int, sample: int) -> Request:
         return Request(
@@ -148,6 +156,7 @@ class LanguageModelMentor(Generic[P]):
             stop=("\n",) if self.style == "completion" else (),
             seed=seed_for(seed, "request") % 2**31,  # what every provider takes
             sample=sample,
+            schema=json_schema(self.filled) if self.structured else None,
         )
 
 
@@ -169,3 +178,24 @@ def reply_cost(reply: Reply) -> Cost:
     """Return what a reply cost, as the provider counted it."""
     usage = reply.usage
     return Cost(llm_calls=1, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, usd=usage.usd)
+
+
+def cut_reason(reply: Reply, max_tokens: int) -> str:
+    """Return why a reply has no end, where it has none; "" for one that ended by itself.
+
+    Servers have several names for it. One that says nothing is taken to have cut the reply where it counts all tokens that were allowed.
+
+    Example:
+        >>> cut_reason(Reply("a", finish_reason="length"), 9), cut_reason(Reply("a"), 9)
+        ('the reply was cut at 9 tokens: raise mentor.max_tokens', '')
+    """
+    finish, usage = reply.finish_reason.strip().lower(), reply.usage
+    if finish in CUT or (not finish and not usage.estimated and usage.output_tokens >= max_tokens):
+        return cut_at(max_tokens)
+    if finish == CUT_AT_CONTEXT:
+        return "the reply was cut at the end of what the model can read: show fewer points in the instruction (mentor.listing)"
+    return "the reply was cut by the server's filter" if finish in FILTERED else ""
+
+
+def cut_at(max_tokens: int) -> str:
+    return f"the reply was cut at {max_tokens} tokens: raise mentor.max_tokens"

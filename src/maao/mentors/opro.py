@@ -9,7 +9,6 @@ Source: Yang et al., Large Language Models as Optimizers, ICLR 2024 (the meta-pr
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,11 +16,9 @@ from maao.core.seeds import seed_for
 from maao.interfaces import History
 from maao.mentors.population import Asking, Gathered, fittest
 from maao.mentors.trajectory import Entry, known_texts
-from maao.types import Advice, Example, P, Rejected, S
+from maao.types import Advice, Example, P, S
 
 LISTED = 20
-LONGEST = 500  # characters of an instruction, as in the release
-TAG = re.compile(r"<INS>(.*?)</INS>", re.IGNORECASE | re.DOTALL)
 META = """Your task is to write the instruction <INS>.{task} Below are some earlier instructions with their scores. The score lies between 0
 and 100.
 
@@ -54,15 +51,7 @@ class OPRO(Asking[P]):
         known = known_texts(history)
         text = self.instruction(scored, seed_for(seed, "exemplars"))
         for reply in self.replies(gathered, ((text, seed, i) for i in range(count))):
-            found = TAG.findall(reply)
-            new = " ".join((found[0] if found else reply).split())
-            if len(new) > LONGEST:
-                gathered.rejected.append(Rejected(new, f"longer than {LONGEST} characters"))
-            elif "INS" in new or new in known:
-                gathered.rejected.append(Rejected(new, "holds a tag" if "INS" in new else "known already"))
-            else:
-                known.add(new)
-                gathered.add(self.codec, new, self.model.name)
+            self.take(gathered, reply, known, self.model.name, tag="INS")
         return gathered.advice()
 
     def instruction(self, known: Sequence[Entry], seed: int) -> str:

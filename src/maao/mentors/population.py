@@ -1,9 +1,8 @@
-"""Shared by rivals and controls: ask a language model and keep a record of failures, read what stands in tags, take texts that are new."""
+"""Shared by rivals and controls: ask a language model for one prompt at a time, keep a record of failures, take texts that are new."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
@@ -11,12 +10,11 @@ from maao.core.seeds import seed_for
 from maao.interfaces import ChatModel, Codec, History
 from maao.llm.chat import Message, Reply, Request
 from maao.mentors.fields import Fields
-from maao.mentors.language_model import complete, reply_cost
+from maao.mentors.language_model import complete, cut_reason, reply_cost
+from maao.mentors.reply import read_one
 from maao.mentors.scripted import encode_all
 from maao.mentors.trajectory import Entry, entries
 from maao.types import Advice, Cost, P, Proposal, Rejected
-
-TAGGED = re.compile(r"<prompt>(.*?)</prompt>", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Asking(Generic[P]):
     temperature: float = 0.5
     max_tokens: int = 200
 
-    def replies(self, gathered: Gathered[P], asks: Iterable[tuple[str, int, int]]) -> Iterator[str]:
+    def replies(self, gathered: Gathered[P], asks: Iterable[tuple[str, int, int]]) -> Iterator[Reply]:
         """Yield the reply to each instruction with its seed and sample number. A call that fails is told in `gathered`, and is the last."""
         for text, seed, sample in asks:
             reply, failure = self._ask(text, seed, sample)
@@ -42,7 +40,26 @@ class Asking(Generic[P]):
                 gathered.rejected.append(failure)
                 return
             gathered.cost += reply_cost(reply)
-            yield reply.text
+            yield reply
+
+    def take(
+        self,
+        gathered: Gathered[P],
+        reply: Reply,
+        known: set[str],
+        source: str,
+        *,
+        tag: str = "",
+        last: bool = False,
+        leads: Sequence[str] = (),
+    ) -> None:
+        """Add the prompt of a reply, read by `read_one`, to what is gathered and to what is `known`; or why there is none."""
+        cut = cut_reason(reply, self.max_tokens)
+        texts, rejected = read_one(reply.text, tag=tag, last=last, leads=leads, known=known, cut=cut)
+        gathered.rejected += rejected
+        for text in texts:
+            known.add(text)
+            gathered.add(self.codec, text, source)
 
     def _ask(self, text: str, seed: int, sample: int) -> tuple[Reply | None, Rejected]:
         """Return the reply; or None and, for the record, why there is none."""
@@ -55,17 +72,6 @@ class Asking(Generic[P]):
             sample=sample,
         )
         return complete(self.model, request)
-
-
-def tagged(reply: str) -> str:
-    """Return what stands between the last ``<prompt>`` tags of a reply; without tags, the whole of it on one line.
-
-    Example:
-        >>> tagged("1. differ: a, b\\n4. <prompt>sort the\\nnews</prompt>"), tagged(" sort  the news ")
-        ('sort the news', 'sort the news')
-    """
-    found = TAGGED.findall(reply)
-    return " ".join((found[-1] if found else reply).split())
 
 
 def fittest(history: History[Any, Any], size: int | None = None) -> list[Entry]:

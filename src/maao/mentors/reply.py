@@ -9,7 +9,7 @@ dropped in silence: every line that did not become a text is returned with its r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -60,17 +60,20 @@ def read_list(
     return _judge(_read(reply, cut, fill), count=count, known=known, max_words=max_words)
 
 
-def read_one(reply: str, *, tag: str = "", last: bool = False, known: Collection[str] = (), cut: str = "") -> Texts:
+def read_one(
+    reply: str, *, tag: str = "", last: bool = False, leads: Sequence[str] = (), known: Collection[str] = (), cut: str = ""
+) -> Texts:
     """Return the text of a reply that was asked for one, and what was rejected.
 
     It is what stands in the `tag` that was asked for, or else the first item of a list (the last where `last`: the end of some steps), or
-    a paragraph, whose lines are joined. Its length is bounded by `LONGEST` characters.
+    a paragraph, whose lines are joined. `leads` are words that it may begin with and that are no part of it. Its length is bounded by
+    `LONGEST` characters.
 
     Example:
         >>> read_one("<think>try <prompt>no</prompt></think>1. a, b\\n2. <prompt>sort the\\nnews</prompt>", tag="prompt")[0]
         ('sort the news',)
     """
-    parts = _read(reply, cut, None, tag, one=True)
+    parts = [_led(part, leads, tag) for part in _read(reply, cut, None, tag, one=True)]
     usable = [part for part in parts if not part.reason and any(map(str.isalnum, part.text))] or [part for part in parts if not part.reason]
     chosen = usable[-1 if last else 0] if usable else None
     told = f"not the {'last' if last else 'first'} of several, where one was asked for"
@@ -80,6 +83,19 @@ def read_one(reply: str, *, tag: str = "", last: bool = False, known: Collection
         known=known,
         max_words=LONGEST,
     )
+
+
+def _led(part: Part, leads: Sequence[str], tag: str) -> Part:
+    """Return a part without the words that lead up to its text; one that holds the tag that was asked for is none."""
+    if part.reason or len(part.text) > LONGEST_LINE:
+        return part
+    if tag and f"{tag}>".lower() in part.text.lower():
+        return part._replace(reason="holds the tag that was asked for")
+    text = part.text
+    for lead in leads:
+        if text.lower().startswith(f"{lead} ") or text.lower().startswith(f"{lead}:"):
+            text = text[len(lead) :].lstrip(": ")
+    return part if text == part.text else part._replace(text=clean(text))
 
 
 def read_continuation(reply: str, *, known: Collection[str] = (), cut: str = "") -> Texts:
@@ -204,7 +220,7 @@ def bounded(rejected: Collection[Rejected]) -> tuple[Rejected, ...]:
 
     Example:
         >>> [len(line.text) for line in bounded([Rejected("a" * 9000, "prose")])], bounded([Rejected("a", "b")] * 900)[-2].text
-        ([526], '')
+        ([523], '')
     """
     kept = list(rejected)
     if len(kept) > MOST_REJECTED:

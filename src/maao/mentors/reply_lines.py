@@ -61,7 +61,9 @@ _TALK = re.compile(
     r"(?:great|perfect|excellent|wonderful)(?:!|[,.]\s++(?:here|i|let|the following|these)\b))",
     re.IGNORECASE,
 )
-_REMARK = re.compile(r"(?:reason(?:ing)?|rationale|explanation|why (?:this|it|these) works?|expected (?:loss|score|accuracy))\s*+:", re.IGNORECASE)
+_REMARK = re.compile(
+    r"(?:reason(?:ing)?|rationale|explanation|why (?:this|it|these) works?|expected (?:loss|score|accuracy))\s*+:", re.IGNORECASE
+)
 _SCORE = re.compile(r"\b(?:loss|accuracy)\s*+[:=]?+\s*+\d|words alone:", re.IGNORECASE)
 _TRAILING_SCORE = re.compile(r"\b(?:loss|accuracy)\s*+[:=]?+\s*+[\d.]", re.IGNORECASE)
 _PART_ENDS = re.compile(r'"\s*+\|')  # a quote that ends a part of a line, before a bar
@@ -101,7 +103,11 @@ def _why_not_items(lines: list[str]) -> list[tuple[str, str]]:
     """Return every line with the reason why it is no item of the list, or "" for an item."""
     headings = [_heading(line) for line in lines]
     numbered = any(heading is not None and heading for heading in headings)
-    items = [line for line, heading in zip(lines, headings, strict=True) if heading is None and not _FENCE.match(line.strip()) and not _is_talk(line)]
+    items = [
+        line
+        for line, heading in zip(lines, headings, strict=True)
+        if heading is None and not _FENCE.match(line.strip()) and not _is_talk(line)
+    ]
     listed = any(map(is_marked, items))
     found: list[tuple[str, str]] = []
     headed = False  # the line before, code fences aside, was a heading
@@ -197,7 +203,7 @@ def _past(pattern: re.Pattern[str], text: str) -> str:
 
 
 def _without_remark(line: str, text: str) -> str:
-    """Return what stands in quotes or bold at the beginning of a line, where a remark follows; a bold title before a colon is no part of it."""
+    """Return what stands in quotes or bold at the beginning of a line, where a remark follows; a bold title before a colon is left out."""
     bold = line.startswith("**")
     opening, closing = ("**", "**") if bold else (line[:1], _QUOTES.get(line[:1], ""))
     end = line.find(closing, len(opening)) if closing else -1

@@ -19,11 +19,25 @@ NO_END = "a piece of JSON without its end"
 SHOWN = 80  # characters of what is left out
 
 # Names that prompts stand under, the surest first. A name that none of these knows comes behind them all.
-_NAMES = ("prompt", "template", "proposal", "instruction", "suggestion", "candidate", "line", "text", "sentence", "question", "content", "value")
+_NAMES = (
+    "prompt",
+    "template",
+    "proposal",
+    "instruction",
+    "suggestion",
+    "candidate",
+    "line",
+    "text",
+    "sentence",
+    "question",
+    "content",
+    "value",
+)
 _NEVER = frozenset(
-    "id index idx number num no rank key type role model status language score loss accuracy confidence probability reason reasoning rationale "
-    "explanation explanations analysis thought thoughts thinking think note notes comment comments why summary strategy title label labels "
-    "category task description observation observations critique reflection pattern patterns plan step steps count old original previous input".split()
+    "id index idx number num no rank key type role model status language score loss accuracy confidence probability reason reasoning "
+    "rationale explanation explanations analysis thought thoughts thinking think note notes comment comments why summary strategy title "
+    "label labels category task description observation observations critique reflection pattern patterns plan step steps count old "
+    "original previous input".split()
 )
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _NEARLY = re.compile(r"\[\s*+[\"'“‘{\[]|\{\s*+(?:[\"'“‘]|\w{1,30}+\s*+:)")
@@ -137,7 +151,11 @@ def _texts(values: list[Any], fill: Fill | None) -> list[Part]:
     """Return what values say: of a list of lists, or of several values, each is one text or holds several."""
     top = values[0] if len(values) == 1 and isinstance(values[0], list) else values
     found = list(islice((part for value in top for part in _walk(value, fill, 0)), MOST_LINES + 1))
-    return found if len(found) <= MOST_LINES else [*found[:MOST_LINES], Part("", "", f"the rest was not read: a reply is read up to its item {MOST_LINES}")]
+    return (
+        found
+        if len(found) <= MOST_LINES
+        else [*found[:MOST_LINES], Part("", "", f"the rest was not read: a reply is read up to its item {MOST_LINES}")]
+    )
 
 
 def _walk(value: Any, fill: Fill | None, depth: int) -> Iterator[Part]:

@@ -9,7 +9,10 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-_THINKS = "think|thinking|thought|thoughts|thought_process|reasoning|reason|reflection|analysis|scratchpad|monologue|inner_monologue|seed:think|antthinking|details"
+_THINKS = (
+    "think|thinking|thought|thoughts|thought_process|reasoning|reason|reflection|analysis|scratchpad|monologue|inner_monologue|"
+    "seed:think|antthinking|details"
+)
 # <think>, < /THINKING >, <think budget="3">, &lt;think&gt;, [THINK], ◁think▷, <|START_THINKING|>
 _THOUGHT = re.compile(
     rf"(?:<|&lt;|◁)\s?(?P<end>/?)\s?(?:{_THINKS})(?:\s[^<>]{{0,200}})?(?:>|&gt;|▷)|\[(?P<end2>/?)think(?:ing)?\]|"
@@ -24,7 +27,10 @@ _BARE_FINAL = "assistantfinal"
 _ANSWERS = frozenset({"final", "response", "answer"})
 
 _ONE = "prompt|template|proposal|suggestion|candidate|instruction|ins|item|li|line|text"
-_MANY = "answer|final|final_answer|output|response|result|results|prompts|templates|proposals|suggestions|candidates|instructions|items|list|ul|ol"
+_MANY = (
+    "answer|final|final_answer|output|response|result|results|"
+    "prompts|templates|proposals|suggestions|candidates|instructions|items|list|ul|ol"
+)
 _TAG = re.compile(rf"<(?P<end>/?)(?P<name>(?:{_ONE})(?:[ _-]?\d{{1,3}})?|{_MANY})(?:\s[^<>]{{0,200}})?>", re.IGNORECASE)
 
 

@@ -16,6 +16,7 @@ from maao.core.loop import best_round
 from maao.core.seeds import seed_for
 from maao.interfaces import Codec, History
 from maao.mentors.instruction import Task
+from maao.mentors.language_model import cut_at
 from maao.mentors.population import Gathered
 from maao.mentors.reply import read_continuation
 from maao.mentors.trajectory import known_texts
@@ -39,12 +40,14 @@ class SoftInput(Generic[P]):
         proceed: lets the tuned model go on from a text with vectors in it.
         task: what it is told of the task.
         max_samples: how many continuations may be asked for to get `count` proposals.
+        max_tokens: how many tokens a continuation has at most, so that one of as many is known to be cut.
     """
 
     codec: Codec[P]
     proceed: Continue
     task: Task
     max_samples: int = 6
+    max_tokens: int = 200
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         if not history:
@@ -58,7 +61,8 @@ class SoftInput(Generic[P]):
                 break
             reply, read, written = self.proceed(point, before, AFTER, seed_for(seed, "soft input", sample) % 2**31)
             gathered.cost += Cost(llm_calls=1, input_tokens=read, output_tokens=written)
-            texts, rejected = read_continuation(reply, known=known)
+            cut = cut_at(self.max_tokens) if written >= self.max_tokens else ""
+            texts, rejected = read_continuation(reply, known=known, cut=cut)
             gathered.rejected += rejected
             for text in texts:
                 known.add(text)
