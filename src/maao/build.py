@@ -1158,7 +1158,7 @@ def _plugin_names(kind: str) -> tuple[str, ...]:
     return tuple(e.name.removeprefix(f"{kind}.") for e in entry_points(group=PLUGINS) if e.name.startswith(f"{kind}."))
 
 
-PACKAGES = ("maao", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "peft", "openai")
+PACKAGES = ("maao", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "peft", "openai", "json-repair")
 
 
 def environment(parts: Parts) -> Mapping[str, Any]:

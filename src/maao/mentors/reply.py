@@ -9,8 +9,8 @@ dropped in silence: every line that did not become a text is returned with its r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 from itertools import groupby
 
 from maao.mentors.reply_lines import (
@@ -24,6 +24,7 @@ from maao.mentors.reply_lines import (
     read_around,
     read_lines,
     unread,
+    why_not_item,
     without_score,
 )
 from maao.mentors.reply_objects import NO_END, Fill, read_json, read_table
@@ -36,6 +37,7 @@ LONGEST = 500  # characters of an instruction, as in OPRO's release; words are a
 CHARACTERS_A_WORD = 20  # and no more, where many words are asked for
 MOST_REJECTED = 100  # lines of a reply that are kept with their reasons; more are counted (the ledger has the whole reply)
 LONGEST_REJECTED = 500  # characters that are kept of such a line
+_MARK_OF_THOUGHT = re.compile(r"<think|think(?:ing)?>", re.IGNORECASE)  # a broken one, which begins or ends no thought
 
 Texts = tuple[tuple[str, ...], tuple[Rejected, ...]]
 
@@ -91,7 +93,7 @@ def _led(part: Part, leads: Sequence[str], tag: str) -> Part:
         return part
     if tag and f"{tag}>".lower() in part.text.lower():
         return part._replace(reason="holds the tag that was asked for")
-    text = part.text
+    text = part.text.lstrip(": ") if leads else part.text
     for lead in leads:
         if text.lower().startswith(f"{lead} ") or text.lower().startswith(f"{lead}:"):
             text = text[len(lead) :].lstrip(": ")
@@ -166,8 +168,10 @@ def _read_elements(reply: str, found: list[Element], fill: Fill | None, one: boo
 
 
 def _paragraphs(reply: str, parts: list[Part]) -> list[Part]:
-    """Return parts with the lines of each paragraph joined, where they are no list."""
+    """Return parts with the lines of each paragraph joined, where they are no list; a colon at the end of all introduces nothing."""
     items = [part for part in parts if not part.reason]
+    if parts and not items and not why_not_item(parts[-1].said, listed=False, opens=False):
+        return [*parts[:-1], Part(parts[-1].said, item(parts[-1].said))]
     if len(items) < 2 or any(is_marked(part.said) for part in items):
         return parts
     said = {part.said: part for part in parts}
@@ -181,7 +185,7 @@ def _paragraphs(reply: str, parts: list[Part]) -> list[Part]:
 
 def _judge(parts: Iterable[Part], *, count: int, known: Collection[str], max_words: int = MAX_WORDS) -> Texts:
     texts: list[str] = []
-    rejected: list[Rejected] = []
+    rejected = _Rejections()
     tried = {_fold(text) for text in known}
     for part in parts:
         text = _spaced(part.text) if len(part.text) <= LONGEST * CHARACTERS_A_WORD else part.text
@@ -189,13 +193,33 @@ def _judge(parts: Iterable[Part], *, count: int, known: Collection[str], max_wor
         if not reason and len(texts) == count:
             reason = f"more than the {count} asked for"
         if reason:
-            rejected.append(Rejected(part.said, reason))
+            rejected.add(part.said, reason)
         else:
             texts.append(text)
             tried.add(_fold(text))
-    if not texts and not rejected:
-        rejected.append(Rejected("", "the reply is empty"))
-    return tuple(texts), bounded(rejected)
+    if not texts and not rejected.kept:
+        rejected.add("", "the reply is empty")
+    return tuple(texts), rejected.all()
+
+
+class _Rejections:
+    """What was rejected: `MOST_REJECTED` lines, the last among them, each up to `LONGEST_REJECTED` characters; the rest is counted."""
+
+    def __init__(self) -> None:
+        self.kept: list[Rejected] = []
+        self.more: list[tuple[str, str]] = []  # the last of what is only counted
+        self.counted = 0
+
+    def add(self, said: str, reason: str) -> None:
+        if len(self.kept) < MOST_REJECTED - 2:
+            self.kept.append(Rejected(_kept(said), reason))
+        else:
+            self.more, self.counted = [(said, reason)], self.counted + 1
+
+    def all(self) -> tuple[Rejected, ...]:
+        last = [Rejected(_kept(said), reason) for said, reason in self.more]
+        told = [Rejected("", f"{self.counted - 1} more lines became no prompt either")] if self.counted > 1 else []
+        return (*self.kept, *told, *last)
 
 
 def _why_not_prompt(text: str, tried: Collection[str], max_words: int) -> str:
@@ -204,6 +228,8 @@ def _why_not_prompt(text: str, tried: Collection[str], max_words: int) -> str:
         return f"longer than {longest} characters"
     if not any(character.isalnum() for character in text):
         return "holds no word"
+    if _MARK_OF_THOUGHT.search(text):
+        return "holds a mark of thinking aloud"
     if PLACE in text:
         return "repeats the template, with the mark of the prompt's place"
     if len(text.split()) > max_words:
@@ -213,20 +239,6 @@ def _why_not_prompt(text: str, tried: Collection[str], max_words: int) -> str:
     if _fold(text) in tried:
         return "tried before"
     return ""
-
-
-def bounded(rejected: Collection[Rejected]) -> tuple[Rejected, ...]:
-    """Return what was rejected as it is kept: at most `MOST_REJECTED` lines, the last among them, each up to `LONGEST_REJECTED` characters.
-
-    Example:
-        >>> [len(line.text) for line in bounded([Rejected("a" * 9000, "prose")])], bounded([Rejected("a", "b")] * 900)[-2].text
-        ([523], '')
-    """
-    kept = list(rejected)
-    if len(kept) > MOST_REJECTED:
-        more = Rejected("", f"{len(kept) - MOST_REJECTED + 1} more lines became no prompt either")
-        kept = [*kept[: MOST_REJECTED - 2], more, kept[-1]]
-    return tuple(replace(line, text=_kept(line.text)) for line in kept)
 
 
 def _kept(text: str) -> str:

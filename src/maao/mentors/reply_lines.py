@@ -91,7 +91,7 @@ def read_lines(text: str) -> list[Part]:
 def read_around(text: str) -> list[Part]:
     """Return the lines that stand around what was read in another way, each with why it is no proposal."""
     lines, more = lines_of(text)
-    parts = [Part(line.strip(), "", _why_not_item(line, listed=True) or "talk around the list, not an item of it") for line in lines]
+    parts = [Part(line.strip(), "", why_not_item(line, listed=True) or "talk around the list, not an item of it") for line in lines]
     return parts + ([unread(more)] if more else [])
 
 
@@ -115,7 +115,7 @@ def _why_not_items(lines: list[str]) -> list[tuple[str, str]]:
     for line, heading, below in zip(lines, headings, [*lines, ""][1:], strict=True):
         marked = is_marked(line)
         opens = not marked or (bool(below) and not is_marked(below))  # what is below it may be what it introduces
-        reason = "a heading, not a prompt" if heading is not None else _why_not_item(line, listed, opens)
+        reason = "a heading, not a prompt" if heading is not None else why_not_item(line, listed, opens)
         if not reason and numbered and not listed and not headed:
             reason = "talk around the list: it does not follow a heading"
         mark, indent = _MARK.match(line), len(line) - len(line.lstrip())
@@ -146,7 +146,8 @@ def _heading(line: str) -> str | None:
     return None
 
 
-def _why_not_item(line: str, listed: bool, opens: bool = True) -> str:
+def why_not_item(line: str, listed: bool, opens: bool = True) -> str:
+    """Return why a line is no item, or "". Where the list is set as one (`listed`) it must be marked; `opens`: it may introduce others."""
     bare = line.strip()
     if len(bare) > LONGEST_LINE:
         return f"prose: a line of more than {LONGEST_LINE:,} characters"
@@ -218,7 +219,7 @@ def _without_remark(line: str, text: str) -> str:
 
 def _without_echo(text: str) -> str:
     """Return a text without a score said again: in brackets, or after a comma or a dash."""
-    for match in _SCORE.finditer(text):
+    for match in islice(_SCORE.finditer(text), 9):  # a prompt has no more
         end = match.start()
         opening = max(text.rfind("(", 0, end), text.rfind("[", 0, end))
         if opening > max(text.rfind(")", 0, end), text.rfind("]", 0, end)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 
 _THINKS = (
     "think|thinking|thought|thoughts|thought_process|reasoning|reason|reflection|analysis|scratchpad|monologue|inner_monologue|"
@@ -21,9 +22,11 @@ _THOUGHT = re.compile(
 )
 # What models write that were trained on channels: "<|channel|>analysis<|message|>...<|end|><|start|>assistant<|channel|>final<|message|>".
 _CHANNEL = re.compile(r"<\|?channel\|?>(?:\s{0,9}(?P<name>[a-z]\w{0,20}))?", re.IGNORECASE)
-_MARKER = re.compile(r"<\|(?:message|end|return|start|call|constrain|start_response|end_response)\|>(?:assistant)?", re.IGNORECASE)
+# Marks of a chat template that were left in the text.
+_MARKER = re.compile(r"<\|\w{1,40}\|>(?:assistant)?|</?s>|<(?:start|end)_of_turn>(?:model)?|<(?:bos|eos|pad)>|\[/?INST\]", re.IGNORECASE)
 _BARE_ANALYSIS = re.compile(r"\s{0,99}analysis(?=[A-Z])")  # a channel whose marks were left out on the way
 _BARE_FINAL = "assistantfinal"
+MOST_TAGS = 20_000  # of a reply that are told apart
 _ANSWERS = frozenset({"final", "response", "answer"})
 
 _ONE = "prompt|template|proposal|suggestion|candidate|instruction|ins|item|li|line|text"
@@ -56,13 +59,16 @@ def without_thoughts(reply: str) -> tuple[list[str], str, bool]:
     kept.append(reply[at:])
     unclosed = unclosed or (bool(thoughts) and at == len(reply) and bool(_CHANNEL.search(thoughts[-1])))
     rest = "\n".join(kept)
-    return [thought for thought in thoughts if thought.strip()], _MARKER.sub("\n", rest) if "<|" in rest else rest, unclosed
+    return [thought for thought in thoughts if thought.strip()], _MARKER.sub("\n", rest), unclosed
 
 
 def _thought_spans(reply: str) -> tuple[list[tuple[int, int]], bool]:
     spans: list[tuple[int, int]] = []
     depth, begin, said = 0, 0, len(reply.rstrip())
-    for tag in _THOUGHT.finditer(reply):
+    for number, tag in enumerate(_THOUGHT.finditer(reply)):
+        if number == MOST_TAGS:  # no answer comes after so many
+            begin, depth = begin if depth else tag.start(), 1
+            break
         if not (tag["end"] or tag["end2"] or tag["end3"]):
             begin = begin if depth else tag.start()
             depth += 1
@@ -84,7 +90,7 @@ def _channel_spans(reply: str) -> list[tuple[int, int]]:
     if bare:
         final = reply.find(_BARE_FINAL)
         return [(0, final + len(_BARE_FINAL) if final >= 0 else len(reply))]
-    marks = list(_CHANNEL.finditer(reply))
+    marks = list(islice(_CHANNEL.finditer(reply), MOST_TAGS))  # what follows so many belongs to the last of them
     spans = []
     for mark, following in zip(marks, [*marks[1:], None], strict=False):
         named = (mark["name"] or "").lower()
@@ -115,7 +121,7 @@ def elements(reply: str, asked: str = "") -> list[Element]:
     found: list[Element] = []
     open_tags: list[tuple[re.Match[str], int]] = []  # with how many elements had been found when it opened
     waiting: Counter[str] = Counter()
-    for tag in _TAG.finditer(reply):
+    for tag in islice(_TAG.finditer(reply), MOST_TAGS):
         name = tag["name"].lower()
         if not tag["end"]:
             open_tags.append((tag, len(found)))
