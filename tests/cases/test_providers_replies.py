@@ -94,6 +94,7 @@ LISTS = {
     "without its end, in a fence": (f'```json\n{{"prompts": ["{A}", "{B}"]\n```\nEnjoy!', (A, B), ("Enjoy!", "talk around")),
     "quotes in quotes": ('{"prompt": "say "yes" or "no" now"}', ('say "yes" or "no" now',)),
     "a broken list with lists in it": (f'{{"analysis": [["x", "y"]],\n"prompts": ["{A}", "{B}"],}}', (A, B), ("analysis", "another name")),
+    "braces that are no JSON": ("{topic_of_words: 97}:\nOn a question\n{remarks}", ("On a question", "{remarks}")),
     "points of a function": ("[[0.5, 1.25], [2, -1]]", ("0.5 1.25", "2 -1")),
     "points of a function, lines": ("[0.5, 1.25]\n[2, -1]", ("0.5 1.25", "2 -1")),
     "a list in an item": ('- Answer one of ["good", "bad"]:\n- topic', ('Answer one of ["good", "bad"]:', "topic")),
@@ -125,6 +126,7 @@ LISTS = {
     "on one line": (f"1. {A} 2. {B} 3. what is it", (A, B, "what is it")),
     "in quotes on one line": (f'"{A}", "{B}"', (A, B)),
     "the final prompt is": (f'The final prompt is: "{A}"', (A,)),
+    "a greeting": (f"Dear Adam,\n{A}", (A,), ("Dear Adam,", "talk")),
     # -- remarks
     "remarks behind quotes": (f'1. "{A}" - it is short\n2. "{B}" (plain)\n3. **what is it** — direct', (A, B, "what is it")),
     "titles in bold": (f'1. **Direct**: "{A}"\n2. **Plain:** {B}', (A, B)),

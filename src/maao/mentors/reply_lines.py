@@ -55,6 +55,7 @@ _FENCE = re.compile(r"(?:```|~~~)\s*+\w*+\Z")
 _TALK = re.compile(
     r"(?:(?:sure|certainly|of course|okay|ok|here (?:are|is|you go)|here's|i hope|i have|i've|note that|note:|let me|let's|feel free|below|"
     r"based on|as an ai|i'm sorry|i am sorry|sorry|i can(?:no|')t|i can help|i'd be (?:happy|glad)|i would be (?:happy|glad)|i'll)\b|"
+    r"(?:hi|hello|hey|dear)\b[^,!]{0,30}+[,!]\Z|"
     r"(?:these|the following)\s++(?:\w++\s++){0,2}(?:prompts|templates|suggestions|proposals)\b|"
     # Words that a prompt may begin with as well: talk only where the line stops after them, or goes on as talk does.
     r"(?:absolutely|definitely|gladly|alright|all right|understood|got it|no problem|with pleasure)(?:[!,.]|\Z)|"

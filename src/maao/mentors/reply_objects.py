@@ -129,7 +129,7 @@ def _mended(reply: str, begin: int, fill: Fill | None) -> tuple[list[Part], bool
         value = json_repair.loads(whole, skip_json_loads=True)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, list | dict) or not value:
+    if not _named(value):
         return None
     parts = list(_texts([value], fill))
     if not any(part.text for part in parts):
@@ -138,6 +138,14 @@ def _mended(reply: str, begin: int, fill: Fill | None) -> tuple[list[Part], bool
     last = next((part.text for part in reversed(parts) if part.text), "")
     seen = tail.endswith(("]", "}")) or f'{last}"' in whole
     return [*read_around(f"{reply[:begin]}\n{reply[begin + len(whole) :]}"), *parts], seen
+
+
+def _named(value: Any) -> bool:
+    """Return whether mended JSON is a list, or an object whose names tell of prompts: anything in braces can be mended into some object."""
+    if isinstance(value, dict):
+        ranks = [rank for name, one in value.items() if (rank := _rank(name, one)) is not None]
+        return min(ranks, default=len(_NAMES)) < len(_NAMES) or (bool(value) and all(name.isdigit() for name in value))
+    return isinstance(value, list) and bool(value) and all(_named(one) for one in value if isinstance(one, dict))
 
 
 def _without_talk(text: str) -> str:
