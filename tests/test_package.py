@@ -10,7 +10,7 @@ import pytest
 
 import maao
 
-HEAVY = ("torch", "transformers", "pydantic", "openai", "safetensors", "peft", "rich", "numpy", "sqlite3")
+HEAVY = ("torch", "transformers", "pydantic", "httpx2", "safetensors", "peft", "rich", "numpy", "sqlite3")
 COMMANDS = ("demo", "tune", "find-lr", "headroom", "compare", "resume", "replay", "runs", "show", "predict", "export", "where", "doctor")
 
 

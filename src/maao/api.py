@@ -40,7 +40,7 @@ from maao.interfaces import ChatModel
 from maao.llm.budget import NOT_MADE
 from maao.llm.chat import Reply, Request
 from maao.llm.ledger import MemoryLedger, Wrapper
-from maao.mentors.language_model import failures
+from maao.mentors.language_model import NO_REPLY, failures
 from maao.store.digest import params_digest, round_digest
 from maao.store.files import sync_folder, write_durably, write_error
 from maao.store.run import Final, RunFolder, check_vacant, is_in_use
@@ -50,6 +50,15 @@ from maao.tasks.splits import SPLITS, from_parts
 from maao.types import Cost, Example, Observation, Round, Splits, total_cost
 
 IN_RUN = "run"  # data.source of examples that were handed over in memory and are kept in the run folder
+
+# how the proposals of a second mentor beside the first begin their source
+SOURCES_BESIDE = {
+    "random_restart": "random restart",
+    "random_text": "random text",
+    "perturb": "perturb",
+    "evolution": "evolution",
+    "scripted": "script",
+}
 
 Format = Literal["text", "tensor", "peft", "peft-classifier", "ctx", "classes"]
 
@@ -101,7 +110,7 @@ class Replay:
     """What a replay found: how many rounds are the same bit for bit, and how many model calls were made.
 
     `llm_calls` is 0 for maao's own mentors and for those that ask through `Parts.record`. Any other mentor of one's own or of a plugin
-    is asked again; whom it asks then is not known: None.
+    is asked again; whom it asks then is not known: None. `warning` is that of the recorded run (see `Result.warning`).
     """
 
     rounds: int
@@ -109,6 +118,7 @@ class Replay:
     llm_calls: int | None
     recorded: str
     replayed: str
+    warning: str = ""
 
     @property
     def equal(self) -> bool:
@@ -158,6 +168,11 @@ class Result:
     @property
     def status_reason(self) -> str:
         return self._stored.status_reason
+
+    @property
+    def warning(self) -> str:
+        """Why this is no run with a mentor, in words: it never gave a reply, or nothing in its replies could be used. "": it is one."""
+        return gave_nothing(self.history, self.config)
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -459,7 +474,7 @@ def run(
     with suppress(OSError):  # what cannot be looked at is told when the folder is made
         check_vacant(Path(folder))  # before a model is loaded for nothing
     parts = build(config, splits)
-    build_mentor(parts, MemoryLedger(), own=mentor)  # what is wrong with it is said before a folder is made
+    build_mentor(parts, MemoryLedger(), own=mentor).reach()  # what is wrong with it is said before a folder is made
     recorded = environment(parts)
     if config.stage.lr_grid:
         search = _search(parts, config.stage.lr_grid, watch)
@@ -501,6 +516,7 @@ def resume(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch 
             return Result(folder)
         _check_mentor(stored, mentor, "resume")
         parts = _rebuild(stored)
+        build_mentor(parts, MemoryLedger(), own=mentor).reach()  # where it cannot be asked, the run stays as it is
         stored.set_status("running")
         return _drive(stored, parts, mentor, watch or Watch())
 
@@ -527,8 +543,8 @@ def replay(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch 
         serializer = _serializer()
         digests = [(round_digest(a, serializer), round_digest(b, serializer)) for a, b in zip(history, again, strict=True)]
         same = next((i for i, (a, b) in enumerate(digests) if a != b), len(digests))
-        ends = [params_digest(h[-1].state.params, serializer) for h in (history, again)]
-        return Replay(len(history), same, asked.live_calls, *ends)
+        recorded, replayed = (params_digest(h[-1].state.params, serializer) for h in (history, again))
+        return Replay(len(history), same, asked.live_calls, recorded, replayed, gave_nothing(history, parts.config))
 
 
 def load(folder: str | Path) -> Result:
@@ -685,8 +701,6 @@ def _drive(stored: RunFolder[Any, Any], parts: Parts, mentor: OwnMentor | None, 
     except KeyboardInterrupt:
         stored.set_status("stopped", "interrupted")
         raise
-    finally:
-        asked.close()
     stored.set_status("finished", _why_short(parts, history))
     return Result(stored.path, parts)
 
@@ -747,7 +761,29 @@ def _why_short(parts: Parts, history: Sequence[Round[Any, Any]]) -> str:
         told.append(f"the budget kept the mentor from being asked {_times(unmade)}")
     if len(failed) > unmade:
         told.append(f"the mentor gave no reply {_times(len(failed) - unmade)}")
+    elif gave_nothing(history, parts.config):
+        told.append("the mentor gave nothing usable")
     return "; ".join(told)
+
+
+def gave_nothing(history: Sequence[Round[Any, Any]], config: Config) -> str:
+    """Say that a mentor that was asked gave nothing in a whole run: no reply to any call, or no proposal in any reply; else "".
+
+    Proposals of a second mentor beside it do not count. Calls that a budget did not allow are the user's own choice, and no failure.
+    """
+    asked = [r for r in history if r.leg.ask]
+    replies = sum(r.advice.cost.llm_calls for r in asked)
+    failed = [failure for failure in failures(tuple(asked)) if not failure.startswith(NOT_MADE)]
+    if failed and not replies:
+        calls = "its only call" if len(failed) == 1 else f"all {len(failed)} calls"
+        return f"The mentor gave no reply: {calls} failed. The last time: {failed[-1]}"
+    beside = SOURCES_BESIDE.get(config.mentor.beside or "")
+    own = [p for r in asked for p in r.advice.proposals if beside is None or not p.source.startswith(beside)]
+    rejected = [rejected for r in asked for rejected in r.advice.rejected if not rejected.reason.startswith(NO_REPLY)]
+    if own or not rejected:
+        return ""
+    where = f"its {replies} replies" if replies > 1 else "its only reply" if replies else "what it proposed"
+    return f"The mentor gave nothing usable: no proposal in {where} could be used. The last reason: {rejected[-1].reason}"
 
 
 def _times(count: int) -> str:

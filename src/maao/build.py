@@ -30,7 +30,7 @@ from maao.errors import CodecError, ConfigError, DataError
 from maao.interfaces import Acceptance, ChatModel, Codec, GradientStage, History, Mentor
 from maao.llm.budget import Capped
 from maao.llm.chat import Style
-from maao.llm.ledger import Ledger, Recorded, Replayed, live_calls
+from maao.llm.ledger import Ledger, Recorded, Replayed, WithExtra, live_calls, reach
 from maao.llm.price import Price
 from maao.types import TEMPLATE, WORD, Example, Leg, Splits
 
@@ -133,7 +133,6 @@ class Asked:
     model: ChatModel | None = None
     disclosure: str = ""
     recorded: list[ChatModel] | None = None
-    provider: Any = None  # what is behind `model`, to be closed at the end of a run
 
     @property
     def live_calls(self) -> int | None:
@@ -142,11 +141,11 @@ class Asked:
             return 0 if self.model is None else live_calls(self.model)
         return sum(map(live_calls, self.recorded)) if self.recorded else None
 
-    def close(self) -> None:
-        """Close what the provider holds open (connections); a later call opens it again."""
-        close = getattr(self.provider, "close", None)
-        if close is not None:
-            close()
+    def reach(self) -> None:
+        """Find out, at no cost, whether the models behind the mentor can be asked. Raises `ConfigError` where one cannot."""
+        for model in (self.model, *(self.recorded or ())):
+            if model is not None:
+                reach(model)
 
 
 def build(config: Config, splits: Splits | None = None) -> Parts:
@@ -959,7 +958,7 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
     if remote:  # what holds training text, or can repeat it, leaves this machine only where the user says so
         switches |= {"examples": mentor.share_examples, "account": mentor.shown.account and mentor.share_examples}
     shown, template = Shown(**switches), wording(_wording_name(config), mentor.shown.scores, bool(mentor.fills))
-    model, provider = _recorded_chat(parts, chat, ledger, replay)
+    model = _recorded_chat(parts, chat, ledger, replay)
     asked = LanguageModelMentor(
         model=model,
         task=_task(parts, Task),
@@ -980,7 +979,7 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
     asked.instruction((), 1)  # an unknown field in the wording is told now, not in the middle of a run
     if replay is not None:
         return Asked(asked, model, FROM_THE_RECORD)
-    return Asked(asked, model, _disclosure(config, chat, remote, shown, template.get_identifiers()), provider=provider)
+    return Asked(asked, model, _disclosure(config, chat, remote, shown, template.get_identifiers()))
 
 
 def _filled(parts: Parts) -> Fields[Any] | None:
@@ -1011,20 +1010,21 @@ def _filled(parts: Parts) -> Fields[Any] | None:
 FROM_THE_RECORD = "Mentor: replies come from the record. No model is asked, nothing is sent anywhere."
 
 
-def _recorded_chat(parts: Parts, chat: ChatConfig, ledger: Ledger, replay: History[Any, Any] | None) -> tuple[ChatModel, ChatModel | None]:
-    """Return the chat model that a mentor asks, and the provider behind it; in a replay the record alone, by its name."""
+def _recorded_chat(parts: Parts, chat: ChatConfig, ledger: Ledger, replay: History[Any, Any] | None) -> ChatModel:
+    """Return the chat model that a mentor asks, recorded; in a replay the record alone, by its name."""
     from maao.mentors.language_model import failures
 
     if replay is not None:
-        return Replayed(ledger, _chat_name(parts.config, chat), failures(replay)), None
-    provider = _chat_model(parts, chat)
-    return parts.record(provider), provider
+        model: ChatModel = Replayed(ledger, _chat_name(parts.config, chat), failures(replay))
+    else:
+        model = parts.record(_chat_model(parts, chat))
+    return WithExtra(model, chat.extra) if chat.extra else model
 
 
 def _asking(parts: Parts, ledger: Ledger, replay: History[Any, Any] | None) -> Asked:
     """Return a rival that asks a chat model in its own words."""
     config, chat = parts.config, parts.config.mentor.chat
-    model, provider = _recorded_chat(parts, chat, ledger, replay)
+    model = _recorded_chat(parts, chat, ledger, replay)
     if replay is not None:
         return Asked(build_asking(parts, model, remote=False), model, FROM_THE_RECORD)
     remote = _is_remote(chat)
@@ -1032,7 +1032,7 @@ def _asking(parts: Parts, ledger: Ledger, replay: History[Any, Any] | None) -> A
     told = "prompts with their scores" + (" and training examples" if shows else ", and no training example")
     where = "leaves this machine" if remote else "stays on this machine"
     disclosure = f"Mentor: {config.mentor.name}, asking {_chat_name(config, chat)}. It is sent {told}; this {where}."
-    return Asked(build_asking(parts, model, remote), model, disclosure, provider=provider)
+    return Asked(build_asking(parts, model, remote), model, disclosure)
 
 
 def _task(parts: Parts, task: Any) -> Any:
@@ -1065,6 +1065,8 @@ def _chat_name(config: Config, chat: ChatConfig) -> str:
 
 def _chat_model(parts: Parts, chat: ChatConfig) -> ChatModel:
     name = _chat_name(parts.config, chat)
+    if chat.provider != "openai" and (chat.extra or chat.leave_out):
+        raise ConfigError(f"mentor.chat.extra and leave_out are for servers, and mentor.chat.provider is '{chat.provider}': drop them.")
     if chat.provider == "local":
         from maao.llm.local import LocalModel
 
@@ -1073,12 +1075,22 @@ def _chat_model(parts: Parts, chat: ChatConfig) -> ChatModel:
             raise ConfigError(f"{name} is an encoder and cannot write. Name a causal language model in mentor.chat.name.")
         return LocalModel(frozen.model, frozen.tokenizer, name)
     if chat.provider == "openai":
-        from maao.llm.openai_compatible import OpenAICompatible
+        from maao.llm.openai_compatible import OpenAICompatible, check_extra
 
         if not chat.name:
             raise ConfigError("mentor.chat.provider = 'openai' needs mentor.chat.name, the model that the server knows.")
-        price = _given_price(chat)
-        server = OpenAICompatible(chat.name, chat.base_url, chat.api_key_env, chat.timeout, chat.attempts, price)
+        check_extra(chat.extra)
+        server = OpenAICompatible(
+            chat.name,
+            chat.base_url,
+            chat.api_key_env,
+            chat.timeout,
+            chat.attempts,
+            _given_price(chat),
+            leave_out=chat.leave_out,
+            first_pause=chat.first_pause,
+            longest_pause=chat.longest_pause,
+        )
         server.check()
         return server
     if chat.provider == "person":
@@ -1158,7 +1170,7 @@ def _plugin_names(kind: str) -> tuple[str, ...]:
     return tuple(e.name.removeprefix(f"{kind}.") for e in entry_points(group=PLUGINS) if e.name.startswith(f"{kind}."))
 
 
-PACKAGES = ("maao", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "peft", "openai", "json-repair")
+PACKAGES = ("maao", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "peft", "httpx2", "json-repair")
 
 
 def environment(parts: Parts) -> Mapping[str, Any]:

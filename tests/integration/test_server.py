@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -29,11 +28,9 @@ COUNTING = Request(NAME, (Message("user", "The numbers are 1, 2,"),), style="com
 
 
 @pytest.fixture
-def model(server, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAICompatible]:
+def model(server, monkeypatch: pytest.MonkeyPatch) -> OpenAICompatible:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    model = server.model()
-    yield model
-    model.close()
+    return server.model()
 
 
 def test_server_answers_a_chat(model):
@@ -81,11 +78,9 @@ def test_wrong_address_on_a_running_server_is_a_chat_error(server):
     model = OpenAICompatible(NAME, base_url=server.base_url.removesuffix("/v1"), attempts=1)
     with pytest.raises(ChatError, match="address is wrong"):
         model.complete(QUESTION)
-    model.close()
 
 
 def test_server_that_does_not_run_is_a_chat_error(unused_port):
     model = OpenAICompatible(NAME, base_url=f"http://127.0.0.1:{unused_port}/v1", attempts=1)
     with pytest.raises(ChatError, match="Is the server running"):
         model.complete(QUESTION)
-    model.close()

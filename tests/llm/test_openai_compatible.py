@@ -10,7 +10,6 @@ from maao.llm.openai_compatible import OpenAICompatible
 from maao.llm.price import Price
 
 httpx2 = pytest.importorskip("httpx2")
-pytest.importorskip("openai")
 
 KEY = "sk-verySecret0123456789"
 LOCAL = "http://127.0.0.1:8000/v1"
@@ -69,15 +68,11 @@ class Server:
 @pytest.fixture
 def model_of(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    clients = []
 
     def make(server, base_url=LOCAL, **settings):
-        clients.append(httpx2.Client(transport=httpx2.MockTransport(server)))
-        return OpenAICompatible("m", base_url=base_url, http_client=clients[-1], **settings)
+        return OpenAICompatible("m", base_url=base_url, transport=httpx2.MockTransport(server), **settings)
 
-    yield make
-    for client in clients:
-        client.close()
+    return make
 
 
 @pytest.fixture
@@ -126,7 +121,7 @@ def test_completion_request_continues_the_text(model_of):
 def test_what_was_not_asked_for_is_not_sent(model_of):
     server = Server(chat_reply())
     model_of(server).complete(ask())
-    assert not {"seed", "stop"} & server.bodies[0].keys()
+    assert not {"seed", "stop", "top_p", "response_format"} & server.bodies[0].keys()
 
 
 def test_usage_is_estimated_and_flagged_where_the_server_does_not_count(model_of):
@@ -257,14 +252,15 @@ def test_newer_token_limit_is_used_where_the_old_one_is_refused(model_of):
         ("seed", "Unexpected fields in the request: {'seed'}", {}),
         ("stop", "body.stop: Extra inputs are not permitted", {}),
         ("top_p", "`top_p` isn't supported", {}),
+        ("temperature", "temperature is deprecated for this model", {}),
     ],
 )
 def test_setting_that_the_server_refuses_is_left_out_and_the_reply_says_so(model_of, name, message, fields):
     server = refuses(name, message, **fields)
     model = model_of(server)
-    reply = model.complete(ask(temperature=0.3, seed=1, stop=("x",)))
+    reply = model.complete(ask(temperature=0.3, top_p=0.9, seed=1, stop=("x",)))
     assert name in reply.note and "not support" in reply.note
-    again = model.complete(ask(temperature=0.3, seed=1, stop=("x",), sample=1))
+    again = model.complete(ask(temperature=0.3, top_p=0.9, seed=1, stop=("x",), sample=1))
     assert again.note == reply.note and len(server.asked) == 3  # not refused a second time
 
 

@@ -86,7 +86,7 @@ class Capped(Wrapper):
                 f"{input_tokens + output_tokens} (prompt at most {input_tokens}, reply at most {output_tokens})."
             )
         could_cost = self.price.usd(input_tokens, output_tokens) if self.price is not None else 0.0
-        if self.max_usd is not None and spent.usd + could_cost > self.max_usd:
+        if self.max_usd is not None and not spent.usd + could_cost <= self.max_usd:  # what is not known (NaN) may be too much
             raise BudgetError(
                 f"{NOT_MADE}the cap is ${self.max_usd:g}, ${spent.usd:.6g} is spent{told}, and this call could cost ${could_cost:.6g} "
                 f"(prompt at most {input_tokens} tokens, reply at most {output_tokens})."

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 KEY_PREFIX = "c1:"  # raise when the canonical form changes, so that old keys are known to be old
+
+MOST_TOKENS = 10**9  # that one call could read or write
 
 Style = Literal["chat", "completion"]
 
@@ -30,7 +33,7 @@ class Request:
     """A whole request. `style` "chat" sends `messages`; "completion" asks to continue the one message's text.
 
     `sample` tells apart several replies to one prompt: it is part of the key, and with `seed` of the sampling, but is not sent as a field.
-    `schema` is a JSON schema that the reply is wanted in; a model that cannot be held to one leaves it out and says so in the reply's note.
+    `schema` is a JSON schema that the reply of a chat is wanted in: servers are sent it, and where one refuses it the reply's note says so.
     """
 
     model: str
@@ -65,7 +68,7 @@ class Request:
             >>> Request("m", (Message("user", "hi"),)).key == Request("m", (Message("user", "hi"),), sample=1).key
             False
         """
-        return KEY_PREFIX + hashlib.sha256(self.canonical().encode()).hexdigest()
+        return KEY_PREFIX + hashlib.sha256(self.canonical().encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,8 @@ class Usage:
 class Reply:
     """One reply. `model` is the name that the provider gave back, `date` when it came (ISO 8601, UTC).
 
-    `note` says what of the request the provider did not get as it was asked, in words; empty: nothing.
+    `note` says what of the request the provider did not get as it was asked, and what of its answer was not as it should be, in words;
+    empty: nothing. `why_empty` says why there is no text, where there is none.
     """
 
     text: str
@@ -90,6 +94,7 @@ class Reply:
     model: str = ""
     finish_reason: str = "stop"
     note: str = ""
+    why_empty: str = ""
     date: str = field(default="", compare=False)
     seconds: float = field(default=0.0, compare=False)
 
@@ -112,9 +117,51 @@ def reply_to_json(reply: Reply) -> str:
 
 
 def reply_from_json(text: str) -> Reply:
-    data = json.loads(text)
-    data["usage"] = Usage(**data["usage"])
-    return Reply(**data)
+    """Return the reply that `reply_to_json` wrote. Raises `ValueError`, which says what is wrong, for anything else."""
+    try:
+        data = json.loads(text)
+        reply = Reply(**{**data, "usage": Usage(**data["usage"])})
+    except (ValueError, RecursionError, TypeError, KeyError):
+        raise ValueError("it is damaged") from None
+    wrong = what_is_wrong(reply)
+    if wrong:
+        raise ValueError(wrong)
+    return reply
+
+
+def what_is_wrong(reply: Reply) -> str:
+    """Say why a reply cannot be used or recorded; "": nothing. What a model is declared to return is not what every model returns.
+
+    Example:
+        >>> what_is_wrong(Reply("hi", Usage(3, 4))), what_is_wrong(Reply("hi", Usage(3, -4)))
+        ('', 'its usage is no count of tokens (input_tokens 3, output_tokens -4)')
+    """
+    texts = (("text", reply.text), ("model", reply.model), ("finish_reason", reply.finish_reason), ("note", reply.note))
+    for name, value in (*texts, ("why_empty", reply.why_empty), ("date", reply.date)):
+        if not isinstance(value, str):
+            return f"its {name} is no text but a {type(value).__name__}"
+    usage = reply.usage
+    if not isinstance(usage, Usage):
+        return f"its usage is no Usage but a {type(usage).__name__}"
+    if as_count(usage.input_tokens) is None or as_count(usage.output_tokens) is None:
+        counts = f"input_tokens {str(usage.input_tokens)[:40]}, output_tokens {str(usage.output_tokens)[:40]}"
+        return f"its usage is no count of tokens ({counts})"
+    for name, amount in (("cost", usage.usd), ("seconds", reply.seconds)):
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or amount < 0 or amount == math.inf:  # NaN: not known
+            return f"its {name} is {str(amount)[:40]}, no amount"
+    return ""
+
+
+def as_count(value: object) -> int | None:
+    """Return a number of tokens, or None for what cannot be one: no whole number, negative, or beyond all reason.
+
+    Example:
+        >>> [as_count(value) for value in (12, 12.0, 12.5, -1, True, "12", None, 10**30)]
+        [12, 12, None, None, None, None, None, None]
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_TOKENS or value != int(value):
+        return None
+    return int(value)
 
 
 def estimate_tokens(text: str) -> int:
@@ -123,4 +170,4 @@ def estimate_tokens(text: str) -> int:
     A vocabulary that holds all bytes never needs more, and most of today's do. English takes a token per three to five bytes, so that
     the estimate is several times what a call really reads.
     """
-    return len(text.encode()) + 8
+    return len(text.encode("utf-8", "surrogatepass")) + 8

@@ -7,15 +7,15 @@ memory; the run folder's (`maao.store`) does the same on disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 from maao.errors import ChatError, LedgerMiss, StoreError
 from maao.interfaces import ChatModel
-from maao.llm.chat import Reply, Request
+from maao.llm.chat import Reply, Request, what_is_wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,10 @@ class Ledger(Protocol):
         """Keep a reply for good: when this returns, `get(request.key)` gives it, also after a crash where the ledger is on disk."""
         ...
 
+    def unusable(self, key: str) -> str:
+        """Say what is wrong with a recorded reply that `get` does not give for that reason; "": there is no such reply."""
+        ...
+
     def totals(self) -> Totals: ...
 
 
@@ -75,6 +79,9 @@ class MemoryLedger:
             raise StoreError(f"Call {request.key} is already recorded with another reply. A recorded reply is never replaced.")
         self.entries.setdefault(request.key, (request, reply))
 
+    def unusable(self, key: str) -> str:
+        return ""  # nothing comes in but through `put`
+
     def totals(self) -> Totals:
         totals = Totals()
         for _, reply in self.entries.values():
@@ -96,11 +103,15 @@ class Wrapper:
     def is_remote(self) -> bool:
         return is_remote(self.model)
 
+    def reach(self) -> None:
+        reach(self.model)
+
 
 class Recorded(Wrapper):
     """A model that asks another only what the ledger cannot answer, and records the reply before returning it.
 
-    `live_calls` counts the calls that went past the ledger, those that failed included.
+    What is no reply (text that is none, counts that are none) is a `ChatError` and is not recorded; one that an older maao recorded is
+    asked for again, and the new reply's note says so. `live_calls` counts the calls that went past the ledger, those that failed included.
 
     Example:
         >>> from maao.llm.scripted import Scripted
@@ -122,10 +133,38 @@ class Recorded(Wrapper):
         self.live_calls += 1
         started = perf_counter()
         reply = self.model.complete(request)
+        wrong = what_is_wrong(reply)
+        if wrong:
+            raise ChatError(f"{self.name} gave a reply that cannot be used: {wrong}.")
+        healed = self.ledger.unusable(request.key)
+        if healed:
+            note = f"asked again, since the reply recorded before cannot be used: {healed}"
+            reply = replace(reply, note=f"{reply.note}; {note}" if reply.note else note)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         reply = replace(reply, date=reply.date or now, seconds=reply.seconds or perf_counter() - started)
         self.ledger.put(request, reply)
         return reply
+
+
+class WithExtra(Wrapper):
+    """A model whose every request carries further fields for the provider. It stands outside the record: they are part of the key.
+
+    Example:
+        >>> from maao.llm.scripted import Scripted
+        >>> WithExtra(Scripted(lambda request: str(request.extra["top_k"])), {"top_k": 5}).complete(Request("m", ())).text
+        '5'
+    """
+
+    def __init__(self, model: ChatModel, extra: Mapping[str, Any]) -> None:
+        super().__init__(model)
+        self.extra = extra
+
+    @property
+    def live_calls(self) -> int:
+        return live_calls(self.model)
+
+    def complete(self, request: Request) -> Reply:
+        return self.model.complete(replace(request, extra={**self.extra, **request.extra}))
 
 
 class Replayed:
@@ -149,6 +188,12 @@ class Replayed:
             failure = next(self._failures, None)
             if failure is not None:
                 raise ChatError(failure)
+            unusable = self.ledger.unusable(request.key)
+            if unusable:
+                raise LedgerMiss(
+                    f"Replay of {self.name!r} needs a call whose recorded reply cannot be used: {unusable} (key {request.key}). "
+                    "`maao resume` asks the model again where the run stopped there; a finished run stays as it is, and cannot be replayed."
+                )
             raise LedgerMiss(
                 f"Replay of {self.name!r} needs a call that was never recorded (key {request.key}, sample {request.sample}). "
                 "The instruction, the history or a setting of the mentor has changed since, or the run stopped before this call. "
@@ -165,3 +210,14 @@ def is_remote(model: ChatModel) -> bool:
 def live_calls(model: ChatModel) -> int:
     """Return how many calls went past the ledger in this process; 0 for a model that keeps no count."""
     return int(getattr(model, "live_calls", 0))
+
+
+def reach(model: ChatModel) -> None:
+    """Find out, at no cost, whether a model can be asked; one that does not know how is taken to be at hand.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    find_out = getattr(model, "reach", None)
+    if find_out is not None:
+        find_out()

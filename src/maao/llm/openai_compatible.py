@@ -1,37 +1,58 @@
 """Any server that speaks OpenAI's HTTP interface: OpenAI itself, most other providers, and local servers.
 
-What goes out is the request and nothing else; what comes back is a `Reply` or a `ChatError` in plain words. Temporary troubles are tried
-again with growing pauses, all others are final. Where a server refuses a setting as unsupported the call is made without it, and the
-reply's `note` says so. The key is read from the environment when a call is made; it is in no message, no record and no attribute here.
+What goes out is the request and nothing else; what comes back is a `Reply` or a `ChatError` in plain words. An attempt has a deadline and
+a limit of size. Temporary troubles are tried again with growing pauses, or after the pause that the server asks for; all others are final.
+Where a server refuses a setting the call is made without it, and the reply's `note` says so. A redirection is not followed: text goes to
+the address that was named before the run, and nowhere else. The key is read from the environment when a call is made; it is in no message,
+no record and no attribute here, and where a server repeats it, it is struck out.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import json
 import os
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from maao.errors import ChatError, ConfigError
-from maao.llm.chat import Reply, Request, Style, Usage, estimate_tokens, sampling_seed
+from maao.llm.chat import Reply, Request, Style, sampling_seed
 from maao.llm.price import Price, known_price
+from maao.llm.secrets import names_secret
+from maao.llm.server_reply import Answer, Trouble, read_answer, shown
 
 if TYPE_CHECKING:
-    import openai
+    import httpx2
 
 OPENAI = "https://api.openai.com/v1"
-TEMPORARY = frozenset({408, 409, 429})  # and all from 500 on
+TEMPORARY = frozenset({408, 409, 425, 429})  # and all from 500 on
 FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 30.0
+LONGEST_PAUSE_SECONDS = 30.0  # of our own
 LONGEST_ASKED_PAUSE_SECONDS = 120.0  # of a server that says how long to wait
+REACHED_WITHIN_SECONDS = 5.0
+MOST_BYTES = 4 * 2**20  # of an answer, unpacked
 SHOWN_MODELS = 12
+SHORTEST_SECRET = 8  # what is shorter stands in for a key where none is needed ("none", "x")
 
-OPTIONAL = ("seed", "stop", "temperature", "top_p", "response_format")  # a call without one of these is still the same question
-RESERVED = frozenset({"model", "messages", "prompt", "max_tokens", "max_completion_tokens", "n", "best_of", "stream"})  # not for `extra`
-_REFUSAL = re.compile(r"unsupported|n[o']t support|not permitted|not allowed|unexpected|unrecogni[sz]ed|unknown|extra (input|field)", re.I)
+Setting = Literal["seed", "stop", "temperature", "top_p", "response_format"]
+OPTIONAL: tuple[Setting, ...] = ("seed", "stop", "top_p", "temperature", "response_format")  # without one it is still the same question
+RESERVED = frozenset(
+    {"model", "messages", "prompt", "max_tokens", "max_completion_tokens", "n", "best_of", "stream", "stream_options", *OPTIONAL}
+)  # not for `extra`
+ALSO_CALLED = {"response_format": ("json_schema", "structured[ _]output", "guided_json", "guided decoding", "requested parameter")}
+_REFUSAL = re.compile(
+    r"unsupported|(n[o']t|cannot|can't|never)( be| both be)? (support|permitted|allowed|accept|available|recogni|set|used|specified|appl)"
+    r"|unexpected|unrecogni[sz]ed|unknown|extra (input|field)|deprecated|removed|no longer|unavailable|incompatible|only the default"
+    r"|does(n't| not) (accept|take|have|know)|cannot (both )?be (specified|set|used)|must be (omitted|left out|unset|removed)",
+    re.I,
+)
 _KEY_LIKE = re.compile(r"\b(sk-|Bearer )[\w\-*.]{6,}")
+STRUCK = "***"
 
 
 class _Temporary(ChatError):
@@ -55,14 +76,21 @@ class OpenAICompatible:
 
     Args:
         model: the name that the server knows it by.
-        base_url: the server's address, usually ending in `/v1`; None: OpenAI.
-        api_key_env: the environment variable that holds the key. A server on this machine needs none (if the variable is set, it is sent).
-        timeout: seconds that one attempt may take.
+        base_url: the server's address, usually ending in `/v1`; None: OpenAI. A query (`?api-version=...`) goes with every call.
+        api_key_env: the environment variable that holds the key; "": the server needs none, and none is sent. A server on this machine
+            needs none either (if the variable is set, it is sent).
+        timeout: seconds that one attempt may take, from the connection to the last byte.
         attempts: how often a call is tried, the first time included.
         price: what tokens cost; None: looked up in the table of `genai-prices`, where that is installed and knows the model.
-        http_client: an `httpx2.Client` (or what the installed openai package takes) to send with, for tests and special networks.
+        leave_out: settings that are not sent, out of `OPTIONAL`.
+        first_pause: seconds before the second attempt; they double with each. Up to as many are added at random.
+        longest_pause: seconds that a server may ask to wait; where it asks for more, the call fails.
+        transport: what to send with, an `httpx2` transport, for tests and special networks.
 
     Without a known price `price` is None and replies cost 0 in the record.
+
+    Raises:
+        ConfigError: no address, or one that holds a secret; fewer than one attempt.
     """
 
     def __init__(
@@ -73,23 +101,26 @@ class OpenAICompatible:
         timeout: float = 60.0,
         attempts: int = 4,
         price: Price | None = None,
-        http_client: Any = None,
+        leave_out: Sequence[Setting] = (),
+        first_pause: float = FIRST_PAUSE_SECONDS,
+        longest_pause: float = LONGEST_ASKED_PAUSE_SECONDS,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.base_url = (base_url or OPENAI).rstrip("/")
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"{self.base_url!r} is not the address of a server. It looks like http://127.0.0.1:8000/v1.")
-        if parts.username or parts.password or parts.query:
-            raise ConfigError(f"The address of {parts.hostname} holds a name, a password or a query. A key belongs into ${api_key_env}.")
+        host, self._address, self._query = _address(self.base_url, api_key_env)
         if attempts < 1:
             raise ConfigError(f"attempts is {attempts}; a call is tried at least once.")
         self.model = model
         self.api_key_env = api_key_env
         self.timeout = timeout
         self.attempts = attempts
-        self.is_remote = not _is_loopback(parts.hostname)
+        self.leave_out = frozenset(leave_out)
+        self.first_pause = first_pause
+        self.longest_pause = longest_pause
+        self.is_remote = not _is_loopback(host)
         self.price = price if price is not None else known_price(model, self.base_url)
-        self._http_client = http_client
+        self._is_azure = host.endswith(".azure.com")
+        self._transport = transport
         self._refused: set[tuple[Style, str]] = set()  # what this server is known not to take: spares a second refusal, changes no reply
 
     @property
@@ -100,14 +131,41 @@ class OpenAICompatible:
         return f"OpenAICompatible({self.model!r}, base_url={self.base_url!r})"
 
     def check(self) -> None:
-        """Find out before a run, without a call, whether calls can be made. Raises `ConfigError` where they cannot."""
+        """Find out, without the network, whether calls can be made. Raises `ConfigError` where a package or the key is missing."""
         self._require_packages()
-        if self.is_remote and not os.environ.get(self.api_key_env):
-            raise ConfigError(f"No key for {self.base_url}: set the environment variable {self.api_key_env}.")
+        try:
+            self._headers()
+        except ChatError as error:
+            raise ConfigError(str(error)) from None
+
+    def reach(self) -> None:
+        """Find out before a run, at no cost, whether something answers at the address.
+
+        Whatever a server answers is taken for one, but for the word that it does not accept the key. A server that is too busy to answer
+        in a few seconds is there.
+
+        Raises:
+            ConfigError: nothing can be reached, or the key is not accepted.
+        """
+        self.check()
+        import httpx2
+
+        status, reason = 0, ""
+        try:
+            status = self._exchange("GET", "/models", None, min(self.timeout, REACHED_WITHIN_SECONDS)).status
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+            reason = self._cause(error)
+        except (httpx2.HTTPError, TimeoutError, OSError, ValueError, _TooLarge):
+            return  # whether what is there speaks our language is seen when it is asked
+        if reason:
+            raise ConfigError(f"{self._unreachable(reason)} Nothing was begun.")
+        if status == 401:
+            raise ConfigError(f"{self._key_refused()} Nothing was begun.")
 
     def _require_packages(self) -> None:
         try:
-            import openai  # noqa: F401
+            import anyio  # noqa: F401
+            import httpx2  # noqa: F401
             import stamina  # noqa: F401
         except ImportError as error:
             raise ConfigError(f"Asking {self.model!r} needs the package {error.name!r}: pip install 'maao[openai]'.") from error
@@ -121,7 +179,12 @@ class OpenAICompatible:
         if reserved:
             raise ChatError(f"Extra settings may not hold {', '.join(sorted(reserved))}: the request has fields of its own for them.")
         retry = stamina.retry_context(
-            on=_pause, attempts=self.attempts, timeout=None, wait_initial=FIRST_PAUSE_SECONDS, wait_max=LONGEST_PAUSE_SECONDS
+            on=_pause,
+            attempts=self.attempts,
+            timeout=None,
+            wait_initial=self.first_pause,
+            wait_jitter=self.first_pause,
+            wait_max=min(LONGEST_PAUSE_SECONDS, self.longest_pause),
         )
         for attempt in retry:
             with attempt:
@@ -132,133 +195,232 @@ class OpenAICompatible:
         """Ask once; again only without a setting that the server refuses, each at most once."""
         while True:
             refused = {setting for style, setting in self._refused if style == request.style}
-            body, notes = _body(self.model, request, refused)
+            body, notes = _body(self.model, request, refused, self.leave_out)
             try:
-                response = self._send(request.style, body)
+                reply = self._send(request, body)
             except _Refused as refusal:
                 self._refused.add((request.style, refusal.setting))
                 continue
-            return self._reply(request, response, "; ".join(notes))
+            return self._finished(reply, notes)
 
-    def _send(self, style: Style, body: dict[str, Any]) -> Any:
-        import openai
+    def _send(self, request: Request, body: dict[str, object]) -> Reply:
+        import httpx2
 
-        client = self._client()
+        problem: ChatError
         try:
-            if style == "chat":
-                return client.chat.completions.create(**body)
-            return client.completions.create(**body)
-        except openai.OpenAIError as error:
-            problem = self._explain(error, body)
-        except ValueError:  # a body that says it is JSON and is not
-            problem = self._not_understood()
-        # Outside the handler, so that no traceback leads to the SDK's error: it holds the request with its headers.
+            path = "/chat/completions" if request.style == "chat" else "/completions"
+            answer = self._exchange("POST", path, body, self.timeout)
+        except (TimeoutError, httpx2.TimeoutException):
+            told = f"{self.base_url} gave no whole reply within {self.timeout:g} seconds, in {self._tries()}."
+            problem = _Temporary(f"{told} Raise mentor.chat.timeout?")
+        except _TooLarge:
+            problem = ChatError(f"{self.base_url} sent more than {MOST_BYTES // 2**20} MiB: that is no reply. Is the address right?")
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.DecodingError) as error:
+            problem = ChatError(f"The call to {self.base_url} failed: {self._cause(error)}")
+        except (httpx2.ConnectError, httpx2.ProxyError) as error:
+            problem = _Temporary(self._unreachable(self._cause(error)))
+        except (httpx2.HTTPError, OSError, ValueError) as error:
+            problem = _Temporary(f"{self.base_url} broke off, in {self._tries()}: {self._cause(error)}.")
+        else:
+            read = read_answer(answer, request, self.model)
+            if isinstance(read, Reply):
+                return read
+            problem = self._explain(read, answer, body)
+        # Outside the handler, so that no traceback leads to the client's error: it holds the request with its headers.
         raise problem
 
-    def _client(self) -> openai.OpenAI:
-        import openai
+    def _exchange(self, method: str, path: str, body: dict[str, object] | None, seconds: float) -> Answer:
+        """Send and receive within so many seconds altogether.
 
-        key = os.environ.get(self.api_key_env, "").strip()
-        if not key and self.is_remote:
-            raise ChatError(f"No key for {self.base_url}: set the environment variable {self.api_key_env}.")
+        The client runs in an event loop on a thread of its own, which can be stopped at any byte: a limit of each read cannot stop a server
+        that drips. So it also works where a loop runs already, in a notebook.
+        """
+        from anyio.from_thread import start_blocking_portal
+
+        headers, content = self._headers(), None if body is None else json.dumps(body).encode()
+        with start_blocking_portal() as portal:
+            return portal.call(self._converse, method, self._address + path + self._query, headers, content, seconds)
+
+    async def _converse(self, method: str, url: str, headers: dict[str, str], content: bytes | None, seconds: float) -> Answer:
+        import anyio
+        import httpx2
+
+        # Proxies of the environment are for other machines, not for a server on this one. Certificates are loaded only where they are used.
+        client = httpx2.AsyncClient(
+            transport=self._transport, trust_env=self.is_remote, verify=url.startswith("https:"), timeout=seconds, follow_redirects=False
+        )
+        received = bytearray()
+        try:
+            with anyio.fail_after(seconds):
+                async with client, client.stream(method, url, headers=headers, content=content) as response:
+                    async for chunk in response.aiter_bytes():
+                        received += chunk
+                        if len(received) > MOST_BYTES:
+                            raise _TooLarge
+        finally:  # the look-up of a host's name cannot be stopped: the loop is given nothing to wait for where it ends
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(received))
+
+    def _headers(self) -> dict[str, str]:
+        """Return the headers of a call. Raises `ChatError` for a key that is missing or cannot be one."""
+        key = self._key()
+        if not key and self.api_key_env and self.is_remote:
+            raise ChatError(
+                f'No key for {self.base_url}: set the environment variable {self.api_key_env}, or mentor.chat.api_key_env = "" where the '
+                "server needs none."
+            )
         if not (key.isascii() and key.isprintable()) or " " in key:
             raise ChatError(f"The value of {self.api_key_env} has characters that no key has. Copy it again.")
-        if self._http_client is None:
-            # Proxies of the environment are for other machines, not for a server on this one.
-            self._http_client = openai.DefaultHttpxClient(trust_env=self.is_remote)
-        # Made anew for each call (the connection is kept): the key stays in no attribute of ours.
-        client = openai.OpenAI(
-            api_key=key or "none", base_url=self.base_url, timeout=self.timeout, max_retries=0, http_client=self._http_client
+        headers = {"content-type": "application/json", "accept": "application/json", "user-agent": "maao"}
+        if key:
+            headers |= {"api-key": key} if self._is_azure else {"authorization": f"Bearer {key}"}
+        if self.base_url == OPENAI:  # whose business alone these are
+            named = {"openai-organization": "OPENAI_ORG_ID", "openai-project": "OPENAI_PROJECT_ID"}
+            headers |= {header: os.environ[name] for header, name in named.items() if os.environ.get(name)}
+        return headers
+
+    def _key(self) -> str:
+        return os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
+
+    def _finished(self, reply: Reply, notes: list[str]) -> Reply:
+        """Return a reply with what it cost, what is to be told of it, and without the key."""
+        usage = reply.usage
+        usd = self.price.usd(usage.input_tokens, usage.output_tokens) if self.price is not None else 0.0
+        clean = replace(
+            reply,
+            text=self._without_key(reply.text),
+            model=self._without_key(reply.model),
+            finish_reason=self._without_key(reply.finish_reason),
+            why_empty=self._scrub(reply.why_empty),
         )
-        if self.base_url != OPENAI:
-            client.organization = client.project = None  # the SDK reads them from the environment; they are OpenAI's business alone
-        return client
+        told = [*notes, *([reply.note] if reply.note else [])]
+        if clean != reply:
+            told.append("the key stood in the reply and was struck out")
+        return replace(clean, usage=replace(usage, usd=usd), note="; ".join(told))
 
-    def close(self) -> None:
-        """Close the connection to the server. A later call opens another."""
-        if self._http_client is not None:
-            self._http_client.close()
-            self._http_client = None
-
-    def _reply(self, request: Request, response: Any, note: str) -> Reply:
-        choices = getattr(response, "choices", None)
-        if not choices:
-            raise self._not_understood()
-        choice = choices[0]
-        text = (choice.message.content if request.style == "chat" else choice.text) or ""
-        counted = getattr(response, "usage", None)
-        if counted is not None and counted.prompt_tokens is not None:
-            input_tokens, output_tokens, estimated = counted.prompt_tokens, counted.completion_tokens or 0, False
-        else:
-            input_tokens, output_tokens, estimated = estimate_tokens(request.text), estimate_tokens(text), True
-        usd = self.price.usd(input_tokens, output_tokens) if self.price is not None else 0.0
-        return Reply(
-            text=text,
-            usage=Usage(input_tokens, output_tokens, usd, estimated),
-            model=getattr(response, "model", None) or self.model,
-            finish_reason=choice.finish_reason or "",
-            note=note,
-        )
-
-    def _not_understood(self) -> ChatError:
-        return ChatError(
-            f"{self.base_url} answered, but not as an OpenAI-compatible server does. Is the address right? It usually ends in /v1."
-        )
-
-    def _explain(self, error: openai.OpenAIError, body: Mapping[str, Any]) -> ChatError:
-        """Return the SDK's error as ours, in words that hold neither key nor headers."""
-        import openai
-
-        where = self.base_url
-        if isinstance(error, openai.APITimeoutError):
-            return _Temporary(f"{where} gave no reply within {self.timeout:g} seconds, in {self.attempts} attempts. Raise the time-out?")
-        if isinstance(error, openai.APIConnectionError):
-            reason = self._scrub(str(error.__cause__ or error))
-            return _Temporary(f"Cannot reach {where} ({reason}). Is the server running, and is the address right?")
-        if isinstance(error, openai.APIResponseValidationError):
-            return self._not_understood()
-        if not isinstance(error, openai.APIStatusError):
-            return ChatError(f"The call to {where} failed: {self._scrub(str(error))}")
-        status, said = error.status_code, self._scrub(_words(error))
+    def _explain(self, trouble: Trouble, answer: Answer, body: Mapping[str, object]) -> ChatError:
+        """Return a server's trouble in words that hold no key."""
+        where, status, said = self.base_url, trouble.status, self._scrub(trouble.words)
+        if status < 300:
+            return ChatError(
+                f"{where} answered, but not as an OpenAI-compatible server does: {said}. Is the address right? It usually ends in /v1."
+            )
+        if status < 400:
+            target = self._scrub(shown(answer.headers.get("location", "an address that it does not name")))
+            return ChatError(
+                f"{where} redirects to {target} (status {status}), and text is sent only where it was said to go: set mentor.chat.base_url."
+            )
+        setting = _refused_setting(trouble, body) if status in (400, 404, 422) else None
+        if setting is not None:
+            return _Refused(f"{where} does not take {setting}: {said}", setting)
         if status == 401:
-            return ChatError(f"{where} does not accept the key. Set the environment variable {self.api_key_env} to a valid one.")
+            return ChatError(self._key_refused())
         if status == 403:
             return ChatError(f"{where} does not let this key use {self.model!r}: {said}")
         if status == 404:
-            return ChatError(f"{where} does not know the model {self.model!r} (or the address is wrong). {self._models()}")
-        if error.code == "insufficient_quota":
+            return ChatError(f"{where} does not know the model {self.model!r} (or the address is wrong): {said}. {self._models()}")
+        if trouble.code == "insufficient_quota" or status == 402:
             return ChatError(f"The account at {where} has no credit left: {said}")
         if status in TEMPORARY or status >= 500:
-            return _Temporary(f"{where} has failed {self.attempts} times; the last time, status {status}: {said}", _retry_after(error))
-        if status in (400, 422):
-            setting = _refused_setting(error, said, body)
-            if setting is not None:
-                return _Refused(f"{where} does not take {setting}: {said}", setting)
+            return self._temporary(trouble.wait_seconds, status, said)
         return ChatError(f"{where} refuses the call with status {status}: {said}")
 
-    def _models(self) -> str:
-        import openai
+    def _temporary(self, wait_seconds: float | None, status: int, said: str) -> ChatError:
+        if wait_seconds is not None and wait_seconds > self.longest_pause:
+            return ChatError(
+                f"{self.base_url} asks to wait {wait_seconds:.0f} seconds (status {status}: {said}), and mentor.chat.longest_pause is "
+                f"{self.longest_pause:g}."
+            )
+        return _Temporary(f"{self.base_url} has failed in {self._tries()}; the last time, status {status}: {said}", wait_seconds)
 
+    def _tries(self) -> str:
+        return "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
+
+    def _key_refused(self) -> str:
+        if not self.api_key_env:
+            return f"{self.base_url} wants a key, and mentor.chat.api_key_env is empty: name the environment variable that holds one."
+        return f"{self.base_url} does not accept the key. Set the environment variable {self.api_key_env} to a valid one."
+
+    def _unreachable(self, reason: str) -> str:
+        return f"Cannot reach {self.base_url} ({reason}). Is the server running, and is the address (mentor.chat.base_url) right?"
+
+    def _cause(self, error: Exception) -> str:
+        return self._scrub(shown(str(error) or type(error).__name__))
+
+    def _models(self) -> str:
+        import httpx2
+
+        names: list[str] = []
         try:
-            names = [model.id for model in self._client().models.list().data]
-        except (openai.OpenAIError, ValueError, AttributeError, TypeError):
-            names = []
+            answer = self._exchange("GET", "/models", None, min(self.timeout, REACHED_WITHIN_SECONDS))
+            data = json.loads(answer.body)["data"]
+            names = [self._scrub(shown(model["id"], 100)) for model in data]
+        except (httpx2.HTTPError, TimeoutError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, _TooLarge):
+            pass
         if not names:
             return "It does not say which models it has."
         more = f" and {len(names) - SHOWN_MODELS} more" if len(names) > SHOWN_MODELS else ""
         return f"It has: {', '.join(names[:SHOWN_MODELS])}{more}."
 
+    def _without_key(self, text: str) -> str:
+        key = self._key()
+        return text.replace(key, STRUCK) if len(key) >= SHORTEST_SECRET else text
+
     def _scrub(self, text: str) -> str:
-        """Return a text without the key, nor anything that looks like one, and not too long."""
-        key = os.environ.get(self.api_key_env, "").strip()
-        text = text.replace(key, "***") if key else text
-        text = _KEY_LIKE.sub("***", text)
-        return text if len(text) <= 500 else text[:500] + " ..."
+        """Return a text of the server's without the key, nor anything that looks like one."""
+        return _KEY_LIKE.sub(STRUCK, self._without_key(text))
 
 
-def _body(model: str, request: Request, refused: set[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the call's arguments and what they leave out of the request, in words."""
-    settings: dict[str, Any] = {"temperature": request.temperature, "top_p": request.top_p}
+class _TooLarge(Exception):
+    """An answer beyond `MOST_BYTES`."""
+
+
+def check_extra(extra: Mapping[str, object]) -> None:
+    """Refuse further fields of a request's body that the request has itself, that hold a secret, or that no JSON can hold.
+
+    Raises:
+        ConfigError: as said.
+
+    Example:
+        >>> check_extra({"chat_template_kwargs": {"enable_thinking": False}})
+    """
+    reserved = RESERVED & extra.keys()
+    if reserved:
+        raise ConfigError(
+            f"mentor.chat.extra may not hold {', '.join(sorted(reserved))}: the request has fields of its own for them. "
+            "To leave a setting out, name it in mentor.chat.leave_out."
+        )
+    secret = names_secret(extra)
+    if secret:
+        raise ConfigError(f"mentor.chat.extra holds '{secret}', and a config is stored: a key belongs into the variable of api_key_env.")
+    try:
+        json.dumps(extra, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"mentor.chat.extra holds what no JSON can: {error}.") from None
+
+
+def _address(base_url: str, api_key_env: str) -> tuple[str, str, str]:
+    """Return an address's host, what a path is added to, and the query that comes after that."""
+    try:
+        parts = urlsplit(base_url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(f"{shown(base_url)!r} is not the address of a server: {error}.") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError(f"{shown(base_url)!r} is not the address of a server. It looks like http://127.0.0.1:8000/v1.")
+    secret = next((name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if names_secret({name: ""})), None)
+    if parts.username or parts.password or secret or parts.fragment:
+        held = f"the secret '{secret}'" if secret else "a fragment" if parts.fragment else "a name or a password"
+        raise ConfigError(f"The address of {host} holds {held}. A key belongs into ${api_key_env or 'OPENAI_API_KEY'}.")
+    query = f"?{parts.query}" if parts.query else ""
+    return host, f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}", query
+
+
+def _body(model: str, request: Request, refused: set[str], leave_out: frozenset[str]) -> tuple[dict[str, object], list[str]]:
+    """Return the call's body and what it leaves out of the request, in words."""
+    settings: dict[str, object] = {"temperature": request.temperature}
+    if request.top_p != 1:
+        settings["top_p"] = request.top_p
     seed = sampling_seed(request)
     if seed is not None:
         settings["seed"] = seed
@@ -267,14 +429,14 @@ def _body(model: str, request: Request, refused: set[str]) -> tuple[dict[str, An
     if request.schema is not None and request.style == "chat":
         schema = {"name": "reply", "schema": dict(request.schema), "strict": True}
         settings["response_format"] = {"type": "json_schema", "json_schema": schema}
-    notes = [f"{name} was not sent: the server does not support it" for name in OPTIONAL if name in settings and name in refused]
-    body = {name: value for name, value in settings.items() if name not in refused}
+    left = {name: "mentor.chat.leave_out names it" for name in settings if name in leave_out}
+    left |= {name: "the server does not support it" for name in settings if name in refused and name not in leave_out}
+    notes = [f"{name} was not sent: {left[name]}" for name in OPTIONAL if name in left]
+    body = {name: value for name, value in settings.items() if name not in left}
     limit = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
     if limit != "max_tokens":
         notes.append("max_tokens was sent as max_completion_tokens")
-    body |= {"model": model, limit: request.max_tokens}
-    if request.extra:
-        body["extra_body"] = dict(request.extra)
+    body |= {"model": model, limit: request.max_tokens, **request.extra}
     if request.style == "chat":
         body["messages"] = [{"role": message.role, "content": message.content} for message in request.messages]
     else:
@@ -282,34 +444,20 @@ def _body(model: str, request: Request, refused: set[str]) -> tuple[dict[str, An
     return body, notes
 
 
-def _refused_setting(error: openai.APIStatusError, said: str, body: Mapping[str, Any]) -> str | None:
-    """Return the setting that a server says it does not support, if the call can be made without it."""
-    if not (_REFUSAL.search(said) or str(error.code).startswith("unsupported")):
-        return None
+def _refused_setting(trouble: Trouble, body: Mapping[str, object]) -> str | None:
+    """Return the setting that a server says it does not support, if the call can be made without it.
+
+    A schema is left out wherever it is named at all: it helps to read the reply, and no number is wrong without it.
+    """
+    said = trouble.words
     limit = ("max_tokens",) if "messages" in body else ()  # completions know no other name for it
     sent = [name for name in (*limit, *OPTIONAL) if name in body]
-    if error.param in sent:
-        return error.param
-    named = [name for name in sent if re.search(rf"\b{name}\b", said)]
-    return named[0] if named else None
-
-
-def _words(error: openai.APIStatusError) -> str:
-    """Return what the server said, without the SDK's frame around it."""
-    body = error.body
-    if isinstance(body, Mapping):
-        said = body.get("message") or body.get("detail") or body.get("error")
-        if said:
-            return str(said)
-    return str(error.message)
-
-
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    try:
-        seconds = float(error.response.headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(seconds, LONGEST_ASKED_PAUSE_SECONDS) if seconds > 0 else None
+    named = [name for name in sent if trouble.param.split(".")[0] == name]
+    named += [name for name in sent if any(re.search(rf"\b{word}s?\b", said, re.I) for word in (name, *ALSO_CALLED.get(name, ())))]
+    if "response_format" in named:
+        return "response_format"
+    refuses = _REFUSAL.search(said) or trouble.code.startswith("unsupported")
+    return named[0] if named and refuses else None
 
 
 def _pause(error: Exception) -> bool | float:

@@ -81,6 +81,9 @@ class LanguageModelMentor(Generic[P]):
                 rejected.append(failure)
                 break
             cost += reply_cost(reply)
+            if reply.why_empty:
+                rejected.append(Rejected("", reply.why_empty))
+                continue
             tried = {*known, *(self._line(p.text, p.fields) for p in proposals)}
             texts, unusable = self._read(reply, count - len(proposals), tried)
             rejected += unusable

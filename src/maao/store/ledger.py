@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from maao.errors import StoreError
-from maao.llm.chat import Reply, Request, reply_from_json, reply_to_json
+from maao.llm.chat import Reply, Request, as_count, estimate_tokens, reply_from_json, reply_to_json
 from maao.llm.ledger import Totals
+from maao.llm.secrets import struck
 from maao.store.database import Database
 from maao.store.rows import insert
 from maao.store.values import column_number, column_text, number_column, text_column
 
-SECRETS = {
-    "api_key", "apikey", "x_api_key", "key", "authorization", "proxy_authorization", "cookie", "token", "access_token", "auth_token",
-    "bearer", "secret", "client_secret", "password", "credentials",
-}  # fmt: skip
-HIDDEN = "(not stored)"
+SET_ASIDE = "set aside "  # in the key of a reply that could not be used, behind the key that it had
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +42,28 @@ class SqliteLedger:
         self._database = database
 
     def get(self, key: str) -> Reply | None:
+        """Return the recorded reply; None where there is none, or one that cannot be used (see `unusable`)."""
+        return self._read(key)[0]
+
+    def unusable(self, key: str) -> str:
+        return self._read(key)[1]
+
+    def _read(self, key: str) -> tuple[Reply | None, str]:
+        """Return the recorded reply, or what is wrong with it."""
         rows = self._database.rows("SELECT reply FROM calls WHERE key = ?", (key,))
-        return reply_from_json(column_text(rows[0]["reply"])) if rows else None
+        if not rows:
+            return None, ""
+        try:
+            return reply_from_json(column_text(rows[0]["reply"])), ""
+        except (ValueError, AttributeError) as error:  # what is in the column may be no text at all
+            return None, str(error)
 
     def put(self, request: Request, reply: Reply) -> None:
         """Record a call. It is on the disk when this returns. Settings that look like a credential are not stored.
 
-        Recording the same reply again does nothing. Raises `StoreError` for another reply to a recorded call, or when writing fails.
+        Recording the same reply again does nothing. A recorded reply that cannot be used is set aside, under a key that nobody asks for:
+        it may have been paid for, so it stays in the totals. Raises `StoreError` for another reply to a recorded call, or when writing
+        fails.
         """
         columns = {
             "key": request.key,
@@ -66,7 +78,10 @@ class SqliteLedger:
             "created": now(),
         }
         try:
+            set_aside = bool(self.unusable(request.key))
             with self._database.transaction() as connection:
+                if set_aside:
+                    connection.execute("UPDATE calls SET key = key || ' ' || ? || id WHERE key = ?", (SET_ASIDE, request.key))
                 insert(connection, [("calls", columns)])
         except sqlite3.IntegrityError as error:
             if self.get(request.key) != reply:
@@ -76,13 +91,17 @@ class SqliteLedger:
                 ) from error
 
     def totals(self) -> Totals:
-        rows = self._database.rows("SELECT input_tokens, output_tokens, usd FROM calls ORDER BY id")
-        return Totals(
-            calls=len(rows),
-            input_tokens=sum(row["input_tokens"] for row in rows),
-            output_tokens=sum(row["output_tokens"] for row in rows),
-            usd=sum((column_number(row["usd"]) for row in rows), 0.0),
-        )
+        """Return what was spent. Counts of an old record that are none are estimated from above, so that they lower no cap."""
+        rows = self._database.rows("SELECT request, reply, input_tokens, output_tokens, usd FROM calls ORDER BY id")
+        totals = Totals()
+        for row in rows:
+            counts = (as_count(row["input_tokens"]), as_count(row["output_tokens"]))
+            read, written = (
+                estimate_tokens(column_text(text)) if count is None else count
+                for count, text in zip(counts, (row["request"], row["reply"]), strict=True)
+            )
+            totals += Totals(1, read, written, _amount(row["usd"]))
+        return totals
 
     def calls(self) -> tuple[Call, ...]:
         """Return all calls in the order they were stored."""
@@ -111,13 +130,14 @@ def now() -> str:
 def _without_secrets(request: Request) -> str:
     """Return the request's canonical JSON, with what `extra` may carry for the provider's eyes only struck out."""
     data = json.loads(request.canonical())
-    hidden = _struck(data["extra"])
+    hidden = struck(data["extra"])
     return request.canonical() if hidden == data["extra"] else json.dumps({**data, "extra": hidden}, sort_keys=True, ensure_ascii=False)
 
 
-def _struck(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: HIDDEN if k.lower().replace("-", "_") in SECRETS else _struck(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_struck(v) for v in value]
-    return value
+def _amount(column: object) -> float:
+    """Return dollars as they are stored (NaN: not known); 0 for what are none."""
+    try:
+        usd = column_number(column)
+    except (ValueError, TypeError):
+        return 0.0
+    return 0.0 if usd < 0 or usd == math.inf else usd

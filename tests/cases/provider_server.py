@@ -1,0 +1,148 @@
+"""A server on the loopback address that misbehaves as it is told: it answers with bytes, pauses and broken connections."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+RESET = "reset"  # ends a connection with RST
+Step = bytes | float | str  # bytes to send, seconds to wait, or RESET
+Play = Callable[[dict[str, Any], int], Sequence[Step]]  # what to do for a body, and for the number of a call (from 1)
+
+MODELS = {"object": "list", "data": [{"id": "good-model", "object": "model"}]}
+
+
+def http(body: bytes | str | object = b"", status: int | str = 200, headers: dict[str, str] | None = None, length: bool = True) -> bytes:
+    """Return a whole answer: bytes and texts as they are, anything else as JSON."""
+    if isinstance(body, str):
+        body = body.encode()
+    if not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+    lines = {"Content-Type": "application/json", **({"Content-Length": str(len(body))} if length else {}), **(headers or {})}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"HTTP/1.1 {status} X\r\n{head}\r\n".encode("latin-1") + body
+
+
+def chat(content: Any = '1. "0.5 0.7"', **changes: Any) -> dict[str, Any]:
+    """Return a good reply's object; `changes` replace its parts, those of the choice and of the message by `choice__x`, `message__x`."""
+    message = {"role": "assistant", "content": content}
+    choice = {"index": 0, "finish_reason": "stop", "message": message, "text": content}
+    found = {"id": "1", "model": "served", "choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 10}}
+    for name, value in changes.items():
+        place, _, inner = name.rpartition("__")
+        {"": found, "choice": choice, "message": message}[place][inner] = value
+    return found
+
+
+def good(_: dict[str, Any], number: int) -> Sequence[Step]:
+    return [http(chat(f'1. "0.{number} 0.7"'))]
+
+
+def always(*steps: Step) -> Play:
+    return lambda body, number: steps
+
+
+def first(*steps: Step) -> Play:
+    """Misbehave at the first call, and be good from then on."""
+    return lambda body, number: steps if number == 1 else good(body, number)
+
+
+@dataclass
+class Server:
+    base_url: str = ""
+    play: Play = good
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    heads: list[str] = field(default_factory=list)  # of all requests, GET too
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def begin(self, play: Play) -> None:
+        self.play = play
+        self.bodies.clear()
+        self.heads.clear()
+
+    def serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                connection.settimeout(20)
+                head, body = _read(connection)
+                self.heads.append(head)
+                if head.startswith("GET"):
+                    connection.sendall(http(MODELS))
+                    return
+                self.bodies.append(json.loads(body))
+                for step in self.play(self.bodies[-1], len(self.bodies)):
+                    self._do(connection, step)
+            except OSError:
+                return  # the client has gone
+
+    def _do(self, connection: socket.socket, step: Step) -> None:
+        if isinstance(step, bytes):
+            connection.sendall(step)
+        elif isinstance(step, float):
+            self.ended.wait(step)
+        elif step == RESET:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+
+def _read(connection: socket.socket) -> tuple[str, bytes]:
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += _some(connection)
+    head, _, body = received.partition(b"\r\n\r\n")
+    told = head.decode("latin-1")
+    length = next((int(line.split(":")[1]) for line in told.splitlines() if line.lower().startswith("content-length:")), 0)
+    while len(body) < length:
+        body += _some(connection)
+    return told, body
+
+
+def _some(connection: socket.socket) -> bytes:
+    received = connection.recv(65536)
+    if not received:
+        raise OSError("the client has gone")
+    return received
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    server = Server()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.05)
+        server.base_url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+
+        def accept() -> None:
+            while not server.ended.is_set():
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    continue
+                threading.Thread(target=server.serve, args=(connection,), daemon=True).start()
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield server
+        finally:
+            server.ended.set()
+            accepting.join()
+
+
+def settings(server: Server, budget: dict[str, Any] | None = None, **mentor: Any) -> dict[str, Any]:
+    """Return the settings of a small run of a plain function, whose mentor asks the server in two rounds of two."""
+    asked = {"provider": "openai", "name": "m", "base_url": server.base_url, "attempts": 1, "timeout": 20, "first_pause": 0.0}
+    return {
+        "problem": "function",
+        "function": {"name": "rosenbrock"},
+        "threads": 1,
+        "plan": {"rounds": 2, "steps": 1, "proposals": 1, "store_every": 0, "first": "ask"},
+        "accept": {"rule": "always_first"},
+        "budget": budget or {},
+        "mentor": {"retries": 0, **mentor, "chat": asked | mentor.get("chat", {})},
+    }
