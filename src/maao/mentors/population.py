@@ -40,9 +40,6 @@ class Asking(Generic[P]):
                 gathered.rejected.append(failure)
                 return
             gathered.cost += reply_cost(reply)
-            if reply.why_empty:
-                gathered.rejected.append(Rejected("", reply.why_empty))
-                continue
             yield reply
 
     def take(
@@ -57,6 +54,9 @@ class Asking(Generic[P]):
         leads: Sequence[str] = (),
     ) -> None:
         """Add the prompt of a reply, read by `read_one`, to what is gathered and to what is `known`; or why there is none."""
+        if reply.why_empty:
+            gathered.rejected.append(Rejected("", reply.why_empty))
+            return
         cut = cut_reason(reply, self.max_tokens)
         texts, rejected = read_one(reply.text, tag=tag, last=last, leads=leads, known=known, cut=cut)
         gathered.rejected += rejected
