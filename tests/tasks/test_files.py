@@ -270,7 +270,7 @@ def test_many_bad_rows_are_counted(write):
         ('{"text": ["a"], "label": 1}', "the field 'text' is a list"),
         ('{"text": "a", "label": null}', "the label is missing (null)"),
         ('{"text": "a", "label": 0.5}', "the label is the number 0.5"),
-        ('{"text": "a", "label": NaN}', "the label is the number nan"),
+        ('{"text": "a", "label": NaN}', "the label is missing (null)"),
         ('{"text": "a\\u0000", "label": 1}', "NUL"),
         ('{"text": "a\\ud800", "label": 1}', "surrogate"),
     ],
