@@ -22,6 +22,8 @@ from maao.errors import ConfigError, DataError
 from maao.types import Example
 
 TEXT_COLUMNS = ("text", "sentence")  # where the field "text" is looked for when no `text_fields` are given
+TEXT_ADVICE = " The template's fields are columns; name other ones with data.text_fields."
+LABEL_ADVICE = " Name the column of the label with data.label_field."
 MAX_NAMED = 10  # bad rows named one by one in an error; the others are counted
 MAX_LISTED = 20  # columns or labels listed in an error
 MAX_QUOTED = 60  # characters of a text quoted in an error or a note
@@ -268,8 +270,8 @@ def examples_from_rows(rows: Sequence[Row], *, where: str, **columns: Unpack[Col
     faults: list[tuple[str, str]] = []
     unknown = False
     for place, row in rows:
-        texts = {name: as_text(column_of(row, column, where, place)) for name, column in fields.items()}
-        label = as_label(column_of(row, label_field, where, place, " Name the column of the label with data.label_field."))
+        texts = {name: as_text(column_of(row, column, where, place, TEXT_ADVICE)) for name, column in fields.items()}
+        label = as_label(column_of(row, label_field, where, place, LABEL_ADVICE))
         example = Example(texts, label)
         found = fault(example) or _repeated_header(example, fields, label_field, known)
         if found is None and label_names is not None:

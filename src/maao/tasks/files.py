@@ -1,11 +1,11 @@
 """Read labelled examples from one file: CSV, TSV, JSON lines, a JSON list, or parquet.
 
 A file is read as it is or refused with the lines that are wrong: nothing is guessed, skipped or repaired, except that a byte order mark and
-blank lines are passed over. `scan_rows` gives the rows that can be read beside those that cannot, for who needs the good ones. Making splits
-of what was read is `splits.py`.
+blank lines are passed over. `scan_rows` gives the rows that can be read beside those that cannot, for who needs the good ones. Making
+splits of what was read is `splits.py`.
 
-The standard library reads text, and pyarrow parquet. pandas is not asked: `read_csv` fills rows that are too short, renames columns that stand
-twice, takes "NA" and "null" for missing, and does not know the lines.
+The standard library reads text, and pyarrow parquet. pandas is not asked: `read_csv` fills rows that are too short, renames columns that
+stand twice, takes "NA" and "null" for missing, and does not know the lines.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -126,7 +126,8 @@ def _checked(file: Path) -> str:
     """Return the ending, in lower case, of a file that is there, not empty, and of a known format."""
     ending = file.suffix.lower()
     if file.exists() and not file.is_dir() and ending not in ENDINGS:
-        raise DataError(f"{file}: {_unknown(ending)} Endings known: {', '.join(ENDINGS)}.")
+        reason = unread_format(ending) or f"cannot tell the format from the ending {ending!r}."
+        raise DataError(f"{file}: {reason} Endings known: {', '.join(ENDINGS)}.")
     if not file.is_file():
         raise DataError(_not_there(file))
     try:
@@ -137,12 +138,18 @@ def _checked(file: Path) -> str:
     return ending
 
 
-def _unknown(ending: str) -> str:
+def unread_format(ending: str) -> str | None:
+    """Return what to do about a file whose ending tells a format that is not read, or None.
+
+    Example:
+        >>> unread_format(".xlsx")
+        'a spreadsheet (.xlsx) is not read. Save the sheet as CSV in UTF-8.'
+    """
     if ending in (".xlsx", ".xls", ".ods"):
         return f"a spreadsheet ({ending}) is not read. Save the sheet as CSV in UTF-8."
     if ending in (".gz", ".zip", ".bz2", ".xz", ".zst"):
         return f"a packed file ({ending}) is not read. Unpack it first."
-    return f"cannot tell the format from the ending {ending!r}."
+    return None
 
 
 def _not_there(file: Path) -> str:

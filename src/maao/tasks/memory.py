@@ -18,8 +18,8 @@ from maao.tasks.checks import Columns, Row, Unread, as_text, column_of, examples
 from maao.types import Example
 
 FORMS = (
-    "a pandas frame, a datasets.Dataset, a list of mappings, of pairs (text, label) or of maao.types.Example, a mapping of columns, (X, y), "
-    "or the path of a file"
+    "a pandas frame, a datasets.Dataset, a list of mappings, of pairs (text, label) or of maao.types.Example, a mapping of columns, "
+    "(X, y), or the path of a file"
 )
 SELECT = ("select", "validation", "dev", "valid", "val")  # what the split that choices are made on is called
 
