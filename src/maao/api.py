@@ -241,10 +241,10 @@ class Result:
         Raises:
             DataError: some cannot be read; all of them are named. `try_predict` predicts the others.
         """
-        examples = self._to_predict(inputs, None)
+        examples, names = self._to_predict(inputs, None)
         faults = [(one.place, one.reason) for one in examples if isinstance(one, Unread)]
         refuse("What to predict", "inputs", len(examples), faults, "" if self._sees else f" The template {self._template!r} is read.")
-        return [self._sound(one) for one in self._predict(examples)]
+        return [_sound(one) for one in self._predict(examples, names)]
 
     def try_predict(self, inputs: Any, places: Sequence[str] | None = None) -> list[Prediction | Unread]:
         """Return a prediction for each input as `predict` does, and in the place of each that cannot be read, why.
@@ -258,30 +258,32 @@ class Result:
             >>> result.try_predict(["Shares fall", ""])[1].reason  # doctest: +SKIP
             "the field 'text' is empty"
         """
-        return self._predict(self._to_predict(inputs, places))
+        return self._predict(*self._to_predict(inputs, places))
 
-    def _to_predict(self, inputs: Any, places: Sequence[str] | None) -> Sequence[Example | str | Unread]:
-        """Return what there is to predict: examples, or the paths of pictures."""
-        if self._sees:
-            return _paths(inputs, places)
+    def _to_predict(self, inputs: Any, places: Sequence[str] | None) -> tuple[list[Example | str | Unread], Sequence[str]]:
+        """Return what there is to predict, examples or the paths of pictures, and what each is called."""
+        if self._sees and isinstance(inputs, str | Path | Mapping):
+            raise DataError("Give `predict` a list of image files, not one file: predict([path]).")
         things = things_to_predict(inputs)
         names = places or [f"number {number}" for number in range(1, len(things) + 1)]
+        if self._sees:
+            return [_path(thing, name) for thing, name in zip(things, names, strict=True)], names
         if not things:
-            return []
+            return [], names
         fields, named = self.fields, self.config.data.text_fields or {}
-        return [to_predict(thing, fields, named, name) for thing, name in zip(things, names, strict=True)]
+        return [to_predict(thing, fields, named, name) for thing, name in zip(things, names, strict=True)], names
 
-    def _predict(self, examples: Sequence[Example | str | Unread]) -> list[Prediction | Unread]:
+    def _predict(self, examples: Sequence[Example | str | Unread], names: Sequence[str]) -> list[Prediction | Unread]:
         """Return the predictions of those that could be read, each in its place."""
-        places = [place for place, one in enumerate(examples) if not isinstance(one, Unread)]
-        if not places:
-            return [one for one in examples if isinstance(one, Unread)]
-        readable = [examples[place] for place in places]
         found: dict[int, Prediction | Unread] = {place: one for place, one in enumerate(examples) if isinstance(one, Unread)}
-        found |= dict(zip(places, self._predict_images(readable) if self._sees else self._predict_texts(readable), strict=True))
-        return [found[place] for place in range(len(examples))]
+        readable = {place: one for place, one in enumerate(examples) if not isinstance(one, Unread)}
+        if readable:
+            answers = self._predict_images(list(readable.values())) if self._sees else self._predict_texts(list(readable.values()))
+            found |= dict(zip(readable, answers, strict=True))
+        answered = (found[place] for place in range(len(examples)))
+        return [replace(one, place=name) if isinstance(one, Unread) else one for one, name in zip(answered, names, strict=True)]
 
-    def _predict_texts(self, examples: Sequence[Any]) -> list[Prediction]:
+    def _predict_texts(self, examples: Sequence[Any]) -> Sequence[Prediction | Unread]:
         problem, labels = self._problem()
         rows = problem.probabilities(self._tuned, examples).tolist()
         inputs = [problem.tokenizer.example(example) for example in examples]
@@ -300,16 +302,11 @@ class Result:
                 rows = problem.probabilities(self.params, part, Files()).tolist()
                 found += [_prediction(labels, row) for row in rows]
             except DataError as error:
-                found += [Unread(part[0], str(error), part[0])] if len(part) == 1 else self._one_by_one(part)
+                found += [Unread("", str(error), part[0])] if len(part) == 1 else self._one_by_one(part)
         return found
 
     def _one_by_one(self, paths: Sequence[str]) -> list[Prediction | Unread]:
         return [one for path in paths for one in self._predict_images([path])]
-
-    def _sound(self, one: Prediction | Unread) -> Prediction:
-        if isinstance(one, Unread):
-            raise DataError(one.reason)
-        return one
 
     @property
     def _template(self) -> str:
@@ -910,18 +907,17 @@ def _examples(given: Any, config: Config, name: str, labels: Sequence[str] | Non
     return examples_in_memory(given, f"`{name}`", **columns)
 
 
-def _paths(inputs: Any, places: Sequence[str] | None) -> list[str | Unread]:
-    """Return the paths of pictures; each is its own place in what is told."""
-    if isinstance(inputs, str | Path | Mapping):
-        raise DataError("Give `predict` a list of image files, not one file: predict([path]).")
-    found: list[str | Unread] = []
-    for number, path in enumerate(inputs):
-        place = places[number] if places is not None else f"number {number + 1}"
-        reason = f"it is a {type(path).__name__}, and a run on pictures predicts the paths of image files"
-        if isinstance(path, str | Path):
-            reason = "there is no file name" if not str(path).strip() else ""
-        found.append(Unread(place, reason) if reason else str(path))
-    return found
+def _path(thing: Any, place: str) -> str | Unread:
+    if not isinstance(thing, str | Path):
+        return Unread(place, f"it is a {type(thing).__name__}, and a run on pictures predicts the paths of image files")
+    return str(thing) if str(thing).strip() else Unread(place, "there is no file name")
+
+
+def _sound(one: Prediction | Unread) -> Prediction:
+    """Return a prediction, or raise why there is none: a picture shows only when it is opened that it cannot be read."""
+    if isinstance(one, Unread):
+        raise DataError(f"What to predict, {one.place}: {one.reason}")
+    return one
 
 
 def _prediction(labels: Sequence[str], row: Sequence[float], cut: int = 0) -> Prediction:

@@ -158,8 +158,8 @@ def _cell(value: Any) -> str:
 
 def _csv_line(cells: Sequence[str]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
-    return line.getvalue()
+    csv.writer(line).writerow(cells)  # ends in "\r\n", so that cells with either are quoted
+    return line.getvalue().removesuffix("\r\n")
 
 
 def _as_bytes(text: str) -> str:
