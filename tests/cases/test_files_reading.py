@@ -15,16 +15,6 @@ from maao.tasks.superglue import read_task
 from maao.types import Example
 
 
-@pytest.fixture
-def write(tmp_path):
-    def write(name: str, content: str | bytes) -> Path:
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
-
-
 def told(path: Path, error: type[Exception] = DataError, **kwargs) -> str:
     with pytest.raises(error) as caught:
         read_examples(path, **kwargs)

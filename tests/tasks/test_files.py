@@ -18,16 +18,6 @@ POLARITY = {"0": "negative", "1": "positive"}
 EXPECTED = (Example({"text": "dull"}, "0"), Example({"text": "fine"}, "1"))
 
 
-@pytest.fixture
-def write(tmp_path):
-    def write(name: str, content: str | bytes) -> Path:
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
-
-
 def message(path, **kwargs) -> str:
     with pytest.raises(DataError) as caught:
         read_examples(path, **kwargs)

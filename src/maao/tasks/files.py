@@ -190,9 +190,12 @@ def decoded(data: bytes, where: str) -> str:
 
 def bad_text(text: str) -> str | None:
     """Return what is wrong with a text that `decoded` gave, or None."""
-    byte = next((ord(char) - 0xDC00 for char in text if ord(char) in BAD_BYTE), None) if not text.isascii() else None
-    if byte is not None:
-        return f"byte 0x{byte:02x} is not UTF-8. Save the file as UTF-8; if it is Windows-1252: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        if ord(text[error.start]) in BAD_BYTE:
+            byte = ord(text[error.start]) - 0xDC00
+            return f"byte 0x{byte:02x} is not UTF-8. Save the file as UTF-8; from Windows-1252: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
     if "\0" in text:
         return "holds a NUL byte, which no text does. Is it a binary file, or UTF-16?"
     return None
