@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("fixed", derandomize=True, deadline=None)  # the same examples on every machine, however slow
 settings.load_profile("fixed")
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return the function that writes a file of that name, from text or bytes."""
+
+    def write(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
 
 
 @pytest.fixture

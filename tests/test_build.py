@@ -130,7 +130,7 @@ def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, mon
         ({"model__template": "{text} Topic:"}, ConfigError, "has no places for the soft prompt"),
         ({"model__template": "{slots} {text} {slots}"}, ConfigError, "has 2 places"),
         ({"model__template": "{slots} Topic:"}, ConfigError, "shows nothing of an example"),
-        ({"model__template": "{slots} {txt} Topic:"}, ConfigError, "unknown field {txt}. Did you mean {text}?"),
+        ({"model__template": "{slots} {txt} Topic:"}, DataError, "there is no column 'txt'. Did you mean 'text'?"),
         ({"model__name": "no-such-folder/model"}, ModelError, "Cannot load the model 'no-such-folder/model'"),
         ({"model__name": "packaged:smolm2"}, ModelError, "Unknown packaged model 'packaged:smolm2'"),
         ({"model__name": "nowhere.gguf"}, ModelError, "There is no file nowhere.gguf"),

@@ -23,6 +23,7 @@ from maao.build import (
     build_for_use,
     build_mentor,
     build_stage,
+    columns_of,
     environment,
     frozen_digest,
     shared_stage,
@@ -45,8 +46,10 @@ from maao.store.digest import params_digest, round_digest
 from maao.store.files import sync_folder, write_durably, write_error
 from maao.store.recorded import EXAMPLES, IN_RUN, ConfigRecord, EnvironmentRecord, ExamplesRecord
 from maao.store.run import CONFIG, ENVIRONMENT, Final, RunFolder, check_vacant, is_in_use, read_json
-from maao.tasks.checks import as_mapping
+from maao.tasks.checks import Unread, as_mapping, refuse
 from maao.tasks.files import read_examples
+from maao.tasks.hub import NoSuchLabels
+from maao.tasks.memory import examples_in_memory, splits_in_memory, things_to_predict, to_predict
 from maao.tasks.splits import SPLITS, from_parts
 from maao.types import Cost, Example, Observation, Round, Splits, total_cost
 
@@ -242,62 +245,91 @@ class Result:
         model = self.config.model
         return Template.parse(model.template or DEFAULT_TEMPLATE, chat=model.chat).fields
 
-    def predict(self, texts: Sequence[str | Mapping[str, str] | Example]) -> list[Prediction]:
-        """Return a prediction for each text, each mapping of the template's fields, or each example (its label is not looked at).
+    def predict(self, inputs: Any) -> list[Prediction]:
+        """Return a prediction for each thing of a list, an array, a Series, a frame or a data set, in its order.
 
-        A mere text stands for the template's only field, whatever its name; in a run on pictures it is the path of an image file. Raises
-        `DataError` where the template reads several fields, a mapping lacks one, or a file is no picture.
+        A thing is a text, a mapping of the template's fields (or of the columns that the run's data had; others are not looked at), or an
+        example (its label is not looked at). A mere text stands for the template's only field, whatever its name; in a run on pictures it
+        is the path of an image file.
+
+        Raises:
+            DataError: some cannot be read; all of them are named. `try_predict` predicts the others.
         """
+        examples, names = self._to_predict(inputs, None)
+        faults = [(one.place, one.reason) for one in examples if isinstance(one, Unread)]
+        refuse("What to predict", "inputs", len(examples), faults, "" if self._sees else f" The template {self._template!r} is read.")
+        return [_sound(one) for one in self._predict(examples, names)]
+
+    def try_predict(self, inputs: Any, places: Sequence[str] | None = None) -> list[Prediction | Unread]:
+        """Return a prediction for each input as `predict` does, and in the place of each that cannot be read, why.
+
+        Args:
+            inputs: as for `predict`.
+            places: what each is called ("line 3"); by default "number 3".
+
+        Example:
+            >>> result = maao.load("runs/demo-seed0")  # doctest: +SKIP
+            >>> result.try_predict(["Shares fall", ""])[1].reason  # doctest: +SKIP
+            "the field 'text' is empty"
+        """
+        return self._predict(*self._to_predict(inputs, places))
+
+    def _to_predict(self, inputs: Any, places: Sequence[str] | None) -> tuple[list[Example | str | Unread], Sequence[str]]:
+        """Return what there is to predict, examples or the paths of pictures, and what each is called."""
+        if self._sees and isinstance(inputs, str | Path | Mapping):
+            raise DataError("Give `predict` a list of image files, not one file: predict([path]).")
+        things = things_to_predict(inputs)
+        names = places or [f"number {number}" for number in range(1, len(things) + 1)]
         if self._sees:
-            return self._predict_images(texts)
-        if isinstance(texts, str | Mapping):
-            raise DataError("Give `predict` a list of texts, not one text: predict([text]).")
-        if not texts:
-            return []
-        examples = [given if isinstance(given, Example) else self._example(given, number) for number, given in enumerate(texts, start=1)]
+            return [_path(thing, name) for thing, name in zip(things, names, strict=True)], names
+        if not things:
+            return [], names
+        fields, named = self.fields, self.config.data.text_fields or {}
+        return [to_predict(thing, fields, named, name) for thing, name in zip(things, names, strict=True)], names
+
+    def _predict(self, examples: Sequence[Example | str | Unread], names: Sequence[str]) -> list[Prediction | Unread]:
+        """Return the predictions of those that could be read, each in its place."""
+        found: dict[int, Prediction | Unread] = {place: one for place, one in enumerate(examples) if isinstance(one, Unread)}
+        readable = {place: one for place, one in enumerate(examples) if not isinstance(one, Unread)}
+        if readable:
+            answers = self._predict_images(list(readable.values())) if self._sees else self._predict_texts(list(readable.values()))
+            found |= dict(zip(readable, answers, strict=True))
+        answered = (found[place] for place in range(len(examples)))
+        return [replace(one, place=name) if isinstance(one, Unread) else one for one, name in zip(answered, names, strict=True)]
+
+    def _predict_texts(self, examples: Sequence[Any]) -> Sequence[Prediction | Unread]:
         problem, labels = self._problem()
         rows = problem.probabilities(self._tuned, examples).tolist()
-        pairs = [dict(zip(labels, row, strict=True)) for row in rows]
         inputs = [problem.tokenizer.example(example) for example in examples]
         cuts = [max([one.cut, *(choice.cut for choice in one.choices)]) for one in inputs]
-        return [Prediction(max(pair, key=lambda label: pair[label]), pair, cut) for pair, cut in zip(pairs, cuts, strict=True)]
+        return [_prediction(labels, row, cut) for row, cut in zip(rows, cuts, strict=True)]
 
-    def _example(self, given: str | Mapping[str, str], number: int) -> Example:
-        """Return one thing to predict with what the template reads of it."""
-        needed = [name for name in self.fields if name != "choice"]  # which stands for each of an example's choices
-        told = f"The template {self.config.model.template!r} reads {', '.join(needed)}"
-        if isinstance(given, str):
-            if len(needed) != 1:
-                fields = ", ".join(f'"{name}": "..."' for name in needed)
-                raise DataError(f"{told}, so a mere text is not enough to predict: give mappings {{{fields}}}.")
-            return Example({needed[0]: given}, "")
-        lacking = [name for name in needed if name not in given]
-        if lacking:
-            raise DataError(f"{told}, but number {number} of what to predict has no {', '.join(lacking)}; it has: {', '.join(given)}.")
-        for name in needed:
-            if not isinstance(given[name], str):
-                raise DataError(f"The field {name} of number {number} of what to predict is {given[name]!r}: a field is a text.")
-        return Example({name: given[name] for name in needed}, "")
+    def _predict_images(self, paths: Sequence[Any]) -> list[Prediction | Unread]:
+        """Return predictions part by part; of a part in which a picture cannot be read, one by one."""
+        from maao.tasks.images import Files
+
+        problem, labels = self._problem()
+        found: list[Prediction | Unread] = []
+        size = self.config.vision.score_batch
+        for part in (paths[start : start + size] for start in range(0, len(paths), size)):
+            try:
+                rows = problem.probabilities(self.params, part, Files()).tolist()
+                found += [_prediction(labels, row) for row in rows]
+            except DataError as error:
+                found += [Unread("", str(error), part[0])] if len(part) == 1 else self._one_by_one(part)
+        return found
+
+    def _one_by_one(self, paths: Sequence[str]) -> list[Prediction | Unread]:
+        return [one for path in paths for one in self._predict_images([path])]
+
+    @property
+    def _template(self) -> str:
+        return self.config.model.template or DEFAULT_TEMPLATE
 
     @property
     def _sees(self) -> bool:
         """Whether the run is on pictures."""
         return self.config.problem == "vision"
-
-    def _predict_images(self, paths: Sequence[Any]) -> list[Prediction]:
-        from maao.tasks.images import Files
-
-        if isinstance(paths, str | Path | Mapping):
-            raise DataError("Give `predict` a list of image files, not one file: predict([path]).")
-        for number, path in enumerate(paths, start=1):
-            if not isinstance(path, str | Path):
-                raise DataError(f"Number {number} of what to predict is {path!r}: a run on pictures predicts the paths of image files.")
-        if not paths:
-            return []
-        problem, labels = self._problem()
-        rows = problem.probabilities(self.params, [str(path) for path in paths], Files()).tolist()
-        pairs = [dict(zip(labels, row, strict=True)) for row in rows]
-        return [Prediction(max(pair, key=lambda label: pair[label]), pair) for pair in pairs]
 
     def mistakes(self, count: int = 24) -> tuple[Any, Callable[[str], Any]]:
         """Return the pictures of `select` that are read wrongly with the most confidence, and what opens them. Reads the data anew.
@@ -557,9 +589,9 @@ def load(folder: str | Path) -> Result:
 def tune(
     *,
     model: str,
-    train: Iterable[tuple[str, str] | Mapping[str, str]] | str | Path,
-    select: Iterable[tuple[str, str] | Mapping[str, str]] | str | Path | None = None,
-    test: Iterable[tuple[str, str] | Mapping[str, str]] | str | Path | None = None,
+    train: Any,
+    select: Any = None,
+    test: Any = None,
     labels: Mapping[str, str] | Sequence[str] | None = None,
     template: str = "{text} {slots} Topic:",
     mentor: str | Mapping[str, Any] | OwnMentor = "language_model",
@@ -574,10 +606,13 @@ def tune(
 
     Args:
         model: hub name, folder, .gguf file or "packaged:...".
-        train: pairs ``(text, label)``, mappings with a "label" beside the template's fields, or the path of a file.
+        train: the path of a file, or examples in memory: pairs ``(text, label)``, mappings, a pandas frame, a `datasets.Dataset`, a mapping
+            of columns, ``(X, y)``. Files and memory obey one set of rules (`maao.tasks.checks.Columns`): the template's fields and "label"
+            are columns, others are not read; ``settings={"data.text_fields": ..., "data.label_field": ...}`` names them otherwise. A
+            `datasets.DatasetDict`, or a mapping with "train" in it, gives `select` (its "validation") and `test` too.
         select: examples that choose; by default half of `train`, class by class.
         test: examples for the one reading at the end; by default none.
-        labels: label -> label word, or the labels in order.
+        labels: label -> label word, or the labels in order. Labels that differ only in case or white space are refused unless listed here.
         mentor: a mentor's name, a mapping of the config's mentor section, or a mentor of your own as for `run`.
         rounds: how often the mentor is asked.
         steps: gradient steps of each walk.
@@ -593,12 +628,13 @@ def tune(
     if isinstance(labels, Mapping):
         values["model"]["label_words"] = dict(labels)
     config, own = _configured(values, mentor, settings)
-    order = list(labels) if labels is not None else None
+    order = list(labels) if labels is not None else config.data.labels
     data = config.data
-    tested = () if test is None else _examples(test, config, "test")
+    parts, notes = _given_parts(train, select, test, config, order)
+    train, select, tested = parts
     splits = from_parts(
-        _examples(train, config, "train"),
-        None if select is None else _examples(select, config, "select"),
+        train,
+        select,
         tested,
         labels=order,
         shots=data.shots,
@@ -607,7 +643,31 @@ def tune(
         seed=config.seed,
         drop_repeats=data.drop_repeats,
     )
+    splits = replace(splits, notes=(*notes, *splits.notes))
     return run(config, folder or free_folder(Path("runs"), f"tune-seed{config.seed}"), splits=splits, mentor=own, watch=watch)
+
+
+def _given_parts(
+    train: Any, select: Any, test: Any, config: Config, labels: Sequence[str] | None
+) -> tuple[tuple[tuple[Example, ...], tuple[Example, ...] | None, tuple[Example, ...]], tuple[str, ...]]:
+    """Return the examples of `train`, `select` and `test`, and what there is to note about them."""
+    notes: tuple[str, ...] = ()
+    whole = splits_in_memory(train)
+    if whole is not None:
+        if select is not None or test is not None:
+            raise ConfigError("`train` holds several splits already: give each split alone, as train=..., select=..., test=....")
+        train, select, test = whole
+        try:
+            tested = () if test is None else _examples(test, config, "test", labels)
+        except NoSuchLabels as error:  # as with hub data sets, whose test split may keep its labels secret
+            if select is None:
+                raise
+            notes = (f"test: the split for choices serves, since the split 'test' cannot be used: {error}",)
+            tested, select = _examples(select, config, "select", labels), None
+    else:
+        tested = () if test is None else _examples(test, config, "test", labels)
+    chosen = None if select is None else _examples(select, config, "select", labels)
+    return (_examples(train, config, "train", labels), chosen, tested), notes
 
 
 def tune_images(
@@ -881,23 +941,33 @@ def _refuse_changed(folder: Path, recorded: Mapping[str, Any], now: Mapping[str,
             )
 
 
-def _examples(given: Any, config: Config, name: str) -> tuple[Example, ...]:
-    data = config.data
+def _examples(given: Any, config: Config, name: str, labels: Sequence[str] | None) -> tuple[Example, ...]:
+    """Return the examples of a file or of what is in memory, by the same rules."""
+    columns = columns_of(config)
+    columns["labels"] = labels
     if isinstance(given, str | Path):
-        return read_examples(given, text_fields=data.text_fields, label_field=data.label_field, label_names=data.label_names)
-    found = []
-    for number, item in enumerate(given, start=1):
-        if isinstance(item, Mapping):
-            fields = {key: value for key, value in item.items() if key != data.label_field}
-            label = item.get(data.label_field)
-        elif isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 2:
-            fields, label = {"text": item[0]}, item[1]
-        else:
-            raise DataError(f"Example {number} of `{name}` is {item!r}: give pairs (text, label) or mappings with a '{data.label_field}'.")
-        if label is None or not all(isinstance(value, str) for value in fields.values()):
-            raise DataError(f"Example {number} of `{name}` is {item!r}: its fields must be texts, and it needs a '{data.label_field}'.")
-        found.append(Example(fields, str(label)))
-    return tuple(found)
+        return read_examples(given, separator=config.data.separator, **columns)
+    if config.data.separator is not None:
+        raise ConfigError(f"data.separator would be ignored: `{name}` is no file.")
+    return examples_in_memory(given, f"`{name}`", **columns)
+
+
+def _path(thing: Any, place: str) -> str | Unread:
+    if not isinstance(thing, str | Path):
+        return Unread(place, f"it is a {type(thing).__name__}, and a run on pictures predicts the paths of image files")
+    return str(thing) if str(thing).strip() else Unread(place, "there is no file name")
+
+
+def _sound(one: Prediction | Unread) -> Prediction:
+    """Return a prediction, or raise why there is none: a picture shows only when it is opened that it cannot be read."""
+    if isinstance(one, Unread):
+        raise DataError(f"What to predict, {one.place}: {one.reason}")
+    return one
+
+
+def _prediction(labels: Sequence[str], row: Sequence[float], cut: int = 0) -> Prediction:
+    pair = dict(zip(labels, row, strict=True))
+    return Prediction(max(pair, key=lambda label: pair[label]), pair, cut)
 
 
 def _checked(splits: Splits) -> Splits:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from maao.problems.vision.towers import DualEncoder
     from maao.stages.cma_es import CMAStage
     from maao.stages.torch_optim import TorchStage
+    from maao.tasks.checks import Columns
 
 PLUGINS = "maao.plugins"
 RULES = ("always_first", "best_of", "if_better", "interpolate", "race")
@@ -751,7 +752,7 @@ def _labels(data: DataConfig) -> Sequence[str] | None:
 def _check_data(data: DataConfig) -> None:
     """Refuse settings that would be ignored in silence."""
     default = DataConfig()
-    known = ("text_fields", "label_names", "label_field", "hub_config")
+    known = ("text_fields", "label_names", "label_field", "hub_config", "separator")
     given = [f"data.{name}" for name in known if getattr(data, name) != getattr(default, name)]
     if data.task is not None and given:
         raise ConfigError(f"data.task = '{data.task}' knows the fields and labels of its files: drop {' and '.join(given)}.")
@@ -769,7 +770,11 @@ def _check_data(data: DataConfig) -> None:
     if not parts and not hub:
         ignored["drop_repeats"] = "repeats in a pool are always dropped: drop it"
     if not parts and data.source.startswith(PACKAGED_DATA):
-        ignored |= dict.fromkeys(("text_fields", "label_field", "label_names"), "packaged data come with fields and labels: drop it")
+        ignored |= dict.fromkeys(
+            ("text_fields", "label_field", "label_names", "separator"), "packaged data come with fields and labels: drop it"
+        )
+    if hub and not parts:
+        ignored["separator"] = "a hub data set is no .csv file: drop it"
     if not hub:
         ignored["hub_config"] = f"data.source names no hub data set: drop it, or write data.source = '{HUB_DATA}NAME'"
     for name, reason in ignored.items():
@@ -796,7 +801,22 @@ def _read(config: Config, source: str) -> tuple[Example, ...]:
         raise DataError(f"Unknown packaged data '{source}'. Known: packaged:bbc-headlines.")
     from maao.tasks.files import read_examples
 
-    return read_examples(source, text_fields=data.text_fields, label_field=data.label_field, label_names=data.label_names)
+    return read_examples(source, separator=data.separator, **columns_of(config))
+
+
+def columns_of(config: Config) -> Columns:
+    """Return which columns of a table make an example, for every source of examples."""
+    from maao.problems.language.template import Template
+
+    data, model = config.data, config.model
+    fields = tuple(name for name in Template.parse(model.template or DEFAULT_TEMPLATE, chat=model.chat).fields if name != "choice")
+    return {
+        "text_fields": data.text_fields,
+        "fields": fields,
+        "label_field": data.label_field,
+        "label_names": data.label_names,
+        "labels": data.labels,
+    }
 
 
 def _worded(config: Config, examples: tuple[Example, ...]) -> tuple[Example, ...]:
@@ -819,7 +839,7 @@ def _hub_part(config: Config, split: str) -> tuple[Example, ...]:
     name = data.source.removeprefix(HUB_DATA)
     if data.task is not None:
         return _worded(config, read_task_hub(data.task, split, name=name))
-    return read_hub(name, data.hub_config, split, text_fields=data.text_fields, label_field=data.label_field, label_names=data.label_names)
+    return read_hub(name, data.hub_config, split, **columns_of(config))
 
 
 def _hub_splits(config: Config) -> Splits:

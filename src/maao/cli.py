@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from maao.errors import MaaoError
+from maao.printable import printable
 
 if TYPE_CHECKING:
     from maao.api import Format, Result
@@ -29,7 +29,7 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the config, for example stage.lr=0.03. Repeatable."),
 ]
 RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder to make; by default a new one in runs/.")]
-MENTOR_GAVE_NOTHING = 3  # exit code of a run that is whole, and whose mentor never gave a usable reply
+INCOMPLETE = 3  # exit code of a command that did what it could: some inputs were not read, or no reply of a mentor was usable
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
@@ -76,12 +76,12 @@ def find_lr(
         with Terminal(_console()) as terminal:
             search = api.find_lr(checked, watch=terminal)
     except KeyboardInterrupt:
-        print("\nStopped. Nothing is stored by a search.", file=sys.stderr)
+        _tell("\nStopped. Nothing is stored by a search.")
         raise typer.Exit(130) from None
     _console().print(rates_table(search))
     _console().print(cost_line(search.cost))
     rate = search.chosen.rate
-    print(f"Put this into the config, or give --set stage.lr={rate}:\n\n[stage]\nlr = {rate}")
+    _say(f"Put this into the config, or give --set stage.lr={rate}:\n\n[stage]\nlr = {rate}")
 
 
 @app.command()
@@ -103,10 +103,10 @@ def headroom(
             bar = progress.add_task("starts", total=starts)
             found = judge(checked, starts=starts, watch=lambda done, total: progress.update(bar, completed=done, total=total))
     except KeyboardInterrupt:
-        print("\nStopped. Nothing is stored by this command.", file=sys.stderr)
+        _tell("\nStopped. Nothing is stored by this command.")
         raise typer.Exit(130) from None
     _console().print(headroom_table(found))
-    print("\n".join(found.told()))
+    _say("\n".join(found.told()))
     _console().print(cost_line(found.cost))
 
 
@@ -154,10 +154,10 @@ def compare(
                 watch=lambda done, total, _: progress.update(bar, completed=done, total=total),
             )
     except KeyboardInterrupt:
-        print(f"\nStopped. Finished cells are kept; go on with the same command. Results so far: {place}", file=sys.stderr)
+        _tell(f"\nStopped. Finished cells are kept; go on with the same command. Results so far: {place}")
         raise typer.Exit(130) from None
-    print(page.read_text(encoding="utf-8"))
-    print(f"Results: {place} (results.json, page.md, rows/, runs/, plots)")
+    _say(page.read_text(encoding="utf-8"))
+    _say(f"Results: {place} (results.json, page.md, rows/, runs/, plots)")
 
 
 @app.command()
@@ -176,18 +176,18 @@ def resume(run: RunArgument) -> None:
 def replay(run: RunArgument) -> None:
     """Run again on the recorded replies, without any model call, and compare bit for bit."""
     from maao import api
-    from maao.console import Terminal, plain
+    from maao.console import Terminal
 
     with Terminal(_console()) as terminal:
         found = api.replay(run, watch=terminal)
     if found.warning:
-        print(plain(found.warning))
+        _say(found.warning)
     told = "the same result" if found.equal else f"a DIFFERENT result: the first {found.same} of {found.rounds} rounds agree"
     calls = f"{found.llm_calls} LLM calls"
     if found.llm_calls is None:
         calls = "an unknown number of LLM calls (the mentor, which is not maao's, was asked again)"
-    print(f"Replayed {found.rounds} rounds with {calls}: {told}.")
-    print(f"Final parameters, recorded: {found.recorded}\nFinal parameters, replayed: {found.replayed}")
+    _say(f"Replayed {found.rounds} rounds with {calls}: {told}.")
+    _say(f"Final parameters, recorded: {found.recorded}\nFinal parameters, replayed: {found.replayed}")
     if not found.equal:
         raise typer.Exit(1)
     _exit_for(found.warning)
@@ -239,29 +239,35 @@ def predict(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, with all probabilities.")] = False,
+    separator: Annotated[
+        str | None, typer.Option("--separator", help="What separates the columns of a .csv file; by default as in the run's config.")
+    ] = None,
 ) -> None:
-    """Label texts (or image files) with a run's tuned prompt: label, probability, text, separated by tabs."""
-    import json
+    """Label texts (or image files) with a run's tuned prompt, one for one and in their order.
 
-    from maao.api import load
+    Texts give: label, probability, text, separated by tabs. A table gives its own columns and three more, as CSV: predicted, probability,
+    not_read. What cannot be read has no label, is told with its line, and the exit code is 3 (1 where nothing could be read).
+    """
+    from maao.api import Prediction, load
+    from maao.prediction import given_inputs, written
 
     result = load(run)
-    wanted = _to_predict(result, texts or [], file)
-    if not wanted:
+    inputs = given_inputs(result, texts or [], file, separator)
+    if not inputs.things:
         raise MaaoError("Nothing to predict: give texts as arguments, or --file with one text a line, or a table.")
-    predictions = result.predict(wanted)
-    for given, prediction in zip(wanted, predictions, strict=True):
-        if as_json:
-            said = {"text": given} if isinstance(given, str) else {"fields": given}
-            record = {**said, "label": prediction.label, "probabilities": dict(prediction.probabilities)}
-            print(json.dumps(record, ensure_ascii=False))
-        else:
-            text = given if isinstance(given, str) else " / ".join(" ".join(part.split()) for part in given.values())
-            print(f"{prediction.label}\t{prediction.probability:.3f}\t{text}")
-    cuts = [prediction.cut for prediction in predictions if prediction.cut]
+    found = inputs.predict(result)
+    for line in written(inputs, found, as_json=as_json):
+        print(printable(line) if sys.stdout.isatty() else line)  # into a file or a pipe goes exact data
+    cuts = [one.cut for one in found if isinstance(one, Prediction) and one.cut]
     if cuts:
-        told = f"{len(cuts)} of {len(wanted)} texts were longer than the model's context and were cut, by at most {max(cuts)} tokens"
-        print(f"Note: {told}.", file=sys.stderr)
+        told = f"{len(cuts)} of {len(found)} texts were longer than the model's context and were cut, by at most {max(cuts)} tokens"
+        _tell(f"Note: {told}.")
+    unread = [one for one in found if not isinstance(one, Prediction)]
+    for one in unread:
+        _tell(f"Not read: {one.place}: {one.reason}")
+    if unread:
+        _tell(f"{len(unread)} of {len(found)} could not be read and have no label.")
+        raise typer.Exit(INCOMPLETE if len(unread) < len(found) else 1)
 
 
 @app.command()
@@ -279,18 +285,18 @@ def export(
 
     result = load(run)
     if format != "all":
-        print(f"{format}: {_listed(result.save(to, format))}")
+        _say(f"{format}: {_listed(result.save(to, format))}")
         return
     sees = result.config.problem == "vision"
     always: tuple[Format, ...] = ("tensor",) if sees else ("text", "tensor")
     maybe: tuple[Format, ...] = ("text", "ctx", "classes") if sees else ("peft",)
     for name in always:
-        print(f"{name}: {_listed(result.save(to, name))}")
+        _say(f"{name}: {_listed(result.save(to, name))}")
     for name in maybe:
         try:
-            print(f"{name}: {_listed(result.save(to, name))}")
+            _say(f"{name}: {_listed(result.save(to, name))}")
         except ConfigError as error:  # the template has its slots elsewhere, PEFT is not installed, the method has no such thing
-            print(f"{name}: not written. {error}")
+            _say(f"{name}: not written. {error}")
 
 
 @app.command()
@@ -300,7 +306,7 @@ def where(
     """Print the path of a packaged model's files, for other programs to use."""
     from maao.problems.language.loading import packaged_path
 
-    print(packaged_path(name))
+    _say(str(packaged_path(name)))
 
 
 @app.command()
@@ -312,7 +318,7 @@ def doctor() -> None:
     for finding in findings():
         missing += finding.needed and not finding.fine
         mark = "ok     " if finding.fine else ("MISSING" if finding.needed else "-      ")
-        print(f"{mark} {finding.name}: {finding.told}")
+        _say(f"{mark} {finding.name}: {finding.told}")
     if missing:
         raise typer.Exit(1)
 
@@ -320,23 +326,22 @@ def doctor() -> None:
 def _exit_for(warning: str) -> None:
     """End with a code of its own where the mentor never gave a usable reply, so that a script notices."""
     if warning:
-        raise typer.Exit(MENTOR_GAVE_NOTHING)
+        raise typer.Exit(INCOMPLETE)
 
 
 def _print_result(result: Result) -> None:
     from maao.console import report
 
     if not result.history:
-        print(f"The run {result.folder} has no finished round yet. Go on with it: maao resume {result.folder}")
+        _say(f"The run {result.folder} has no finished round yet. Go on with it: maao resume {result.folder}")
         return
     _console().print(report(result))
-    print(f"Final parameters: {result.digest}")
-    print(f"Run folder: {result.folder} ({result.status}; maao show, resume, replay, predict, export)")
+    _say(f"Final parameters: {result.digest}")
+    _say(f"Run folder: {result.folder} ({result.status}; maao show, resume, replay, predict, export)")
 
 
 def _print_calls(folder: Path) -> None:
 
-    from maao.console import plain
     from maao.stages.torch_optim import TorchSerializer
     from maao.store.database import DATABASE
     from maao.store.files import reading
@@ -344,7 +349,7 @@ def _print_calls(folder: Path) -> None:
 
     with RunFolder.open(folder, serializer=TorchSerializer(), write=False) as stored, reading(folder / DATABASE):
         told = [line for number, call in enumerate(stored.ledger.calls(), start=1) for line in _call_lines(number, call)]
-    print("\n".join(map(plain, told)))
+    _say("\n".join(told))
 
 
 def _call_lines(number: int, call: Call) -> list[str]:
@@ -370,7 +375,7 @@ def _contact_sheet(result: Result, path: Path) -> None:
 
     found, picture = result.mistakes()
     if not found:
-        print("No picture of select is read wrongly: there is no sheet to write.")
+        _say("No picture of select is read wrongly: there is no sheet to write.")
         return
     try:
         contact_sheet(found, picture).save(path)
@@ -378,58 +383,21 @@ def _contact_sheet(result: Result, path: Path) -> None:
         raise MaaoError(
             f"Cannot write the contact sheet {path}: {error}. Give a file that ends in .png in a folder that exists."
         ) from error
-    print(f"The {len(found)} worst mistakes on select: {path}")
+    _say(f"The {len(found)} worst mistakes on select: {path}")
 
 
 def _listed(paths: list[Path]) -> str:
     return ", ".join(map(str, paths))
 
 
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+def _say(text: str) -> None:
+    """Print for a person to read: whatever came from outside is shown, and not obeyed by the terminal."""
+    print(printable(text))
 
 
-def _to_predict(result: Result, texts: list[str], file: Path | None) -> Sequence[str | dict[str, str]]:
-    """Return what there is to predict: texts, the lines of a file, or of each row of a table the fields that the template reads."""
-    if result.config.problem == "vision":
-        return [*texts, *(_lines(file) if file is not None else [])]
-    fields, named = result.fields, result.config.data.text_fields or {}
-    is_table = file is not None and file.suffix.lower() in TABLES
-    plain = [*texts, *(_lines(file) if file is not None and not is_table else [])]
-    if plain and len(fields) > 1:
-        columns = ", ".join(named.get(name, name) for name in fields)
-        raise MaaoError(
-            f"The template {result.config.model.template!r} reads {', '.join(fields)}, so a mere text is not enough to predict: give a "
-            f"table with the columns {columns} by --file ({', '.join(TABLES)})."
-        )
-    return [*plain, *(_rows(file, fields, named) if file is not None and is_table else [])]
-
-
-def _rows(file: Path, fields: Sequence[str], named: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return the fields of each row of a table, from the columns that `data.text_fields` names, or those of the fields' own names."""
-    from maao.tasks.checks import examples_from_rows, resolve_text_fields
-    from maao.tasks.files import read_rows
-
-    rows = read_rows(file)
-    if not rows:
-        return []
-    columns = {name: named.get(name, name) for name in fields}
-    if tuple(fields) == ("text",) and not named:
-        columns = resolve_text_fields(list(rows[0][1]), None, str(file))  # as training did: text, or sentence
-    anything = next(iter(columns.values()))  # a row needs no label here, and an example asks for one
-    examples = examples_from_rows(rows, where=str(file), text_fields=columns, label_field=anything, label_names=None)
-    return [dict(example.fields) for example in examples]
-
-
-def _lines(file: Path) -> list[str]:
-    from maao.tasks.files import not_utf8
-
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise MaaoError(f"{'standard input' if str(file) == '-' else file}, {not_utf8(error)}") from error
-    except OSError as error:
-        raise MaaoError(f"Cannot read {file}: {error.strerror}.") from error
-    return [line for line in text.splitlines() if line.strip()]
+def _tell(text: str) -> None:
+    """The same beside the output proper."""
+    print(printable(text), file=sys.stderr)
 
 
 def _interruptible(action: Any, folder: Path) -> Any:
@@ -441,7 +409,7 @@ def _interruptible(action: Any, folder: Path) -> Any:
         told = f"Every finished round is stored; go on with: maao resume {folder}"
         if not (folder / DATABASE).exists():  # loading the model, or looking for a learning rate
             told = "The run had not begun, and nothing is stored."
-        print(f"\nStopped. {told}", file=sys.stderr)
+        _tell(f"\nStopped. {told}")
         raise typer.Exit(130) from None
 
 
@@ -460,12 +428,12 @@ def main() -> None:
     try:
         app()
     except MaaoError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        _tell(f"Error: {error}")
         raise SystemExit(1) from None
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)):
             raise
-        print(f"Error: There is not enough memory for this. {NO_MEMORY}", file=sys.stderr)
+        _tell(f"Error: There is not enough memory for this. {NO_MEMORY}")
         raise SystemExit(1) from None
 
 

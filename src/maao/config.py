@@ -123,10 +123,15 @@ class DataConfig(Section):
     select: Text | None = Field(None, description="Selection file; without one, it is sampled out of train.")
     test: Text | None = Field(None, description="Test file; without one, nothing is reported on test.")
     hub_config: Text | None = Field(None, description="Configuration of a hub data set.")
-    text_fields: dict[str, str] | None = Field(None, description="Template field -> column. By default the column text or sentence.")
+    text_fields: dict[str, str] | None = Field(
+        None, description="Template field -> column. By default the columns of the fields' names; for {text}, text or sentence."
+    )
     label_field: Text = Field("label", description="Column of the label.")
     label_names: dict[str, str] | None = Field(None, description="Label in the file -> name of the class.")
-    labels: list[str] | None = Field(None, description="Order of the classes; by default sorted.")
+    labels: list[str] | None = Field(
+        None, description="The classes, in order; by default those found, sorted. Listed ones may differ in case or white space alone."
+    )
+    separator: str | None = Field(None, description='What separates the columns of .csv files, such as ";"; by default a comma.')
     shots: int | None = Field(None, ge=1, le=MANY, description="Training examples a class; all, if parts are given and this is left out.")
     select_shots: int | None = Field(None, ge=1, le=MANY, description="Selection examples a class; by default as many as shots.")
     test_size: int | None = Field(

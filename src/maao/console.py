@@ -22,6 +22,7 @@ from maao.evaluation.statistics import wilson_interval
 from maao.headroom import Headroom
 from maao.llm.chat import Request
 from maao.mentors.fields import line_of
+from maao.printable import printable, printable_line
 from maao.store.listing import RunSummary
 from maao.types import Cost, Observation, Proposal, Round, Score
 
@@ -71,7 +72,7 @@ class Terminal(Watch):
             raise KeyboardInterrupt
 
     def rate(self, trial: Trial) -> None:
-        self.console.print(Text(f"learning rate {trial.rate:g}: {_tried(trial)}"))
+        self.console.print(shown(f"learning rate {trial.rate:g}: {_tried(trial)}"))
 
     def started(self, parts: Parts, asked: Asked, folder: Path, done: int) -> None:
         self.console.print(Panel(Group(*_opening(parts, asked, folder, done)), title="maao", title_align="left"))
@@ -90,10 +91,10 @@ class Terminal(Watch):
         self.progress.start()  # does nothing unless a person was asked
         self.progress.update(self._task, completed=self._walked, description=f"walking, loss {observation.loss:.3f}")
         if observation.note:
-            self.console.print(Text(f"step {observation.step}: {observation.note}", style="yellow"))
+            self.console.print(shown(f"step {observation.step}: {observation.note}", style="yellow"))
 
     def call(self, request: Request) -> None:
-        self.progress.update(self._task, description=f"asking {request.model}")
+        self.progress.update(self._task, description=printable_line(f"asking {request.model}"))
         if self._person:
             self.progress.stop()  # a bar that is drawn anew would write over what is typed
 
@@ -110,35 +111,35 @@ def _opening(parts: Parts, asked: Asked, folder: Path, done: int) -> Iterable[Te
     config = parts.config
     if parts.frozen is not None and parts.splits is not None:
         sizes = ", ".join(f"{len(getattr(parts.splits, name))} {name}" for name in ("train", "select", "test"))
-        yield Text(f"Frozen model: {parts.frozen.name} ({parts.frozen.kind}), template: {config.model.template!r}")
-        yield Text(f"Data: {sizes}; classes: {', '.join(parts.splits.labels)}")
+        yield shown(f"Frozen model: {parts.frozen.name} ({parts.frozen.kind}), template: {config.model.template!r}")
+        yield shown(f"Data: {sizes}; classes: {', '.join(parts.splits.labels)}")
     if parts.encoder is not None and parts.splits is not None:
         sizes = ", ".join(f"{len(getattr(parts.splits, name))} {name}" for name in ("train", "select", "test"))
         vision = config.vision
-        yield Text(f"Frozen model: {parts.encoder.name} (dual encoder), method: {vision.method}, template: {vision.template!r}")
-        yield Text(f"Pictures: {sizes}; {len(parts.class_names)} classes: {_short(', '.join(parts.class_names), 120)}")
+        yield shown(f"Frozen model: {parts.encoder.name} (dual encoder), method: {vision.method}, template: {vision.template!r}")
+        yield shown(f"Pictures: {sizes}; {len(parts.class_names)} classes: {_short(', '.join(parts.class_names), 120)}")
     for note in parts.notes:
-        yield Text(f"  {note}", style="dim")
-    yield Text(asked.disclosure)
+        yield shown(f"  {note}", style="dim")
+    yield from map(shown, asked.disclosure.splitlines())
     steps = sum(leg.steps for leg in parts.plan)
     asks = sum(leg.ask for leg in parts.plan)
     walks = f"{steps} gradient steps in {len(parts.plan)} legs"
     patience = config.plan.patience
     early = f"; ends early after {patience} legs without a new best" if patience else ""
-    yield Text(f"Plan: {walks}, the mentor is asked {asks} times{early}; rule: {config.accept.rule}; seed {config.seed}")
-    yield Text(f"Run folder: {folder}" + (f", going on after {done} stored rounds" if done else ""))
+    yield shown(f"Plan: {walks}, the mentor is asked {asks} times{early}; rule: {config.accept.rule}; seed {config.seed}")
+    yield shown(f"Run folder: {folder}" + (f", going on after {done} stored rounds" if done else ""))
 
 
 def _round_lines(finished: Round[Any, Any]) -> Iterable[Text]:
     if finished.leg.ask:
         for proposal, told in _proposals(finished):
-            yield Text(f"  proposed: {proposal}   {told}", style="cyan")
+            yield shown(f"  proposed: {proposal}   {told}", style="cyan")
         for rejected in finished.advice.rejected:
-            yield Text(f"  not used: {_short(rejected.text)} ({rejected.reason})", style="dim")
-        yield Text(f"  {_outcome(finished)}")
+            yield shown(f"  not used: {_short(rejected.text)} ({rejected.reason})", style="dim")
+        yield shown(f"  {_outcome(finished)}")
     clues = finished.clues.projection
     words = f"   words: {_short(clues.text, 60)}" if clues else ""
-    yield Text(f"round {finished.index}: step {finished.state.step}, select {_score(finished.score)}{words}")
+    yield shown(f"round {finished.index}: step {finished.state.step}, select {_score(finished.score)}{words}")
 
 
 def _outcome(finished: Round[Any, Any]) -> str:
@@ -165,24 +166,24 @@ def _proposals(finished: Round[Any, Any]) -> Iterable[tuple[str, str]]:
 
 def report(result: Result) -> Group:
     """Return the table that reads a run out: first what makes it no run with a mentor, then rounds, `test`, cost."""
-    parts: list[Any] = [Text(plain(result.warning), style="bold red")] if result.warning else []
+    parts: list[Any] = [shown(result.warning, style="bold red")] if result.warning else []
     parts.append(_rounds_table(result))
     if result.finals:
         parts.append(_test_table(result))
     parts.append(_summary(result))
     if result.history and result.filled:
         told = ", ".join(f"{name} = {value!r}" for name, value in result.filled.items())
-        parts.append(Text(f"Filled beside the chosen prompt: {told}."))
+        parts.append(shown(f"Filled beside the chosen prompt: {told}."))
     if result.lr_search is not None:
         parts.append(_search_line(result.lr_search))
     parts.append(cost_line(result.cost))
     if result.status_reason:
-        parts.append(Text(f"Note: {result.status_reason}.", style="yellow"))
+        parts.append(shown(f"Note: {result.status_reason}.", style="yellow"))
     return Group(*parts)
 
 
 def _rounds_table(result: Result) -> Table:
-    table = Table(title=Text(f"Rounds of {result.folder.name} (loss and accuracy on select)"), title_justify="left", expand=False)
+    table = Table(title=shown(f"Rounds of {result.folder.name} (loss and accuracy on select)"), title_justify="left", expand=False)
     for name, options in (
         ("round", {"justify": "right"}),
         ("who", {}),
@@ -247,8 +248,8 @@ def _summary(result: Result) -> Text:
     proposed = sum(len(r.advice.proposals) for r in asked)
     accepted = sum(r.verdict.chosen is not None for r in asked)
     if not asked:
-        return Text("No mentor was asked: plain gradient descent.")
-    return Text(f"The mentor was asked {len(asked)} times and made {proposed} proposals that could be used; {accepted} became a restart.")
+        return shown("No mentor was asked: plain gradient descent.")
+    return shown(f"The mentor was asked {len(asked)} times and made {proposed} proposals that could be used; {accepted} became a restart.")
 
 
 def _search_line(search: LrSearch) -> Text:
@@ -256,7 +257,7 @@ def _search_line(search: LrSearch) -> Text:
     lost = [f"{trial.rate:g}" for trial in search.trials if trial.diverged is not None]
     diverged = f"; {', '.join(lost)} diverged" if lost else ""
     others = ", ".join(f"{trial.rate:g}" for trial in search.trials)
-    return Text(
+    return shown(
         f"Learning rate: {chosen.rate:g}, the best of {others} on select after {search.steps} steps (loss {chosen.loss:.3f}){diverged}."
     )
 
@@ -298,7 +299,7 @@ def _loss_and_accuracy(score: Score) -> tuple[str, str]:
 def cost_line(cost: Cost) -> Text:
     """Return what something spent, in a line."""
     money = f", ${cost.usd:.4f}" if cost.usd else ""
-    return Text(
+    return shown(
         f"Cost: {cost.gradient_steps} gradient steps, {cost.model_tokens:,} tokens through the frozen model, {cost.looks} looks at select, "
         f"{cost.llm_calls} mentor calls ({cost.input_tokens:,} tokens in, {cost.output_tokens:,} out{money}), {cost.seconds:.0f} s"
     )
@@ -326,7 +327,7 @@ def clues_table(result: Result) -> Table:
 
 def runs_table(summaries: Sequence[RunSummary], folder: Path) -> Group:
     """Return the runs of a folder, a line each, and below them what is wrong with those that cannot be read."""
-    table = Table(title=Text(f"Runs in {folder}"), title_justify="left")
+    table = Table(title=shown(f"Runs in {folder}"), title_justify="left")
     for name in ("run", "created", "status", "rounds", "best select loss", "best accuracy", "steps", "mentor calls"):
         table.add_column(name)
     for s in summaries:
@@ -344,22 +345,22 @@ def runs_table(summaries: Sequence[RunSummary], folder: Path) -> Group:
             str(s.cost.gradient_steps),
             str(s.cost.llm_calls),
         )
-    return Group(table, *(Text(plain(f"{s.name}: {s.problem}"), style="red") for s in summaries if s.problem))
+    return Group(table, *(shown(f"{s.name}: {s.problem}", style="red") for s in summaries if s.problem))
+
+
+def shown(text: str, style: str = "") -> Text:
+    """Return a line of text for a person to read; whatever came from outside is shown, and not obeyed by the terminal.
+
+    Example:
+        >>> shown("label \x1b[2J[red]").plain
+        'label �[2J[red]'
+    """
+    return Text(printable(text.replace("\n", " ")), style=style)
 
 
 def _add(table: Table, *cells: str | Text, style: str | None = None) -> None:
     """Add a row of plain text: a proposal or a label may hold brackets, which are no markup."""
-    table.add_row(*(Text(plain(cell)) if isinstance(cell, str) else cell for cell in cells), style=style)
-
-
-def plain(text: str) -> str:
-    """Return a text without control characters, which a terminal would obey.
-
-    Example:
-        >>> plain("a\\x1b[31m red\\nword")
-        'a�[31m red\\nword'
-    """
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+    table.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in cells), style=style)
 
 
 def _slots(slots: Sequence[Sequence[Any]]) -> str:
@@ -378,5 +379,5 @@ def _score(score: Score) -> str:
 
 
 def _short(text: str, length: int = 80) -> str:
-    line = plain(" ".join(text.split()))
+    line = printable_line(text)
     return line if len(line) <= length else line[: length - 1] + "…"

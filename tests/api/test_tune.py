@@ -106,10 +106,10 @@ def test_predicting_nothing_gives_nothing_and_one_text_is_refused(result):
 
 
 def test_a_text_that_lacks_the_templates_field_is_refused(result):
-    with pytest.raises(DataError, match=r"reads text, but number 2 of what to predict has no text; it has: headline\."):
+    with pytest.raises(DataError, match=r"1 of 2 inputs .* number 2 \(it has no 'text', which the template reads; it has: 'headline'\)"):
         result.predict(["team match", {"headline": "music film"}])
-    with pytest.raises(DataError, match=r"The field text of number 1 .* is 3: a field is a text"):
-        result.predict([{"text": 3}])
+    with pytest.raises(DataError, match=r"number 1 \(the field 'text' is the number 0.5, not text\)"):
+        result.predict([{"text": 0.5}])
 
 
 def test_a_long_text_is_cut_and_told(result):
@@ -236,11 +236,9 @@ def test_a_template_may_have_several_fields(llama, tmp_path):
     assert result.fields == ("head", "body")
     found = result.predict([{"head": "music", "body": "film", "more": "not read"}, {"body": "film", "head": "music"}])
     assert found[0].label in LABELS and found[0].probabilities == pytest.approx(found[1].probabilities)
-    with pytest.raises(
-        DataError, match=r'reads head, body, so a mere text is not enough .*: give mappings \{"head": "...", "body": "..."\}'
-    ):
+    with pytest.raises(DataError, match=r'a mere text is not enough, .* reads head, body: give mappings \{"head": "...", "body": "..."\}'):
         result.predict(["music film"])
-    with pytest.raises(DataError, match=r"number 1 of what to predict has no body; it has: head"):
+    with pytest.raises(DataError, match=r"number 1 \(it has no 'body', which the template reads; it has: 'head'\)"):
         result.predict([{"head": "music"}])
 
 
@@ -255,10 +253,10 @@ def test_a_mere_text_stands_for_the_templates_only_field_whatever_its_name(llama
 @pytest.mark.parametrize(
     ("train", "told"),
     [
-        ([("a", "x"), "text alone"], "Example 2 of `train` is 'text alone': give pairs"),
-        ([("a", "x", "more")], "Example 1 of `train`"),
-        ([{"text": "a"}], "it needs a 'label'"),
-        ([(1, "x")], "its fields must be texts"),
+        ([("a", "x"), "text alone"], "`train`, example 2: it is 'text alone': give pairs"),
+        ([("a", "x", "more")], "`train`, example 1: it is a tuple"),
+        ([{"text": "a"}], "there is no column 'label'"),
+        ([(0.5, "x")], "example 1 (the field 'text' is the number 0.5, not text)"),
         ([], "train is empty"),
         ([("a", "x"), ("b", "x")], "one class only"),
     ],

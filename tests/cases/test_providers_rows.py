@@ -501,7 +501,7 @@ def test_p13_a_mentor_that_gave_nothing_is_the_first_line_and_an_exit_code(serve
     server.begin(always(answer))
     folder = tmp_path / "run"
     config = config_file(server, tmp_path / "config.toml")
-    assert command(monkeypatch, "tune", config, "--run", folder) == cli.MENTOR_GAVE_NOTHING == 3
+    assert command(monkeypatch, "tune", config, "--run", folder) == cli.INCOMPLETE == 3
     out = capsys.readouterr().out
     assert out.index(told) < out.index("Rounds of run") and why in " ".join(out.split())
     assert command(monkeypatch, "resume", folder) == 3

@@ -8,6 +8,7 @@ from typing import TextIO
 from maao.errors import ChatError
 from maao.llm.chat import Reply, Request
 from maao.llm.price import FREE
+from maao.printable import printable
 
 
 class Person:
@@ -29,7 +30,7 @@ class Person:
         stream_in, stream_out = self.stream_in or sys.stdin, self.stream_out or sys.stdout
         if not stream_in.isatty():
             raise ChatError("A person is to answer, but the input is not a terminal. Run this in a terminal, or choose another model.")
-        print(f"\n{request.text}\n\nYour reply (an empty line ends it):", file=stream_out, flush=True)
+        print(f"\n{printable(request.text)}\n\nYour reply (an empty line ends it):", file=stream_out, flush=True)
         lines = []
         while line := stream_in.readline().rstrip("\r\n"):
             lines.append(line)

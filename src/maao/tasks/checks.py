@@ -7,19 +7,56 @@ The readers (`files.py`, `hub.py`) know rows of columns and call `examples_from_
 from __future__ import annotations
 
 import json
+import math
+import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
 
 from maao.errors import ConfigError, DataError
 from maao.types import Example
 
 TEXT_COLUMNS = ("text", "sentence")  # where the field "text" is looked for when no `text_fields` are given
+TEXT_ADVICE = " The template's fields are columns; name other ones with data.text_fields."
+LABEL_ADVICE = " Name the column of the label with data.label_field."
 MAX_NAMED = 10  # bad rows named one by one in an error; the others are counted
 MAX_LISTED = 20  # columns or labels listed in an error
 MAX_QUOTED = 60  # characters of a text quoted in an error or a note
 
 Row = tuple[str, Mapping[str, Any]]  # (where it stands: "line 3", its columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A row that cannot be used: where it stands ("line 3"), why, and what of it could be read (its columns; a line of text)."""
+
+    place: str
+    reason: str
+    read: Mapping[str, Any] | str = ""
+
+
+class Columns(TypedDict, total=False):
+    """Which columns make an example, and how labels are named: the same rules for files, hub data sets and examples in memory.
+
+    Keys:
+        text_fields: template field -> column, such as `{"premise": "sentence1"}`; dots reach into nested columns. None: each of `fields`
+            from the column of its own name, and the lone field "text" from the column `text` or `sentence`. Other columns are not read.
+        fields: the fields that the template reads, where `text_fields` is None; by default `("text",)`.
+        label_field: the column that holds the label; by default "label".
+        label_names: raw label -> name, such as `{"0": "negative", "1": "positive"}`; None: labels stay as they are.
+        labels: the classes, where the caller lists them: a label among them is never taken for a repeated header.
+    """
+
+    text_fields: Mapping[str, str] | None
+    fields: Sequence[str]
+    label_field: str
+    label_names: Mapping[str, str] | None
+    labels: Sequence[str] | None
 
 
 def quote(text: str) -> str:
@@ -98,6 +135,8 @@ def fault(example: Example) -> str | None:
     parts += [(f"choice {position}", text) for position, text in enumerate(example.choices)]
     parts += [("the group", example.group)] if example.group else []
     for what, text in (*parts, ("the label", example.label)):
+        if what == "the label" and isinstance(text, list | tuple | AbstractSet | Mapping | np.ndarray):
+            return f"the label is {_kind(text)}: an example has one label, and several for one are not read"
         if not isinstance(text, str):
             return f"{what} is {_kind(text)}, not text"
         if not text.strip():
@@ -151,67 +190,90 @@ def refuse(where: str, what: str, total: int, faults: Sequence[tuple[str, str]],
     raise DataError(f"{where}: {len(faults)} of {total} {what} cannot be used: {named}{more}.{advice}")
 
 
-def resolve_text_fields(columns: Sequence[str], text_fields: Mapping[str, str] | None, where: str) -> dict[str, str]:
-    """Return template field -> column; without `text_fields`, the field "text" from the column `text` or `sentence`.
+def resolve_text_fields(
+    columns: Sequence[str], text_fields: Mapping[str, str] | None, where: str, fields: Sequence[str] = ("text",)
+) -> dict[str, str]:
+    """Return template field -> column; without `text_fields` each field's own name, and for the lone field "text" `text` or `sentence`.
 
     Example:
         >>> resolve_text_fields(["sentence", "label"], None, "train.tsv")
         {'text': 'sentence'}
+        >>> resolve_text_fields(["head", "body", "label"], None, "train.tsv", ("head", "body"))
+        {'head': 'head', 'body': 'body'}
     """
     if text_fields is not None:
         if not text_fields:
             raise ConfigError('text_fields names no field: give at least one, {"text": "<column>"}, or leave it out.')
         return dict(text_fields)
+    if tuple(fields) != ("text",):
+        return {name: name for name in fields}
     found = [column for column in TEXT_COLUMNS if column in columns]
     if len(found) == 1:
         return {"text": found[0]}
     trouble = "columns 'text' and 'sentence' are both there" if found else "no column is called 'text' or 'sentence'"
-    raise DataError(f'{where}: {trouble}. Say which to read with text_fields={{"text": "<column>"}}. Columns: {listing(columns)}.')
+    raise DataError(
+        f'{where}: {trouble}. Say which to read with text_fields={{"text": "<column>"}} (in a config: data.text_fields). '
+        f"Columns: {listing(columns)}."
+    )
 
 
-def examples_from_rows(
-    rows: Sequence[Row],
-    *,
-    where: str,
-    text_fields: Mapping[str, str] | None,
-    label_field: str,
-    label_names: Mapping[str, str] | None,
-) -> tuple[Example, ...]:
-    """Turn rows of columns into examples.
+def columns_read(names: Sequence[str], columns: Columns, where: str) -> list[str]:
+    """Return which of a table's columns are read; all, where one that is needed is missing, for the error to list them.
+
+    Example:
+        >>> columns_read(["id", "text", "label"], {}, "a.parquet")
+        ['text', 'label']
+    """
+    chosen = resolve_text_fields(names, columns.get("text_fields"), where, columns.get("fields") or ("text",)).values()
+    needed = {name if name in names else name.split(".")[0] for name in (*chosen, columns.get("label_field", "label"))}
+    return [name for name in names if name in needed] if needed <= set(names) else list(names)
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """Return the names that stand more than once, sorted.
+
+    Example:
+        >>> repeated(["text", "label", "text"])
+        ['text']
+    """
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def examples_from_rows(rows: Sequence[Row], *, where: str, **columns: Unpack[Columns]) -> tuple[Example, ...]:
+    """Turn rows of columns into examples, by the rules of `Columns`.
 
     A column may be named with dots to reach into a nested one (`"target.span1_text"`). Texts are kept as they are; labels lose the white
-    space around them. Booleans become "true" and "false", integers their decimal string.
+    space around them. Booleans become "true" and "false", whole numbers their decimal string (a label of 1.0 is the label 1). None, NaN,
+    and the missing values of numpy and pandas are missing.
 
     Args:
         rows: where each row stands ("line 3"), and its columns.
         where: the file or data set, for errors.
-        text_fields: template field -> column; None: the field "text" from the column `text` or `sentence`.
-        label_field: the column that holds the label.
-        label_names: raw label -> name; None: labels stay as they are.
 
     Raises:
-        DataError: no rows, a missing column, an empty or unusable text or label, a label that `label_names` lacks. All bad rows are named.
+        DataError: no rows, a missing column, an empty or unusable text or label, several labels in one row, a label that `label_names`
+            lacks, a row that repeats the header. All bad rows are named.
 
     Example:
         >>> rows = [("line 2", {"sentence": "good film", "label": 1})]
-        >>> examples_from_rows(rows, where="a.tsv", text_fields=None, label_field="label", label_names={"1": "positive"})
+        >>> examples_from_rows(rows, where="a.tsv", label_names={"1": "positive"})
         (Example(fields={'text': 'good film'}, label='positive'),)
     """
+    label_field, label_names = columns.get("label_field", "label"), columns.get("label_names")
     if label_names is not None and (blank := [raw for raw, name in label_names.items() if not name.strip()]):
         raise ConfigError(f"label_names gives an empty name to {listing(blank)}.")
     if not rows:
         raise DataError(f"{where}: holds no examples.")
-    fields = resolve_text_fields(list(rows[0][1]), text_fields, where)
+    fields = resolve_text_fields(list(rows[0][1]), columns.get("text_fields"), where, columns.get("fields") or ("text",))
+    known = {*(label_names or ()), *(columns.get("labels") or ())}
     examples: list[Example] = []
     faults: list[tuple[str, str]] = []
     unknown = False
     for place, row in rows:
-        texts = {name: _as_text(_column(row, column, where, place)) for name, column in fields.items()}
-        label = _as_text(_column(row, label_field, where, place))
-        if isinstance(label, str):
-            label = label.strip()
+        texts = {name: as_text(column_of(row, column, where, place, TEXT_ADVICE)) for name, column in fields.items()}
+        label = as_label(column_of(row, label_field, where, place, LABEL_ADVICE))
         example = Example(texts, label)
-        found = fault(example)
+        found = fault(example) or _repeated_header(example, fields, label_field, known)
         if found is None and label_names is not None:
             if label in label_names:
                 example = Example(texts, label_names[label])
@@ -224,26 +286,70 @@ def examples_from_rows(
     return tuple(examples)
 
 
-def _column(row: Mapping[str, Any], column: str, where: str, place: str) -> Any:
+def _repeated_header(example: Example, fields: Mapping[str, str], label_field: str, known: AbstractSet[str]) -> str | None:
+    """Say where a row repeats the header, or its label is the name of the column of labels, unless that is a known label."""
+    if example.label != label_field or example.label in known:
+        return None
+    if all(example.fields[name].strip() == column for name, column in fields.items()):
+        return "it repeats the header; delete it"
+    return f"the label is {quote(label_field)}, the name of its column; if it is a class, list all classes in data.labels"
+
+
+def column_of(row: Mapping[str, Any], column: str, where: str, place: str, advice: str = "") -> Any:
+    """Return a column of a row, named with dots where it is nested. Raises `DataError` with the columns there are, and the advice."""
     if column in row:
         return row[column]
     value: Any = row
     for part in column.split("."):
         if not isinstance(value, Mapping) or part not in value:
             known = list(row) + [f"{name}.{inner}" for name, nested in row.items() if isinstance(nested, Mapping) for inner in nested]
-            raise DataError(f"{where}, {place}: there is no column {quote(column)}.{nearest(column, known)} Columns: {listing(known)}.")
+            raise DataError(
+                f"{where}, {place}: there is no column {quote(column)}.{nearest(column, known)} Columns: {listing(known)}.{advice}"
+            )
         value = value[part]
     return value
 
 
-def _as_text(value: Any) -> Any:
-    """Return booleans and integers as text, and anything else as it is: `fault` says what is wrong with that."""
+def as_text(value: Any) -> Any:
+    """Return booleans and integers as text and missing values as None; anything else as it is: `fault` says what is wrong with that.
+
+    Example:
+        >>> as_text(True), as_text(np.int64(3)), as_text(float("nan")), as_text(" a ")
+        ('true', '3', None, ' a ')
+    """
+    if isinstance(value, np.generic):
+        value = None if isinstance(value, np.datetime64 | np.timedelta64) and np.isnat(value) else value.item()
+    if _is_missing(value):
+        return None
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, int) else value
 
 
+def as_label(value: Any) -> Any:
+    """Return a label as text, without the white space around it. A float that is a whole number is that number: JSON does not tell them
+    apart, and a table with a missing value makes floats of all others.
+
+    Example:
+        >>> as_label(1.0), as_label(" good "), as_label(0.5)
+        ('1', 'good', 0.5)
+    """
+    text = as_text(value)
+    if isinstance(text, float) and text.is_integer():
+        return str(int(text))
+    return text.strip() if isinstance(text, str) else text
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return True
+    pandas = sys.modules.get("pandas")  # where it was never imported, nothing is a missing value of its kind
+    return pandas is not None and (value is pandas.NA or value is pandas.NaT)
+
+
 def _kind(value: Any) -> str:
     if value is None:
         return "missing (null)"
-    return f"the number {value!r}" if isinstance(value, float) else f"a {type(value).__name__}"
+    if isinstance(value, float | complex):
+        return f"the number {value!r}"
+    return f"a {type(value).__name__}"

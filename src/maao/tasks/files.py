@@ -1,7 +1,11 @@
 """Read labelled examples from one file: CSV, TSV, JSON lines, a JSON list, or parquet.
 
-A file is read as it is or refused with the line that is wrong: nothing is guessed, skipped or repaired, except that a byte order mark and
-blank lines are passed over. Making splits of what was read is `splits.py`.
+A file is read as it is or refused with the lines that are wrong: nothing is guessed, skipped or repaired, except that a byte order mark and
+blank lines are passed over. `scan_rows` gives the rows that can be read beside those that cannot, for who needs the good ones. Making
+splits of what was read is `splits.py`.
+
+The standard library reads text, and pyarrow parquet. pandas is not asked: `read_csv` fills rows that are too short, renames columns that
+stand twice, takes "NA" and "null" for missing, and does not know the lines.
 """
 
 from __future__ import annotations
@@ -12,39 +16,38 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from maao.errors import DataError
-from maao.tasks.checks import Row, examples_from_rows, listing, quote, resolve_text_fields
+from maao.errors import ConfigError, DataError
+from maao.tasks.checks import Columns, Row, Unread, columns_read, examples_from_rows, listing, quote, refuse, repeated
 from maao.types import Example
 
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+BAD_BYTE = range(0xDC80, 0xDD00)  # what a byte that is not UTF-8 is decoded to (`surrogateescape`); it stands for 0xDC00 less
 
-def read_examples(
-    path: str | os.PathLike[str],
-    *,
-    text_fields: Mapping[str, str] | None = None,
-    label_field: str = "label",
-    label_names: Mapping[str, str] | None = None,
-) -> tuple[Example, ...]:
+Scanned = list[Row | Unread]
+
+
+def read_examples(path: str | os.PathLike[str], *, separator: str | None = None, **columns: Unpack[Columns]) -> tuple[Example, ...]:
     """Return the examples of a file, in the order of the file.
 
     The format is told by the ending: `.csv` (quotes as in RFC 4180), `.tsv` (tabs separate, quotes are ordinary characters), `.jsonl`,
-    `.ndjson` or `.json` (one object a line, or one list of objects), `.parquet`. Tables start with a header row. Text is UTF-8.
+    `.ndjson` or `.json` (one object a line, or one list of objects), `.parquet`. Tables start with a header row. Text is UTF-8. Cells are
+    text as it stands: "NA", "null", "007" and "1.0" are these characters.
 
     Args:
         path: the file.
-        text_fields: template field -> column, such as `{"premise": "sentence1", "hypothesis": "sentence2"}`; dots reach into nested
-            columns. None: the one field "text", from the column `text` or `sentence`.
-        label_field: the column that holds the label. JSON booleans become "true" and "false", integers their decimal string.
-        label_names: raw label -> name, such as `{"0": "negative", "1": "positive"}`; None: labels stay as they are.
+        separator: what separates the columns of a `.csv`; None: a comma.
+        columns: which columns make an example: see `maao.tasks.checks.Columns`.
 
     Raises:
-        DataError: the file is missing, empty, not UTF-8 or malformed (the line is named), a column is missing, a text or label is empty
+        DataError: the file is missing, empty, not UTF-8 or malformed (the lines are named), a column is missing, a text or label is empty
             or of the wrong kind, or a label is not in `label_names`.
+        ConfigError: a separator for a file that is no `.csv`, or one that is not a single character.
 
     Example:
         >>> import pathlib, tempfile
@@ -54,19 +57,16 @@ def read_examples(
         ...     read_examples(path, label_names={"0": "negative", "1": "positive"})
         (Example(fields={'text': 'a "good" film'}, label='positive'),)
     """
-    file, reader = _checked(path)
-    try:
-        rows = _read_parquet(file, text_fields, label_field) if reader is _read_parquet else reader(_read_text(file), str(file))
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error}.") from error
-    return examples_from_rows(rows, where=str(file), text_fields=text_fields, label_field=label_field, label_names=label_names)
+    file = Path(path)
+    rows = _sound(file, _scan(file, separator, lambda names: columns_read(names, columns, str(file))))
+    return examples_from_rows(rows, where=str(file), **columns)
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     """Return all columns of a file's rows, each with where it stands ("line 3"), for readers that know what the columns mean.
 
     Raises:
-        DataError: the file is missing, empty, not UTF-8 or malformed (the line is named).
+        DataError: the file is missing, empty, not UTF-8 or malformed (the lines are named).
 
     Example:
         >>> import pathlib, tempfile
@@ -76,33 +76,85 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
         ...     read_rows(path)
         [('line 1', {'premise': 'It rains.', 'label': 0})]
     """
-    file, reader = _checked(path)
+    return _sound(Path(path), scan_rows(path))
+
+
+def scan_rows(path: str | os.PathLike[str], separator: str | None = None) -> Scanned:
+    """Return the rows of a file, and in the place of each that is malformed what is wrong with it. Raises where no row can be read.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "a.csv")
+        ...     _ = path.write_bytes(b"id,text\\n1,caf\\xe9\\n2,good\\n")
+        ...     bad, good = scan_rows(path)
+        >>> good, bad.place, bad.reason[:25]
+        (('line 3', {'id': '2', 'text': 'good'}), 'line 2', 'byte 0xe9 is not UTF-8. S')
+    """
+    return _scan(Path(path), separator, None)
+
+
+def _scan(file: Path, separator: str | None, wanted: Callable[[list[str]], list[str]] | None) -> Scanned:
+    """Read a file by its ending; of parquet only the top columns that `wanted` chooses among those there."""
+    ending = _checked(file)
+    if separator is not None and ending != ".csv":
+        raise ConfigError(f"data.separator = {separator!r} would be ignored: {file} is no .csv file. Drop it, or rename the file.")
+    if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
+        raise ConfigError(f"data.separator must be one character that is no quote and no line break; it is {separator!r}.")
     try:
-        rows: list[Row] = _parquet_rows(file) if reader is _read_parquet else reader(_read_text(file), str(file))
+        if ending == ".parquet":
+            return list(_parquet_rows(file, wanted))
+        text = _read_text(file)
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error}.") from error
-    return rows
+    if ending == ".csv":
+        return _read_csv(text, str(file), separator or ",")
+    return _read_tsv(text, str(file)) if ending == ".tsv" else _read_json(text, str(file))
 
 
-def _checked(path: str | os.PathLike[str]) -> tuple[Path, Any]:
-    """Return the file, which is there and not empty, and the reader that its ending asks for."""
-    file = Path(path)
-    reader = _READERS.get(file.suffix.lower())
-    if file.exists() and not file.is_dir() and reader is None:
-        raise DataError(f"{file}: cannot tell the format from the ending {file.suffix!r}. Endings known: {', '.join(_READERS)}.")
-    if not file.is_file() or reader is None:
+def _sound(file: Path, scanned: Scanned) -> list[Row]:
+    """Return the rows of a file in which all are sound; refuse it with all that are not."""
+    faults = [(row.place, row.reason) for row in scanned if isinstance(row, Unread)]
+    if len(faults) == 1:
+        place, reason = faults[0]
+        raise DataError(f"{file}, {place}: {reason}")
+    refuse(str(file), "rows", len(scanned), [(place, reason.removesuffix(".")) for place, reason in faults])
+    return [row for row in scanned if not isinstance(row, Unread)]
+
+
+def _checked(file: Path) -> str:
+    """Return the ending, in lower case, of a file that is there, not empty, and of a known format."""
+    ending = file.suffix.lower()
+    if file.exists() and not file.is_dir() and ending not in ENDINGS:
+        reason = unread_format(ending) or f"cannot tell the format from the ending {ending!r}."
+        raise DataError(f"{file}: {reason} Endings known: {', '.join(ENDINGS)}.")
+    if not file.is_file():
         raise DataError(_not_there(file))
     try:
         if file.stat().st_size == 0:
             raise DataError(f"{file}: the file is empty (0 bytes).")
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error}.") from error
-    return file, reader
+    return ending
+
+
+def unread_format(ending: str) -> str | None:
+    """Return what to do about a file whose ending tells a format that is not read, or None.
+
+    Example:
+        >>> unread_format(".xlsx")
+        'a spreadsheet (.xlsx) is not read. Save the sheet as CSV in UTF-8.'
+    """
+    if ending in (".xlsx", ".xls", ".ods"):
+        return f"a spreadsheet ({ending}) is not read. Save the sheet as CSV in UTF-8."
+    if ending in (".gz", ".zip", ".bz2", ".xz", ".zst"):
+        return f"a packed file ({ending}) is not read. Unpack it first."
+    return None
 
 
 def _not_there(file: Path) -> str:
     if file.is_dir():
-        inside = sorted(p.name for p in file.iterdir() if p.suffix.lower() in _READERS)
+        inside = sorted(p.name for p in file.iterdir() if p.suffix.lower() in ENDINGS)
         return f"{file}: is a folder. Name one file; readable ones in it: {listing(inside)}."
     if not file.parent.is_dir():
         return f"{file}: there is no such file; its folder {file.parent} does not exist either."
@@ -114,20 +166,39 @@ def _not_there(file: Path) -> str:
 
 
 def _read_text(file: Path) -> str:
-    data = file.read_bytes()
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(f"{file}, line 1: starts like UTF-16 and not like UTF-8. Save it as UTF-8.")
-    data = data.removeprefix(codecs.BOM_UTF8)
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}, {not_utf8(error)}") from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise DataError(f"{file}, line {line}: holds a NUL byte, which no text does. Is it a binary file, or UTF-16?")
+    """Return a file's text; bytes that are not UTF-8 stand in it as halves of surrogate pairs, for their rows to be named."""
+    text = decoded(file.read_bytes(), str(file))
     if not text.strip():
         raise DataError(f"{file}: the file is empty (white space only).")
     return text
+
+
+def decoded(data: bytes, where: str) -> str:
+    """Return bytes as text, without a byte order mark. What is not UTF-8 is kept as `surrogateescape` does; `bad_text` tells it.
+
+    Raises:
+        DataError: the bytes are UTF-16.
+
+    Example:
+        >>> decoded(b"\\xef\\xbb\\xbfgood", "a.txt"), bad_text(decoded(b"film \\xff", "a.txt"))[:22]
+        ('good', 'byte 0xff is not UTF-8')
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{where}, line 1: starts like UTF-16 and not like UTF-8. Save it as UTF-8.")
+    return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+
+
+def bad_text(text: str) -> str | None:
+    """Return what is wrong with a text that `decoded` gave, or None."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        if ord(text[error.start]) in BAD_BYTE:
+            byte = ord(text[error.start]) - 0xDC00
+            return f"byte 0x{byte:02x} is not UTF-8. Save the file as UTF-8; from Windows-1252: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+    if "\0" in text:
+        return "holds a NUL byte, which no text does. Is it a binary file, or UTF-16?"
+    return None
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
@@ -144,40 +215,70 @@ def not_utf8(error: UnicodeDecodeError) -> str:
     return f"line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8 ({error.reason}). Save it as UTF-8."
 
 
-def _read_csv(text: str, where: str) -> list[Row]:
-    records: list[tuple[int, list[str]]] = []
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    line = 1  # where the next record starts: quoted fields may span lines
+def _read_csv(text: str, where: str, separator: str) -> Scanned:
+    return _table(_csv_records(text, separator), where, lambda: _seeming_separator(text, separator))
+
+
+def _csv_records(text: str, separator: str, most: int = sys.maxsize) -> list[tuple[int, list[str] | Unread]]:
+    """Return each record with the line that it starts on: quoted fields may span lines."""
+    records: list[tuple[int, list[str] | Unread]] = []
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     with _no_field_limit():
-        try:
-            for record in reader:
-                records.append((line, record))
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise DataError(f"{where}, line {line}: not correct CSV: {error}.") from error
-    return _table([(number, record) for number, record in records if record], where)
+        while len(records) < most:
+            line = reader.line_num + 1
+            try:
+                records.append((line, next(reader)))
+            except StopIteration:
+                break
+            except csv.Error as error:
+                records.append((line, Unread(f"line {line}", f"not correct CSV: {error}.")))
+    return records
 
 
-def _read_tsv(text: str, where: str) -> list[Row]:
+def _seeming_separator(text: str, used: str) -> str | None:
+    """Return another character that separates the header, and the row after it, into equally many columns."""
+    for separator in SEPARATORS:
+        rows = [row for _, row in _csv_records(text, separator, most=2) if not isinstance(row, Unread)]
+        if separator != used and rows and len(rows[0]) > 1 and len({len(row) for row in rows}) == 1:
+            return separator
+    return None
+
+
+def _read_tsv(text: str, where: str) -> Scanned:
     # Not the csv module: only \n ends a row here, so that a lone \r or a form feed inside a text stays in it.
     lines = [line.removesuffix("\r") for line in text.split("\n")]
-    return _table([(number, line.split("\t")) for number, line in enumerate(lines, 1) if line], where)
+    return _table([(number, line.split("\t") if line else []) for number, line in enumerate(lines, 1)], where, lambda: None)
 
 
-def _table(records: Sequence[tuple[int, list[str]]], where: str) -> list[Row]:
-    (first, header), *body = records
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise DataError(f"{where}, line {first}: the header names {listing(repeated)} more than once.")
-    for number, record in body:
-        if len(record) != len(header):
-            raise DataError(
-                f"{where}, line {number}: has {len(record)} columns where the header has {len(header)} ({listing(header)}). "
-                "Is a separator missing, or inside a text?"
-            )
-    if not body:
+def _table(records: Sequence[tuple[int, list[str] | Unread]], where: str, seeming: Callable[[], str | None]) -> Scanned:
+    found = [(number, record) for number, record in records if record]
+    first, header = found[0]
+    if not isinstance(header, Unread) and len(header) == 1:  # an empty line is an empty cell here, except at the end
+        found = [(number, record or [""]) for number, record in records if first <= number <= found[-1][0]]
+    if isinstance(header, Unread):
+        raise DataError(f"{where}, {header.place}: {header.reason}")
+    if (bad := bad_text("".join(header))) is not None:
+        raise DataError(f"{where}, line {first}: {bad}")
+    if len(header) == 1 and (other := seeming()) is not None:
+        raise DataError(
+            f"{where}: the columns seem to be separated by {SEPARATORS[other]}: line {first} is read as one column ({listing(header)}). "
+            + ("Drop data.separator." if other == "," else f"Set data.separator = {json.dumps(other)}.")
+        )
+    if doubles := repeated(header):
+        raise DataError(f"{where}, line {first}: the header names {listing(doubles)} more than once.")
+    if not found[1:]:
         raise DataError(f"{where}: holds no examples: line {first} is read as the header ({listing(header)}) and no row follows it.")
-    return [(f"line {number}", dict(zip(header, record, strict=True))) for number, record in body]
+    return [record if isinstance(record, Unread) else _row(number, record, header) for number, record in found[1:]]
+
+
+def _row(line: int, record: list[str], header: list[str]) -> Row | Unread:
+    place, read = f"line {line}", dict(zip(header, record, strict=False))
+    if (bad := bad_text("".join(record))) is not None:
+        return Unread(place, bad, read)
+    if len(record) == len(header):
+        return place, read
+    reason = f"has {len(record)} columns where the header has {len(header)} ({listing(header)}). Is a separator missing, or inside a text?"
+    return Unread(place, reason, read)
 
 
 @contextmanager
@@ -190,51 +291,64 @@ def _no_field_limit() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _read_json(text: str, where: str) -> list[Row]:
+def _read_json(text: str, where: str) -> Scanned:
     if text.lstrip().startswith("["):
-        items = _parse(text, where, first_line=1)
-        found = [(f"item {number}", item) for number, item in enumerate(items, 1)]
-    else:
-        lines = enumerate(text.split("\n"), 1)
-        found = [(f"line {number}", _parse(line, where, first_line=number)) for number, line in lines if line.strip()]
-    for place, item in found:
-        if not isinstance(item, dict):
-            raise DataError(f'{where}, {place}: is a {type(item).__name__}, not an object such as {{"text": "...", "label": "..."}}.')
+        if (bad := bad_text(text)) is not None:
+            line = next(number for number, part in enumerate(text.split("\n"), 1) if bad_text(part) is not None)
+            raise DataError(f"{where}, line {line}: {bad}")
+        try:
+            items = _loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where}, {_json_trouble(error)}") from error
+        return [_object(f"item {number}", item, json.dumps(item)) for number, item in enumerate(items, 1)]
+    lines = enumerate(text.split("\n"), 1)
+    return [_json_line(number, line) for number, line in lines if line.strip()]
+
+
+def _json_line(number: int, line: str) -> Row | Unread:
+    place = f"line {number}"
+    if (bad := bad_text(line)) is not None:
+        return Unread(place, bad, line)
+    try:
+        return _object(place, _loads(line), line)
+    except (ValueError, RecursionError) as error:
+        return Unread(place, _json_trouble(error).removeprefix("line 1: "), line)
+
+
+def _loads(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_without_doubles)
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"an object names {listing(repeated(name for name, _ in pairs))} more than once")
     return found
 
 
-def _parse(text: str, where: str, first_line: int) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = first_line + error.lineno - 1
+def _object(place: str, item: Any, line: str) -> Row | Unread:
+    if isinstance(item, dict):
+        return place, item
+    return Unread(place, f'is a {type(item).__name__}, not an object such as {{"text": "...", "label": "..."}}.', line)
+
+
+def _json_trouble(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
         hint = "The file must hold one object a line, or be one list of objects."
-        raise DataError(f"{where}, line {line}: not correct JSON: {error.msg} (column {error.colno}). {hint}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets nested thousands deep
-        raise DataError(f"{where}, line {first_line}: cannot be read as JSON: {error}.") from error
+        return f"line {error.lineno}: not correct JSON: {error.msg} (column {error.colno}). {hint}"
+    return f"line 1: cannot be read as JSON: {error}."  # a number of thousands of digits; brackets nested thousands deep
 
 
-def _read_parquet(file: Path, text_fields: Mapping[str, str] | None, label_field: str) -> list[Row]:
+def _parquet_rows(file: Path, wanted: Callable[[list[str]], list[str]] | None) -> list[Row]:
     pyarrow = _pyarrow(file)
     try:
-        columns = list(pyarrow.parquet.read_schema(file).names)
-        wanted = {*resolve_text_fields(columns, text_fields, str(file)).values(), label_field}
-        wanted |= {name.split(".")[0] for name in wanted}
-        # Where a wanted column is missing, all are read, for the error to list them.
-        needed = [column for column in columns if column in wanted]
-        complete = all(name in columns or name.split(".")[0] in columns for name in wanted)
+        names = list(pyarrow.parquet.read_schema(file).names)
+        if doubles := repeated(names):
+            raise DataError(f"{file}: {listing(doubles)} names more than one column.")
+        table = pyarrow.parquet.read_table(file, columns=None if wanted is None else wanted(names))
+        return [(f"row {number}", row) for number, row in enumerate(table.to_pylist(), 1)]
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{file}: cannot be read as parquet: {error}.") from error
-    return _parquet_rows(file, needed if complete else None)
-
-
-def _parquet_rows(file: Path, columns: Sequence[str] | None = None) -> list[Row]:
-    pyarrow = _pyarrow(file)
-    try:
-        table = pyarrow.parquet.read_table(file, columns=columns)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{file}: cannot be read as parquet: {error}.") from error
-    return [(f"row {number}", row) for number, row in enumerate(table.to_pylist(), 1)]
 
 
 def _pyarrow(file: Path) -> Any:
@@ -246,6 +360,4 @@ def _pyarrow(file: Path) -> Any:
     return pyarrow
 
 
-_READERS: dict[str, Any] = {
-    ".csv": _read_csv, ".tsv": _read_tsv, ".jsonl": _read_json, ".ndjson": _read_json, ".json": _read_json, ".parquet": _read_parquet,
-}  # fmt: skip
+ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from maao.errors import DataError
-from maao.tasks.checks import Row, examples_from_rows, listing, nearest, quote, resolve_text_fields
+from maao.tasks.checks import Columns, Row, columns_read, examples_from_rows, listing, nearest, quote
 from maao.tasks.superglue import MISSING, examples_of, task_named
 from maao.types import Example
 
@@ -30,11 +30,9 @@ def read_hub(
     config: str | None = None,
     split: str = "train",
     *,
-    text_fields: Mapping[str, str] | None = None,
-    label_field: str = "label",
-    label_names: Mapping[str, str] | None = None,
     revision: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    **columns: Unpack[Columns],
 ) -> tuple[Example, ...]:
     """Return the examples of one split of a data set with parquet files.
 
@@ -42,10 +40,10 @@ def read_hub(
         name: the data set on the hub (`"nyu-mll/glue"`), or a folder on disk.
         config: its configuration (`"sst2"`), where it has several.
         split: the name of the split, or a part of it such as `"train[:1000]"`.
-        text_fields, label_field, label_names: as for `maao.tasks.files.read_examples`. Where the data set names its classes itself and no
-            `label_names` are given, those names are used; with `label_names`, the raw label is the class's number.
         revision: a commit, to read the same data next year.
         cache_dir: where downloads are kept; None: where `datasets` keeps them.
+        columns: which columns make an example, as `maao.tasks.checks.Columns` tells. Where the data set names its classes itself and no
+            `label_names` are given, those names are used; with `label_names`, the raw label is the class's number.
 
     Raises:
         NoSuchLabels: there is no such split, or it was published without its labels.
@@ -61,19 +59,28 @@ def read_hub(
         (Example(fields={'text': 'good film'}, label='positive'),)
     """
     where = f"{name}{f' ({config})' if config else ''}, split {split!r}"
-    table = open_split(name, config, split, revision, cache_dir, where)
-    columns = list(table.column_names)
+    return dataset_examples(open_split(name, config, split, revision, cache_dir, where), where, **columns)
+
+
+def dataset_examples(table: Any, where: str, **columns: Unpack[Columns]) -> tuple[Example, ...]:
+    """Return the examples of a `datasets.Dataset`, as `read_hub` does; `where` names it in errors.
+
+    Example:
+        >>> import datasets
+        >>> features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])})
+        >>> dataset_examples(datasets.Dataset.from_dict({"text": ["fine"], "label": [1]}, features=features), "train")
+        (Example(fields={'text': 'fine'}, label='good'),)
+    """
+    label_field = columns.get("label_field", "label")
     classes = getattr(table.features.get(label_field), "names", None)
-    wanted = {column.split(".")[0] for column in resolve_text_fields(columns, text_fields, where).values()} | {label_field.split(".")[0]}
-    if wanted <= set(columns):  # else all columns are kept, for the error to list them
-        table = table.select_columns(sorted(wanted))
+    table = table.select_columns(columns_read(list(table.column_names), columns, where))
     rows: list[Row] = [(f"row {number}", row) for number, row in enumerate(table.to_list(), 1)]
-    unlabelled = sum(row.get(label_field, "") in MISSING for _, row in rows)
+    unlabelled = sum(row.get(label_field, "") in MISSING for _, row in rows if not isinstance(row.get(label_field), list))
     if rows and unlabelled and (classes or unlabelled == len(rows)):  # where classes have no names, some may be called -1
         raise NoSuchLabels(f"{where}: {unlabelled} of {len(rows)} rows have no label. Was this split published without? Take another one.")
-    if classes and label_names is None:
-        label_names = {str(number): class_name for number, class_name in enumerate(classes)}
-    return examples_from_rows(rows, where=where, text_fields=text_fields, label_field=label_field, label_names=label_names)
+    if classes and columns.get("label_names") is None:
+        columns["label_names"] = {str(number): class_name for number, class_name in enumerate(classes)}
+    return examples_from_rows(rows, where=where, **columns)
 
 
 def read_task_hub(

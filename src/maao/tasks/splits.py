@@ -14,7 +14,9 @@ are named within one part: the same name in two parts is two questions.
 from __future__ import annotations
 
 import hashlib
+import math
 import random
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -50,10 +52,11 @@ def few_shot(
             and `select_shots` examples to sample from, `test` gets the others, and a note says so. None: all that `train` and `select`
             leave, which differs from seed to seed (a note says so).
         seed: what `train` and `select` are sampled with.
-        labels: the order of the classes; None: sorted.
+        labels: the order of the classes; None: sorted, and labels that seem to be one class are refused.
 
     Raises:
-        DataError: too few examples of a class, one class only, a text with two labels, an unusable example.
+        DataError: too few examples of a class, one class only, a text with two labels, labels that differ only in case, white space or
+            the like, an unusable example.
         ConfigError: a size that cannot be; the examples are parts of questions (they have a `group`), which `from_parts` splits.
 
     Example:
@@ -116,7 +119,7 @@ def from_parts(
 
     Args:
         train, select, test: the parts. `select=None`: it is taken out of `train`. `test=()`: there is none.
-        labels: the order of the classes; None: sorted.
+        labels: the order of the classes; None: sorted, and labels that seem to be one class are refused.
         shots: examples of each class to keep in `train`, sampled with the seed; None: all.
         select_shots: the same for `select`. Where `select` is taken out of `train`, None means `select_share` of each class. Of examples
             in groups, whole questions are taken until every class has that many.
@@ -212,6 +215,8 @@ def _check_same_fields(first: Example, part: Sequence[Example], name: str) -> No
 def _check_labels(labels: Sequence[str] | None, parts: Mapping[str, Sequence[Example]]) -> tuple[str, ...]:
     """Return the classes in order. The first part (the pool, or train) must hold all of them, and the others no further one."""
     (name, first), *others = parts.items()
+    if labels is None:
+        _refuse_odd_labels(parts)
     trained = sorted({example.label for example in first})
     for other, part in others:
         for example in part:
@@ -234,6 +239,42 @@ def _check_labels(labels: Sequence[str] | None, parts: Mapping[str, Sequence[Exa
     if len(trained) < 2:
         raise DataError(f"{name} holds one class only ({quote(trained[0])}): there is nothing to tell apart.")
     return tuple(trained if labels is None else labels)
+
+
+def _refuse_odd_labels(parts: Mapping[str, Sequence[Example]]) -> None:
+    """Refuse labels that look like mistakes; who lists the classes in `labels` has said that they are none."""
+    counts = _counts([example for part in parts.values() for example in part])
+    if len(counts) > 1 and max(counts.values()) == 1:
+        raise DataError(
+            f"No two of the {len(counts)} examples have the same label, such as {listing(sorted(counts), 3)}: is the column of the label "
+            "an id or a text? Name the right one (in a config: data.label_field)."
+        )
+    alike: dict[str, list[str]] = {}
+    for label in sorted(counts):
+        alike.setdefault(_alike(label), []).append(label)
+    groups = [group for group in alike.values() if len(group) > 1]
+    if groups:
+        named = "; ".join(", ".join(f"{quote(label)} ({_count(counts[label])})" for label in group) for group in groups[:10])
+        raise DataError(
+            f"Labels differ only in case, white space, the form of their characters or of a number: {named}. If they are one class, make "
+            "them one in the data, or with label_names (data.label_names); if they are not, list all classes in labels (data.labels)."
+        )
+
+
+def _alike(label: str) -> str:
+    """Return a form of a label that is the same for labels which a reader would take for one.
+
+    Example:
+        >>> _alike("Sci \u200b Tech"), _alike("1.0"), _alike("\uff11")
+        ('sci tech', '1', '1')
+    """
+    text = unicodedata.normalize("NFKC", label).casefold()
+    text = " ".join("".join(char for char in text if unicodedata.category(char) != "Cf").split())
+    try:
+        number = math.nan if "_" in text else float(text)
+    except ValueError:
+        return text
+    return f"{number:.17g}" if math.isfinite(number) else text
 
 
 def _refuse_contradictions(examples: Sequence[Example], where: str) -> None:

@@ -232,9 +232,21 @@ def _examples(task: Task, rows: Sequence[Row], where: str) -> tuple[Example, ...
             faults.append((f"{place}{error.place}", error.found))
         except _Unusable as error:
             faults.append((f"{place}{error.place}", error.found))
-    advice = " Is this the test split? SuperGLUE publishes it without labels: take val.jsonl (validation) instead." if unlabelled else ""
+    advice = _advice(task, rows[0][1]) if unlabelled else ""
     refuse(where, f"rows of {task.name}", len(rows), faults, advice)
     return tuple(examples)
+
+
+def _advice(task: Task, row: Mapping[str, Any]) -> str:
+    """Say where labels are to be had: in another file, or in a column that SuperGLUE's own files do not have."""
+    told = " Is this the test split? SuperGLUE publishes it without labels: take val.jsonl (validation) instead."
+    others = [name for name in row if name not in {"idx", "passage", "question", "premise", "hypothesis", "text", "target", "word"}]
+    if "label" in row or not others or "answers" in row:
+        return told
+    return (
+        f" There is no column 'label'; columns: {listing(row)}. If one of them is the label, this is no file of SuperGLUE's own: drop "
+        f"data.task, name the columns with data.text_fields and data.label_field ({quote(others[0])}?), and write a template.{told}"
+    )
 
 
 def _get(row: Any, key: str, place: str = "") -> Any:

@@ -1,0 +1,167 @@
+"""What the command line predicts, and how it writes it: one line or row for each input, in the order of the inputs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maao.api import Prediction, Result
+from maao.errors import ConfigError, DataError, MaaoError
+from maao.tasks.checks import Unread, column_of, resolve_text_fields
+from maao.tasks.files import BAD_BYTE, ENDINGS, bad_text, decoded, scan_rows, unread_format
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What there is to predict, or why it cannot be, with where each stands; `columns` are those of a table, None for mere texts."""
+
+    places: tuple[str, ...]
+    things: tuple[str | Mapping[str, Any] | Unread, ...]
+    columns: tuple[str, ...] | None = None
+
+    def predict(self, result: Result) -> list[Prediction | Unread]:
+        """Return a prediction for each input, and in the place of each that cannot be read, why."""
+        readable = [(place, thing) for place, thing in zip(self.places, self.things, strict=True) if not isinstance(thing, Unread)]
+        found = iter(result.try_predict([thing for _, thing in readable], [place for place, _ in readable]))
+        return [thing if isinstance(thing, Unread) else next(found) for thing in self.things]
+
+
+def given_inputs(result: Result, texts: Sequence[str], file: Path | None, separator: str | None) -> Inputs:
+    """Return texts from the command line, then the lines of a file ("-": standard input); or the rows of a table.
+
+    Raises:
+        DataError: no row can be read, or a column that the template reads is missing.
+        MaaoError: texts and a table together, mere texts for a template of several fields, a file that cannot be opened.
+    """
+    table = file is not None and file.suffix.lower() in ENDINGS and result.config.problem != "vision"
+    if separator is not None and not (table and file is not None and file.suffix.lower() == ".csv"):
+        raise ConfigError("--separator would be ignored: it is for a table in a .csv file. Drop it.")
+    if file is not None and table:
+        if texts:
+            raise ConfigError(f"Give texts or the table {file}, not both: a table is written with its columns.")
+        return _of_table(result, file, separator)
+    lines = [] if file is None else _lines(file)
+    things = [(f"text {number}", text) for number, text in enumerate(texts, start=1)] + lines
+    _check_one_field(result, bool(things))
+    checked = [Unread(place, reason, _as_bytes(text)) if (reason := bad_text(text)) else text for place, text in things]
+    return Inputs(tuple(place for place, _ in things), tuple(checked))
+
+
+def written(inputs: Inputs, found: Sequence[Prediction | Unread], *, as_json: bool) -> Iterator[str]:
+    """Yield what is printed, without the last line break: as JSON lines, as a table with its own columns, or as lines of three parts."""
+    if as_json:
+        for thing, one in zip(inputs.things, found, strict=True):
+            yield json.dumps({**_as_given(thing), **_judged(one)}, ensure_ascii=False, default=str)
+    elif inputs.columns is not None:
+        yield from _table_lines(inputs.columns, inputs.things, found)
+    else:
+        for thing, one in zip(inputs.things, found, strict=True):
+            text = thing.read if isinstance(thing, Unread) else thing
+            label, probability = ("", "") if isinstance(one, Unread) else (one.label, f"{one.probability:.3f}")
+            yield f"{label}\t{probability}\t{' '.join(str(text).splitlines())}"
+
+
+def _of_table(result: Result, file: Path, separator: str | None) -> Inputs:
+    is_csv = file.suffix.lower() == ".csv"
+    rows = scan_rows(file, separator or (result.config.data.separator if is_csv else None))
+    good = [row for row in rows if not isinstance(row, Unread)]
+    names = list(dict.fromkeys(name for _, row in good for name in row))
+    if good:
+        _check_columns(result, names, good[0], [row for _, row in good], str(file))
+    places = tuple(row.place if isinstance(row, Unread) else row[0] for row in rows)
+    return Inputs(places, tuple(row if isinstance(row, Unread) else row[1] for row in rows), tuple(names))
+
+
+def _check_columns(result: Result, names: list[str], first: tuple[str, Any], rows: list[Mapping[str, Any]], where: str) -> None:
+    """Refuse a table that lacks a column in all its rows; a row that lacks one alone is told like any row that cannot be read."""
+    fields, named = result.fields, result.config.data.text_fields
+    if tuple(fields) == ("text",) and not named:
+        resolve_text_fields(names, None, where)
+        return
+    for field in fields:
+        wanted = [(named or {}).get(field, field), field]
+        if not any(_has(row, name) for row in rows for name in wanted):
+            column_of(first[1], wanted[0], where, first[0], " The run's data.text_fields names the columns.")
+
+
+def _has(row: Mapping[str, Any], column: str) -> bool:
+    try:
+        column_of(row, column, "", "")
+    except DataError:
+        return False
+    return True
+
+
+def _check_one_field(result: Result, any_text: bool) -> None:
+    fields, named = result.fields, result.config.data.text_fields or {}
+    if any_text and len(fields) > 1:
+        columns = ", ".join(named.get(name, name) for name in fields)
+        raise MaaoError(
+            f"The template {result.config.model.template!r} reads {', '.join(fields)}, so a mere text is not enough to predict: give a "
+            f"table with the columns {columns} by --file ({', '.join(ENDINGS)})."
+        )
+
+
+def _lines(file: Path) -> list[tuple[str, str]]:
+    """Return each line with where it stands. Only a line break ends a line, and an empty line is one: nothing moves up."""
+    where = "standard input" if str(file) == "-" else str(file)
+    if (reason := unread_format(file.suffix.lower())) is not None:
+        raise DataError(f"{file}: {reason}")
+    try:
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise MaaoError(f"Cannot read {file}: {error.strerror}.") from error
+    text = decoded(data, where)
+    lines = text.removesuffix("\n").split("\n") if text.strip() else []
+    return [(f"{where}, line {number}", line.removesuffix("\r")) for number, line in enumerate(lines, start=1)]
+
+
+def _as_given(thing: str | Mapping[str, Any] | Unread) -> dict[str, Any]:
+    read = thing.read if isinstance(thing, Unread) else thing
+    return {"text": read} if isinstance(read, str) else {"row": read}
+
+
+def _judged(one: Prediction | Unread) -> dict[str, Any]:
+    if isinstance(one, Unread):
+        return {"label": None, "probabilities": None, "not_read": one.reason}
+    return {"label": one.label, "probabilities": dict(one.probabilities)}
+
+
+def _table_lines(
+    columns: Sequence[str], things: Sequence[str | Mapping[str, Any] | Unread], found: Sequence[Prediction | Unread]
+) -> Iterator[str]:
+    yield _csv_line([*columns, *(_free(name, columns) for name in ("predicted", "probability", "not_read"))])
+    for thing, one in zip(things, found, strict=True):
+        read = thing.read if isinstance(thing, Unread) else thing
+        cells = [_cell(read.get(name)) if isinstance(read, Mapping) else "" for name in columns]
+        own = ["", "", one.reason] if isinstance(one, Unread) else [one.label, f"{one.probability:.6f}", ""]
+        yield _csv_line([*cells, *own])
+
+
+def _free(name: str, columns: Sequence[str]) -> str:
+    while name in columns:
+        name += "_"
+    return name
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return _as_bytes(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(cells)  # ends in "\r\n", so that cells with either are quoted
+    return line.getvalue().removesuffix("\r\n")
+
+
+def _as_bytes(text: str) -> str:
+    r"""Return a text in which bytes that are not UTF-8 are written as ``\xff``."""
+    return "".join(f"\\x{ord(char) - 0xDC00:02x}" if ord(char) in BAD_BYTE else char for char in text)

@@ -1,0 +1,38 @@
+"""The one way by which text from outside (labels, examples, file names, proposals, a server's words) reaches a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+
+REPLACEMENT = "\ufffd"
+_DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they reorder what stands around them
+_JOINERS = frozenset("\u200c\u200d")  # words of Persian and Hindi, and emoji made of several, need them
+
+
+def printable(text: str) -> str:
+    """Return a text that a terminal shows and does not obey.
+
+    Control characters (escape codes, carriage returns, backspaces), marks of direction that reorder a line, other invisible formats and
+    halves of surrogate pairs become U+FFFD. Line breaks and tabs stay.
+
+    Example:
+        >>> printable("a\\x1b[31m red\\nword \\u202e")
+        'a�[31m red\\nword �'
+    """
+    return text if text.isascii() and text.isprintable() else "".join(REPLACEMENT if _is_obeyed(char) else char for char in text)
+
+
+def printable_line(text: str) -> str:
+    """Return a text in one line: printable, with runs of white space as one space, so that no text draws a line of its own.
+
+    Example:
+        >>> printable_line("sport\\nError:  none")
+        'sport Error: none'
+    """
+    return printable(" ".join(text.split()))
+
+
+def _is_obeyed(char: str) -> bool:
+    if char in "\n\t" or char in _JOINERS:
+        return False
+    return char in _DIRECTION or unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
