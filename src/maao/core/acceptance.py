@@ -210,7 +210,7 @@ class Race:
             return keep(state, f"no proposal can be walked from{beside}", considered=tuple(considered), cost=cost)
         best = min(ended, key=_loss)
         assert best.proposal is not None
-        told = f"incumbent {own.score.loss:.3f}, best proposal {best.score.loss:.3f}, both at age {self.steps}{beside}"
+        told = f"incumbent {own.score.loss:.3f} at age {own.age}, best proposal {best.score.loss:.3f} at age {best.age}{beside}"
         if _loss(best) >= _loss(own) - self.margin:
             return keep(state, f"kept: {told}", considered=tuple(considered), cost=cost)
         return Verdict(walked[best.proposal], best.proposal, tuple(considered), f"won: {told}", cost)
