@@ -29,7 +29,6 @@ class Section(BaseModel):
 
 
 MANY = 10**9  # more steps, examples or tokens than any run reaches, and within what every library below counts with
-MOST_LR = 1e6  # a step of this size leaves every model; far above it float32 ends
 
 
 def _not_blank(text: str) -> str:
@@ -209,8 +208,8 @@ class StageConfig(Section):
     dim: int = Field(50, ge=2, le=2_000, description="Numbers that are searched over (cma_es).")
     size: float = Field(0.5, gt=0, le=1e6, description="The search's first standard deviation, beside the start's own size (cma_es).")
     optimizer: Text = Field("AdamW", description="A class of torch.optim.")
-    lr: float = Field(0.01, gt=0, le=MOST_LR, description="Learning rate.")
-    lr_grid: list[Annotated[float, Field(gt=0, le=MOST_LR)]] = Field(
+    lr: float = Field(0.01, gt=0, description="Learning rate.")
+    lr_grid: list[Annotated[float, Field(gt=0)]] = Field(
         default_factory=list, description="Rates to try before a run starts; the one with the lowest loss on select becomes lr."
     )
     lr_steps: int = Field(10, ge=1, le=MANY, description="Gradient steps that each rate of lr_grid walks; they count for the budget.")
@@ -221,9 +220,7 @@ class StageConfig(Section):
         1, ge=1, le=MANY, description="Steps after which the schedule moves on; an epoch's, to do as the reference release."
     )
     warmup_steps: int = Field(0, ge=0, le=MANY, description="Steps over which the learning rate rises first.")
-    warmup_lr: float | None = Field(
-        None, gt=0, le=MOST_LR, description="A constant rate for the warm-up, in place of a rise (CoOp's: 1e-5)."
-    )
+    warmup_lr: float | None = Field(None, gt=0, description="A constant rate for the warm-up, in place of a rise (CoOp's: 1e-5).")
     average_mean: float | None = Field(
         None,
         ge=-1e6,
@@ -269,7 +266,7 @@ class PlanConfig(Section):
     patience: int = Field(
         0, ge=0, le=MANY, description="End after so many legs without a new best on select; not before the mentor's turn. 0: never."
     )
-    min_delta: float = Field(0.0, ge=0, le=1e6, description="Loss by which a new best must be lower (patience).")
+    min_delta: float = Field(0.0, ge=0, le=1e30, description="Loss by which a new best must be lower (patience).")
 
 
 class AcceptConfig(Section):

@@ -6,17 +6,24 @@ import math
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import BaseModel
 
 import maao
 from maao import cli
 from maao.config import Config, Section, make_config, read_config, set_value
+from maao.core.lr_finder import try_rates
 from maao.core.plan import MOST_LEGS
-from maao.errors import ConfigError, MaaoError
+from maao.errors import ConfigError, MaaoError, ProblemError
+from maao.stages.torch_optim import TorchStage
+from maao.types import Score
+from tests.api.fixtures import llama, model_folder  # noqa: F401  (fixtures)
+from tests.api.small_runs import values, write_config, write_data
 
 DIGITS = "9" * 4400
 HUGE = int("f" * 4400, 16)  # as TOML's 0xfff... gives: Python will not print it
@@ -72,9 +79,15 @@ def refusal(key: str, value: Any, folder: Path) -> str:
     return ""
 
 
+RATES = ("stage.lr", "stage.lr_grid", "stage.warmup_lr")  # any finite one may be tried: that it diverges is what a search finds
+
+
 @pytest.mark.parametrize("key", list(numeric()))
 @pytest.mark.parametrize("value", ["nan", "inf", "1e38", "huge"])
 def test_m10_what_is_not_finite_or_absurd_is_refused_by_every_setting(key, value):
+    if key in RATES and value == "1e38":
+        make_config(with_value(key, VALUES[value]))
+        return
     with pytest.raises(ConfigError, match=key):
         make_config(with_value(key, VALUES[value]))
 
@@ -165,6 +178,54 @@ def test_m10_a_loss_that_overflows_is_told_and_the_run_goes_on(tmp_path, lr):
     assert notes and "not finite" in notes[0] and "back to the last good point" in notes[0]
     assert all(math.isfinite(r.score.loss) or r.index for r in result.history)
     assert result.status == "finished"
+
+
+@dataclass(frozen=True)
+class Square:
+    """x^2 in float32, as the params of models are."""
+
+    def initial(self, seed):
+        return {"x": torch.ones(2)}
+
+    def batch(self, step, seed):
+        return None
+
+    def loss(self, params, batch):
+        return (params["x"] ** 2).sum()
+
+    def num_tokens(self, params, batch):
+        return 1
+
+    def score(self, params, split):
+        return Score(float(self.loss(params, None)))
+
+
+@pytest.mark.parametrize("settings", [{"lr": 1e39}, {"lr": 1e200}], ids=str)
+@pytest.mark.parametrize("optimizer", ["AdamW", "SGD"])
+def test_m10_a_rate_that_float32_cannot_hold_is_told(optimizer, settings):
+    problem, stage = Square(), TorchStage(optimizer, **settings)
+    state = stage.init(problem, problem.initial(0), seed=0)
+    with pytest.raises(ProblemError, match=r"No step of \w+ can be made at a learning rate of .*Lower stage.lr"):
+        stage.step(problem, state)
+    (trial,) = try_rates(problem, lambda rate: stage, [stage.lr], steps=2, seed=0)
+    assert trial.diverged and "can be made at a learning rate" in trial.diverged
+
+
+def test_m10_the_largest_rates_of_float32_roll_back():
+    problem, stage = Square(), TorchStage("SGD", lr=1e37)
+    state = stage.init(problem, problem.initial(0), seed=0)
+    state, _ = stage.step(problem, state)
+    state, seen = stage.step(problem, state)
+    assert seen.note and "back to the last good point" in seen.note and float(state.params["x"][0]) == 1.0
+
+
+def test_m10_a_run_at_such_a_rate_ends_in_words(llama, tmp_path, monkeypatch, capsys):  # noqa: F811
+    file = write_config(tmp_path, values(llama, write_data(tmp_path), stage__lr=1e39))
+    monkeypatch.setattr(sys, "argv", ["maao", "tune", str(file), "--run", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    assert capsys.readouterr().err.startswith("Error: ")
 
 
 def test_m10_too_little_memory_is_told(tmp_path, monkeypatch, capsys):

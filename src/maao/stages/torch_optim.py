@@ -153,7 +153,16 @@ class TorchStage:
                 torch.nn.utils.clip_grad_norm_(leaves, self.max_grad_norm)
             return loss
 
-        optimizer.step(closure)  # type: ignore[arg-type]  # some optimizers evaluate more than once; the first is the loss at `state.params`
+        try:
+            optimizer.step(closure)  # type: ignore[arg-type]  # some evaluate more than once; the first is the loss at `state.params`
+        except RuntimeError as error:
+            if "overflow" not in str(error):
+                raise
+            rate = self.lr * self._rate(state)
+            raise ProblemError(
+                f"No step of {self.optimizer} can be made at a learning rate of {rate:g}: {error}. Lower stage.lr, or what stands in "
+                "stage.options."
+            ) from error
         loss, finite = seen[0]
         cost = Cost(gradient_steps=1, model_tokens=2 * tokens * len(seen))
         kept = state.params if keep else None
@@ -200,8 +209,8 @@ class TorchStage:
         return f"loss or gradient not finite ({loss}): back to the last good point, learning rate halved to {halved:g}"
 
     def _try_a_step(self) -> None:
-        """Make a step of nothing: some settings are read only there."""
-        leaf = torch.zeros(1, 1, requires_grad=True)
+        """Make a step of nothing: some settings are read only there. What float32 cannot hold is told by the params' own step."""
+        leaf = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
         optimizer = self._build([leaf], 1.0)
 
         def closure() -> Tensor:
