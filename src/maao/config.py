@@ -459,7 +459,7 @@ RULES_READ = {
 PROVIDERS_READ = {  # the others read everything of [mentor.chat] but scripted replies
     "local": ("name",),
     "person": ("name",),
-    "scripted": ("name", "replies", "usd_per_million_input", "usd_per_million_output"),
+    "scripted": ("name", "replies"),
 }
 ASKS_NOBODY = (
     "none", "random_restart", "perturb", "reset", "reproject", "random_text", "soft_input", "evolution", "scripted",
