@@ -12,6 +12,7 @@ import time
 import zlib
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -334,8 +335,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def server():
-    import maao.stages.torch_optim  # loads what every run needs, so that no case is charged for it
-
+    import_module("maao.stages.torch_optim")  # what every run needs is loaded now, so that no case is charged for it
     with serving() as found:
         yield found
 
