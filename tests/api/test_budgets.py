@@ -7,6 +7,7 @@ import pytest
 import maao
 from maao.config import make_config
 from maao.errors import ConfigError
+from tests.api.server import chat_server
 from tests.api.small_runs import config, digests, write_data
 
 
@@ -87,15 +88,12 @@ def test_tokens_allow_what_fits(llama, data, tmp_path):
     assert result.cost.input_tokens + result.cost.output_tokens <= spent
 
 
+@pytest.mark.allow_hosts(["127.0.0.1"])
 def test_money_is_capped_where_the_price_is_known(llama, data, tmp_path):
-    changes = {
-        "provider": "openai",
-        "name": "m",
-        "base_url": "http://127.0.0.1:9/v1",  # nobody is asked
-        "usd_per_million_input": 1000.0,
-        "usd_per_million_output": 1000.0,
-    }
-    result = run(llama, data, tmp_path / "run", budget__usd=0.0001, mentor__chat=changes)
+    changes = {"provider": "openai", "name": "m", "usd_per_million_input": 1000.0, "usd_per_million_output": 1000.0}
+    with chat_server(lambda number: (200, "never asked")) as server:
+        result = run(llama, data, tmp_path / "run", budget__usd=0.0001, mentor__chat={**changes, "base_url": server.base_url})
+    assert not server.bodies
     assert result.cost.usd == 0 and result.cost.llm_calls == 0
     assert all("the cap is $0.0001, $0 is spent" in reason for reason in told(result))
     assert result.status_reason == "the budget kept the mentor from being asked 2 times"

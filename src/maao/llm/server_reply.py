@@ -31,6 +31,7 @@ NAMED_STATUS = (  # statuses of errors that are told by name alone
     (401, re.compile(r"authentication|invalid.?api.?key|unauthenticated", re.I)),
 )
 _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.I)
+_RESET = re.compile(r"(?:x-|anthropic-)?ratelimit-(?:reset(?:-\w+)?|\w+-reset)")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|s|m|h|d)")
 SECONDS_IN = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -135,14 +136,15 @@ def _parts(content: object) -> tuple[str, str, str]:
         if not isinstance(part, dict):
             raise ValueError(f"a list that holds {_kind(part)}")
         kind = part.get("type", "text")
-        if kind in THOUGHT_PARTS if isinstance(kind, str) else False:
+        kind = kind if isinstance(kind, str) else _kind(kind)
+        if kind in THOUGHT_PARTS:
             found["thoughts"] += _loose_text(part.get("thinking") or part.get("text") or part.get("reasoning")) or "..."
         elif kind == "refusal":
             found["refusal"] += _loose_text(part.get("refusal"))
-        elif isinstance(kind, str) and kind in TEXT_PARTS and isinstance(part.get("text"), str | dict):
+        elif kind in TEXT_PARTS and isinstance(part.get("text"), str | dict):
             found["text"] += _loose_text(part["text"])
         else:
-            raise ValueError(f"a list with a part of the type {shown(str(kind), 40)!r}")
+            raise ValueError(f"a list with a part of the type {shown(kind, 40)!r}")
     return found["text"], found["thoughts"], found["refusal"]
 
 
@@ -202,9 +204,9 @@ def _name(value: object) -> str:
     """Return a name in a server's answer as text, whatever its type."""
     if isinstance(value, dict):
         value = value.get("type") or value.get("reason") or value.get("name")
-    if value is None:
+    if not isinstance(value, str | int | float):
         return ""
-    return shown(value if isinstance(value, str) else str(value)[:LONGEST_NAME], LONGEST_NAME)
+    return shown(str(value), LONGEST_NAME)
 
 
 def _kind(value: object) -> str:
@@ -303,7 +305,7 @@ def _words(value: object, depth: int = 0) -> str:
     said = next((said for name in SAID_IN if (said := _words(value.get(name), depth + 1))), "")
     place = value.get("loc")
     if said and isinstance(place, list):  # pydantic's: where in the body
-        said = f"{'.'.join(str(part)[:40] for part in place[:6])}: {said}"
+        said = f"{'.'.join(_name(part) for part in place[:6])}: {said}"
     beside = value.get("metadata")
     raw = beside.get("raw") if isinstance(beside, dict) else None
     return f"{said} ({raw.strip()})" if said and isinstance(raw, str) else said
@@ -362,14 +364,12 @@ def _until_reset(headers: Mapping[str, str], now: float) -> float | None:
     """Return when the limits are open again that are used up; where the headers do not say which, when all are."""
     waits = []
     for name, value in headers.items():
-        found = re.fullmatch(r"(?:x-|anthropic-)?ratelimit-(?:reset(?:-(\w+))?|(\w+)-reset)", name)
-        if found is None or (seconds := _seconds(value, now)) is None:
-            continue
-        what = found[1] or found[2] or ""
-        left = next((headers[n] for n in (name.replace("reset", "remaining"),) if n in headers), "")
-        waits.append((left.strip() == "0", seconds, what))
-    used_up = [seconds for is_used_up, seconds, _ in waits if is_used_up]
-    return max(used_up or [seconds for _, seconds, _ in waits], default=None)
+        seconds = _seconds(value, now) if _RESET.fullmatch(name) else None
+        if seconds is not None:
+            is_used_up = headers.get(name.replace("reset", "remaining"), "").strip() == "0"
+            waits.append((is_used_up, seconds))
+    used_up = [seconds for is_used_up, seconds in waits if is_used_up]
+    return max(used_up or [seconds for _, seconds in waits], default=None)
 
 
 def _retry_delay(error: Mapping[str, object], now: float) -> float | None:
