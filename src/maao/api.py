@@ -226,7 +226,7 @@ class Result:
             return ("image",)
         self._check_language()
         model = self.config.model
-        return Template.parse(model.template or DEFAULT_TEMPLATE, chat=model.chat).fields
+        return Template.parse(model.template or DEFAULT_TEMPLATE).fields
 
     def predict(self, texts: Sequence[str | Mapping[str, str] | Example]) -> list[Prediction]:
         """Return a prediction for each text, each mapping of the template's fields, or each example (its label is not looked at).
