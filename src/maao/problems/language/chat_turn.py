@@ -23,7 +23,7 @@ def render_turn(tokenizer: Any, template: str) -> str:
     if not tokenizer.chat_template:
         raise ModelError("The tokenizer has no chat template: set `model.chat = false`, or use an instruct model.")
     core = template.strip()
-    spaced = f" {core} "
+    spaced = f"\t \t{core}\t \t"  # which no header ends with: so it shows whether white space is taken away
     try:
         text = tokenizer.apply_chat_template([{"role": "user", "content": spaced}], tokenize=False, add_generation_prompt=True)
     except Exception as error:  # a program of the model's author: it may raise anything
