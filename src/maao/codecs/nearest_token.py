@@ -140,11 +140,11 @@ class NearestTokenCodec:
     def _lead(self) -> str:
         """What makes a first word the same token as one inside a sentence: a space, where the vocabulary tells them apart.
 
-        Nothing where the tokenizer itself writes a text's first word as if a space stood before it (Llama 2, T5).
+        Nothing where the tokenizer itself writes a text's first word as if a space stood before it (Llama 2, T5), or a space is a token of
+        its own (ByT5).
         """
-        bare, spaced, inside = (self.tokenizer(t, add_special_tokens=False).input_ids for t in ("the", " the", ": the"))
-        own = inside[-len(bare) :] == bare and inside[-len(spaced) :] != spaced
-        return "" if bare == spaced or own else " "
+        bare, inside = (self.tokenizer(t, add_special_tokens=False).input_ids for t in ("the", ": the"))
+        return "" if inside[-len(bare) :] == bare else " "
 
     # -- params to text
 
