@@ -140,7 +140,8 @@ def _tokenizer(place: str, name: str, options: Mapping[str, Any]) -> Any:
 
 def _leave_stray_pad(tokenizer: Any, model: Any) -> None:
     """Leave a padding token out for which the model has no embedding: nothing reads what is padded, but its row is looked up."""
-    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= num_rows(model):
+    rows = num_rows(model)
+    if rows is not None and tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:
         tokenizer.pad_token = None
 
 

@@ -146,12 +146,19 @@ class Specials:
 def outside(frozen: FrozenModel) -> Mapping[str, int]:
     """Return the tokens of a tokenizer, with their ids, for which the model's embedding table has no row."""
     rows = num_rows(frozen.model)
+    if rows is None:
+        return {}
     return {token: i for token, i in sorted(frozen.tokenizer.get_vocab().items(), key=lambda item: item[1]) if i >= rows}
 
 
-def num_rows(model: Any) -> int:
-    """Return how many token ids a model has an embedding for."""
-    return int(model.get_input_embeddings().weight.shape[0])
+def num_rows(model: Any) -> int | None:
+    """Return how many token ids a model has an embedding for; None: it has no table of them."""
+    try:
+        table = model.get_input_embeddings()
+    except (NotImplementedError, AttributeError):  # such a model is refused in words, where it is tried
+        return None
+    weight = getattr(table, "weight", None)
+    return None if weight is None else int(weight.shape[0])
 
 
 def refuse_surrogates(name: str, text: str) -> None:
