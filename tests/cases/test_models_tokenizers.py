@@ -75,7 +75,7 @@ def test_m5_a_word_outside_the_table_is_refused_where_it_is_used_and_told_where_
         result.predict(["blockchain"])
     assert len(result.predict(["the market"])) == 1
     assert any("2 of its tokenizer's tokens ('blockchain', 'unused')" in note for note in result.environment["notes"])
-    with pytest.raises(ModelError, match="cannot write the label word 'blockchain'|has no row"):
+    with pytest.raises(ModelError, match=r"The label word 'blockchain' of 'business' cannot be used.*has no row"):
         tuned(path, tmp_path / "label", labels={"business": "blockchain", "music": "music", "sport": "sport"})
 
 
@@ -162,7 +162,7 @@ def test_m6_a_tokenizer_that_needs_a_package_or_is_damaged_is_told(tmp_path, mon
     frozen = tiny_model("llama")
     path = saved(tmp_path / "model", frozen.model, frozen.tokenizer)
     (path / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": {"type": "None"}}))
-    with pytest.raises(ModelError, match="The tokenizer of .* cannot be read|Cannot load the model"):
+    with pytest.raises(ModelError, match=r"The tokenizer of .* cannot be read|Cannot load the model"):
         load_frozen(str(path))
 
     def needs(*_, **__):
@@ -178,7 +178,7 @@ def test_m6_a_tokenizer_that_needs_a_package_or_is_damaged_is_told(tmp_path, mon
 CONTENT = "{{ messages[0]['content'] }}"
 REFUSING = {
     "{{ raise_exception('Only even turns are allowed') }}": "Only even turns are allowed",
-    "{% if messages[0]['role'] != 'system' %}{{ raise_exception('First message must be system') }}{% endif %}": "First message must be system",
+    "{% if messages[0]['role'] != 'system' %}{{ raise_exception('Begin with a system turn') }}{% endif %}": "Begin with a system turn",
     "{{ no_such.thing }}": "'no_such' is undefined",
     "{{ messages[1]['content'] }}": "no element 1",
     "{% for part in messages[0]['content'] %}{{ part.text + 'x' }}{% endfor %}": "has no attribute 'text'",
@@ -214,7 +214,7 @@ def test_m7_a_tokenizer_of_several_chat_templates_or_none():
     with pytest.raises(ModelError, match="has no chat template"):
         render_turn(tokenizer, "{text} {slots}")
     tokenizer.chat_template = {"rag": CONTENT, "tool_use": CONTENT}
-    with pytest.raises(ModelError, match="multiple chat templates|no default|does not have"):
+    with pytest.raises(ModelError, match=r"multiple chat templates|no default|does not have"):
         render_turn(tokenizer, "{text} {slots}")
     tokenizer.chat_template = {"default": "<s>" + CONTENT, "rag": CONTENT}
     assert render_turn(tokenizer, "{text} {slots}") == "<s>{turn}"
@@ -240,5 +240,3 @@ def test_m7_a_system_turn_that_the_template_adds_is_part_of_the_run():
     problem, _ = build_language(make_config({"model": {"chat": True, "num_virtual_tokens": 4}}), tiny_splits(2), frozen)
     assert problem.tokenizer.before == "<s>system\nYou are kind.</s>\n<s>user\n{text}"
     assert problem.tokenizer.after == " Topic:</s>\n<s>assistant\n"
-
-

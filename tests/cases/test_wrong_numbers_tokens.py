@@ -41,7 +41,8 @@ def plain(tokenizer, text):
 
 @pytest.mark.parametrize("name", VOCABULARIES)
 @pytest.mark.parametrize(
-    "template", ["{text} {slots} Topic:", "Text: {text} {slots} Topic:", "the {slots} {text} Topic:", "{text}. {slots}, It was", "{text} {slots}"]
+    "template",
+    ["{text} {slots} Topic:", "Text: {text} {slots} Topic:", "the {slots} {text} Topic:", "{text}. {slots}, It was", "{text} {slots}"],
 )
 def test_l5_parts_of_a_template_are_tokenized_as_one_text(name, template):
     tokenizer = VOCABULARIES[name]()
@@ -90,15 +91,18 @@ def test_l5_a_vocabulary_of_which_nothing_survives_is_told():
     broken = copy.deepcopy(bpe_tokenizer())
     from tokenizers import normalizers
 
-    broken.backend_tokenizer.normalizer = normalizers.Replace("e", "x x")
     broken.backend_tokenizer.normalizer = normalizers.Prepend("zz")
-    with pytest.raises(CodecError, match="None of the .* tokens of this vocabulary comes back from decoding"):
+    with pytest.raises(CodecError, match=r"None of the .* tokens of this vocabulary comes back from decoding"):
         codec(broken).sample(2, seed=0)
 
 
 def test_l5_a_masked_model_reads_a_word_as_it_stands_at_its_mask():
     tokenizer = xlm_roberta()
-    for template, word in (("{text} {slots} It was {mask}.", " great"), ("{slots} {text} {mask}", " great"), ("{mask} {slots} {text}", "great")):
+    for template, word in (
+        ("{text} {slots} It was {mask}.", " great"),
+        ("{slots} {text} {mask}", " great"),
+        ("{mask} {slots} {text}", "great"),
+    ):
         tokenize = bound(tokenizer, template, kind="masked")
         row = tokenize({"text": SENTENCE})
         filled = template.format(text=SENTENCE, slots="", mask="<mask>")
@@ -149,7 +153,12 @@ def test_l5_the_name_of_a_special_token_in_a_text_is_text(name):
     assert end in plain(tokenizer, text)  # what the tokenizer reads there by itself
     assert end not in (*row.before, *row.after)
     shown = tokenizer.decode(row.before[len(tokenize.prefix) :]).replace(" ", "").replace("<unk>", "")
-    assert shown in ("music</s>film", "musicsfilm", "music[SEP]film", "music[UNK][UNK][UNK]film")  # some vocabularies cannot write the brackets
+    assert shown in (
+        "music</s>film",
+        "musicsfilm",
+        "music[SEP]film",
+        "music[UNK][UNK][UNK]film",
+    )  # some vocabularies cannot write the brackets
 
 
 def test_l5_a_special_token_of_the_template_is_one_beside_a_text_that_names_it():

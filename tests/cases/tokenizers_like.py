@@ -27,7 +27,7 @@ def _pieces() -> tuple[dict[str, int], tuple[tuple[str, str], ...]]:
 
 @cache
 def llama2(scheme: str = "prepend", *, bos: bool = True, eos: bool = False) -> Any:
-    """Byte fallback, `<s>` in front, and a space before the first word: by "prepend" as a normalizer, or by Metaspace's "first", "always"."""
+    """Byte fallback, `<s>` in front, a space before the first word: by a normalizer ("prepend"), or as Metaspace's "first" or "always"."""
     vocabulary, merges = _pieces()
     own = Tokenizer(models.BPE(vocab=dict(vocabulary), merges=list(merges), unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     if scheme == "prepend":

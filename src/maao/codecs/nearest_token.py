@@ -291,8 +291,8 @@ class NearestTokenCodec:
         """
         if not bool(self.stable.any()):
             raise CodecError(
-                f"None of the {len(self.embeddings)} tokens of this vocabulary comes back from decoding and tokenizing anew, so a soft prompt "
-                "has no words here. Does the tokenizer belong to the model?"
+                f"None of the {len(self.embeddings)} tokens of this vocabulary comes back from decoding and tokenizing anew, so a soft "
+                "prompt has no words here. Does the tokenizer belong to the model?"
             )
         texts = self._token_texts
         whole = [text == self._lead + text.strip() and len(text.strip()) > 1 and text.strip().isalpha() for text in texts]

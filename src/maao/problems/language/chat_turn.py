@@ -36,8 +36,8 @@ def render_turn(tokenizer: Any, template: str) -> str:
         if text.count(written) == 1:
             return str(text.replace(written, mark))
     raise ModelError(
-        f"The model's chat template changes the text of a turn: {core!r} was not found exactly once in what it rendered, {text[:200]!r}. Set "
-        "`model.chat = false`, or write the turn's text yourself in `model.chat_turn`, with {turn} where the template stands."
+        f"The model's chat template changes the text of a turn: {core!r} was not found exactly once in what it rendered, {text[:200]!r}. "
+        "Set `model.chat = false`, or write the turn's text yourself in `model.chat_turn`, with {turn} where the template stands."
     )
 
 

@@ -8,7 +8,7 @@ every border:
 * slots at the very front stand before special tokens such as ``[CLS]``, where PEFT puts a soft prompt too.
 
 The parts around the slots are tokenized as parts of one text: a tokenizer that writes a text's first word as if a space stood before it
-(Llama 2, T5) does so at the beginning of the input alone. What an example says is text: the name of a special token in it is not that token.
+(Llama 2, T5) does so at the beginning of the input alone. What an example says is text: the name of a special token in it is no such token.
 
 ``{mask}`` is where a label word is read: the mask token of a masked model, T5's first sentinel, and for a decoder the place right behind
 the input, where it must stand. ``{sep}`` parts two segments as the tokenizer's own pairs are parted. ``{choice}`` stands for each of an
@@ -335,7 +335,7 @@ class TemplateTokenizer:
         return self._at(self._plain, self._fill(part, fields), begins)
 
     def _with_literals(self, part: str, fields: Mapping[str, str], begins: bool) -> list[int]:
-        """Return the same where a field holds the name of a special token: those of the template become ids one by one, the rest is text."""
+        """Return the same where a field names a special token: those of the template become ids one by one, the rest is text."""
         ids: list[int] = []
         for piece in self._specials.parts(part.replace("{mask}", self.mask)):
             if isinstance(piece, int):
@@ -377,9 +377,9 @@ class TemplateTokenizer:
             return
         worst = max(ids)
         raise ModelError(
-            f"The tokenizer's token {self.tokenizer.convert_ids_to_tokens(worst)!r} (id {worst}) has no row in the model's embedding table, "
-            f"which has {self._rows}. Was a token added to the tokenizer alone? Call model.resize_token_embeddings(len(tokenizer)) and save "
-            "both, or load the tokenizer that belongs to the model."
+            f"The tokenizer's token {self.tokenizer.convert_ids_to_tokens(worst)!r} (id {worst}) has no row in the model's embedding "
+            f"table, which has {self._rows}. Was a token added to the tokenizer alone? Call model.resize_token_embeddings(len(tokenizer)) "
+            "and save both, or load the tokenizer that belongs to the model."
         )
 
     @cached_property
