@@ -143,8 +143,11 @@ class NearestTokenCodec:
         Nothing where the tokenizer itself writes a text's first word as if a space stood before it (Llama 2, T5), or a space is a token of
         its own (ByT5).
         """
-        bare, inside = (self.tokenizer(t, add_special_tokens=False).input_ids for t in ("the", ": the"))
-        return "" if inside[-len(bare) :] == bare else " "
+        return "" if all(map(self._is_as_inside, ("the", "a", "of", "1"))) else " "
+
+    def _is_as_inside(self, word: str) -> bool:
+        bare, inside = (self.tokenizer(text, add_special_tokens=False).input_ids for text in (word, f": {word}"))
+        return bool(inside[-len(bare) :] == bare)
 
     # -- params to text
 

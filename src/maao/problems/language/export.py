@@ -17,13 +17,13 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from maao.core.pieces import continued
 from maao.errors import ModelError
 from maao.problems.language.forward import decoder_start
 from maao.problems.language.loading import FrozenModel, locate
 from maao.problems.language.readers import DecodedWords, Head, LabelWords
 from maao.problems.language.soft_prompt import SoftPromptProblem
 from maao.problems.language.template import TemplateTokenizer
-from maao.problems.language.tokenizing import continued
 
 Params = Mapping[str, Tensor]
 

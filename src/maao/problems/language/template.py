@@ -25,13 +25,12 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, Literal
 
+from maao.core.pieces import adds_space, continued
 from maao.errors import ConfigError, DataError, ModelError
 from maao.problems.language.chat_turn import in_turn, render_turn
 from maao.problems.language.tokenizing import (
     LabelSpace,
     Specials,
-    adds_space,
-    continued,
     needs_space,
     refuse_surrogates,
     separator,

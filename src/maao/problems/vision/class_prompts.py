@@ -14,8 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from maao.core.pieces import continued
 from maao.errors import ConfigError, DataError
-from maao.problems.language.tokenizing import continued, special_tokens
+from maao.problems.language.tokenizing import special_tokens
 
 SLOTS, CLASS = "{slots}", "{class}"
 
