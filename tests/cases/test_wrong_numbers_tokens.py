@@ -7,11 +7,13 @@ import copy
 import pytest
 import torch
 
+from maao.build import build_language
 from maao.codecs.nearest_token import NearestTokenCodec
+from maao.config import make_config
 from maao.errors import CodecError, ConfigError, DataError, ModelError
 from maao.problems.language.template import Template, TemplateTokenizer
 from tests.cases.tokenizers_like import llama2, prefixed_bytes, xlm_roberta
-from tests.tiny import bpe_tokenizer, roberta_tokenizer, t5_tokenizer, wordpiece_tokenizer
+from tests.tiny import LABELS, bpe_tokenizer, roberta_tokenizer, t5_tokenizer, tiny_model, tiny_splits, wordpiece_tokenizer
 
 SENTENCE = "the market and the bank"
 VOCABULARIES = {
@@ -171,6 +173,17 @@ def test_l5_a_special_token_of_the_template_is_one_beside_a_text_that_names_it()
         assert careful.before[: len(usual.before) - 1] == usual.before[:-1]
 
 
+@pytest.mark.parametrize("tokenizer", [roberta_tokenizer, xlm_roberta, wordpiece_tokenizer])
+def test_l5_a_mask_takes_its_white_space_beside_such_a_text_too(tokenizer):
+    own = tokenizer()
+    tokenize = bound(own, "{text} {slots} It was {mask} ({text})", kind="masked")
+    usual, careful = tokenize({"text": SENTENCE}), tokenize({"text": f"{SENTENCE}{own.sep_token}"})
+    until = usual.after.index(own.mask_token_id) + 3
+    assert usual.mask_at == len(usual.before) + until - 3
+    assert careful.after[:until] == usual.after[:until]
+    assert careful.after.count(own.sep_token_id) == 1  # the tokenizer's own, at the end
+
+
 def test_l5_a_mask_in_a_text_is_text():
     tokenize = bound(wordpiece_tokenizer(), "{text} {slots} It was {mask}.", kind="masked")
     row = tokenize({"text": "a [MASK] b"})
@@ -235,6 +248,19 @@ def test_l4_a_setting_says_otherwise():
         text = "the Topic:"
         assert [*plain(tokenizer, text), *always.word("体育")] == plain(tokenizer, text + " 体育")
         assert [*plain(tokenizer, text), *never.word("sport")] == plain(tokenizer, text + "sport")
+
+
+@pytest.mark.parametrize(("space", "before"), [("auto", ["", " ", " "]), (True, [" ", " ", " "]), (False, ["", "", ""])])
+def test_l4_the_setting_reaches_the_model(space, before):
+    words = dict(zip(LABELS, ("商业", "music", "sport"), strict=True))
+    settings = {"label_space": space, "label_words": words, "num_virtual_tokens": 4}
+    problem, _ = build_language(make_config({"model": settings}), tiny_splits(2), tiny_model("llama"))
+    assert problem.reader.words == [tuple(plain(bpe_tokenizer(), lead + word)) for lead, word in zip(before, words.values(), strict=True)]
+
+
+def test_l4_a_head_reads_no_such_setting():
+    with pytest.raises(ConfigError, match=r"model\.label_space would be ignored"):
+        build_language(make_config({"model": {"label_space": True, "template": "{slots} {text}"}}), tiny_splits(2), tiny_model("bert"))
 
 
 # -- what a chat template renders to
