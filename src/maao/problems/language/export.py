@@ -44,7 +44,8 @@ USE = """# Soft prompt for {model}
 {code}
 ```
 
-One text is run at a time here, and none is cut to fit the model's context.
+One text is run at a time here, and none is cut to fit the model's context. The name of a special token in a text (`</s>`) is read as that
+token here, and as ordinary text by `maao predict`.
 """
 
 
