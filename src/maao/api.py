@@ -243,7 +243,7 @@ class Result:
             return ("image",)
         self._check_language()
         model = self.config.model
-        return Template.parse(model.template or DEFAULT_TEMPLATE, chat=model.chat).fields
+        return Template.parse(model.template or DEFAULT_TEMPLATE).fields
 
     def predict(self, inputs: Any) -> list[Prediction]:
         """Return a prediction for each thing of a list, an array, a Series, a frame or a data set, in its order.

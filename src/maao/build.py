@@ -239,6 +239,8 @@ def _check_model(model: ModelConfig) -> None:
         ignored["hidden"] = "prefix_tuning has a network only where you set model.projection = true: do so, or drop it"
     if model.initial != "text":
         ignored["initial_text"] = f"model.initial is '{model.initial}': set it to 'text', or drop model.initial_text"
+    if not model.chat:
+        ignored["chat_turn"] = "model.chat is false: set it to true, or drop it"
     if model.memory_mib is not None:
         ignored["part_tokens"] = "model.memory_mib sets it by measuring the model: drop one of the two"
     _refuse_ignored(model, ignored)
@@ -247,7 +249,8 @@ def _check_model(model: ModelConfig) -> None:
 def _check_reading(model: ModelConfig, kind: str, name: str) -> None:
     """Refuse settings that belong to the other way of reading a class: a head on an encoder, or label words."""
     if kind == "encoder":
-        _refuse_ignored(model, {"objective": f"{name} is read by a head, which scores classes and no vocabulary: drop it"})
+        head = f"{name} is read by a head, which scores classes and no vocabulary: drop it"
+        _refuse_ignored(model, {"objective": head, "label_space": head})
     else:
         _refuse_ignored(model, {"pooling": f"{name} is read by label words, and only a head pools: drop it"})
 
@@ -277,7 +280,7 @@ def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget
     loaded: Loaded = {} if kept is None else kept.loaded
     config = config.model_copy(update={"model": _with_kind(config.model)})
     frozen = _load(loaded, config.model.name, config)
-    config = config.model_copy(update={"model": _with_task(config, frozen.kind)})
+    config = config.model_copy(update={"model": _with_turn(_with_task(config, frozen.kind), frozen)})
     problem, codec = build_language(config, splits, frozen)
     steps_per_epoch = max(1, len(splits.train) // config.stage.batch_size)
     whole = build_plan(config, steps_per_epoch)
@@ -292,7 +295,7 @@ def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget
         budget,
         splits,
         frozen,
-        notes=(*splits.notes, *problem.notes, *_adapter_notes(config.model, frozen)),
+        notes=(*splits.notes, *problem.notes, *_adapter_notes(config.model, frozen), *_token_notes(config.model, frozen, splits)),
         plan_was_cut=plan != whole,
         loaded=loaded,
     )
@@ -349,6 +352,15 @@ def _with_task(config: Config, kind: str) -> ModelConfig:
     return model.model_copy(update={"template": template, "label_words": words})
 
 
+def _with_turn(model: ModelConfig, frozen: FrozenModel) -> ModelConfig:
+    """Return the settings with what the chat template renders to now: on another day it may be another text."""
+    if not model.chat or model.chat_turn is not None:
+        return model
+    from maao.problems.language.chat_turn import render_turn
+
+    return model.model_copy(update={"chat_turn": render_turn(frozen.tokenizer, model.template or DEFAULT_TEMPLATE)})
+
+
 def build_for_use(config: Config, labels: tuple[str, ...], class_names: tuple[str, ...] = ()) -> Parts:
     """Build what predicting and exporting need: the model and the template, without data and without what a run began with."""
     if config.problem == "vision":
@@ -366,9 +378,9 @@ def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple
     from maao.problems.language.soft_prompt import SoftPromptProblem
     from maao.problems.language.template import Template
 
-    model = config.model.model_copy(update={"template": config.model.template or DEFAULT_TEMPLATE})
+    model = _with_turn(config.model.model_copy(update={"template": config.model.template or DEFAULT_TEMPLATE}), frozen)
     assert model.template is not None
-    template = Template.parse(model.template, chat=model.chat)
+    template = Template.parse(model.template, chat=model.chat, turn=model.chat_turn)
     if "embed_twice" in model.released:
         if frozen.kind not in ("encoder", "masked"):
             raise ConfigError(f"model.released = 'embed_twice' is a defect of encoders, and {frozen.name} is of kind '{frozen.kind}'.")
@@ -422,6 +434,27 @@ def _adapter_notes(model: ModelConfig, frozen: FrozenModel) -> tuple[str, ...]:
     return () if note is None else (note,)
 
 
+def _token_notes(model: ModelConfig, frozen: FrozenModel, splits: Splits) -> Iterator[str]:
+    """Say what of a tokenizer is not used as it could be: tokens without an embedding, names of special tokens in texts, a date."""
+    from maao.problems.language.tokenizing import Specials, outside
+
+    unread = outside(frozen)
+    if unread:
+        shown = ", ".join(map(repr, list(unread)[:3])) + (", ..." if len(unread) > 3 else "")
+        yield f"the model has no embedding for {len(unread)} of its tokenizer's tokens ({shown}): a text that holds one is refused"
+    specials = Specials(frozen.tokenizer)
+    for name in ("train", "select", "test"):
+        examples = getattr(splits, name)
+        found = [special for example in examples if (special := specials.named_in([*example.fields.values(), *example.choices]))]
+        if found:
+            yield (
+                f"{len(found)} of {len(examples)} texts of {name} hold the name of a special token, such as {found[0]!r}: it is read as "
+                "ordinary text there"
+            )
+    if model.chat and "strftime_now" in str(frozen.tokenizer.chat_template):
+        yield f"the chat template prints a date: this run keeps the turn as it was rendered when it began, {model.chat_turn!r}"
+
+
 def _adapter(model: ModelConfig, frozen: FrozenModel) -> Mapping[str, Any] | None:
     """Return the params of a PEFT adapter to begin with; None: there is none."""
     if model.adapter is None:
@@ -437,10 +470,19 @@ def build_reader(
     """Return how classes are read, and the template bound to the tokenizer with room for the longest answer."""
     from maao.problems.language.readers import DecodedWords, Head, LabelWords, MaskedWords, label_word_ids
     from maao.problems.language.template import TemplateTokenizer
+    from maao.problems.language.tokenizing import num_rows
 
     def tokenizer(answer: int) -> TemplateTokenizer:
         reserved = model.num_virtual_tokens + answer
-        return TemplateTokenizer(frozen.tokenizer, template, kind=frozen.kind, max_length=length, reserved=reserved)
+        return TemplateTokenizer(
+            frozen.tokenizer,
+            template,
+            kind=frozen.kind,
+            max_length=length,
+            reserved=reserved,
+            rows=num_rows(frozen.model),
+            label_space=model.label_space,
+        )
 
     _check_reading(model, frozen.kind, frozen.name)
     chosen = [e for part in (splits.train, splits.select, splits.test) for e in part if e.choices]
@@ -485,7 +527,7 @@ def build_framed_reader(
     from maao.problems.language.template import Template
 
     words = dict(zip(splits.labels, frame.label_words, strict=True)) if frame.label_words else model.label_words
-    own = template if frame.template is None else Template.parse(frame.template, chat=model.chat)
+    own = template if frame.template is None else Template.parse(frame.template, chat=model.chat, turn=model.chat_turn)
     return build_reader(model.model_copy(update={"label_words": words}), frozen, splits, own, length)
 
 

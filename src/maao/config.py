@@ -71,7 +71,13 @@ class ModelConfig(Section):
         None, description='The input: {slots}, {fields}, {mask}, {sep}. By default the task\'s, else "{text} {slots} Topic:".'
     )
     chat: bool = Field(False, description="Put the template into a user turn of the model's chat template.")
+    chat_turn: str | None = Field(
+        None, description="The text of that turn, {turn} for the template; by default rendered when a run begins, and kept with it."
+    )
     label_words: dict[str, str] | None = Field(None, description="What the model says for each label; by default the label itself.")
+    label_space: Literal["auto"] | bool = Field(
+        "auto", description="A space before each label word; auto: as its script has it (none for 体育), and none behind a new line."
+    )
     objective: Literal["classes", "vocabulary"] = Field("classes", description="Cross-entropy over the classes, or over the vocabulary.")
     pooling: Literal["mean", "first", "virtual"] = Field("mean", description="What a head reads (encoders).")
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(le=1e6)]] = Field(

@@ -56,7 +56,7 @@ def test_impossible_label_words_are_refused(words, said):
 
 
 def test_label_word_that_cannot_be_written_is_refused():
-    with pytest.raises(ModelError, match="cannot write the label word '日本語' of 'music'"):
+    with pytest.raises(ModelError, match="The label word '日本語' of 'music' cannot be used"):
         ids_of({**WORDS, "music": "日本語"}, architecture="bert")
 
 

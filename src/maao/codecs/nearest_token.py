@@ -32,7 +32,7 @@ class NearestTokenCodec:
     """``{"prompt": (num_virtual_tokens, embed_dim)}`` as words.
 
     Args:
-        tokenizer: a fast Hugging Face tokenizer.
+        tokenizer: a Hugging Face tokenizer.
         embeddings: ``(vocab_size, embed_dim)``, what the frozen model's input embedding gives for each id.
         num_virtual_tokens: rows of a soft prompt; with ``length="free"`` the most it may have.
         length: "fixed": a longer text is cut at a word boundary, a shorter one repeated from its start. "free": n tokens give n rows.
@@ -75,10 +75,14 @@ class NearestTokenCodec:
     # -- text to params
 
     def encode(self, text: str) -> Encoded[Params]:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise CodecError(f"The text {text!r} holds half of a character that was cut in two (a lone surrogate).") from error
         ids = self._ids(text)
         if not ids:
             raise CodecError(f"The text {text!r} holds nothing to encode: it has no tokens.")
-        unwritable = sorted({self.tokenizer.convert_ids_to_tokens(i) for i in ids if i in self._special})
+        unwritable = sorted({self.tokenizer.convert_ids_to_tokens(i) for i in ids if i in self._special or i >= len(self.embeddings)})
         if unwritable:
             raise CodecError(f"The text {text!r} cannot be written in words of this vocabulary: it would hold {', '.join(unwritable)}.")
         limit, note = self.num_virtual_tokens, None
@@ -105,8 +109,17 @@ class NearestTokenCodec:
     def _cut(self, text: str, limit: int) -> int:
         """Return how many of a text's tokens fit `limit` and end at a word; of a longer first word, how many can be read back."""
         found = self.tokenizer(self._lead + " ".join(text.split()), add_special_tokens=False)
-        ids, words = found.input_ids, found.word_ids()
-        at_word = [n for n in range(1, limit + 1) if words[n] != words[n - 1]]
+        ids, words = found.input_ids, found.word_ids() if found.is_fast else None
+
+        whole = self.text(ids)
+
+        def ends_word(n: int) -> bool:  # some vocabularies take a whole text for one word, and show words by their spaces alone
+            if words is not None and words[n] != words[n - 1]:
+                return True
+            told = self.text(ids[:n])
+            return whole.startswith(told + " ") and told != self.text(ids[: n - 1])
+
+        at_word = [n for n in range(1, limit + 1) if ends_word(n)]
         inside = [n for n in range(1, limit + 1) if self.survives(ids[:n])]
         if not at_word and not inside:
             raise CodecError(f"No beginning of the text {text!r} fits {limit} tokens.")
@@ -125,9 +138,16 @@ class NearestTokenCodec:
 
     @cached_property
     def _lead(self) -> str:
-        """What makes a first word the same token as one inside a sentence: a space, where the vocabulary tells them apart."""
-        bare, spaced = (self.tokenizer(t, add_special_tokens=False).input_ids for t in ("the", " the"))
-        return " " if bare != spaced else ""
+        """What makes a first word the same token as one inside a sentence: a space, where the vocabulary tells them apart.
+
+        Nothing where the tokenizer itself writes a text's first word as if a space stood before it (Llama 2, T5), or a space is a token of
+        its own (ByT5).
+        """
+        return "" if all(map(self._is_as_inside, ("the", "a", "of", "1"))) else " "
+
+    def _is_as_inside(self, word: str) -> bool:
+        bare, inside = (self.tokenizer(text, add_special_tokens=False).input_ids for text in (word, f": {word}"))
+        return bool(inside[-len(bare) :] == bare)
 
     # -- params to text
 
@@ -268,15 +288,26 @@ class NearestTokenCodec:
 
     @cached_property
     def words(self) -> Tensor:
-        """``(vocab_size,)`` booleans: the stable ids that are whole words of two letters or more. Any sequence of them survives."""
+        """``(vocab_size,)`` booleans: the stable ids that are whole words of two letters or more. Any sequence of them survives.
+
+        Where the vocabulary has none (ByT5's are bytes), all stable ids. Raises `CodecError` where there are none of these either.
+        """
+        if not bool(self.stable.any()):
+            raise CodecError(
+                f"None of the {len(self.embeddings)} tokens of this vocabulary comes back from decoding and tokenizing anew, so a soft "
+                "prompt has no words here. Does the tokenizer belong to the model?"
+            )
         texts = self._token_texts
         whole = [text == self._lead + text.strip() and len(text.strip()) > 1 and text.strip().isalpha() for text in texts]
-        return self.stable & self._mask(whole)
+        found = self.stable & self._mask(whole)
+        return found if bool(found.any()) else self.stable
 
     @cached_property
     def _token_texts(self) -> list[str]:
         count = min(len(self.tokenizer), len(self.embeddings))
-        return [self.tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in range(count)]
+        texts = [self.tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in range(count)]
+        # A space that the tokenizer writes by itself is not to be written twice.
+        return texts if self._lead else [text.removeprefix(" ") for text in texts]
 
     def _mask(self, values: list[bool]) -> Tensor:
         mask = torch.zeros(len(self.embeddings), dtype=torch.bool)

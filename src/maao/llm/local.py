@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from maao.core.pieces import adds_space, continued
 from maao.errors import ChatError, ModelError
 from maao.llm.chat import Reply, Request, Usage, sampling_seed
 from maao.llm.price import FREE
@@ -85,15 +86,13 @@ class LocalModel:
                 f"The tokenizer of {self.name!r} has no chat template, so it cannot hold a conversation. "
                 "Ask it in completion style, or choose a model that was tuned to follow instructions."
             )
-        from jinja2 import TemplateError
-
         messages = [{"role": message.role, "content": message.content} for message in request.messages]
         try:
             return self.tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, return_dict=True, return_tensors="pt", tokenizer_kwargs={"verbose": False}
             )
-        except TemplateError as error:  # some templates refuse a system turn, or two turns of one role
-            reason = str(error)
+        except Exception as error:  # a program of the model's author: some refuse a system turn, or two turns of one role
+            reason = str(error) or type(error).__name__
         raise ChatError(f"The chat template of {self.name!r} refuses these messages: {reason}")
 
     def _check_length(self, prompt_tokens: int, max_tokens: int) -> None:
@@ -147,10 +146,7 @@ class LocalModel:
 
         embed = self.model.get_input_embeddings()
         device = self.model.device
-        ids = [
-            self.tokenizer(text, return_tensors="pt", add_special_tokens=i == 0, verbose=False)["input_ids"]
-            for i, text in enumerate((before, after))
-        ]
+        ids = [torch.tensor([part]) for part in (self.tokenizer(before, verbose=False)["input_ids"], self._behind(after))]
         config = self._settings(temperature, top_p, max_tokens, self._end_ids())
         with _forked_random(device, seed), torch.no_grad():
             first, last = (embed(part.to(device)) for part in ids)
@@ -158,6 +154,15 @@ class LocalModel:
             mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=device)
             new = self.model.generate(inputs_embeds=embeddings, attention_mask=mask, generation_config=config)[0].tolist()
         return _decoder(self.tokenizer, ids[1][0].tolist())(new), embeddings.shape[1], len(new)
+
+    def _behind(self, text: str) -> list[int]:
+        """Return the ids of a text that goes on behind another one."""
+
+        def ids(text: str) -> list[int]:
+            found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            return found
+
+        return continued(ids, text) if adds_space(ids) else ids(text)
 
 
 # Spelt out, because what a generation config leaves open is filled from the model's own.

@@ -6,8 +6,10 @@ written is read back and compared before the export counts as done.
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from maao.core.pieces import continued
 from maao.errors import ModelError
 from maao.problems.language.forward import decoder_start
 from maao.problems.language.loading import FrozenModel, locate
@@ -41,7 +44,8 @@ USE = """# Soft prompt for {model}
 {code}
 ```
 
-One text is run at a time here, and none is cut to fit the model's context.
+One text is run at a time here, and none is cut to fit the model's context. The name of a special token in a text (`</s>`) is read as that
+token here, and as ordinary text by `maao predict`.
 """
 
 
@@ -170,33 +174,48 @@ def loading(frozen: FrozenModel, about: Mapping[str, Any]) -> str:
 
 def row_code(tokenize: TemplateTokenizer) -> list[str]:
     """Return code that names the token ids of a text around the slots `before` and `after`, as `TemplateTokenizer` finds them."""
-    front = tokenize.template.front and not tokenize.template.chat
+    front = tokenize.begins_behind_slots
     prefix, suffix = list(tokenize.prefix), list(tokenize.suffix)
-    before = _items(tokenize, tokenize.before)
-    after = _items(tokenize, tokenize.after)
+    before = _items(tokenize, tokenize.before, begins=True)
+    after = _items(tokenize, tokenize.after, begins=front)
     if front:
         after[0] = [*map(str, prefix), *after[0]]
     else:
         before[0] = [*map(str, prefix), *before[0]]
     after[-1] = [*after[-1], *map(str, suffix)]
     lines = ["", "def ids(text):", "    return tokenizer(text, add_special_tokens=False).input_ids", ""]
+    if tokenize.joins:  # its first word is not to be written as if a space stood before it
+        lines += ["def ids_behind(text):", "    return continued(ids, text) if text else []", "", *_source(continued), ""]
+    rows = len(lines)
     for name, parts in (("before", before), ("after", after)):
         if len(parts) > 1:  # two segments
             lines += [f"first = [{', '.join(parts[0])}]", f"{name} = [*first, {', '.join(parts[1])}]"]
         else:
             lines.append(f"{name} = [{', '.join(parts[0])}]")
-    lines[4] += "  # token ids around the slots: fill in the template's fields"
+    lines[rows] += "  # token ids around the slots: fill in the template's fields"
     return lines
 
 
-def _items(tokenize: TemplateTokenizer, text: str) -> list[list[str]]:
+def _source(function: Callable[..., object]) -> list[str]:
+    """Return a function's own code, without the types that it names."""
+    code = inspect.getsource(function).splitlines()
+    return [re.sub(r"\(.*\)( -> .*)?:$", f"({', '.join(inspect.signature(function).parameters)}):", code[0]), *code[1:]]
+
+
+def _ids_behind(tokenize: TemplateTokenizer) -> str:
+    """Return the name of what gives the ids of a text that goes on behind something, in a snippet."""
+    return "ids_behind" if tokenize.joins else "ids"
+
+
+def _items(tokenize: TemplateTokenizer, text: str, *, begins: bool) -> list[list[str]]:
     """Return what stands in the list of a text's token ids, as code; in two parts if two segments part in it."""
     filled = text.replace("{mask}", tokenize.mask)
     parts = filled.split("{sep}")
+    called = "ids" if begins else _ids_behind(tokenize)
     if len(parts) == 1:
-        return [[f"*ids({filled!r})"] if filled else []]
+        return [[f"*{called}({filled!r})"] if filled else []]
     first, second = parts[0].rstrip(" "), parts[1].lstrip(" ")
-    items = [f"*ids({first!r})"] if first else []
+    items = [f"*{called}({first!r})"] if first else []
     return [[*items, *map(str, tokenize.separator)], [f"*ids({second!r})"] if second else []]
 
 
@@ -237,16 +256,24 @@ def reading_code(problem: SoftPromptProblem, realized: Params, about: Mapping[st
     assert isinstance(reader, LabelWords)
     words = reader.words
     named = dict(zip(labels, map(list, words), strict=False)) if labels else {str(i): list(word) for i, word in enumerate(words)}
-    lines = [f"words = {named}  # the token ids of each label's word, written {problem.tokenizer.answer_prefix!r} + word"]
+    tokenize = problem.tokenizer
+    spaces = {tokenize.answer_prefix(word) for word in _spoken(about)}
+    lines = [f"words = {named}  # the token ids of each label's word, written {' or '.join(map(repr, sorted(spaces)))} + word"]
     if about.get("choices"):
+        called = "ids" if tokenize.answer_begins else _ids_behind(tokenize)
         lines = [
             'choices = ["{choice1}", "{choice2}"]  # fill in what this text has to choose from',
-            f"words = {{choice: ids({problem.tokenizer.answer_prefix!r} + choice) for choice in choices}}",
+            f"words = {{choice: {called}({tokenize.answer_prefix('a')!r} + choice) for choice in choices}}",
         ]
     if isinstance(reader, DecodedWords):
         lines.append(f"start = {decoder_lead(problem.frozen, problem.tokenizer)}  # what the decoder has said before its answer")
     lines += _words_code(problem, one_token=not about.get("choices") and all(len(word) == 1 for word in words), slots=slots)
     return [*lines, "probabilities = dict(zip(words, scores.softmax(-1).tolist()))"]
+
+
+def _spoken(about: Mapping[str, Any]) -> list[str]:
+    """Return the label words of an export, or the labels."""
+    return list((about.get("label_words") or {}).values()) or list(about.get("labels", ())) or ["a"]
 
 
 def _words_code(problem: SoftPromptProblem, *, one_token: bool, slots: int) -> list[str]:
@@ -281,7 +308,7 @@ def _words_code(problem: SoftPromptProblem, *, one_token: bool, slots: int) -> l
 def _head_code(problem: SoftPromptProblem, realized: Params, labels: Sequence[str], slots: int) -> list[str]:
     reader = problem.reader
     assert isinstance(reader, Head)
-    front = problem.template.front and not problem.template.chat
+    front = problem.tokenizer.begins_behind_slots
     where = {"mean": ".mean(0)", "virtual": "[len(before)]", "first": f"[{slots if front else 0}]"}[reader.pooling]
     lines = [
         "output = run(before, after)",

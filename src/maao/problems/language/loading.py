@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from maao.errors import ModelError
+from maao.problems.language.tokenizing import num_rows
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +98,7 @@ def load_frozen(
         ModelError: nothing of that name, a checkpoint that leaves weights unset, or a kind of model that cannot be used yet.
     """
     import torch
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     if not hasattr(torch, dtype) or not isinstance(getattr(torch, dtype), torch.dtype):
         raise ModelError(f"Unknown precision '{dtype}': use float32, bfloat16 or float16.")
@@ -106,13 +107,14 @@ def load_frozen(
     with quiet():
         try:
             config = AutoConfig.from_pretrained(place, **options)
-            tokenizer = AutoTokenizer.from_pretrained(place, **options)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(_not_found(name, error)) from error
+        tokenizer = _tokenizer(place, name, options)
         kind = _kind(config, name) if kind == "auto" else _checked(kind, config, name)
         if quantization:
             options["quantization_config"] = _quantization(quantization)
         model = _load(_model_class(kind), place, name, dtype, options)
+    _leave_stray_pad(tokenizer, model)
     model.requires_grad_(False)
     model.eval()  # dropout of the frozen model is off
     try:
@@ -121,6 +123,26 @@ def load_frozen(
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"Cannot move {name} to device '{device}': {error}. Use 'cpu', or 'cuda' where a GPU is at hand.") from error
     return FrozenModel(model, tokenizer, kind, name)
+
+
+def _tokenizer(place: str, name: str, options: Mapping[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(place, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(_not_found(name, error)) from error
+    except ImportError as error:  # SentencePiece, tiktoken, a language's own splitter of words
+        raise ModelError(f"Loading the tokenizer of {name} needs more packages: {_first_line(error)}") from error
+    except Exception as error:  # the tokenizers library raises a bare Exception, and a tokenizer of its own class anything
+        raise ModelError(f"The tokenizer of {name} cannot be read: {_first_line(error)}. Is its tokenizer.json whole?") from error
+
+
+def _leave_stray_pad(tokenizer: Any, model: Any) -> None:
+    """Leave a padding token out for which the model has no embedding: nothing reads what is padded, but its row is looked up."""
+    rows = num_rows(model)
+    if rows is not None and tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:
+        tokenizer.pad_token = None
 
 
 def kind_of(name: str, revision: str | None = None) -> Kind:
@@ -337,11 +359,14 @@ def _load(model_class: Any, place: str, name: str, dtype: str, options: dict[str
 
 def _not_found(name: str, error: Exception) -> str:
     offline = " (HF_HUB_OFFLINE is set: only models in the local cache can be found)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         f"Cannot load the model '{name}'{offline}. Give a hub name, a folder saved by `save_pretrained`, a .gguf file, or one of "
-        f"{', '.join(PACKAGED)}. The loader said: {first}"
+        f"{', '.join(PACKAGED)}. The loader said: {_first_line(error)}"
     )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 @contextmanager

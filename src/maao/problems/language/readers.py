@@ -578,7 +578,7 @@ def label_word_ids(tokenize: TemplateTokenizer, labels: Sequence[str], words: Ma
         try:
             ids = tokenize.word(word)
         except ModelError as error:
-            raise ModelError(f"The tokenizer of {model} cannot write the label word '{word}' of '{label}'. Choose another word.") from error
+            raise ModelError(f"The label word '{word}' of '{label}' cannot be used with {model}. {error} Choose another word.") from error
         if ids in found:
             raise ConfigError(
                 f"The labels '{found[ids]}' and '{label}' have the same label word '{word}' (tokens {ids}). Choose different words."

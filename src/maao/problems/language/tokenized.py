@@ -20,12 +20,12 @@ from maao.problems.language.template import TemplateTokenizer, Tokenized
 from maao.types import Example
 
 FEWEST = 200  # examples that are worth keeping
-FORM = "v1"  # raise when `Tokenized` or what a template means changes
+FORM = "v2"  # raise when `Tokenized` or what a template means changes
 
 
 def tokenize_all(tokenizer: TemplateTokenizer, examples: Sequence[Example], *, fewest: int = FEWEST) -> tuple[Tokenized, ...]:
-    """Return the inputs of examples, read from the cache where they are there."""
-    if len(examples) < fewest:
+    """Return the inputs of examples, read from the cache where they are there. A tokenizer that cannot be told from others keeps none."""
+    if len(examples) < fewest or tokenizer.identity is None:
         return tuple(map(tokenizer.example, examples))
     file = cache_folder() / "tokenized" / f"{_key(tokenizer, examples)}.json"
     kept = _read(file, len(examples))
@@ -40,7 +40,7 @@ def _key(tokenizer: TemplateTokenizer, examples: Sequence[Example]) -> str:
     """Return a hash of the tokenizer, the template, the room for a text, and the examples."""
     digest = hashlib.sha256(f"{FORM}\n{tokenizer.identity}\n".encode())
     for example in examples:
-        digest.update(json.dumps([dict(example.fields), list(example.choices)], ensure_ascii=False).encode())
+        digest.update(json.dumps([dict(example.fields), list(example.choices)]).encode())
     return digest.hexdigest()[:32]
 
 

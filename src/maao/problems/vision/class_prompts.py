@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from maao.core.pieces import continued
 from maao.errors import ConfigError, DataError
-from maao.problems.language.template import special_tokens
+from maao.problems.language.tokenizing import special_tokens
 
 SLOTS, CLASS = "{slots}", "{class}"
-FILLERS = ("a", "the", "1", ")")  # what a part of a text may follow, if it does not join with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +92,14 @@ class ClassTemplate:
 
 def _tokens(tokenizer: Any, piece: str, *, inside: bool) -> list[int]:
     """Return the ids of a part of a text; `inside`: of one that something stands before, which makes no word of its beginning."""
+
+    def ids(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False).input_ids)
+
     if inside and piece and not piece[0].isspace():
-        for before in FILLERS:
-            alone, both = (list(tokenizer(text, add_special_tokens=False).input_ids) for text in (before, before + piece))
-            if both[: len(alone)] == alone:
-                return both[len(alone) :]
-    return list(tokenizer(piece, add_special_tokens=False).input_ids) if piece else []
+        with suppress(ValueError):
+            return continued(ids, piece)
+    return ids(piece) if piece else []
 
 
 def prompts_of(template: ClassTemplate, tokenizer: Any, names: Sequence[str], num_virtual_tokens: int, most: int) -> tuple[Prompt, ...]:
