@@ -63,6 +63,7 @@ from maao.problems.language.export import (
 from maao.problems.language.forward import front, key_values, model_inputs, pad
 from maao.problems.language.loading import FrozenModel, locate
 from maao.problems.language.methods.prefix_tuning import KEYS, VALUES, PrefixTuning
+from maao.problems.language.probes import head_of
 from maao.problems.language.readers import Head, LabelWords
 from maao.problems.language.soft_prompt import SoftPromptProblem
 from maao.problems.language.template import Tokenized
@@ -201,7 +202,7 @@ def _why_not_classifier(problem: SoftPromptProblem) -> str | None:
         output = frozen.model.get_output_embeddings()
         if any(len(word) != 1 for word in reader.words):
             return "a classification model reads each class at once, and some label words are several tokens: choose words of one token."
-        if not reader._plain_head or output.bias is not None:
+        if head_of(frozen) != "plain" or output.bias is not None:
             return f"the logits of {name} are not just its last hidden states times a matrix, which is all that a classification model has."
         return None
     assert isinstance(reader, Head)

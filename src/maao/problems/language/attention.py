@@ -22,7 +22,14 @@ SPECIAL = ("softcap", "s_aux", "position_bias", "cache")  # what some models' at
 
 def base_model(frozen: FrozenModel) -> Any:
     """Return the model without its output layer."""
-    return frozen.model.base_model
+    from transformers import PreTrainedModel
+
+    inner = frozen.model.base_model
+    if inner is not frozen.model or frozen.kind == "encoder":
+        return inner
+    # The name that its class gives for the inner model is another one's (Llama 4).
+    parts = [part for part in frozen.model.children() if isinstance(part, PreTrainedModel)]
+    return parts[0] if len(parts) == 1 else inner
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float | None, dropout: float = 0.0) -> Tensor:

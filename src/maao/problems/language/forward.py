@@ -164,7 +164,10 @@ def _arguments(frozen: FrozenModel) -> frozenset[str]:
     """Return the names of what a model's forward takes."""
     key = ("arguments",)
     if key not in frozen.tried:
-        frozen.tried[key] = frozenset(inspect.signature(base_model(frozen).forward).parameters)
+        inner = base_model(frozen)
+        takes = [frozenset(inspect.signature(part.forward).parameters) for part in (inner, *inner.children())]
+        # Some wrap their decoder, and hand on whatever they are given.
+        frozen.tried[key] = next((names for names in takes if "inputs_embeds" in names), takes[0])
     found: frozenset[str] = frozen.tried[key]
     return found
 
@@ -343,7 +346,8 @@ def first_positions(frozen: FrozenModel) -> tuple[int | None, ...]:
     table = getattr(base_model(frozen), "embeddings", None)
     names = ("create_position_ids_from_input_ids", "create_position_ids_from_inputs_embeds")  # RoBERTa has both, MPNet the second
     counts_from_padding = table is not None and any(hasattr(table, name) for name in names)
-    past = (getattr(table, "padding_idx", None) if counts_from_padding else frozen.model.config.get_text_config().pad_token_id) or 0
+    text = frozen.model.config.get_text_config()
+    past = (getattr(table, "padding_idx", None) if counts_from_padding else getattr(text, "pad_token_id", None)) or 0
     return (past + 1, 0, None) if counts_from_padding else (0, past + 1, None)
 
 

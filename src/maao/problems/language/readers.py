@@ -197,7 +197,11 @@ class LabelWords:
 
     def _longest(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> int:
         """Return the most tokens that any of the rows reaches with the slots and its longest answer, whatever of it runs once."""
-        return max(len(row) + max(map(len, self._words(row))) - 1 for row in rows) + num_virtual_tokens
+        return max(len(row) + max(map(self._tokens_behind, self._words(row))) for row in rows) + num_virtual_tokens
+
+    def _tokens_behind(self, word: Word) -> int:
+        """Return how many tokens a row is longer with this answer: the last one is only scored."""
+        return len(word) - 1
 
     def keep_prefixes(self, num_virtual_tokens: int, rows: Sequence[Tokenized], max_bytes: int) -> str | None:
         """Compute the keys and values of what the rows have before their slots, to be used from now on.
@@ -208,7 +212,7 @@ class LabelWords:
         if not texts or self.frozen.kind != "decoder":
             return None
         if not self.reads_kept(num_virtual_tokens, rows):
-            return f"{self.frozen.name} reads keys and values that are kept otherwise than the text"
+            return f"{self.frozen.name} reads kept keys and values differently"
         cache = PrefixCache(self.frozen)
         longest = max((row for row in rows if row.before), key=lambda row: len(row.before))
         cache.fill([longest])
@@ -224,9 +228,11 @@ class LabelWords:
         found = _batch_notes(self.frozen, longest, self.side)
         opened = self.shares and num_virtual_tokens and len(rows) > 1 and all(row.before == rows[0].before and row.after for row in rows)
         if opened and self.frozen.kind == "decoder" and not reads_keys(self.frozen, longest):
-            found.append(f"the slots run anew in every row: {self.frozen.name} reads keys and values in their place otherwise")
+            found.append(
+                f"the slots run anew in every row, which is slower: {self.frozen.name} reads keys and values in their place differently"
+            )
         if self._would_pack(rows) and not packs(self.frozen, longest, 0):
-            found.append(f"rows are padded to one length: {self.frozen.name} reads rows that are packed without padding otherwise")
+            found.append(f"rows are padded to one length, which is slower: {self.frozen.name} reads packed rows differently")
         return found
 
     # -- reading
@@ -248,7 +254,7 @@ class LabelWords:
         ahead, count = _ahead(params), _count(params)
         if self._packs(ahead, count, rows):
             return self._packed_logits(params, rows, words, ids)
-        lengths = [len(row) + len(word) - 1 + count + ahead for row, word in zip(rows, words, strict=True)]
+        lengths = [len(row) + self._tokens_behind(word) + count + ahead for row, word in zip(rows, words, strict=True)]
         way, groups = batches(self.frozen, lengths, self.side)
         most = max(map(len, words))
         found = [self._batch_logits(params, [rows[i] for i in own], [words[i] for i in own], most, ids, way) for own in groups]
@@ -356,6 +362,9 @@ class DecodedWords(LabelWords):
 
     def can_share(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> bool:
         return False
+
+    def _tokens_behind(self, word: Word) -> int:
+        return 0  # the decoder says it
 
     def _batch_logits(
         self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], most: int, ids: Tensor | None, way: Way
