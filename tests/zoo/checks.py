@@ -98,7 +98,7 @@ def _check_all(report: Report, case: Case, frozen: FrozenModel, original: Any, f
     _check_reload(report, base, original, folder)
     _check_dependence(report, base)
     for name, template in TEMPLATES.items():
-        for side in ("right", "left"):
+        for side in ("right", "left") if name in ("inside", "behind an instruction") else ("right",):
             words = {"music": "music film"} if name == "between" else {}
             with report.trying(f"{name}, {side}"):
                 problem = problem_of(frozen, template, side=side, words=words, part_tokens=512 if side == "right" else 128)
@@ -158,6 +158,8 @@ def _rows_replaced(model: Any, where: slice, prompt: Tensor) -> Iterator[None]:
     """Let the model's own embedding of token ids give `prompt` at some positions, so that a gradient reaches it."""
 
     def replace(_: Any, __: Any, output: Tensor) -> Tensor:
+        if output.shape[1] < where.stop:  # padding of the model's own, which some families embed by itself
+            return output
         return torch.cat([output[:, : where.start], prompt[None].to(output), output[:, where.stop :]], dim=1)
 
     reads = model.get_encoder() if model.config.is_encoder_decoder else model
@@ -176,7 +178,9 @@ def plain_scores(problem: SoftPromptProblem, params: Mapping[str, Tensor], ids: 
         scores = F.linear(hidden.mean(0), params["head.weight"], params["head.bias"])
         return scores, float(scores.detach().abs().max())
     words = problem.reader.words  # type: ignore[attr-defined]
-    logits = [_answer_logits(problem, row, ids, params["prompt"], word) for word in words]
+    before = [(0,) * (len(word) - 1) if frozen.kind == "masked" else word[:-1] for word in words]
+    found = {own: _answer_logits(problem, row, ids, params["prompt"], word) for own, word in zip(before, words, strict=True)}
+    logits = [found[own] for own in before]  # words before whose last token the same is read are read at once
     scale = max(float(own.detach().abs().max()) for own in logits)
     if all(len(word) == 1 for word in words):
         return logits[0][0, [word[0] for word in words]], scale

@@ -10,6 +10,7 @@ ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 
 # By model type, or by kind and type: settings beside those that follow from the names of fields (`shrink.py`).
 OVERRIDES: dict[str, dict[str, Any]] = {
+    "bamba": {"num_hidden_layers": 4, "attn_layer_indices": [1, 3]},
     "big_bird": {"attention_type": "original_full"},
     "blt": {
         "encoder_hash_byte_group_vocab": 100,
