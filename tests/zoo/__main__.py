@@ -1,6 +1,7 @@
 """`python -m tests.zoo`: examine every case in two processes, go on where a run before was stopped, and say what was found.
 
-`python -m tests.zoo decoder:llama masked:bert` examines these cases anew and shows all of what is found.
+`python -m tests.zoo decoder:llama masked:bert` examines these cases anew and shows all of what is found; `--quick` tries
+fewer templates of each, and leaves the page as it is.
 """
 
 from __future__ import annotations
@@ -12,24 +13,25 @@ import time
 
 from tests.zoo.cases import Case, checked_cases
 from tests.zoo.checks import Report, examine
-from tests.zoo.results import digest, load, save, summary
+from tests.zoo.page import PAGE, write_page
+from tests.zoo.results import digest, faults, load, save, summary
 
 WORKERS = 2
 
 
-def worker(part: int) -> None:
+def worker(part: int, quick: bool) -> None:
     """Examine every `WORKERS`-th case that is not known yet."""
     import traceback
 
     import torch
 
     torch.set_num_threads(1)
-    key = digest()
+    key = digest(quick)
     known = load(key)
     for case in [case for case in checked_cases() if str(case) not in known][part::WORKERS]:
         began = time.monotonic()
         try:
-            report = examine(case)
+            report = examine(case, quick=quick)
         except Exception:
             report = Report(str(case), "crashed", crashed={"tiny model": traceback.format_exc(limit=-6)})
         save(key, part, report)
@@ -38,23 +40,29 @@ def worker(part: int) -> None:
 
 def main(names: list[str]) -> int:
     if names[:1] == ["--worker"]:
-        worker(int(names[1]))
+        worker(int(names[1]), "--quick" in names)
         return 0
-    if names:
+    quick = names == ["--quick"]
+    if names and not quick:
         reports = [examine(Case(*name.split(":"))) for name in names]
         for report in reports:
             print(report)
         print(summary(reports))
-        return int(any(report.outcome in ("wrong", "crashed") for report in reports))
+        return int(any(map(faults, reports)))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    running = [subprocess.Popen([sys.executable, "-m", "tests.zoo", "--worker", str(part)], env=environment) for part in range(WORKERS)]
+    running = [subprocess.Popen([sys.executable, "-m", "tests.zoo", "--worker", str(part), *names], env=environment) for part in range(WORKERS)]
     ended = [process.wait() for process in running]
-    found = load(digest())
-    print(summary(found.values()))
+    found = load(digest(quick))
+    print(summary(list(found.values())))
     missing = [str(case) for case in checked_cases() if str(case) not in found]
     if missing:
         print(f"not examined: {', '.join(missing)}")
-    return int(bool(missing) or any(ended) or any(report.outcome in ("wrong", "crashed") for report in found.values()))
+    if missing or any(ended) or any(map(faults, found.values())):
+        return 1
+    if not quick:
+        write_page(found)
+        print(f"written: {PAGE}")
+    return 0
 
 
 if __name__ == "__main__":

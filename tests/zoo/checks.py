@@ -27,10 +27,11 @@ from maao.problems.language.template import Tokenized
 from maao.types import Example, Splits
 from tests.tiny import LABELS, WORDS
 from tests.zoo.cases import Case, save_tiny
+from tests.zoo.table import TOLERANCE as TOLERANCES
 
 WINDOW = 16  # of the families that have one
 NUM_VIRTUAL_TOKENS = 24  # more than a window
-LENGTHS = (2, 30, 3, 12, 45, 7)  # words of a text: some within a window, some beyond it
+LENGTHS = (2, 30, 3, 45, 7)  # words of a text: some within a window, some beyond it
 INSTRUCTION = "the plan of the government is to tax all sales of software and music to fund news of sport in the world"
 TEMPLATES = {
     "front": "{slots} {text} Topic:",
@@ -38,6 +39,7 @@ TEMPLATES = {
     "between": "text {text} {slots} answer",
     "behind an instruction": INSTRUCTION + " {slots} {text} Topic:",
 }
+QUICK = {name: TEMPLATES[name] for name in ("inside", "behind an instruction")}
 TOLERANCE = 1e-5  # of scores, relative to the largest logit
 GRADIENT_TOLERANCE = 1e-4  # relative to the largest gradient
 DEPENDS = 1e-3  # how far scores of other texts, or of other prompts, must lie apart, relative to the largest logit
@@ -64,6 +66,12 @@ class Report:
         if not far <= allowed:
             self.wrong.append(f"{name}: {far:.1e}")
 
+    def forget(self, folder: str, name: str) -> None:
+        """Call a model by its type where texts name its folder."""
+        self.refusal = self.refusal.replace(folder, name)
+        self.limits = {key: text.replace(folder, name) for key, text in self.limits.items()}
+        self.notes = list(dict.fromkeys(note.replace(folder, name) for note in self.notes))
+
     @contextmanager
     def trying(self, name: str) -> Iterator[None]:
         """Go on behind a check that crashes; what the product refuses in words is a limit, and nothing wrong."""
@@ -75,35 +83,37 @@ class Report:
             self.crashed[name] = traceback.format_exc(limit=-8)
 
 
-def examine(case: Case, tolerance: float = TOLERANCE) -> Report:
-    """Run all checks of a case."""
+def examine(case: Case, *, quick: bool = False) -> Report:
+    """Run all checks of a case; `quick` tries two templates in place of four."""
     report = Report(str(case))
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        folder = Path(place) / "model"
+        folder = Path(place) / case.type
         original = save_tiny(case, folder)
         try:
             frozen = load_frozen(str(folder), kind=case.kind)  # type: ignore[arg-type]
-            _check_all(report, case, frozen, original, folder, tolerance)
+            _check_all(report, frozen, original, folder, QUICK if quick else TEMPLATES, TOLERANCES.get(str(case), TOLERANCE))
         except (ModelError, ConfigError) as error:
             report.refusal = str(error)
         except Exception:
             report.crashed["load"] = traceback.format_exc(limit=-8)
+    report.forget(str(folder), case.type)
     report.outcome = "crashed" if report.crashed else "wrong" if report.wrong else "refused" if report.refusal else "right"
     return report
 
 
-def _check_all(report: Report, case: Case, frozen: FrozenModel, original: Any, folder: Path, tolerance: float) -> None:
+def _check_all(
+    report: Report, frozen: FrozenModel, original: Any, folder: Path, templates: Mapping[str, str], tolerance: float
+) -> None:
     base = problem_of(frozen, TEMPLATES["inside"])
     _check_reload(report, base, original, folder)
     _check_dependence(report, base)
-    for name, template in TEMPLATES.items():
+    for name, template in templates.items():
         for side in ("right", "left") if name in ("inside", "behind an instruction") else ("right",):
             words = {"music": "music film"} if name == "between" else {}
             with report.trying(f"{name}, {side}"):
                 problem = problem_of(frozen, template, side=side, words=words, part_tokens=512 if side == "right" else 128)
-                _check_scores(report, problem, f"{name}, {side}", tolerance)
-                _check_gradient(report, problem, f"{name}, {side}", tolerance)
+                _check_template(report, problem, f"{name}, {side}", tolerance)
                 _note_shortcuts(report, problem, name)
     with report.trying("steps"):
         _check_steps(report, base)
@@ -179,8 +189,9 @@ def plain_scores(problem: SoftPromptProblem, params: Mapping[str, Tensor], ids: 
         return scores, float(scores.detach().abs().max())
     words = problem.reader.words  # type: ignore[attr-defined]
     before = [(0,) * (len(word) - 1) if frozen.kind == "masked" else word[:-1] for word in words]
-    found = {own: _answer_logits(problem, row, ids, params["prompt"], word) for own, word in zip(before, words, strict=True)}
-    logits = [found[own] for own in before]  # words before whose last token the same is read are read at once
+    first = dict(zip(before[::-1], words[::-1], strict=True))  # of words before whose last token the same is read, one runs
+    found = {own: _answer_logits(problem, row, ids, params["prompt"], word) for own, word in first.items()}
+    logits = [found[own] for own in before]
     scale = max(float(own.detach().abs().max()) for own in logits)
     if all(len(word) == 1 for word in words):
         return logits[0][0, [word[0] for word in words]], scale
@@ -240,53 +251,45 @@ def _check_dependence(report: Report, problem: SoftPromptProblem) -> None:
     params, ids = start(problem)
     with torch.no_grad():
         here, scale = plain_scores(problem, params, ids, texts()[1])
-        text = plain_scores(problem, params, ids, texts()[4])[0]
+        text = plain_scores(problem, params, ids, texts()[3])[0]
         prompt = plain_scores(problem, {**params, "prompt": params["prompt"].flip(0)}, ids[::-1], texts()[1])[0]
     for name, other in (("text", text), ("prompt", prompt)):
         if not float((here - other).abs().max()) / scale > DEPENDS:
             report.wrong.append(f"the zoo: scores do not depend on the {name}")
 
 
-def _check_scores(report: Report, problem: SoftPromptProblem, name: str, tolerance: float) -> None:
-    """Slots equal tokens; each text alone, beside others, and from what is kept of it gives the same."""
+def _check_template(report: Report, problem: SoftPromptProblem, name: str, tolerance: float) -> None:
+    """Slots equal tokens, alone and beside other texts and from what is kept of them; so do the training loss and its gradient."""
     params, ids = start(problem)
-    with torch.no_grad():
-        plain = [plain_scores(problem, params, ids, text) for text in texts()]
-        wanted, scale = torch.stack([scores for scores, _ in plain]), max(scale for _, scale in plain)
-        rows = [problem.tokenizer({"text": text}) for text in texts()]
-        alone = torch.cat([problem.reader.class_scores(params, [row]) for row in rows])
-        together = problem.reader.class_scores(params, rows)
-    fields = [{"text": text} for text in texts()]
-    wanted = wanted.log_softmax(-1)
-    report.compare(f"slots ({name})", alone.log_softmax(-1), wanted, scale, tolerance)
-    report.compare(f"batch ({name})", together.log_softmax(-1), wanted, scale, tolerance)
-    single = torch.cat([problem.probabilities(params, [own]) for own in fields]).log()
-    report.compare(f"prediction alone ({name})", single, wanted, scale, tolerance)
-    report.compare(f"prediction together ({name})", problem.probabilities(params, fields).log(), wanted, scale, tolerance)
-    loss = F.nll_loss(wanted, problem.batch(0, 0).targets)
-    for score in problem.score_many([params, params], "select"):
-        report.compare(f"score ({name})", torch.tensor(score.loss), loss, scale, tolerance)
-
-
-def _check_gradient(report: Report, problem: SoftPromptProblem, name: str, tolerance: float) -> None:
-    """The training loss and its gradient are those of the plain computation, text by text."""
-    params, ids = start(problem)
-    ours = {key: value.clone().requires_grad_() for key, value in params.items()}
     theirs = {key: value.clone().requires_grad_() for key, value in params.items()}
+    plain = [plain_scores(problem, theirs, ids, text) for text in texts()]
+    scores, scale = torch.stack([own for own, _ in plain]), max(largest for _, largest in plain)
     batch = problem.batch(0, 0)
+    wanted = F.cross_entropy(scores, batch.targets)
+    wanted.backward()
+    _check_scores(report, problem, name, scores.detach().log_softmax(-1), scale, tolerance)
+    ours = {key: value.clone().requires_grad_() for key, value in params.items()}
     loss = problem.loss(ours, batch)
     loss.backward()
-    plain = [plain_scores(problem, theirs, ids, text) for text in texts()]
-    wanted = F.cross_entropy(torch.stack([scores for scores, _ in plain]), batch.targets)
-    wanted.backward()
-    report.compare(f"loss ({name})", loss, wanted, max(scale for _, scale in plain), tolerance)
-    gradients = [(value.grad, theirs[key].grad) for key, value in ours.items()]
-    for own, other in gradients:
+    report.compare(f"loss ({name})", loss, wanted, scale, tolerance)
+    for key, value in ours.items():
+        own, other = value.grad, theirs[key].grad
         assert own is not None and other is not None
         largest = float(other.abs().max())
         if not largest > 0:
             report.wrong.append(f"the zoo: no gradient ({name})")
         report.compare(f"gradient ({name})", own, other, largest, GRADIENT_TOLERANCE * tolerance / TOLERANCE)
+
+
+def _check_scores(report: Report, problem: SoftPromptProblem, name: str, wanted: Tensor, scale: float, tolerance: float) -> None:
+    params = start(problem)[0]
+    fields = [{"text": text} for text in texts()]
+    alone = torch.cat([problem.probabilities(params, [own]) for own in fields]).log()
+    report.compare(f"slots ({name})", alone, wanted, scale, tolerance)
+    report.compare(f"batch ({name})", problem.probabilities(params, fields).log(), wanted, scale, tolerance)
+    loss = F.nll_loss(wanted, problem.batch(0, 0).targets)
+    for score in problem.score_many([params, params], "select"):
+        report.compare(f"score ({name})", torch.tensor(score.loss), loss, scale, tolerance)
 
 
 def _check_steps(report: Report, problem: SoftPromptProblem) -> None:
