@@ -42,6 +42,10 @@ def frozen(name: str, kind: str = "decoder", tokenizer: Any = None, **settings: 
     base = name.removesuffix("Text")
     made = f"{name}LMHeadModel" if name in ("GPT2", "OpenAIGPT", "XLNet") else base + end
     model = _enlarged(getattr(hf, made)(config))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not bool(parameter.any()):  # what begins at zero would hide a whole path
+                parameter.normal_(std=0.1)
     return FrozenModel(model.requires_grad_(False).eval(), tokenizer, kind, f"tiny-{base}")  # type: ignore[arg-type]
 
 

@@ -65,6 +65,31 @@ def test_m2_deep_prompts_are_refused_where_there_is_no_place_for_them(name):
         problem_of(frozen(name, **HYBRID[name]), TEMPLATES[1], method="prefix_tuning")
 
 
+WIDTHS = {**GROUPED, "layer_types": ["sliding_attention", "full_attention"] * 2, "sliding_window": WINDOW, "global_head_dim": 16}
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_m3_layers_of_different_widths_run_with_nothing_shared(template):
+    problem = problem_of(frozen("Gemma4Text", hidden_size_per_layer_input=0, num_global_key_value_heads=2, **WIDTHS), template, rows=3)
+    check(problem, GIVEN)
+    a_step(problem)
+    assert any("differently" in note for note in problem.notes)
+
+
+def test_m3_a_model_that_looks_up_which_word_a_vector_is_is_refused():
+    model = frozen("Gemma4Text", hidden_size_per_layer_input=8, vocab_size_per_layer_input=478, **WIDTHS)
+    with pytest.raises(ModelError, match=r"reads only the embeddings of words\. A soft prompt has no place in it"):
+        problem_of(model, TEMPLATES[0])
+
+
+def test_m3_embeddings_of_each_layer_have_no_soft_prompt():
+    further = {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 478, "num_kv_shared_layers": 0, "laurel_rank": 4}
+    kinds = {"altup_num_inputs": 2, "intermediate_size": [64] * 4, "activation_sparsity_pattern": [0.0] * 4}
+    model = frozen("Gemma3nText", **{**WIDTHS, **further, **kinds})
+    with pytest.raises(ModelError, match="does not read input embeddings as it reads the tokens they stand for"):
+        problem_of(model, TEMPLATES[0])
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_m4_a_text_model_within_a_larger_one_is_found(template):
     model = frozen("Llama4Text", attention_chunk_size=16, num_local_experts=2, intermediate_size_mlp=64, **GROUPED)

@@ -46,6 +46,7 @@ Ids = tuple[int, ...]
 
 SMALL = 16  # tokens: nothing is tried on less
 STEP = 1024  # lengths above this are rounded up to its multiples, those below to a power of two
+ELSE = "A soft prompt has no place in it: choose another model."
 TROUBLES = (TypeError, RuntimeError, ValueError, AttributeError, LookupError, AssertionError, NotImplementedError)
 
 
@@ -186,17 +187,27 @@ def _trouble_with_embeddings(frozen: FrozenModel, name: str, ids: Ids, plain: Te
         frozen.tried[FIRST] = first
         try:
             if reads_alike(_read(frozen, [ids], Way("alone", "right", False))[0], plain, plain.dtype):
-                return None
+                return None if _reads_between_words(frozen, ids, plain) else f"{name} reads only the embeddings of words. {ELSE}"
         except TROUBLES as error:
             if is_out_of_memory(error):
                 raise
             said = reason_of(error)
     if not known:
         del frozen.tried[FIRST]
-    return (
-        f"{name} does not read input embeddings as it reads the tokens they stand for ({said}), so a soft prompt has no place in it. "
-        "Choose another model."
-    )
+    return f"{name} does not read input embeddings as it reads the tokens they stand for ({said}). {ELSE}"
+
+
+def _reads_between_words(frozen: FrozenModel, ids: Ids, plain: Tensor) -> bool:
+    """Say whether a model reads vectors that are near a word's as it reads the word; some look up which word a vector is (Gemma 4)."""
+    off = torch.finfo(plain.dtype).eps * 8
+    inputs = _batch(frozen, [Tokenized((), ())], Way("alone", "right", False), len(ids))
+    embeddings = frozen.model.get_input_embeddings()(torch.tensor(ids, device=frozen.device))
+    return _tried(lambda: _near(_states(frozen, embeddings * (1 + off), inputs)[0], plain))
+
+
+def _near(found: Tensor, wanted: Tensor) -> bool:
+    """Say whether two readings differ by little more than what was read."""
+    return float((found - wanted).float().abs().max()) <= 0.05 * float(wanted.float().abs().max())
 
 
 def _is_causal(frozen: FrozenModel, ids: Ids, plain: Tensor) -> bool:
@@ -219,16 +230,18 @@ def _alone(frozen: FrozenModel, ids: Ids) -> Tensor:
 
 def _read(frozen: FrozenModel, rows: Sequence[Ids], way: Way) -> list[Tensor]:
     """Return the same of rows in one batch, by their input embeddings."""
-    inputs = _batch(frozen, [Tokenized(row, ()) for row in rows], way)
-    nothing = _no_rows(frozen)
+    return _states(frozen, _no_rows(frozen), _batch(frozen, [Tokenized(row, ()) for row in rows], way))
+
+
+def _states(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> list[Tensor]:
     if frozen.kind == "encoder_decoder":
-        spoken = _spoken(frozen, len(rows))
-        return list(frozen.model(**model_inputs(frozen, nothing, inputs), decoder_input_ids=spoken, use_cache=False).logits)
-    return [own[mask.bool()] for own, mask in zip(hidden_states(frozen, nothing, inputs), inputs.mask, strict=True)]
+        spoken = _spoken(frozen, len(inputs.ids))
+        return list(frozen.model(**model_inputs(frozen, prompt, inputs), decoder_input_ids=spoken, use_cache=False).logits)
+    return [own[mask.bool()] for own, mask in zip(hidden_states(frozen, prompt, inputs), inputs.mask, strict=True)]
 
 
-def _batch(frozen: FrozenModel, rows: Sequence[Tokenized], way: Way) -> Inputs:
-    inputs = pad(rows, num_virtual_tokens=0, fill=frozen.tokenizer.pad_token_id or 0, side=way.side, device=frozen.device)
+def _batch(frozen: FrozenModel, rows: Sequence[Tokenized], way: Way, num_virtual_tokens: int = 0) -> Inputs:
+    inputs = pad(rows, num_virtual_tokens=num_virtual_tokens, fill=frozen.tokenizer.pad_token_id or 0, side=way.side, device=frozen.device)
     return replace(inputs, grouped=way.grouped)
 
 
