@@ -47,6 +47,14 @@ def checked_cases() -> tuple[Case, ...]:
     return tuple(case for case in all_cases() if str(case) not in LEFT_OUT)
 
 
+def save_config(case: Case, folder: Path) -> None:
+    """Write a case's default config and a tokenizer, without weights: enough for what is refused by its type."""
+    import transformers as hf
+
+    hf.CONFIG_MAPPING[case.type]().save_pretrained(folder)
+    _tokenizer(case).save_pretrained(folder)
+
+
 def save_tiny(case: Case, folder: Path) -> Any:
     """Write a case's model and tokenizer as `save_pretrained` does; return the model."""
     import transformers as hf
@@ -106,4 +114,6 @@ def _vocabulary(tokenizer: Any) -> dict[str, int]:
     ids |= {"bos": ids["bos"] if ids["bos"] is not None else tokenizer.cls_token_id, "sep": tokenizer.sep_token_id}
     ids["eos"] = ids["eos"] if ids["eos"] is not None else tokenizer.sep_token_id
     found = {f"{name}_token_id": value for name, value in ids.items() if value is not None}
-    return {**found, "vocab_size": len(tokenizer), "decoder_start_token_id": found["pad_token_id"]}
+    beyond = ("image_token_id", "image_token_index", "video_token_id", "audio_token_id")  # no text has these
+    found |= {name: len(tokenizer) + i for i, name in enumerate(beyond)}
+    return {**found, "vocab_size": len(tokenizer) + 8, "decoder_start_token_id": found["pad_token_id"]}

@@ -15,7 +15,7 @@ from tests.zoo.table import LEFT_OUT, OVERRIDES, REFUSED, TOLERANCE
 # Windows, absolute and relative positions, alibi, states in place of keys, padding on the left, narrow tables, experts: one of each kind.
 FAST = """
     decoder:mistral decoder:gemma3_text decoder:gpt2 decoder:bloom decoder:gpt_neox decoder:falcon decoder:opt decoder:phi decoder:mamba
-    decoder:lfm2 decoder:qwen3_next decoder:gemma4_text decoder:openai-gpt encoder_decoder:bart encoder_decoder:led encoder_decoder:t5
+    decoder:lfm2 decoder:qwen3_next decoder:gemma2 decoder:openai-gpt encoder_decoder:bart encoder_decoder:led encoder_decoder:t5
     masked:bert masked:roberta masked:deberta-v2 masked:convbert encoder:bert
 """.split()
 
