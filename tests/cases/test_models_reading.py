@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from maao.errors import ModelError
+from maao.problems.language.adapters import export_peft
 from maao.problems.language.forward import UNLIMITED, context_length
 from maao.types import Clues
 from tests.cases.models import BARTISH, GROUPED, SMALL, WINDOW, check, frozen, problem_of, texts
@@ -153,3 +156,16 @@ def test_m9_a_decoder_that_does_not_say_how_it_begins_is_refused():
     model.model.generation_config.decoder_start_token_id = model.model.generation_config.bos_token_id = None
     with pytest.raises(ModelError, match="does not say which token its decoder begins with"):
         problem_of(model, TEMPLATES[1])
+
+
+def test_m2_an_adapter_of_a_model_without_attention_heads_gives_our_scores(tmp_path):
+    """PEFT's prompt of rows needs no heads; its config only asks for a number of them."""
+    model = frozen("Mamba", **HYBRID["Mamba"])
+    problem = problem_of(model, TEMPLATES[1], rows=3)
+    model.model.save_pretrained(tmp_path / "model")
+    model.tokenizer.save_pretrained(tmp_path / "model")
+    problem = problem_of(replace(model, name=str(tmp_path / "model")), TEMPLATES[1], rows=3)
+    (tmp_path / "adapter").mkdir()
+    about = {"labels": list(problem.splits.labels)}
+    _, worst = export_peft(problem, problem.initial(0), tmp_path / "adapter", about, [{"text": text} for text in GIVEN])
+    assert worst < 1e-5

@@ -49,7 +49,7 @@ from torch import Tensor
 from maao.errors import ConfigError, ModelError
 from maao.problems.language.export import (
     MODEL_CLASSES,
-    decoder_start,
+    decoder_lead,
     head_labels,
     loading,
     place,
@@ -63,7 +63,7 @@ from maao.problems.language.export import (
 from maao.problems.language.forward import front, key_values, model_inputs, pad
 from maao.problems.language.loading import FrozenModel, locate
 from maao.problems.language.methods.prefix_tuning import KEYS, VALUES, PrefixTuning
-from maao.problems.language.probes import head_of
+from maao.problems.language.probes import head_of, refused
 from maao.problems.language.readers import Head, LabelWords
 from maao.problems.language.soft_prompt import SoftPromptProblem
 from maao.problems.language.template import Tokenized
@@ -167,7 +167,8 @@ def export_peft(
         write_tensors("head", {name: realized[name] for name in ("head.weight", "head.bias")}, paths[-1])
     code = _code(problem, realized, task, about)
     paths[2].write_text(USE.format(model=locate(problem.frozen.name), code=code, padding=_padding(problem, task)), encoding="utf-8")
-    worst = _difference(problem, realized, task, folder, examples)
+    with refused(f"PEFT cannot run {problem.frozen.name} with an adapter, so do not use {folder}"):
+        worst = _difference(problem, realized, task, folder, examples)
     # A classification model multiplies other shapes than we do: in a coarser precision it may round to the next number.
     allowed = max(TOLERANCE, 2 * torch.finfo(problem.frozen.model.dtype).eps) if task == "SEQ_CLS" else TOLERANCE
     if not worst <= allowed:
@@ -249,14 +250,15 @@ def keys_and_values(table: Tensor, layers: int, heads: int) -> tuple[Tensor, Ten
 def _adapter_config(
     problem: SoftPromptProblem, realized: Params, task: Task, saved: list[str] | None, about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    config = problem.frozen.model.config
+    config = problem.frozen.model.config.get_text_config()
     common: dict[str, Any] = {
         "auto_mapping": None,
         "base_model_name_or_path": locate(problem.frozen.name),
         "inference_mode": True,
         "modules_to_save": saved,
-        "num_attention_heads": config.num_attention_heads,
-        "num_layers": config.num_hidden_layers,
+        # PEFT wants both named, and reads them for deep prompts alone: not every model has them (Mamba).
+        "num_attention_heads": getattr(config, "num_attention_heads", 1),
+        "num_layers": getattr(config, "num_hidden_layers", 1),
         "num_transformer_submodules": 1,
         "peft_version": version("peft"),
         "revision": about.get("revision"),
@@ -348,7 +350,7 @@ def _both(problem: SoftPromptProblem, realized: Params, task: Task, theirs: Any,
         pooled = problem.reader._pool(hidden, inputs, [row])
         return ours, F.linear(pooled, head["head.weight"], head["head.bias"])[0]
     if frozen.kind == "encoder_decoder":
-        arguments["decoder_input_ids"] = torch.tensor([decoder_start(frozen, problem.tokenizer)], device=frozen.device)
+        arguments["decoder_input_ids"] = torch.tensor([decoder_lead(frozen, problem.tokenizer)], device=frozen.device)
         own = frozen.model(
             **model_inputs(frozen, _rows(realized), inputs), decoder_input_ids=arguments["decoder_input_ids"], use_cache=False
         )

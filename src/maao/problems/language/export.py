@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from maao.errors import ModelError
+from maao.problems.language.forward import decoder_start
 from maao.problems.language.loading import FrozenModel, locate
 from maao.problems.language.readers import DecodedWords, Head, LabelWords
 from maao.problems.language.soft_prompt import SoftPromptProblem
@@ -199,10 +200,10 @@ def _items(tokenize: TemplateTokenizer, text: str) -> list[list[str]]:
     return [[*items, *map(str, tokenize.separator)], [f"*ids({second!r})"] if second else []]
 
 
-def decoder_start(frozen: FrozenModel, tokenize: TemplateTokenizer) -> list[int]:
+def decoder_lead(frozen: FrozenModel, tokenize: TemplateTokenizer) -> list[int]:
     """Return what the decoder of an encoder-decoder has said before its answer: its first token, and T5's sentinel for a ``{mask}``."""
     lead = frozen.tokenizer.convert_tokens_to_ids([tokenize.mask]) if tokenize.mask else []
-    return [frozen.model.config.decoder_start_token_id, *lead]
+    return [decoder_start(frozen), *lead]
 
 
 def segments_code(frozen: FrozenModel, tokenize: TemplateTokenizer, slots: int) -> str | None:
@@ -243,7 +244,7 @@ def reading_code(problem: SoftPromptProblem, realized: Params, about: Mapping[st
             f"words = {{choice: ids({problem.tokenizer.answer_prefix!r} + choice) for choice in choices}}",
         ]
     if isinstance(reader, DecodedWords):
-        lines.append(f"start = {decoder_start(problem.frozen, problem.tokenizer)}  # what the decoder has said before its answer")
+        lines.append(f"start = {decoder_lead(problem.frozen, problem.tokenizer)}  # what the decoder has said before its answer")
     lines += _words_code(problem, one_token=not about.get("choices") and all(len(word) == 1 for word in words), slots=slots)
     return [*lines, "probabilities = dict(zip(words, scores.softmax(-1).tolist()))"]
 

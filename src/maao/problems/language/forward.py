@@ -206,11 +206,12 @@ def _stacked(frozen: FrozenModel, held: Any) -> tuple[Tensor, Tensor]:
     Raises:
         ModelError: some layers keep none, or others' are wider or longer.
     """
-    layers = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in held.layers]
-    if not layers or any(keys is None or keys.shape != layers[0][0].shape or values.shape != layers[0][1].shape for keys, values in layers):
+    parts = [[getattr(layer, name, None) for layer in held.layers] for name in ("keys", "values")]
+    keys, values = ([own for own in part if own is not None] for part in parts)
+    alike = all(own.shape == part[0].shape for part in (keys, values) for own in part)
+    if not keys or not alike or {len(keys), len(values)} != {len(held.layers)}:
         raise _keyless(frozen)
-    keys, values = (torch.stack(part) for part in zip(*layers, strict=True))
-    return keys, values
+    return torch.stack(keys), torch.stack(values)
 
 
 def _keyless(frozen: FrozenModel) -> ModelError:
