@@ -38,6 +38,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "esmc": {"num_key_value_heads": 4},
     "eurobert": {"num_key_value_heads": 4},
     "falcon_h1": {"mamba_d_ssm": 64, "num_logits_to_keep": None},
+    "encoder-decoder": {"decoder": {"is_decoder": True, "add_cross_attention": True}},
     "fsmt": {"src_vocab_size": 600, "tgt_vocab_size": 600, "langs": ["en", "de"]},
     "funnel": {"block_sizes": [1, 1], "d_head": 8, "d_inner": 64},
     "gemma3n_text": {"vocab_size_per_layer_input": 600},
@@ -93,6 +94,8 @@ REFUSED: dict[str, str] = {
     **BY_TYPE,
     "decoder:blt": "transformers cannot run it by itself: its config does not say how many layers there are",
     "decoder:cpmant": "it takes no input embeddings",
+    "encoder_decoder:fsmt": "where a token stands follows from its id, which a soft prompt has not",
+    "decoder:rwkv": "transformers computes no gradient of it without its own kernels",
     "decoder:gemma4": "each layer looks up the token's own row, which a soft prompt has not",
     "decoder:gemma4_text": "each layer looks up the token's own row, which a soft prompt has not",
 }
