@@ -14,15 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maao.api import run
 from maao.build_mentors import check_mentor
 from maao.codecs.numbers import NumberCodec
-from maao.config import MentorConfig
+from maao.config import MentorConfig, make_config
 from maao.errors import ConfigError, MaaoError
 from maao.interfaces import Encoded
 from maao.llm.chat import Reply, Usage
 from maao.llm.scripted import Scripted
 from maao.mentors.ape import APE
-from maao.mentors.evoprompt import EvoPrompt
+from maao.mentors.evoprompt import CHILD, EvoPrompt
 from maao.mentors.fields import Fields
 from maao.mentors.instruction import Task, json_schema, wording
 from maao.mentors.language_model import LanguageModelMentor, cut_reason
@@ -32,6 +33,8 @@ from maao.mentors.reply import LONGEST, LONGEST_REJECTED, MAX_WORDS, MOST_REJECT
 from maao.mentors.soft_input import SoftInput
 from maao.problems.language.soft_prompt import _shown
 from maao.problems.language.template import Template
+from maao.stages.torch_optim import TorchSerializer
+from maao.store.run import RunFolder
 from maao.types import Example
 from tests.mentors.histories import finished
 
@@ -341,7 +344,31 @@ def test_p8_objects_and_tables_fill_what_a_line_fills():
         ]
 
 
+def test_p8_children_keep_their_members_where_a_reply_is_empty():
+    class Empty(Told):
+        def complete(self, request):
+            reply = super().complete(request)
+            return replace(reply, text="", why_empty="it says nothing") if request.sample == 0 else reply
+
+    told = EvoPrompt(Empty(f"<prompt>{A}</prompt>"), Words(), algorithm="de").propose(BRED, count=2, seed=0)
+    proposed = sum(r.leg.proposals for r in BRED if r.leg.ask)
+    assert [p.source for p in told.proposals] == [f"{CHILD}{(proposed + 1) % 3}"]
+    assert [one.reason for one in told.rejected] == ["it says nothing"]
+
+
 # -- JSON by a schema
+
+
+def test_p8_the_config_asks_for_a_schema(tmp_path):
+    settings = {
+        "function": {"dim": 2},
+        "mentor": {"structured": True, "chat": {"provider": "scripted", "replies": ['{"prompts": ["0 1"]}']}},
+    }
+    config = make_config({"problem": "function", "plan": {"rounds": 1, "steps": 1, "proposals": 1}, **settings})
+    result = run(config, tmp_path / "run")
+    assert [p.text for r in result.history for p in r.advice.proposals] == ["0 1"]
+    with RunFolder.open(tmp_path / "run", serializer=TorchSerializer(), write=False) as stored:
+        assert [json.loads(call.request)["schema"] for call in stored.ledger.calls()] == [json_schema()]
 
 
 def test_p8_proposals_are_asked_for_by_a_schema_only_where_the_config_says_so():
