@@ -15,14 +15,17 @@ from maao.llm.secrets import struck
 from maao.store.database import DATABASE, Database
 from maao.store.files import reading
 from maao.store.rows import insert
-from maao.store.values import column_int, column_number, column_text, number_column, text_column
+from maao.store.values import column_number, column_text, number_column, text_column
 
 SET_ASIDE = "set aside "  # in the key of a reply that could not be used, behind the key that it had
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One recorded call, for showing. `request` and `reply` are JSON; `date` is when the reply came, `created` when it was stored (UTC)."""
+    """One recorded call, for showing. `request` and `reply` are JSON; `date` is when the reply came, `created` when it was stored (UTC).
+
+    Counts of an old record that are none are 0 here.
+    """
 
     key: str
     request: str
@@ -118,8 +121,8 @@ class SqliteLedger:
                     model=column_text(row["model"]),
                     date=column_text(row["date"]),
                     seconds=column_number(row["seconds"]),
-                    input_tokens=column_int(row["input_tokens"]),
-                    output_tokens=column_int(row["output_tokens"]),
+                    input_tokens=as_count(row["input_tokens"]) or 0,
+                    output_tokens=as_count(row["output_tokens"]) or 0,
                     usd=column_number(row["usd"]),
                     created=column_text(row["created"]),
                 )
