@@ -1127,8 +1127,6 @@ def _chat_name(config: Config, chat: ChatConfig) -> str:
 
 def _chat_model(parts: Parts, chat: ChatConfig) -> ChatModel:
     name = _chat_name(parts.config, chat)
-    if chat.provider != "openai" and (chat.extra or chat.leave_out):
-        raise ConfigError(f"mentor.chat.extra and leave_out are for servers, and mentor.chat.provider is '{chat.provider}': drop them.")
     if chat.provider == "local":
         from maao.llm.local import LocalModel
 
