@@ -15,7 +15,7 @@ from maao.llm.secrets import struck
 from maao.store.database import DATABASE, Database
 from maao.store.files import reading
 from maao.store.rows import insert
-from maao.store.values import column_number, column_text, number_column, text_column
+from maao.store.values import column_int, column_number, column_text, number_column, text_column
 
 SET_ASIDE = "set aside "  # in the key of a reply that could not be used, behind the key that it had
 
@@ -121,8 +121,8 @@ class SqliteLedger:
                     model=column_text(row["model"]),
                     date=column_text(row["date"]),
                     seconds=column_number(row["seconds"]),
-                    input_tokens=as_count(row["input_tokens"]) or 0,
-                    output_tokens=as_count(row["output_tokens"]) or 0,
+                    input_tokens=_shown_count(row["input_tokens"]),
+                    output_tokens=_shown_count(row["output_tokens"]),
                     usd=column_number(row["usd"]),
                     created=column_text(row["created"]),
                 )
@@ -149,3 +149,8 @@ def _amount(column: object) -> float:
     except (ValueError, TypeError):
         return 0.0
     return 0.0 if usd < 0 or usd == math.inf else usd
+
+
+def _shown_count(column: object) -> int:
+    """Return tokens as they are stored; 0 for a number that is no count, which an older maao stored as a server sent it."""
+    return as_count(column) or 0 if isinstance(column, float) else max(0, column_int(column))
