@@ -153,6 +153,18 @@ def test_f_python_gets_an_answer_or_a_reason_for_each(folder):
         result.predict(["", "music", {"text": 0.5}])
 
 
+def test_l6_a_frame_or_an_array_is_predicted_as_it_is(folder):
+    pandas = pytest.importorskip("pandas")
+    result = maao.load(folder)
+    texts = ["music film", "team match"]
+    expected = [one.label for one in result.predict(texts)]
+    frame = pandas.DataFrame({"id": [1, 2], "text": texts}, index=[5, 3])
+    for given in (frame, frame["text"], frame["text"].to_numpy(), frame.to_dict("records"), (text for text in texts)):
+        assert [one.label for one in result.predict(given)] == expected
+    with pytest.raises(DataError, match=r"number 2 \(it is missing"):
+        result.predict(pandas.Series(["music", None]))
+
+
 # -- the terminal
 
 
