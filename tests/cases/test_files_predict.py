@@ -190,7 +190,7 @@ def test_f_labels_texts_and_names_from_outside_are_never_obeyed(said, llama, tmp
     data = {
         split: str(write_csv(place / f"{split}.csv", [(text, label[name]) for text, name in pairs(split)])) for split in ("train", "select")
     }
-    replies = [f"1. music {ESCAPE}team{OVERRIDE}\n2. {ESCAPE}"] * 2
+    replies = [f"1. music {ESCAPE}team{OVERRIDE}\n2. music team bank"] * 2
     settings = values(llama, data, mentor={"retries": 0, "chat": {"provider": "scripted", "replies": replies}}, plan__rounds=1)
     code, out, err = said("tune", write_config(place, settings), "--run", place / "run")
     assert code == 0, err
