@@ -332,7 +332,7 @@ def runs_table(summaries: Sequence[RunSummary], folder: Path) -> Group:
         table.add_column(name)
     for s in summaries:
         if s.problem:
-            _add(table, s.name, "", Text("damaged", style="red"), "", "", "", "", "")
+            _add(table, s.name, "", shown("damaged", style="red"), "", "", "", "", "")
             continue
         _add(
             table,

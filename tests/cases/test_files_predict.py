@@ -153,6 +153,18 @@ def test_f_python_gets_an_answer_or_a_reason_for_each(folder):
         result.predict(["", "music", {"text": 0.5}])
 
 
+def test_l6_a_frame_or_an_array_is_predicted_as_it_is(folder):
+    pandas = pytest.importorskip("pandas")
+    result = maao.load(folder)
+    texts = ["music film", "team match"]
+    expected = [one.label for one in result.predict(texts)]
+    frame = pandas.DataFrame({"id": [1, 2], "text": texts}, index=[5, 3])
+    for given in (frame, frame["text"], frame["text"].to_numpy(), frame.to_dict("records"), (text for text in texts)):
+        assert [one.label for one in result.predict(given)] == expected
+    with pytest.raises(DataError, match=r"number 2 \(it is missing"):
+        result.predict(pandas.Series(["music", None]))
+
+
 # -- the terminal
 
 
@@ -178,7 +190,7 @@ def test_f_labels_texts_and_names_from_outside_are_never_obeyed(said, llama, tmp
     data = {
         split: str(write_csv(place / f"{split}.csv", [(text, label[name]) for text, name in pairs(split)])) for split in ("train", "select")
     }
-    replies = [f"1. music {ESCAPE}team{OVERRIDE}\n2. {ESCAPE}"] * 2
+    replies = [f"1. music {ESCAPE}team{OVERRIDE}\n2. music team bank"] * 2
     settings = values(llama, data, mentor={"retries": 0, "chat": {"provider": "scripted", "replies": replies}}, plan__rounds=1)
     code, out, err = said("tune", write_config(place, settings), "--run", place / "run")
     assert code == 0, err

@@ -152,6 +152,24 @@ def test_l6_a_dict_of_splits_is_taken_apart():
     assert splits_in_memory(frame()) is None and splits_in_memory([("a", "b")]) is None
 
 
+def test_l6_a_test_split_without_its_labels_gives_way_to_the_one_for_choices(monkeypatch):
+    from maao import api
+
+    seen = {}
+    monkeypatch.setattr(api, "run", lambda config, folder, splits, mentor, watch: seen.update(splits=splits))
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])})
+
+    def part(name, labels):
+        rows = {"text": [f"{name} {i}" for i in range(len(labels))], "label": labels}
+        return datasets.Dataset.from_dict(rows, features=features)
+
+    parts = {"train": part("a", [0, 1] * 4), "validation": part("b", [0, 1]), "test": part("c", [-1, -1])}
+    tune(model="m", train=datasets.DatasetDict(parts), folder="x")
+    splits = seen["splits"]
+    assert [example.fields["text"] for example in splits.test] == ["b 0", "b 1"] and splits.labels == ("bad", "good")
+    assert len(splits.train) == len(splits.select) == 4 and "the split 'test' cannot be used" in splits.notes[0]
+
+
 def test_l6_streams_are_refused():
     stream = datasets.Dataset.from_dict({"text": ["a"], "label": [0]}).to_iterable_dataset()
     assert "load it whole" in told(stream)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -104,24 +105,26 @@ def to_predict(given: Any, fields: Sequence[str], named: Mapping[str, str], plac
         >>> to_predict({"text": None}, ("text",), {}, "row 2").reason
         "the field 'text' is missing (null), not text"
     """
-    if isinstance(given, Example):
-        example = given
-    elif isinstance(given, Mapping):
-        needed = [name for name in fields if name != "choice"]  # which stands for each of an example's choices
-        columns = {name: _column_for(name, given, named, lone=needed == ["text"]) for name in needed}
+    needed = [name for name in fields if name != "choice"]  # which stands for each of an example's choices
+    has = given.fields if isinstance(given, Example) else given
+    if isinstance(has, Mapping):
+        columns = {name: _column_for(name, has, named, lone=needed == ["text"]) for name in needed}
         lacking = [name for name, column in columns.items() if column is None]
         if lacking:
-            return Unread(place, f"it has no {listing(lacking)}, which the template reads; it has: {listing(map(str, given))}", given)
-        example = Example({name: as_text(column_of(given, column or "", "", place)) for name, column in columns.items()}, "-")
-    elif isinstance(given, str) and len(fields) == 1:
-        example = Example({fields[0]: given}, "-")
+            return Unread(place, f"it has no {listing(lacking)}, which the template reads; it has: {listing(map(str, has))}", has)
+        texts = {name: as_text(column_of(has, column or "", "", place)) for name, column in columns.items()}
+        example = replace(given, fields=texts) if isinstance(given, Example) else Example(texts, "-")
+    elif isinstance(given, str) and len(needed) == 1:
+        example = Example({needed[0]: given}, "-")
     elif isinstance(given, str):
-        form = ", ".join(f'"{name}": "..."' for name in fields)
-        return Unread(place, f"a mere text is not enough, since the template reads {', '.join(fields)}: give mappings {{{form}}}", given)
+        form = ", ".join(f'"{name}": "..."' for name in needed)
+        return Unread(place, f"a mere text is not enough, since the template reads {', '.join(needed)}: give mappings {{{form}}}", given)
     else:
+        if as_text(given) is None:
+            return Unread(place, "it is missing (null)")
         return Unread(place, f"it is {_short(given)}, which is neither a text nor a mapping of the template's fields")
     found = fault(Example(example.fields, "-"))  # neither its label nor its choices are judged
-    return example if found is None else Unread(place, found, given if isinstance(given, Mapping | str) else dict(given.fields))
+    return example if found is None else Unread(place, found, has)
 
 
 def _column_for(field: str, row: Mapping[str, Any], named: Mapping[str, str], *, lone: bool) -> str | None:
