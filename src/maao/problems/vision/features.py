@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from maao.errors import ProblemError
 from maao.problems.vision.towers import DualEncoder
 
 MANY = 500  # keys asked for in one query
+HELD_BYTES = 2**28  # of opened pictures, beside the one that passes it
 
 
 class Source(Protocol):
@@ -101,13 +102,20 @@ class Pictures:
 
     def fill(self, store: FeatureStore) -> Pictures:
         """Find or compute all features."""
-        wanted: list[tuple[int, int | None]] = [(i, view) for i in range(len(self.keys)) for view in (None, *range(self.views))]
-        for begin in range(0, len(wanted), self._batch * 8):
-            self._fill(wanted[begin : begin + self._batch * 8], store)
+        held: dict[int, Image.Image] = {}
+        size = 0
+        for i, key in enumerate(self.keys):
+            held[i] = self._source.open(key)
+            size += held[i].width * held[i].height * 4  # as Pillow holds them
+            if size > HELD_BYTES or len(held) * (1 + self.views) >= self._batch * 8:
+                self._fill(held, store)
+                held, size = {}, 0
+        if held:
+            self._fill(held, store)
         return self
 
-    def _fill(self, wanted: Sequence[tuple[int, int | None]], store: FeatureStore) -> None:
-        images = {i: self._source.open(self.keys[i]) for i in dict.fromkeys(i for i, _ in wanted)}
+    def _fill(self, images: Mapping[int, Image.Image], store: FeatureStore) -> None:
+        wanted: list[tuple[int, int | None]] = [(i, view) for i in images for view in (None, *range(self.views))]
         contents = {i: content_digest(image) for i, image in images.items()}
         about = self._encoder.pixels.text()
         names = {w: hashlib.sha256(f"{contents[w[0]]} {about} {w[1]}".encode()).hexdigest() for w in wanted}

@@ -17,6 +17,8 @@ from torch import Tensor
 from maao.errors import ModelError
 
 RESAMPLING = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
+MOST_RESIZED = 2**24  # pixels of a resized picture, of which only the middle is wanted; longer pictures are cut before
+REACH = 3  # pixels to either side that a filter reads, at most (lanczos)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -74,9 +76,30 @@ class Preprocess:
         wide, high = image.size
         short = min(wide, high)
         size = (max(1, int(self.shortest * wide / short)), max(1, int(self.shortest * high / short)))
-        resized = image.resize(size, self.resample)
         left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
+        if size[0] * size[1] > MOST_RESIZED:
+            return self._numbers(self._middle(image, size, left, top))
+        resized = image.resize(size, self.resample)
         return self._numbers(resized.crop((left, top, left + self.width, top + self.height)))
+
+    def _middle(self, image: Image.Image, size: tuple[int, int], left: int, top: int) -> Image.Image:
+        """Return the middle of a long picture as if it had been resized to `size` as a whole, without the memory for the whole.
+
+        Pillow takes boxes in single precision: what lies far from the middle is cut off first, so that the box's numbers are small.
+        """
+        x, y = image.width / size[0], image.height / size[1]  # pixels of the picture for one of the result
+        box = (max(left, 0) * x, max(top, 0) * y, min(left + self.width, size[0]) * x, min(top + self.height, size[1]) * y)
+        reach = (REACH * max(x, 1) + 1, REACH * max(y, 1) + 1)
+        kept = (
+            max(0, math.floor(box[0] - reach[0])),
+            max(0, math.floor(box[1] - reach[1])),
+            min(image.width, math.ceil(box[2] + reach[0])),
+            min(image.height, math.ceil(box[3] + reach[1])),
+        )
+        inside = tuple(value - kept[n % 2] for n, value in enumerate(box))
+        shape = (min(left + self.width, size[0]) - max(left, 0), min(top + self.height, size[1]) - max(top, 0))
+        middle = image.crop(kept).resize(shape, self.resample, box=inside)
+        return middle.crop((min(left, 0), min(top, 0), min(left, 0) + self.width, min(top, 0) + self.height))
 
     def view(self, image: Image.Image, seed: int) -> Tensor:
         """Return the pixels of a random part of a picture, perhaps mirrored: 8 to 100 % of its area, sides of 3:4 to 4:3.

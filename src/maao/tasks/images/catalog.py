@@ -19,6 +19,7 @@ from maao.tasks.checks import listing, nearest, quote
 from maao.tasks.images.sampling import SHOTS, base_and_new, sample_parts
 from maao.tasks.images.source import Files
 from maao.tasks.images.task import ImageTask
+from maao.tasks.images.walking import is_hidden
 from maao.types import Example, Splits
 
 COOP = "github.com/KaiyangZhou/CoOp, DATASETS.md"
@@ -265,14 +266,14 @@ def _imagenet(name: str, base: Path) -> dict[str, Part]:
         folder = base / "images" / theirs
         if not folder.is_dir():
             raise DataError(f"There is no folder {folder}, ImageNet's {theirs} pictures in a folder a class. {_where(name)}")
-        inside = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        inside = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
         if odd := sorted(set(inside) ^ set(named)):
             raise DataError(f"{folder} and classnames.txt must have the same classes, but only one of them has {listing(odd)}.")
         found[ours] = [
             (f"{theirs}/{code}/{path.name}", number, named[code])
             for number, code in enumerate(inside)
             for path in sorted((folder / code).iterdir())
-            if not path.name.startswith(".")
+            if not is_hidden(path.name)
         ]
     return found
 

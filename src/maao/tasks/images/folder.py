@@ -9,19 +9,20 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from maao.errors import DataError
 from maao.tasks.checks import listing, nearest, quote
-from maao.tasks.images.reading import SUFFIXES, read_image
+from maao.tasks.images.layout import check_nested, is_picture, split_folders
+from maao.tasks.images.reading import SUFFIXES, decoded, file_bytes, shown
 from maao.tasks.images.sampling import SHOTS, default_select, sample_parts, sample_pool
 from maao.tasks.images.source import Files
 from maao.tasks.images.task import ImageTask
+from maao.tasks.images.walking import Walk, folders_in, is_hidden, relative, walk
 from maao.types import Example, Splits
 
-PARTS = {"train": "train", "select": "select", "val": "select", "valid": "select", "validation": "select", "dev": "select", "test": "test"}
 MOST_TOLD = 5  # broken pictures that an error names; the others are counted
 
 
@@ -50,11 +51,11 @@ def load_folder(
     base = Path(root)
     if not base.is_dir():
         raise DataError(f"There is no folder {base}. Give a folder that holds a folder of pictures for each class.")
-    inside = _folders(base)
+    inside, _ = folders_in(base)
     if not inside:
-        raise DataError(f"The folder {base} holds no folders: pictures are read from one folder for each class ({base}/CLASS/1.png).")
+        raise DataError(f"The folder {shown(base)} holds no folders: pictures are read from one folder for each class ({shown(base)}/CLASS/1.png).")
     notes: list[str] = []
-    parts = _parts(base, inside)
+    parts = split_folders(base, inside, notes)
     if parts:
         return _with_parts(base, parts, notes, shots, select_shots, test_size, seed, skip_bad, fewer)
     pool = _read(base, base, notes, skip_bad)
@@ -71,25 +72,6 @@ def load_folder(
         fewer=fewer,
     )
     return _task(base, splits, labels, notes)
-
-
-def _parts(base: Path, inside: Sequence[Path]) -> dict[str, str]:
-    """Return which folders are splits; none, if all are classes. A class may be called "train": a split holds folders, a class pictures."""
-    splits = [path for path in inside if path.name.lower() in PARTS and _folders(path)]
-    others = [path.name for path in inside if path not in splits]
-    if splits and others:
-        raise DataError(
-            f"The folder {base} holds splits ({listing(path.name for path in splits)}) and other folders ({listing(others)}): put those "
-            "into a split, or take them out."
-        )
-    parts = {path.name: PARTS[path.name.lower()] for path in splits}
-    if parts and "train" not in parts.values():
-        raise DataError(f"The folder {base} holds the splits {listing(parts)}, but no 'train': there is nothing to train on.")
-    return parts
-
-
-def _folders(base: Path) -> list[Path]:
-    return sorted(path for path in base.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _with_parts(
@@ -124,40 +106,65 @@ def _with_parts(
 
 def _read(root: Path, base: Path, notes: list[str], skip_bad: bool) -> list[Example]:
     """Return all pictures of the class folders in `base`, each opened once to see that it can be."""
-    folders = _folders(base)
+    folders, hidden = folders_in(base)
+    _check_apart(folders, base)
+    walks = {folder: walk(folder) for folder in folders}
+    pictures = {folder: [path for path in found.files if is_picture(path)] for folder, found in walks.items()}
+    check_nested(base, pictures, notes)
+    faults = [fault for found in walks.values() for fault in found.faults]
+    if void := [folder.name for folder, own in pictures.items() if not own and not walks[folder].faults]:
+        what = "class folder holds" if len(void) == 1 else "class folders hold"
+        raise DataError(f"{base}: {len(void)} {what} no pictures ({', '.join(SUFFIXES)}): {listing(void)}. Fill or remove what is empty.")
+    examples: list[Example] = []
+    told: dict[str, list[str]] = {}
+    for folder, paths in pictures.items():
+        for path in paths:
+            try:
+                content = file_bytes(path)
+                opened = decoded(content, shown(path))
+            except DataError as error:
+                faults.append(str(error))
+                continue
+            key = path.relative_to(root).as_posix()
+            for note in (*opened.notes, *(["one pixel, enlarged as any other"] if opened.image.size == (1, 1) else [])):
+                told.setdefault(note, []).append(key)
+            examples.append(Example({"image": key, "content": hashlib.sha256(content).hexdigest()}, folder.name))
+    notes += [f"{len(keys)} pictures: {note} ({listing(keys)})" for note, keys in told.items()]
+    notes += _left_out(base, hidden, walks.values())
+    _tell_faults(faults, notes, skip_bad)
+    left = {example.label for example in examples}
+    if gone := [folder.name for folder in folders if folder.name not in left]:
+        raise DataError(f"No picture of the classes {listing(gone)} in {base} can be read: nothing is left of them.")
+    return examples
+
+
+def _check_apart(folders: Sequence[Path], base: Path) -> None:
     seen: dict[str, str] = {}
     for folder in folders:
         other = seen.setdefault(_folded(folder.name), folder.name)
         if other != folder.name:
             how = "case" if other.casefold() == folder.name.casefold() else "how their letters are composed"
             raise DataError(f"The folders {other!r} and {folder.name!r} in {base} differ only in {how}: join or rename them.")
-    loose = [path.name for path in base.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES]
-    if loose:
-        notes.append(f"{len(loose)} pictures in {base.name} stand in no class folder and are left out ({listing(sorted(loose))})")
-    examples: list[Example] = []
-    faults: list[str] = []
-    others: list[str] = []
-    dots: list[str] = []
-    held = {folder: sorted(p for p in folder.rglob("*") if not p.is_dir() and not p.name.startswith(".")) for folder in folders}
-    pictures = {folder: [path for path in files if path.suffix.lower() in SUFFIXES] for folder, files in held.items()}
-    if void := [folder.name for folder, own in pictures.items() if not own]:
-        what = "class folder holds" if len(void) == 1 else "class folders hold"
-        raise DataError(f"{base}: {len(void)} {what} no pictures ({', '.join(SUFFIXES)}): {listing(void)}. Fill or remove what is empty.")
-    for folder, files in held.items():
-        others += [path.name for path in files if path.suffix.lower() not in SUFFIXES]
-        for path in pictures[folder]:
-            try:
-                size = read_image(path).size
-            except DataError as error:
-                faults.append(str(error))
-                continue
-            key = path.relative_to(root).as_posix()
-            dots += [key] if size == (1, 1) else []
-            examples.append(Example({"image": key, "content": hashlib.sha256(path.read_bytes()).hexdigest()}, folder.name))
-    if dots:
-        notes.append(f"{len(dots)} pictures have one pixel and are used as any other ({listing(dots)})")
-    if others:
-        notes.append(f"{len(others)} files in {base.name} are no pictures and are left out ({listing(sorted(set(others)))})")
+
+
+def _left_out(base: Path, hidden: Sequence[Path], walks: Iterable[Walk]) -> list[str]:
+    """Return a note for each kind of what is not read."""
+    walks = list(walks)
+    loose = [path.name for path in base.iterdir() if path.is_file() and is_picture(path) and not is_hidden(path.name)]
+    others = {path.name for found in walks for path in found.files if not is_picture(path)}
+    count = sum(not is_picture(path) for found in walks for path in found.files)
+    unseen = [*hidden, *(path for found in walks for path in found.hidden)]
+    again = [path for found in walks for path in found.again]
+    told = [
+        (len(loose), f"pictures in {base.name} stand in no class folder and are left out", sorted(loose)),
+        (count, f"files in {base.name} are no pictures and are left out", sorted(others)),
+        (len(unseen), "hidden files and folders, or such as systems leave, are left out", relative(unseen, base)),
+        (len(again), "links lead to folders that are read already and are not followed", relative(again, base)),
+    ]
+    return [f"{number} {what} ({listing(names)})" for number, what, names in told if number]
+
+
+def _tell_faults(faults: Sequence[str], notes: list[str], skip_bad: bool) -> None:
     if faults and not skip_bad:
         more = f" And {len(faults) - MOST_TOLD} more." if len(faults) > MOST_TOLD else ""
         raise DataError(
@@ -166,10 +173,6 @@ def _read(root: Path, base: Path, notes: list[str], skip_bad: bool) -> list[Exam
         )
     if faults:
         notes.append(f"{len(faults)} pictures cannot be read and are left out: {' '.join(faults)}")
-    left = {example.label for example in examples}
-    if gone := [folder.name for folder in folders if folder.name not in left]:
-        raise DataError(f"No picture of the classes {listing(gone)} in {base} can be read: nothing is left of them.")
-    return examples
 
 
 def _folded(name: str) -> str:

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from maao.errors import DataError
+from maao.tasks.images.levels import Stated, as_rgb, rgb_and_notes
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # Pillow opens 16-bit PGM, and some TIFF, as "I"
-BROKEN = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, struct.error, zlib.error, MemoryError)
+__all__ = ["SUFFIXES", "Decoded", "as_rgb", "decoded", "image_of", "read_image"]
+
+SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # none that starts a program
+OF_SEVERAL = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # of an MPO, a camera's first picture is the picture
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A picture as RGB of 8 bits, and what was done to it that its owner may want to know."""
+
+    image: Image.Image
+    notes: tuple[str, ...] = ()
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Return a picture file as RGB: turned as its EXIF says, transparency on white, 16 bits scaled to 8, CMYK and grey converted.
+    """Return a picture file as RGB: turned as its EXIF says, transparency on white, deep grey scaled to 8 bits, CMYK and grey converted.
 
     Of an animation the first picture is read. A picture of one pixel is a picture: it is enlarged like any other.
 
@@ -34,54 +43,69 @@ def read_image(path: str | Path) -> Image.Image:
         ...     read_image(path).getpixel((0, 0))
         (128, 128, 128)
     """
-    file = Path(path)
+    return decoded(file_bytes(path), shown(path)).image
+
+
+def file_bytes(path: str | Path) -> bytes:
+    """Return the bytes of a picture file. Raises `DataError` where there is none, or it cannot be read."""
     try:
-        data = file.read_bytes()
+        return Path(path).read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"There is no picture {file}.") from error
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error}.") from error
-    return image_of(data, str(file))
+        raise DataError(f"There is no picture {shown(path)}.") from error
+    except (OSError, ValueError) as error:  # a zero byte in the name is a ValueError
+        raise DataError(f"{shown(path)} cannot be read: {ascii_only(str(error))}.") from error
 
 
 def image_of(data: bytes, where: str) -> Image.Image:
     """Return the bytes of a picture file as RGB, as `read_image` does; `where` names it in errors."""
+    return decoded(data, where).image
+
+
+def decoded(data: bytes, where: str) -> Decoded:
+    """Return the bytes of a picture file as RGB with notes; `where` names it in errors. Raises as `read_image`."""
     if not data:
         raise DataError(f"{where} is empty. Replace or remove it.")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as opened:
+            with Image.open(io.BytesIO(data), formats=_formats()) as opened:
+                stated, kind = Stated.of(opened), opened.format or ""
                 opened.load()
-                return as_rgb(ImageOps.exif_transpose(opened), where)
+                image, notes = rgb_and_notes(ImageOps.exif_transpose(opened), stated, where)
+            several = _note_on_several(data) if kind in OF_SEVERAL else ()
+    except DataError:
+        raise
     except UnidentifiedImageError as error:
         raise DataError(f"{where} is no picture that can be read (known: {', '.join(SUFFIXES)}). Replace or remove it.") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(f"{where} claims to have too many pixels: {error}. Make it smaller first.") from error
-    except BROKEN as error:  # what Pillow's readers raise on damaged files depends on the format
-        raise DataError(f"{where} is broken: {error}. Replace or remove it.") from error
+    except Exception as error:  # what Pillow's readers raise on damaged files depends on the format: any error there is
+        said = ascii_only(str(error)) or type(error).__name__
+        raise DataError(f"{where} is broken: {said}. Replace or remove it.") from error
+    damage = dict.fromkeys(f"what Pillow says of it: {ascii_only(' '.join(str(warning.message).split()))}" for warning in told)
+    return Decoded(image, (*notes, *several, *damage))
 
 
-def as_rgb(image: Image.Image, where: str = "The picture") -> Image.Image:
-    """Return a picture of any mode as RGB of 8 bits.
+def shown(path: str | Path) -> str:
+    """Return a path for a message: as it is, or escaped where it holds line breaks, escape codes or bytes that are no text."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)
 
-    16-bit grey is scaled by its full range (65535 becomes 255), however little of it the picture uses.
 
-    Raises:
-        DataError: its numbers have no known range: integers beyond 16 bits, or fractions outside 0 to 1.
-    """
-    if image.mode in GREY_16 or image.mode == "F":
-        top = 1.0 if image.mode == "F" else 65535.0
-        values = np.asarray(image, dtype=np.float64)
-        low, high = float(values.min()), float(values.max())
-        if not (low >= 0 and high <= top):  # also where one is not a number
-            raise DataError(
-                f"{where} holds numbers from {low:g} to {high:g}, but in its format black to white is 0 to {top:g}: save it with 8 bits."
-            )
-        if isinstance(clear := image.info.get("transparency"), int):
-            values = np.where(values == clear, top, values)  # on white
-        return Image.fromarray((values / top * 255 + 0.5).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        own = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", own.size, (255, 255, 255, 255)), own).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+def ascii_only(text: str) -> str:
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]  # an older Pillow knows no AVIF
+
+
+def _note_on_several(data: bytes) -> tuple[str, ...]:
+    """Return a note on a file of several pictures. It is opened anew: counting moves what is open to its end."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_formats()) as opened:
+            return ("the first of several pictures in one file",) if getattr(opened, "n_frames", 1) > 1 else ()
+    except Exception:  # the first picture is sound, and no other is read
+        return ("the first of several pictures in one file, of which others are broken",)

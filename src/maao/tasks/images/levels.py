@@ -1,0 +1,113 @@
+"""From the numbers of a picture to RGB of 8 bits: which number is white, what is transparent, which way round grey goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from maao.errors import DataError
+
+GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # Pillow opens 16-bit PGM, and some TIFF, as "I"
+DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners give
+BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE = 258, 262, 281  # tags of TIFF
+WHITE_IS_ZERO = 0
+FULL_16 = 65535
+LEAST_BRIGHT = 16  # below it 16 bits of a color hold 12 bits or fewer
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What a file says of its numbers.
+
+    `white` is the number that it calls white (None: nothing said), `inverted` that 0 is white, `cut` that it holds colors of 16 bits, of which
+    Pillow keeps the upper eight.
+    """
+
+    white: int | None = None
+    inverted: bool = False
+    cut: bool = False
+
+    @classmethod
+    def of(cls, opened: Image.Image) -> Stated:
+        """Return what an opened file says; its pixels must not be loaded yet."""
+        cut = opened.mode in ("RGB", "RGBA") and any(";16" in str(tile.args) for tile in getattr(opened, "tile", ()))
+        if opened.format == "PPM":
+            return cls(FULL_16, cut=False)  # Pillow has scaled by what the file's head calls white
+        if opened.format != "TIFF":
+            return cls(cut=cut)
+        tags = opened.tag_v2  # type: ignore[attr-defined]
+        largest, bits = tags.get(MAX_SAMPLE), tags.get(BITS_PER_SAMPLE, (8,))[0]
+        white = int(largest[0] if isinstance(largest, tuple) else largest) if largest else None
+        if white is None and 8 < bits < 16:
+            white = 2**bits - 1
+        return cls(white, tags.get(PHOTOMETRIC) == WHITE_IS_ZERO, cut)
+
+
+def as_rgb(image: Image.Image, where: str = "The picture") -> Image.Image:
+    """Return a picture of any mode as RGB of 8 bits, as `rgb_and_notes` does.
+
+    Example:
+        >>> as_rgb(Image.new("L", (1, 1), 7)).getpixel((0, 0))
+        (7, 7, 7)
+    """
+    return rgb_and_notes(image, Stated(), where)[0]
+
+
+def rgb_and_notes(image: Image.Image, stated: Stated, where: str) -> tuple[Image.Image, tuple[str, ...]]:
+    """Return a picture of any mode as RGB of 8 bits, and how its numbers were scaled where that had to be found out.
+
+    Grey of more than 8 bits: white is what the file calls so; else the largest number of 8, 10, 12, 14 or 16 bits, whichever holds all of the
+    picture. Transparency lies on white. Color profiles are not applied: the models were trained without.
+
+    Raises:
+        DataError: its numbers have no known range.
+    """
+    if image.mode == "F":
+        return _of_fractions(image, stated, where), ()
+    if image.mode in GREY_16:
+        return _of_integers(image, stated, where)
+    if stated.cut and max(high for _, high in image.getextrema()[:3]) < LEAST_BRIGHT:  # type: ignore[misc]
+        raise DataError(
+            f"{where} has colors of 16 bits, of which it uses the lowest 12 or fewer: it would be read as black. Save it with 8 bits."
+        )
+    if image.has_transparency_data:
+        own = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", own.size, (255, 255, 255, 255)), own).convert("RGB"), ()
+    if image.mode == "LAB":
+        raise DataError(f"{where} stores its colors as LAB, which are not read: save it as RGB.")
+    return (image if image.mode == "RGB" else image.convert("RGB")), ()
+
+
+def _of_integers(image: Image.Image, stated: Stated, where: str) -> tuple[Image.Image, tuple[str, ...]]:
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > FULL_16:
+        raise _no_range(low, high, FULL_16, where)
+    white, notes = stated.white, ()
+    if white is None or white < high:
+        bits = next(bits for bits in DEPTHS if high < 2**bits)
+        white = 2**bits - 1
+        if bits < 16:
+            notes = (f"grey of more than 8 bits that holds numbers of {bits} bits: {white} is read as white",)
+    shades = (np.arange(white + 1) / white * 255 + 0.5).astype(np.uint8)
+    if stated.inverted:
+        shades = shades[::-1].copy()
+    clear = image.info.get("transparency")
+    if isinstance(clear, int) and 0 <= clear <= white:
+        shades[clear] = 255  # on white
+    return Image.fromarray(shades[values]).convert("RGB"), notes
+
+
+def _of_fractions(image: Image.Image, stated: Stated, where: str) -> Image.Image:
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 1):  # also where one is not a number
+        raise _no_range(low, high, 1, where)
+    values = (1 - values if stated.inverted else values).astype(np.float64)
+    return Image.fromarray((values * 255 + 0.5).astype(np.uint8)).convert("RGB")
+
+
+def _no_range(low: float, high: float, top: int, where: str) -> DataError:
+    return DataError(f"{where} holds numbers from {low:g} to {high:g}, but in its format black to white is 0 to {top}: save it with 8 bits.")
