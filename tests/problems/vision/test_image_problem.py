@@ -177,9 +177,9 @@ def test_a_transform_is_read_from_its_file(tmp_path: Path) -> None:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     CLIPImageProcessorPil(size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
-    assert Preprocess.from_folder(tmp_path, 7) == Preprocess(32, 32, 40)
+    assert Preprocess.from_folder(tmp_path, Preprocess.square(7)) == Preprocess(32, 32, 40)
     (tmp_path / "preprocessor_config.json").unlink()
-    assert Preprocess.from_folder(tmp_path, 7) == Preprocess.square(7)
+    assert Preprocess.from_folder(tmp_path, Preprocess.square(7)) == Preprocess.square(7)
 
 
 def test_probabilities_mistakes_and_their_sheet() -> None:

@@ -38,6 +38,7 @@ def contact_sheet(mistakes: Sequence[Mistake], picture: Callable[[str], Image.Im
 
 
 def _fit(text: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    text = " ".join(text.split())  # a line break cannot be measured
     if draw.textlength(text, font=font) <= TILE:
         return text
     while text and draw.textlength(text + "…", font=font) > TILE:

@@ -18,13 +18,16 @@ from torch import Tensor, nn
 
 from maao.errors import ModelError
 from maao.problems.language.loading import load_frozen, locate, quiet
+from maao.problems.vision.class_prompts import Prompt
 from maao.problems.vision.preprocess import RESAMPLING, Preprocess
-from maao.problems.vision.towers import CausalTextTower, DualEncoder, ImageTower, Pooling, TextTower
+from maao.problems.vision.towers import CausalTextTower, DualEncoder, ImageTower, Pooling, TextTower, unit
 
 PAIR = "dual_encoder.json"
 OPEN_CLIP = "open_clip:"
 PACKAGED = {"packaged:emoji-vit": "emoji_vit"}
 KINDS = ("clip", "siglip", "vision-text-dual-encoder")
+PROBES = ("a", "a photo of a small dog")  # texts of unequal length
+NEAR = 1e-4  # how far features of length one may lie apart by rounding
 POOLINGS = ("mean", "first", "last", "pooler")
 
 
@@ -99,6 +102,7 @@ def from_transformers(
     model.eval()
     vision = model.vision_model
     size = int(getattr(model.config.vision_config, "image_size", 224))
+    pixels = pixels or (Preprocess.squashed(size) if kind == "siglip" else Preprocess.square(size))
     if kind == "clip":
         most = model.config.text_config.max_position_embeddings
         text: TextTower = CausalTextTower(model.text_model, model.text_projection, tokenizer, most=most)
@@ -115,18 +119,58 @@ def from_transformers(
         finish = lambda output: model.visual_projection(output.pooler_output)  # noqa: E731
         dim = model.config.projection_dim
     scale = math.exp(float(model.logit_scale.detach()))
-    image = image_tower(vision, finish, size)
-    return DualEncoder(name, text, image, scale, dim, pixels or Preprocess.square(size), model, revision)
+    image = image_tower(vision, finish, pixels, name)
+    reads_alike(text, name, own=lambda words: _own_features(model, tokenizer, words, most, whole=kind == "siglip"))
+    return DualEncoder(name, text, image, scale, dim, pixels, model, revision)
+
+
+def _own_features(model: Any, tokenizer: Any, text: str, most: int, *, whole: bool) -> Tensor:
+    """Return the features of one text as the model's own method gives them, padded as its processor pads; `whole`: to the full length."""
+    inputs = tokenizer([text], return_tensors="pt", truncation=True, max_length=most, padding="max_length" if whole else False)
+    read = ("input_ids",) if whole else ("input_ids", "attention_mask")
+    given = {key: inputs[key] for key in read if key in inputs}
+    found = model.get_text_features(**given)
+    return unit(found if isinstance(found, Tensor) else found.pooler_output)
+
+
+def reads_alike(text: TextTower, name: str, own: Callable[[str], Tensor] | None = None) -> None:
+    """Try a text tower on texts of unequal length: each alone must be as the model itself has it (`own`), and as beside the other.
+
+    Where a tower's answer depends on padding, its texts are run by length from then on.
+
+    Raises:
+        ModelError: a text alone is not what the model itself makes of it.
+    """
+    prompts = [Prompt(tuple(text.tokenizer(words, truncation=True, max_length=text.most).input_ids)) for words in PROBES]
+    if (largest := max(max(prompt.ids) for prompt in prompts)) >= len(text.table):
+        raise ModelError(f"{name}: its tokenizer gives the token {largest}, and the text tower knows {len(text.table)}: they do not belong together.")
+    with torch.no_grad():
+        alone = torch.cat([text.features([prompt]) for prompt in prompts])
+        if own is not None:
+            theirs = torch.cat([own(words) for words in PROBES])
+            if (apart := float((alone - theirs).abs().max())) > NEAR:
+                raise ModelError(
+                    f"{name}: the features of a text differ from those that the model itself gives by {apart:.2g}. Where it reads a text's end "
+                    "(eos_token_id) or its tokenizer pads (padding_side, pad_token) is probably set otherwise than it was trained."
+                )
+        text.by_length = float((text.features(prompts) - alone).abs().max()) > NEAR
+        if text.by_length and float((text.features(prompts) - alone).abs().max()) > NEAR:
+            raise ModelError(f"{name}: the features of a text depend on which texts are read beside it, so they cannot be relied on.")
+
+
 
 
 def _transform(place: str, config: Any, revision: str | None) -> Preprocess:
     size = int(getattr(getattr(config, "vision_config", None), "image_size", 224))
+    default = Preprocess.squashed(size) if config.model_type == "siglip" else Preprocess.square(size)
     if Path(place).is_dir():
-        return Preprocess.from_folder(Path(place), size)
+        return Preprocess.from_folder(Path(place), default)
     from transformers.utils import cached_file
 
-    found = cached_file(place, "preprocessor_config.json", revision=revision, _raise_exceptions_for_missing_entries=False)
-    return Preprocess.square(size) if found is None else Preprocess.from_folder(Path(found).parent, size)
+    names = ("processor_config.json", "preprocessor_config.json")
+    found = [cached_file(place, name, revision=revision, _raise_exceptions_for_missing_entries=False) for name in names]
+    folder = next((Path(file).parent for file in found if file is not None), None)
+    return default if folder is None else Preprocess.from_folder(folder, default)
 
 
 def _most(config: Any, tokenizer: Any) -> int:
@@ -135,15 +179,24 @@ def _most(config: Any, tokenizer: Any) -> int:
     return int(positions) - (padded + 1 if padded is not None else 0)  # these count positions from behind their padding
 
 
-def image_tower(model: nn.Module, finish: Callable[[Any], Tensor], size: int) -> ImageTower:
-    """Return the tower of an image model; whether it works on tokens is seen by running it once on an empty image."""
+def image_tower(model: nn.Module, finish: Callable[[Any], Tensor], pixels: Preprocess, name: str) -> ImageTower:
+    """Return the tower of an image model; whether it works on tokens is seen by running it once on an empty image.
+
+    Raises:
+        ModelError: it does not read pictures of the size that `pixels` makes.
+    """
     embeddings = getattr(model, "embeddings", None)
     seen: list[Tensor] = []
     handle = None if embeddings is None else embeddings.register_forward_hook(lambda module, given, output: seen.append(output))
     weight = next(model.parameters())
     try:
         with torch.no_grad():
-            finish(model(pixel_values=torch.zeros(1, 3, size, size, dtype=weight.dtype, device=weight.device)))
+            finish(model(pixel_values=torch.zeros(1, 3, pixels.height, pixels.width, dtype=weight.dtype, device=weight.device)))
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"{name}: its image tower cannot read pictures of {pixels.height} x {pixels.width} pixels, which its transform makes: "
+            f"{' '.join(str(error).split())}"
+        ) from error
     finally:
         if handle is not None:
             handle.remove()
@@ -270,7 +323,9 @@ def paired(
 
     reads = _most(text.config, tokenizer)
     tower = TextTower(text, tokenizer, text_features, most=reads)
-    return DualEncoder(name, tower, image_tower(vision, image_features, pixels.height), scale, int(projection.shape[0]), pixels, held)
+    reads_alike(tower, name)
+    image = image_tower(vision, image_features, pixels, name)
+    return DualEncoder(name, tower, image, scale, int(projection.shape[0]), pixels, held)
 
 
 def pooled(output: Any, mask: Tensor | None, pooling: Pooling) -> Tensor:

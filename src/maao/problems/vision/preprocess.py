@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,18 @@ RESAMPLING = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4,
 MOST_RESIZED = 2**24  # pixels of a resized picture, of which only the middle is wanted; longer pictures are cut before
 REACH = 3  # pixels to either side that a filter reads, at most (lanczos)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+HALVES = (0.5,) * 3
+# What image processors of transformers do where their file says nothing.
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "CLIP": {"size": 224, "image_mean": CLIP_MEAN, "image_std": CLIP_STD, "resample": RESAMPLING["bicubic"], "do_center_crop": True},
+    "Siglip": {"size": {"height": 224, "width": 224}, "image_mean": HALVES, "image_std": HALVES, "resample": RESAMPLING["bicubic"]},
+    "ViT": {"size": {"height": 224, "width": 224}, "image_mean": HALVES, "image_std": HALVES, "resample": RESAMPLING["bilinear"]},
+}
+
+
+class _NotDone(ValueError):
+    """A setting of a transform that is not followed here."""
 
 
 @dataclass(frozen=True)
@@ -42,32 +56,61 @@ class Preprocess:
         return cls(size, size, size, **others)
 
     @classmethod
-    def from_folder(cls, folder: Path, size: int) -> Preprocess:
-        """Return what ``preprocessor_config.json`` says; where there is none, CLIP's transform at the tower's size."""
-        file = folder / "preprocessor_config.json"
-        if not file.is_file():
-            return cls.square(size)
+    def squashed(cls, size: int, **others: Any) -> Preprocess:
+        """Return SigLIP's transform: the whole picture at ``size x size``."""
+        return cls(size, size, None, **{"mean": HALVES, "std": HALVES, **others})
+
+    @classmethod
+    def from_folder(cls, folder: Path, default: Preprocess) -> Preprocess:
+        """Return what ``processor_config.json`` or ``preprocessor_config.json`` says; where there is neither, `default`.
+
+        Raises:
+            ModelError: it cannot be understood, or asks for what is not done here.
+        """
+        file = folder / "processor_config.json"  # read first by transformers too
+        held = _read(file) if file.is_file() else {}
+        if "image_processor" not in held:
+            file = folder / "preprocessor_config.json"
+            if not file.is_file():
+                return default
+            held = _read(file)
         try:
-            held = json.loads(file.read_text(encoding="utf-8"))
-            held = held.get("image_processor", held)
-            sizes = held.get("size", size)
-            crop = held.get("crop_size", sizes)
-            sizes = {"shortest_edge": sizes} if isinstance(sizes, int) else sizes
-            crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
-            whole = sizes.get("shortest_edge") is None
-            box = sizes if whole else crop if held.get("do_center_crop", True) else None
-            if box is None:
-                raise ModelError(f"{file}: pictures of any shape are not supported; the transform must cut them to one size.")
-            return cls(
-                int(box["height"] if "height" in box else sizes["shortest_edge"]),
-                int(box["width"] if "width" in box else sizes["shortest_edge"]),
-                None if whole else int(sizes["shortest_edge"]),
-                tuple(held.get("image_mean", CLIP_MEAN)),
-                tuple(held.get("image_std", CLIP_STD)),
-                int(held.get("resample", RESAMPLING["bicubic"])),
-            )
-        except (json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+            return cls._of_settings(held.get("image_processor", held))
+        except _NotDone as error:
+            raise ModelError(f"{file} {error}.") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{file} cannot be understood: {error}.") from error
+
+    @classmethod
+    def _of_settings(cls, held: Mapping[str, Any]) -> Preprocess:
+        """Return the transform of an image processor of transformers; what is not set is as its class has it."""
+        named = str(held.get("image_processor_type") or held.get("feature_extractor_type") or "CLIPImageProcessor")
+        kind = re.sub(r"(ImageProcessor(Fast|Pil)?|FeatureExtractor)$", "", named)
+        given = {**DEFAULTS.get(kind, {}), **{key: value for key, value in held.items() if value is not None}}
+        if lacking := [key for key in ("size", "image_mean", "image_std", "resample") if key not in given]:
+            raise _NotDone(f"does not set {', '.join(lacking)}, and what a {named} does without is not known here: set them")
+        undone = [key for key in ("do_resize", "do_rescale") if not given.get(key, True)]
+        undone += [key for key in ("crop_pct", "do_pad", "do_flip_channel_order") if given.get(key)]
+        if undone or abs(given.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-9:
+            raise _NotDone(f"sets {', '.join(undone) or 'rescale_factor'}: pictures are resized, cut to one size and scaled by 1/255 here")
+        size = {"shortest_edge": given["size"]} if isinstance(given["size"], int) else given["size"]
+        crop = given.get("crop_size", size)
+        crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
+        whole = size.get("shortest_edge") is None
+        box = size if whole else crop if given.get("do_center_crop") else None
+        if box is None:
+            raise _NotDone("asks for pictures of any shape, which are not supported: the transform must cut them to one size")
+        if whole and given.get("do_center_crop") and (crop["height"], crop["width"]) != (size["height"], size["width"]):
+            raise _NotDone("cuts the middle out of a picture that was squeezed into a shape before: that is not done here")
+        normalized = given.get("do_normalize", True)
+        return cls(
+            int(box["height"] if "height" in box else size["shortest_edge"]),
+            int(box["width"] if "width" in box else size["shortest_edge"]),
+            None if whole else int(size["shortest_edge"]),
+            tuple(given["image_mean"]) if normalized else (0.0,) * 3,
+            tuple(given["image_std"]) if normalized else (1.0,) * 3,
+            int(given["resample"]),
+        )
 
     def pixels(self, image: Image.Image) -> Tensor:
         """Return the pixels of the middle of a picture."""
@@ -129,3 +172,13 @@ class Preprocess:
     def text(self) -> str:
         """Return all settings as one line, for the key of a cache."""
         return json.dumps(asdict(self), sort_keys=True)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        held = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be understood: {error}.") from error
+    if not isinstance(held, dict):
+        raise ModelError(f"{file} cannot be understood: it holds a {type(held).__name__} and no settings.")
+    return held

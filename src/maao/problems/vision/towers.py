@@ -58,6 +58,7 @@ class TextTower:
         self._finish, self._padded_to, self._with_mask = finish, padded_to, with_mask
         self.embedding = embedding if embedding is not None else model.get_input_embeddings()  # type: ignore[operator]
         self.layers = layers_of(model)
+        self.by_length = False  # texts of unequal length run apart: padding would change what the model makes of them
 
     @property
     def width(self) -> int:
@@ -96,10 +97,20 @@ class TextTower:
 
     def num_tokens(self, prompts: Sequence[Prompt], *, shared: bool = True) -> int:
         """Return how many tokens, padding included, one pass over prompts runs."""
+        if self.by_length:
+            return sum(len(prompt.ids) for prompt in prompts)
         return len(prompts) * (self._padded_to or max(len(prompt.ids) for prompt in prompts))
 
     def _normalised(self, prompts: Sequence[Prompt], rows: Tensor | None, deep: Deep) -> Tensor:
-        return unit(self._encode(prompts, rows, deep))
+        if not self.by_length:
+            return unit(self._encode(prompts, rows, deep))
+        groups = [[i for i, p in enumerate(prompts) if len(p.ids) == length] for length in sorted({len(p.ids) for p in prompts})]
+        found = [
+            self._encode([prompts[i] for i in own], None if rows is None else _of(rows, own), {n: _of(v, own) for n, v in deep.items()})
+            for own in groups
+        ]
+        order = torch.tensor([i for own in groups for i in own], device=found[0].device)
+        return unit(torch.cat(found)[order.argsort()])
 
     def _encode(self, prompts: Sequence[Prompt], rows: Tensor | None, deep: Deep) -> Tensor:
         device = self.table.device

@@ -19,13 +19,13 @@ from maao.errors import DataError
 from maao.tasks.checks import listing, nearest, quote, refuse
 from maao.tasks.hub import open_split
 from maao.tasks.images.folder import in_words, note_on_names, without_repeats
+from maao.tasks.images.layout import part_of
 from maao.tasks.images.reading import image_of
 from maao.tasks.images.sampling import SHOTS, default_select, sample_parts, sample_pool
 from maao.tasks.images.task import ImageTask
 from maao.tasks.superglue import MISSING
 from maao.types import Example
 
-SELECT = ("validation", "valid", "val", "dev", "select")  # what a split to select with may be called
 
 
 class HubSource:
@@ -40,6 +40,8 @@ class HubSource:
         if split not in self._tables or not row.isdecimal() or int(row) >= len(self._tables[split]):
             raise DataError(f"There is no picture {quote(key)} in {self._name}: give SPLIT/ROW, of the splits {listing(self._tables)}.")
         value = self._tables[split][int(row)][self._field]
+        if isinstance(value, bytes):
+            return value
         if isinstance(value, Mapping) and value.get("bytes") is not None:
             return bytes(value["bytes"])
         if isinstance(value, Mapping) and value.get("path"):
@@ -129,7 +131,7 @@ def _parts(
         feature = held.features[image_field]
         if hasattr(feature, "decode") and type(feature).__name__ == "Image":
             return held.cast_column(image_field, type(feature)(decode=False))
-        if isinstance(feature, Mapping) and "bytes" in feature:
+        if (isinstance(feature, Mapping) and "bytes" in feature) or str(getattr(feature, "dtype", "")) in ("binary", "large_binary"):
             return held
         raise DataError(f"{where}: the column {quote(image_field)} holds no pictures, but {feature}. Set images.image_field.")
 
@@ -145,7 +147,7 @@ def _parts(
             notes.append(f"test: {without} pictures of the test split have no label, so it is not used.")
         else:
             parts["test"] = "test"
-    held_out = next((split for split in SELECT if split in there), None)
+    held_out = next((split for split in there if part_of(split) == "select"), None)
     if held_out is not None:
         tables[held_out] = table(held_out)
         if "test" in parts:
@@ -168,7 +170,12 @@ def _examples(
         text = ""
         if label in MISSING:
             faults.append((f"row {row}", "it has no label"))
+        elif not isinstance(label, str | int):  # a float that is no number, a list of several labels
+            faults.append((f"row {row}", f"its label is {quote(str(label))}, and a class is a text or a whole number"))
         elif classes is not None and isinstance(label, int):
+            if not 0 <= label < len(classes):
+                faults.append((f"row {row}", f"its label is {label}, and there are {len(classes)} classes"))
+                continue
             text = classes[label]
         else:
             text = str(label).strip()
