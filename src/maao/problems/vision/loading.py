@@ -143,7 +143,9 @@ def reads_alike(text: TextTower, name: str, own: Callable[[str], Tensor] | None 
     """
     prompts = [Prompt(tuple(text.tokenizer(words, truncation=True, max_length=text.most).input_ids)) for words in PROBES]
     if (largest := max(max(prompt.ids) for prompt in prompts)) >= len(text.table):
-        raise ModelError(f"{name}: its tokenizer gives the token {largest}, and the text tower knows {len(text.table)}: they do not belong together.")
+        raise ModelError(
+            f"{name}: its tokenizer gives the token {largest}, and the text tower knows {len(text.table)}: they do not belong together."
+        )
     with torch.no_grad():
         alone = torch.cat([text.features([prompt]) for prompt in prompts])
         if own is not None:
@@ -156,8 +158,6 @@ def reads_alike(text: TextTower, name: str, own: Callable[[str], Tensor] | None 
         text.by_length = float((text.features(prompts) - alone).abs().max()) > NEAR
         if text.by_length and float((text.features(prompts) - alone).abs().max()) > NEAR:
             raise ModelError(f"{name}: the features of a text depend on which texts are read beside it, so they cannot be relied on.")
-
-
 
 
 def _transform(place: str, config: Any, revision: str | None) -> Preprocess:

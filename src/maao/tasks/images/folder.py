@@ -53,7 +53,9 @@ def load_folder(
         raise DataError(f"There is no folder {base}. Give a folder that holds a folder of pictures for each class.")
     inside, _ = folders_in(base)
     if not inside:
-        raise DataError(f"The folder {shown(base)} holds no folders: pictures are read from one folder for each class ({shown(base)}/CLASS/1.png).")
+        raise DataError(
+            f"The folder {shown(base)} holds no folders: pictures are read from one folder for each class ({shown(base)}/CLASS/1.png)."
+        )
     notes: list[str] = []
     parts = split_folders(base, inside, notes)
     if parts:

@@ -27,7 +27,6 @@ from maao.tasks.superglue import MISSING
 from maao.types import Example
 
 
-
 class HubSource:
     """Pictures by ``split/row``, rows counted from 0."""
 

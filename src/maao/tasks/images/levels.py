@@ -110,4 +110,6 @@ def _of_fractions(image: Image.Image, stated: Stated, where: str) -> Image.Image
 
 
 def _no_range(low: float, high: float, top: int, where: str) -> DataError:
-    return DataError(f"{where} holds numbers from {low:g} to {high:g}, but in its format black to white is 0 to {top}: save it with 8 bits.")
+    return DataError(
+        f"{where} holds numbers from {low:g} to {high:g}, but in its format black to white is 0 to {top}: save it with 8 bits."
+    )

@@ -91,7 +91,9 @@ def folders_in(base: Path) -> tuple[list[Path], list[Path]]:
         if not is_text(path.name):
             raise DataError(f"The name of the folder {shown(path)} is no UTF-8, so no class can be called so: rename it.")
         if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in path.name):
-            raise DataError(f"The name of the folder {shown(path)} holds line breaks or escape codes, so no class can be called so: rename it.")
+            raise DataError(
+                f"The name of the folder {shown(path)} holds line breaks or escape codes, so no class can be called so: rename it."
+            )
     return folders, hidden
 
 
