@@ -139,9 +139,15 @@ class Preprocess:
             min(image.width, math.ceil(box[2] + reach[0])),
             min(image.height, math.ceil(box[3] + reach[1])),
         )
-        inside = tuple(value - kept[n % 2] for n, value in enumerate(box))
-        shape = (min(left + self.width, size[0]) - max(left, 0), min(top + self.height, size[1]) - max(top, 0))
-        middle = image.crop(kept).resize(shape, self.resample, box=inside)
+        part = image.crop(kept)
+        x0, y0, x1, y1 = (value - kept[n % 2] for n, value in enumerate(box))
+        wide, high = min(left + self.width, size[0]) - max(left, 0), min(top + self.height, size[1]) - max(top, 0)
+        if image.height > image.width and y > 1:  # Pillow shrinks a tall picture's height first, and any other's width
+            column = part.resize((part.width, high), self.resample, box=(0, y0, part.width, y1))
+            middle = column.resize((wide, high), self.resample, box=(x0, 0, x1, high))
+        else:
+            band = part.resize((wide, part.height), self.resample, box=(x0, 0, x1, part.height))
+            middle = band.resize((wide, high), self.resample, box=(0, y0, wide, y1))
         return middle.crop((min(left, 0), min(top, 0), min(left, 0) + self.width, min(top, 0) + self.height))
 
     def view(self, image: Image.Image, seed: int) -> Tensor:
