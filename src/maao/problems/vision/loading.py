@@ -152,7 +152,8 @@ def reads_alike(text: TextTower, name: str, own: Callable[[str], Tensor] | None 
             theirs = torch.cat([own(words) for words in PROBES])
             if (apart := float((alone - theirs).abs().max())) > NEAR:
                 raise ModelError(
-                    f"{name}: the features of a text differ from those that the model itself gives by {apart:.2g}. Where it reads a text's end "
+                    f"{name}: the features of a text differ from those that the model itself gives by {apart:.2g}. "
+                    "Where it reads a text's end "
                     "(eos_token_id) or its tokenizer pads (padding_side, pad_token) is probably set otherwise than it was trained."
                 )
         text.by_length = float((text.features(prompts) - alone).abs().max()) > NEAR

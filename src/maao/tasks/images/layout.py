@@ -45,7 +45,8 @@ def split_folders(base: Path, inside: Sequence[Path], notes: list[str]) -> dict[
     others = [path.name for path in inside if path not in splits]
     if splits and others:
         raise DataError(
-            f"The folder {shown(base)} holds splits ({listing(path.name for path in splits)}) and other folders ({listing(others)}): put those "
+            f"The folder {shown(base)} holds splits ({listing(path.name for path in splits)}) and other folders "
+            f"({listing(others)}): put those "
             "into a split, or take them out."
         )
     parts = {path.name: part for path in splits if (part := part_of(path.name))}
@@ -63,7 +64,8 @@ def _check_flat(base: Path, names: Sequence[str], notes: list[str]) -> None:
     named = [name for name in names if part_of(name)]
     if len({part_of(name) for name in named}) > 1:
         raise DataError(
-            f"The folders {listing(named)} in {shown(base)} are called as splits are, but hold pictures and no class folders. Put the pictures "
+            f"The folders {listing(named)} in {shown(base)} are called as splits are, but hold pictures and no class "
+            "folders. Put the pictures "
             f"into a folder for each class ({named[0]}/CLASS/1.png); if these are classes, rename them."
         )
     if named:
@@ -81,7 +83,8 @@ def check_nested(base: Path, pictures: Mapping[Path, Sequence[Path]], notes: lis
     bare = [folder for folder in nested if all(path.parent != folder for path in pictures[folder])]
     if len(pictures) == 1 and bare:
         raise DataError(
-            f"The folder {shown(base)} holds one folder, {bare[0].name!r}, and that holds folders of pictures ({listing(nested[bare[0]])}): if "
+            f"The folder {shown(base)} holds one folder, {bare[0].name!r}, and that holds folders of pictures "
+            f"({listing(nested[bare[0]])}): if "
             f"these are the classes, give {shown(bare[0])}."
         )
     for folder, names in nested.items():
@@ -95,7 +98,8 @@ def check_nested(base: Path, pictures: Mapping[Path, Sequence[Path]], notes: lis
     if shared:
         raise DataError(
             f"The folders {listing(folder.name for folder in bare)} in {shown(base)} hold no pictures but folders of the same names "
-            f"({listing(shared)}). If those are the classes, call what holds them train, select or test, or give one of them; if not, put all "
+            f"({listing(shared)}). If those are the classes, call what holds them train, select or test, or give one of "
+            "them; if not, put all "
             "pictures of a class into its own folder."
         )
     if nested:

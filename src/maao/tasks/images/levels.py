@@ -21,8 +21,8 @@ LEAST_BRIGHT = 16  # below it 16 bits of a color hold 12 bits or fewer
 class Stated:
     """What a file says of its numbers.
 
-    `white` is the number that it calls white (None: nothing said), `inverted` that 0 is white, `cut` that it holds colors of 16 bits, of which
-    Pillow keeps the upper eight.
+    `white` is the number that it calls white (None: nothing said), `inverted` that 0 is white, `cut` that it holds colors of 16 bits, of
+    which Pillow keeps the upper eight.
     """
 
     white: int | None = None
@@ -58,8 +58,8 @@ def as_rgb(image: Image.Image, where: str = "The picture") -> Image.Image:
 def rgb_and_notes(image: Image.Image, stated: Stated, where: str) -> tuple[Image.Image, tuple[str, ...]]:
     """Return a picture of any mode as RGB of 8 bits, and how its numbers were scaled where that had to be found out.
 
-    Grey of more than 8 bits: white is what the file calls so; else the largest number of 8, 10, 12, 14 or 16 bits, whichever holds all of the
-    picture. Transparency lies on white. Color profiles are not applied: the models were trained without.
+    Grey of more than 8 bits: white is what the file calls so; else the largest number of 8, 10, 12, 14 or 16 bits, whichever holds the
+    whole picture. Transparency lies on white. Color profiles are not applied: the models were trained without.
 
     Raises:
         DataError: its numbers have no known range.
@@ -85,7 +85,8 @@ def _of_integers(image: Image.Image, stated: Stated, where: str) -> tuple[Image.
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > FULL_16:
         raise _no_range(low, high, FULL_16, where)
-    white, notes = stated.white, ()
+    white = stated.white
+    notes: tuple[str, ...] = ()
     if white is None or white < high:
         bits = next(bits for bits in DEPTHS if high < 2**bits)
         white = 2**bits - 1

@@ -39,7 +39,8 @@ def is_hidden(name: str) -> bool:
 
 
 def walk(folder: Path) -> Walk:
-    """Return what stands in a folder at any depth, by name. Links to folders are followed; no folder is read twice, so no link leads round."""
+    """Return what stands in a folder at any depth, by name. Links to folders are followed; no folder is read twice, "
+    "so no link leads round."""
     found = Walk()
     _walk(folder, set(), found)
     return found
