@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import random
 import struct
 import tracemalloc
@@ -180,3 +181,10 @@ def test_m12_names_that_no_file_can_have_are_told(tmp_path, name):
     with pytest.raises(DataError) as caught:
         read_image(tmp_path / name)
     assert str(caught.value).isprintable()
+
+
+def test_m11_a_pipe_is_a_bad_picture_and_does_not_stop_the_run(tmp_path):
+    fill(tmp_path)
+    os.mkfifo(tmp_path / "cat" / "pipe.png")
+    assert "pipe.png is a pipe or a device and no file" in refused(tmp_path)
+    assert any("pipe.png" in note for note in load_folder(tmp_path, shots=2, skip_bad=True).notes)

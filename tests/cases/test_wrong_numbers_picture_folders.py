@@ -33,6 +33,7 @@ def told(task, words: str) -> str:
         ("TRAIN", "valid", "TEST"),
         ("train_set", "dev-set", "test_set"),
         ("Train Images", "val2017", "tests"),
+        ("trainset", "development", "Evaluation"),
     ],
 )
 def test_l8_common_names_of_splits_are_splits(tmp_path, names):
@@ -215,3 +216,24 @@ def test_f_repeats_across_splits_stay_in_the_earlier_one():
 def test_f_a_root_that_is_a_file_is_told(tmp_path: Path):
     with pytest.raises(DataError, match="There is no folder"):
         load_folder(picture(tmp_path / "x.png", 1))
+
+
+@pytest.mark.parametrize("case", ["differ only in case", "one class only", "holds no pictures", "two folders to test with", "train lacks"])
+def test_m12_errors_about_a_folder_whose_own_name_is_no_utf8_can_be_printed(tmp_path, case):
+    root = tmp_path / os.fsdecode(b"r\xe9")
+    try:
+        root.mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    if case in ("two folders to test with", "train lacks"):
+        parts = {"train": ("cat", "dog"), "test": ("cat", "owl")} | ({"Testing": ("cat",)} if case.startswith("two") else {})
+        for part, labels in parts.items():
+            for label in labels:
+                picture(root / part / label / "1.png", len(part + label))
+    else:
+        for number, label in enumerate(("cat", "Cat") if case == "differ only in case" else ("cat",)):
+            picture(root / label / "1.png", number)
+        if case == "holds no pictures":
+            (root / "dog").mkdir()
+    text = refused(root)
+    assert case in text and "r\\udce9" in text and text.isprintable()

@@ -187,3 +187,24 @@ def test_l11_a_folder_tells_what_was_scaled(tmp_path: Path):
     notes = load_folder(tmp_path, shots=2).notes
     assert any(note.startswith("1 pictures: grey") and "'cat/deep.png'" in note for note in notes)
     assert any(note.startswith("1 pictures: the first of several") and "'dog/moving.gif'" in note for note in notes)
+
+
+def with_significant_bits(data: bytes, bits: int) -> bytes:
+    """Return a grey PNG file with the chunk sBIT behind its head."""
+    chunk = b"sBIT" + bytes([bits])
+    return data[:33] + struct.pack(">I", 1) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+
+
+@pytest.mark.parametrize(
+    ("values", "bits", "wanted"),
+    [
+        ([0, 1285, 2570], 16, [0, 5, 10]),  # a dark picture of 16 bits: it stays dark
+        ([0, 16, 1600], 12, [0, 0, 6]),  # 12 bits, scaled up to 16 as PNG wants it
+        ([0, 1607, 4095], 12, [0, 100, 255]),  # 12 bits, not scaled up
+        ([0, 161, 410], 12, [0, 10, 26]),  # the same, a tenth as bright
+        ([0, 32896, 65535], 12, [0, 128, 255]),
+    ],
+)
+def test_l11_a_png_that_says_how_many_bits_it_uses_is_scaled_by_them(values, bits, wanted):
+    data = with_significant_bits(saved(row(values, np.uint16), "png"), bits)
+    assert grey(data) == wanted and read(data).notes == ()

@@ -50,7 +50,7 @@ def load_folder(
     """
     base = Path(root)
     if not base.is_dir():
-        raise DataError(f"There is no folder {base}. Give a folder that holds a folder of pictures for each class.")
+        raise DataError(f"There is no folder {shown(base)}. Give a folder that holds a folder of pictures for each class.")
     inside, _ = folders_in(base)
     if not inside:
         raise DataError(
@@ -90,18 +90,20 @@ def _with_parts(
     found: dict[str, list[Example]] = {}
     for name, part in names.items():
         if part in found:
-            raise DataError(f"The folder {base} has two folders to {part} with: {' and '.join(n for n, p in names.items() if p == part)}.")
+            raise DataError(
+                f"The folder {shown(base)} has two folders to {part} with: {' and '.join(n for n, p in names.items() if p == part)}."
+            )
         found[part] = _read(base, base / name, notes, skip_bad)
     labels = _labels(found["train"], base)
     for part, examples in found.items():
         unknown = sorted({e.label for e in examples} - set(labels))
         if unknown:
             hint = nearest(unknown[0], labels)
-            raise DataError(f"The {part} pictures of {base} have classes that train lacks: {listing(unknown)}.{hint}")
+            raise DataError(f"The {part} pictures of {shown(base)} have classes that train lacks: {listing(unknown)}.{hint}")
     kept = without_repeats(found, notes)
     for part, examples in kept.items():
         if not examples:
-            raise DataError(f"All pictures of {part} repeat pictures of an earlier split in {base}: splits must be disjoint.")
+            raise DataError(f"All pictures of {part} repeat pictures of an earlier split in {shown(base)}: splits must be disjoint.")
     splits = sample_parts(kept, labels, shots=shots, select_shots=select_shots, test_size=test_size, seed=seed, fewer=fewer)
     return _task(base, splits, labels, notes)
 
@@ -116,7 +118,9 @@ def _read(root: Path, base: Path, notes: list[str], skip_bad: bool) -> list[Exam
     faults = [fault for found in walks.values() for fault in found.faults]
     if void := [folder.name for folder, own in pictures.items() if not own and not walks[folder].faults]:
         what = "class folder holds" if len(void) == 1 else "class folders hold"
-        raise DataError(f"{base}: {len(void)} {what} no pictures ({', '.join(SUFFIXES)}): {listing(void)}. Fill or remove what is empty.")
+        raise DataError(
+            f"{shown(base)}: {len(void)} {what} no pictures ({', '.join(SUFFIXES)}): {listing(void)}. Fill or remove what is empty."
+        )
     examples: list[Example] = []
     told: dict[str, list[str]] = {}
     for folder, paths in pictures.items():
@@ -136,7 +140,7 @@ def _read(root: Path, base: Path, notes: list[str], skip_bad: bool) -> list[Exam
     _tell_faults(faults, notes, skip_bad)
     left = {example.label for example in examples}
     if gone := [folder.name for folder in folders if folder.name not in left]:
-        raise DataError(f"No picture of the classes {listing(gone)} in {base} can be read: nothing is left of them.")
+        raise DataError(f"No picture of the classes {listing(gone)} in {shown(base)} can be read: nothing is left of them.")
     return examples
 
 
@@ -146,7 +150,7 @@ def _check_apart(folders: Sequence[Path], base: Path) -> None:
         other = seen.setdefault(_folded(folder.name), folder.name)
         if other != folder.name:
             how = "case" if other.casefold() == folder.name.casefold() else "how their letters are composed"
-            raise DataError(f"The folders {other!r} and {folder.name!r} in {base} differ only in {how}: join or rename them.")
+            raise DataError(f"The folders {other!r} and {folder.name!r} in {shown(base)} differ only in {how}: join or rename them.")
 
 
 def _left_out(base: Path, hidden: Sequence[Path], walks: Iterable[Walk]) -> list[str]:
@@ -184,8 +188,8 @@ def _folded(name: str) -> str:
 def _labels(pool: Sequence[Example], base: Path) -> tuple[str, ...]:
     labels = tuple(sorted({example.label for example in pool}))
     if len(labels) < 2:
-        raise DataError(f"The folder {base} holds one class only ({', '.join(map(quote, labels))}): there is nothing to tell apart.")
-    in_words(labels, str(base))
+        raise DataError(f"The folder {shown(base)} holds one class only ({', '.join(map(quote, labels))}): there is nothing to tell apart.")
+    in_words(labels, shown(base))
     return labels
 
 

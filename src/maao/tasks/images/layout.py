@@ -14,7 +14,7 @@ from maao.tasks.images.walking import folders_in
 NAMED = {
     "train": "train training",
     "select": "select selection val valid validate validation dev devel development",
-    "test": "test testing tests",
+    "test": "test testing tests eval evaluation holdout",
 }
 PARTS = {name: part for part, names in NAMED.items() for name in names.split()}
 KINDS = r"[\W_]*(sets?|splits?|data|dataset|images?|imgs?|pictures?|pics?|folder)?[\W_\d]*"  # "train_set", "Test images", "val2017"

@@ -22,19 +22,23 @@ class Stated:
     """What a file says of its numbers.
 
     `white` is the number that it calls white (None: nothing said), `inverted` that 0 is white, `cut` that it holds colors of 16 bits, of
-    which Pillow keeps the upper eight.
+    which Pillow keeps the upper eight; `perhaps` is what is white if its numbers were not scaled up to 16 bits, as its format wants it.
     """
 
     white: int | None = None
     inverted: bool = False
     cut: bool = False
+    perhaps: int = FULL_16
 
     @classmethod
-    def of(cls, opened: Image.Image) -> Stated:
-        """Return what an opened file says; its pixels must not be loaded yet."""
+    def of(cls, opened: Image.Image, data: bytes) -> Stated:
+        """Return what an opened file of these bytes says; its pixels must not be loaded yet."""
         cut = opened.mode in ("RGB", "RGBA") and any(";16" in str(tile.args) for tile in getattr(opened, "tile", ()))
         if opened.format == "PPM":
             return cls(FULL_16, cut=False)  # Pillow has scaled by what the file's head calls white
+        if opened.format == "PNG" and (bits := _significant_bits(data)):
+            # The format wants numbers scaled up to 16 bits; the lower bits of small ones are zeros then, or they were not scaled up.
+            return cls(FULL_16, cut=cut, perhaps=2 ** min(bits, 16) - 1)
         if opened.format != "TIFF":
             return cls(cut=cut)
         tags = opened.tag_v2  # type: ignore[attr-defined]
@@ -43,6 +47,16 @@ class Stated:
         if white is None and 8 < bits < 16:
             white = 2**bits - 1
         return cls(white, tags.get(PHOTOMETRIC) == WHITE_IS_ZERO, cut)
+
+
+def _significant_bits(data: bytes) -> int | None:
+    """Return what the chunk sBIT of a PNG file says of its first channel; None: there is none."""
+    at = 8
+    while at + 8 <= len(data) and (kind := data[at + 4 : at + 8]) != b"IDAT":
+        if kind == b"sBIT" and at + 8 < len(data):
+            return data[at + 8]
+        at += 12 + int.from_bytes(data[at : at + 4])
+    return None
 
 
 def as_rgb(image: Image.Image, where: str = "The picture") -> Image.Image:
@@ -87,6 +101,8 @@ def _of_integers(image: Image.Image, stated: Stated, where: str) -> tuple[Image.
         raise _no_range(low, high, FULL_16, where)
     white = stated.white
     notes: tuple[str, ...] = ()
+    if high <= stated.perhaps < FULL_16 and np.any(values % (2**16 // (stated.perhaps + 1))):
+        white = stated.perhaps
     if white is None or white < high:
         bits = next(bits for bits in DEPTHS if high < 2**bits)
         white = 2**bits - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,9 +48,13 @@ def read_image(path: str | Path) -> Image.Image:
 
 
 def file_bytes(path: str | Path) -> bytes:
-    """Return the bytes of a picture file. Raises `DataError` where there is none, or it cannot be read."""
+    """Return the bytes of a picture file. Raises `DataError` where there is none, it cannot be read, or it is a pipe or device."""
+    file = Path(path)
     try:
-        return Path(path).read_bytes()
+        mode = file.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading it might never end
+            raise DataError(f"{shown(path)} is a pipe or a device and no file. Remove it.")
+        return file.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"There is no picture {shown(path)}.") from error
     except (OSError, ValueError) as error:  # a zero byte in the name is a ValueError
@@ -70,7 +75,7 @@ def decoded(data: bytes, where: str) -> Decoded:
             warnings.simplefilter("always")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=_formats()) as opened:
-                stated, kind = Stated.of(opened), opened.format or ""
+                stated, kind = Stated.of(opened, data), opened.format or ""
                 opened.load()
                 image, notes = rgb_and_notes(ImageOps.exif_transpose(opened), stated, where)
             several = _note_on_several(data) if kind in OF_SEVERAL else ()
