@@ -13,7 +13,7 @@ from PIL import Image
 
 from maao.errors import DataError
 from maao.tasks.images import load_folder
-from maao.tasks.images.reading import Decoded, decoded
+from maao.tasks.images.reading import Rgb, decoded
 from tests.tasks.images.test_folder_rules import fill
 
 
@@ -23,7 +23,7 @@ def saved(image: Image.Image, kind: str, **options) -> bytes:
     return stream.getvalue()
 
 
-def read(data: bytes) -> Decoded:
+def read(data: bytes) -> Rgb:
     return decoded(data, "x")
 
 
@@ -187,6 +187,15 @@ def test_l11_a_folder_tells_what_was_scaled(tmp_path: Path):
     notes = load_folder(tmp_path, shots=2).notes
     assert any(note.startswith("1 pictures: grey") and "'cat/deep.png'" in note for note in notes)
     assert any(note.startswith("1 pictures: the first of several") and "'dog/moving.gif'" in note for note in notes)
+
+
+def test_l11_a_dark_picture_does_not_look_bright_beside_others(tmp_path: Path):
+    """511 in a folder of 12 bits is nearly black; by itself it would be taken for white of 10 bits."""
+    fill(tmp_path)
+    (tmp_path / "cat" / "deep.png").write_bytes(saved(row([0, 4000], np.uint16), "png"))
+    (tmp_path / "dog" / "dark.png").write_bytes(saved(row([0, 511], np.uint16), "png"))
+    with pytest.raises(DataError, match=r"and seem to have different depths: 10 bits \('dog/dark.png'\), 12 bits \('cat/deep.png'\)"):
+        load_folder(tmp_path, shots=2)
 
 
 def with_significant_bits(data: bytes, bits: int) -> bytes:

@@ -60,7 +60,7 @@ def load_folder(
     parts = split_folders(base, inside, notes)
     if parts:
         return _with_parts(base, parts, notes, shots, select_shots, test_size, seed, skip_bad, fewer)
-    pool = _read(base, base, notes, skip_bad)
+    pool = _read(base, base, notes, {}, skip_bad)
     labels = _labels(pool, base)
     pool = without_repeats({"the folder": pool}, notes)["the folder"]
     wanted = shots or SHOTS
@@ -88,12 +88,13 @@ def _with_parts(
     fewer: bool,
 ) -> ImageTask:
     found: dict[str, list[Example]] = {}
+    depths: dict[int, str] = {}
     for name, part in names.items():
         if part in found:
             raise DataError(
                 f"The folder {shown(base)} has two folders to {part} with: {' and '.join(n for n, p in names.items() if p == part)}."
             )
-        found[part] = _read(base, base / name, notes, skip_bad)
+        found[part] = _read(base, base / name, notes, depths, skip_bad)
     labels = _labels(found["train"], base)
     for part, examples in found.items():
         unknown = sorted({e.label for e in examples} - set(labels))
@@ -108,8 +109,11 @@ def _with_parts(
     return _task(base, splits, labels, notes)
 
 
-def _read(root: Path, base: Path, notes: list[str], skip_bad: bool) -> list[Example]:
-    """Return all pictures of the class folders in `base`, each opened once to see that it can be."""
+def _read(root: Path, base: Path, notes: list[str], depths: dict[int, str], skip_bad: bool) -> list[Example]:
+    """Return all pictures of the class folders in `base`, each opened once to see that it can be.
+
+    `depths` holds for each number of bits that grey was guessed to have a picture of it: two of them cannot stand side by side.
+    """
     folders, hidden = folders_in(base)
     _check_apart(folders, base)
     walks = {folder: walk(folder) for folder in folders}
@@ -132,10 +136,13 @@ def _read(root: Path, base: Path, notes: list[str], skip_bad: bool) -> list[Exam
                 faults.append(str(error))
                 continue
             key = path.relative_to(root).as_posix()
+            if opened.guessed is not None:
+                depths.setdefault(opened.guessed, key)
             for note in (*opened.notes, *(["one pixel, enlarged as any other"] if opened.image.size == (1, 1) else [])):
                 told.setdefault(note, []).append(key)
             examples.append(Example({"image": key, "content": hashlib.sha256(content).hexdigest()}, folder.name))
     notes += [f"{len(keys)} pictures: {note} ({listing(keys)})" for note, keys in told.items()]
+    _check_depths(depths)
     notes += _left_out(base, hidden, walks.values())
     _tell_faults(faults, notes, skip_bad)
     left = {example.label for example in examples}
@@ -168,6 +175,16 @@ def _left_out(base: Path, hidden: Sequence[Path], walks: Iterable[Walk]) -> list
         (len(again), "links lead to folders that are read already and are not followed", relative(again, base)),
     ]
     return [f"{number} {what} ({listing(names)})" for number, what, names in told if number]
+
+
+def _check_depths(depths: Mapping[int, str]) -> None:
+    """Refuse pictures whose grey was guessed to have different depths: their shades could not be compared."""
+    if len(depths) > 1:
+        found = ", ".join(f"{bits} bits ({quote(key)})" for bits, key in sorted(depths.items()))
+        raise DataError(
+            f"Grey pictures of more than 8 bits do not say what is white and seem to have different depths: {found}. A dark one would look "
+            "bright beside others. Save them with 8 bits, or say the depth in the files (TIFF's MaxSampleValue, the chunk sBIT of a PNG)."
+        )
 
 
 def _tell_faults(faults: Sequence[str], notes: list[str], skip_bad: bool) -> None:

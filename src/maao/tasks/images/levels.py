@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -59,17 +60,25 @@ def _significant_bits(data: bytes) -> int | None:
     return None
 
 
+class Rgb(NamedTuple):
+    """A picture as RGB of 8 bits, notes on how, and how many bits its grey was guessed to have; None: nothing was guessed."""
+
+    image: Image.Image
+    notes: tuple[str, ...] = ()
+    guessed: int | None = None
+
+
 def as_rgb(image: Image.Image, where: str = "The picture") -> Image.Image:
-    """Return a picture of any mode as RGB of 8 bits, as `rgb_and_notes` does.
+    """Return a picture of any mode as RGB of 8 bits, as `to_rgb` does.
 
     Example:
         >>> as_rgb(Image.new("L", (1, 1), 7)).getpixel((0, 0))
         (7, 7, 7)
     """
-    return rgb_and_notes(image, Stated(), where)[0]
+    return to_rgb(image, Stated(), where).image
 
 
-def rgb_and_notes(image: Image.Image, stated: Stated, where: str) -> tuple[Image.Image, tuple[str, ...]]:
+def to_rgb(image: Image.Image, stated: Stated, where: str) -> Rgb:
     """Return a picture of any mode as RGB of 8 bits, and how its numbers were scaled where that had to be found out.
 
     Grey of more than 8 bits: white is what the file calls so; else the largest number of 8, 10, 12, 14 or 16 bits, whichever holds the
@@ -79,7 +88,7 @@ def rgb_and_notes(image: Image.Image, stated: Stated, where: str) -> tuple[Image
         DataError: its numbers have no known range.
     """
     if image.mode == "F":
-        return _of_fractions(image, stated, where), ()
+        return Rgb(_of_fractions(image, stated, where))
     if image.mode in GREY_16:
         return _of_integers(image, stated, where)
     if stated.cut and max(high for _, high in image.getextrema()[:3]) < LEAST_BRIGHT:  # type: ignore[misc]
@@ -88,33 +97,34 @@ def rgb_and_notes(image: Image.Image, stated: Stated, where: str) -> tuple[Image
         )
     if image.has_transparency_data:
         own = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", own.size, (255, 255, 255, 255)), own).convert("RGB"), ()
+        return Rgb(Image.alpha_composite(Image.new("RGBA", own.size, (255, 255, 255, 255)), own).convert("RGB"))
     if image.mode == "LAB":
         raise DataError(f"{where} stores its colors as LAB, which are not read: save it as RGB.")
-    return (image if image.mode == "RGB" else image.convert("RGB")), ()
+    return Rgb(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _of_integers(image: Image.Image, stated: Stated, where: str) -> tuple[Image.Image, tuple[str, ...]]:
+def _of_integers(image: Image.Image, stated: Stated, where: str) -> Rgb:
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > FULL_16:
         raise _no_range(low, high, FULL_16, where)
     white = stated.white
     notes: tuple[str, ...] = ()
+    guessed = None
     if high <= stated.perhaps < FULL_16 and np.any(values % (2**16 // (stated.perhaps + 1))):
         white = stated.perhaps
     if white is None or white < high:
-        bits = next(bits for bits in DEPTHS if high < 2**bits)
-        white = 2**bits - 1
-        if bits < 16:
-            notes = (f"grey of more than 8 bits that holds numbers of {bits} bits: {white} is read as white",)
+        guessed = next(bits for bits in DEPTHS if high < 2**bits)
+        white = 2**guessed - 1
+        if guessed < 16:
+            notes = (f"grey of more than 8 bits that holds numbers of {guessed} bits: {white} is read as white",)
     shades = (np.arange(white + 1) / white * 255 + 0.5).astype(np.uint8)
     if stated.inverted:
         shades = shades[::-1].copy()
     clear = image.info.get("transparency")
     if isinstance(clear, int) and 0 <= clear <= white:
         shades[clear] = 255  # on white
-    return Image.fromarray(shades[values]).convert("RGB"), notes
+    return Rgb(Image.fromarray(shades[values]).convert("RGB"), notes, guessed)
 
 
 def _of_fractions(image: Image.Image, stated: Stated, where: str) -> Image.Image:

@@ -5,27 +5,18 @@ from __future__ import annotations
 import io
 import stat
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from maao.errors import DataError
-from maao.tasks.images.levels import Stated, as_rgb, rgb_and_notes
+from maao.tasks.images.levels import Rgb, Stated, as_rgb, to_rgb
 
-__all__ = ["SUFFIXES", "Decoded", "as_rgb", "decoded", "image_of", "read_image"]
+__all__ = ["SUFFIXES", "Rgb", "as_rgb", "decoded", "image_of", "read_image"]
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # none that starts a program
 OF_SEVERAL = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # of an MPO, a camera's first picture is the picture
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """A picture as RGB of 8 bits, and what was done to it that its owner may want to know."""
-
-    image: Image.Image
-    notes: tuple[str, ...] = ()
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -66,7 +57,7 @@ def image_of(data: bytes, where: str) -> Image.Image:
     return decoded(data, where).image
 
 
-def decoded(data: bytes, where: str) -> Decoded:
+def decoded(data: bytes, where: str) -> Rgb:
     """Return the bytes of a picture file as RGB with notes; `where` names it in errors. Raises as `read_image`."""
     if not data:
         raise DataError(f"{where} is empty. Replace or remove it.")
@@ -77,7 +68,7 @@ def decoded(data: bytes, where: str) -> Decoded:
             with Image.open(io.BytesIO(data), formats=_formats()) as opened:
                 stated, kind = Stated.of(opened, data), opened.format or ""
                 opened.load()
-                image, notes = rgb_and_notes(ImageOps.exif_transpose(opened), stated, where)
+                found = to_rgb(ImageOps.exif_transpose(opened), stated, where)
             several = _note_on_several(data) if kind in OF_SEVERAL else ()
     except DataError:
         raise
@@ -89,7 +80,7 @@ def decoded(data: bytes, where: str) -> Decoded:
         said = ascii_only(str(error)) or type(error).__name__
         raise DataError(f"{where} is broken: {said}. Replace or remove it.") from error
     damage = dict.fromkeys(f"what Pillow says of it: {ascii_only(' '.join(str(warning.message).split()))}" for warning in told)
-    return Decoded(image, (*notes, *several, *damage))
+    return found._replace(notes=(*found.notes, *several, *damage))
 
 
 def shown(path: str | Path) -> str:
