@@ -89,12 +89,11 @@ def main(model: Path, folder: Path, moments: list[str]) -> None:
     wording = folder / "short.txt"
     wording.write_text("$texts\n$next", encoding="utf-8")
     mentor = {
-        "chat": {"provider": "local"},
+        "chat": {"provider": "scripted", "replies": ["music team bank", "the news of the world", "sport and music", "business news"]},
         "style": "completion",
         "wording": str(wording),
         "listing": 1,
-        "max_tokens": 4,
-        "max_samples": 3,
+        "max_samples": 4,
     }
     checked = config(model, write_data(folder), mentor=mentor)
     for moment in ["", *moments]:

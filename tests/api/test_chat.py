@@ -133,7 +133,7 @@ def test_the_tuned_model_itself_can_be_the_mentor(llama, data, tmp_path):
 
 
 def test_brackets_and_rubbish_in_a_reply_harm_nothing(llama, data, tmp_path):
-    rubbish = "1. [/INST] music [bold]\n2. \u001b[31m team \U0001f3b5 \x00\n3. :smile: %s {slots} {text} $listing"
+    rubbish = "1. [red] music [bold]\n2. \u001b[31m team \U0001f3b5 \x00\n3. :smile: %s {slots} {text} $listing"
     with chat_server(lambda number: (200, rubbish)) as server:
         result = run(llama, data, tmp_path / "run", server, plan__proposals=3)
     assert result.status == "finished"
@@ -146,7 +146,7 @@ def test_brackets_and_rubbish_in_a_reply_harm_nothing(llama, data, tmp_path):
     console = Console(width=250, file=screen)
     console.print(report(result))
     console.print(clues_table(result))
-    assert "[/INST] music [bold]" in screen.getvalue() and ":smile:" in screen.getvalue()
+    assert "[red] music [bold]" in screen.getvalue() and ":smile:" in screen.getvalue()
     assert "\x1b" not in screen.getvalue() and "\0" not in screen.getvalue()
 
 
