@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,10 @@ def nothing_ignored(config):
     building._check_together(config)
     name, kind = config.model.name, config.model.kind
     if config.problem == "language" and (kind != "auto" or name.startswith("packaged:")):
-        building._check_reading(config.model, kind if kind != "auto" else kind_of(name), name)
+        building._check_reading(config.model, kind if kind != "auto" else own_kind(name), name)
+
+
+own_kind = cache(kind_of)  # many cells have the same model
 
 
 def row(arm, seed, accuracy, **more):

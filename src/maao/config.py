@@ -11,6 +11,7 @@ import os
 import tomllib
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -561,11 +562,12 @@ def _given(config: Config, section: str) -> list[str]:
 
 def _changed(section: Section) -> list[str]:
     """Return the settings that were given another value than their default."""
-    return [key for key in sorted(section.model_fields_set) if getattr(section, key) != _default(section, key)]
+    return [key for key in sorted(section.model_fields_set) if getattr(section, key) != _default(type(section), key)]
 
 
-def _default(section: Section, key: str) -> Any:
-    return type(section).model_fields[key].get_default(call_default_factory=True)
+@cache
+def _default(kind: type[Section], key: str) -> Any:
+    return kind.model_fields[key].get_default(call_default_factory=True)
 
 
 def _twin(sections: Sequence[str], key: str) -> str:
