@@ -43,7 +43,7 @@ TEMPLATES = {
 QUICK = {name: TEMPLATES[name] for name in ("inside", "behind an instruction")}
 TOLERANCE = 1e-5  # of scores, relative to the largest logit
 GRADIENT_TOLERANCE = 1e-4  # relative to the largest gradient
-DEPENDS = 1e-3  # how far scores of other texts, or of other prompts, must lie apart, relative to the largest logit
+DEPENDS = 1e-4  # how far scores of other texts, or of other prompts, must lie apart, relative to the largest logit
 
 
 @dataclass

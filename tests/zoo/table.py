@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-WORDPIECE = "albert bert convbert distilbert electra ernie funnel mobilebert squeezebert tapas layoutlm mpnet roc_bert rembert".split()
+WORDPIECE = "albert bert convbert distilbert electra ernie funnel mobilebert squeezebert tapas layoutlm roc_bert rembert".split()
 
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 
@@ -40,6 +40,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "falcon_h1": {"mamba_d_ssm": 64, "num_logits_to_keep": None},
     "encoder-decoder": {"decoder": {"is_decoder": True, "add_cross_attention": True}},
     "fsmt": {"src_vocab_size": 600, "tgt_vocab_size": 600, "langs": ["en", "de"]},
+    "encoder:funnel": {"block_sizes": [1, 1], "d_head": 8, "d_inner": 64, "architectures": ["FunnelModel"]},
     "funnel": {"block_sizes": [1, 1], "d_head": 8, "d_inner": 64},
     "gemma3n_text": {"vocab_size_per_layer_input": 600},
     "gemma4_text": {"vocab_size_per_layer_input": 600},
@@ -95,6 +96,13 @@ REFUSED: dict[str, str] = {
     "decoder:blt": "transformers cannot run it by itself: its config does not say how many layers there are",
     "decoder:cpmant": "it takes no input embeddings",
     "encoder_decoder:fsmt": "where a token stands follows from its id, which a soft prompt has not",
+    **{f"{kind}:{name}": why for kind in ("masked", "encoder") for name, why in {
+        "esm": "what it makes of an embedding depends on how many masks the text has",
+        "esmc": "it takes no input embeddings",
+        "ibert": "it takes no input embeddings",
+        "neomme": "it takes no input embeddings",
+        "perceiver": "it takes no input embeddings",
+    }.items()},
     "decoder:rwkv": "transformers computes no gradient of it without its own kernels",
     "decoder:gemma4": "each layer looks up the token's own row, which a soft prompt has not",
     "decoder:gemma4_text": "each layer looks up the token's own row, which a soft prompt has not",
@@ -102,6 +110,8 @@ REFUSED: dict[str, str] = {
 
 # Of which no tiny model can be made, and why.
 LEFT_OUT: dict[str, str] = {
+    "masked:mra": "transformers computes nothing in its attention without its own kernels",
+    "encoder:mra": "transformers computes nothing in its attention without its own kernels",
     "decoder:gemma3n": "its picture tower needs the package timm; its text model is `gemma3n_text`",
     "decoder:gemma4_assistant": "it drafts for another model, whose states it reads: it is no language model by itself",
     "decoder:gemma4_unified_assistant": "it drafts for another model, whose states it reads: it is no language model by itself",
