@@ -41,7 +41,7 @@ def all_cases() -> tuple[Case, ...]:
     from transformers.models.auto import modeling_auto
 
     found = [Case(kind, name) for kind, mapping in MAPPINGS.items() for name in getattr(modeling_auto, mapping)]
-    return tuple([*found, *(Case("encoder", case.type) for case in found if case.kind == "masked")])
+    return (*found, *(Case("encoder", case.type) for case in found if case.kind == "masked"))
 
 
 def checked_cases() -> tuple[Case, ...]:

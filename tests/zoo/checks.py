@@ -103,9 +103,7 @@ def examine(case: Case, *, quick: bool = False) -> Report:
     return report
 
 
-def _check_all(
-    report: Report, frozen: FrozenModel, original: Any, folder: Path, templates: Mapping[str, str], tolerance: float
-) -> None:
+def _check_all(report: Report, frozen: FrozenModel, original: Any, folder: Path, templates: Mapping[str, str], tolerance: float) -> None:
     base = problem_of(frozen, TEMPLATES["inside"])
     _check_reload(report, base, original, folder)
     _check_dependence(report, base)
@@ -128,7 +126,12 @@ def _check_all(
 
 
 def problem_of(
-    frozen: FrozenModel, template: str, *, side: str = "right", words: Mapping[str, str] | None = None, method: str = "prompt_tuning",
+    frozen: FrozenModel,
+    template: str,
+    *,
+    side: str = "right",
+    words: Mapping[str, str] | None = None,
+    method: str = "prompt_tuning",
     part_tokens: int = 512,
 ) -> SoftPromptProblem:
     """Return the problem of a run's default settings."""

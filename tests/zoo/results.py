@@ -21,7 +21,9 @@ def digest(quick: bool = False) -> str:
     import transformers
 
     found = hashlib.sha256(transformers.__version__.encode())
-    for path in sorted([*CODE.rglob("*.py"), HERE.parent / "tiny.py", *(HERE / f"{name}.py" for name in ("cases", "checks", "shrink", "table"))]):
+    for path in sorted(
+        [*CODE.rglob("*.py"), HERE.parent / "tiny.py", *(HERE / f"{name}.py" for name in ("cases", "checks", "shrink", "table"))]
+    ):
         found.update(path.name.encode() + path.read_bytes())
     return ("quick-" if quick else "") + found.hexdigest()[:16]
 
