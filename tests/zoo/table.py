@@ -21,6 +21,10 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "bamba": {"num_hidden_layers": 4, "attn_layer_indices": [1, 3]},
     "big_bird": {"attention_type": "original_full"},
     "bigbird_pegasus": {"attention_type": "original_full"},
+    "blt": {
+        "encoder_hash_byte_group_vocab": 100,
+        **{f"{part}_config": {"hidden_size_global": 32, "num_hidden_layers": 2} for part in ("encoder", "decoder")},
+    },
     "codegen": {"rotary_dim": 4},
     "cohere_compass_text": {"rope_parameters": {"sliding_attention": ROPE, "full_attention": ROPE}},
     "dbrx": {"max_seq_len": 256, "attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2, "clip_qkv": 8.0}},
@@ -76,6 +80,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     },
     "rembert": {"input_embedding_size": 16, "output_embedding_size": 24},
     "roc_bert": {"shape_vocab_size": 50, "shape_embed_dim": 16, "pronunciation_vocab_size": 50, "pronunciation_embed_dim": 16},
+    "xmod": {"default_language": "en_XX"},
     "zamba": MIXED,
     "zamba2": {**MIXED, "chunk_size": 16, "adapter_rank": 4},
     "zaya": {"num_experts_per_tok": 1, "sliding_window": None, "router_hidden_size": 16},
@@ -115,6 +120,9 @@ REFUSED: dict[str, str] = {
         }.items()
     },
     "decoder:rwkv": "transformers computes no gradient of it without its own kernels",
+    "decoder:xlstm": "transformers cannot run it without the package xlstm",
+    "decoder:xlnet": "it reads in both directions: no causal model",
+    "decoder:gemma3n_text": "each layer looks up the token's own row, which a soft prompt has not",
     "decoder:gemma4": "each layer looks up the token's own row, which a soft prompt has not",
     "decoder:gemma4_text": "each layer looks up the token's own row, which a soft prompt has not",
 }
