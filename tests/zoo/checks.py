@@ -160,7 +160,7 @@ def start(problem: SoftPromptProblem) -> tuple[dict[str, Tensor], list[int]]:
     ids = tokenizer(" " + " ".join(draw.choices(WORDS, k=2 * NUM_VIRTUAL_TOKENS)), add_special_tokens=False).input_ids[:NUM_VIRTUAL_TOKENS]
     params = {"prompt": embedding_table(problem.frozen)[ids].clone(), **problem.reader.initial(0)}
     if "head.weight" in params:
-        params["head.weight"] = params["head.weight"] * 50  # so that classes differ
+        params["head.weight"] = params["head.weight"] * 5  # so that classes differ
     return params, ids
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.zoo.checks import Report
-from tests.zoo.table import REFUSED
+from tests.zoo.table import OPEN, REFUSED
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "results"  # not in the repository
@@ -53,6 +53,8 @@ def faults(report: Report) -> list[str]:
         found.append(f"refused, which the table does not list: {report.refusal}")
     if report.outcome != "refused" and report.case in REFUSED:
         found.append("no longer refused: take it out of the table")
+    if report.case in OPEN:
+        found.append("no longer wrong: take it out of the table" if not found else OPEN[report.case])
     return found
 
 

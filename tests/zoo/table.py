@@ -38,6 +38,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "dots3_note_text": DOTS,
     "encoder-decoder": {"decoder": {"is_decoder": True, "add_cross_attention": True}},
     "encoder:funnel": {**FUNNEL, "architectures": ["FunnelModel"]},
+    "encoder:mobilebert": {"normalization_type": "layer_norm"},  # without a norm, random weights make numbers of any size
     "esmc": {"num_key_value_heads": 4},
     "falcon_h1": {"mamba_d_ssm": 64, "num_logits_to_keep": None},
     "fsmt": {"src_vocab_size": 600, "tgt_vocab_size": 600, "langs": ["en", "de"]},
@@ -106,6 +107,7 @@ BY_TYPE: dict[str, str] = {
 REFUSED: dict[str, str] = {
     **BY_TYPE,
     "decoder:blt": "transformers cannot run it by itself: its config does not say how many layers there are",
+    "decoder:deepseek_v4": "which experts some of its layers take follows from the token's id, which a soft prompt has not",
     "decoder:cpmant": "it takes no input embeddings",
     "encoder_decoder:fsmt": "where a token stands follows from its id, which a soft prompt has not",
     **{
@@ -148,4 +150,14 @@ REMARKS: dict[str, str] = {
         ("encoder_decoder", "bigbird_pegasus"),
         ("decoder", "bigbird_pegasus"),
     )
+}
+
+# What is known to be wrong and not mended yet: `make test-zoo` fails as long as one stands here.
+OPEN: dict[str, str] = {
+    "decoder:prophetnet": "texts side by side are read differently from each alone",
+    "encoder_decoder:t5gemma": "an answer of several tokens is read otherwise without the model's cache",
+    "masked:reformer": "texts whose length is no multiple of its chunks end in a traceback",
+    "encoder:reformer": "its last hidden states are wider than its config says, which ends in a traceback",
+    "masked:megatron-bert": "deep prompts end in a traceback",
+    "masked:rembert": "deep prompts end in a traceback",
 }
