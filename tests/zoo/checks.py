@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import tempfile
 import traceback
@@ -30,8 +31,7 @@ from tests.zoo.cases import Case, save_config, save_tiny
 from tests.zoo.table import BY_TYPE
 from tests.zoo.table import TOLERANCE as TOLERANCES
 
-WINDOW = 16  # of the families that have one
-NUM_VIRTUAL_TOKENS = 24  # more than a window
+NUM_VIRTUAL_TOKENS = 24  # more than a window, which is 16
 LENGTHS = (2, 30, 3, 45, 7)  # words of a text: some within a window, some beyond it
 INSTRUCTION = "the plan of the government is to tax all sales of software and music to fund news of sport in the world"
 TEMPLATES = {
@@ -243,8 +243,6 @@ def _check_reload(report: Report, problem: SoftPromptProblem, original: Any, fol
 
 
 def _with(problem: SoftPromptProblem, frozen: FrozenModel) -> SoftPromptProblem:
-    import copy
-
     other = copy.copy(problem)
     other.frozen = frozen
     return other
@@ -268,6 +266,8 @@ def _check_template(report: Report, problem: SoftPromptProblem, name: str, toler
     theirs = {key: value.clone().requires_grad_() for key, value in params.items()}
     plain = [plain_scores(problem, theirs, ids, text) for text in texts()]
     scores, scale = torch.stack([own for own, _ in plain]), max(largest for _, largest in plain)
+    with torch.no_grad():  # of token ids alone, with no embedding replaced by an equal one
+        report.compare(f"tokens ({name})", plain_scores(problem, params, ids, texts()[1])[0], scores[1], scale, tolerance)
     batch = problem.batch(0, 0)
     wanted = F.cross_entropy(scores, batch.targets)
     wanted.backward()

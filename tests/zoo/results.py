@@ -33,9 +33,11 @@ def load(key: str) -> dict[str, Report]:
     found = {}
     for path in sorted(FOLDER.glob(f"{key}-*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
-            if line.endswith("}"):  # a line that a kill cut short is done again
+            try:
                 report = Report(**json.loads(line))
-                found[report.case] = report
+            except (ValueError, TypeError):  # a kill cut it short: it is done again
+                continue
+            found[report.case] = report
     return found
 
 
