@@ -1,1 +1,1 @@
-"""The zoo: a tiny random model of every language model class that the installed transformers knows, tried through the product's own path."""
+"""The zoo: a tiny random model of every language model class that transformers knows, tried through the product's own path."""

@@ -50,7 +50,9 @@ def main(names: list[str]) -> int:
         print(summary(reports))
         return int(any(map(faults, reports)))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    running = [subprocess.Popen([sys.executable, "-m", "tests.zoo", "--worker", str(part), *names], env=environment) for part in range(WORKERS)]
+    running = [
+        subprocess.Popen([sys.executable, "-m", "tests.zoo", "--worker", str(part), *names], env=environment) for part in range(WORKERS)
+    ]
     ended = [process.wait() for process in running]
     found = load(digest(quick))
     print(summary(list(found.values())))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 
 from tests.tiny import bpe_tokenizer, roberta_tokenizer, t5_tokenizer, wordpiece_tokenizer
 from tests.zoo.shrink import small_config
@@ -39,7 +41,7 @@ def all_cases() -> tuple[Case, ...]:
     from transformers.models.auto import modeling_auto
 
     found = [Case(kind, name) for kind, mapping in MAPPINGS.items() for name in getattr(modeling_auto, mapping)]
-    return tuple([*found, *(Case("encoder", case.type) for case in found if case.kind == "masked")])
+    return (*found, *(Case("encoder", case.type) for case in found if case.kind == "masked"))
 
 
 def checked_cases() -> tuple[Case, ...]:
@@ -105,7 +107,21 @@ def _tokenizer(case: Case) -> Any:
         return t5_tokenizer()
     if case.kind == "decoder":
         return bpe_tokenizer()
+    if case.type == "mpnet":
+        return _padding_second(roberta_tokenizer())
     return wordpiece_tokenizer() if case.type in WORDPIECE else roberta_tokenizer()
+
+
+def _padding_second(tokenizer: Any) -> Any:
+    """Return a tokenizer whose padding has the id 1, as MPNet's code takes for granted."""
+    from transformers import PreTrainedTokenizerFast
+
+    text = tokenizer.backend_tokenizer.to_str()
+    swapped = json.loads(text.replace('"<pad>"', '"<?>"').replace('"<s>"', '"<pad>"').replace('"<?>"', '"<s>"'))
+    swapped["post_processor"]["cls"] = ["<s>", 0]
+    swapped["added_tokens"].sort(key=lambda token: token["id"])
+    names = {f"{name}_token": getattr(tokenizer, f"{name}_token") for name in ("bos", "eos", "cls", "sep", "mask", "pad")}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(swapped)), **names)
 
 
 def _vocabulary(tokenizer: Any) -> dict[str, int]:

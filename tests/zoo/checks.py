@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import tempfile
 import traceback
@@ -30,8 +31,7 @@ from tests.zoo.cases import Case, save_config, save_tiny
 from tests.zoo.table import BY_TYPE
 from tests.zoo.table import TOLERANCE as TOLERANCES
 
-WINDOW = 16  # of the families that have one
-NUM_VIRTUAL_TOKENS = 24  # more than a window
+NUM_VIRTUAL_TOKENS = 24  # more than a window, which is 16
 LENGTHS = (2, 30, 3, 45, 7)  # words of a text: some within a window, some beyond it
 INSTRUCTION = "the plan of the government is to tax all sales of software and music to fund news of sport in the world"
 TEMPLATES = {
@@ -43,7 +43,7 @@ TEMPLATES = {
 QUICK = {name: TEMPLATES[name] for name in ("inside", "behind an instruction")}
 TOLERANCE = 1e-5  # of scores, relative to the largest logit
 GRADIENT_TOLERANCE = 1e-4  # relative to the largest gradient
-DEPENDS = 1e-3  # how far scores of other texts, or of other prompts, must lie apart, relative to the largest logit
+DEPENDS = 1e-4  # how far scores of other texts, or of other prompts, must lie apart, relative to the largest logit
 
 
 @dataclass
@@ -103,9 +103,7 @@ def examine(case: Case, *, quick: bool = False) -> Report:
     return report
 
 
-def _check_all(
-    report: Report, frozen: FrozenModel, original: Any, folder: Path, templates: Mapping[str, str], tolerance: float
-) -> None:
+def _check_all(report: Report, frozen: FrozenModel, original: Any, folder: Path, templates: Mapping[str, str], tolerance: float) -> None:
     base = problem_of(frozen, TEMPLATES["inside"])
     _check_reload(report, base, original, folder)
     _check_dependence(report, base)
@@ -128,7 +126,12 @@ def _check_all(
 
 
 def problem_of(
-    frozen: FrozenModel, template: str, *, side: str = "right", words: Mapping[str, str] | None = None, method: str = "prompt_tuning",
+    frozen: FrozenModel,
+    template: str,
+    *,
+    side: str = "right",
+    words: Mapping[str, str] | None = None,
+    method: str = "prompt_tuning",
     part_tokens: int = 512,
 ) -> SoftPromptProblem:
     """Return the problem of a run's default settings."""
@@ -157,7 +160,7 @@ def start(problem: SoftPromptProblem) -> tuple[dict[str, Tensor], list[int]]:
     ids = tokenizer(" " + " ".join(draw.choices(WORDS, k=2 * NUM_VIRTUAL_TOKENS)), add_special_tokens=False).input_ids[:NUM_VIRTUAL_TOKENS]
     params = {"prompt": embedding_table(problem.frozen)[ids].clone(), **problem.reader.initial(0)}
     if "head.weight" in params:
-        params["head.weight"] = params["head.weight"] * 50  # so that classes differ
+        params["head.weight"] = params["head.weight"] * 5  # so that classes differ
     return params, ids
 
 
@@ -240,8 +243,6 @@ def _check_reload(report: Report, problem: SoftPromptProblem, original: Any, fol
 
 
 def _with(problem: SoftPromptProblem, frozen: FrozenModel) -> SoftPromptProblem:
-    import copy
-
     other = copy.copy(problem)
     other.frozen = frozen
     return other
@@ -265,6 +266,8 @@ def _check_template(report: Report, problem: SoftPromptProblem, name: str, toler
     theirs = {key: value.clone().requires_grad_() for key, value in params.items()}
     plain = [plain_scores(problem, theirs, ids, text) for text in texts()]
     scores, scale = torch.stack([own for own, _ in plain]), max(largest for _, largest in plain)
+    with torch.no_grad():  # of token ids alone, with no embedding replaced by an equal one
+        report.compare(f"tokens ({name})", plain_scores(problem, params, ids, texts()[1])[0], scores[1], scale, tolerance)
     batch = problem.batch(0, 0)
     wanted = F.cross_entropy(scores, batch.targets)
     wanted.backward()

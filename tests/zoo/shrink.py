@@ -8,7 +8,8 @@ from typing import Any
 LAYERS = "num_hidden_layers num_layers n_layer n_layers num_decoder_layers encoder_layers decoder_layers num_encoder_layers "
 WIDTH = "hidden_size d_model n_embd embed_dim dim emb_dim embedding_size word_embed_proj_dim hidden_dim block_dim rnn_hidden_size"
 HEADS = (
-    "num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads attention_heads num_encoder_attention_heads "
+    "num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads attention_heads "
+    "num_encoder_attention_heads "
     "num_decoder_attention_heads num_query_heads attn_num_heads swa_num_attention_heads linear_num_attention_heads"
 )
 KEY_HEADS = "num_key_value_heads n_kv_heads num_kv_heads n_head_kv attn_num_kv_heads swa_num_key_value_heads"

@@ -10,7 +10,7 @@ from tests.zoo.cases import Case, all_cases, checked_cases
 from tests.zoo.checks import examine
 from tests.zoo.page import read_page
 from tests.zoo.results import faults
-from tests.zoo.table import LEFT_OUT, OVERRIDES, REFUSED, TOLERANCE
+from tests.zoo.table import LEFT_OUT, OPEN, OVERRIDES, REFUSED, TOLERANCE
 
 # Windows, absolute and relative positions, alibi, states in place of keys, padding on the left, narrow tables, experts: one of each kind.
 FAST = """
@@ -36,14 +36,14 @@ def test_each_class_of_the_installed_transformers_stands_on_the_page():
     """A new version's new classes fail here until `make test-zoo` has examined them, or the table says why they are left out."""
     page = read_page()
     assert page.keys() == set(map(str, all_cases()))
-    assert {name for name, works in page.items() if not works} == {*REFUSED, *LEFT_OUT}
+    assert {name for name, works in page.items() if not works} == {*REFUSED, *LEFT_OUT, *OPEN}
     assert len({name.partition(":")[2] for name, works in page.items() if works}) >= 100
 
 
 def test_the_table_names_nothing_that_transformers_does_not_know():
     names = {str(case) for case in all_cases()}
     types = {case.type for case in all_cases()}
-    assert {*REFUSED, *LEFT_OUT, *TOLERANCE} <= names and OVERRIDES.keys() <= names | types
+    assert {*REFUSED, *LEFT_OUT, *OPEN, *TOLERANCE} <= names and OVERRIDES.keys() <= names | types
     assert not set(REFUSED) & set(LEFT_OUT)
 
 
