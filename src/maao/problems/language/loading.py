@@ -55,6 +55,7 @@ class FrozenModel:
     name: str
     embed_twice: bool = False
     texts: KeptTexts | None = None
+    notes: tuple[str, ...] = ()  # what of the model is other than its config says
     tried: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -122,7 +123,7 @@ def load_frozen(
             model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"Cannot move {name} to device '{device}': {error}. Use 'cpu', or 'cuda' where a GPU is at hand.") from error
-    return FrozenModel(model, tokenizer, kind, name)
+    return FrozenModel(model, tokenizer, kind, name, notes=_settled(model, name))
 
 
 def _tokenizer(place: str, name: str, options: Mapping[str, Any]) -> Any:
@@ -143,6 +144,16 @@ def _leave_stray_pad(tokenizer: Any, model: Any) -> None:
     rows = num_rows(model)
     if rows is not None and tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:
         tokenizer.pad_token = None
+
+
+def _settled(model: Any, name: str) -> tuple[str, ...]:
+    """Let a model read every text in the same way: BigBird leaves its sparse attention for good at the first text that is short."""
+    if getattr(model.config, "attention_type", None) != "block_sparse":
+        return ()
+    for part in model.modules():
+        if hasattr(part, "set_attention_type"):
+            part.set_attention_type("original_full")
+    return (f"{name} reads with full attention, short texts and long ones alike: its sparse one reads texts by their length",)
 
 
 def kind_of(name: str, revision: str | None = None) -> Kind:

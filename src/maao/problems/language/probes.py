@@ -11,7 +11,7 @@ What was found is kept in `FrozenModel.tried`: it depends on the model and the l
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,9 +31,9 @@ from maao.problems.language.forward import (
     decoder_start,
     first_positions,
     front,
-    hidden_states,
+    heads_of,
     key_values,
-    logits_at,
+    logits_where,
     model_inputs,
     pad,
     takes_keys,
@@ -121,6 +121,38 @@ def continues_vectors(frozen: FrozenModel) -> bool:
     return frozen.kind == "decoder" and _once(frozen, ("continues",), lambda: _tried(lambda: _continue_alike(frozen)))
 
 
+def speaking(frozen: FrozenModel) -> dict[str, bool]:
+    """Return how an encoder-decoder is called to score an answer: without a cache of it, where it reads the answer as it does with one."""
+
+    def find() -> dict[str, bool]:
+        tokens, spoken = torch.tensor([_ids(frozen, SMALL)], device=frozen.device), _spoken(frozen, 1)
+        plain = frozen.model(input_ids=tokens, decoder_input_ids=spoken).logits
+        without = frozen.model(input_ids=tokens, decoder_input_ids=spoken, use_cache=False).logits
+        return {"use_cache": False} if reads_alike(without, plain, plain.dtype) else {}
+
+    return _once(frozen, ("speaking",), find)
+
+
+def try_behind(frozen: FrozenModel, keys: Tensor, values: Tensor) -> None:
+    """Read a few rows behind keys and values ``(layers, heads, length, head_dim)`` as labels are read; raises what the model raises.
+
+    Raises:
+        ModelError: the model pays them no heed.
+    """
+    rows = [Tokenized(row, ()) for row in _rows(frozen, SMALL)]
+    inputs = _batch(frozen, rows, way_of(frozen, SMALL, "right"))
+    with torch.no_grad(), without_dropout(frozen):
+        behind = _states(frozen, _no_rows(frozen), replace(inputs, prefix=front(keys, values, len(rows))))
+        if reads_alike(behind[0], _states(frozen, _no_rows(frozen), inputs)[0], behind[0].dtype):
+            raise ModelError(f"{frozen.name} ({type(frozen.model).__name__}) pays no heed to keys and values from outside.")
+
+
+def hidden_width(frozen: FrozenModel) -> int:
+    """Return the width of a model's last hidden states: some embed more narrowly, and configs name it in several ways."""
+    ids = torch.tensor([_ids(frozen, SMALL)], device=frozen.device)
+    return _once(frozen, ("width",), lambda: int(base_model(frozen)(input_ids=ids).last_hidden_state.shape[-1]))
+
+
 @contextmanager
 def refused(what: str) -> Iterator[None]:
     """Say in words that a model cannot do something, where trying it fails."""
@@ -177,7 +209,25 @@ def _trouble_with(frozen: FrozenModel, size: int) -> str | None:
             return f"{name} reads the same text differently each time, so nothing can be compared or tuned on it. Choose another model."
         if frozen.kind == "decoder" and not _is_causal(frozen, ids, plain):
             return f"{name} is no causal model: what it gives for a token depends on the tokens behind it. Choose another model."
-        return _trouble_with_embeddings(frozen, name, ids, plain)
+        return _trouble_with_embeddings(frozen, name, ids, plain) or (_trouble_with_gradient(frozen, name, ids) if size == SMALL else None)
+
+
+def _trouble_with_gradient(frozen: FrozenModel, name: str, ids: Ids) -> str | None:
+    """Return why nothing can be tuned in front of a model whose forward is right; None: a gradient reaches the embeddings."""
+    said = "it is zero, or no number"
+    inputs = _batch(frozen, [Tokenized((), ())], Way("alone", "right", False), len(ids))
+    with torch.enable_grad():
+        rows = frozen.model.get_input_embeddings()(torch.tensor(ids, device=frozen.device)).detach().requires_grad_()
+        try:
+            read = _states(frozen, rows, inputs)[0].float()
+            (gradient,) = torch.autograd.grad((read * torch.linspace(-1, 1, read.shape[-1], device=read.device)).sum(), rows)
+            if bool(torch.isfinite(gradient).all()) and bool(gradient.any()):
+                return None
+        except TROUBLES as error:
+            if is_out_of_memory(error):
+                raise
+            said = reason_of(error)
+    return f"{name} passes no gradient on to its input embeddings ({said}), so no soft prompt can be tuned. Choose another model."
 
 
 def _trouble_with_embeddings(frozen: FrozenModel, name: str, ids: Ids, plain: Tensor) -> str | None:
@@ -187,7 +237,7 @@ def _trouble_with_embeddings(frozen: FrozenModel, name: str, ids: Ids, plain: Te
     for first in (frozen.tried[FIRST],) if known else first_positions(frozen):
         frozen.tried[FIRST] = first
         try:
-            if reads_alike(_read(frozen, [ids], Way("alone", "right", False))[0], plain, plain.dtype):
+            if all(_reads_embeddings(frozen, part) for part in (ids, ids[:-1])):  # some cut texts into chunks: an odd length too
                 return None if _reads_between_words(frozen, ids, plain) else f"{name} reads only the embeddings of words. {ELSE}"
         except TROUBLES as error:
             if is_out_of_memory(error):
@@ -196,6 +246,10 @@ def _trouble_with_embeddings(frozen: FrozenModel, name: str, ids: Ids, plain: Te
     if not known:
         del frozen.tried[FIRST]
     return f"{name} does not read input embeddings as it reads the tokens they stand for ({said}). {ELSE}"
+
+
+def _reads_embeddings(frozen: FrozenModel, ids: Ids) -> bool:
+    return _alike(frozen, _read(frozen, [ids], Way("alone", "right", False)), [ids])
 
 
 def _reads_between_words(frozen: FrozenModel, ids: Ids, plain: Tensor) -> bool:
@@ -220,8 +274,30 @@ def _plain(frozen: FrozenModel, ids: Ids) -> Tensor:
     """Return what the model's own forward gives for a text alone: hidden states ``(length, width)``, or logits of a few spoken tokens."""
     tokens = torch.tensor([ids], device=frozen.device)
     if frozen.kind == "encoder_decoder":
-        return frozen.model(input_ids=tokens, decoder_input_ids=_spoken(frozen, 1), use_cache=False).logits[0]
-    return base_model(frozen)(input_ids=tokens).last_hidden_state[0]
+        return frozen.model(input_ids=tokens, decoder_input_ids=_spoken(frozen, 1)).logits[0]
+    return _run(frozen, {"input_ids": tokens})[0]
+
+
+def _run(frozen: FrozenModel, arguments: Mapping[str, Any]) -> Tensor:
+    """Return ``(batch, length, width)`` of a forward as labels are read from it: hidden states, or logits if these are no plain product."""
+    head = "plain" if frozen.kind == "encoder" else head_of(frozen)
+    if head == "plain":
+        return base_model(frozen)(**arguments).last_hidden_state
+    if head == "whole":
+        return frozen.model(**arguments).logits
+    seen: list[Tensor] = []
+
+    def keep(module: Any, given: Any, output: Any) -> Any:
+        seen.append(output.last_hidden_state)
+        output.last_hidden_state = output.last_hidden_state[:, -1:]  # the logits of one token are enough
+        return output
+
+    handle = base_model(frozen).register_forward_hook(keep)
+    try:
+        frozen.model(**arguments)
+    finally:
+        handle.remove()
+    return seen[0]
 
 
 def _alone(frozen: FrozenModel, ids: Ids) -> Tensor:
@@ -235,10 +311,13 @@ def _read(frozen: FrozenModel, rows: Sequence[Ids], way: Way) -> list[Tensor]:
 
 
 def _states(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> list[Tensor]:
+    arguments = model_inputs(frozen, prompt, inputs)
     if frozen.kind == "encoder_decoder":
         spoken = _spoken(frozen, len(inputs.ids))
-        return list(frozen.model(**model_inputs(frozen, prompt, inputs), decoder_input_ids=spoken, use_cache=False).logits)
-    return [own[mask.bool()] for own, mask in zip(hidden_states(frozen, prompt, inputs), inputs.mask, strict=True)]
+        return list(frozen.model(**arguments, decoder_input_ids=spoken, **speaking(frozen)).logits)
+    with heads_of(frozen, inputs):
+        found = _run(frozen, arguments)
+    return [own[mask.bool()] for own, mask in zip(found, inputs.mask, strict=True)]
 
 
 def _batch(frozen: FrozenModel, rows: Sequence[Tokenized], way: Way, num_virtual_tokens: int = 0) -> Inputs:
@@ -351,25 +430,22 @@ def _rows_behind(frozen: FrozenModel, size: int, begin: int) -> tuple[list[Ids],
 def _reads_behind(frozen: FrozenModel, ahead: Any, rows: Sequence[Ids], begins: Sequence[int], way: Way) -> bool:
     rest = [Tokenized(row[begin:], ()) for row, begin in zip(rows, begins, strict=True)]
     inputs = replace(_batch(frozen, rest, way), prefix=ahead)
-    hidden = hidden_states(frozen, _no_rows(frozen), inputs)
-    return _alike(frozen, [own[mask.bool()] for own, mask in zip(hidden, inputs.mask, strict=True)], rows, begins)
+    return _alike(frozen, _states(frozen, _no_rows(frozen), inputs), rows, begins)
 
 
 def _find_head(frozen: FrozenModel) -> Literal["plain", "hooked", "whole"]:
     if frozen.kind == "encoder_decoder":
         return "whole"
-    ids = _ids(frozen, SMALL)
-    full = frozen.model(input_ids=torch.tensor([ids], device=frozen.device)).logits[0, -2:]
-    inputs = _batch(frozen, [Tokenized(ids, ())], Way("alone", "right", False))
-    prompt = _no_rows(frozen)
+    tokens = torch.tensor([_ids(frozen, SMALL)], device=frozen.device)
+    full = frozen.model(input_ids=tokens).logits[0, -2:]
 
     def plain() -> bool:
         head = frozen.model.get_output_embeddings()
-        return head is not None and reads_alike(head(hidden_states(frozen, prompt, inputs)[0, -2:]), full, full.dtype)
+        return head is not None and reads_alike(head(base_model(frozen)(input_ids=tokens).last_hidden_state[0, -2:]), full, full.dtype)
 
     def hooked() -> bool:
-        where = torch.tensor([[len(ids) - 2, len(ids) - 1]], device=frozen.device)
-        return reads_alike(logits_at(frozen, prompt, inputs, where)[0], full, full.dtype)
+        where = torch.tensor([[SMALL - 2, SMALL - 1]], device=frozen.device)
+        return reads_alike(logits_where(frozen, {"input_ids": tokens}, where)[0], full, full.dtype)
 
     if _tried(plain):
         return "plain"

@@ -30,7 +30,7 @@ from maao.problems.language.forward import (
 )
 from maao.problems.language.loading import FrozenModel
 from maao.problems.language.packing import packed_hidden_states
-from maao.problems.language.probes import Way, head_of, packs, reads_keys, require, way_of
+from maao.problems.language.probes import Way, head_of, hidden_width, packs, reads_keys, require, speaking, way_of
 from maao.problems.language.template import TemplateTokenizer, Tokenized
 
 Params = Mapping[str, Tensor]
@@ -372,7 +372,7 @@ class DecodedWords(LabelWords):
         model = self.frozen.model
         inputs = model_inputs(self.frozen, _prompt(params, self.frozen), self._pad(params, rows, way))
         spoken = torch.tensor([[*self._lead, *word[:-1], *[0] * (most - len(word))] for word in words], device=self.frozen.device)
-        logits = model(**inputs, decoder_input_ids=spoken, use_cache=False).logits[:, len(self._lead) - 1 :]
+        logits = model(**inputs, decoder_input_ids=spoken, **speaking(self.frozen)).logits[:, len(self._lead) - 1 :]
         return logits if ids is None else logits[..., ids]
 
 
@@ -481,14 +481,6 @@ class Head:
         start = inputs.last - torch.tensor([len(row) + count - 1 for row in rows], device=hidden.device)
         past_slots = torch.tensor([0 if row.before else count for row in rows], device=hidden.device)
         return hidden[batch, start + past_slots]
-
-
-def hidden_width(frozen: FrozenModel) -> int:
-    """Return the width of a model's last hidden states; some embed more narrowly."""
-    config = frozen.model.config
-    return int(
-        getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or frozen.model.get_input_embeddings().embedding_dim
-    )
 
 
 def _mean_log_probability(logits: Tensor, words: Sequence[Word]) -> Tensor:

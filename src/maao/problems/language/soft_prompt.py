@@ -132,7 +132,7 @@ class SoftPromptProblem:
             reader.shares, max_cache_bytes = False, 0
         self._bytes_of_frame = max_cache_bytes // FRAMES
         self._reads_anew = False  # texts are to be kept that are not yet: of a frame, when it is first walked or scored
-        self.notes = (*self._cut_notes(), *self._lead_notes(), *self._reading_notes(), *self._cache_notes(max_cache_bytes))
+        self.notes = (*frozen.notes, *self._cut_notes(), *self._lead_notes(), *self._reading_notes(), *self._cache_notes(max_cache_bytes))
 
     # -- Problem
 

@@ -19,7 +19,7 @@ from maao.problems.language.attention import base_model
 from maao.problems.language.forward import key_values, positions
 from maao.problems.language.loading import FrozenModel
 from maao.problems.language.methods import between, others
-from maao.problems.language.probes import refused
+from maao.problems.language.probes import refused, try_behind
 
 Params = Mapping[str, Tensor]
 ENCODER = "encoder."
@@ -57,7 +57,8 @@ class PrefixTuning:
         self._count = num_virtual_tokens
         width = frozen.model.get_input_embeddings().embedding_dim
         with torch.no_grad(), refused(f"{frozen.name} cannot have deep prompts, so use another model.method"):
-            keys, _ = key_values(frozen, torch.zeros(num_virtual_tokens, width))
+            keys, values = key_values(frozen, torch.zeros(num_virtual_tokens, width))
+            try_behind(frozen, keys, values)
         self._shape = keys.shape
         self._network: nn.Module | None = None
         if projection:
