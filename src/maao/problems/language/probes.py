@@ -214,14 +214,14 @@ def _trouble_with(frozen: FrozenModel, size: int) -> str | None:
 
 def _trouble_with_gradient(frozen: FrozenModel, name: str, ids: Ids) -> str | None:
     """Return why nothing can be tuned in front of a model whose forward is right; None: a gradient reaches the embeddings."""
-    said = "it is zero, or no number"
+    said = "it is zero"
     inputs = _batch(frozen, [Tokenized((), ())], Way("alone", "right", False), len(ids))
     with torch.enable_grad():
         rows = frozen.model.get_input_embeddings()(torch.tensor(ids, device=frozen.device)).detach().requires_grad_()
         try:
             read = _states(frozen, rows, inputs)[0].float()
             (gradient,) = torch.autograd.grad((read * torch.linspace(-1, 1, read.shape[-1], device=read.device)).sum(), rows)
-            if bool(torch.isfinite(gradient).all()) and bool(gradient.any()):
+            if bool(gradient.any()):  # in half precision it may overflow here, and not in a loss
                 return None
         except TROUBLES as error:
             if is_out_of_memory(error):
