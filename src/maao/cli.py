@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from maao.errors import MaaoError
+from maao.errors import MaaoError, is_out_of_memory
 from maao.printable import printable
 
 if TYPE_CHECKING:
@@ -431,7 +431,7 @@ def main() -> None:
         _tell(f"Error: {error}")
         raise SystemExit(1) from None
     except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)):
+        if not is_out_of_memory(error):
             raise
         _tell(f"Error: There is not enough memory for this. {NO_MEMORY}")
         raise SystemExit(1) from None

@@ -43,3 +43,15 @@ class StoreError(MaaoError):
 
 class LedgerMiss(StoreError):
     """A replay needs a call that was never recorded."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether an error is about memory. PyTorch raises RuntimeErrors for that, told apart by their words alone.
+
+    Example:
+        >>> is_out_of_memory(RuntimeError("CUDA out of memory.")), is_out_of_memory(RuntimeError("shapes differ"))
+        (True, False)
+    """
+    said = str(error)
+    marks = ("allocate memory", "out of memory", "ALLOC_FAILED")  # of a CPU's allocator, of accelerators, of their libraries
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(mark in said for mark in marks))

@@ -12,7 +12,7 @@ from transformers.utils import chat_template_utils, logging
 import maao
 from maao.config import make_config
 from maao.errors import ConfigError
-from maao.problems.language.chat_turn import render_turn
+from maao.problems.language.chat_turn import in_turn, render_turn
 from tests.api.small_runs import LABELS, REPLIES, digests, pairs
 from tests.tiny import bpe_tokenizer, tiny_model
 
@@ -128,3 +128,7 @@ def test_l3_templates_that_a_mentor_fills_stand_in_the_same_turn(monkeypatch):
 def test_l3_a_turn_without_a_chat_is_not_ignored(folder, tmp_path):
     with pytest.raises(ConfigError, match=r"model\.chat_turn would be ignored, since model.chat is false"):
         tuned(folder, tmp_path / "run", **{"model.chat": False, "model.chat_turn": "{turn}"})
+
+
+def test_l3_a_field_may_be_called_as_the_mark_of_a_turn():
+    assert in_turn("User: {turn|trim}", " {turn} {slots} x ") == "User: {turn} {slots} x"

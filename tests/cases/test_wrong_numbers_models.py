@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import pytest
+import torch
 
 from maao.errors import ModelError
 from maao.problems.language import probes
@@ -101,8 +105,6 @@ def test_l2_a_model_that_answers_at_random_is_refused():
     model = frozen("Llama", **GROUPED)
 
     def noisy(module, arguments, output):
-        import torch
-
         output.last_hidden_state = output.last_hidden_state + torch.randn_like(output.last_hidden_state)
 
     handle = model.model.base_model.register_forward_hook(noisy)
@@ -114,8 +116,6 @@ def test_l2_a_model_that_answers_at_random_is_refused():
 
 
 def test_l2_a_head_pools_what_the_text_alone_gives():
-    import torch
-
     model = frozen("ConvBert", "encoder", wordpiece_tokenizer(), **SMALL)
     problem = problem_of(model, "{slots} {text}", rows=4)
     params, given = problem.initial(0), texts(3, 12, 20, 2)
@@ -136,3 +136,22 @@ def test_l2_what_was_tried_is_tried_once():
     problem_of(model, TEMPLATES[0])
     assert model.tried.keys() == before.keys()
     assert probes.way_of(model, 20, "right") == probes.Way("padded", "right", True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_l1_a_cap_on_logits_is_seen_in_every_precision(dtype):
+    """The probed logits are small beside the cap of 30, and a coarse precision hides what it does to them; others are not small."""
+    model = frozen("Gemma2", final_logit_softcapping=30.0, sliding_window=WINDOW, **KINDS, **GROUPED)
+    coarse = replace(model, model=copy.deepcopy(model.model).to(getattr(torch, dtype)), tried={})
+    assert probes.head_of(coarse) == "hooked"
+    plain = frozen("Llama", **GROUPED)
+    assert probes.head_of(replace(plain, model=copy.deepcopy(plain.model).to(getattr(torch, dtype)), tried={})) == "plain"
+
+
+def test_l2_positions_that_are_scaled_by_the_length_are_no_reason_to_refuse():
+    """Phi-3's long texts: beyond a limit other factors hold for all tokens of a text, those before it included."""
+    half = GROUPED["head_dim"] // 2
+    scaling = {"rope_type": "longrope", "short_factor": [1.0] * half, "long_factor": [4.0] * half, "rope_theta": 10000.0}
+    sizes = {**GROUPED, "original_max_position_embeddings": 32, "rope_parameters": {**scaling, "original_max_position_embeddings": 32}}
+    problem = problem_of(frozen("Phi3", **sizes), TEMPLATES[0])
+    check(problem, texts(3, 25, 12, 2))

@@ -304,3 +304,13 @@ def test_l3_a_turn_without_a_place_for_the_template_is_told():
         bound(bpe_tokenizer(), "{text} {slots}", chat=True, turn="User: Answer:")
     with pytest.raises(ConfigError, match=r"model.chat_turn holds {slots}"):
         bound(bpe_tokenizer(), "{text} {slots}", chat=True, turn="User: {slots} {turn}")
+
+
+def test_l5_a_text_full_of_names_of_special_tokens_is_read_as_text():
+    """HTML strikes out by </s>: a thousand of them are a thousand times the same tokens."""
+    tokenizer = t5_tokenizer()
+    tokenize = bound(tokenizer, "{text} {slots} Topic:", kind="encoder_decoder")
+    few, many = (list(tokenize({"text": "the bank </s>" * count}).before) for count in (2, 20))
+    assert tokenizer.eos_token_id not in many[:-1]
+    assert len(many) - len(few) == 18 * (len(few) - len(list(tokenize({"text": "the bank </s>"}).before)))
+    assert len(tokenize({"text": "x </s>" * 1200}).before) > 300

@@ -55,4 +55,5 @@ def in_turn(turn: str, template: str) -> str:
         raise ConfigError(f"model.chat_turn needs {TURN} exactly once, where the template stands; it is {turn!r}.")
     if "{slots}" in turn:
         raise ConfigError(f"model.chat_turn holds {{slots}}, which stands in the template: leave it out. It is {turn!r}.")
-    return turn.replace(TRIMMED, template.strip()).replace(TURN, template)
+    mark, inside = (TRIMMED, template.strip()) if TRIMMED in turn else (TURN, template)
+    return turn.replace(mark, inside)  # once: a template may have a field of that name

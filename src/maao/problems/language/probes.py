@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from maao.errors import ModelError
+from maao.errors import ModelError, is_out_of_memory
 from maao.problems.language.attention import base_model
 from maao.problems.language.forward import (
     FIRST,
@@ -46,6 +46,7 @@ T = TypeVar("T")
 Ids = tuple[int, ...]
 
 SMALL = 16  # tokens: nothing is tried on less
+LARGER = 16  # times, hidden states that a head is tried on
 STEP = 1024  # lengths above this are rounded up to its multiples, those below to a power of two
 ELSE = "A soft prompt has no place in it: choose another model."
 TROUBLES = (TypeError, RuntimeError, ValueError, AttributeError, LookupError, AssertionError, NotImplementedError)
@@ -104,7 +105,10 @@ def packs(frozen: FrozenModel, length: int, ahead: int) -> bool:
 
 def reads_keys(frozen: FrozenModel, length: int) -> bool:
     """Say whether a causal model reads keys and values in place of tokens as it reads the tokens, in rows of up to `length` tokens."""
-    if frozen.kind != "decoder" or not takes_keys(frozen) or way_of(frozen, length, "right").batch != "padded":
+    if frozen.kind != "decoder" or not takes_keys(frozen):
+        return False
+    way = way_of(frozen, length, "right")
+    if way.batch != "padded" or way.side != "right":  # behind keys and values padding stands on the right
         return False
     size = _size(frozen, length)
     return _once(frozen, ("keys", size), lambda: _tried(lambda: _keys_alike(frozen, size)))
@@ -170,11 +174,6 @@ def reason_of(error: Exception) -> str:
     return lines[0].rstrip(".")[:200] if lines else type(error).__name__
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Say whether an error is about memory: a CPU's allocator raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
-
-
 # -- the plain forward, and what is compared with it
 
 
@@ -185,7 +184,12 @@ def _size(frozen: FrozenModel, length: int) -> int:
     if frozen.embed_twice:
         return rounded
     for size in dict.fromkeys((rounded, max(SMALL, length))):  # the round length may lie beyond a limit that no config names
-        trouble = _once(frozen, ("plain", size), partial(_trouble_with, frozen, size))
+        try:
+            trouble = _once(frozen, ("plain", size), partial(_trouble_with, frozen, size))
+        except RuntimeError as error:
+            if size == max(SMALL, length) or not is_out_of_memory(error):
+                raise
+            continue
         if trouble is None:
             return size
     raise ModelError(str(trouble))
@@ -194,6 +198,8 @@ def _size(frozen: FrozenModel, length: int) -> int:
 def _trouble_with(frozen: FrozenModel, size: int) -> str | None:
     """Return why a soft prompt cannot work in rows of this many tokens; None: it can."""
     name = f"{frozen.name} ({type(frozen.model).__name__})"
+    for key in [key for key in frozen.tried if key[0] == "alone"]:  # of another length: they take memory, and are seldom wanted again
+        del frozen.tried[key]
     with torch.no_grad(), without_dropout(frozen):
         try:
             ids = _ids(frozen, size)
@@ -267,7 +273,8 @@ def _near(found: Tensor, wanted: Tensor) -> bool:
 
 def _is_causal(frozen: FrozenModel, ids: Ids, plain: Tensor) -> bool:
     half = len(ids) // 2
-    return reads_alike(_plain(frozen, ids[:half]), plain[:half], plain.dtype)
+    others = ids[:half] + ids[: len(ids) - half]  # of the same length: some models scale positions by it
+    return reads_alike(_plain(frozen, others)[:half], plain[:half], plain.dtype)
 
 
 def _plain(frozen: FrozenModel, ids: Ids) -> Tensor:
@@ -437,19 +444,40 @@ def _find_head(frozen: FrozenModel) -> Literal["plain", "hooked", "whole"]:
     if frozen.kind == "encoder_decoder":
         return "whole"
     tokens = torch.tensor([_ids(frozen, SMALL)], device=frozen.device)
-    full = frozen.model(input_ids=tokens).logits[0, -2:]
-
-    def plain() -> bool:
-        head = frozen.model.get_output_embeddings()
-        return head is not None and reads_alike(head(base_model(frozen)(input_ids=tokens).last_hidden_state[0, -2:]), full, full.dtype)
 
     def hooked() -> bool:
+        full = frozen.model(input_ids=tokens).logits[0, -2:]
         where = torch.tensor([[SMALL - 2, SMALL - 1]], device=frozen.device)
         return reads_alike(logits_where(frozen, {"input_ids": tokens}, where)[0], full, full.dtype)
 
-    if _tried(plain):
+    if _tried(lambda: _head_is_plain(frozen, tokens)):
         return "plain"
     return "hooked" if _tried(hooked) else "whole"
+
+
+def _head_is_plain(frozen: FrozenModel, tokens: Tensor) -> bool:
+    """Say whether logits are the last hidden states times the output matrix.
+
+    Both are taken from one forward, so that they differ by little more than one rounding; and the hidden states are made larger on their
+    way to the head, since a cap hardly changes a logit that is small.
+    """
+    seen: list[Tensor] = []
+
+    def enlarge(module: Any, given: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state * LARGER
+        seen.append(output.last_hidden_state)
+        return output
+
+    head = frozen.model.get_output_embeddings()
+    handle = base_model(frozen).register_forward_hook(enlarge)
+    try:
+        logits = frozen.model(input_ids=tokens).logits[0].float()
+    finally:
+        handle.remove()
+    if head is None or len(seen) != 1:
+        return False
+    plain = head(seen[0])[0]
+    return bool((plain.float() - logits).abs().max() <= 4 * torch.finfo(plain.dtype).eps * logits.abs().max())
 
 
 def _continue_alike(frozen: FrozenModel) -> bool:

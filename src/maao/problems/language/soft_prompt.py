@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maao.core.seeds import seed_for
-from maao.errors import CodecError, ConfigError, DataError, ModelError, ProblemError
+from maao.errors import CodecError, ConfigError, DataError, ModelError, ProblemError, is_out_of_memory
 from maao.interfaces import TokenCodec
 from maao.problems.evidence import Wrong, accuracies, epoch_batch
 from maao.problems.language.forward import PrefixCache, embedding_table
@@ -30,7 +30,7 @@ from maao.problems.language.loading import FrozenModel
 from maao.problems.language.methods import Method
 from maao.problems.language.methods.prompt_tuning import PromptTuning
 from maao.problems.language.packing import cut_by_length
-from maao.problems.language.probes import continues_vectors, is_out_of_memory
+from maao.problems.language.probes import continues_vectors
 from maao.problems.language.readers import LabelWords, Reader
 from maao.problems.language.template import TemplateTokenizer, Tokenized
 from maao.problems.language.tokenized import tokenize_all

@@ -359,12 +359,22 @@ class TemplateTokenizer:
 
     def _as_text(self, text: str) -> list[int]:
         """Return the ids of a text in which no special token is meant."""
-        found: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids if text else []
+        found = self._split(text)
         name = self._specials.named_in([text])
         if name is None or self.tokenizer.convert_tokens_to_ids(name) not in found:
             return found
-        inside = text.index(name) + 1  # a Unigram has these names among its pieces, and finds them whole alone
-        return [*self._as_text(text[:inside]), *self._at(self._as_text, text[inside:], begins=False)]
+        ids, rest = [], text
+        while name is not None:  # a Unigram has these names among its pieces, and finds them whole alone
+            inside = rest.index(name) + 1
+            ids += self._at(self._split, rest[:inside], begins=not ids)
+            rest = rest[inside:]
+            name = self._specials.named_in([rest])
+        return [*ids, *self._at(self._split, rest, begins=False)]
+
+    def _split(self, text: str) -> list[int]:
+        """Return the ids of a text, names of special tokens taken apart."""
+        found: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids if text else []
+        return found
 
     def _fill(self, text: str, fields: Mapping[str, str]) -> str:
         """Return a template's text with its fields filled in; a name in braces that is none of them (a chat turn may hold one) stays."""
