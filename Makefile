@@ -18,11 +18,10 @@ demo: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/maao demo
 
 # All tests that need no model server; the fast ones alone: make test-fast
-test: $(READY)
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -m "not server and not zoo"
+test: test-fast test-real
 
 test-fast: $(READY)
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -m "not real and not server and not zoo"
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile -m "not real and not server and not zoo"
 
 test-real: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m real
