@@ -47,8 +47,8 @@ class Words:
 
     pad_token_id = 0
 
-    def __init__(self, begin: int, end: int) -> None:
-        self.begin, self.end = begin, end
+    def __init__(self, config: Any) -> None:
+        self.begin, self.end = config.bos_token_id, config.eos_token_id
 
     def __call__(self, text: str | list[str], *, return_tensors: str | None = None, **_: Any) -> Any:
         from transformers import BatchEncoding
@@ -78,7 +78,7 @@ def names() -> list[list[int]]:
 def ours(model: Any) -> tuple[ImageProblem, float]:
     """Return our problem and the seconds that filling the cache took."""
     begin, end = model.config.text_config.bos_token_id, model.config.text_config.eos_token_id
-    encoder = from_transformers(model, Words(begin, end), "CLIP ViT-B/16, random weights")
+    encoder = from_transformers(model, Words(model.config.text_config), "CLIP ViT-B/16, random weights")
     slots = tuple(range(1, 1 + CONTEXT))
     prompts = tuple(Prompt((begin, *[0] * CONTEXT, *name, end), slots) for name in names())
     train = tuple(Example({"image": str(c * SHOTS + i)}, f"{c:02}") for c in range(CLASSES) for i in range(SHOTS))
@@ -174,7 +174,7 @@ def _few_steps(side: str) -> None:
         for _ in range(MEMORY_STEPS):
             state, _ = stage.step(problem, state)
     else:
-        encoder = from_transformers(model, SimpleNamespace(pad_token_id=0), "")
+        encoder = from_transformers(model, Words(model.config.text_config), "")
         other = Reencoding(model, torch.randn(CONTEXT, 512) * 0.02)
         for step in range(MEMORY_STEPS):
             pixels = torch.stack([encoder.pixels.pixels(Noise().open(str(step * BATCH + i))) for i in range(BATCH)])
