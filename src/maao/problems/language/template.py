@@ -363,7 +363,8 @@ class TemplateTokenizer:
         name = self._specials.named_in([text])
         if name is None or self.tokenizer.convert_tokens_to_ids(name) not in found:
             return found
-        ids, rest = [], text
+        ids: list[int] = []
+        rest = text
         while name is not None:  # a Unigram has these names among its pieces, and finds them whole alone
             inside = rest.index(name) + 1
             ids += self._at(self._split, rest[:inside], begins=not ids)
