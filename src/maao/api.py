@@ -313,7 +313,7 @@ class Result:
         size = self.config.vision.score_batch
         for part in (paths[start : start + size] for start in range(0, len(paths), size)):
             try:
-                rows = problem.probabilities(self.params, part, Files()).tolist()
+                rows = problem.probabilities(self.params, part, Files(bits=self.config.images.bits)).tolist()
                 found += [_prediction(labels, row) for row in rows]
             except DataError as error:
                 found += [Unread("", str(error), part[0])] if len(part) == 1 else self._one_by_one(part)

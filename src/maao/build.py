@@ -305,6 +305,8 @@ def _vision_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget, 
     from maao.build_vision import build_images
 
     built = built or build_images(config)
+    if built.bits is not None:  # what single pictures are read by when the run is used
+        config = config.model_copy(update={"images": config.images.model_copy(update={"bits": built.bits})})
     steps_per_epoch = max(1, len(built.splits.train) // config.stage.batch_size)
     # Zero-shot classes are scored as they stand.
     whole = (Leg(0),) if config.vision.method == "zero_shot" else build_plan(config, steps_per_epoch)

@@ -43,6 +43,7 @@ class ImageParts:
     splits: Splits
     class_names: tuple[str, ...]
     notes: tuple[str, ...]
+    bits: int | None = None
 
 
 class NoWords:
@@ -97,12 +98,13 @@ def build_images(config: Config, labels: tuple[str, ...] | None = None, class_na
     else:
         from maao.tasks.images import Files, ImageTask
 
-        task = ImageTask(Splits((), (), (), labels), class_names, Files(), "", ())
+        task = ImageTask(Splits((), (), (), labels), class_names, Files(bits=config.images.bits), "", ())
     hand = _wordings(vision, task, (DEFAULT_WORDING,))
     problem = _problem(config, encoder, task, _bind(vision, encoder, task.class_names, hand))
     if labels is None:
         problem.elsewhere = _elsewhere(config, encoder, problem, hand)
-    return ImageParts(problem, problem.codec or NoWords(), encoder, task.splits, task.class_names, (*task.notes, *problem.notes))
+    notes = (*task.notes, *problem.notes)
+    return ImageParts(problem, problem.codec or NoWords(), encoder, task.splits, task.class_names, notes, task.bits)
 
 
 def _wordings(vision: VisionConfig, task: ImageTask, default: tuple[str, ...]) -> tuple[str, ...]:

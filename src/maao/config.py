@@ -208,6 +208,9 @@ class ImagesConfig(Section):
     test_size: int | None = Field(None, ge=1, le=MANY, description="Most test pictures; by default all there are.")
     skip_bad: bool = Field(False, description="Go on without pictures that cannot be read, and say which.")
     fewer: bool = Field(False, description="Take what there is where a class has fewer pictures than asked for.")
+    bits: int | None = Field(
+        None, ge=8, le=16, description="Depth of grey of more than 8 bits whose files do not say it; by default a folder's own, else 16."
+    )
 
 
 class StageConfig(Section):

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -92,8 +94,6 @@ def test_exports_serve_without_the_text_tower(model: Path, pictures: Path, tmp_p
     classes, labels = load_file(out / "classes.safetensors")["weight"], json.loads((out / "labels.json").read_text())
     encoder = tiny.clip_encoder()
     file = pictures / "lion" / "1.png"
-    from PIL import Image
-
     with Image.open(file) as image:
         feature = encoder.image.features(encoder.pixels.pixels(image.convert("RGB"))[None])[0]
     probable = (encoder.scale * classes @ feature).softmax(-1).tolist()
@@ -197,3 +197,34 @@ def test_tune_images_is_the_same_in_python(model: Path, pictures: Path, tmp_path
         pictures, model=str(model), shots=2, rounds=1, steps=2, folder=tmp_path / "run", settings={"images.select_shots": 2}
     )
     assert result.config.mentor.name == "none" and result.finals["chosen"].score.num_examples == 16
+
+
+@pytest.mark.parametrize(("given", "bits"), [({}, 12), ({"images__bits": 16}, 16)])
+def test_predict_reads_grey_by_the_depth_of_the_data_that_trained(
+    given: dict[str, Any], bits: int, model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """A dark picture by itself looks as it looked beside the others of its folder."""
+    deep = tmp_path / "deep"
+    for label in LABELS[:2]:
+        (deep / label).mkdir(parents=True)
+        for i in range(8):
+            with Image.open(pictures / label / f"{i}.png") as image:
+                Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 8).save(deep / label / f"{i}.png")
+    dark = np.linspace(0, 500, 1024).astype(np.uint16).reshape(32, 32)
+    dark[0, :2] = 0, 4000
+    Image.fromarray(dark).save(deep / "cat" / "bright.png")
+    dark[0, 1] = 0
+    Image.fromarray(dark).save(tmp_path / "dark.png")
+    shades = np.floor(dark / (2**bits - 1) * 255 + 0.5).astype(np.uint8)
+    Image.fromarray(shades).save(tmp_path / "shades.png")
+    result = run(make_config(settings(model, deep, mentor={"name": "none"}, **given)), tmp_path / "run")
+    assert result.config.images.bits == bits
+    for used in (result, maao.load(tmp_path / "run")):
+        one, other = used.predict([tmp_path / "dark.png", tmp_path / "shades.png"])
+        assert one.probabilities == other.probabilities
+    assert maao.replay(tmp_path / "run").equal
+
+
+def test_a_depth_that_no_picture_would_be_read_by_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"images\.bits would be ignored"):
+        run(make_config(settings(model, Path("emoji"), images={"source": "emoji", "bits": 12})), tmp_path / "run")

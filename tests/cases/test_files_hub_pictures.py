@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from maao.errors import DataError
 from maao.tasks.images.hub import load_hub_images
@@ -22,11 +26,11 @@ def _quiet():
 
 @pytest.fixture
 def load(tmp_path):
-    def load(pictures, labels, features=None, split="train"):
+    def load(pictures, labels, features=None, split="train", bits=None):
         held = datasets.Dataset.from_dict({"image": pictures, "label": labels}, features=features)
         (tmp_path / "set").mkdir(exist_ok=True)
         held.to_parquet(tmp_path / "set" / f"{split}.parquet")
-        return load_hub_images(str(tmp_path / "set"), cache_dir=tmp_path / "cache", shots=1, select_shots=1)
+        return load_hub_images(str(tmp_path / "set"), cache_dir=tmp_path / "cache", shots=1, select_shots=1, bits=bits)
 
     return load
 
@@ -85,3 +89,13 @@ def test_f_a_damaged_picture_is_named_when_it_is_opened(load):
     task = load(held, [CAT, DOG] * 4, images(datasets.Value("string")))
     with pytest.raises(DataError, match=r"train/0 is (broken|no picture)"):
         task.source.open("train/0")
+
+
+@pytest.mark.parametrize(("bits", "white"), [(None, 65535), (12, 4095)])
+def test_l11_dark_grey_of_sixteen_bits_is_not_brightened_unless_its_depth_is_given(load, bits, white):
+    stream = io.BytesIO()
+    Image.fromarray(np.array([[0, 1000, 4000]], dtype=np.uint16)).save(stream, "png")
+    held = [{"bytes": stream.getvalue(), "path": None}, *pictures()[1:]]
+    task = load(held, [CAT, DOG] * 4, images(datasets.Value("string")), bits=bits)
+    shades = np.asarray(task.source.open("train/0"))[0, :, 0].tolist()
+    assert task.bits == bits and shades == [int(np.floor(value / white * 255 + 0.5)) for value in (0, 1000, 4000)]

@@ -23,12 +23,12 @@ def saved(image: Image.Image, kind: str, **options) -> bytes:
     return stream.getvalue()
 
 
-def read(data: bytes) -> Rgb:
-    return decoded(data, "x")
+def read(data: bytes, bits: int | None = None) -> Rgb:
+    return decoded(data, "x", bits)
 
 
-def grey(data: bytes) -> list[int]:
-    pixels = np.asarray(read(data).image)
+def grey(data: bytes, bits: int | None = None) -> list[int]:
+    pixels = np.asarray(read(data, bits).image)
     assert pixels.ndim == 3 and (pixels == pixels[..., :1]).all()
     return pixels[0, :, 0].tolist()
 
@@ -43,24 +43,29 @@ def by_hand(values, white: float) -> list[int]:
 
 @pytest.mark.parametrize("kind", ["png", "tiff"])
 @pytest.mark.parametrize("bits", [8, 10, 12, 14])
-def test_l11_few_bits_in_sixteen_are_scaled_by_what_the_picture_holds(kind, bits):
+def test_l11_few_bits_in_sixteen_are_scaled_by_the_depth_of_their_source(kind, bits):
     white = 2**bits - 1
     values = [0, white // 7, white // 2, white - 1]
     data = saved(row(values, np.uint16), kind)
-    assert grey(data) == by_hand(values, white)
-    assert read(data).notes == (f"grey of more than 8 bits that holds numbers of {bits} bits: {white} is read as white",)
+    assert grey(data, bits) == by_hand(values, white) and read(data).needs == bits
 
 
-def test_l11_sixteen_full_bits_need_no_note():
-    values = [0, 300, 40000, 65535]
-    data = saved(row(values, np.uint16), "png")
-    assert grey(data) == by_hand(values, 65535) and read(data).notes == ()
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_l11_a_picture_alone_is_never_brightened(kind):
+    for values in ([0, 100, 4000], [0, 300, 65535], [0, 0, 0], [1, 2, 255]):
+        data = saved(row(values, np.uint16), kind)
+        assert grey(data) == by_hand(values, 65535) and read(data).notes == ()
 
 
 def test_l11_wide_integers_of_0_to_255_keep_their_values():
     values = [0, 3, 200, 255]
-    data = saved(row(values, np.int32), "tiff")
-    assert grey(data) == values and "8 bits" in read(data).notes[0]
+    assert grey(saved(row(values, np.int32), "tiff")) == values
+    assert grey(saved(row([0, 3, 256], np.int32), "tiff")) == by_hand([0, 3, 256], 65535)
+
+
+def test_l11_a_depth_that_does_not_hold_a_picture_is_refused():
+    with pytest.raises(DataError, match=r"x has grey up to 4096, which 12 bits do not hold \(images.bits = 12: 4095 is white\).*= 14"):
+        read(saved(row([0, 4096], np.uint16), "png"), 12)
 
 
 def test_l11_fractions_are_0_to_1():
@@ -185,17 +190,50 @@ def test_l11_a_folder_tells_what_was_scaled(tmp_path: Path):
     frames = [Image.new("L", (4, 4), shade) for shade in (1, 2)]
     (tmp_path / "dog" / "moving.gif").write_bytes(saved(frames[0], "gif", save_all=True, append_images=frames[1:]))
     notes = load_folder(tmp_path, shots=2).notes
-    assert any(note.startswith("1 pictures: grey") and "'cat/deep.png'" in note for note in notes)
+    assert any(note.startswith("1 pictures: grey") and "12 bits" in note and "'cat/deep.png'" in note for note in notes)
     assert any(note.startswith("1 pictures: the first of several") and "'dog/moving.gif'" in note for note in notes)
 
 
-def test_l11_a_dark_picture_does_not_look_bright_beside_others(tmp_path: Path):
+@pytest.mark.parametrize("parts", [False, True])
+def test_l11_a_dark_or_a_black_picture_is_scaled_as_those_beside_it(tmp_path: Path, parts: bool):
     """511 in a folder of 12 bits is nearly black; by itself it would be taken for white of 10 bits."""
+    first, second = (tmp_path / "train", tmp_path / "test") if parts else (tmp_path, tmp_path)
+    for folder in {first, second}:
+        fill(folder)
+    frames = {
+        first / "dog" / "dark.png": [0, 511],
+        first / "cat" / "black.png": [0, 0],
+        second / "cat" / "deep.png": [0, 4000],
+    }
+    for path, values in frames.items():
+        path.write_bytes(saved(row(values, np.uint16), "png"))
+    said = first / "dog" / "said.tif"  # which says what is white: the depth of the others is nothing to it
+    said.write_bytes(saved(row([0, 60000], np.uint16), "tiff", tiffinfo={281: 65535}))
+    task = load_folder(tmp_path, shots=2)
+    for path, values in {**frames, said: [0, 60000]}.items():
+        white = 65535 if path == said else 4095
+        shades = np.asarray(task.source.open(path.relative_to(tmp_path).as_posix()))[0, :, 0].tolist()
+        assert shades == by_hand(values, white)
+    (note,) = [note for note in task.notes if "12 bits" in note]
+    deep = (second / "cat" / "deep.png").relative_to(tmp_path).as_posix()
+    assert task.bits == 12 and note.startswith("3 pictures: ") and f"as '{deep}' needs; images.bits sets another depth" in note
+
+
+def test_l11_black_pictures_alone_give_no_depth(tmp_path: Path):
+    fill(tmp_path)
+    (tmp_path / "cat" / "black.png").write_bytes(saved(row([0, 0], np.uint16), "png"))
+    task = load_folder(tmp_path, shots=2)
+    assert task.bits is None and not any("grey" in note for note in task.notes)
+
+
+def test_l11_the_depth_of_a_folder_can_be_set(tmp_path: Path):
     fill(tmp_path)
     (tmp_path / "cat" / "deep.png").write_bytes(saved(row([0, 4000], np.uint16), "png"))
-    (tmp_path / "dog" / "dark.png").write_bytes(saved(row([0, 511], np.uint16), "png"))
-    with pytest.raises(DataError, match=r"and seem to have different depths: 10 bits \('dog/dark.png'\), 12 bits \('cat/deep.png'\)"):
-        load_folder(tmp_path, shots=2)
+    task = load_folder(tmp_path, shots=2, bits=16)
+    assert np.asarray(task.source.open("cat/deep.png"))[0, :, 0].tolist() == by_hand([0, 4000], 65535)
+    assert task.bits == 16 and any("16 bits, 65535 being white, as images.bits says" in note for note in task.notes)
+    with pytest.raises(DataError, match=r"deep.png has grey up to 4000, which 8 bits do not hold"):
+        load_folder(tmp_path, shots=2, bits=8)
 
 
 def with_significant_bits(data: bytes, bits: int) -> bytes:

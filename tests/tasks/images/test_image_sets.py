@@ -29,6 +29,7 @@ def images(**given: Any) -> Any:
         "test_size": None,
         "skip_bad": False,
         "fewer": False,
+        "bits": None,
     }
     return SimpleNamespace(**{**base, **rest, **given})
 
@@ -112,6 +113,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
+        ({"bits": 12}, "images.bits would be ignored"),
         ({"source": "pictures", "style": "noto"}, "images.style would be ignored"),
         ({"select_shots": 2}, "images.select_shots would be ignored"),
         ({"source": "pictures", "hub_config": "x"}, "images.hub_config would be ignored"),

@@ -74,12 +74,12 @@ def _load(images: Any, source: str, seed: int, half: str = "all") -> ImageTask:
         return load_emoji(shots=images.shots or 8, style=images.style, seed=seed, root=images.root)
     if source.startswith(HUB):
         fields = {"config": images.hub_config, "image_field": images.image_field, "label_field": images.label_field}
-        return load_hub_images(source.removeprefix(HUB), **fields, **few, fewer=images.fewer)
+        return load_hub_images(source.removeprefix(HUB), **fields, **few, fewer=images.fewer, bits=images.bits)
     if source in CATALOG:
         if images.root is None:
             raise DataError(f"images.source = '{source}' needs images.root, the folder that holds the data sets (docs/image-data.md).")
         return load_catalog(source, images.root, **few, classes=half, fewer=images.fewer)
-    return load_folder(source, **few, skip_bad=images.skip_bad, fewer=images.fewer)
+    return load_folder(source, **few, skip_bad=images.skip_bad, fewer=images.fewer, bits=images.bits)
 
 
 def _check(images: Any) -> None:
@@ -92,6 +92,7 @@ def _check(images: Any) -> None:
         "test_size": images.test_size is not None and emoji,
         "fewer": images.fewer and emoji,
         "skip_bad": images.skip_bad and (emoji or hub or known),
+        "bits": images.bits is not None and (emoji or known),
         "hub_config": images.hub_config is not None and not hub,
         "image_field": images.image_field != "image" and not hub,
         "label_field": images.label_field != "label" and not hub,

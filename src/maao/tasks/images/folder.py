@@ -1,7 +1,8 @@
 """A folder of pictures: ``ROOT/CLASS/*``, or ``ROOT/{train,select,test}/CLASS/*``.
 
 The label is the folder's name; the class's name in words is that with underscores as spaces. Every picture is opened once, to see that it
-can be, and its bytes are hashed: repeats are found, and splits do not depend on how files are called. Nothing is left out in silence.
+can be, and its bytes are hashed: repeats are found, and splits do not depend on how files are called. Nothing is left out in silence. All
+grey whose depth no file says is scaled by one depth, the largest that a picture of the folder needs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from maao.errors import DataError
 from maao.tasks.checks import listing, nearest, quote
 from maao.tasks.images.layout import check_nested, is_picture, split_folders
+from maao.tasks.images.levels import BITS_SETTING
 from maao.tasks.images.reading import SUFFIXES, decoded, file_bytes, shown
 from maao.tasks.images.sampling import SHOTS, default_select, sample_parts, sample_pool
 from maao.tasks.images.source import Files
@@ -35,6 +37,7 @@ def load_folder(
     seed: int = 0,
     skip_bad: bool = False,
     fewer: bool = False,
+    bits: int | None = None,
 ) -> ImageTask:
     """Return the task of a folder of pictures.
 
@@ -44,6 +47,7 @@ def load_folder(
         test_size: most test pictures; None: all there are.
         skip_bad: go on without pictures that cannot be read; a note names them.
         fewer: take what there is where a class has too few.
+        bits: depth of grey of more than 8 bits whose files do not say it; None: the largest that one of these pictures needs.
 
     Raises:
         DataError: no pictures, an empty class, classes that differ only in case, one class only, pictures that cannot be read, too few.
@@ -59,8 +63,9 @@ def load_folder(
     notes: list[str] = []
     parts = split_folders(base, inside, notes)
     if parts:
-        return _with_parts(base, parts, notes, shots, select_shots, test_size, seed, skip_bad, fewer)
-    pool = _read(base, base, notes, {}, skip_bad)
+        return _with_parts(base, parts, notes, shots, select_shots, test_size, seed, skip_bad, fewer, bits)
+    grey = Grey(bits)
+    pool = _read(base, base, notes, grey, skip_bad)
     labels = _labels(pool, base)
     pool = without_repeats({"the folder": pool}, notes)["the folder"]
     wanted = shots or SHOTS
@@ -73,7 +78,7 @@ def load_folder(
         seed=seed,
         fewer=fewer,
     )
-    return _task(base, splits, labels, notes)
+    return _task(base, splits, labels, notes, grey)
 
 
 def _with_parts(
@@ -86,15 +91,16 @@ def _with_parts(
     seed: int,
     skip_bad: bool,
     fewer: bool,
+    bits: int | None,
 ) -> ImageTask:
     found: dict[str, list[Example]] = {}
-    depths: dict[int, str] = {}
+    grey = Grey(bits)
     for name, part in names.items():
         if part in found:
             raise DataError(
                 f"The folder {shown(base)} has two folders to {part} with: {' and '.join(n for n, p in names.items() if p == part)}."
             )
-        found[part] = _read(base, base / name, notes, depths, skip_bad)
+        found[part] = _read(base, base / name, notes, grey, skip_bad)
     labels = _labels(found["train"], base)
     for part, examples in found.items():
         unknown = sorted({e.label for e in examples} - set(labels))
@@ -106,14 +112,35 @@ def _with_parts(
         if not examples:
             raise DataError(f"All pictures of {part} repeat pictures of an earlier split in {shown(base)}: splits must be disjoint.")
     splits = sample_parts(kept, labels, shots=shots, select_shots=select_shots, test_size=test_size, seed=seed, fewer=fewer)
-    return _task(base, splits, labels, notes)
+    return _task(base, splits, labels, notes, grey)
 
 
-def _read(root: Path, base: Path, notes: list[str], depths: dict[int, str], skip_bad: bool) -> list[Example]:
-    """Return all pictures of the class folders in `base`, each opened once to see that it can be.
+class Grey:
+    """How deep the grey of a source is where its files do not say it: a property of the source, since one picture may just be dark."""
 
-    `depths` holds for each number of bits that grey was guessed to have a picture of it: two of them cannot stand side by side.
-    """
+    def __init__(self, bits: int | None) -> None:
+        self.given = bits
+        self.needs: dict[str, int] = {}  # picture -> bits that it needs
+
+    @property
+    def bits(self) -> int | None:
+        """The depth given, or the largest that a picture needs; None where no picture needs any."""
+        return self.given or max(self.needs.values(), default=0) or None
+
+    def notes(self) -> list[str]:
+        """Return a note on the depth taken, if any picture is read by it."""
+        if self.bits is None or not self.needs:
+            return []
+        most = max(self.needs, key=lambda key: self.needs[key])
+        reason = f"as {BITS_SETTING} says" if self.given else f"as {quote(most)} needs; {BITS_SETTING} sets another depth"
+        read = f"{self.bits} bits, {2**self.bits - 1} being white"
+        return [
+            f"{len(self.needs)} pictures: grey of more than 8 bits of no stated depth is read as {read}, {reason} ({listing(self.needs)})"
+        ]
+
+
+def _read(root: Path, base: Path, notes: list[str], grey: Grey, skip_bad: bool) -> list[Example]:
+    """Return all pictures of the class folders in `base`, each opened once to see that it can be. `grey` collects the depths they need."""
     folders, hidden = folders_in(base)
     _check_apart(folders, base)
     walks = {folder: walk(folder) for folder in folders}
@@ -131,18 +158,17 @@ def _read(root: Path, base: Path, notes: list[str], depths: dict[int, str], skip
         for path in paths:
             try:
                 content = file_bytes(path)
-                opened = decoded(content, shown(path))
+                opened = decoded(content, shown(path), grey.given)
             except DataError as error:
                 faults.append(str(error))
                 continue
             key = path.relative_to(root).as_posix()
-            if opened.guessed is not None:
-                depths.setdefault(opened.guessed, key)
+            if opened.needs is not None:
+                grey.needs[key] = opened.needs
             for note in (*opened.notes, *(["one pixel, enlarged as any other"] if opened.image.size == (1, 1) else [])):
                 told.setdefault(note, []).append(key)
             examples.append(Example({"image": key, "content": hashlib.sha256(content).hexdigest()}, folder.name))
     notes += [f"{len(keys)} pictures: {note} ({listing(keys)})" for note, keys in told.items()]
-    _check_depths(depths)
     notes += _left_out(base, hidden, walks.values())
     _tell_faults(faults, notes, skip_bad)
     left = {example.label for example in examples}
@@ -175,16 +201,6 @@ def _left_out(base: Path, hidden: Sequence[Path], walks: Iterable[Walk]) -> list
         (len(again), "links lead to folders that are read already and are not followed", relative(again, base)),
     ]
     return [f"{number} {what} ({listing(names)})" for number, what, names in told if number]
-
-
-def _check_depths(depths: Mapping[int, str]) -> None:
-    """Refuse pictures whose grey was guessed to have different depths: their shades could not be compared."""
-    if len(depths) > 1:
-        found = ", ".join(f"{bits} bits ({quote(key)})" for bits, key in sorted(depths.items()))
-        raise DataError(
-            f"Grey pictures of more than 8 bits do not say what is white and seem to have different depths: {found}. A dark one would look "
-            "bright beside others. Save them with 8 bits, or say the depth in the files (TIFF's MaxSampleValue, the chunk sBIT of a PNG)."
-        )
 
 
 def _tell_faults(faults: Sequence[str], notes: list[str], skip_bad: bool) -> None:
@@ -271,7 +287,7 @@ def without_repeats(parts: Mapping[str, list[Example]], notes: list[str]) -> dic
     return dict(kept)
 
 
-def _task(base: Path, splits: Splits, labels: Sequence[str], notes: Sequence[str]) -> ImageTask:
+def _task(base: Path, splits: Splits, labels: Sequence[str], notes: Sequence[str], grey: Grey) -> ImageTask:
     names = class_names(labels)
-    splits = replace(splits, notes=(*splits.notes, *notes, *note_on_names(names)))
-    return ImageTask(splits, names, Files(base), "", splits.notes)
+    splits = replace(splits, notes=(*splits.notes, *notes, *grey.notes(), *note_on_names(names)))
+    return ImageTask(splits, names, Files(base, bits=grey.bits), "", splits.notes, grey.bits)

@@ -28,10 +28,10 @@ from maao.types import Example
 
 
 class HubSource:
-    """Pictures by ``split/row``, rows counted from 0."""
+    """Pictures by ``split/row``, rows counted from 0; `bits` as for `read_image`."""
 
-    def __init__(self, tables: Mapping[str, Any], field: str, name: str) -> None:
-        self._tables, self._field, self._name = tables, field, name
+    def __init__(self, tables: Mapping[str, Any], field: str, name: str, bits: int | None = None) -> None:
+        self._tables, self._field, self._name, self._bits = tables, field, name, bits
 
     def raw(self, key: str) -> bytes:
         """Return the bytes of a picture's file. Raises `DataError` for a row without."""
@@ -51,7 +51,7 @@ class HubSource:
         raise DataError(f"{self._name}, {key}: the column {quote(self._field)} holds no picture.")
 
     def open(self, key: str) -> Image.Image:
-        return image_of(self.raw(key), f"{self._name}, {key}")
+        return image_of(self.raw(key), f"{self._name}, {key}", self._bits)
 
 
 def load_hub_images(
@@ -65,6 +65,7 @@ def load_hub_images(
     test_size: int | None = None,
     seed: int = 0,
     fewer: bool = False,
+    bits: int | None = None,
     revision: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> ImageTask:
@@ -83,6 +84,7 @@ def load_hub_images(
         test_size: most test pictures, by hash; None: all there are.
         seed: what `train` and `select` are sampled with.
         fewer: take what there is where a class has too few.
+        bits: depth of grey of more than 8 bits whose files do not say it; None: 16, since not all pictures are opened to look.
         revision: a commit, to read the same data next year.
         cache_dir: where downloads are kept; None: where `datasets` keeps them.
 
@@ -90,7 +92,7 @@ def load_hub_images(
         DataError: it cannot be loaded, has no such columns, a row of train has no label or no picture, a picture stands under two labels.
     """
     parts, tables, notes = _parts(name, config, image_field, label_field, revision, cache_dir)
-    source = HubSource(tables, image_field, name)
+    source = HubSource(tables, image_field, name, bits)
     classes = getattr(tables["train"].features[label_field], "names", None)
     rows = {part: _examples(source, split, tables[split][label_field], label_field, classes, name) for part, split in parts.items()}
     trained = {example.label for example in rows["train"]}
@@ -111,7 +113,7 @@ def load_hub_images(
         splits = sample_parts(rows, labels, shots=wanted, select_shots=select_shots, test_size=test_size, seed=seed, fewer=fewer)
     names = in_words(labels, name)
     splits = replace(splits, notes=(*splits.notes, *notes, *note_on_names(names)))
-    return ImageTask(splits, names, source, "", splits.notes)
+    return ImageTask(splits, names, source, "", splits.notes, bits)
 
 
 def _parts(

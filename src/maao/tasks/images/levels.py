@@ -12,6 +12,7 @@ from maao.errors import DataError
 
 GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # Pillow opens 16-bit PGM, and some TIFF, as "I"
 DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners give
+BITS_SETTING = "images.bits"
 BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE = 258, 262, 281  # tags of TIFF
 WHITE_IS_ZERO = 0
 FULL_16 = 65535
@@ -23,13 +24,15 @@ class Stated:
     """What a file says of its numbers.
 
     `white` is the number that it calls white (None: nothing said), `inverted` that 0 is white, `cut` that it holds colors of 16 bits, of
-    which Pillow keeps the upper eight; `perhaps` is what is white if its numbers were not scaled up to 16 bits, as its format wants it.
+    which Pillow keeps the upper eight; `perhaps` is what is white if its numbers were not scaled up to 16 bits, as its format wants it;
+    `wide` that its numbers take more than 16 bits each.
     """
 
     white: int | None = None
     inverted: bool = False
     cut: bool = False
     perhaps: int = FULL_16
+    wide: bool = False
 
     @classmethod
     def of(cls, opened: Image.Image, data: bytes) -> Stated:
@@ -47,7 +50,7 @@ class Stated:
         white = int(largest[0] if isinstance(largest, tuple) else largest) if largest else None
         if white is None and 8 < bits < 16:
             white = 2**bits - 1
-        return cls(white, tags.get(PHOTOMETRIC) == WHITE_IS_ZERO, cut)
+        return cls(white, tags.get(PHOTOMETRIC) == WHITE_IS_ZERO, cut, wide=bits > 16)
 
 
 def _significant_bits(data: bytes) -> int | None:
@@ -61,11 +64,14 @@ def _significant_bits(data: bytes) -> int | None:
 
 
 class Rgb(NamedTuple):
-    """A picture as RGB of 8 bits, notes on how, and how many bits its grey was guessed to have; None: nothing was guessed."""
+    """A picture as RGB of 8 bits, notes on how, and how many bits its grey needs where its file does not say what is white.
+
+    `needs` is None where the file says it, or its numbers are of 8 bits; 0 for a black picture, which goes with any depth.
+    """
 
     image: Image.Image
     notes: tuple[str, ...] = ()
-    guessed: int | None = None
+    needs: int | None = None
 
 
 def as_rgb(image: Image.Image, where: str = "The picture") -> Image.Image:
@@ -78,19 +84,20 @@ def as_rgb(image: Image.Image, where: str = "The picture") -> Image.Image:
     return to_rgb(image, Stated(), where).image
 
 
-def to_rgb(image: Image.Image, stated: Stated, where: str) -> Rgb:
-    """Return a picture of any mode as RGB of 8 bits, and how its numbers were scaled where that had to be found out.
+def to_rgb(image: Image.Image, stated: Stated, where: str, bits: int | None = None) -> Rgb:
+    """Return a picture of any mode as RGB of 8 bits, and which depth its grey needs where its file says none.
 
-    Grey of more than 8 bits: white is what the file calls so; else the largest number of 8, 10, 12, 14 or 16 bits, whichever holds the
-    whole picture. Transparency lies on white. Color profiles are not applied: the models were trained without.
+    Grey of more than 8 bits: white is what the file calls so; else the largest number of `bits` bits, the depth of the source that the
+    picture comes from. Where that is not known, it is 16, but 8 for numbers of 32 bits that stay below 256. No picture is scaled by what
+    it alone holds: a dark one must stay dark. Transparency lies on white. Color profiles are not applied: the models were trained without.
 
     Raises:
-        DataError: its numbers have no known range.
+        DataError: its numbers have no known range, or do not fit into `bits`.
     """
     if image.mode == "F":
         return Rgb(_of_fractions(image, stated, where))
     if image.mode in GREY_16:
-        return _of_integers(image, stated, where)
+        return _of_integers(image, stated, where, bits)
     if stated.cut and max(high for _, high in image.getextrema()[:3]) < LEAST_BRIGHT:  # type: ignore[misc]
         raise DataError(
             f"{where} has colors of 16 bits, of which it uses the lowest 12 or fewer: it would be read as black. Save it with 8 bits."
@@ -103,28 +110,30 @@ def to_rgb(image: Image.Image, stated: Stated, where: str) -> Rgb:
     return Rgb(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _of_integers(image: Image.Image, stated: Stated, where: str) -> Rgb:
+def _of_integers(image: Image.Image, stated: Stated, where: str, bits: int | None) -> Rgb:
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > FULL_16:
         raise _no_range(low, high, FULL_16, where)
     white = stated.white
-    notes: tuple[str, ...] = ()
-    guessed = None
+    needs: int | None = None
     if high <= stated.perhaps < FULL_16 and np.any(values % (2**16 // (stated.perhaps + 1))):
         white = stated.perhaps
     if white is None or white < high:
-        guessed = next(bits for bits in DEPTHS if high < 2**bits)
-        white = 2**guessed - 1
-        if guessed < 16:
-            notes = (f"grey of more than 8 bits that holds numbers of {guessed} bits: {white} is read as white",)
+        needs = next(depth for depth in DEPTHS if high < 2**depth) if high else 0
+        white = 2 ** (bits or (8 if stated.wide and needs <= 8 else 16)) - 1
+        if high > white:
+            raise DataError(
+                f"{where} has grey up to {high}, which {bits} bits do not hold ({BITS_SETTING} = {bits}: {white} is white). Is it of "
+                f"another source? Save it with 8 bits, or train with {BITS_SETTING} = {needs}."
+            )
     shades = (np.arange(white + 1) / white * 255 + 0.5).astype(np.uint8)
     if stated.inverted:
         shades = shades[::-1].copy()
     clear = image.info.get("transparency")
     if isinstance(clear, int) and 0 <= clear <= white:
         shades[clear] = 255  # on white
-    return Rgb(Image.fromarray(shades[values]).convert("RGB"), notes, guessed)
+    return Rgb(Image.fromarray(shades[values]).convert("RGB"), needs=needs)
 
 
 def _of_fractions(image: Image.Image, stated: Stated, where: str) -> Image.Image:

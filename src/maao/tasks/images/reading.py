@@ -19,10 +19,13 @@ FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM",
 OF_SEVERAL = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # of an MPO, a camera's first picture is the picture
 
 
-def read_image(path: str | Path) -> Image.Image:
+def read_image(path: str | Path, bits: int | None = None) -> Image.Image:
     """Return a picture file as RGB: turned as its EXIF says, transparency on white, deep grey scaled to 8 bits, CMYK and grey converted.
 
     Of an animation the first picture is read. A picture of one pixel is a picture: it is enlarged like any other.
+
+    Args:
+        bits: what grey of more than 8 bits uses of them where a file does not say it (a camera's 12); None: all 16.
 
     Raises:
         DataError: there is no such file, it is empty, it is no picture, or it is broken.
@@ -35,7 +38,7 @@ def read_image(path: str | Path) -> Image.Image:
         ...     read_image(path).getpixel((0, 0))
         (128, 128, 128)
     """
-    return decoded(file_bytes(path), shown(path)).image
+    return decoded(file_bytes(path), shown(path), bits).image
 
 
 def file_bytes(path: str | Path) -> bytes:
@@ -52,12 +55,12 @@ def file_bytes(path: str | Path) -> bytes:
         raise DataError(f"{shown(path)} cannot be read: {ascii_only(str(error))}.") from error
 
 
-def image_of(data: bytes, where: str) -> Image.Image:
+def image_of(data: bytes, where: str, bits: int | None = None) -> Image.Image:
     """Return the bytes of a picture file as RGB, as `read_image` does; `where` names it in errors."""
-    return decoded(data, where).image
+    return decoded(data, where, bits).image
 
 
-def decoded(data: bytes, where: str) -> Rgb:
+def decoded(data: bytes, where: str, bits: int | None = None) -> Rgb:
     """Return the bytes of a picture file as RGB with notes; `where` names it in errors. Raises as `read_image`."""
     if not data:
         raise DataError(f"{where} is empty. Replace or remove it.")
@@ -68,7 +71,7 @@ def decoded(data: bytes, where: str) -> Rgb:
             with Image.open(io.BytesIO(data), formats=_formats()) as opened:
                 stated, kind = Stated.of(opened, data), opened.format or ""
                 opened.load()
-                found = to_rgb(ImageOps.exif_transpose(opened), stated, where)
+                found = to_rgb(ImageOps.exif_transpose(opened), stated, where, bits)
             several = _note_on_several(data) if kind in OF_SEVERAL else ()
     except DataError:
         raise

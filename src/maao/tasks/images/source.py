@@ -19,18 +19,19 @@ class ImageSource(Protocol):
 
 
 class Files:
-    """Files by path, relative to a folder if one is given.
+    """Files by path, relative to a folder if one is given; `bits` is the depth of grey whose files do not say it (see `read_image`).
 
     Example:
         >>> Files("pictures").open("cat/1.png")  # doctest: +SKIP
         <PIL.Image.Image image mode=RGB size=640x480 at ...>
     """
 
-    def __init__(self, root: str | Path | None = None) -> None:
+    def __init__(self, root: str | Path | None = None, *, bits: int | None = None) -> None:
         self.root = None if root is None else Path(root)
+        self.bits = bits
 
     def path(self, key: str) -> Path:
         return Path(key) if self.root is None else self.root / key
 
     def open(self, key: str) -> Image.Image:
-        return read_image(self.path(key))
+        return read_image(self.path(key), self.bits)

@@ -13,7 +13,7 @@ class ImageTask:
     """Labelled pictures. The field "image" of an example is a key that `source` opens; "content" a hash of the picture, where one is kept.
 
     `class_names` are the classes in words, in the order of ``splits.labels``. `template` is the data set's own hand-written prompt with
-    ``{class}``; empty where it has none.
+    ``{class}``; empty where it has none. `bits` is the depth by which `source` scales grey whose files do not say it; None: all 16.
     """
 
     splits: Splits
@@ -21,3 +21,4 @@ class ImageTask:
     source: ImageSource
     template: str = ""
     notes: tuple[str, ...] = ()
+    bits: int | None = None
