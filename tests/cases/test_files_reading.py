@@ -163,6 +163,34 @@ def test_f_reading_goes_on_after_a_quote_that_closes_too_early(write):
     assert found[0].reason.startswith("not correct CSV") and found[1] == ("line 3", {"text": "c", "label": "0"})
 
 
+@pytest.mark.parametrize(
+    ("rows", "places"),
+    [
+        ('0,music\n1,"unclosed\n2,ok\n3,ok\n', ["line 2", "line 4", "line 5"]),
+        ('0,music\n1,"unclosed\n2,"quoted, text"\n3,ok\n', ["line 2", "line 4", "line 5"]),
+        ('0,music\n1,ok\n2,ok\n3,"unclosed', ["line 2", "line 3", "line 4"]),
+        ('0,music\r1,"unclosed\r2,""\r3,ok', ["line 2", "line 4", "line 5"]),
+    ],
+)
+def test_f_a_quote_that_is_not_closed_costs_its_own_row_alone(write, rows, places):
+    found = scan_rows(write("a.csv", f"id,text\n{rows}"))
+    assert [row[0] for row in found if isinstance(row, tuple)] == places
+    (bad,) = [row for row in found if not isinstance(row, tuple)]
+    assert len(found) == 4 and "not correct CSV" in bad.reason
+    text = told(write("b.csv", f"text,label\n{rows}"))
+    assert f"{bad.place}: not correct CSV" in text
+
+
+def test_f_many_quotes_that_are_not_closed_are_read_in_one_go(write):
+    """Each takes the rest of the file along at most once."""
+    found = scan_rows(write("a.csv", "id,text\n" + "".join(f'{i},"open\n{i},x""y\n' for i in range(3000))))
+    assert len(found) == 6000 and sum(isinstance(row, tuple) for row in found) == 3000
+    whole = scan_rows(write("b.csv", 'id,text\n1,"two\nlines"\n2,"open\n3,"two\nlines"\n'))
+    assert [row if isinstance(row, tuple) else row.place for row in whole] == [
+        ("line 2", {"id": "1", "text": "two\nlines"}), "line 4", ("line 5", {"id": "3", "text": "two\nlines"}),
+    ]  # fmt: skip
+
+
 def test_f_in_a_table_of_one_column_an_empty_line_is_an_empty_cell(write):
     found = scan_rows(write("a.csv", "text\na\n\nb\n\n\n"))
     assert found == [("line 2", {"text": "a"}), ("line 3", {"text": ""}), ("line 4", {"text": "b"})]

@@ -220,18 +220,28 @@ def _read_csv(text: str, where: str, separator: str) -> Scanned:
 
 
 def _csv_records(text: str, separator: str, most: int = sys.maxsize) -> list[tuple[int, list[str] | Unread]]:
-    """Return each record with the line that it starts on: quoted fields may span lines."""
+    """Return each record with the line that it starts on: quoted fields may span lines.
+
+    A record that is not correct costs its first line alone. What a quote that is not closed has taken along is read again.
+    """
     records: list[tuple[int, list[str] | Unread]] = []
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
+    lines = list(io.StringIO(text, newline=""))
+    begin, reader = 0, csv.reader(lines, strict=True, delimiter=separator)
     with _no_field_limit():
         while len(records) < most:
-            line = reader.line_num + 1
+            line = begin + reader.line_num + 1
             try:
                 records.append((line, next(reader)))
             except StopIteration:
                 break
             except csv.Error as error:
-                records.append((line, Unread(f"line {line}", f"not correct CSV: {error}.")))
+                further = begin + reader.line_num > line
+                hint = " Is a quote opened here and not closed?" if further else ""
+                records.append((line, Unread(f"line {line}", f"not correct CSV: {error}.{hint}")))
+                if further:
+                    begin = line
+                    rest = map(lines.__getitem__, range(begin, len(lines)))
+                    reader = csv.reader(rest, strict=True, delimiter=separator)
     return records
 
 
