@@ -13,8 +13,9 @@ from typing import Any
 
 from maao.api import Prediction, Result
 from maao.errors import ConfigError, DataError, MaaoError
-from maao.tasks.checks import Unread, column_of, resolve_text_fields
-from maao.tasks.files import BAD_BYTE, ENDINGS, bad_text, decoded, scan_rows, unread_format
+from maao.tasks.checks import Unread, column_of, listing, nearest, quote
+from maao.tasks.files import BAD_BYTE, ENDINGS, OPTION, bad_text, decoded, scan_rows, unread_format
+from maao.tasks.memory import columns_for
 
 
 @dataclass(frozen=True)
@@ -69,25 +70,27 @@ def written(inputs: Inputs, found: Sequence[Prediction | Unread], *, as_json: bo
 
 def _of_table(result: Result, file: Path, separator: str | None) -> Inputs:
     is_csv = file.suffix.lower() == ".csv"
-    rows = scan_rows(file, separator or (result.config.data.separator if is_csv else None))
+    own = result.config.data.separator if is_csv else None
+    rows = scan_rows(file, own if separator is None else separator, OPTION)
     good = [row for row in rows if not isinstance(row, Unread)]
     names = list(dict.fromkeys(name for _, row in good for name in row))
     if good:
-        _check_columns(result, names, good[0], [row for _, row in good], str(file))
+        _check_columns(result, names, [row for _, row in good], str(file))
     places = tuple(row.place if isinstance(row, Unread) else row[0] for row in rows)
     return Inputs(places, tuple(row if isinstance(row, Unread) else row[1] for row in rows), tuple(names))
 
 
-def _check_columns(result: Result, names: list[str], first: tuple[str, Any], rows: list[Mapping[str, Any]], where: str) -> None:
+def _check_columns(result: Result, names: list[str], rows: list[Mapping[str, Any]], where: str) -> None:
     """Refuse a table that lacks a column in all its rows; a row that lacks one alone is told like any row that cannot be read."""
-    fields, named = result.fields, result.config.data.text_fields
-    if tuple(fields) == ("text",) and not named:
-        resolve_text_fields(names, None, where)
-        return
+    fields, named = result.fields, result.config.data.text_fields or {}
     for field in fields:
-        wanted = [(named or {}).get(field, field), field]
+        wanted = columns_for(field, named, lone=fields == ("text",))
         if not any(_has(row, name) for row in rows for name in wanted):
-            column_of(first[1], wanted[0], where, first[0], " The run's data.text_fields names the columns.")
+            called = " or ".join(quote(name) for name in wanted)
+            raise DataError(
+                f"{where}: there is no column {called}, which the template reads.{nearest(wanted[0], names)} "
+                f"Columns: {listing(names)}. Rename the one to read."
+            )
 
 
 def _has(row: Mapping[str, Any], column: str) -> bool:

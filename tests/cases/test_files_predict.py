@@ -138,6 +138,38 @@ def test_f_a_separator_is_told_for_a_table_and_never_ignored(said, folder, tmp_p
     assert "not both" in said("predict", folder, "music", "--file", tmp_path / "a.csv")[2]
 
 
+def test_f_a_table_with_text_and_sentence_is_read_by_text(said, folder, tmp_path):
+    (tmp_path / "a.csv").write_text("sentence,text\nteam match,music film\n", encoding="utf-8")
+    (tmp_path / "b.csv").write_text("text\nmusic film\n", encoding="utf-8")
+    code, out, err = said("predict", folder, "--file", tmp_path / "a.csv")
+    (row,), (alone,) = rows_of(out), rows_of(said("predict", folder, "--file", tmp_path / "b.csv")[1])
+    assert code == 0 and err == "" and row["sentence"] == "team match"
+    assert (row["predicted"], row["probability"]) == (alone["predicted"], alone["probability"])
+
+
+def test_f_one_row_with_another_key_refuses_no_other_row(said, folder, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "music"}\n{"sentence": "film"}\n{"headline": "team"}\n', encoding="utf-8")
+    code, out, err = said("predict", folder, "--json", "--file", tmp_path / "a.jsonl")
+    assert code == 3 and [json.loads(line)["label"] in LABELS for line in out.splitlines()] == [True, True, False]
+    assert "line 3: it has no 'text', which the template reads; it has: 'headline'" in err
+
+
+def test_f_advice_for_a_table_to_predict_is_what_predict_takes(said, folder, tmp_path):
+    def refused(text: str, *options: str) -> str:
+        (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+        code, _, err = said("predict", folder, "--file", tmp_path / "a.csv", *options)
+        assert code == 1 and "data." not in err
+        return " ".join(err.split())
+
+    assert "Give --separator ';'." in refused("id;text\n1;music\n")
+    assert "Give --separator $'\\t'." in refused("id\ttext\n1\tmusic\n")
+    assert "Give --separator ','." in refused("id,text\n1,music\n", "--separator", ";")
+    for separator in (";;", ""):
+        assert "--separator must be one character" in refused("id,text\n1,music\n", "--separator", separator)
+    text = refused("id,txt\n1,music\n")
+    assert "there is no column 'text' or 'sentence'" in text and "Did you mean 'txt'?" in text and "Rename the one to read." in text
+
+
 def test_f_columns_that_have_our_names_are_kept(said, folder, tmp_path):
     (tmp_path / "a.csv").write_text("predicted,text\nold,music\n", encoding="utf-8")
     (row,) = rows_of(said("predict", folder, "--file", tmp_path / "a.csv")[1])

@@ -228,7 +228,9 @@ def test_a_table_is_read_by_its_columns(maao, run, tmp_path):
     (tmp_path / "b.jsonl").write_text('{"sentence": "music film"}\n{"sentence": "team match"}', encoding="utf-8")
     assert [row.split(",")[1] for row in maao("predict", run, "--file", tmp_path / "b.jsonl").out.splitlines()] == ["predicted", *labels]
     (tmp_path / "c.csv").write_text("headline\nmusic film\n", encoding="utf-8")
-    assert_error(maao("predict", run, "--file", tmp_path / "c.csv"), "no column is called 'text' or 'sentence'", "Columns: 'headline'")
+    assert_error(
+        maao("predict", run, "--file", tmp_path / "c.csv"), "there is no column 'text' or 'sentence'", "Columns: 'headline'. Rename"
+    )
     (tmp_path / "d.json").write_text("[]", encoding="utf-8")
     assert_error(maao("predict", run, "--file", tmp_path / "d.json"), "Nothing to predict")
 

@@ -27,6 +27,8 @@ from maao.tasks.checks import Columns, Row, Unread, columns_read, examples_from_
 from maao.types import Example
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+SETTING = "data.separator"  # what says the separator of a table to learn from
+OPTION = "--separator"  # of one to predict
 BAD_BYTE = range(0xDC80, 0xDD00)  # what a byte that is not UTF-8 is decoded to (`surrogateescape`); it stands for 0xDC00 less
 
 Scanned = list[Row | Unread]
@@ -79,8 +81,10 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     return _sound(Path(path), scan_rows(path))
 
 
-def scan_rows(path: str | os.PathLike[str], separator: str | None = None) -> Scanned:
+def scan_rows(path: str | os.PathLike[str], separator: str | None = None, setting: str = SETTING) -> Scanned:
     """Return the rows of a file, and in the place of each that is malformed what is wrong with it. Raises where no row can be read.
+
+    `setting` is what the reader can say the separator with, for errors.
 
     Example:
         >>> import pathlib, tempfile
@@ -91,16 +95,16 @@ def scan_rows(path: str | os.PathLike[str], separator: str | None = None) -> Sca
         >>> good, bad.place, bad.reason[:25]
         (('line 3', {'id': '2', 'text': 'good'}), 'line 2', 'byte 0xe9 is not UTF-8. S')
     """
-    return _scan(Path(path), separator, None)
+    return _scan(Path(path), separator, None, setting)
 
 
-def _scan(file: Path, separator: str | None, wanted: Callable[[list[str]], list[str]] | None) -> Scanned:
+def _scan(file: Path, separator: str | None, wanted: Callable[[list[str]], list[str]] | None, setting: str = SETTING) -> Scanned:
     """Read a file by its ending; of parquet only the top columns that `wanted` chooses among those there."""
     ending = _checked(file)
     if separator is not None and ending != ".csv":
-        raise ConfigError(f"data.separator = {separator!r} would be ignored: {file} is no .csv file. Drop it, or rename the file.")
+        raise ConfigError(f"{setting} = {separator!r} would be ignored: {file} is no .csv file. Drop it, or rename the file.")
     if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
-        raise ConfigError(f"data.separator must be one character that is no quote and no line break; it is {separator!r}.")
+        raise ConfigError(f"{setting} must be one character that is no quote and no line break; it is {separator!r}.")
     try:
         if ending == ".parquet":
             return list(_parquet_rows(file, wanted))
@@ -108,7 +112,7 @@ def _scan(file: Path, separator: str | None, wanted: Callable[[list[str]], list[
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error}.") from error
     if ending == ".csv":
-        return _read_csv(text, str(file), separator or ",")
+        return _read_csv(text, str(file), separator or ",", setting)
     return _read_tsv(text, str(file)) if ending == ".tsv" else _read_json(text, str(file))
 
 
@@ -215,8 +219,15 @@ def not_utf8(error: UnicodeDecodeError) -> str:
     return f"line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8 ({error.reason}). Save it as UTF-8."
 
 
-def _read_csv(text: str, where: str, separator: str) -> Scanned:
-    return _table(_csv_records(text, separator), where, lambda: _seeming_separator(text, separator))
+def _read_csv(text: str, where: str, separator: str, setting: str) -> Scanned:
+    return _table(_csv_records(text, separator), where, lambda: _seeming_separator(text, separator), setting)
+
+
+def _to_say(separator: str, setting: str) -> str:
+    """Return how to say a separator, as TOML or as a shell takes it."""
+    if setting == OPTION:
+        return f"Give {OPTION} " + ("$'\\t'." if separator == "\t" else f"'{separator}'.")
+    return f"Drop {setting}." if separator == "," else f"Set {setting} = {json.dumps(separator)}."
 
 
 def _csv_records(text: str, separator: str, most: int = sys.maxsize) -> list[tuple[int, list[str] | Unread]]:
@@ -260,7 +271,9 @@ def _read_tsv(text: str, where: str) -> Scanned:
     return _table([(number, line.split("\t") if line else []) for number, line in enumerate(lines, 1)], where, lambda: None)
 
 
-def _table(records: Sequence[tuple[int, list[str] | Unread]], where: str, seeming: Callable[[], str | None]) -> Scanned:
+def _table(
+    records: Sequence[tuple[int, list[str] | Unread]], where: str, seeming: Callable[[], str | None], setting: str = SETTING
+) -> Scanned:
     found = [(number, record) for number, record in records if record]
     first, header = found[0]
     if not isinstance(header, Unread) and len(header) == 1:  # an empty line is an empty cell here, except at the end
@@ -272,7 +285,7 @@ def _table(records: Sequence[tuple[int, list[str] | Unread]], where: str, seemin
     if len(header) == 1 and (other := seeming()) is not None:
         raise DataError(
             f"{where}: the columns seem to be separated by {SEPARATORS[other]}: line {first} is read as one column ({listing(header)}). "
-            + ("Drop data.separator." if other == "," else f"Set data.separator = {json.dumps(other)}.")
+            + _to_say(other, setting)
         )
     if doubles := repeated(header):
         raise DataError(f"{where}, line {first}: the header names {listing(doubles)} more than once.")

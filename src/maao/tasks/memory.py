@@ -129,8 +129,17 @@ def to_predict(given: Any, fields: Sequence[str], named: Mapping[str, str], plac
 
 def _column_for(field: str, row: Mapping[str, Any], named: Mapping[str, str], *, lone: bool) -> str | None:
     """Return the column of a row that holds a field: the one that the run's data had, the field's own name, `sentence` for a lone text."""
-    wanted = [named.get(field, field), field, *(["sentence"] if lone and not named else [])]
-    return next((name for name in wanted if name in row or _reaches(row, name)), None)
+    return next((name for name in columns_for(field, named, lone=lone) if name in row or _reaches(row, name)), None)
+
+
+def columns_for(field: str, named: Mapping[str, str], *, lone: bool) -> list[str]:
+    """Return the columns that may hold a field of what is to be predicted, the first choice first.
+
+    Example:
+        >>> columns_for("text", {}, lone=True), columns_for("head", {"head": "h"}, lone=False)
+        (['text', 'sentence'], ['h', 'head'])
+    """
+    return list(dict.fromkeys([named.get(field, field), field, *(["sentence"] if lone and not named else [])]))
 
 
 def _reaches(row: Mapping[str, Any], column: str) -> bool:
