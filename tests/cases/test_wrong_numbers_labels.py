@@ -65,6 +65,19 @@ def test_l6_every_form_gives_the_examples_that_a_file_gives(form, tmp_path):
     assert examples_in_memory(FORMS[form](), "train", label_names=NAMES) == EXPECTED
 
 
+def test_l6_ready_examples_obey_the_rules_of_rows():
+    ready = [Example({"text": "dull"}, " 0"), Example({"text": "fine"}, "1\n", choices=("a", "b"), group="g")]
+    (first, second) = examples_in_memory(ready, "train", label_names={"0": "bad", "1": "0"})
+    assert first == EXPECTED[0] and second == Example({"text": "fine"}, "0", choices=("a", "b"), group="g")
+    assert "example 2 (the label '2' is not in label_names). label_names knows '0', '1'." in told(
+        [Example({"text": "dull"}, "0"), Example({"text": "fine"}, "2")], label_names=NAMES
+    )
+    assert "example 1 (the label is missing" in told([Example({"text": "dull"}, None)], label_names=NAMES)
+    for columns in ({"text_fields": {"text": "headline"}}, {"label_field": "verdict"}):
+        (name,) = columns
+        assert f"data.{name} would be ignored: train holds ready examples" in told(ready, ConfigError, **columns)
+
+
 @pytest.mark.parametrize("missing", [None, float("nan"), np.nan, np.float32("nan"), np.datetime64("NaT"), pandas.NA, pandas.NaT])
 def test_l6_a_missing_label_is_refused_with_its_row(missing):
     assert "example 2 (the label is missing" in told([("a", "x"), ("b", missing)])

@@ -10,9 +10,9 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, TypedDict, Unpack
 
@@ -260,29 +260,62 @@ def examples_from_rows(rows: Sequence[Row], *, where: str, **columns: Unpack[Col
         (Example(fields={'text': 'good film'}, label='positive'),)
     """
     label_field, label_names = columns.get("label_field", "label"), columns.get("label_names")
-    if label_names is not None and (blank := [raw for raw, name in label_names.items() if not name.strip()]):
-        raise ConfigError(f"label_names gives an empty name to {listing(blank)}.")
     if not rows:
         raise DataError(f"{where}: holds no examples.")
     fields = resolve_text_fields(list(rows[0][1]), columns.get("text_fields"), where, columns.get("fields") or ("text",))
     known = {*(label_names or ()), *(columns.get("labels") or ())}
+    read: list[tuple[str, Example]] = []
+    for place, row in rows:
+        texts = {name: as_text(column_of(row, column, where, place, TEXT_ADVICE)) for name, column in fields.items()}
+        read.append((place, Example(texts, as_label(column_of(row, label_field, where, place, LABEL_ADVICE)))))
+    return _named(read, where, "rows", label_names, lambda example: _repeated_header(example, fields, label_field, known))
+
+
+def ready_examples(examples: Sequence[Example], *, where: str, **columns: Unpack[Columns]) -> tuple[Example, ...]:
+    """Return examples that are made already, with their labels read and named as those of rows are.
+
+    Raises:
+        ConfigError: columns are named, which such examples do not have.
+        DataError: one is unusable, or `label_names` lacks its label. All such are named.
+
+    Example:
+        >>> ready_examples([Example({"text": "good film"}, " 1")], where="train", label_names={"1": "positive"})
+        (Example(fields={'text': 'good film'}, label='positive'),)
+    """
+    given = {"text_fields": columns.get("text_fields") is not None, "label_field": columns.get("label_field", "label") != "label"}
+    if ignored := [f"data.{name}" for name, is_given in given.items() if is_given]:
+        raise ConfigError(
+            f"{' and '.join(ignored)} would be ignored: {where} holds ready examples, which have fields and a label and no columns. "
+            "Drop it, or give mappings."
+        )
+    read = [(f"example {number}", replace(example, label=as_label(example.label))) for number, example in enumerate(examples, 1)]
+    return _named(read, where, "examples", columns.get("label_names"), lambda _: None)
+
+
+def _named(
+    read: Sequence[tuple[str, Example]],
+    where: str,
+    what: str,
+    label_names: Mapping[str, str] | None,
+    further: Callable[[Example], str | None],
+) -> tuple[Example, ...]:
+    """Return examples by place with their labels' names. Refuses those with a `fault` or a `further` one, and labels without a name."""
+    if label_names is not None and (blank := [raw for raw, name in label_names.items() if not name.strip()]):
+        raise ConfigError(f"label_names gives an empty name to {listing(blank)}.")
     examples: list[Example] = []
     faults: list[tuple[str, str]] = []
     unknown = False
-    for place, row in rows:
-        texts = {name: as_text(column_of(row, column, where, place, TEXT_ADVICE)) for name, column in fields.items()}
-        label = as_label(column_of(row, label_field, where, place, LABEL_ADVICE))
-        example = Example(texts, label)
-        found = fault(example) or _repeated_header(example, fields, label_field, known)
+    for place, example in read:
+        found = fault(example) or further(example)
         if found is None and label_names is not None:
-            if label in label_names:
-                example = Example(texts, label_names[label])
+            if example.label in label_names:
+                example = replace(example, label=label_names[example.label])
             else:
-                found, unknown = f"the label {quote(label)} is not in label_names", True
+                found, unknown = f"the label {quote(example.label)} is not in label_names", True
         if found is not None:
             faults.append((place, found))
         examples.append(example)
-    refuse(where, "rows", len(rows), faults, f" label_names knows {listing(label_names or ())}." if unknown else "")
+    refuse(where, what, len(read), faults, f" label_names knows {listing(label_names or ())}." if unknown else "")
     return tuple(examples)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from maao.errors import DataError
-from maao.tasks.checks import Columns, Row, Unread, as_text, column_of, examples_from_rows, fault, listing, quote, repeated
+from maao.tasks.checks import Columns, Row, Unread, as_text, column_of, examples_from_rows, fault, listing, quote, ready_examples, repeated
 from maao.types import Example
 
 FORMS = (
@@ -45,7 +45,7 @@ def examples_in_memory(given: Any, where: str, **columns: Unpack[Columns]) -> tu
     whole = isinstance(given, str | Mapping | tuple) or _is(given, "pandas", "DataFrame")
     rows = given if whole else _listed(given, where)
     if isinstance(rows, Sequence) and rows and all(isinstance(item, Example) for item in rows):
-        return tuple(rows)
+        return ready_examples(rows, where=where, **columns)
     found = _rows(rows, where, columns)
     return examples_from_rows(found, where=where, **columns) if found else ()
 
