@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from maao.build import (
     DEFAULT_TEMPLATE,
@@ -62,6 +62,7 @@ SOURCES_BESIDE = {
     "scripted": "script",
 }
 
+T = TypeVar("T")
 Format = Literal["text", "tensor", "peft", "peft-classifier", "ctx", "classes"]
 
 
@@ -256,9 +257,9 @@ class Result:
             DataError: some cannot be read; all of them are named. `try_predict` predicts the others.
         """
         examples, names = self._to_predict(inputs, None)
-        faults = [(one.place, one.reason) for one in examples if isinstance(one, Unread)]
-        refuse("What to predict", "inputs", len(examples), faults, "" if self._sees else f" The template {self._template!r} is read.")
-        return [_sound(one) for one in self._predict(examples, names)]
+        if not self._sees:  # a picture shows only when it is opened that it cannot be read
+            _all_read(examples, f" The template {self._template!r} is read.")
+        return _all_read(self._predict(examples, names))
 
     def try_predict(self, inputs: Any, places: Sequence[str] | None = None) -> list[Prediction | Unread]:
         """Return a prediction for each input as `predict` does, and in the place of each that cannot be read, why.
@@ -958,11 +959,11 @@ def _path(thing: Any, place: str) -> str | Unread:
     return str(thing) if str(thing).strip() else Unread(place, "there is no file name")
 
 
-def _sound(one: Prediction | Unread) -> Prediction:
-    """Return a prediction, or raise why there is none: a picture shows only when it is opened that it cannot be read."""
-    if isinstance(one, Unread):
-        raise DataError(f"What to predict, {one.place}: {one.reason}")
-    return one
+def _all_read(things: Sequence[T | Unread], advice: str = "") -> list[T]:
+    """Return things of which all could be read, or raise which could not."""
+    faults = [(one.place, one.reason.removesuffix(".")) for one in things if isinstance(one, Unread)]
+    refuse("What to predict", "inputs", len(things), faults, advice)
+    return [one for one in things if not isinstance(one, Unread)]
 
 
 def _prediction(labels: Sequence[str], row: Sequence[float], cut: int = 0) -> Prediction:

@@ -272,5 +272,7 @@ def test_f_one_bad_picture_leaves_the_good_ones(monkeypatch):
         "dog", "dog", "dog", "bad.png: cannot be read", "there is no file name", "dog",
     ]  # fmt: skip
     assert found[3].place == "number 4"
-    with pytest.raises(DataError, match=r"bad\.png"):
-        result.predict(["1.png", "bad.png"])
+    with pytest.raises(
+        DataError, match=r"3 of 5 inputs cannot be used: number 2 \(bad\.png: .*; number 3 \(there is no .*; number 4 \(bad2"
+    ):
+        result.predict(["1.png", "bad.png", "", "bad2.png", "2.png"])
