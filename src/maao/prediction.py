@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def written(inputs: Inputs, found: Sequence[Prediction | Unread], *, as_json: bo
     """Yield what is printed, without the last line break: as JSON lines, as a table with its own columns, or as lines of three parts."""
     if as_json:
         for thing, one in zip(inputs.things, found, strict=True):
-            yield json.dumps({**_as_given(thing), **_judged(one)}, ensure_ascii=False, default=str)
+            yield json.dumps(_finite({**_as_given(thing), **_judged(one)}), ensure_ascii=False, allow_nan=False, default=str)
     elif inputs.columns is not None:
         yield from _table_lines(inputs.columns, inputs.things, found)
     else:
@@ -157,6 +158,15 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     return _as_bytes(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value for JSON, which knows no NaN and no infinities: None stands for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _csv_line(cells: Sequence[str]) -> str:

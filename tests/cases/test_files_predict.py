@@ -122,6 +122,13 @@ def test_f_malformed_rows_of_any_table_leave_the_good_ones(said, folder, tmp_pat
     assert [row["id"] for row in rows_of(out)] == ["1", "", "3", "4", "6"]
 
 
+def test_f_json_holds_no_nan(said, folder, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "music", "x": NaN, "y": [1.5, {"z": -Infinity}]}\n', encoding="utf-8")
+    code, out, _ = said("predict", folder, "--json", "--file", tmp_path / "a.jsonl")
+    found = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert code == 0 and found["row"] == {"text": "music", "x": None, "y": [1.5, {"z": None}]} and found["label"] in LABELS
+
+
 def test_f_nothing_readable_ends_with_code_1(said, folder):
     assert said("predict", folder, "--file", "-", data=b"\n \nx\xff\n")[0] == 1
 

@@ -194,6 +194,15 @@ def test_damaged_text_is_called_damaged(run, folder):
         run.history()
 
 
+@pytest.mark.parametrize("score", ['{"loss": 1', "[1]", '{"loss": "one"}', '{"los": 1.0}'])
+def test_damaged_text_names_its_file(run, folder, score):
+    run.record_final("untuned", "test", Score(1), "")
+    with sqlite(folder) as connection:
+        connection.execute("UPDATE finals SET score = ?", [score])
+    with pytest.raises(StoreError, match=r"run\.sqlite is damaged"):
+        run.finals()
+
+
 def test_a_folder_written_by_a_newer_maao_asks_for_an_upgrade(folder):
     create(folder).close()
     with sqlite(folder) as connection:

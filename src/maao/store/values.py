@@ -36,11 +36,11 @@ def to_json(value: Any, kind: Any) -> str:
 
 
 def from_json(text: str, kind: type[T]) -> T:
-    """Return the value that `to_json` wrote. Raises `StoreError` for text it cannot have written."""
+    """Return the value that `to_json` wrote. Raises `ValueError` for text it cannot have written: `reading` names the file."""
     try:
         value: T = decode(json.loads(text), kind)
     except (KeyError, RecursionError, TypeError, ValueError) as error:
-        raise StoreError(f"Stored text is damaged: {error} ({text[:80]!r} is not a {kind.__name__}).") from error
+        raise ValueError(f"{text[:80]!r} is not a {kind.__name__}: {error}") from error
     return value
 
 
