@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import threading
 import time
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -588,6 +589,90 @@ def test_p14_the_key_is_struck_out_of_all_that_is_kept_and_shown(server, tmp_pat
     for file in (path for path in (tmp_path / "run").rglob("*") if path.is_file()):
         assert KEY.encode() not in file.read_bytes(), file
     assert KEY not in repr(maao.load(tmp_path / "run").history)
+
+
+PLAIN_KEY = "Zq7+v/Kd93hB2mXw0pTfLs8RuYc5NaEj"  # begins as no provider's keys do, and JSON may escape some of it
+
+
+def telling(status, said, headers=lambda before: {}):
+    """Return a provider whose server answers so, with words of its own (`said` takes what stands before the key)."""
+    return lambda before: OpenAICompatible(
+        "m",
+        "http://127.0.0.1:1/v1",
+        attempts=1,
+        transport=httpx2.MockTransport(lambda request: httpx2.Response(status, headers=headers(before), content=said(before))),
+    )
+
+
+def escaped(text):
+    return json.dumps(text).replace("/", "\\/").replace("+", "\\u002B").encode()
+
+
+def body(**changes):
+    return json.dumps(chat(**changes)).encode()
+
+
+CUTS = {  # where a server's words are cut, and what a server says that has the key there
+    "an error": (300, telling(500, lambda before: json.dumps({"error": {"message": before + PLAIN_KEY}}).encode())),
+    "an error, escaped": (300, telling(500, lambda before: b'{"error": {"message": ' + escaped(before + PLAIN_KEY) + b"}}")),
+    "an error in an error": (300, telling(500, lambda before: b'{"error": ' + escaped(escaped(before + PLAIN_KEY).decode()) + b"}")),
+    "a place in an error": (
+        200,
+        telling(422, lambda before: json.dumps({"detail": [{"loc": [before + PLAIN_KEY], "msg": "no"}]}).encode()),
+    ),
+    "no JSON": (80, telling(200, lambda before: (before + PLAIN_KEY).encode())),
+    "no JSON, status 500": (300, telling(500, lambda before: (before + PLAIN_KEY).encode())),
+    "wide characters": (39, telling(200, lambda before: (before + PLAIN_KEY).encode("utf-16"))),
+    "a web page": (300, telling(502, lambda before: f"<title>{before}{PLAIN_KEY}</title>".encode())),
+    "a part": (40, telling(200, lambda before: body(message__content=[{"type": before + PLAIN_KEY}]))),
+    "a refusal": (300, telling(200, lambda before: body(content="", message__refusal=before + PLAIN_KEY))),
+    "a model": (200, telling(200, lambda before: body(model=before + PLAIN_KEY))),
+    "a reason": (200, telling(200, lambda before: body(choice__finish_reason=before + PLAIN_KEY))),
+    "models": (100, telling(404, lambda before: json.dumps({"data": [{"id": before + PLAIN_KEY}], "error": {"message": "no"}}).encode())),
+    "a redirection": (300, telling(307, lambda before: b"", lambda before: {"location": f"http://x/{before[9:]}{PLAIN_KEY}"})),
+    "a redirection, quoted": (
+        300,
+        telling(307, lambda before: b"", lambda before: {"location": f"http://x/{before[9:]}{quote(PLAIN_KEY, '')}"}),
+    ),
+}
+
+
+@pytest.mark.parametrize("within", [1, 8, 20, 31])
+@pytest.mark.parametrize("name", CUTS)
+def test_p14_no_part_of_a_key_stays_where_words_are_cut(monkeypatch, name, within):
+    monkeypatch.setenv("OPENAI_API_KEY", PLAIN_KEY)
+    length, provider = CUTS[name]
+    try:
+        told = repr(provider("." * (length - within)).complete(ASK))
+    except ChatError as error:
+        told = str(error)
+    assert "Z" not in told and "...." in told.replace(" ", "")  # it has the server's words, and no word of ours has a Z
+
+
+def test_p14_an_error_of_the_connection_shows_no_part_of_a_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", PLAIN_KEY)
+
+    def broken(request):
+        raise httpx2.ReadError("." * 285 + PLAIN_KEY)
+
+    with pytest.raises(ChatError, match="broke off") as caught:
+        OpenAICompatible("m", "http://127.0.0.1:1/v1", attempts=1, transport=httpx2.MockTransport(broken)).complete(ASK)
+    assert PLAIN_KEY[:3] not in str(caught.value)
+
+
+def test_p14_a_key_across_the_parts_of_a_text_is_struck_out(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", PLAIN_KEY)
+    parts = [{"type": "text", "text": PLAIN_KEY[:9]}, {"type": "text", "text": PLAIN_KEY[9:]}]
+    server.begin(always(http(chat(message__content=parts))))
+    reply = model(server).complete(ASK)
+    assert reply.text == "***" and reply.note == "the key stood in the reply and was struck out"
+
+
+def test_p14_a_key_of_digits_leaves_numbers_numbers(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "1234567890")
+    server.begin(always(http(chat("id 1234567890", created=1234567890123))))
+    reply = model(server).complete(ASK)
+    assert reply.text == "id 111" and reply.note == "the key stood in the reply and was struck out"
 
 
 def test_p14_a_word_in_the_place_of_a_key_is_left_in_replies(server, monkeypatch):

@@ -4,7 +4,7 @@ What goes out is the request and nothing else; what comes back is a `Reply` or a
 a limit of size. Temporary troubles are tried again with growing pauses, or after the pause that the server asks for; all others are final.
 Where a server refuses a setting the call is made without it, and the reply's `note` says so. A redirection is not followed: text goes to
 the address that was named before the run, and nowhere else. The key is read from the environment when a call is made; it is in no message,
-no record and no attribute here, and where a server repeats it, it is struck out.
+no record and no attribute here, and where a server repeats it, it is struck out of the whole answer, before any of it is read or cut.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl, urlsplit
 from maao.errors import ChatError, ConfigError
 from maao.llm.chat import Reply, Request, Style, sampling_seed
 from maao.llm.price import Price, known_price
-from maao.llm.secrets import names_secret
+from maao.llm.secrets import STRUCK, names_secret, struck_from
 from maao.llm.server_reply import Answer, Trouble, read_answer, shown
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ LONGEST_ASKED_PAUSE_SECONDS = 120.0  # of a server that says how long to wait
 REACHED_WITHIN_SECONDS = 5.0
 MOST_BYTES = 4 * 2**20  # of an answer, unpacked
 SHOWN_MODELS = 12
-SHORTEST_SECRET = 8  # what is shorter stands in for a key where none is needed ("none", "x")
 
 Setting = Literal["seed", "stop", "temperature", "top_p", "response_format"]
 OPTIONAL: tuple[Setting, ...] = ("seed", "stop", "top_p", "temperature", "response_format")  # without one it is still the same question
@@ -51,8 +50,8 @@ _REFUSAL = re.compile(
     r"|does(n't| not) (accept|take|have|know)|cannot (both )?be (specified|set|used)|must be (omitted|left out|unset|removed)",
     re.I,
 )
+KEY_STRUCK = "the key stood in the reply and was struck out"
 _KEY_LIKE = re.compile(r"\b(sk-|Bearer )[\w\-*.]{6,}")
-STRUCK = "***"
 
 
 class _Temporary(ChatError):
@@ -224,7 +223,9 @@ class OpenAICompatible:
         else:
             read = read_answer(answer, request, self.model)
             if isinstance(read, Reply):
-                return read
+                clean = replace(read, text=struck_from(read.text, self._key()))  # where it stood across the parts of a text
+                held_key = answer.held_key or clean != read
+                return replace(clean, note="; ".join(filter(None, (read.note, KEY_STRUCK)))) if held_key else read
             problem = self._explain(read, answer, body)
         # Outside the handler, so that no traceback leads to the client's error: it holds the request with its headers.
         raise problem
@@ -239,7 +240,8 @@ class OpenAICompatible:
 
         headers, content = self._headers(), None if body is None else json.dumps(body).encode()
         with start_blocking_portal() as portal:
-            return portal.call(self._converse, method, self._address + path + self._query, headers, content, seconds)
+            answer = portal.call(self._converse, method, self._address + path + self._query, headers, content, seconds)
+        return self._without_key(answer)
 
     async def _converse(self, method: str, url: str, headers: dict[str, str], content: bytes | None, seconds: float) -> Answer:
         import anyio
@@ -283,20 +285,11 @@ class OpenAICompatible:
         return os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
 
     def _finished(self, reply: Reply, notes: list[str]) -> Reply:
-        """Return a reply with what it cost, what is to be told of it, and without the key."""
+        """Return a reply with what it cost, and what is to be told of it."""
         usage = reply.usage
         usd = self.price.usd(usage.input_tokens, usage.output_tokens) if self.price is not None else 0.0
-        clean = replace(
-            reply,
-            text=self._without_key(reply.text),
-            model=self._without_key(reply.model),
-            finish_reason=self._without_key(reply.finish_reason),
-            why_empty=self._scrub(reply.why_empty),
-        )
         told = [*notes, *([reply.note] if reply.note else [])]
-        if clean != reply:
-            told.append("the key stood in the reply and was struck out")
-        return replace(clean, usage=replace(usage, usd=usd), note="; ".join(told))
+        return replace(reply, why_empty=self._scrub(reply.why_empty), usage=replace(usage, usd=usd), note="; ".join(told))
 
     def _explain(self, trouble: Trouble, answer: Answer, body: Mapping[str, object]) -> ChatError:
         """Return a server's trouble in words that hold no key."""
@@ -345,7 +338,7 @@ class OpenAICompatible:
         return f"Cannot reach {self.base_url} ({reason}). Is the server running, and is the address (mentor.chat.base_url) right?"
 
     def _cause(self, error: Exception) -> str:
-        return self._scrub(shown(str(error) or type(error).__name__))
+        return shown(self._scrub(str(error))) or type(error).__name__
 
     def _models(self) -> str:
         import httpx2
@@ -362,13 +355,16 @@ class OpenAICompatible:
         more = f" and {len(names) - SHOWN_MODELS} more" if len(names) > SHOWN_MODELS else ""
         return f"It has: {', '.join(names[:SHOWN_MODELS])}{more}."
 
-    def _without_key(self, text: str) -> str:
+    def _without_key(self, answer: Answer) -> Answer:
+        """Return a server's answer with the key struck out of the whole of it: of what is cut first, a part of the key may stay."""
         key = self._key()
-        return text.replace(key, STRUCK) if len(key) >= SHORTEST_SECRET else text
+        headers = {name: struck_from(value, key) for name, value in answer.headers.items()}
+        body = struck_from(answer.body.decode("latin-1"), key).encode("latin-1")  # a character for every byte, whatever they mean
+        return replace(answer, headers=headers, body=body, held_key=body != answer.body)
 
     def _scrub(self, text: str) -> str:
-        """Return a text of the server's without the key, nor anything that looks like one."""
-        return _KEY_LIKE.sub(STRUCK, self._without_key(text))
+        """Return a text without the key, nor anything that looks like one."""
+        return _KEY_LIKE.sub(STRUCK, struck_from(text, self._key()))
 
 
 class _TooLarge(Exception):

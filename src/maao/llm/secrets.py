@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 SECRETS = frozenset({
@@ -9,6 +10,9 @@ SECRETS = frozenset({
     "bearer", "secret", "client_secret", "password", "credentials",
 })  # fmt: skip
 HIDDEN = "(not stored)"
+STRUCK = "***"
+STRUCK_FROM_NUMBER = "111"  # for a key of digits alone: it may stand in a number, which is to stay one
+SHORTEST_SECRET = 8  # what is shorter stands in for a key where none is needed ("none", "x")
 
 
 def is_secret(name: str) -> bool:
@@ -37,3 +41,21 @@ def struck(value: Any) -> Any:
     if isinstance(value, list):
         return [struck(item) for item in value]
     return value
+
+
+def struck_from(text: str, key: str) -> str:
+    """Return a text of any length and kind without a key, however JSON or an address writes its characters.
+
+    Example:
+        >>> struck_from("no such keys: ab+c/d=1, ab%2Bc%2fd=1", "ab+c/d=1")
+        'no such keys: ***, ***'
+    """
+    if len(key) < SHORTEST_SECRET:
+        return text
+    return _written(key).sub(STRUCK_FROM_NUMBER if key.isdigit() else STRUCK, text)
+
+
+def _written(key: str) -> re.Pattern[str]:
+    """Return an expression for a key of ASCII characters in all its forms: plain, escaped (also twice), in an address, wide."""
+    forms = (rf"(?:\\{{0,7}}(?:{re.escape(c)}|u00{ord(c):02x})|%{ord(c):02x})" for c in key)
+    return re.compile(r"\x00{0,3}".join(forms), re.IGNORECASE | re.ASCII)

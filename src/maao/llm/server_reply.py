@@ -38,11 +38,12 @@ SECONDS_IN = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 864
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came over the wire; names of `headers` in lower case."""
+    """What came over the wire; names of `headers` in lower case. `held_key`: the key stood in the body, and was struck out."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    held_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
