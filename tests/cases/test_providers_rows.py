@@ -25,6 +25,7 @@ from maao.llm.chat import Message, Reply, Request, Usage, what_is_wrong
 from maao.llm.ledger import MemoryLedger, Recorded, Replayed, WithExtra
 from maao.llm.openai_compatible import OpenAICompatible, _pause
 from maao.llm.scripted import Scripted
+from maao.llm.secrets import is_secret
 from maao.llm.server_reply import Answer, Trouble, read_answer
 from maao.stages.torch_optim import TorchSerializer
 from maao.store.database import DATABASE
@@ -367,6 +368,9 @@ def test_p10_further_fields_are_sent_and_are_part_of_the_key(server, tmp_path):
         ({"temperature": 0.1}, "mentor.chat.leave_out"),
         ({"stream": True}, "may not hold stream"),
         ({"headers": {"Authorization": "Bearer x"}}, "'Authorization'"),
+        ({"openai_api_key": "x"}, "'openai_api_key'"),
+        ({"x-goog-api-key": "x"}, "'x-goog-api-key'"),
+        ({"deep": [{"hf_token": "x"}]}, "'hf_token'"),
         ({"x": float("nan")}, "no JSON can"),
     ],
 )
@@ -400,6 +404,35 @@ def test_p10_a_query_goes_with_every_call(monkeypatch):
     assert asked.headers["api-key"] == KEY and "authorization" not in asked.headers  # Azure's name for it
     with pytest.raises(ConfigError, match="holds the secret 'api_key'"):
         OpenAICompatible("m", "https://example.com/v1?api_key=abc")
+
+
+@pytest.mark.parametrize("name", ["subscription-key", "Ocp-Apim-Subscription-Key", "sig", "X-Amz-Signature", "access_token", "pwd"])
+def test_p10_a_secret_in_the_query_of_an_address_is_refused_and_never_shown(server, tmp_path, name):
+    for query in (f"{name}=hidden1", f"api-version=1&{name}=hidden1", f"api-version=1;{name}=hidden1"):
+        with pytest.raises(ConfigError, match=rf"holds the secret '{name}'.* A key belongs into \$OPENAI_API_KEY") as caught:
+            run(server, tmp_path / "run", chat={"base_url": f"{server.base_url}?{query}"})
+        assert "hidden1" not in str(caught.value)
+    assert not (tmp_path / "run").exists() and not server.bodies
+
+
+@pytest.mark.parametrize("address", ["example.com/v1?key=hidden1", "me:hidden1@example.com/v1", "http://me:hidden1@[x/v1"])
+def test_p10_an_address_that_is_none_is_told_without_what_it_may_hide(address):
+    with pytest.raises(ConfigError, match="is not the address of a server") as caught:
+        OpenAICompatible("m", address)
+    assert "hidden1" not in str(caught.value)
+
+
+def test_p10_names_of_secrets_are_known_and_settings_of_servers_are_none():
+    secrets = (
+        "openai_api_key hf_token HF_TOKEN x-goog-api-key Ocp-Apim-Subscription-Key sig passwd pwd signature apiKey accessToken openaiApiKey"
+    )
+    secrets += " client-secret db_password key X-API-Key authorization proxy-authorization Set-Cookie x_amz_security_token hub.token"
+    assert [name for name in secrets.split() if not is_secret(name)] == []
+    free = (
+        "max_tokens min_tokens stop_token_ids pad_token_id eos_token_id bad_words_token_ids skip_special_tokens ban_eos_token add_bos_token"
+    )
+    free += " pad_token max_new_tokens prompt_cache_key api-version top_k logit_bias keyword tokenizer design monkey guided_json secretary"
+    assert [name for name in free.split() if is_secret(name)] == []
 
 
 def test_p10_a_server_without_a_key(monkeypatch):

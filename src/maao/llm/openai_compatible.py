@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl, urlsplit
 from maao.errors import ChatError, ConfigError
 from maao.llm.chat import Reply, Request, Style, sampling_seed
 from maao.llm.price import Price, known_price
-from maao.llm.secrets import STRUCK, names_secret, struck_from
+from maao.llm.secrets import STRUCK, is_secret, names_secret, struck_from
 from maao.llm.server_reply import Answer, Trouble, read_answer, shown
 
 if TYPE_CHECKING:
@@ -397,17 +397,22 @@ def check_extra(extra: Mapping[str, object]) -> None:
 
 def _address(base_url: str, api_key_env: str) -> tuple[str, str, str]:
     """Return an address's host, what a path is added to, and the query that comes after that."""
+    without_secrets = shown(re.split(r"[?#]", base_url, maxsplit=1)[0].rpartition("@")[2])
     try:
         parts = urlsplit(base_url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigError(f"{shown(base_url)!r} is not the address of a server: {error}.") from None
+    except ValueError:
+        parts, host = urlsplit(""), None
     if parts.scheme not in ("http", "https") or not host:
-        raise ConfigError(f"{shown(base_url)!r} is not the address of a server. It looks like http://127.0.0.1:8000/v1.")
-    secret = next((name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if names_secret({name: ""})), None)
+        raise ConfigError(f"{without_secrets!r} is not the address of a server. It looks like http://127.0.0.1:8000/v1.")
+    variable = api_key_env or "OPENAI_API_KEY"
+    secret = next((name for name, _ in parse_qsl(parts.query.replace(";", "&"), keep_blank_values=True) if is_secret(name)), None)
     if parts.username or parts.password or secret or parts.fragment:
-        held = f"the secret '{secret}'" if secret else "a fragment" if parts.fragment else "a name or a password"
-        raise ConfigError(f"The address of {host} holds {held}. A key belongs into ${api_key_env or 'OPENAI_API_KEY'}.")
+        held = f"the secret '{shown(secret)}'" if secret else "a fragment" if parts.fragment else "a name or a password"
+        raise ConfigError(
+            f"The address of {host} holds {held}, and an address is stored and shown. A key belongs into ${variable}, the environment "
+            "variable that mentor.chat.api_key_env names: it goes with every call as a header, and is kept nowhere."
+        )
     query = f"?{parts.query}" if parts.query else ""
     return host, f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}", query
 
