@@ -338,8 +338,52 @@ def test_p9_a_pause_is_as_long_as_told(headers, seconds):
     assert _pause(caught.value) == pytest.approx(seconds)
 
 
+LIMITS = {  # what a server tells of its limits beside the one that was met
+    "x-ratelimit-remaining-requests": "9990",
+    "x-ratelimit-reset-requests": "8h0m0s",
+    "x-ratelimit-remaining-tokens": "120",
+    "x-ratelimit-reset-tokens": "2s",
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "seconds"),
+    [
+        (429, LIMITS, 2),
+        (429, LIMITS | {"x-ratelimit-limit-requests": "10000", "x-ratelimit-limit-tokens": "90000"}, 2),
+        (
+            429,
+            LIMITS | {"x-ratelimit-remaining-requests": "50", "x-ratelimit-limit-requests": "60", "x-ratelimit-limit-tokens": "90000"},
+            2,
+        ),
+        (429, LIMITS | {"x-ratelimit-remaining-tokens": "0"}, 2),
+        (429, LIMITS | {"x-ratelimit-remaining-tokens": "many"}, 2),
+        (429, LIMITS | {"x-ratelimit-reset-tokens": "3h"}, True),  # our own pauses
+        (429, {"x-ratelimit-reset-requests": "6h"}, True),
+        (429, {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6h", "retry-after": "3"}, 3),
+        (503, LIMITS, True),
+        (503, {"x-ratelimit-reset-requests": "20s"}, True),
+        (503, {"retry-after": "3", **LIMITS}, 3),
+        (500, LIMITS, True),
+    ],
+)
+def test_p9_a_limit_that_was_not_met_makes_no_trouble_final(status, headers, seconds):
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(status, json={"error": {"message": "busy"}}, headers=headers))
+    with pytest.raises(ChatError, match=f"status {status}: busy") as caught:
+        OpenAICompatible("m", "http://127.0.0.1:1/v1", attempts=1, transport=transport).complete(ASK)
+    assert _pause(caught.value) == seconds
+
+
+def test_p9_a_limit_that_opens_too_late_is_tried_again_and_told(server):
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6h"}
+    server.begin(always(http({"error": {"message": "daily limit"}}, 429, headers)))
+    with pytest.raises(ChatError, match=r"status 429: daily limit \(a limit is open again in 21600 seconds\)"):
+        OpenAICompatible("m", server.base_url, attempts=2, first_pause=0.01).complete(ASK)
+    assert len(server.bodies) == 2
+
+
 def test_p9_a_pause_beyond_the_limit_ends_the_call_and_says_so(server):
-    server.begin(always(http({"error": {"message": "daily limit"}}, 429, {"x-ratelimit-reset-requests": "6h"})))
+    server.begin(always(http({"error": {"message": "daily limit"}}, 429, {"retry-after": "21600"})))
     with pytest.raises(ChatError, match=r"asks to wait 21600 seconds \(status 429: daily limit\), and mentor.chat.longest_pause is 120"):
         OpenAICompatible("m", server.base_url, attempts=5).complete(ASK)
     assert len(server.bodies) == 1

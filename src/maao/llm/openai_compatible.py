@@ -315,16 +315,23 @@ class OpenAICompatible:
         if trouble.code == "insufficient_quota" or status == 402:
             return ChatError(f"The account at {where} has no credit left: {said}")
         if status in TEMPORARY or status >= 500:
-            return self._temporary(trouble.wait_seconds, status, said)
+            return self._temporary(trouble, said)
         return ChatError(f"{where} refuses the call with status {status}: {said}")
 
-    def _temporary(self, wait_seconds: float | None, status: int, said: str) -> ChatError:
-        if wait_seconds is not None and wait_seconds > self.longest_pause:
+    def _temporary(self, trouble: Trouble, said: str) -> ChatError:
+        """Return an error that is tried again, unless the server itself asks for a longer pause than is allowed.
+
+        When its limits open again is a guess at how long that is: where it is too long, it is tried again after our own pauses.
+        """
+        status, wait, opens = trouble.status, trouble.wait_seconds, trouble.opens_in
+        if wait is not None and wait > self.longest_pause:
             return ChatError(
-                f"{self.base_url} asks to wait {wait_seconds:.0f} seconds (status {status}: {said}), and mentor.chat.longest_pause is "
+                f"{self.base_url} asks to wait {wait:.0f} seconds (status {status}: {said}), and mentor.chat.longest_pause is "
                 f"{self.longest_pause:g}."
             )
-        return _Temporary(f"{self.base_url} has failed in {self._tries()}; the last time, status {status}: {said}", wait_seconds)
+        if wait is None and opens is not None:
+            wait, said = (opens, said) if opens <= self.longest_pause else (None, f"{said} (a limit is open again in {opens:.0f} seconds)")
+        return _Temporary(f"{self.base_url} has failed in {self._tries()}; the last time, status {status}: {said}", wait)
 
     def _tries(self) -> str:
         return "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
