@@ -22,8 +22,9 @@ from maao.config import make_config
 from maao.errors import ChatError, ConfigError, LedgerMiss
 from maao.llm.budget import Capped
 from maao.llm.chat import Message, Reply, Request, Usage, what_is_wrong
-from maao.llm.ledger import MemoryLedger, Recorded, Replayed, WithExtra
+from maao.llm.ledger import MemoryLedger, Recorded, Replayed, Totals, WithExtra
 from maao.llm.openai_compatible import OpenAICompatible, _pause
+from maao.llm.price import Price
 from maao.llm.scripted import Scripted
 from maao.llm.secrets import is_secret
 from maao.llm.server_reply import Answer, Trouble, read_answer
@@ -230,10 +231,29 @@ def test_p3_counts_of_an_old_record_that_are_none_are_estimated(server, tmp_path
     assert totals.input_tokens > 100 and totals.output_tokens > 10 and totals.usd == 0
 
 
-def test_p3_money_that_is_not_known_does_not_lift_its_cap():
-    from maao.llm.ledger import Totals
-    from maao.llm.price import Price
+@pytest.mark.parametrize("caps", [{"max_calls": 2}, {"max_tokens": 400}, {"max_usd": 0.0004, "price": Price(1.0, 1.0)}], ids=str)
+def test_p3_a_cap_binds_on_calls_whose_replies_are_none(caps):
+    asked = []
 
+    class Careless:
+        name = "careless"
+
+        def complete(self, request):
+            asked.append(request)
+            return Reply("a", Usage(10, -3))
+
+    ledger = MemoryLedger()
+    model = Recorded(Capped(Careless(), spent=ledger.totals, **caps), ledger)
+    told = []
+    for sample in range(6):
+        with pytest.raises(ChatError) as caught:
+            model.complete(Request("m", ASK.messages, sample=sample, max_tokens=100))
+        told.append(str(caught.value))
+    assert len(asked) == 2 and not ledger.entries
+    assert all("cannot be used" in text for text in told[:2]) and all("2 that failed counted at their most" in text for text in told[2:])
+
+
+def test_p3_money_that_is_not_known_does_not_lift_its_cap():
     capped = Capped(Scripted(["a"]), spent=lambda: Totals(1, usd=float("nan")), max_usd=1.0, price=Price(1.0, 1.0))
     with pytest.raises(ChatError, match="cap"):
         capped.complete(ASK)
