@@ -16,12 +16,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
-from maao.llm.chat import Reply, Request, Usage, as_count, estimate_tokens
+from maao.llm.chat import CUT, Reply, Request, Usage, as_count, estimate_tokens
 
 SHOWN = 300  # characters of what a server said
 LONGEST_NAME = 200  # characters of a model's name or a finish reason
 DEEPEST = 8  # levels of an error that are looked into
-CUT = frozenset({"length", "max_tokens", "max_output_tokens", "max_length", "token_limit", "incomplete"})  # as servers call it
 TEXT_PARTS = frozenset({"text", "output_text", "input_text"})
 THOUGHT_PARTS = frozenset({"thinking", "reasoning", "reasoning_content", "redacted_thinking"})
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
