@@ -282,10 +282,15 @@ CASES = {
     "wait-reset": then_good(http(message("slow"), 429, {"x-ratelimit-reset-requests": "50ms", "x-ratelimit-remaining-requests": "0"})),
     "wait-retry-delay": then_good(http(message("slow", details=[{"retryDelay": "0.05s"}]), 429)),
     "wait-too-long": error(429, message("slow"), "asks to wait 3600 seconds", headers={"Retry-After": "3600"}),
-    "wait-too-long-reset": error(429, message("slow"), "asks to wait 90 seconds", headers={"x-ratelimit-reset-requests": "1m30s"}),
+    "wait-too-long-reset": error(
+        429, message("slow"), "a limit is open again in 90 seconds", calls=2, headers={"x-ratelimit-reset-requests": "1m30s"}
+    ),
     "wait-too-long-date": error(429, message("slow"), "asks to wait", headers={"Retry-After": formatdate(time.time() + 7200, usegmt=True)}),
     "wait-too-long-inner": error(
-        429, message("slow", metadata={"headers": {"X-RateLimit-Reset": str(int((time.time() + 7200) * 1000))}}), "asks to wait"
+        429,
+        message("slow", metadata={"headers": {"X-RateLimit-Reset": str(int((time.time() + 7200) * 1000))}}),
+        "a limit is open again in 7",
+        calls=2,
     ),
     "wait-past-date": then_good(http(message("slow"), 429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"})),
     "wait-negative": then_good(http(message("slow"), 429, {"Retry-After": "-5"})),

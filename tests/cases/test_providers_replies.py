@@ -133,6 +133,33 @@ LISTS = {
     # -- remarks
     "remarks behind quotes": (f'1. "{A}" - it is short\n2. "{B}" (plain)\n3. **what is it** — direct', (A, B, "what is it")),
     "titles in bold": (f'1. **Direct**: "{A}"\n2. **Plain:** {B}', (A, B)),
+    "a title before a dash": ("1. **Short prompt** - Is it good?", ("Is it good?",), ("Short prompt", "the title of a prompt")),
+    "a title before a long prompt": (f"- **Plain** — {B}\n- __Short__ - {A}", (B, A), ("Plain", "the title"), ("Short", "the title")),
+    "a title before quotes": ('- **Which one is asked for?** - "Is it good?"', ("Is it good?",), ("Which one", "the title")),
+    "titles are told": (f"1. **Direct**: {A}\n2. **Plain:** {B}", (A, B), ("Direct", "the title"), ("Plain:", "the title")),
+    "a remark behind bold": (f"1. **{A}** - it is short", (A,), ("- it is short", "a remark")),
+    "a remark behind bold that ends": ("1. **Is it good?** - A plain question of few words.", ("Is it good?",), ("- A plain", "a remark")),
+    "a remark behind quotes": (f'1. "{A}" - it is short\n2. "{B}" (plain)', (A, B), ("- it is short", "a remark"), ("(plain)", "a remark")),
+    "a remark in a tag": (f'<prompt>"{A}" - it is short</prompt>', (A,), ("- it is short", "a remark")),
+    "a remark in JSON": (json.dumps([f'"{A}" - it is short', "**In short** - Is it good?"]), (A, "Is it good?"), ("- it", "a remark")),
+    "a remark in a table": (f'| # | Prompt |\n|--|--|\n| 1 | "{A}" - short |', (A,), ("- short", "a remark")),
+    "bold within": ("- Is it **good** or **bad**?\n- **Sort** the news\n- 2**3 **is", ("Is it good or bad?", "Sort the news", "2**3 is")),
+    "two parts in quotes": (
+        '- "good" or "bad"\n- “good” or “bad”\n- Say "good" or "bad"',
+        ('"good" or "bad"', "“good” or “bad”", 'Say "good" or "bad"'),
+    ),
+    "two parts in other marks": (
+        "- 'good' or 'bad'\n- `good` or `bad`\n- *good* or *bad*",
+        ("'good' or 'bad'", "`good` or `bad`", "*good* or *bad*"),
+    ),
+    "quotes around apostrophes": ("- 'what's the dogs' topic'\n- \"'good' or 'bad'\"", ("what's the dogs' topic", "'good' or 'bad'")),
+    "a number that is no score": (
+        "- In 2024, accuracy 90% matters: topic?\n- Rate (accuracy 90 is wanted) it: good?\n- Is it good - loss 5 or gain?",
+        ("In 2024, accuracy 90% matters: topic?", "Rate (accuracy 90 is wanted) it: good?", "Is it good - loss 5 or gain?"),
+    ),
+    "a score before talk": (f"- {A} (loss 0.4, accuracy 0.9) - better\n- {B}, loss 0.3, accuracy 90%.", (A, B)),
+    "a reason that is the prompt": ("1. Reason: good or bad", ("Reason: good or bad",)),
+    "reasons that are prompts": ("1. Reason: good or bad\n2. Explanation: is it", ("Reason: good or bad", "Explanation: is it")),
     "points under items": (f"1. {A}\n   - short\n2. {B}\n   - plain", (A, B), ("- short", "a point under an item")),
     "reasons": (f"- {A}\n- Reason: it is short\n- {B}", (A, B), ("- Reason", "a remark")),
     "a name that is the prompt": ("- Instruction:\n- Answer:", ("Instruction:", "Answer:")),
@@ -162,6 +189,8 @@ CUTS = {  # name: (reply, texts, what has the reason that it was cut; None: noth
     "items": (f"1. {A}\n2. {B[:8]}", (A,), f"2. {B[:8]}"),
     "one line": ("what is this headline ab", (), "what is this headline ab"),
     "a whole line": (f"- {A}\n- {B}\n", (A, B), None),
+    "behind a title": ("- **In short** - Is it goo", (), "- **In short** - Is it goo"),
+    "in a remark": (f'- "{A}" - it is sho', (A,), None),
     "talk at the end": (f"- {A}\n- {B}\n\nI hope these he", (A, B), None),
     "more than asked for": ("- a\n- b\n- c\n- d", ("a", "b", "c"), "- d"),
     "JSON": (f'["{A}", "topic of a hea', (A,), "topic of a hea"),
@@ -191,6 +220,9 @@ def test_l15_a_continuation_is_whole_once_something_follows_it():
     assert read_continuation(" sort the ne", cut=CUT)[0] == () and read_continuation(" sort the ne", cut=CUT)[1][0].reason == CUT
     assert read_continuation(" sort the news\nLoss 0.", cut=CUT)[0] == (A,)
     assert read_continuation(" sort the news (loss 0.", cut=CUT)[0] == ("sort the news",)
+    assert read_continuation(" In 2024, accuracy 90% matters: topic?")[0] == ("In 2024, accuracy 90% matters: topic?",)
+    assert read_continuation(" sort the news. Loss 0.7, prompt: x")[0] == ("sort the news.",)
+    assert read_continuation(" sort the news loss 0.7")[0] == (A,)
     assert read_continuation(" <think>\nhm</think>\nsort the news\nx", cut=CUT)[0] == (A,)
 
 

@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import threading
 import time
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -21,9 +22,11 @@ from maao.config import make_config
 from maao.errors import ChatError, ConfigError, LedgerMiss
 from maao.llm.budget import Capped
 from maao.llm.chat import Message, Reply, Request, Usage, what_is_wrong
-from maao.llm.ledger import MemoryLedger, Recorded, Replayed, WithExtra
+from maao.llm.ledger import MemoryLedger, Recorded, Replayed, Totals, WithExtra
 from maao.llm.openai_compatible import OpenAICompatible, _pause
+from maao.llm.price import Price
 from maao.llm.scripted import Scripted
+from maao.llm.secrets import is_secret
 from maao.llm.server_reply import Answer, Trouble, read_answer
 from maao.stages.torch_optim import TorchSerializer
 from maao.store.database import DATABASE
@@ -228,10 +231,29 @@ def test_p3_counts_of_an_old_record_that_are_none_are_estimated(server, tmp_path
     assert totals.input_tokens > 100 and totals.output_tokens > 10 and totals.usd == 0
 
 
-def test_p3_money_that_is_not_known_does_not_lift_its_cap():
-    from maao.llm.ledger import Totals
-    from maao.llm.price import Price
+@pytest.mark.parametrize("caps", [{"max_calls": 2}, {"max_tokens": 400}, {"max_usd": 0.0004, "price": Price(1.0, 1.0)}], ids=str)
+def test_p3_a_cap_binds_on_calls_whose_replies_are_none(caps):
+    asked = []
 
+    class Careless:
+        name = "careless"
+
+        def complete(self, request):
+            asked.append(request)
+            return Reply("a", Usage(10, -3))
+
+    ledger = MemoryLedger()
+    model = Recorded(Capped(Careless(), spent=ledger.totals, **caps), ledger)
+    told = []
+    for sample in range(6):
+        with pytest.raises(ChatError) as caught:
+            model.complete(Request("m", ASK.messages, sample=sample, max_tokens=100))
+        told.append(str(caught.value))
+    assert len(asked) == 2 and not ledger.entries
+    assert all("cannot be used" in text for text in told[:2]) and all("2 that failed counted at their most" in text for text in told[2:])
+
+
+def test_p3_money_that_is_not_known_does_not_lift_its_cap():
     capped = Capped(Scripted(["a"]), spent=lambda: Totals(1, usd=float("nan")), max_usd=1.0, price=Price(1.0, 1.0))
     with pytest.raises(ChatError, match="cap"):
         capped.complete(ASK)
@@ -336,8 +358,52 @@ def test_p9_a_pause_is_as_long_as_told(headers, seconds):
     assert _pause(caught.value) == pytest.approx(seconds)
 
 
+LIMITS = {  # what a server tells of its limits beside the one that was met
+    "x-ratelimit-remaining-requests": "9990",
+    "x-ratelimit-reset-requests": "8h0m0s",
+    "x-ratelimit-remaining-tokens": "120",
+    "x-ratelimit-reset-tokens": "2s",
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "seconds"),
+    [
+        (429, LIMITS, 2),
+        (429, LIMITS | {"x-ratelimit-limit-requests": "10000", "x-ratelimit-limit-tokens": "90000"}, 2),
+        (
+            429,
+            LIMITS | {"x-ratelimit-remaining-requests": "50", "x-ratelimit-limit-requests": "60", "x-ratelimit-limit-tokens": "90000"},
+            2,
+        ),
+        (429, LIMITS | {"x-ratelimit-remaining-tokens": "0"}, 2),
+        (429, LIMITS | {"x-ratelimit-remaining-tokens": "many"}, 2),
+        (429, LIMITS | {"x-ratelimit-reset-tokens": "3h"}, True),  # our own pauses
+        (429, {"x-ratelimit-reset-requests": "6h"}, True),
+        (429, {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6h", "retry-after": "3"}, 3),
+        (503, LIMITS, True),
+        (503, {"x-ratelimit-reset-requests": "20s"}, True),
+        (503, {"retry-after": "3", **LIMITS}, 3),
+        (500, LIMITS, True),
+    ],
+)
+def test_p9_a_limit_that_was_not_met_makes_no_trouble_final(status, headers, seconds):
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(status, json={"error": {"message": "busy"}}, headers=headers))
+    with pytest.raises(ChatError, match=f"status {status}: busy") as caught:
+        OpenAICompatible("m", "http://127.0.0.1:1/v1", attempts=1, transport=transport).complete(ASK)
+    assert _pause(caught.value) == seconds
+
+
+def test_p9_a_limit_that_opens_too_late_is_tried_again_and_told(server):
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6h"}
+    server.begin(always(http({"error": {"message": "daily limit"}}, 429, headers)))
+    with pytest.raises(ChatError, match=r"status 429: daily limit \(a limit is open again in 21600 seconds\)"):
+        OpenAICompatible("m", server.base_url, attempts=2, first_pause=0.01).complete(ASK)
+    assert len(server.bodies) == 2
+
+
 def test_p9_a_pause_beyond_the_limit_ends_the_call_and_says_so(server):
-    server.begin(always(http({"error": {"message": "daily limit"}}, 429, {"x-ratelimit-reset-requests": "6h"})))
+    server.begin(always(http({"error": {"message": "daily limit"}}, 429, {"retry-after": "21600"})))
     with pytest.raises(ChatError, match=r"asks to wait 21600 seconds \(status 429: daily limit\), and mentor.chat.longest_pause is 120"):
         OpenAICompatible("m", server.base_url, attempts=5).complete(ASK)
     assert len(server.bodies) == 1
@@ -366,6 +432,9 @@ def test_p10_further_fields_are_sent_and_are_part_of_the_key(server, tmp_path):
         ({"temperature": 0.1}, "mentor.chat.leave_out"),
         ({"stream": True}, "may not hold stream"),
         ({"headers": {"Authorization": "Bearer x"}}, "'Authorization'"),
+        ({"openai_api_key": "x"}, "'openai_api_key'"),
+        ({"x-goog-api-key": "x"}, "'x-goog-api-key'"),
+        ({"deep": [{"hf_token": "x"}]}, "'hf_token'"),
         ({"x": float("nan")}, "no JSON can"),
     ],
 )
@@ -399,6 +468,35 @@ def test_p10_a_query_goes_with_every_call(monkeypatch):
     assert asked.headers["api-key"] == KEY and "authorization" not in asked.headers  # Azure's name for it
     with pytest.raises(ConfigError, match="holds the secret 'api_key'"):
         OpenAICompatible("m", "https://example.com/v1?api_key=abc")
+
+
+@pytest.mark.parametrize("name", ["subscription-key", "Ocp-Apim-Subscription-Key", "sig", "X-Amz-Signature", "access_token", "pwd"])
+def test_p10_a_secret_in_the_query_of_an_address_is_refused_and_never_shown(server, tmp_path, name):
+    for query in (f"{name}=hidden1", f"api-version=1&{name}=hidden1", f"api-version=1;{name}=hidden1"):
+        with pytest.raises(ConfigError, match=rf"holds the secret '{name}'.* A key belongs into \$OPENAI_API_KEY") as caught:
+            run(server, tmp_path / "run", chat={"base_url": f"{server.base_url}?{query}"})
+        assert "hidden1" not in str(caught.value)
+    assert not (tmp_path / "run").exists() and not server.bodies
+
+
+@pytest.mark.parametrize("address", ["example.com/v1?key=hidden1", "me:hidden1@example.com/v1", "http://me:hidden1@[x/v1"])
+def test_p10_an_address_that_is_none_is_told_without_what_it_may_hide(address):
+    with pytest.raises(ConfigError, match="is not the address of a server") as caught:
+        OpenAICompatible("m", address)
+    assert "hidden1" not in str(caught.value)
+
+
+def test_p10_names_of_secrets_are_known_and_settings_of_servers_are_none():
+    secrets = (
+        "openai_api_key hf_token HF_TOKEN x-goog-api-key Ocp-Apim-Subscription-Key sig passwd pwd signature apiKey accessToken openaiApiKey"
+    )
+    secrets += " client-secret db_password key X-API-Key authorization proxy-authorization Set-Cookie x_amz_security_token hub.token"
+    assert [name for name in secrets.split() if not is_secret(name)] == []
+    free = (
+        "max_tokens min_tokens stop_token_ids pad_token_id eos_token_id bad_words_token_ids skip_special_tokens ban_eos_token add_bos_token"
+    )
+    free += " pad_token max_new_tokens prompt_cache_key api-version top_k logit_bias keyword tokenizer design monkey guided_json secretary"
+    assert [name for name in free.split() if is_secret(name)] == []
 
 
 def test_p10_a_server_without_a_key(monkeypatch):
@@ -588,6 +686,90 @@ def test_p14_the_key_is_struck_out_of_all_that_is_kept_and_shown(server, tmp_pat
     for file in (path for path in (tmp_path / "run").rglob("*") if path.is_file()):
         assert KEY.encode() not in file.read_bytes(), file
     assert KEY not in repr(maao.load(tmp_path / "run").history)
+
+
+PLAIN_KEY = "Zq7+v/Kd93hB2mXw0pTfLs8RuYc5NaEj"  # begins as no provider's keys do, and JSON may escape some of it
+
+
+def telling(status, said, headers=lambda before: {}):
+    """Return a provider whose server answers so, with words of its own (`said` takes what stands before the key)."""
+    return lambda before: OpenAICompatible(
+        "m",
+        "http://127.0.0.1:1/v1",
+        attempts=1,
+        transport=httpx2.MockTransport(lambda request: httpx2.Response(status, headers=headers(before), content=said(before))),
+    )
+
+
+def escaped(text):
+    return json.dumps(text).replace("/", "\\/").replace("+", "\\u002B").encode()
+
+
+def body(**changes):
+    return json.dumps(chat(**changes)).encode()
+
+
+CUTS = {  # where a server's words are cut, and what a server says that has the key there
+    "an error": (300, telling(500, lambda before: json.dumps({"error": {"message": before + PLAIN_KEY}}).encode())),
+    "an error, escaped": (300, telling(500, lambda before: b'{"error": {"message": ' + escaped(before + PLAIN_KEY) + b"}}")),
+    "an error in an error": (300, telling(500, lambda before: b'{"error": ' + escaped(escaped(before + PLAIN_KEY).decode()) + b"}")),
+    "a place in an error": (
+        200,
+        telling(422, lambda before: json.dumps({"detail": [{"loc": [before + PLAIN_KEY], "msg": "no"}]}).encode()),
+    ),
+    "no JSON": (80, telling(200, lambda before: (before + PLAIN_KEY).encode())),
+    "no JSON, status 500": (300, telling(500, lambda before: (before + PLAIN_KEY).encode())),
+    "wide characters": (39, telling(200, lambda before: (before + PLAIN_KEY).encode("utf-16"))),
+    "a web page": (300, telling(502, lambda before: f"<title>{before}{PLAIN_KEY}</title>".encode())),
+    "a part": (40, telling(200, lambda before: body(message__content=[{"type": before + PLAIN_KEY}]))),
+    "a refusal": (300, telling(200, lambda before: body(content="", message__refusal=before + PLAIN_KEY))),
+    "a model": (200, telling(200, lambda before: body(model=before + PLAIN_KEY))),
+    "a reason": (200, telling(200, lambda before: body(choice__finish_reason=before + PLAIN_KEY))),
+    "models": (100, telling(404, lambda before: json.dumps({"data": [{"id": before + PLAIN_KEY}], "error": {"message": "no"}}).encode())),
+    "a redirection": (300, telling(307, lambda before: b"", lambda before: {"location": f"http://x/{before[9:]}{PLAIN_KEY}"})),
+    "a redirection, quoted": (
+        300,
+        telling(307, lambda before: b"", lambda before: {"location": f"http://x/{before[9:]}{quote(PLAIN_KEY, '')}"}),
+    ),
+}
+
+
+@pytest.mark.parametrize("within", [1, 8, 20, 31])
+@pytest.mark.parametrize("name", CUTS)
+def test_p14_no_part_of_a_key_stays_where_words_are_cut(monkeypatch, name, within):
+    monkeypatch.setenv("OPENAI_API_KEY", PLAIN_KEY)
+    length, provider = CUTS[name]
+    try:
+        told = repr(provider("." * (length - within)).complete(ASK))
+    except ChatError as error:
+        told = str(error)
+    assert "Z" not in told and "...." in told.replace(" ", "")  # it has the server's words, and no word of ours has a Z
+
+
+def test_p14_an_error_of_the_connection_shows_no_part_of_a_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", PLAIN_KEY)
+
+    def broken(request):
+        raise httpx2.ReadError("." * 285 + PLAIN_KEY)
+
+    with pytest.raises(ChatError, match="broke off") as caught:
+        OpenAICompatible("m", "http://127.0.0.1:1/v1", attempts=1, transport=httpx2.MockTransport(broken)).complete(ASK)
+    assert PLAIN_KEY[:3] not in str(caught.value)
+
+
+def test_p14_a_key_across_the_parts_of_a_text_is_struck_out(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", PLAIN_KEY)
+    parts = [{"type": "text", "text": PLAIN_KEY[:9]}, {"type": "text", "text": PLAIN_KEY[9:]}]
+    server.begin(always(http(chat(message__content=parts))))
+    reply = model(server).complete(ASK)
+    assert reply.text == "***" and reply.note == "the key stood in the reply and was struck out"
+
+
+def test_p14_a_key_of_digits_leaves_numbers_numbers(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "1234567890")
+    server.begin(always(http(chat("id 1234567890", created=1234567890123))))
+    reply = model(server).complete(ASK)
+    assert reply.text == "id 111" and reply.note == "the key stood in the reply and was struck out"
 
 
 def test_p14_a_word_in_the_place_of_a_key_is_left_in_replies(server, monkeypatch):

@@ -104,14 +104,27 @@ def check(folder, file, problem, params, monkeypatch):
         assert torch.allclose(torch.tensor(list(names["probabilities"].values())), row, atol=1e-5)
 
 
+CHOICES = ("market", "song film")
+SPACED = (" market ", "\u4f53\u80b2 ")  # the second one's script sets no spaces
+
+
 @pytest.mark.parametrize(
-    ("architecture", "template"), [("llama", "{text} {slots} so"), ("t5", "{slots} {text}"), ("bert_masked", "{text} {slots} so {mask}")]
+    ("architecture", "template", "choices", "space"),
+    [
+        ("llama", "{text} {slots} so", CHOICES, "auto"),
+        ("t5", "{slots} {text}", CHOICES, "auto"),
+        ("bert_masked", "{text} {slots} so {mask}", CHOICES, "auto"),
+        ("llama", "{text} {slots} so", SPACED, "auto"),
+        ("llama", "{text} {slots}", SPACED, "auto"),
+        ("llama", "{text} {slots} \u9898\uff1a", SPACED, "auto"),
+        ("llama", "{text} {slots} so", SPACED, True),
+        ("llama", "{text} {slots} so", SPACED, False),
+    ],
 )
-def test_choices_are_filled_in_where_each_text_has_its_own(made, tmp_path, monkeypatch, architecture, template):
-    problem, params, about = made(architecture, template)
+def test_choices_are_filled_in_where_each_text_has_its_own(made, tmp_path, monkeypatch, architecture, template, choices, space):
+    problem, params, about = made(architecture, template, model__label_space=space)
     export_tensor(problem, params, tmp_path, {**about, "choices": True})
     page = tmp_path / "USE.md"
-    choices = ("market", "song film")
     for number, choice in enumerate(choices, 1):
         page.write_text(page.read_text(encoding="utf-8").replace(f"{{choice{number}}}", choice), encoding="utf-8")
     ours = problem.probabilities(params, [Example({"text": TEXTS[0]}, "", choices=choices)])[0]

@@ -4,8 +4,8 @@
 resumed run does the same arithmetic as one that never stopped. A call is judged by its worst case: an upper estimate of the prompt's
 tokens plus the whole token limit of the reply.
 
-A call that failed is in no ledger, but it may have been billed. It counts at its worst case for as long as the process runs; a resumed
-run begins that count anew. What a provider tries several times within one call is one call here.
+A call that failed, or whose reply is none, is in no ledger, but it may have been billed. It counts at its worst case for as long as the
+process runs; a resumed run begins that count anew. What a provider tries several times within one call is one call here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from maao.errors import BudgetError, ConfigError
 from maao.interfaces import ChatModel
 from maao.llm.chat import Reply, Request, estimate_tokens
-from maao.llm.ledger import Totals, Wrapper
+from maao.llm.ledger import Totals, Wrapper, refuse_unusable
 from maao.llm.price import Price
 
 # What a chat template adds to the text: a default system turn and the marks around each message.
@@ -38,7 +38,7 @@ def worst_case_tokens(request: Request) -> tuple[int, int]:
 
 
 class Capped(Wrapper):
-    """A model that refuses a call whose worst case would pass a cap. A cap of None does not bind.
+    """A model that refuses a call whose worst case would pass a cap. A cap of None does not bind. What is no reply is a `ChatError`.
 
     Args:
         model: the model that is asked.
@@ -94,5 +94,6 @@ class Capped(Wrapper):
         failed_before = self.failed
         self.failed += Totals(1, input_tokens, output_tokens, could_cost)  # taken back once there is a reply, which the ledger counts
         reply = self.model.complete(request)
+        refuse_unusable(self.name, reply)
         self.failed = failed_before
         return reply

@@ -16,6 +16,8 @@ from typing import Any, Literal
 KEY_PREFIX = "c1:"  # raise when the canonical form changes, so that old keys are known to be old
 
 MOST_TOKENS = 10**9  # that one call could read or write
+# Finish reasons of a reply that was cut at the request's `max_tokens`, as servers call them.
+CUT = frozenset({"length", "max_tokens", "max_output_tokens", "max_length", "token_limit", "incomplete"})
 
 Style = Literal["chat", "completion"]
 

@@ -133,9 +133,7 @@ class Recorded(Wrapper):
         self.live_calls += 1
         started = perf_counter()
         reply = self.model.complete(request)
-        wrong = what_is_wrong(reply)
-        if wrong:
-            raise ChatError(f"{self.name} gave a reply that cannot be used: {wrong}.")
+        refuse_unusable(self.name, reply)
         healed = self.ledger.unusable(request.key)
         if healed:
             note = f"asked again, since the reply recorded before cannot be used: {healed}"
@@ -200,6 +198,13 @@ class Replayed:
                 "`maao resume` asks the model again for what is missing."
             )
         return reply
+
+
+def refuse_unusable(name: str, reply: Reply) -> None:
+    """Raise `ChatError` where a model gave what is no reply."""
+    wrong = what_is_wrong(reply)
+    if wrong:
+        raise ChatError(f"{name} gave a reply that cannot be used: {wrong}.")
 
 
 def is_remote(model: ChatModel) -> bool:

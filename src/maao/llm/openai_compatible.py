@@ -4,7 +4,7 @@ What goes out is the request and nothing else; what comes back is a `Reply` or a
 a limit of size. Temporary troubles are tried again with growing pauses, or after the pause that the server asks for; all others are final.
 Where a server refuses a setting the call is made without it, and the reply's `note` says so. A redirection is not followed: text goes to
 the address that was named before the run, and nowhere else. The key is read from the environment when a call is made; it is in no message,
-no record and no attribute here, and where a server repeats it, it is struck out.
+no record and no attribute here, and where a server repeats it, it is struck out of the whole answer, before any of it is read or cut.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl, urlsplit
 from maao.errors import ChatError, ConfigError
 from maao.llm.chat import Reply, Request, Style, sampling_seed
 from maao.llm.price import Price, known_price
-from maao.llm.secrets import names_secret
+from maao.llm.secrets import STRUCK, is_secret, names_secret, struck_from
 from maao.llm.server_reply import Answer, Trouble, read_answer, shown
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ LONGEST_ASKED_PAUSE_SECONDS = 120.0  # of a server that says how long to wait
 REACHED_WITHIN_SECONDS = 5.0
 MOST_BYTES = 4 * 2**20  # of an answer, unpacked
 SHOWN_MODELS = 12
-SHORTEST_SECRET = 8  # what is shorter stands in for a key where none is needed ("none", "x")
 
 Setting = Literal["seed", "stop", "temperature", "top_p", "response_format"]
 OPTIONAL: tuple[Setting, ...] = ("seed", "stop", "top_p", "temperature", "response_format")  # without one it is still the same question
@@ -51,8 +50,8 @@ _REFUSAL = re.compile(
     r"|does(n't| not) (accept|take|have|know)|cannot (both )?be (specified|set|used)|must be (omitted|left out|unset|removed)",
     re.I,
 )
+KEY_STRUCK = "the key stood in the reply and was struck out"
 _KEY_LIKE = re.compile(r"\b(sk-|Bearer )[\w\-*.]{6,}")
-STRUCK = "***"
 
 
 class _Temporary(ChatError):
@@ -224,7 +223,9 @@ class OpenAICompatible:
         else:
             read = read_answer(answer, request, self.model)
             if isinstance(read, Reply):
-                return read
+                clean = replace(read, text=struck_from(read.text, self._key()))  # where it stood across the parts of a text
+                held_key = answer.held_key or clean != read
+                return replace(clean, note="; ".join(filter(None, (read.note, KEY_STRUCK)))) if held_key else read
             problem = self._explain(read, answer, body)
         # Outside the handler, so that no traceback leads to the client's error: it holds the request with its headers.
         raise problem
@@ -239,7 +240,8 @@ class OpenAICompatible:
 
         headers, content = self._headers(), None if body is None else json.dumps(body).encode()
         with start_blocking_portal() as portal:
-            return portal.call(self._converse, method, self._address + path + self._query, headers, content, seconds)
+            answer = portal.call(self._converse, method, self._address + path + self._query, headers, content, seconds)
+        return self._without_key(answer)
 
     async def _converse(self, method: str, url: str, headers: dict[str, str], content: bytes | None, seconds: float) -> Answer:
         import anyio
@@ -283,20 +285,11 @@ class OpenAICompatible:
         return os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
 
     def _finished(self, reply: Reply, notes: list[str]) -> Reply:
-        """Return a reply with what it cost, what is to be told of it, and without the key."""
+        """Return a reply with what it cost, and what is to be told of it."""
         usage = reply.usage
         usd = self.price.usd(usage.input_tokens, usage.output_tokens) if self.price is not None else 0.0
-        clean = replace(
-            reply,
-            text=self._without_key(reply.text),
-            model=self._without_key(reply.model),
-            finish_reason=self._without_key(reply.finish_reason),
-            why_empty=self._scrub(reply.why_empty),
-        )
         told = [*notes, *([reply.note] if reply.note else [])]
-        if clean != reply:
-            told.append("the key stood in the reply and was struck out")
-        return replace(clean, usage=replace(usage, usd=usd), note="; ".join(told))
+        return replace(reply, why_empty=self._scrub(reply.why_empty), usage=replace(usage, usd=usd), note="; ".join(told))
 
     def _explain(self, trouble: Trouble, answer: Answer, body: Mapping[str, object]) -> ChatError:
         """Return a server's trouble in words that hold no key."""
@@ -322,16 +315,23 @@ class OpenAICompatible:
         if trouble.code == "insufficient_quota" or status == 402:
             return ChatError(f"The account at {where} has no credit left: {said}")
         if status in TEMPORARY or status >= 500:
-            return self._temporary(trouble.wait_seconds, status, said)
+            return self._temporary(trouble, said)
         return ChatError(f"{where} refuses the call with status {status}: {said}")
 
-    def _temporary(self, wait_seconds: float | None, status: int, said: str) -> ChatError:
-        if wait_seconds is not None and wait_seconds > self.longest_pause:
+    def _temporary(self, trouble: Trouble, said: str) -> ChatError:
+        """Return an error that is tried again, unless the server itself asks for a longer pause than is allowed.
+
+        When its limits open again is a guess at how long that is: where it is too long, it is tried again after our own pauses.
+        """
+        status, wait, opens = trouble.status, trouble.wait_seconds, trouble.opens_in
+        if wait is not None and wait > self.longest_pause:
             return ChatError(
-                f"{self.base_url} asks to wait {wait_seconds:.0f} seconds (status {status}: {said}), and mentor.chat.longest_pause is "
+                f"{self.base_url} asks to wait {wait:.0f} seconds (status {status}: {said}), and mentor.chat.longest_pause is "
                 f"{self.longest_pause:g}."
             )
-        return _Temporary(f"{self.base_url} has failed in {self._tries()}; the last time, status {status}: {said}", wait_seconds)
+        if wait is None and opens is not None:
+            wait, said = (opens, said) if opens <= self.longest_pause else (None, f"{said} (a limit is open again in {opens:.0f} seconds)")
+        return _Temporary(f"{self.base_url} has failed in {self._tries()}; the last time, status {status}: {said}", wait)
 
     def _tries(self) -> str:
         return "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
@@ -345,7 +345,7 @@ class OpenAICompatible:
         return f"Cannot reach {self.base_url} ({reason}). Is the server running, and is the address (mentor.chat.base_url) right?"
 
     def _cause(self, error: Exception) -> str:
-        return self._scrub(shown(str(error) or type(error).__name__))
+        return shown(self._scrub(str(error))) or type(error).__name__
 
     def _models(self) -> str:
         import httpx2
@@ -362,13 +362,16 @@ class OpenAICompatible:
         more = f" and {len(names) - SHOWN_MODELS} more" if len(names) > SHOWN_MODELS else ""
         return f"It has: {', '.join(names[:SHOWN_MODELS])}{more}."
 
-    def _without_key(self, text: str) -> str:
+    def _without_key(self, answer: Answer) -> Answer:
+        """Return a server's answer with the key struck out of the whole of it: of what is cut first, a part of the key may stay."""
         key = self._key()
-        return text.replace(key, STRUCK) if len(key) >= SHORTEST_SECRET else text
+        headers = {name: struck_from(value, key) for name, value in answer.headers.items()}
+        body = struck_from(answer.body.decode("latin-1"), key).encode("latin-1")  # a character for every byte, whatever they mean
+        return replace(answer, headers=headers, body=body, held_key=body != answer.body)
 
     def _scrub(self, text: str) -> str:
-        """Return a text of the server's without the key, nor anything that looks like one."""
-        return _KEY_LIKE.sub(STRUCK, self._without_key(text))
+        """Return a text without the key, nor anything that looks like one."""
+        return _KEY_LIKE.sub(STRUCK, struck_from(text, self._key()))
 
 
 class _TooLarge(Exception):
@@ -401,17 +404,22 @@ def check_extra(extra: Mapping[str, object]) -> None:
 
 def _address(base_url: str, api_key_env: str) -> tuple[str, str, str]:
     """Return an address's host, what a path is added to, and the query that comes after that."""
+    without_secrets = shown(re.split(r"[?#]", base_url, maxsplit=1)[0].rpartition("@")[2])
     try:
         parts = urlsplit(base_url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigError(f"{shown(base_url)!r} is not the address of a server: {error}.") from None
+    except ValueError:
+        parts, host = urlsplit(""), None
     if parts.scheme not in ("http", "https") or not host:
-        raise ConfigError(f"{shown(base_url)!r} is not the address of a server. It looks like http://127.0.0.1:8000/v1.")
-    secret = next((name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if names_secret({name: ""})), None)
+        raise ConfigError(f"{without_secrets!r} is not the address of a server. It looks like http://127.0.0.1:8000/v1.")
+    variable = api_key_env or "OPENAI_API_KEY"
+    secret = next((name for name, _ in parse_qsl(parts.query.replace(";", "&"), keep_blank_values=True) if is_secret(name)), None)
     if parts.username or parts.password or secret or parts.fragment:
-        held = f"the secret '{secret}'" if secret else "a fragment" if parts.fragment else "a name or a password"
-        raise ConfigError(f"The address of {host} holds {held}. A key belongs into ${api_key_env or 'OPENAI_API_KEY'}.")
+        held = f"the secret '{shown(secret)}'" if secret else "a fragment" if parts.fragment else "a name or a password"
+        raise ConfigError(
+            f"The address of {host} holds {held}, and an address is stored and shown. A key belongs into ${variable}, the environment "
+            "variable that mentor.chat.api_key_env names: it goes with every call as a header, and is kept nowhere."
+        )
     query = f"?{parts.query}" if parts.query else ""
     return host, f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}", query
 

@@ -7,6 +7,7 @@ thoughts beside it, errors of many forms (also with status 200), counts of token
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -15,12 +16,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
-from maao.llm.chat import Reply, Request, Usage, as_count, estimate_tokens
+from maao.llm.chat import CUT, Reply, Request, Usage, as_count, estimate_tokens
 
 SHOWN = 300  # characters of what a server said
 LONGEST_NAME = 200  # characters of a model's name or a finish reason
 DEEPEST = 8  # levels of an error that are looked into
-CUT = frozenset({"length", "max_tokens", "max_output_tokens", "max_length", "token_limit", "incomplete"})  # as servers call it
 TEXT_PARTS = frozenset({"text", "output_text", "input_text"})
 THOUGHT_PARTS = frozenset({"thinking", "reasoning", "reasoning_content", "redacted_thinking"})
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
@@ -38,18 +38,20 @@ SECONDS_IN = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 864
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came over the wire; names of `headers` in lower case."""
+    """What came over the wire; names of `headers` in lower case. `held_key`: the key stood in the body, and was struck out."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    held_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """An answer that is no reply. `status` is what the server means, which may stand in the body; below 400: it is not understood.
 
-    `words` are the server's own (or say what is wrong with the answer), `wait_seconds` is how long it asks to wait.
+    `words` are the server's own (or say what is wrong with the answer), `wait_seconds` is how long it asks to wait, `opens_in` after how
+    many seconds a limit that it tells of is open again: the tightest of them, which need not be the one that it means.
     """
 
     status: int
@@ -57,6 +59,7 @@ class Trouble:
     code: str = ""
     param: str = ""
     wait_seconds: float | None = None
+    opens_in: float | None = None
 
 
 def read_answer(answer: Answer, request: Request, model: str) -> Reply | Trouble:
@@ -259,12 +262,15 @@ def _trouble(answer: Answer, value: object, status: int | None) -> Trouble:
         code = "insufficient_quota"
     found = status if status is not None else _status(error, f"{names} {words}")
     param = error.get("param")
+    now = _time(answer.headers.get("date", "")) or time.time()
+    told = _told_headers(answer.headers, error)
     return Trouble(
         status=found,
         words=words or _phrase(found),
         code=code,
         param=param if isinstance(param, str) else "",
-        wait_seconds=_asked_pause(answer.headers, error) if found in (429, 503) else None,
+        wait_seconds=_asked_pause(told, error, now) if found in (429, 503) else None,
+        opens_in=_until_reset(told, now) if found == 429 else None,
     )
 
 
@@ -343,33 +349,51 @@ def without_surrogates(text: str) -> str:
 # -- pauses
 
 
-def _asked_pause(headers: Mapping[str, str], error: Mapping[str, object]) -> float | None:
-    """Return how many seconds a server asks to wait, by any of the ways to say so; None: it does not say."""
+def _told_headers(headers: Mapping[str, str], error: Mapping[str, object]) -> dict[str, str]:
+    """Return an answer's headers, with those that an error tells of: a provider's whom the server asked in turn."""
     beside = error.get("metadata")
     inner = beside.get("headers") if isinstance(beside, dict) else None
     told = {name.lower(): value for name, value in (inner if isinstance(inner, dict) else {}).items() if isinstance(value, str)}
-    told |= headers
-    now = _time(told.get("date", "")) or time.time()
-    milliseconds = _seconds(told.get("retry-after-ms", ""), now)
+    return {**told, **headers}
+
+
+def _asked_pause(headers: Mapping[str, str], error: Mapping[str, object], now: float) -> float | None:
+    """Return how many seconds a server asks to wait, by any of the ways to say so; None: it does not say."""
+    milliseconds = _seconds(headers.get("retry-after-ms", ""), now)
     asked = [
         milliseconds / 1000 if milliseconds is not None else None,
-        _seconds(told.get("retry-after", ""), now),
+        _seconds(headers.get("retry-after", ""), now),
         _retry_delay(error, now),
     ]
-    found = next((seconds for seconds in asked if seconds is not None), None)
-    return found if found is not None else _until_reset(told, now)
+    return next((seconds for seconds in asked if seconds is not None), None)
 
 
 def _until_reset(headers: Mapping[str, str], now: float) -> float | None:
-    """Return when the limits are open again that are used up; where the headers do not say which, when all are."""
-    waits = []
+    """Return when the limits are open again that are used up; else all that do not say what remains; else the one with least left."""
+    used_up, unknown, left = [], [], []
     for name, value in headers.items():
         seconds = _seconds(value, now) if _RESET.fullmatch(name) else None
-        if seconds is not None:
-            is_used_up = headers.get(name.replace("reset", "remaining"), "").strip() == "0"
-            waits.append((is_used_up, seconds))
-    used_up = [seconds for is_used_up, seconds in waits if is_used_up]
-    return max(used_up or [seconds for _, seconds in waits], default=None)
+        if seconds is None:
+            continue
+        remaining, limit = (_number(headers.get(name.replace("reset", word), "")) for word in ("remaining", "limit"))
+        if remaining is None:
+            unknown.append(seconds)
+        elif remaining <= 0:
+            used_up.append(seconds)
+        else:
+            left.append((remaining / limit if limit else None, remaining, seconds))
+    if used_up or unknown:
+        return max(used_up or unknown)
+    shares = all(share is not None for share, _, _ in left)  # requests and tokens are compared by what share of them is left
+    return min(((share if shares else remaining) or 0.0, seconds) for share, remaining, seconds in left)[1] if left else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _retry_delay(error: Mapping[str, object], now: float) -> float | None:

@@ -17,7 +17,7 @@ from typing import Generic
 from maao.core.seeds import seed_for
 from maao.errors import ChatError, CodecError
 from maao.interfaces import ChatModel, Codec, History
-from maao.llm.chat import Message, Reply, Request, Style
+from maao.llm.chat import CUT, Message, Reply, Request, Style
 from maao.mentors.fields import WORKED, Fields, proposal_of, worked_lines
 from maao.mentors.instruction import Shown, Task, json_form, json_schema, wording, write
 from maao.mentors.reply import MAX_WORDS, read_continuation, read_list
@@ -25,7 +25,6 @@ from maao.mentors.trajectory import Choice, entries, proposed, select, shuffled
 from maao.types import Advice, Cost, P, Proposal, Rejected, S
 
 NO_REPLY = "no reply: "
-CUT = frozenset({"length", "max_tokens", "max_output_tokens", "max_length", "token_limit", "incomplete"})  # as servers call it
 CUT_AT_CONTEXT = "model_length"
 FILTERED = frozenset({"content_filter", "safety", "recitation"})
 

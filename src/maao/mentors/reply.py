@@ -19,7 +19,7 @@ from maao.mentors.reply_lines import (
     Part,
     clean,
     is_marked,
-    item,
+    items,
     lines_of,
     read_around,
     read_lines,
@@ -160,8 +160,8 @@ def _read_elements(reply: str, found: list[Element], fill: Fill | None, one: boo
         if element.many or (len(lines) > 1 and not one and all(map(is_marked, lines))):
             parts += _read_rest(element.content, fill, "", one)[0]
         else:
-            text = " ".join(element.content.split())
-            parts.append(Part(reply[element.begin : element.end], item(text) if len(text) < LONGEST_REJECTED * 4 else text))
+            text, said = " ".join(element.content.split()), reply[element.begin : element.end]
+            parts += items(text, said) if len(text) < LONGEST_REJECTED * 4 else [Part(said, text)]
         at = element.end
     parts += [unread(len(found) - MOST_LINES)] if len(found) > MOST_LINES else read_around(reply[at:])
     return parts, found[-1].closed
@@ -169,10 +169,10 @@ def _read_elements(reply: str, found: list[Element], fill: Fill | None, one: boo
 
 def _paragraphs(reply: str, parts: list[Part]) -> list[Part]:
     """Return parts with the lines of each paragraph joined, where they are no list; a colon at the end of all introduces nothing."""
-    items = [part for part in parts if not part.reason]
-    if parts and not items and not why_not_item(parts[-1].said, listed=False, opens=False):
-        return [*parts[:-1], Part(parts[-1].said, item(parts[-1].said))]
-    if len(items) < 2 or any(is_marked(part.said) for part in items):
+    usable = [part for part in parts if not part.reason]
+    if parts and not usable and not why_not_item(parts[-1].said, listed=False, opens=False, follows=False):
+        return [*parts[:-1], *items(parts[-1].said)]
+    if len(usable) < 2 or any(is_marked(part.said) for part in usable):
         return parts
     said = {part.said: part for part in parts}
     joined = [part for part in parts if part.reason]

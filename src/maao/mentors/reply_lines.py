@@ -65,9 +65,19 @@ _TALK = re.compile(
 _REMARK = re.compile(
     r"(?:reason(?:ing)?|rationale|explanation|why (?:this|it|these) works?|expected (?:loss|score|accuracy))\s*+:", re.IGNORECASE
 )
-_SCORE = re.compile(r"\b(?:loss|accuracy)\s*+[:=]?+\s*+\d|words alone:", re.IGNORECASE)
-_TRAILING_SCORE = re.compile(r"\b(?:loss|accuracy)\s*+[:=]?+\s*+[\d.]", re.IGNORECASE)
+_SCORE = re.compile(r"\b(?:loss|accuracy)\s*+[:=]?+\s*+\.?\d|words alone:", re.IGNORECASE)
+_SCORES = re.compile(  # nothing but scores, as listings show them, or what a listing goes on with
+    r"(?:(?:(?:and|with|the)\s++)*+(?:loss|accuracy)\s*+[:=]?+\s*+[\d.]++%?+[\s,;/]*+)++(?:after\s++\d++[\w\s]*+)?+(?:prompt:.*+)?+"
+    r"[\s.)\]\"'`”*]*+",
+    re.IGNORECASE | re.DOTALL,
+)
+_BOLD = re.compile(r"(?<!\w)\*\*|\*\*(?!\w)")
 _PART_ENDS = re.compile(r'"\s*+\|')  # a quote that ends a part of a line, before a bar
+# The first mark within ends a part, and the second begins another: good" or "bad.
+_TWO_PARTS = re.compile(r'[^"]*+(?<=[^\s"])"(?=[^\w"])[^"]*+(?<=[^\w"])"(?=[^\s"])')
+_WITHIN_WORDS = re.compile(r'(?<=\w)"(?=\w)')
+A_REMARK, A_TITLE = "a remark on a prompt, not a prompt", "the title of a prompt, not a prompt"
+_DASHES = ("-", "–", "—", "→")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`", "«": "»", "「": "」"}
 
 
@@ -85,7 +95,7 @@ def read_lines(text: str) -> list[Part]:
     parts: list[Part] = []
     for line, reason in _why_not_items(lines):
         series = () if reason else _series(line)
-        parts += [Part(one, one) for one in series] or [Part(line.strip(), "" if reason else item(line), reason)]
+        parts += [Part(one, one) for one in series] or ([Part(line.strip(), "", reason)] if reason else items(line))
     return parts + ([unread(more)] if more else [])
 
 
@@ -104,19 +114,20 @@ def _why_not_items(lines: list[str]) -> list[tuple[str, str]]:
     """Return every line with the reason why it is no item of the list, or "" for an item."""
     headings = [_heading(line) for line in lines]
     numbered = any(heading is not None and heading for heading in headings)
-    items = [
+    possible = [
         line
         for line, heading in zip(lines, headings, strict=True)
         if heading is None and not _FENCE.match(line.strip()) and not _is_talk(line)
     ]
-    listed = any(map(is_marked, items))
+    listed = any(map(is_marked, possible))
     found: list[tuple[str, str]] = []
     headed = False  # the line before, code fences aside, was a heading
+    follows = False  # a line before was an item
     above: int | None = None  # how far the last numbered item is indented
     for line, heading, below in zip(lines, headings, [*lines, ""][1:], strict=True):
         marked = is_marked(line)
         opens = not marked or (bool(below) and not is_marked(below))  # what is below it may be what it introduces
-        reason = "a heading, not a prompt" if heading is not None else why_not_item(line, listed, opens)
+        reason = "a heading, not a prompt" if heading is not None else why_not_item(line, listed, opens, follows)
         if not reason and numbered and not listed and not headed:
             reason = "talk around the list: it does not follow a heading"
         mark, indent = _MARK.match(line), len(line) - len(line.lstrip())
@@ -125,6 +136,7 @@ def _why_not_items(lines: list[str]) -> list[tuple[str, str]]:
         elif not reason and mark and above is not None and indent > above:
             reason = "a point under an item, not an item of the list"
         found.append((line, reason))
+        follows = follows or not reason
         headed = heading is not None or (headed and bool(_FENCE.match(line.strip())))
     return found
 
@@ -147,9 +159,12 @@ def _heading(line: str) -> str | None:
     return None
 
 
-def why_not_item(line: str, listed: bool, opens: bool = True) -> str:
-    """Return why a line is no item, or "". Where the list is set as one (`listed`) it must be marked; `opens`: it may introduce others."""
-    bare = line.strip()
+def why_not_item(line: str, listed: bool, opens: bool = True, follows: bool = True) -> str:
+    """Return why a line is no item, or "".
+
+    Where the list is set as one (`listed`) it must be marked. `opens`: it may introduce others; `follows`: it may be a remark on one.
+    """
+    bare, mark = line.strip(), _MARK.match(line)
     if len(bare) > LONGEST_LINE:
         return f"prose: a line of more than {LONGEST_LINE:,} characters"
     if _FENCE.match(bare):
@@ -160,8 +175,8 @@ def why_not_item(line: str, listed: bool, opens: bool = True) -> str:
         return "an introduction: it ends with a colon"
     if _is_talk(line):
         return "talk, not a prompt"
-    if _REMARK.match(clean(line)):
-        return "a remark on a prompt, not a prompt"
+    if follows and not (mark and mark["numbered"]) and _REMARK.match(clean(line)):
+        return A_REMARK
     return ""
 
 
@@ -173,24 +188,35 @@ def _is_talk(line: str) -> bool:
 
 def is_marked(line: str) -> bool:
     """Return whether a line is set as an item of a list: numbered, bulleted, named or in quotes."""
-    return bool(_MARK.match(line) or _NAME.match(line)) or is_quoted(line.strip().strip("*_").strip())
+    return bool(_MARK.match(line) or _NAME.match(line)) or _in_quotes(line.strip().strip("*_").strip())
 
 
-def item(line: str) -> str:
-    """Return the text of a listed line, without a remark behind its quotes or a score that the listing showed beside it.
+def items(line: str, said: str = "") -> list[Part]:
+    """Return what a listed line proposes, without a score that the listing showed beside it; its title and remark are parts of their own.
+
+    `said` is what stands in the reply, where that is more than the line.
 
     Example:
-        >>> item('1. "sort the news" - it is short'), item("- sort the news (loss 0.5)"), item('**Plain**: "sort the news"')
-        ('sort the news', 'sort the news', 'sort the news')
+        >>> [part.text for part in items('1. "sort the news" - it is short') + items("- sort the news (loss 0.5)")]
+        ['sort the news', '', 'sort the news']
+        >>> [(part.text or part.said, part.reason) for part in items("**In short** - Is it good?")]
+        [('In short', 'the title of a prompt, not a prompt'), ('Is it good?', '')]
     """
-    text = clean(line)
-    bare = _without_echo(_without_remark(_unmarked(line), text))
-    return text if bare == text else clean(bare)
+    whole = clean(line)
+    title, text, remark = _divided(_unmarked(line), whole)
+    bare = _without_echo(text)
+    before = [Part(title, "", A_TITLE)] if title else []
+    behind = [Part(remark, "", A_REMARK)] if remark else []
+    return [*before, Part(said or line.strip(), whole if bare == whole else clean(bare)), *behind]
 
 
 def clean(line: str) -> str:
     """Return a line without its mark, its name, emphasis and the quotes around it."""
-    text = _unmarked(line).strip("*_` ").rstrip(",;").strip()  # emphasis, and the commas of a list written as text
+    text = _BOLD.sub("", _unmarked(line)).strip()
+    bare = text.strip("*_` ")
+    if not any(mark in bare and _is_two(bare, mark, mark) for mark in "*_`"):
+        text = bare
+    text = text.rstrip(",;").strip()  # the commas of a list written as text
     return _past(_BULLET, text.rstrip(".")[1:-1]).strip() if is_quoted(text) else text  # - "- sort the news"
 
 
@@ -204,29 +230,47 @@ def _past(pattern: re.Pattern[str], text: str) -> str:
     return text[match.end() :] if match else text
 
 
-def _without_remark(line: str, text: str) -> str:
-    """Return what stands in quotes or bold at the beginning of a line, where a remark follows; a bold title before a colon is left out."""
-    bold = line.startswith("**")
-    opening, closing = ("**", "**") if bold else (line[:1], _QUOTES.get(line[:1], ""))
+def _divided(line: str, whole: str) -> tuple[str, str, str]:
+    """Return the title in front of a line's text, the text, and the remark behind it; "" where there is none.
+
+    Quotes at the beginning hold the text. What is set in bold there is a title or the text: a title before a colon, and before a dash
+    where what follows reads more like a prompt.
+    """
+    bold = line.startswith(("**", "__"))
+    opening, closing = (line[:2], line[:2]) if bold else (line[:1], _QUOTES.get(line[:1], ""))
     end = line.find(closing, len(opening)) if closing else -1
     if end < 0:
-        return text
+        return "", whole, ""
     inside, rest = line[len(opening) : end].strip(), line[end + len(closing) :].strip()
-    if bold and (rest.startswith(":") or inside.endswith(":")):
-        return rest.lstrip(": ") or text
-    remarks = rest[:1] in tuple("-–—→:") or (rest.startswith("(") and rest.endswith(")"))
-    return f'"{inside}"' if remarks and len(rest) > 1 and len(inside.split()) > 1 else text
+    behind = rest.lstrip(": ") if rest.startswith(":") or inside.endswith(":") else rest[1:].strip() if rest.startswith(_DASHES) else ""
+    if bold and inside and behind:
+        if rest.startswith(":") or inside.endswith(":") or _is_prompt_rather(behind, inside):
+            return inside, behind, ""
+        return "", f'"{inside}"', rest
+    remarks = rest.startswith((*_DASHES, ":")) or (rest.startswith("(") and rest.endswith(")"))
+    return ("", f'"{inside}"', rest) if remarks and len(rest) > 1 and len(inside.split()) > 1 else ("", whole, "")
+
+
+def _is_prompt_rather(behind: str, bold: str) -> bool:
+    """Say which of two is the prompt: what stands in bold, or what stands behind a dash."""
+    if bold.endswith(("?", ".", "!")):
+        return is_quoted(behind)
+    return is_quoted(behind) or len(behind) > len(bold) or behind.rstrip("*_`").endswith(("?", ":", "."))
 
 
 def _without_echo(text: str) -> str:
-    """Return a text without a score said again: in brackets, or after a comma or a dash."""
+    """Return a text without a score said again: in brackets, or after a comma or a dash with nothing but scores behind it."""
     for match in islice(_SCORE.finditer(text), 9):  # a prompt has no more
         end = match.start()
         opening = max(text.rfind("(", 0, end), text.rfind("[", 0, end))
         if opening > max(text.rfind(")", 0, end), text.rfind("]", 0, end)):
-            return text[:opening].rstrip()
+            close = min((at for bracket in ")]" if (at := text.find(bracket, end)) >= 0), default=len(text))
+            if not text[close + 1 :].strip(" .,;\"'`*") or _SCORES.fullmatch(text, end, close):
+                return text[:opening].rstrip()
+            continue
         before = text[:end].rstrip()
-        if before.endswith((",", ";")) or (before[-1:] in tuple("-–—") and before[-2:-1].isspace()):
+        apart = before.endswith((",", ";")) or (before.endswith(_DASHES) and before[-2:-1].isspace())
+        if apart and _SCORES.fullmatch(text, end):
             return before[:-1].rstrip()
     return text
 
@@ -238,11 +282,12 @@ def without_score(line: str) -> tuple[str, bool]:
         >>> without_score("the topic (loss 0.8)"), without_score("predict weight loss")
         (('the topic', True), ('predict weight loss', False))
     """
-    match = _TRAILING_SCORE.search(line)
-    if match is None:
-        return line, False
-    text = line[: match.start()].rstrip()
-    return text.removesuffix("(").removesuffix("[").rstrip(), True
+    text = _without_echo(line)
+    if text == line:
+        starts = (match.start() for match in islice(_SCORE.finditer(line), 9))
+        end = next((start for start in starts if _SCORES.fullmatch(line, start)), len(line))
+        text = line[:end].rstrip() if end < len(line) else line
+    return text, text != line
 
 
 def _counted_within(line: str) -> list[str]:
@@ -287,9 +332,26 @@ def unquoted(part: str) -> str:
 
 
 def is_quoted(text: str) -> bool:
-    """Return whether quotes stand around all of a text: not around the first and the last of its parts."""
+    """Return whether quotes stand around all of a text: not around the first and the last of its parts.
+
+    Example:
+        >>> [is_quoted(text) for text in ('"sort it"', '"good" or "bad"', '"say "yes" or "no" now"', '"{text}" | "it"')]
+        [True, False, True, False]
+    """
+    return _in_quotes(text) and not _is_two(text.rstrip(",;.")[1:-1], text[0], _QUOTES[text[0]])
+
+
+def _in_quotes(text: str) -> bool:
+    """Return whether a text begins and ends with quotes, and has no bars between parts that are quoted."""
     text = text.rstrip(",;.")
     close = _QUOTES.get(text[0]) if len(text) > 2 else None
     if close is None or close != text[-1]:
         return False
     return not _PART_ENDS.search(text[1:-1].replace(close, '"'))
+
+
+def _is_two(inside: str, opening: str, closing: str) -> bool:
+    """Return whether marks around a text are those of its first and its last part, by the marks within."""
+    if closing != '"':
+        inside = inside.replace('"', " ").replace(opening, '"').replace(closing, '"')
+    return _TWO_PARTS.match(_WITHIN_WORDS.sub("", inside)) is not None  # an apostrophe is no quote

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-from maao.mentors.reply_lines import LONGEST_LINE, MOST_LINES, Part, clean, is_marked, item, lines_of, read_around, read_lines, unread
+from maao.mentors.reply_lines import LONGEST_LINE, MOST_LINES, Part, clean, is_marked, items, lines_of, read_around, read_lines, unread
 
 Fill = Callable[[Mapping[str, Any]], str | None]  # a line of all that an object fills; None: it names no prompt
 
@@ -195,11 +195,11 @@ def _of_string(text: str, fill: Fill | None, depth: int) -> Iterator[Part]:
             yield from _walk(value, fill, depth + 1)
             return
     if fill is not None:
-        yield Part(text, item(text.strip().replace("\n", "\\n")))
+        yield from items(text.strip().replace("\n", "\\n"), text)
     elif len(lines_of(text)[0]) > 1:
         yield from read_lines(text)
     else:
-        yield Part(text.strip(), item(text))
+        yield from items(text)
 
 
 def _of_object(value: Mapping[str, Any], fill: Fill | None, depth: int) -> Iterator[Part]:
@@ -268,8 +268,8 @@ def read_table(reply: str, fill: Fill | None) -> list[Part] | None:
     column = min(ranks, key=lambda name: (ranks[name], -sum(len(row.get(name, "")) for row in rows)), default=None)
     parts = [Part(line.strip(), "", "the frame of a table") for line in lines[ruler - 1 : ruler + 1]]
     for line, row in zip(lines[ruler + 1 : end], rows, strict=True):
-        text = (fill(row) if fill is not None else None) or item(row.get(column or "", ""))
-        parts.append(Part(line.strip(), text))
+        filled = fill(row) if fill is not None else None
+        parts += [Part(line.strip(), filled)] if filled else items(row.get(column or "", ""), line.strip())
     around = read_around("\n".join([*lines[: ruler - 1], *lines[end:]]))
     return [*around, *parts] + ([unread(more)] if more else [])
 

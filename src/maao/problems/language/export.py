@@ -24,6 +24,7 @@ from maao.problems.language.loading import FrozenModel, locate
 from maao.problems.language.readers import DecodedWords, Head, LabelWords
 from maao.problems.language.soft_prompt import SoftPromptProblem
 from maao.problems.language.template import TemplateTokenizer
+from maao.problems.language.tokenizing import UNSPACED
 
 Params = Mapping[str, Tensor]
 
@@ -260,15 +261,34 @@ def reading_code(problem: SoftPromptProblem, realized: Params, about: Mapping[st
     spaces = {tokenize.answer_prefix(word) for word in _spoken(about)}
     lines = [f"words = {named}  # the token ids of each label's word, written {' or '.join(map(repr, sorted(spaces)))} + word"]
     if about.get("choices"):
-        called = "ids" if tokenize.answer_begins else _ids_behind(tokenize)
-        lines = [
-            'choices = ["{choice1}", "{choice2}"]  # fill in what this text has to choose from',
-            f"words = {{choice: {called}({tokenize.answer_prefix('a')!r} + choice) for choice in choices}}",
-        ]
+        lines = _choices_code(tokenize)
     if isinstance(reader, DecodedWords):
         lines.append(f"start = {decoder_lead(problem.frozen, problem.tokenizer)}  # what the decoder has said before its answer")
     lines += _words_code(problem, one_token=not about.get("choices") and all(len(word) == 1 for word in words), slots=slots)
     return [*lines, "probabilities = dict(zip(words, scores.softmax(-1).tolist()))"]
+
+
+def _choices_code(tokenize: TemplateTokenizer) -> list[str]:
+    """Return code that names the token ids of each choice, with a space before it where `TemplateTokenizer` writes one."""
+    called = "ids" if tokenize.answer_begins else _ids_behind(tokenize)
+    space = tokenize.answer_prefix("a")
+    lines, before = [], repr(space)
+    if tokenize.answer_prefix("\u4f53") != space:
+        before = "space_before(choice.strip())"
+        lines = [
+            "import unicodedata",
+            f"unspaced = {UNSPACED}",
+            "",
+            "def space_before(word):  # none before a word of a script that sets no spaces",
+            '    first = word[:1] or " "',
+            r'    return "" if "\u3000" <= first <= "\u303f" or unicodedata.name(first, "").split(" ")[0] in unspaced else " "',
+            "",
+        ]
+    return [
+        *lines,
+        'choices = ["{choice1}", "{choice2}"]  # fill in what this text has to choose from',
+        f"words = {{choice: {called}({before} + choice.strip()) for choice in choices}}",
+    ]
 
 
 def _spoken(about: Mapping[str, Any]) -> list[str]:
