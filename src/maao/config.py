@@ -32,8 +32,8 @@ class Section(BaseModel):
 MANY = 10**9  # more steps, examples or tokens than any run reaches, and within what every library below counts with
 
 
-def _not_blank(text: str) -> str:
-    if not text.strip():
+def _not_blank(text: str, info: ValidationInfo) -> str:
+    if not text.strip() and info.context != STORED:  # a run that stored one was made with it
         raise ValueError("it is empty: leave it out for the default")
     return text
 
@@ -50,6 +50,8 @@ def _plain(value: Any) -> Any:
         raise ValueError(f"it holds {value!r}; give texts, numbers, true or false, lists, and mappings of these")
     return value
 
+
+STORED = "stored"  # the context of a config that a run stored, which names every setting, those too that it does not read
 
 Text = Annotated[str, AfterValidator(_not_blank)]  # an empty one would be taken for none in silence
 Options = Annotated[dict[str, Any], AfterValidator(_plain)]
@@ -446,8 +448,6 @@ class Config(Section):
             raise ValueError(" ".join(f"'{key}' would be ignored, since {reason}." for key, reason in ignored.items()))
         return self
 
-
-STORED = "stored"  # the context of a config that a run stored, which names every setting, those too that it does not read
 
 # Which settings are read. What stands in none of these tables is read always, or checked where it is used.
 SECTIONS_READ = {"language": ("model", "data"), "vision": ("vision", "images"), "function": ("function",)}

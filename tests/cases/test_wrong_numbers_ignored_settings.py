@@ -193,3 +193,29 @@ def test_l12_what_an_arm_itself_names_must_be_read(tmp_path):
     file.write_text(TABLE.replace("OWN", ', "accept.steps" = 3'))
     with pytest.raises(ConfigError, match=r"arm 'best'.*'accept.steps' would be ignored"):
         list(cells(read_table(file), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"mentor": {"name": "none", "description": ""}}, "mentor.description"),
+        ({"model": {"template": ""}, "mentor": NONE}, "model.template"),
+        ({"model": {"initial_text": " "}, "mentor": NONE}, "model.initial_text"),
+        ({"problem": "vision", "vision": {"initial_text": ""}, "mentor": NONE}, "vision.initial_text"),
+    ],
+)
+def test_l12_an_empty_text_that_an_older_run_stored_is_read_as_it_was(values, key, tmp_path):
+    section, name = key.split(".")
+    assert getattr(getattr(stored_config(values, tmp_path / "config.json"), section), name).strip() == ""
+    with pytest.raises(ConfigError, match=rf"'{key}': it is empty"):
+        make_config(values)
+
+
+def test_l12_an_older_run_with_an_empty_description_is_repeated(tmp_path):
+    maao.run(make_config(FUNCTION), tmp_path / "run")
+    file = tmp_path / "run" / "config.json"
+    stored = json.loads(file.read_text())
+    stored["mentor"]["description"] = ""
+    file.write_text(json.dumps(stored))
+    assert maao.load(tmp_path / "run").config.mentor.description == ""
+    assert maao.replay(tmp_path / "run").equal
