@@ -592,17 +592,27 @@ PATHS = (
 
 
 def read_config(path: str | Path, assignments: tuple[str, ...] = ()) -> Config:
-    """Read a TOML file, with ``key=value`` assignments laid over it. "demo" names the config that maao carries."""
+    """Read a TOML file, with ``key=value`` assignments laid over it. "demo" names the config that maao carries.
+
+    What the file sets and an assignment leaves unread (a mentor's style, with ``mentor.name=none``) is dropped: `read_with_notes` says so.
+    """
+    return read_with_notes(path, assignments)[0]
+
+
+def read_with_notes(path: str | Path, assignments: tuple[str, ...] = ()) -> tuple[Config, tuple[str, ...]]:
+    """Do as `read_config`, and return besides what there is to tell of the settings that the assignments left unread."""
     file = Path(path)
     if str(path) == "demo":
         text, folder, where = (files("maao") / "demo.toml").read_text(encoding="utf-8"), Path.cwd(), "the demo's config"
     else:
         text, folder, where = _read_text(file), file.parent, str(path)
     values = parse_toml(text, where)
-    for assignment in assignments:
-        assign(values, assignment)
+    unread_anyway = _unread_in(values)  # an assignment is no reason to take what the file should not hold
+    keys = [assign(values, assignment) for assignment in assignments]
     expand_paths(values, folder)
-    return make_config(values, where)
+    dropped = without_unread(values, [*keys, *unread_anyway]) if keys else {}
+    notes = (f"with these --set, {where} sets what nothing reads, which is left out: {', '.join(dropped)}",) if dropped else ()
+    return make_config(values, where), notes
 
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:
@@ -630,12 +640,13 @@ def _read_text(file: Path) -> str:
         raise ConfigError(f"Cannot read {file}: {error.strerror}.") from error
 
 
-def assign(values: dict[str, Any], assignment: str) -> None:
-    """Lay ``a.b=value`` over nested values; the value is read as TOML, or taken as text where it is none.
+def assign(values: dict[str, Any], assignment: str) -> str:
+    """Lay ``a.b=value`` over nested values; the value is read as TOML, or taken as text where it is none. Return the key.
 
     Example:
         >>> values = {}
         >>> assign(values, "stage.lr=0.03")
+        'stage.lr'
         >>> values
         {'stage': {'lr': 0.03}}
     """
@@ -647,6 +658,7 @@ def assign(values: dict[str, Any], assignment: str) -> None:
     except (ValueError, RecursionError):  # no TOML, or a number of thousands of digits: the setting's own check tells
         value = text
     set_value(values, key.strip(), value)
+    return key.strip()
 
 
 def set_value(values: dict[str, Any], key: str, value: Any) -> None:
@@ -684,19 +696,36 @@ def stored_config(values: dict[str, Any], file: Path) -> Config:
             raise ValueError(explain(error).rstrip(".")) from error
 
 
-def without_unread(values: dict[str, Any], keep: Collection[str]) -> None:
-    """Drop from nested values the settings that nothing reads, but for those that `keep` names by dotted key: they are to be refused."""
+def without_unread(values: dict[str, Any], keep: Collection[str]) -> dict[str, str]:
+    """Drop from nested values the settings that nothing reads, but for those that `keep` names by dotted key: they are to be refused.
+
+    Return what was dropped, each with the reason.
+    """
+    dropped = {key: reason for key, reason in _unread_in(values).items() if not any(belong_together(key, kept) for kept in keep)}
+    for key in dropped:
+        node = values
+        *parents, last = key.split(".")
+        for part in parents:
+            node = node[part]
+        del node[last]
+    return dropped
+
+
+def _unread_in(values: dict[str, Any]) -> dict[str, str]:
     try:
-        ignored = unread(Config.model_validate(values, context=STORED))
+        return unread(Config.model_validate(values, context=STORED))
     except ValidationError:
-        return  # `make_config` tells
-    for key in ignored:
-        if not any(key == kept or key.startswith(f"{kept}.") for kept in keep):
-            node = values
-            *parents, last = key.split(".")
-            for part in parents:
-                node = node[part]
-            del node[last]
+        return {}  # `make_config` tells
+
+
+def belong_together(key: str, other: str) -> bool:
+    """Say whether two dotted keys name the same setting, or one of them a part of the other.
+
+    Example:
+        >>> belong_together("stage.options", "stage.options.eps"), belong_together("stage.lr", "stage.lr_grid")
+        (True, False)
+    """
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
 def explain(error: ValidationError, root: type[Section] | None = None) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
 import maao
+from maao import cli
 from maao.compare import cells, read_table
-from maao.config import Config, make_config, stored_config, unread_sections
+from maao.config import Config, make_config, read_config, read_with_notes, stored_config, unread_sections
 from maao.errors import ConfigError
 from maao.store.listing import list_runs
 
@@ -219,3 +223,59 @@ def test_l12_an_older_run_with_an_empty_description_is_repeated(tmp_path):
     file.write_text(json.dumps(stored))
     assert maao.load(tmp_path / "run").config.mentor.description == ""
     assert maao.replay(tmp_path / "run").equal
+
+
+EMOJI = Path(__file__).parents[2] / "examples" / "emoji.toml"
+
+
+@pytest.mark.parametrize(
+    ("setting", "dropped"),
+    [
+        ("mentor.name=none", {"mentor.description", "mentor.style"}),
+        ("mentor.name=random_restart", {"mentor.description", "mentor.style"}),
+        ("mentor.name=opro", {"mentor.style"}),
+        ("accept.rule=if_better", {"accept.steps"}),
+        ("plan.kind=epochs", {"plan.steps", "plan.store_every", "plan.first"}),
+    ],
+)
+@pytest.mark.parametrize("path", ["demo", EMOJI], ids=["demo", "emoji"])
+def test_l12_what_a_setting_of_the_command_line_leaves_unread_is_dropped_and_told(path, setting, dropped):
+    config, notes = read_with_notes(path, (setting,))
+    section, name = setting.split("=")[0].split(".")
+    assert getattr(getattr(config, section), name) == setting.split("=")[1]
+    (note,) = notes
+    assert dropped <= set(note.split(": ")[1].split(", "))
+    for key in dropped:
+        section, name = key.split(".")
+        assert getattr(getattr(config, section), name) == getattr(getattr(Config(), section), name)
+
+
+def test_l12_nothing_is_told_where_nothing_is_dropped():
+    assert read_with_notes("demo")[1] == () and read_with_notes("demo", ("stage.lr=0.03",))[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "key"),
+    [
+        ('[plan]\nepochs = 4\n[mentor]\nname = "language_model"\nstyle = "completion"', ("mentor.name=none",), "plan.epochs"),
+        ("[plan]\nrounds = 4", ("plan.epochs=3",), "plan.epochs"),
+        ("[plan]\nrounds = 4", ("mentor.name=none", "mentor.style=completion"), "mentor.style"),
+        ("[accept]\nsteps = 4", ("accept.rule=best_of", "accept.options.a=1"), "accept.options"),
+    ],
+)
+def test_l12_what_a_file_or_the_command_line_itself_names_must_be_read(tmp_path, text, settings, key):
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=rf"'{key}' would be ignored"):
+        read_config(file, settings)
+
+
+def test_l12_the_command_line_tells_what_it_leaves_out(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "run.toml"
+    file.write_text('problem = "function"\n[plan]\nrounds = 1\nsteps = 2\n[accept]\nsteps = 1\n[mentor]\nname = "perturb"\n')
+    settings = ["--set", "mentor.name=none", "--set", "accept.rule=best_of"]
+    monkeypatch.setattr(sys, "argv", ["maao", "tune", str(file), *settings, "--run", str(tmp_path / "run")])
+    with contextlib.suppress(SystemExit):
+        cli.main()
+    assert f"Note: with these --set, {file} sets what nothing reads, which is left out: accept.steps.\n" in capsys.readouterr().err
+    assert maao.load(tmp_path / "run").status == "finished"
