@@ -11,7 +11,7 @@ import pytest
 
 import maao
 from maao import cli
-from maao.compare import cells, read_table
+from maao.compare import cells, compare, read_table
 from maao.config import Config, make_config, read_config, read_with_notes, stored_config, unread_sections
 from maao.errors import ConfigError
 from maao.store.listing import list_runs
@@ -279,3 +279,25 @@ def test_l12_the_command_line_tells_what_it_leaves_out(tmp_path, monkeypatch, ca
         cli.main()
     assert f"Note: with these --set, {file} sets what nothing reads, which is left out: accept.steps.\n" in capsys.readouterr().err
     assert maao.load(tmp_path / "run").status == "finished"
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "key"),
+    [
+        ("base", '"plan.epochs" = 50', "plan.epochs"),
+        ("base", '"vision.method" = "coop"', "vision.method"),
+        ("base", '"model.name" = "packaged:x"', "model.name"),
+        ("base", '"mentor.chat.replies" = ["a"]', "mentor.chat.replies"),
+        ("tasks.a", '"data.shots" = 4', "data.shots"),
+        ("models.m", '"vision" = { depth = 3 }', "vision.depth"),
+    ],
+)
+def test_l12_what_arms_share_is_refused_where_no_cell_reads_it(tmp_path, section, line, key):
+    file = tmp_path / "t.toml"
+    table = TABLE.replace("OWN", "").replace("[tasks.a]", "[models.m]\n[tasks.a]")
+    file.write_text(table.replace(f"[{section}]\n", f"[{section}]\n{line}\n"))
+    with pytest.raises(ConfigError, match=rf"^t: no cell reads what all share: '{key}' in \[{section}\] would be ignored, since [^;]*\.$"):
+        list(cells(read_table(file), tmp_path))
+    with pytest.raises(ConfigError, match=rf"'{key}' in \[{section}\]"):
+        compare(file, tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
