@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -463,6 +463,20 @@ RULES_READ = {
     "race": ("steps", "margin", "rungs"),
     "interpolate": ("weight", "inner"),
 }
+GENERATIONS_READ = ("kind", "population", "dim", "size", "batch_size")  # of the stage's section, by cma_es
+GENERATIONS_ALONE_READ = ("population", "dim", "size")
+VISION_READ: Mapping[str, tuple[str, ...]] = {  # which methods read a setting of the vision section
+    "class_specific": ("coop", "kgcoop", "prograd"),
+    "weight": ("kgcoop", "prograd", "tcp"),
+    "temperature": ("prograd",),
+    "depth": ("tcp", "maple", "promptsrc"),
+    "num_image_tokens": ("promptsrc",),
+    "text_weight": ("promptsrc",),
+    "image_weight": ("promptsrc",),
+    "score_weight": ("promptsrc",),
+}
+PROBES = ("zero_shot", "linear_probe", "lp++")  # methods that train no prompt
+PROMPTS_READ = ("template", "num_virtual_tokens", "initial", "distance")  # of the vision section, by the others
 PROVIDERS_READ = {  # the others read everything of [mentor.chat] but scripted replies
     "local": ("name",),
     "person": ("name",),
@@ -486,6 +500,12 @@ MENTORS_READ = {  # which of maao's mentors read a setting; a plugin and a mento
     "retries": _ASKS_IN_WORDS,
     "max_samples": (*_ASKS_IN_WORDS, "soft_input"),
     "texts": ("scripted", "evoprompt_ga", "evoprompt_de"),
+    "size": ("perturb",),
+    "corpus": ("random_text",),
+    "population": ("evolution", "evoprompt_ga", "evoprompt_de"),
+    "exemplars": ("opro", "ape"),
+    "fills": (*_ASKS_IN_WORDS, "scripted", "random_text"),
+    "structured": ("language_model",),
 }
 OF_LOCAL_MODELS = ("name", "revision", "kind", "quantization", "dtype", "device")  # of [model]: a mentor in this process is loaded so
 
@@ -515,7 +535,13 @@ def unread(config: Config) -> dict[str, str]:
         >>> list(unread(Config.model_validate({"problem": "function", "data": {"shots": 4}}, context=STORED)))
         ['data.shots']
     """
-    return {**_of_other_problems(config), **_of_other_plans_and_rules(config), **_of_other_mentors(config.mentor)}
+    return {
+        **_of_other_problems(config),
+        **_of_other_methods(config),
+        **_of_other_stages(config),
+        **_of_other_plans_and_rules(config),
+        **_of_other_mentors(config.mentor),
+    }
 
 
 def _of_other_problems(config: Config) -> dict[str, str]:
@@ -525,6 +551,58 @@ def _of_other_problems(config: Config) -> dict[str, str]:
     if "model" not in own and _asks_in_this_process(config):
         further = set(_given(config, "model")) - {*OF_LOCAL_MODELS}
         found |= {f"model.{key}": f"{instead}, and of [model] only the mentor's own model: drop it" for key in sorted(further)}
+    return found
+
+
+def _of_other_methods(config: Config) -> dict[str, str]:
+    if config.problem == "function":
+        return {}
+    section, ignored = (
+        ("model", _ignored_in_model(config.model)) if config.problem == "language" else ("vision", _ignored_in_vision(config))
+    )
+    return {f"{section}.{key}": ignored[key] for key in _changed(getattr(config, section)) if key in ignored}
+
+
+def _ignored_in_model(model: ModelConfig) -> dict[str, str]:
+    """Return what is not read of the model's section, whatever was given."""
+    ignored: dict[str, str] = {}
+    if model.method != "prefix_tuning":
+        ignored["projection"] = f"only prefix_tuning reads it and model.method is '{model.method}': drop it"
+    if model.method != "p_tuning":
+        ignored["encoder"] = f"only p_tuning reads it and model.method is '{model.method}': drop it"
+    if model.method in ("prompt_tuning", "pez"):
+        ignored["hidden"] = f"{model.method} has no network: drop it"
+    elif model.method == "prefix_tuning" and not model.projection:
+        ignored["hidden"] = "prefix_tuning has a network only where you set model.projection = true: do so, or drop it"
+    if model.initial != "text":
+        ignored["initial_text"] = f"model.initial is '{model.initial}': set it to 'text', or drop model.initial_text"
+    if not model.chat:
+        ignored["chat_turn"] = "model.chat is false: set it to true, or drop it"
+    if model.memory_mib is not None:
+        ignored["part_tokens"] = "model.memory_mib sets it by measuring the model: drop one of the two"
+    return ignored
+
+
+def _ignored_in_vision(config: Config) -> dict[str, str]:
+    """Return what is not read of the vision section, whatever was given."""
+    vision = config.vision
+    told = f"vision.method is '{vision.method}'"
+    ignored = {
+        key: f"{told}, and {', '.join(methods)} read it: drop it" for key, methods in VISION_READ.items() if vision.method not in methods
+    }
+    if vision.initial != "text":
+        ignored["initial_text"] = f"vision.initial is '{vision.initial}': set it to 'text', or drop vision.initial_text"
+    if vision.method in PROBES:
+        ignored |= dict.fromkeys((*PROMPTS_READ, "initial_text"), f"{told}, which trains no prompt: drop it")
+    return ignored
+
+
+def _of_other_stages(config: Config) -> dict[str, str]:
+    stage = config.stage
+    own = {*GENERATIONS_READ} if stage.kind == "cma_es" else {*StageConfig.model_fields} - {*GENERATIONS_ALONE_READ}
+    found = {f"stage.{key}": f"stage.kind is '{stage.kind}': drop it" for key in _changed(stage) if key not in own}
+    if config.problem == "vision" and config.vision.method == "zero_shot" and stage.lr_grid:
+        found["stage.lr_grid"] = "vision.method is 'zero_shot', which trains nothing: drop it"
     return found
 
 
@@ -544,6 +622,11 @@ def _of_other_mentors(mentor: MentorConfig) -> dict[str, str]:
         for key in _changed(mentor)
         if key in MENTORS_READ and not {mentor.name, mentor.beside} & {*MENTORS_READ[key]}
     }
+    if mentor.structured and (mentor.style == "completion" or mentor.chat.provider in ("local", "person")):
+        found["mentor.structured"] = (
+            "it asks a server for JSON by a schema, which takes mentor.chat.provider = 'openai' (any server of that kind) and "
+            "mentor.style = 'chat': choose these, or drop it"
+        )
     if mentor.beside is None and "beside_share" in _changed(mentor):
         found["mentor.beside_share"] = "there is no mentor.beside: drop it"
     provider = "person" if mentor.name == "person" else mentor.chat.provider

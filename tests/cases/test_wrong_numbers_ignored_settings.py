@@ -301,3 +301,32 @@ def test_l12_what_arms_share_is_refused_where_no_cell_reads_it(tmp_path, section
     with pytest.raises(ConfigError, match=rf"'{key}' in \[{section}\]"):
         compare(file, tmp_path / "out", workers=1)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "key"),
+    [
+        ('"stage.lr" = 0.1', '"stage.kind" = "cma_es"', "stage.lr"),
+        ('"stage.kind" = "cma_es"\n"stage.population" = 6', '"stage.kind" = "gradient"', "stage.population"),
+        ('"mentor.size" = 0.3\n"mentor.name" = "perturb"', '"mentor.name" = "none"', "mentor.size"),
+        ('"mentor.population" = 4\n"mentor.name" = "evolution"', '"mentor.name" = "random_restart"', "mentor.population"),
+        ('"mentor.exemplars" = 4\n"mentor.name" = "opro"', '"mentor.name" = "evoprompt_ga"', "mentor.exemplars"),
+        ('"mentor.fills" = ["template"]\n"mentor.name" = "person"', '"mentor.name" = "perturb"', "mentor.fills"),
+        ('"mentor.structured" = true\n"mentor.chat.provider" = "openai"', '"mentor.chat.provider" = "local"', "mentor.structured"),
+        ('"mentor.structured" = true\n"mentor.chat.provider" = "openai"', '"mentor.style" = "completion"', "mentor.structured"),
+        ('"model.method" = "p_tuning"\n"model.encoder" = "mlp"', '"model.method" = "pez"', "model.encoder"),
+        ('"model.method" = "p_tuning"\n"model.hidden" = 16', '"model.method" = "prompt_tuning"', "model.hidden"),
+        ('"model.initial" = "text"\n"model.initial_text" = "a"', '"model.initial" = "normal"', "model.initial_text"),
+        ('"model.part_tokens" = 64', '"model.memory_mib" = 64', "model.part_tokens"),
+        ('"problem" = "vision"\n"vision.method" = "tcp"\n"vision.depth" = 3', '"vision.method" = "coop"', "vision.depth"),
+        ('"problem" = "vision"\n"vision.num_virtual_tokens" = 3', '"vision.method" = "lp++"', "vision.num_virtual_tokens"),
+        ('"problem" = "vision"\n"stage.lr_grid" = [0.1]', '"vision.method" = "zero_shot"', "stage.lr_grid"),
+    ],
+)
+def test_l12_what_a_stage_a_method_or_a_mentor_does_not_read_may_be_shared(tmp_path, shared, own, key):
+    file = tmp_path / "t.toml"
+    file.write_text(f'seeds = [0]\n[base]\n{shared}\n[tasks.a]\n[[arms]]\nname = "reads"\n[[arms]]\nname = "not"\nsettings = {{ {own} }}\n')
+    found = {cell.arm: cell.config for cell in cells(read_table(file), tmp_path)}
+    section, name = key.split(".")
+    default = getattr(getattr(Config(), section), name)
+    assert getattr(getattr(found["not"], section), name) == default != getattr(getattr(found["reads"], section), name)
