@@ -330,3 +330,20 @@ def test_l12_what_a_stage_a_method_or_a_mentor_does_not_read_may_be_shared(tmp_p
     section, name = key.split(".")
     default = getattr(getattr(Config(), section), name)
     assert getattr(getattr(found["not"], section), name) == default != getattr(getattr(found["reads"], section), name)
+
+
+PAIRS = [(f"{word} {i}", word) for i in range(8) for word in ("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("source", "pool.csv"), ("train", "other.csv"), ("select", "s.csv"), ("test", "t.csv"), ("hub_config", "x"), ("task", "rte"),
+        ("protocol", "full"),
+    ],
+)  # fmt: skip
+def test_l12_where_tune_takes_its_examples_from_is_no_further_setting(tmp_path, key, value):
+    for settings in ({f"data.{key}": value}, {"data": {key: value}}):
+        with pytest.raises(ConfigError, match=rf"maao.tune would ignore data.{key} of `settings`: its arguments `train`"):
+            maao.tune(model=str(tmp_path), train=PAIRS, mentor="none", folder=tmp_path / "run", settings=settings)
+    assert not (tmp_path / "run").exists()
