@@ -506,6 +506,7 @@ MENTORS_READ = {  # which of maao's mentors read a setting; a plugin and a mento
     "exemplars": ("opro", "ape"),
     "fills": (*_ASKS_IN_WORDS, "scripted", "random_text"),
     "structured": ("language_model",),
+    "options": (),
 }
 OF_LOCAL_MODELS = ("name", "revision", "kind", "quantization", "dtype", "device")  # of [model]: a mentor in this process is loaded so
 
@@ -600,7 +601,14 @@ def _ignored_in_vision(config: Config) -> dict[str, str]:
 def _of_other_stages(config: Config) -> dict[str, str]:
     stage = config.stage
     own = {*GENERATIONS_READ} if stage.kind == "cma_es" else {*StageConfig.model_fields} - {*GENERATIONS_ALONE_READ}
-    found = {f"stage.{key}": f"stage.kind is '{stage.kind}': drop it" for key in _changed(stage) if key not in own}
+    ignored = dict.fromkeys({*StageConfig.model_fields} - own, f"stage.kind is '{stage.kind}': drop it")
+    if not stage.warmup_steps:
+        ignored.setdefault("warmup_lr", "there are no stage.warmup_steps: set them, or drop it")
+    if stage.average_mean is None:
+        ignored.setdefault("average_std", "there is no stage.average_mean: set it, or drop it")
+    if stage.schedule == "constant":
+        ignored.setdefault("schedule_every", "stage.schedule is 'constant': set another, or drop it")
+    found = {f"stage.{key}": ignored[key] for key in _changed(stage) if key in ignored}
     if config.problem == "vision" and config.vision.method == "zero_shot" and stage.lr_grid:
         found["stage.lr_grid"] = "vision.method is 'zero_shot', which trains nothing: drop it"
     return found
@@ -610,6 +618,8 @@ def _of_other_plans_and_rules(config: Config) -> dict[str, str]:
     plan, accept = config.plan, config.accept
     others = {key for keys in PLANS_READ.values() for key in keys} - {*PLANS_READ[plan.kind]}
     found = {f"plan.{key}": f"plan.kind is '{plan.kind}': drop it" for key in _changed(plan) if key in others}
+    if not plan.patience and "min_delta" in _changed(plan):
+        found["plan.min_delta"] = "there is no plan.patience: set it, or drop it"
     own = {"rule", *RULES_READ.get(accept.rule, ("options",)), *(RULES_READ[accept.inner] if accept.rule == "interpolate" else ())}
     return found | {f"accept.{key}": f"accept.rule is '{accept.rule}': drop it" for key in _changed(accept) if key not in own}
 
@@ -618,7 +628,7 @@ def _of_other_mentors(mentor: MentorConfig) -> dict[str, str]:
     if mentor.name not in (*ASKS_NOBODY, *_ASKS_IN_WORDS, *_ASKS_ONE):
         return {}
     found = {
-        f"mentor.{key}": f"mentor.name is '{mentor.name}', and {', '.join(MENTORS_READ[key])} read it: drop it"
+        f"mentor.{key}": f"mentor.name is '{mentor.name}', and {', '.join(MENTORS_READ[key]) or 'only plugins'} read it: drop it"
         for key in _changed(mentor)
         if key in MENTORS_READ and not {mentor.name, mentor.beside} & {*MENTORS_READ[key]}
     }
@@ -630,6 +640,10 @@ def _of_other_mentors(mentor: MentorConfig) -> dict[str, str]:
     if mentor.beside is None and "beside_share" in _changed(mentor):
         found["mentor.beside_share"] = "there is no mentor.beside: drop it"
     provider = "person" if mentor.name == "person" else mentor.chat.provider
+    if mentor.name in _ASKS_IN_WORDS:
+        style = "chat" if provider == "person" else mentor.style
+        other = "max_samples" if style == "chat" else "retries"
+        found |= {f"mentor.{key}": f"mentor.style is '{style}': drop it" for key in _changed(mentor) if key == other}
     if mentor.name in ASKS_NOBODY:
         own, told = (), f"the mentor '{mentor.name}' asks no chat model: drop it"
     else:

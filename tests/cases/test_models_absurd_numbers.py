@@ -36,6 +36,13 @@ QUICK = {
     "mentor": {"name": "scripted", "texts": ["1 1", "2 2"]},
 }
 
+NEEDED: dict[str, tuple[str, Any]] = {  # what a setting must stand with to be read at all
+    "plan.min_delta": ("plan.patience", 1),
+    "stage.warmup_lr": ("stage.warmup_steps", 1),
+    "stage.average_std": ("stage.average_mean", 1.0),
+    "stage.schedule_every": ("stage.schedule", "linear"),
+}
+
 
 def numeric(section: type[BaseModel] = Config, path: str = "") -> Iterator[str]:
     """Yield every setting that takes a number, by dotted key."""
@@ -51,6 +58,8 @@ def with_value(key: str, value: Any) -> dict[str, Any]:
     values: dict[str, Any] = {name: dict(held) if isinstance(held, dict) else held for name, held in QUICK.items()}
     is_list = key in ("stage.lr_grid", "accept.rungs", "plan.ask_after")
     set_value(values, key, [value] if is_list else value)
+    if key in NEEDED:
+        set_value(values, *NEEDED[key])
     return values
 
 

@@ -12,7 +12,7 @@ import pytest
 import maao
 from maao import cli
 from maao.compare import cells, compare, read_table
-from maao.config import Config, make_config, read_config, read_with_notes, stored_config, unread_sections
+from maao.config import Config, make_config, read_config, read_with_notes, set_value, stored_config, unread_sections
 from maao.errors import ConfigError
 from maao.store.listing import list_runs
 
@@ -69,11 +69,38 @@ def test_l12_a_section_of_another_problem_is_refused(values, key, told):
         ({"mentor": {"chat": {"provider": "scripted", "timeout": 5}}}, "mentor.chat.timeout"),
         ({"mentor": {"chat": {"provider": "openai", "name": "m", "replies": ["a"]}}}, "mentor.chat.replies"),
         ({"mentor": {"name": "person", "chat": {"attempts": 2}}}, "mentor.chat.attempts"),
+        ({"mentor": {"name": "language_model", "options": {"a": 1}}}, "mentor.options"),
+        ({"mentor": {"name": "none", "options": {"a": 1}}}, "mentor.options"),
+        ({"mentor": {"max_samples": 3}}, "mentor.max_samples"),
+        ({"mentor": {"name": "person", "style": "completion", "max_samples": 3}}, "mentor.max_samples"),
+        ({"mentor": {"style": "completion", "retries": 3}}, "mentor.retries"),
+        ({"stage": {"kind": "cma_es", "warmup_lr": 0.1, "warmup_steps": 2}}, "stage.warmup_lr"),
     ],
 )
 def test_l12_a_setting_that_nothing_reads_is_refused(values, key):
     with pytest.raises(ConfigError, match=rf"'{key}' would be ignored, since .*: drop it"):
         make_config(values)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "needed", "held"),
+    [
+        ("plan.min_delta", 0.1, "plan.patience", 2),
+        ("stage.warmup_lr", 0.1, "stage.warmup_steps", 2),
+        ("stage.average_std", 2.0, "stage.average_mean", 3.0),
+        ("stage.schedule_every", 5, "stage.schedule", "cosine"),
+        ("mentor.max_samples", 3, "mentor.style", "completion"),
+        ("mentor.max_samples", 3, "mentor.name", "soft_input"),
+        ("mentor.options", {"a": 1}, "mentor.name", "a_plugin"),
+    ],
+)
+def test_l12_a_setting_that_needs_another_is_refused_without_it(key, value, needed, held):
+    values: dict = {}
+    set_value(values, key, value)
+    with pytest.raises(ConfigError, match=rf"'{key}' would be ignored, since"):
+        make_config(values)
+    set_value(values, needed, held)
+    make_config(values)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +150,6 @@ TEXTS = [
 @pytest.mark.parametrize("blank", ["", "  ", "\n"])
 @pytest.mark.parametrize("key", TEXTS)
 def test_l12_an_empty_text_is_no_default(key, blank):
-    from maao.config import set_value
-
     values: dict = {}
     set_value(values, key, blank)
     with pytest.raises(ConfigError, match=rf"'{key}': it is empty: leave it out for the default"):
