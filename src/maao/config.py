@@ -871,4 +871,15 @@ def expand_paths(values: dict[str, Any], folder: Path) -> None:
             raise ConfigError(f"'{section}.{key}' = '{held[key]}' names an environment variable that is not set: {text.split('/')[0]}.")
         path = folder / text
         a_name = text == "parts" or text.startswith(("hub:", "packaged:"))
-        held[key] = str(path.resolve()) if path.exists() or (section == "data" and not a_name) else text
+        held[key] = str(path.resolve()) if _exists(path, f"{section}.{key}", text) or (section == "data" and not a_name) else text
+
+
+def _exists(path: Path, key: str, text: str) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:  # too long, or a null character in it
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"'{key}' can name no file and no model ({reason}); got {_short(text)}.") from error
+    return True

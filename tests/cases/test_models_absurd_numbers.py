@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 import maao
 from maao import cli
-from maao.config import Config, Section, make_config, read_config, set_value
+from maao.config import PATHS, Config, Section, make_config, read_config, set_value
 from maao.core.lr_finder import try_rates
 from maao.core.plan import MOST_LEGS
 from maao.errors import ConfigError, MaaoError, ProblemError
@@ -122,6 +122,16 @@ def test_m10_settings_on_the_command_line_are_refused_alike(tmp_path, monkeypatc
     told = capsys.readouterr().err
     assert end.value.code == 1 and told.startswith("Error: ") and told.count("\n") == 1 and len(told) < 600
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text", ["x" * 300, "x" * 5000, "a/" * 3000, "nul\\u0000nul"], ids=["300", "5000", "deep", "null"])
+@pytest.mark.parametrize("key", [f"{section}.{name}" for section, name in PATHS])
+def test_m10_a_name_that_no_file_can_have_is_refused(tmp_path, key, text):
+    file = tmp_path / "run.toml"
+    file.write_text('problem = "vision"\n' if key.startswith(("vision", "images")) else "")
+    with pytest.raises(ConfigError, match=rf"^'{key}' can name no file and no model \(.*\); got ") as error:
+        read_config(file, (f'{key}="{text}"',))
+    assert len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize("plan", [{"rounds": 1e9}, {"rounds": 10**6}, {"rounds": 10, "steps": 10**8, "store_every": 1}])
