@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -195,8 +196,11 @@ def test_m10_a_loss_that_overflows_is_told_and_the_run_goes_on(tmp_path, lr):
     result = maao.run(make_config(values), tmp_path / "run")
     notes = [o.note for r in result.history for o in r.observations if o.note]
     assert notes and "not finite" in notes[0] and "back to the last good point" in notes[0]
-    assert all(math.isfinite(r.score.loss) or r.index for r in result.history)
-    assert result.status == "finished"
+    seen = [o for r in result.history for o in r.observations]
+    assert len(seen) == 12 and all(bool(o.note) != math.isfinite(o.loss) for o in seen)
+    good = next(before.loss for before, after in pairwise(seen) if after.note)
+    assert [r.score.loss for r in result.history] == [seen[0].loss, good, good]  # the start, and twice where the rollbacks lead to
+    assert result.chosen.index == 0 and result.status == "finished"
 
 
 @dataclass(frozen=True)
