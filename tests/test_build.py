@@ -167,15 +167,15 @@ def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, mon
         (
             {"model__projection": True},
             ConfigError,
-            "model.projection would be ignored, since only prefix_tuning reads it and model.method is",
+            "'model.projection' would be ignored, since only prefix_tuning reads it and model.method is",
         ),
-        ({"model__method": "p_tuning", "model__projection": True}, ConfigError, "model.projection would be ignored"),
-        ({"model__encoder": "mlp"}, ConfigError, "model.encoder would be ignored, since only p_tuning reads it and model.method is"),
-        ({"model__hidden": 16}, ConfigError, "model.hidden would be ignored, since prompt_tuning has no network"),
+        ({"model__method": "p_tuning", "model__projection": True}, ConfigError, "'model.projection' would be ignored"),
+        ({"model__encoder": "mlp"}, ConfigError, "'model.encoder' would be ignored, since only p_tuning reads it and model.method is"),
+        ({"model__hidden": 16}, ConfigError, "'model.hidden' would be ignored, since prompt_tuning has no network"),
         ({"model__method": "prefix_tuning", "model__hidden": 16}, ConfigError, "set model.projection = true"),
-        ({"model__initial_text": "the news"}, ConfigError, "model.initial_text would be ignored, since model.initial is 'vocabulary'"),
+        ({"model__initial_text": "the news"}, ConfigError, "'model.initial_text' would be ignored, since model.initial is 'vocabulary'"),
         ({"model__initial_text": "a", "model__initial": "labels"}, ConfigError, "since model.initial is 'labels'"),
-        ({"model__part_tokens": 64, "model__memory_mib": 64}, ConfigError, "model.part_tokens would be ignored, since model.memory_mib"),
+        ({"model__part_tokens": 64, "model__memory_mib": 64}, ConfigError, "'model.part_tokens' would be ignored, since model.memory_mib"),
         ({"model__pooling": "first"}, ConfigError, "model.pooling would be ignored, since"),
         ({"function__name": "rosenbrock", "function__dim": 1, "problem": "function"}, ConfigError, "needs a dimension of 2"),
     ],
@@ -183,9 +183,8 @@ def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, mon
 )
 def test_what_cannot_be_built_is_refused_with_the_way_out(llama, data, monkeypatch, changes, error, told):  # noqa: F811
     monkeypatch.setenv(KEY_NAME, "not-a-key")
-    config = make_config(values(llama, data, **changes))
     with pytest.raises(error) as raised:
-        build_mentor(building.build(config), MemoryLedger())
+        build_mentor(building.build(make_config(values(llama, data, **changes))), MemoryLedger())
     assert told in str(raised.value)
     assert "\n" not in str(raised.value)
 

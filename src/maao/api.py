@@ -587,6 +587,9 @@ def load(folder: str | Path) -> Result:
     return result
 
 
+NOT_OF_TUNE = {"source", "train", "select", "test", "hub_config", "task", "protocol"}  # of the data section: where examples come from
+
+
 def tune(
     *,
     model: str,
@@ -618,7 +621,7 @@ def tune(
         rounds: how often the mentor is asked.
         steps: gradient steps of each walk.
         folder: the run folder; by default a new one in ``runs/``.
-        settings: further settings by dotted key, as in a config: ``{"stage.lr": 0.03}``.
+        settings: further settings by dotted key, as in a config: ``{"stage.lr": 0.03}``; none that says where examples come from.
 
     Example:
         >>> result = maao.tune(model="packaged:smollm2-135m-instruct", train="train.csv", rounds=3)  # doctest: +SKIP
@@ -629,6 +632,12 @@ def tune(
     if isinstance(labels, Mapping):
         values["model"]["label_words"] = dict(labels)
     config, own = _configured(values, mentor, settings)
+    given = sorted(config.data.model_fields_set & NOT_OF_TUNE)
+    if given:
+        raise ConfigError(
+            f"maao.tune would ignore {' and '.join(f'data.{key}' for key in given)} of `settings`: its arguments `train`, `select` and "
+            "`test` give the examples. For a pool, a hub data set, a task or a protocol write a config, and give it to maao.run."
+        )
     order = list(labels) if labels is not None else config.data.labels
     data = config.data
     parts, notes = _given_parts(train, select, test, config, order)

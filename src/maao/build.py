@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING, Any
 
 from maao.build_mentors import ASKING, CONTROLS, SHOWS_EXAMPLES, build_asking, build_control, check_beside, check_mentor
-from maao.config import AcceptConfig, BudgetConfig, ChatConfig, Config, DataConfig, ModelConfig, StageConfig
+from maao.config import AcceptConfig, BudgetConfig, ChatConfig, Config, DataConfig, ModelConfig
 from maao.core import acceptance
 from maao.core.budget import Budget, cut
 from maao.core.plan import Plan, after_epochs, rounds
@@ -187,8 +187,6 @@ def _check_together(config: Config) -> None:
     """Refuse settings that cannot be combined, before anything is loaded."""
     if config.accept.rule == "interpolate" and config.model.length == "free" and config.problem == "language":
         raise ConfigError("accept.rule 'interpolate' blends prompts of equal length: use model.length = 'fixed' with it.")
-    if config.problem == "language":
-        _check_model(config.model)
     if config.problem == "vision":
         from maao.build_vision import check_vision
 
@@ -206,44 +204,11 @@ def _check_together(config: Config) -> None:
         raise ConfigError("mentor.fills asks for lines of several parts, and a completion has one: set mentor.style = 'chat', or drop it.")
     check_mentor(config.mentor)
     check_beside(config.mentor)
-    _check_stage(config.stage)
+    if config.stage.kind == "cma_es" and installed("cmaes") is None:
+        raise ConfigError("stage.kind = 'cma_es' needs the package cmaes: pip install \"maao[cma]\".")
     if config.mentor.name not in MENTORS and config.mentor.name not in _plugin_names("mentor"):
         known = ", ".join((*MENTORS, *_plugin_names("mentor")))
         raise ConfigError(f"Unknown mentor '{config.mentor.name}'. Known mentors: {known}.")
-
-
-GENERATIONS_READ = ("kind", "population", "dim", "size", "batch_size")  # of the stage's section
-
-
-def _check_stage(stage: StageConfig) -> None:
-    """Refuse settings of the stage's section that its kind does not read."""
-    default = StageConfig()
-    for name in StageConfig.model_fields:
-        own = name in GENERATIONS_READ if stage.kind == "cma_es" else name not in ("population", "dim", "size")
-        if not own and getattr(stage, name) != getattr(default, name):
-            raise ConfigError(f"stage.{name} would be ignored, since stage.kind is '{stage.kind}': drop it.")
-    if stage.kind == "cma_es" and installed("cmaes") is None:
-        raise ConfigError("stage.kind = 'cma_es' needs the package cmaes: pip install \"maao[cma]\".")
-
-
-def _check_model(model: ModelConfig) -> None:
-    """Refuse settings of the model's section that nothing would read."""
-    ignored: dict[str, str] = {}
-    if model.method != "prefix_tuning":
-        ignored["projection"] = f"only prefix_tuning reads it and model.method is '{model.method}': drop it"
-    if model.method != "p_tuning":
-        ignored["encoder"] = f"only p_tuning reads it and model.method is '{model.method}': drop it"
-    if model.method in ("prompt_tuning", "pez"):
-        ignored["hidden"] = f"{model.method} has no network: drop it"
-    elif model.method == "prefix_tuning" and not model.projection:
-        ignored["hidden"] = "prefix_tuning has a network only where you set model.projection = true: do so, or drop it"
-    if model.initial != "text":
-        ignored["initial_text"] = f"model.initial is '{model.initial}': set it to 'text', or drop model.initial_text"
-    if not model.chat:
-        ignored["chat_turn"] = "model.chat is false: set it to true, or drop it"
-    if model.memory_mib is not None:
-        ignored["part_tokens"] = "model.memory_mib sets it by measuring the model: drop one of the two"
-    _refuse_ignored(model, ignored)
 
 
 def _check_reading(model: ModelConfig, kind: str, name: str) -> None:

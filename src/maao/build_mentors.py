@@ -18,28 +18,9 @@ CONTROLS = ("perturb", "reset", "random_text", "soft_input", "evolution")  # tha
 ASKING = ("opro", "ape", "evoprompt_ga", "evoprompt_de")  # that ask one in their own words
 SHOWS_EXAMPLES = ("opro", "ape")  # whose instructions hold training examples
 
-# which of these mentors read a setting; elsewhere it is refused
-READ_BY = {
-    "size": ("perturb",),
-    "corpus": ("random_text",),
-    "population": ("evolution", "evoprompt_ga", "evoprompt_de"),
-    "exemplars": SHOWS_EXAMPLES,
-    "fills": ("language_model", "person", "scripted", "random_text"),
-    "structured": ("language_model",),
-}
-
 
 def check_mentor(mentor: MentorConfig) -> None:
-    """Refuse settings that the mentor does not read. Raises `ConfigError`."""
-    default = MentorConfig()
-    for name, readers in READ_BY.items():
-        if getattr(mentor, name) != getattr(default, name) and not {mentor.name, mentor.beside} & set(readers):
-            raise ConfigError(f"mentor.{name} is read by {', '.join(readers)} only, and mentor.name is '{mentor.name}': drop it.")
-    if mentor.structured and (mentor.style == "completion" or mentor.chat.provider in ("local", "person")):
-        raise ConfigError(
-            "mentor.structured asks a server for JSON by a schema: it needs mentor.chat.provider = 'openai' (any server of that kind) and "
-            "mentor.style = 'chat'. Drop it, or choose these."
-        )
+    """Refuse a mentor that lacks what it needs. Raises `ConfigError`."""
     if "random_text" in (mentor.name, mentor.beside) and mentor.corpus is None:
         raise ConfigError("The mentor 'random_text' takes sentences from a text file: name it in mentor.corpus.")
 

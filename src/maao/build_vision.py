@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from maao.config import Config, VisionConfig
+from maao.config import PROBES, VISION_READ, Config, VisionConfig
 from maao.errors import ConfigError
 from maao.interfaces import Codec
 from maao.types import Splits
@@ -18,19 +18,6 @@ if TYPE_CHECKING:
     from maao.tasks.images import ImageTask
 
 DEFAULT_WORDING = "a photo of a {class}."
-PROBES = ("zero_shot", "linear_probe", "lp++")
-
-# which method reads a setting; all others refuse it
-READ_BY: Mapping[str, tuple[str, ...]] = {
-    "class_specific": ("coop", "kgcoop", "prograd"),
-    "weight": ("kgcoop", "prograd", "tcp"),
-    "temperature": ("prograd",),
-    "depth": ("tcp", "maple", "promptsrc"),
-    "num_image_tokens": ("promptsrc",),
-    "text_weight": ("promptsrc",),
-    "image_weight": ("promptsrc",),
-    "score_weight": ("promptsrc",),
-}
 
 
 @dataclass(frozen=True)
@@ -61,21 +48,13 @@ class NoWords:
 
 
 def check_vision(config: Config) -> None:
-    """Refuse settings that nothing would read, and mentors that a method cannot follow. Loads nothing."""
-    vision, default = config.vision, VisionConfig()
-    for name, methods in READ_BY.items():
-        if getattr(vision, name) != getattr(default, name) and vision.method not in methods:
-            raise ConfigError(f"vision.{name} is read by {', '.join(methods)} only, and vision.method is '{vision.method}': drop it.")
-    if vision.initial != "text" and vision.initial_text is not None:
-        raise ConfigError(f'vision.initial_text is read with vision.initial = "text" only; it is "{vision.initial}": drop one of them.')
+    """Refuse settings that cannot go together, and mentors that a method cannot follow. Loads nothing."""
+    vision = config.vision
     if vision.method in PROBES:
         if config.mentor.name not in ("none", "custom"):
             raise ConfigError(
                 f"vision.method = '{vision.method}' trains no prompt, so a mentor has nothing to propose: set mentor.name = \"none\"."
             )
-        given = [n for n in ("template", "num_virtual_tokens", "initial", "distance") if getattr(vision, n) != getattr(default, n)]
-        if given:
-            raise ConfigError(f"vision.method = '{vision.method}' trains no prompt: drop vision.{' and vision.'.join(given)}.")
     elif "{slots}" not in vision.template:
         raise ConfigError(f"vision.template = {vision.template!r} has no {{slots}}, the place of what is tuned.")
     if config.mentor.name == "random_restart" and vision.initial == "text":
@@ -83,8 +62,8 @@ def check_vision(config: Config) -> None:
             "The mentor 'random_restart' starts as a run begins, and vision.initial = 'text' is the same text each time: use 'vocabulary' "
             "or 'normal' with it."
         )
-    if vision.method == "zero_shot" and config.stage.lr_grid:
-        raise ConfigError("vision.method = 'zero_shot' trains nothing: drop stage.lr_grid.")
+    if vision.method == "zero_shot" and config.stage.lr_grid:  # the grid that `find_lr` takes
+        raise ConfigError("vision.method = 'zero_shot' trains nothing: there is no learning rate to search for.")
 
 
 def build_images(config: Config, labels: tuple[str, ...] | None = None, class_names: tuple[str, ...] | None = None) -> ImageParts:
@@ -200,7 +179,7 @@ def build_image_method(vision: VisionConfig, bound: Bound) -> Method:
         "maple": MaPLe,
         "promptsrc": PromptSRC,
     }
-    own = {name: getattr(vision, name) for name, methods in READ_BY.items() if vision.method in methods}
+    own = {name: getattr(vision, name) for name, methods in VISION_READ.items() if vision.method in methods}
     return kinds[vision.method](bound, **{name: value for name, value in own.items() if value is not None})
 
 

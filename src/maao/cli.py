@@ -15,6 +15,7 @@ from maao.printable import printable
 
 if TYPE_CHECKING:
     from maao.api import Format, Result
+    from maao.config import Config
     from maao.store.ledger import Call
 
 app = typer.Typer(
@@ -68,10 +69,9 @@ def find_lr(
 ) -> None:
     """Try learning rates (stage.lr_grid, or a usual grid) from a run's beginning, and say which to take. No mentor is asked."""
     from maao import api
-    from maao.config import read_config
     from maao.console import Terminal, cost_line, rates_table
 
-    checked = read_config(config, tuple(settings or ()))
+    checked = _read_config(config, tuple(settings or ()))
     try:
         with Terminal(_console()) as terminal:
             search = api.find_lr(checked, watch=terminal)
@@ -93,11 +93,10 @@ def headroom(
     """Say whether there is anything to gain on a task, before a costly comparison: what tuning brings, and how far starts lead apart."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from maao.config import read_config
     from maao.console import cost_line, headroom_table
     from maao.headroom import headroom as judge
 
-    checked = read_config(config, tuple(settings or ()))
+    checked = _read_config(config, tuple(settings or ()))
     try:
         with Progress(TextColumn("starts"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=_console()) as progress:
             bar = progress.add_task("starts", total=starts)
@@ -110,12 +109,20 @@ def headroom(
     _console().print(cost_line(found.cost))
 
 
+def _read_config(config: str, settings: tuple[str, ...]) -> Config:
+    from maao.config import read_with_notes
+
+    checked, notes = read_with_notes(config, settings)
+    for note in notes:
+        _tell(f"Note: {note}.")
+    return checked
+
+
 def _tune(config: str, settings: tuple[str, ...], folder: Path | None, name: str | None) -> None:
     from maao.api import free_folder, run
-    from maao.config import read_config
     from maao.console import Terminal
 
-    checked = read_config(config, settings)
+    checked = _read_config(config, settings)
     folder = folder or free_folder(Path("runs"), name or f"{Path(config).stem}-seed{checked.seed}")
     with Terminal(_console()) as terminal:
         result = _interruptible(lambda: run(checked, folder, watch=terminal), folder)

@@ -16,6 +16,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +25,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
 from maao.comparison import read_out, read_row
-from maao.config import Config, Section, Text, expand_paths, explain, make_config, parse_toml, set_value, without_unread
+from maao.config import Config, Section, Text, belong_together, expand_paths, explain, make_config, parse_toml, set_value, without_unread
 from maao.errors import ConfigError, MaaoError, StoreError
 from maao.store.files import write_durably
 from maao.types import Cost, Score
@@ -160,11 +161,30 @@ def _read_toml(file: Path) -> dict[str, Any]:
 
 
 def cells(table: Mapping[str, Any], folder: Path) -> Iterator[Cell]:
-    """Return the cells of a table, seed by seed: a comparison that is stopped early has whole seeds. `folder` is where paths begin."""
+    """Return the cells of a table, seed by seed: a comparison that is stopped early has whole seeds. `folder` is where paths begin.
+
+    Raises:
+        ConfigError: the settings of a cell cannot be used; or, after the last cell, what arms share holds a setting that no cell reads.
+    """
+    unread: dict[tuple[str, str], str] = {}  # settings that a cell does not read, by section and dotted key, with the reason
+    read: set[str] = set()  # dotted keys that some cell reads: a task may describe itself to mentors that only other tasks have
     for arm, model, task, seed in _places(table):
         # one thread: the same bits whatever the number of workers
         values = {"seed": seed, "threads": 1}
-        yield Cell(arm["name"], model, task, seed, cell_config(table, arm, model, task, values, folder))
+        config, dropped = _config_and_dropped(table, arm, model, task, values, folder)
+        for section, settings in _shared(table, model, task).items():
+            for own in settings:
+                ignored = {(section, key): why for key, why in dropped.items() if belong_together(key, own)}
+                unread |= ignored
+                read |= set() if ignored else {own}
+        yield Cell(arm["name"], model, task, seed, config)
+    told = [
+        f"'{key}' in [{section}] would be ignored, since {why}"
+        for (section, key), why in unread.items()
+        if not any(belong_together(key, other) for other in read)
+    ]
+    if told:
+        raise ConfigError(f"{table['name']}: no cell reads what all share: {'; '.join(told)}.")
 
 
 def _places(table: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str, str, int]]:
@@ -181,14 +201,26 @@ def _places(table: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str, 
 
 def cell_config(table: Mapping[str, Any], arm: Mapping[str, Any], model: str, task: str, values: dict[str, Any], folder: Path) -> Config:
     """Return the config of a cell: what all cells share, then model, task and arm laid over `values`, which name the seed."""
+    return _config_and_dropped(table, arm, model, task, values, folder)[0]
+
+
+def _shared(table: Mapping[str, Any], model: str, task: str) -> dict[str, Mapping[str, Any]]:
+    """Return what arms share in a cell, by the section that holds it, in the order in which it is laid down."""
+    return {"base": table["base"], f"models.{model}": table["models"].get(model, {}), f"tasks.{task}": table["tasks"][task]}
+
+
+def _config_and_dropped(
+    table: Mapping[str, Any], arm: Mapping[str, Any], model: str, task: str, values: dict[str, Any], folder: Path
+) -> tuple[Config, dict[str, str]]:
+    """Return the config of a cell, and what it does not read of the settings that arms share, each with the reason."""
     sample = table.get("samples", {}).get(str(values["seed"]), values["seed"])
     own = arm.get("settings", {}), arm.get("by_task", {}).get(task, {})
-    for settings in (table["base"], table["models"].get(model, {}), table["tasks"][task], *own):
+    for settings in (*_shared(table, model, task).values(), *own):
         for key, value in settings.items():
-            set_value(values, key, value.format(seed=sample) if key in SAMPLED else value)
+            set_value(values, key, value.format(seed=sample) if key in SAMPLED else deepcopy(value))  # a section may be given whole
     expand_paths(values, folder)
-    without_unread(values, [key for settings in own for key in settings])  # what arms share is read by those that can
-    return make_config(values, f"{table['name']}, arm '{arm['name']}', task '{task}'")
+    dropped = without_unread(values, [key for settings in own for key in settings])  # what arms share is read by those that can
+    return make_config(values, f"{table['name']}, arm '{arm['name']}', task '{task}'"), dropped
 
 
 # -- running

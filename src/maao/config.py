@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -32,8 +32,8 @@ class Section(BaseModel):
 MANY = 10**9  # more steps, examples or tokens than any run reaches, and within what every library below counts with
 
 
-def _not_blank(text: str) -> str:
-    if not text.strip():
+def _not_blank(text: str, info: ValidationInfo) -> str:
+    if not text.strip() and info.context != STORED:  # a run that stored one was made with it
         raise ValueError("it is empty: leave it out for the default")
     return text
 
@@ -50,6 +50,8 @@ def _plain(value: Any) -> Any:
         raise ValueError(f"it holds {value!r}; give texts, numbers, true or false, lists, and mappings of these")
     return value
 
+
+STORED = "stored"  # the context of a config that a run stored, which names every setting, those too that it does not read
 
 Text = Annotated[str, AfterValidator(_not_blank)]  # an empty one would be taken for none in silence
 Options = Annotated[dict[str, Any], AfterValidator(_plain)]
@@ -450,8 +452,6 @@ class Config(Section):
         return self
 
 
-STORED = "stored"  # the context of a config that a run stored, which names every setting, those too that it does not read
-
 # Which settings are read. What stands in none of these tables is read always, or checked where it is used.
 SECTIONS_READ = {"language": ("model", "data"), "vision": ("vision", "images"), "function": ("function",)}
 PLANS_READ = {
@@ -466,6 +466,20 @@ RULES_READ = {
     "race": ("steps", "margin", "rungs"),
     "interpolate": ("weight", "inner"),
 }
+GENERATIONS_READ = ("kind", "population", "dim", "size", "batch_size")  # of the stage's section, by cma_es
+GENERATIONS_ALONE_READ = ("population", "dim", "size")
+VISION_READ: Mapping[str, tuple[str, ...]] = {  # which methods read a setting of the vision section
+    "class_specific": ("coop", "kgcoop", "prograd"),
+    "weight": ("kgcoop", "prograd", "tcp"),
+    "temperature": ("prograd",),
+    "depth": ("tcp", "maple", "promptsrc"),
+    "num_image_tokens": ("promptsrc",),
+    "text_weight": ("promptsrc",),
+    "image_weight": ("promptsrc",),
+    "score_weight": ("promptsrc",),
+}
+PROBES = ("zero_shot", "linear_probe", "lp++")  # methods that train no prompt
+PROMPTS_READ = ("template", "num_virtual_tokens", "initial", "distance")  # of the vision section, by the others
 PROVIDERS_READ = {  # the others read everything of [mentor.chat] but scripted replies
     "local": ("name",),
     "person": ("name",),
@@ -489,6 +503,13 @@ MENTORS_READ = {  # which of maao's mentors read a setting; a plugin and a mento
     "retries": _ASKS_IN_WORDS,
     "max_samples": (*_ASKS_IN_WORDS, "soft_input"),
     "texts": ("scripted", "evoprompt_ga", "evoprompt_de"),
+    "size": ("perturb",),
+    "corpus": ("random_text",),
+    "population": ("evolution", "evoprompt_ga", "evoprompt_de"),
+    "exemplars": ("opro", "ape"),
+    "fills": (*_ASKS_IN_WORDS, "scripted", "random_text"),
+    "structured": ("language_model",),
+    "options": (),
 }
 OF_LOCAL_MODELS = ("name", "revision", "kind", "quantization", "dtype", "device")  # of [model]: a mentor in this process is loaded so
 
@@ -518,7 +539,13 @@ def unread(config: Config) -> dict[str, str]:
         >>> list(unread(Config.model_validate({"problem": "function", "data": {"shots": 4}}, context=STORED)))
         ['data.shots']
     """
-    return {**_of_other_problems(config), **_of_other_plans_and_rules(config), **_of_other_mentors(config.mentor)}
+    return {
+        **_of_other_problems(config),
+        **_of_other_methods(config),
+        **_of_other_stages(config),
+        **_of_other_plans_and_rules(config),
+        **_of_other_mentors(config.mentor),
+    }
 
 
 def _of_other_problems(config: Config) -> dict[str, str]:
@@ -531,10 +558,71 @@ def _of_other_problems(config: Config) -> dict[str, str]:
     return found
 
 
+def _of_other_methods(config: Config) -> dict[str, str]:
+    if config.problem == "function":
+        return {}
+    section, ignored = (
+        ("model", _ignored_in_model(config.model)) if config.problem == "language" else ("vision", _ignored_in_vision(config))
+    )
+    return {f"{section}.{key}": ignored[key] for key in _changed(getattr(config, section)) if key in ignored}
+
+
+def _ignored_in_model(model: ModelConfig) -> dict[str, str]:
+    """Return what is not read of the model's section, whatever was given."""
+    ignored: dict[str, str] = {}
+    if model.method != "prefix_tuning":
+        ignored["projection"] = f"only prefix_tuning reads it and model.method is '{model.method}': drop it"
+    if model.method != "p_tuning":
+        ignored["encoder"] = f"only p_tuning reads it and model.method is '{model.method}': drop it"
+    if model.method in ("prompt_tuning", "pez"):
+        ignored["hidden"] = f"{model.method} has no network: drop it"
+    elif model.method == "prefix_tuning" and not model.projection:
+        ignored["hidden"] = "prefix_tuning has a network only where you set model.projection = true: do so, or drop it"
+    if model.initial != "text":
+        ignored["initial_text"] = f"model.initial is '{model.initial}': set it to 'text', or drop model.initial_text"
+    if not model.chat:
+        ignored["chat_turn"] = "model.chat is false: set it to true, or drop it"
+    if model.memory_mib is not None:
+        ignored["part_tokens"] = "model.memory_mib sets it by measuring the model: drop one of the two"
+    return ignored
+
+
+def _ignored_in_vision(config: Config) -> dict[str, str]:
+    """Return what is not read of the vision section, whatever was given."""
+    vision = config.vision
+    told = f"vision.method is '{vision.method}'"
+    ignored = {
+        key: f"{told}, and {', '.join(methods)} read it: drop it" for key, methods in VISION_READ.items() if vision.method not in methods
+    }
+    if vision.initial != "text":
+        ignored["initial_text"] = f"vision.initial is '{vision.initial}': set it to 'text', or drop vision.initial_text"
+    if vision.method in PROBES:
+        ignored |= dict.fromkeys((*PROMPTS_READ, "initial_text"), f"{told}, which trains no prompt: drop it")
+    return ignored
+
+
+def _of_other_stages(config: Config) -> dict[str, str]:
+    stage = config.stage
+    own = {*GENERATIONS_READ} if stage.kind == "cma_es" else {*StageConfig.model_fields} - {*GENERATIONS_ALONE_READ}
+    ignored = dict.fromkeys({*StageConfig.model_fields} - own, f"stage.kind is '{stage.kind}': drop it")
+    if not stage.warmup_steps:
+        ignored.setdefault("warmup_lr", "there are no stage.warmup_steps: set them, or drop it")
+    if stage.average_mean is None:
+        ignored.setdefault("average_std", "there is no stage.average_mean: set it, or drop it")
+    if stage.schedule == "constant":
+        ignored.setdefault("schedule_every", "stage.schedule is 'constant': set another, or drop it")
+    found = {f"stage.{key}": ignored[key] for key in _changed(stage) if key in ignored}
+    if config.problem == "vision" and config.vision.method == "zero_shot" and stage.lr_grid:
+        found["stage.lr_grid"] = "vision.method is 'zero_shot', which trains nothing: drop it"
+    return found
+
+
 def _of_other_plans_and_rules(config: Config) -> dict[str, str]:
     plan, accept = config.plan, config.accept
     others = {key for keys in PLANS_READ.values() for key in keys} - {*PLANS_READ[plan.kind]}
     found = {f"plan.{key}": f"plan.kind is '{plan.kind}': drop it" for key in _changed(plan) if key in others}
+    if not plan.patience and "min_delta" in _changed(plan):
+        found["plan.min_delta"] = "there is no plan.patience: set it, or drop it"
     own = {"rule", *RULES_READ.get(accept.rule, ("options",)), *(RULES_READ[accept.inner] if accept.rule == "interpolate" else ())}
     return found | {f"accept.{key}": f"accept.rule is '{accept.rule}': drop it" for key in _changed(accept) if key not in own}
 
@@ -543,13 +631,22 @@ def _of_other_mentors(mentor: MentorConfig) -> dict[str, str]:
     if mentor.name not in (*ASKS_NOBODY, *_ASKS_IN_WORDS, *_ASKS_ONE):
         return {}
     found = {
-        f"mentor.{key}": f"mentor.name is '{mentor.name}', and {', '.join(MENTORS_READ[key])} read it: drop it"
+        f"mentor.{key}": f"mentor.name is '{mentor.name}', and {', '.join(MENTORS_READ[key]) or 'only plugins'} read it: drop it"
         for key in _changed(mentor)
         if key in MENTORS_READ and not {mentor.name, mentor.beside} & {*MENTORS_READ[key]}
     }
+    if mentor.structured and (mentor.style == "completion" or mentor.chat.provider in ("local", "person")):
+        found["mentor.structured"] = (
+            "it asks a server for JSON by a schema, which takes mentor.chat.provider = 'openai' (any server of that kind) and "
+            "mentor.style = 'chat': choose these, or drop it"
+        )
     if mentor.beside is None and "beside_share" in _changed(mentor):
         found["mentor.beside_share"] = "there is no mentor.beside: drop it"
     provider = "person" if mentor.name == "person" else mentor.chat.provider
+    if mentor.name in _ASKS_IN_WORDS:
+        style = "chat" if provider == "person" else mentor.style
+        other = "max_samples" if style == "chat" else "retries"
+        found |= {f"mentor.{key}": f"mentor.style is '{style}': drop it" for key in _changed(mentor) if key == other}
     if mentor.name in ASKS_NOBODY:
         own, told = (), f"the mentor '{mentor.name}' asks no chat model: drop it"
     else:
@@ -595,17 +692,27 @@ PATHS = (
 
 
 def read_config(path: str | Path, assignments: tuple[str, ...] = ()) -> Config:
-    """Read a TOML file, with ``key=value`` assignments laid over it. "demo" names the config that maao carries."""
+    """Read a TOML file, with ``key=value`` assignments laid over it. "demo" names the config that maao carries.
+
+    What the file sets and an assignment leaves unread (a mentor's style, with ``mentor.name=none``) is dropped: `read_with_notes` says so.
+    """
+    return read_with_notes(path, assignments)[0]
+
+
+def read_with_notes(path: str | Path, assignments: tuple[str, ...] = ()) -> tuple[Config, tuple[str, ...]]:
+    """Do as `read_config`, and return besides what there is to tell of the settings that the assignments left unread."""
     file = Path(path)
     if str(path) == "demo":
         text, folder, where = (files("maao") / "demo.toml").read_text(encoding="utf-8"), Path.cwd(), "the demo's config"
     else:
         text, folder, where = _read_text(file), file.parent, str(path)
     values = parse_toml(text, where)
-    for assignment in assignments:
-        assign(values, assignment)
+    unread_anyway = _unread_in(values)  # an assignment is no reason to take what the file should not hold
+    keys = [assign(values, assignment) for assignment in assignments]
     expand_paths(values, folder)
-    return make_config(values, where)
+    dropped = without_unread(values, [*keys, *unread_anyway]) if keys else {}
+    notes = (f"with these --set, {where} sets what nothing reads, which is left out: {', '.join(dropped)}",) if dropped else ()
+    return make_config(values, where), notes
 
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:
@@ -633,12 +740,13 @@ def _read_text(file: Path) -> str:
         raise ConfigError(f"Cannot read {file}: {error.strerror}.") from error
 
 
-def assign(values: dict[str, Any], assignment: str) -> None:
-    """Lay ``a.b=value`` over nested values; the value is read as TOML, or taken as text where it is none.
+def assign(values: dict[str, Any], assignment: str) -> str:
+    """Lay ``a.b=value`` over nested values; the value is read as TOML, or taken as text where it is none. Return the key.
 
     Example:
         >>> values = {}
         >>> assign(values, "stage.lr=0.03")
+        'stage.lr'
         >>> values
         {'stage': {'lr': 0.03}}
     """
@@ -650,6 +758,7 @@ def assign(values: dict[str, Any], assignment: str) -> None:
     except (ValueError, RecursionError):  # no TOML, or a number of thousands of digits: the setting's own check tells
         value = text
     set_value(values, key.strip(), value)
+    return key.strip()
 
 
 def set_value(values: dict[str, Any], key: str, value: Any) -> None:
@@ -687,19 +796,36 @@ def stored_config(values: dict[str, Any], file: Path) -> Config:
             raise ValueError(explain(error).rstrip(".")) from error
 
 
-def without_unread(values: dict[str, Any], keep: Collection[str]) -> None:
-    """Drop from nested values the settings that nothing reads, but for those that `keep` names by dotted key: they are to be refused."""
+def without_unread(values: dict[str, Any], keep: Collection[str]) -> dict[str, str]:
+    """Drop from nested values the settings that nothing reads, but for those that `keep` names by dotted key: they are to be refused.
+
+    Return what was dropped, each with the reason.
+    """
+    dropped = {key: reason for key, reason in _unread_in(values).items() if not any(belong_together(key, kept) for kept in keep)}
+    for key in dropped:
+        node = values
+        *parents, last = key.split(".")
+        for part in parents:
+            node = node[part]
+        del node[last]
+    return dropped
+
+
+def _unread_in(values: dict[str, Any]) -> dict[str, str]:
     try:
-        ignored = unread(Config.model_validate(values, context=STORED))
+        return unread(Config.model_validate(values, context=STORED))
     except ValidationError:
-        return  # `make_config` tells
-    for key in ignored:
-        if not any(key == kept or key.startswith(f"{kept}.") for kept in keep):
-            node = values
-            *parents, last = key.split(".")
-            for part in parents:
-                node = node[part]
-            del node[last]
+        return {}  # `make_config` tells
+
+
+def belong_together(key: str, other: str) -> bool:
+    """Say whether two dotted keys name the same setting, or one of them a part of the other.
+
+    Example:
+        >>> belong_together("stage.options", "stage.options.eps"), belong_together("stage.lr", "stage.lr_grid")
+        (True, False)
+    """
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
 def explain(error: ValidationError, root: type[Section] | None = None) -> str:
@@ -748,4 +874,15 @@ def expand_paths(values: dict[str, Any], folder: Path) -> None:
             raise ConfigError(f"'{section}.{key}' = '{held[key]}' names an environment variable that is not set: {text.split('/')[0]}.")
         path = folder / text
         a_name = text == "parts" or text.startswith(("hub:", "packaged:"))
-        held[key] = str(path.resolve()) if path.exists() or (section == "data" and not a_name) else text
+        held[key] = str(path.resolve()) if _exists(path, f"{section}.{key}", text) or (section == "data" and not a_name) else text
+
+
+def _exists(path: Path, key: str, text: str) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:  # too long, or a null character in it
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"'{key}' can name no file and no model ({reason}); got {_short(text)}.") from error
+    return True

@@ -43,7 +43,7 @@ def test_soft_input_needs_a_decoder(model_folder, data, tmp_path):
 
 
 def test_settings_that_the_other_kind_of_stage_reads_are_refused(llama, data, tmp_path):
-    with pytest.raises(ConfigError, match=r"stage\.optimizer would be ignored"):
+    with pytest.raises(ConfigError, match=r"'stage\.optimizer' would be ignored"):
         maao.run(config(llama, data, stage__kind="cma_es", stage__optimizer="SGD"), tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"stage\.population would be ignored"):
+    with pytest.raises(ConfigError, match=r"'stage\.population' would be ignored"):
         maao.run(config(llama, data, stage__population=6), tmp_path / "run")

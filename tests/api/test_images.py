@@ -177,11 +177,11 @@ def test_what_cannot_be_predicted_is_named(model: Path, pictures: Path, tmp_path
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"vision__depth": 2}, "vision.depth is read by tcp, maple, promptsrc"),
+        ({"vision__depth": 2}, "'vision.depth' would be ignored, since vision.method is 'coop', and tcp, maple, promptsrc read it"),
         ({"vision__template": "a {class}."}, "no {slots}"),
         ({"vision__initial": "text", "mentor": {"name": "random_restart"}}, "the same text each time"),
         ({"vision": {"method": "lp++"}}, "a mentor has nothing to propose"),
-        ({"vision": {"method": "lp++", "num_virtual_tokens": 8}, "mentor": {"name": "none"}}, "drop vision.num_virtual_tokens"),
+        ({"vision": {"method": "lp++", "num_virtual_tokens": 8}, "mentor": {"name": "none"}}, "'lp++', which trains no prompt"),
         ({"vision__initial_text": "a photo"}, "vision.initial_text"),
     ],
 )

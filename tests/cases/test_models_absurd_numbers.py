@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pydantic import BaseModel
 
 import maao
 from maao import cli
-from maao.config import Config, Section, make_config, read_config, set_value
+from maao.config import PATHS, Config, Section, make_config, read_config, set_value
 from maao.core.lr_finder import try_rates
 from maao.core.plan import MOST_LEGS
 from maao.errors import ConfigError, MaaoError, ProblemError
@@ -36,6 +37,13 @@ QUICK = {
     "mentor": {"name": "scripted", "texts": ["1 1", "2 2"]},
 }
 
+NEEDED: dict[str, tuple[str, Any]] = {  # what a setting must stand with to be read at all
+    "plan.min_delta": ("plan.patience", 1),
+    "stage.warmup_lr": ("stage.warmup_steps", 1),
+    "stage.average_std": ("stage.average_mean", 1.0),
+    "stage.schedule_every": ("stage.schedule", "linear"),
+}
+
 
 def numeric(section: type[BaseModel] = Config, path: str = "") -> Iterator[str]:
     """Yield every setting that takes a number, by dotted key."""
@@ -51,6 +59,8 @@ def with_value(key: str, value: Any) -> dict[str, Any]:
     values: dict[str, Any] = {name: dict(held) if isinstance(held, dict) else held for name, held in QUICK.items()}
     is_list = key in ("stage.lr_grid", "accept.rungs", "plan.ask_after")
     set_value(values, key, [value] if is_list else value)
+    if key in NEEDED:
+        set_value(values, *NEEDED[key])
     return values
 
 
@@ -115,6 +125,16 @@ def test_m10_settings_on_the_command_line_are_refused_alike(tmp_path, monkeypatc
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("text", ["x" * 300, "x" * 5000, "a/" * 3000, "nul\\u0000nul"], ids=["300", "5000", "deep", "null"])
+@pytest.mark.parametrize("key", [f"{section}.{name}" for section, name in PATHS])
+def test_m10_a_name_that_no_file_can_have_is_refused(tmp_path, key, text):
+    file = tmp_path / "run.toml"
+    file.write_text('problem = "vision"\n' if key.startswith(("vision", "images")) else "")
+    with pytest.raises(ConfigError, match=rf"^'{key}' can name no file and no model \(.*\); got ") as error:
+        read_config(file, (f'{key}="{text}"',))
+    assert len(str(error.value)) < 400
+
+
 @pytest.mark.parametrize("plan", [{"rounds": 1e9}, {"rounds": 10**6}, {"rounds": 10, "steps": 10**8, "store_every": 1}])
 def test_m10_a_plan_of_too_many_legs_is_refused_at_once(tmp_path, plan):
     began = time.monotonic()
@@ -176,8 +196,11 @@ def test_m10_a_loss_that_overflows_is_told_and_the_run_goes_on(tmp_path, lr):
     result = maao.run(make_config(values), tmp_path / "run")
     notes = [o.note for r in result.history for o in r.observations if o.note]
     assert notes and "not finite" in notes[0] and "back to the last good point" in notes[0]
-    assert all(math.isfinite(r.score.loss) or r.index for r in result.history)
-    assert result.status == "finished"
+    seen = [o for r in result.history for o in r.observations]
+    assert len(seen) == 12 and all(bool(o.note) != math.isfinite(o.loss) for o in seen)
+    good = next(before.loss for before, after in pairwise(seen) if after.note)
+    assert [r.score.loss for r in result.history] == [seen[0].loss, good, good]  # the start, and twice where the rollbacks lead to
+    assert result.chosen.index == 0 and result.status == "finished"
 
 
 @dataclass(frozen=True)

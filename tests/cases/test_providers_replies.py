@@ -15,9 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maao.api import run
-from maao.build_mentors import check_mentor
 from maao.codecs.numbers import NumberCodec
-from maao.config import MentorConfig, make_config
+from maao.config import make_config
 from maao.errors import ConfigError, MaaoError
 from maao.interfaces import Encoded
 from maao.llm.chat import Reply, Usage
@@ -426,7 +425,7 @@ def test_p8_a_schema_names_all_that_is_filled():
 def test_p8_a_schema_is_refused_where_nobody_reads_it(options):
     settings = {"structured": True, "chat": {"provider": "openai"}, **options}
     with pytest.raises(ConfigError, match=r"mentor\.structured"):
-        check_mentor(MentorConfig.model_validate(settings))
+        make_config({"mentor": settings})
 
 
 # -- time in proportion to the length

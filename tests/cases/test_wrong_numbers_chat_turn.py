@@ -126,7 +126,7 @@ def test_l3_templates_that_a_mentor_fills_stand_in_the_same_turn(monkeypatch):
 
 
 def test_l3_a_turn_without_a_chat_is_not_ignored(folder, tmp_path):
-    with pytest.raises(ConfigError, match=r"model\.chat_turn would be ignored, since model.chat is false"):
+    with pytest.raises(ConfigError, match=r"'model\.chat_turn' would be ignored, since model.chat is false"):
         tuned(folder, tmp_path / "run", **{"model.chat": False, "model.chat_turn": "{turn}"})
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
 import maao
-from maao.compare import cells, read_table
-from maao.config import Config, make_config, stored_config, unread_sections
+from maao import cli
+from maao.compare import cells, compare, read_table
+from maao.config import Config, make_config, read_config, read_with_notes, set_value, stored_config, unread_sections
 from maao.errors import ConfigError
 from maao.store.listing import list_runs
 
@@ -65,11 +69,38 @@ def test_l12_a_section_of_another_problem_is_refused(values, key, told):
         ({"mentor": {"chat": {"provider": "scripted", "timeout": 5}}}, "mentor.chat.timeout"),
         ({"mentor": {"chat": {"provider": "openai", "name": "m", "replies": ["a"]}}}, "mentor.chat.replies"),
         ({"mentor": {"name": "person", "chat": {"attempts": 2}}}, "mentor.chat.attempts"),
+        ({"mentor": {"name": "language_model", "options": {"a": 1}}}, "mentor.options"),
+        ({"mentor": {"name": "none", "options": {"a": 1}}}, "mentor.options"),
+        ({"mentor": {"max_samples": 3}}, "mentor.max_samples"),
+        ({"mentor": {"name": "person", "style": "completion", "max_samples": 3}}, "mentor.max_samples"),
+        ({"mentor": {"style": "completion", "retries": 3}}, "mentor.retries"),
+        ({"stage": {"kind": "cma_es", "warmup_lr": 0.1, "warmup_steps": 2}}, "stage.warmup_lr"),
     ],
 )
 def test_l12_a_setting_that_nothing_reads_is_refused(values, key):
     with pytest.raises(ConfigError, match=rf"'{key}' would be ignored, since .*: drop it"):
         make_config(values)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "needed", "held"),
+    [
+        ("plan.min_delta", 0.1, "plan.patience", 2),
+        ("stage.warmup_lr", 0.1, "stage.warmup_steps", 2),
+        ("stage.average_std", 2.0, "stage.average_mean", 3.0),
+        ("stage.schedule_every", 5, "stage.schedule", "cosine"),
+        ("mentor.max_samples", 3, "mentor.style", "completion"),
+        ("mentor.max_samples", 3, "mentor.name", "soft_input"),
+        ("mentor.options", {"a": 1}, "mentor.name", "a_plugin"),
+    ],
+)
+def test_l12_a_setting_that_needs_another_is_refused_without_it(key, value, needed, held):
+    values: dict = {}
+    set_value(values, key, value)
+    with pytest.raises(ConfigError, match=rf"'{key}' would be ignored, since"):
+        make_config(values)
+    set_value(values, needed, held)
+    make_config(values)
 
 
 @pytest.mark.parametrize(
@@ -119,8 +150,6 @@ TEXTS = [
 @pytest.mark.parametrize("blank", ["", "  ", "\n"])
 @pytest.mark.parametrize("key", TEXTS)
 def test_l12_an_empty_text_is_no_default(key, blank):
-    from maao.config import set_value
-
     values: dict = {}
     set_value(values, key, blank)
     with pytest.raises(ConfigError, match=rf"'{key}': it is empty: leave it out for the default"):
@@ -193,3 +222,153 @@ def test_l12_what_an_arm_itself_names_must_be_read(tmp_path):
     file.write_text(TABLE.replace("OWN", ', "accept.steps" = 3'))
     with pytest.raises(ConfigError, match=r"arm 'best'.*'accept.steps' would be ignored"):
         list(cells(read_table(file), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"mentor": {"name": "none", "description": ""}}, "mentor.description"),
+        ({"model": {"template": ""}, "mentor": NONE}, "model.template"),
+        ({"model": {"initial_text": " "}, "mentor": NONE}, "model.initial_text"),
+        ({"problem": "vision", "vision": {"initial_text": ""}, "mentor": NONE}, "vision.initial_text"),
+    ],
+)
+def test_l12_an_empty_text_that_an_older_run_stored_is_read_as_it_was(values, key, tmp_path):
+    section, name = key.split(".")
+    assert getattr(getattr(stored_config(values, tmp_path / "config.json"), section), name).strip() == ""
+    with pytest.raises(ConfigError, match=rf"'{key}': it is empty"):
+        make_config(values)
+
+
+def test_l12_an_older_run_with_an_empty_description_is_repeated(tmp_path):
+    maao.run(make_config(FUNCTION), tmp_path / "run")
+    file = tmp_path / "run" / "config.json"
+    stored = json.loads(file.read_text())
+    stored["mentor"]["description"] = ""
+    file.write_text(json.dumps(stored))
+    assert maao.load(tmp_path / "run").config.mentor.description == ""
+    assert maao.replay(tmp_path / "run").equal
+
+
+EMOJI = Path(__file__).parents[2] / "examples" / "emoji.toml"
+
+
+@pytest.mark.parametrize(
+    ("setting", "dropped"),
+    [
+        ("mentor.name=none", {"mentor.description", "mentor.style"}),
+        ("mentor.name=random_restart", {"mentor.description", "mentor.style"}),
+        ("mentor.name=opro", {"mentor.style"}),
+        ("accept.rule=if_better", {"accept.steps"}),
+        ("plan.kind=epochs", {"plan.steps", "plan.store_every", "plan.first"}),
+    ],
+)
+@pytest.mark.parametrize("path", ["demo", EMOJI], ids=["demo", "emoji"])
+def test_l12_what_a_setting_of_the_command_line_leaves_unread_is_dropped_and_told(path, setting, dropped):
+    config, notes = read_with_notes(path, (setting,))
+    section, name = setting.split("=")[0].split(".")
+    assert getattr(getattr(config, section), name) == setting.split("=")[1]
+    (note,) = notes
+    assert dropped <= set(note.split(": ")[1].split(", "))
+    for key in dropped:
+        section, name = key.split(".")
+        assert getattr(getattr(config, section), name) == getattr(getattr(Config(), section), name)
+
+
+def test_l12_nothing_is_told_where_nothing_is_dropped():
+    assert read_with_notes("demo")[1] == () and read_with_notes("demo", ("stage.lr=0.03",))[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "key"),
+    [
+        ('[plan]\nepochs = 4\n[mentor]\nname = "language_model"\nstyle = "completion"', ("mentor.name=none",), "plan.epochs"),
+        ("[plan]\nrounds = 4", ("plan.epochs=3",), "plan.epochs"),
+        ("[plan]\nrounds = 4", ("mentor.name=none", "mentor.style=completion"), "mentor.style"),
+        ("[accept]\nsteps = 4", ("accept.rule=best_of", "accept.options.a=1"), "accept.options"),
+    ],
+)
+def test_l12_what_a_file_or_the_command_line_itself_names_must_be_read(tmp_path, text, settings, key):
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=rf"'{key}' would be ignored"):
+        read_config(file, settings)
+
+
+def test_l12_the_command_line_tells_what_it_leaves_out(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "run.toml"
+    file.write_text('problem = "function"\n[plan]\nrounds = 1\nsteps = 2\n[accept]\nsteps = 1\n[mentor]\nname = "perturb"\n')
+    settings = ["--set", "mentor.name=none", "--set", "accept.rule=best_of"]
+    monkeypatch.setattr(sys, "argv", ["maao", "tune", str(file), *settings, "--run", str(tmp_path / "run")])
+    with contextlib.suppress(SystemExit):
+        cli.main()
+    assert f"Note: with these --set, {file} sets what nothing reads, which is left out: accept.steps.\n" in capsys.readouterr().err
+    assert maao.load(tmp_path / "run").status == "finished"
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "key"),
+    [
+        ("base", '"plan.epochs" = 50', "plan.epochs"),
+        ("base", '"vision.method" = "coop"', "vision.method"),
+        ("base", '"model.name" = "packaged:x"', "model.name"),
+        ("base", '"mentor.chat.replies" = ["a"]', "mentor.chat.replies"),
+        ("tasks.a", '"data.shots" = 4', "data.shots"),
+        ("models.m", '"vision" = { depth = 3 }', "vision.depth"),
+    ],
+)
+def test_l12_what_arms_share_is_refused_where_no_cell_reads_it(tmp_path, section, line, key):
+    file = tmp_path / "t.toml"
+    table = TABLE.replace("OWN", "").replace("[tasks.a]", "[models.m]\n[tasks.a]")
+    file.write_text(table.replace(f"[{section}]\n", f"[{section}]\n{line}\n"))
+    with pytest.raises(ConfigError, match=rf"^t: no cell reads what all share: '{key}' in \[{section}\] would be ignored, since [^;]*\.$"):
+        list(cells(read_table(file), tmp_path))
+    with pytest.raises(ConfigError, match=rf"'{key}' in \[{section}\]"):
+        compare(file, tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "key"),
+    [
+        ('"stage.lr" = 0.1', '"stage.kind" = "cma_es"', "stage.lr"),
+        ('"stage.kind" = "cma_es"\n"stage.population" = 6', '"stage.kind" = "gradient"', "stage.population"),
+        ('"mentor.size" = 0.3\n"mentor.name" = "perturb"', '"mentor.name" = "none"', "mentor.size"),
+        ('"mentor.population" = 4\n"mentor.name" = "evolution"', '"mentor.name" = "random_restart"', "mentor.population"),
+        ('"mentor.exemplars" = 4\n"mentor.name" = "opro"', '"mentor.name" = "evoprompt_ga"', "mentor.exemplars"),
+        ('"mentor.fills" = ["template"]\n"mentor.name" = "person"', '"mentor.name" = "perturb"', "mentor.fills"),
+        ('"mentor.structured" = true\n"mentor.chat.provider" = "openai"', '"mentor.chat.provider" = "local"', "mentor.structured"),
+        ('"mentor.structured" = true\n"mentor.chat.provider" = "openai"', '"mentor.style" = "completion"', "mentor.structured"),
+        ('"model.method" = "p_tuning"\n"model.encoder" = "mlp"', '"model.method" = "pez"', "model.encoder"),
+        ('"model.method" = "p_tuning"\n"model.hidden" = 16', '"model.method" = "prompt_tuning"', "model.hidden"),
+        ('"model.initial" = "text"\n"model.initial_text" = "a"', '"model.initial" = "normal"', "model.initial_text"),
+        ('"model.part_tokens" = 64', '"model.memory_mib" = 64', "model.part_tokens"),
+        ('"problem" = "vision"\n"vision.method" = "tcp"\n"vision.depth" = 3', '"vision.method" = "coop"', "vision.depth"),
+        ('"problem" = "vision"\n"vision.num_virtual_tokens" = 3', '"vision.method" = "lp++"', "vision.num_virtual_tokens"),
+        ('"problem" = "vision"\n"stage.lr_grid" = [0.1]', '"vision.method" = "zero_shot"', "stage.lr_grid"),
+    ],
+)
+def test_l12_what_a_stage_a_method_or_a_mentor_does_not_read_may_be_shared(tmp_path, shared, own, key):
+    file = tmp_path / "t.toml"
+    file.write_text(f'seeds = [0]\n[base]\n{shared}\n[tasks.a]\n[[arms]]\nname = "reads"\n[[arms]]\nname = "not"\nsettings = {{ {own} }}\n')
+    found = {cell.arm: cell.config for cell in cells(read_table(file), tmp_path)}
+    section, name = key.split(".")
+    default = getattr(getattr(Config(), section), name)
+    assert getattr(getattr(found["not"], section), name) == default != getattr(getattr(found["reads"], section), name)
+
+
+PAIRS = [(f"{word} {i}", word) for i in range(8) for word in ("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("source", "pool.csv"), ("train", "other.csv"), ("select", "s.csv"), ("test", "t.csv"), ("hub_config", "x"), ("task", "rte"),
+        ("protocol", "full"),
+    ],
+)  # fmt: skip
+def test_l12_where_tune_takes_its_examples_from_is_no_further_setting(tmp_path, key, value):
+    for settings in ({f"data.{key}": value}, {"data": {key: value}}):
+        with pytest.raises(ConfigError, match=rf"maao.tune would ignore data.{key} of `settings`: its arguments `train`"):
+            maao.tune(model=str(tmp_path), train=PAIRS, mentor="none", folder=tmp_path / "run", settings=settings)
+    assert not (tmp_path / "run").exists()
