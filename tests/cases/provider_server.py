@@ -137,6 +137,7 @@ def serving() -> Iterator[Server]:
 def settings(server: Server, budget: dict[str, Any] | None = None, **mentor: Any) -> dict[str, Any]:
     """Return the settings of a small run of a plain function, whose mentor asks the server in two rounds of two."""
     asked = {"provider": "openai", "name": "m", "base_url": server.base_url, "attempts": 1, "timeout": 20, "first_pause": 0.0}
+    again = {} if mentor.get("style") == "completion" else {"retries": 0}
     return {
         "problem": "function",
         "function": {"name": "rosenbrock"},
@@ -144,5 +145,5 @@ def settings(server: Server, budget: dict[str, Any] | None = None, **mentor: Any
         "plan": {"rounds": 2, "steps": 1, "proposals": 1, "store_every": 0, "first": "ask"},
         "accept": {"rule": "always_first"},
         "budget": budget or {},
-        "mentor": {"retries": 0, **mentor, "chat": asked | mentor.get("chat", {})},
+        "mentor": {**again, **mentor, "chat": asked | mentor.get("chat", {})},
     }
