@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from maao.build import build_framed_reader, build_method, build_reader
-from maao.config import make_config
+from maao.config import make_config, without_unread
 from maao.problems.language.forward import context_length
 from maao.problems.language.soft_prompt import SoftPromptProblem
 from maao.problems.language.template import Template
@@ -29,8 +29,10 @@ def soft_prompt_problem(
     """Return the problem of a tiny model: a head for an encoder, label words for any other. `model` are settings of that section."""
     frozen = tiny_model(architecture)
     splits = splits or tiny_splits(2)
-    settings = {"num_virtual_tokens": num_virtual_tokens, "hidden": 8, **(model or {})}
-    config = make_config({"model": {**settings, **({} if words is None else {"label_words": words})}})
+    given = {**(model or {}), **({} if words is None else {"label_words": words})}
+    settings = {"model": {"num_virtual_tokens": num_virtual_tokens, "hidden": 8, **given}}
+    without_unread(settings, [f"model.{name}" for name in given])  # most methods have no network
+    config = make_config(settings)
     of = (config.model, frozen, splits, Template.parse(template), max_length or context_length(frozen))
     reader, tokenize = build_reader(*of)
     method, codec = build_method(config, frozen)
