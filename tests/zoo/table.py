@@ -125,7 +125,6 @@ REFUSED: dict[str, str] = {
     },
     "decoder:xlstm": "transformers cannot run it without the package xlstm",
     "decoder:xlnet": "it reads in both directions: no causal model",
-    "decoder:prophetnet": "its logits for a token depend on the tokens behind it: no causal model",
     "decoder:gemma3n_text": "each layer looks up the token's own row, which a soft prompt has not",
     "decoder:gemma4": "each layer looks up the token's own row, which a soft prompt has not",
     "decoder:gemma4_text": "each layer looks up the token's own row, which a soft prompt has not",
