@@ -31,8 +31,11 @@ test-real: $(READY)
 test-zoo: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.zoo
 
-# A real OpenAI-compatible server (llama.cpp's; compiled on first use, some minutes)
+# A real OpenAI-compatible server (llama.cpp's; compiled on first use, some minutes). Compiled for any machine, and not taken from a cache:
+# what is made for the processor at hand crashes on some that have AMX.
 .venv/.server: $(READY)
+	CMAKE_ARGS="-DGGML_NATIVE=OFF" $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--no-cache-dir --no-deps llama-cpp-python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[server]"
 	touch .venv/.server
 
