@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import maao
-from maao.config import make_config
+from maao.config import make_config, without_unread
 from tests.api.small_runs import digests
 
 SMOL, MINILM = "packaged:smollm2-135m-instruct", "packaged:all-minilm-l6-v2"
@@ -45,6 +45,8 @@ def settings(**sections):
     }
     for name, section in sections.items():
         base[name] = {**base.get(name, {}), **section} if isinstance(section, dict) else section
+    given = [f"{name}.{key}" for name, section in sections.items() if isinstance(section, dict) for key in section]
+    without_unread(base, given)
     return base
 
 
@@ -104,7 +106,7 @@ def test_a_head_on_minilm_learns_and_predicts(tmp_path):
 KILLED = """
 import json, os, signal, sys
 import maao
-from maao.config import make_config
+from maao.config import make_config, without_unread
 
 class Kill(maao.Watch):
     steps = 0
