@@ -12,7 +12,7 @@ from maao.config import make_config
 from maao.errors import ConfigError, ModelError, ProblemError
 from maao.problems.language import probes
 from maao.problems.language.forward import embedding_table
-from maao.problems.language.readers import Head, label_word_ids
+from maao.problems.language.readers import Head, count_in_slots, label_word_ids
 from maao.problems.language.template import Template, TemplateTokenizer
 from maao.types import Clues, Example, Splits
 from tests.conformance.parts import ROWS, kept_problem, soft_prompt_problem
@@ -404,7 +404,7 @@ def test_what_putting_into_words_and_back_runs_is_part_of_the_clues_cost(model):
     hook.remove()
     clues = found[0]
     assert clues.projection is not None
-    gradient = problem.reader.num_tokens(problem._in_slots(params), problem._rows["train"].rows)
+    gradient = problem.reader.num_tokens(count_in_slots(params), problem._rows["train"].rows)
     assert ran - gradient == clues.cost.model_tokens - 2 * gradient
     beside = clues.cost.model_tokens - 2 * gradient - clues.projection.score.cost.model_tokens
     assert beside == (sum(whole) if "fluency" in model else 3) > 0

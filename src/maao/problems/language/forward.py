@@ -27,7 +27,6 @@ Side = Literal["left", "right"]
 
 # What families call the most tokens that they read, the encoder's first where a decoder has a limit of its own.
 LIMITS = ("max_encoder_position_embeddings", "max_position_embeddings", "max_source_positions", "n_positions", "max_seq_len", "n_ctx")
-
 UNLIMITED = 1_000_000  # tokens, where a model names no limit
 FIRST = ("first position",)  # where `FrozenModel.tried` holds the first position id
 
@@ -349,7 +348,7 @@ def positions(frozen: FrozenModel, mask: Tensor) -> Tensor | None:
 
 def first_position(frozen: FrozenModel) -> int | None:
     """Return the first position id, as it was found by trying (`probes.py`), or else as a model's layers suggest it."""
-    found: int | None = frozen.tried.get(FIRST, first_positions(frozen)[0])
+    found: int | None = frozen.tried[FIRST] if FIRST in frozen.tried else first_positions(frozen)[0]
     return found
 
 

@@ -184,8 +184,11 @@ class LabelWords:
 
     def can_share(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> bool:
         """Say whether all rows begin with the same text and the slots, and the model reads that once as well as many times."""
-        same = self.shares and len(rows) > 1 and all(row.before == rows[0].before and row.after for row in rows)
-        return same and self.reads_kept(num_virtual_tokens, rows)
+        return self._begin_alike(rows) and self.reads_kept(num_virtual_tokens, rows)
+
+    def _begin_alike(self, rows: Sequence[Tokenized]) -> bool:
+        """Say whether several rows begin with the same text and the slots, and what they begin with may be shared."""
+        return self.shares and len(rows) > 1 and all(row.before == rows[0].before and row.after for row in rows)
 
     def holds(self, rows: Sequence[Tokenized]) -> bool:
         """Say whether the keys and values of all rows' texts are kept."""
@@ -226,8 +229,8 @@ class LabelWords:
     def notes(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> list[str]:
         longest = self._longest(num_virtual_tokens, rows)
         found = _batch_notes(self.frozen, longest, self.side)
-        opened = self.shares and num_virtual_tokens and len(rows) > 1 and all(row.before == rows[0].before and row.after for row in rows)
-        if opened and self.frozen.kind == "decoder" and not reads_keys(self.frozen, longest):
+        opened = self.frozen.kind == "decoder" and num_virtual_tokens and self._begin_alike(rows)
+        if opened and not reads_keys(self.frozen, longest):
             found.append(
                 f"the slots run anew in every row, which is slower: {self.frozen.name} reads keys and values in their place differently"
             )
@@ -251,7 +254,7 @@ class LabelWords:
 
     def _logits(self, params: Params, rows: Sequence[Tokenized], words: Sequence[Word], ids: Tensor | None = None) -> Tensor:
         """Return ``(batch, longest word, vocab_size)`` logits where each token of a row's word is read; with `ids`, of these only."""
-        ahead, count = _ahead(params), _count(params)
+        ahead, count = _ahead(params), count_in_slots(params)
         if self._packs(ahead, count, rows):
             return self._packed_logits(params, rows, words, ids)
         lengths = [len(row) + self._tokens_behind(word) + count + ahead for row, word in zip(rows, words, strict=True)]
@@ -436,7 +439,7 @@ class Head:
 
     def class_scores(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
         inputs_of = [choice for row in rows for choice in (row.choices or (row,))]
-        beside = _ahead(params) + _count(params)
+        beside = _ahead(params) + count_in_slots(params)
         way, groups = batches(self.frozen, [len(row) + beside for row in inputs_of], self.side)
         pooled = _in_order([self._pooled(params, [inputs_of[i] for i in own], way) for own in groups], groups)
         scores = F.linear(pooled, params["head.weight"].to(pooled), params["head.bias"].to(pooled))
@@ -503,8 +506,8 @@ def _prompt(params: Params, frozen: FrozenModel) -> Tensor:
     return torch.empty(0, frozen.model.get_input_embeddings().embedding_dim, device=frozen.device)
 
 
-def _count(params: Params) -> int:
-    """Return how many virtual tokens stand in the slots."""
+def count_in_slots(params: Params) -> int:
+    """Return how many virtual tokens run through the model in the slots; deep prompts stand in front as keys and values."""
     return len(params["prompt"]) if "prompt" in params else 0
 
 
@@ -530,7 +533,7 @@ def _pad(
     # Behind keys and values padding goes to the right: nothing must part a row from what stands in front of it.
     side: Side = "right" if "keys" in params or held is not None else way.side
     options: dict[str, Any] = {
-        "num_virtual_tokens": _count(params),
+        "num_virtual_tokens": count_in_slots(params),
         "fill": fill,
         "side": side,
         "answers": answers,

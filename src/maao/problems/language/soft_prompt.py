@@ -31,7 +31,7 @@ from maao.problems.language.methods import Method
 from maao.problems.language.methods.prompt_tuning import PromptTuning
 from maao.problems.language.packing import cut_by_length
 from maao.problems.language.probes import continues_vectors
-from maao.problems.language.readers import LabelWords, Reader
+from maao.problems.language.readers import LabelWords, Reader, count_in_slots
 from maao.problems.language.template import TemplateTokenizer, Tokenized
 from maao.problems.language.tokenized import tokenize_all
 from maao.types import Clues, Cost, Example, Projection, Score, Split, Splits
@@ -176,7 +176,7 @@ class SoftPromptProblem:
         here = self._home(params)
         if here is not self:
             return here.num_tokens(without_frame(params), here._as_here(batch))
-        return self.reader.num_tokens(self._in_slots(params), batch.rows, batch.targets)
+        return self.reader.num_tokens(count_in_slots(params), batch.rows, batch.targets)
 
     def score(self, params: Params, split: Split) -> Score:
         return self.score_many([params], split)[0]
@@ -207,7 +207,7 @@ class SoftPromptProblem:
         rows = self._rows["train"]
         with self._room():
             gradient, scores = self._gradient(params, rows)
-        tokens = 2 * self.reader.num_tokens(self._in_slots(params), rows.rows)
+        tokens = 2 * self.reader.num_tokens(count_in_slots(params), rows.rows)
         wrong = Wrong.of(self.splits, scores, rows.targets)
         own = score or self.score(params, "select")
         spoken = self._tokens_spoken
@@ -399,10 +399,6 @@ class SoftPromptProblem:
         """Say whether a causal model reads text before anything that is tuned: deep prompts stand in front of all of it."""
         return self.frozen.kind == "decoder" and "prompt" in self.method.start(embedding_table(self.frozen)[:1].cpu())
 
-    def _in_slots(self, params: Params) -> int:
-        """Return how many virtual tokens run through the model in the slots; deep prompts stand in front as keys and values."""
-        return len(params["prompt"]) if "prompt" in params else 0
-
     def _in_words(self, params: Params) -> Tensor:
         with torch.no_grad():
             return self.method.in_words(self.method.realize(params))
@@ -436,7 +432,7 @@ class SoftPromptProblem:
         if not worth_it or not isinstance(reader, LabelWords) or reader.holds(rows):
             yield 0
             return
-        if not reader.reads_kept(max(map(self._in_slots, points)), rows):
+        if not reader.reads_kept(max(map(count_in_slots, points)), rows):
             yield 0
             return
         kept, reader.cache = reader.cache, PrefixCache(self.frozen)
@@ -447,7 +443,7 @@ class SoftPromptProblem:
             reader.cache = kept
 
     def _scored_tokens(self, params: Params, rows: Sequence[Tokenized], *, after_text: bool) -> int:
-        in_slots = self._in_slots(params)
+        in_slots = count_in_slots(params)
         if not after_text:
             return self.reader.num_tokens(in_slots, rows)
         return sum(self.reader.num_tokens(in_slots, [replace(row, before=())]) for row in rows)  # one by one: none of it is shared
@@ -458,9 +454,9 @@ class SoftPromptProblem:
         Of all ways to cut the rows, sorted by length, the one that costs least: tokens with their padding, and `PART_COST` for each part.
         Rows that are packed have no padding: they are cut into equal parts.
         """
-        widths = self.reader.widths(self._in_slots(params), batch.rows)
+        widths = self.reader.widths(count_in_slots(params), batch.rows)
         order = sorted(range(len(widths)), key=lambda i: widths[i])
-        if self.reader.packs(self._in_slots(params), batch.rows):
+        if self.reader.packs(count_in_slots(params), batch.rows):
             return _cut_evenly(order, widths, self._part_tokens)
         cuts = cut_by_length([widths[i] for i in order], PART_COST, self._part_tokens)
         return [order[begin:end] for begin, end in cuts]
@@ -568,7 +564,7 @@ class SoftPromptProblem:
 
         # Rows whose texts are held are short: they run as many at a time as they are scored.
         reader = self.reader
-        held = isinstance(reader, LabelWords) and reader.holds(rows.rows) and not reader.can_share(self._in_slots(realized), rows.rows)
+        held = isinstance(reader, LabelWords) and reader.holds(rows.rows) and not reader.can_share(count_in_slots(realized), rows.rows)
         chunks = [range(begin, min(begin + self._score_batch, count)) for begin in range(0, count, self._score_batch)]
         parts: Sequence[Sequence[int]] = chunks if held else self._parts(params, rows)
         found = self._summed_gradients({**realized, **leaves}, list(leaves.values()), rows.rows, parts, part_loss)
