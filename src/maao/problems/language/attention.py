@@ -56,12 +56,17 @@ def _attention(
     return attend(query, key, value, attention_mask, scaling, options.get("dropout", 0.0)).transpose(1, 2), None
 
 
-@contextmanager
-def grouped_heads(frozen: FrozenModel) -> Iterator[None]:
-    """Let a decoder that has fewer key heads than query heads use the attention above; any other model is left alone."""
+def can_group_heads(frozen: FrozenModel) -> bool:
+    """Say whether a model is a decoder with fewer key heads than query heads, and its attention the usual one."""
     config = base_model(frozen).config
     fewer = (getattr(config, "num_key_value_heads", None) or 10**6) < (getattr(config, "num_attention_heads", None) or 0)
-    if frozen.kind != "decoder" or not fewer or config._attn_implementation != "sdpa":
+    return bool(frozen.kind == "decoder" and fewer and config._attn_implementation == "sdpa")
+
+
+@contextmanager
+def grouped_heads(frozen: FrozenModel) -> Iterator[None]:
+    """Let a model whose heads can be grouped use the attention above; any other is left alone."""
+    if not can_group_heads(frozen):
         yield
         return
     from transformers.masking_utils import sdpa_mask

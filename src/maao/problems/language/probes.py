@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from maao.errors import ModelError, is_out_of_memory
-from maao.problems.language.attention import base_model
+from maao.problems.language.attention import base_model, can_group_heads
 from maao.problems.language.forward import (
     FIRST,
     Inputs,
@@ -161,12 +161,23 @@ def hidden_width(frozen: FrozenModel) -> int:
 @contextmanager
 def refused(what: str) -> Iterator[None]:
     """Say in words that a model cannot do something, where trying it fails."""
-    try:
+    with caught() as found:
         yield
-    except TROUBLES as error:
+    if found:
+        raise ModelError(f"{what}: {reason_of(found[0])}.") from found[0]
+
+
+@contextmanager
+def caught(*further: type[Exception]) -> Iterator[list[Exception]]:
+    """Give a list that holds the trouble of a model in which the block ended, if it did. Want of memory is no trouble of a model's."""
+    kinds: tuple[type[Exception], ...] = (*TROUBLES, *further)
+    found: list[Exception] = []
+    try:
+        yield found
+    except kinds as error:
         if is_out_of_memory(error):
             raise
-        raise ModelError(f"{what}: {reason_of(error)}.") from error
+        found.append(error)
 
 
 def reason_of(error: Exception) -> str:
@@ -202,14 +213,12 @@ def _trouble_with(frozen: FrozenModel, size: int) -> str | None:
     for key in [key for key in frozen.tried if key[0] == "alone"]:  # of another length: they take memory, and are seldom wanted again
         del frozen.tried[key]
     with torch.no_grad(), without_dropout(frozen):
-        try:
+        with caught() as found:
             ids = _ids(frozen, size)
             plain, again = _alone(frozen, ids), _plain(frozen, ids)
-        except TROUBLES as error:
-            if is_out_of_memory(error):
-                raise
+        if found:
             shorter = " If shorter ones will do, set model.max_length." if size > SMALL else ""
-            return f"{name} cannot be read by the embeddings of {size} tokens: {reason_of(error)}.{shorter}"
+            return f"{name} cannot be read by the embeddings of {size} tokens: {reason_of(found[0])}.{shorter}"
         if not bool(torch.isfinite(plain).all()):
             return f"{name} gives values that are no numbers for a text of {size} tokens. Is model.dtype right for it?"
         if not reads_alike(again, plain, plain.dtype):
@@ -221,19 +230,15 @@ def _trouble_with(frozen: FrozenModel, size: int) -> str | None:
 
 def _trouble_with_gradient(frozen: FrozenModel, name: str, ids: Ids) -> str | None:
     """Return why nothing can be tuned in front of a model whose forward is right; None: a gradient reaches the embeddings."""
-    said = "it is zero"
     inputs = _batch(frozen, [Tokenized((), ())], Way("alone", "right", False), len(ids))
     with torch.enable_grad():
         rows = frozen.model.get_input_embeddings()(torch.tensor(ids, device=frozen.device)).detach().requires_grad_()
-        try:
+        with caught() as found:
             read = _states(frozen, rows, inputs)[0].float()
             (gradient,) = torch.autograd.grad((read * torch.linspace(-1, 1, read.shape[-1], device=read.device)).sum(), rows)
             if bool(gradient.any()):  # in half precision it may overflow here, and not in a loss
                 return None
-        except TROUBLES as error:
-            if is_out_of_memory(error):
-                raise
-            said = reason_of(error)
+    said = reason_of(found[0]) if found else "it is zero"
     return f"{name} passes no gradient on to its input embeddings ({said}), so no soft prompt can be tuned. Choose another model."
 
 
@@ -243,13 +248,11 @@ def _trouble_with_embeddings(frozen: FrozenModel, name: str, ids: Ids, plain: Te
     known = FIRST in frozen.tried
     for first in (frozen.tried[FIRST],) if known else first_positions(frozen):
         frozen.tried[FIRST] = first
-        try:
+        with caught() as found:
             if all(_reads_embeddings(frozen, part) for part in (ids, ids[:-1])):  # some cut texts into chunks: an odd length too
                 return None if _reads_between_words(frozen, ids, plain) else f"{name} reads only the embeddings of words. {ELSE}"
-        except TROUBLES as error:
-            if is_out_of_memory(error):
-                raise
-            said = reason_of(error)
+        if found:
+            said = reason_of(found[0])
     if not known:
         del frozen.tried[FIRST]
     return f"{name} does not read input embeddings as it reads the tokens they stand for ({said}). {ELSE}"
@@ -374,12 +377,9 @@ def _once(frozen: FrozenModel, key: tuple[Any, ...], find: Callable[[], T]) -> T
 
 def _tried(attempt: Callable[[], bool]) -> bool:
     """Return what an attempt says; one that fails is none."""
-    try:
+    with caught(ModelError):
         return attempt()
-    except (*TROUBLES, ModelError) as error:
-        if is_out_of_memory(error):
-            raise
-        return False
+    return False
 
 
 # -- the shortcuts
@@ -389,9 +389,10 @@ def _find_way(frozen: FrozenModel, size: int, side: Side) -> Way:
     longest = _ids(frozen, size)
     rows = {"padded": _rows(frozen, size), "equal": [longest, longest[::-1], longest[1:] + longest[:1]]}
     other: Side = "left" if side == "right" else "right"
+    grouping = (True, False) if can_group_heads(frozen) else (True,)  # of other models both are the same forward
     ways = [
-        *(Way("padded", where, grouped) for where in (side, other) for grouped in (True, False)),
-        *(Way("equal", side, grouped) for grouped in (True, False)),
+        *(Way("padded", where, grouped) for where in (side, other) for grouped in grouping),
+        *(Way("equal", side, grouped) for grouped in grouping),
     ]
 
     def is_right(way: Way) -> bool:
