@@ -30,7 +30,7 @@ from maao.problems.language.forward import (
 )
 from maao.problems.language.loading import FrozenModel
 from maao.problems.language.packing import packed_hidden_states
-from maao.problems.language.probes import Way, head_of, hidden_width, packs, reads_keys, require, speaking, way_of
+from maao.problems.language.probes import Way, head_of, hidden_width, packs, reads_keys, speaking, way_of
 from maao.problems.language.template import TemplateTokenizer, Tokenized
 
 Params = Mapping[str, Tensor]
@@ -398,7 +398,6 @@ def _in_order(found: Sequence[Tensor], groups: Sequence[Sequence[int]]) -> Tenso
 
 def _batch_notes(frozen: FrozenModel, longest: int, side: Side) -> list[str]:
     """Say how rows of up to so many tokens stand side by side, where it is not as was asked for."""
-    require(frozen, longest)
     way = way_of(frozen, longest, side)
     where = f"{frozen.name} reads a text of {longest} tokens differently beside others"
     if way.batch == "alone":

@@ -124,7 +124,8 @@ def outside(frozen: FrozenModel) -> Mapping[str, int]:
     rows = num_rows(frozen.model)
     if rows is None:
         return {}
-    return {token: i for token, i in sorted(frozen.tokenizer.get_vocab().items(), key=lambda item: item[1]) if i >= rows}
+    unread = [(i, token) for token, i in frozen.tokenizer.get_vocab().items() if i >= rows]
+    return {token: i for i, token in sorted(unread)}
 
 
 def num_rows(model: Any) -> int | None:
