@@ -32,6 +32,16 @@ def serializer():
     return TorchSerializer()
 
 
+@pytest.fixture
+def quiet_datasets():
+    """Keep the bars of `datasets` off the terminal."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Run tiny models on one thread: for tensors this small, more only wait for one another. Real models get all."""
     torch = sys.modules.get("torch")

@@ -8,49 +8,27 @@ import os
 import random
 import shutil
 import sqlite3
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import maao
-from maao import cli
 from maao.config import make_config
 from maao.errors import StoreError
 from tests.api.fixtures import llama, model_folder  # noqa: F401  (fixtures)
 from tests.api.small_runs import config
+from tests.commands import Done, ran
 from tests.tiny import tiny_splits
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
-@dataclass
-class Done:
-    code: int
-    out: str
-    err: str
-
-    def told(self) -> str:
-        return self.out + self.err
-
-
 @pytest.fixture
 def command(capsys, monkeypatch) -> Callable[..., Done]:
-    """Return the function that runs a command in this process. Whatever is no exit fails the test: it would be a traceback."""
-
-    def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["maao", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        told = capsys.readouterr()
-        return Done(code, told.out, told.err)
-
-    return run
+    """Return the function that runs a command in this process."""
+    return partial(ran, monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,7 @@ datasets = pytest.importorskip("datasets")
 CAT, DOG = "cat", "dog"
 
 
-@pytest.fixture(autouse=True)
-def _quiet():
-    datasets.disable_progress_bars()
-    yield
-    datasets.enable_progress_bars()
+pytestmark = pytest.mark.usefixtures("quiet_datasets")
 
 
 @pytest.fixture

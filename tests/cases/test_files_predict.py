@@ -20,6 +20,7 @@ from maao.printable import printable, printable_line
 from maao.tasks.checks import Unread
 from tests.api.fixtures import llama, model_folder
 from tests.api.small_runs import LABELS, pairs, values, write_config, write_csv
+from tests.commands import ran
 
 __all__ = ["llama", "model_folder"]
 
@@ -40,16 +41,10 @@ def said(capsys, monkeypatch):
     """Return the function that runs a command in this process: exit code, output, errors."""
 
     def said(*arguments, data: bytes = b"", terminal: bool = False):
-        monkeypatch.setattr(sys, "argv", ["maao", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
         monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        told = capsys.readouterr()
-        return code, told.out, told.err
+        done = ran(monkeypatch, capsys, *arguments)
+        return done.code, done.out, done.err
 
     return said
 

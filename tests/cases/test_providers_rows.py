@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import sqlite3
-import sys
 import threading
 import time
 from urllib.parse import quote
@@ -32,6 +31,7 @@ from maao.stages.torch_optim import TorchSerializer
 from maao.store.database import DATABASE
 from maao.store.run import RunFolder
 from tests.cases.provider_server import always, chat, good, http, serving, settings
+from tests.commands import exit_code
 
 httpx2 = pytest.importorskip("httpx2")
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -148,7 +148,7 @@ def test_p1_a_replay_says_that_a_recorded_reply_cannot_be_used(server, tmp_path)
 def test_p1_calls_that_cannot_be_used_are_shown_as_such(server, tmp_path, monkeypatch, capsys):
     run(server, tmp_path / "run")
     damage(tmp_path / "run", BAD["null"])
-    assert command(monkeypatch, "show", tmp_path / "run", "--calls") == 0
+    assert exit_code(monkeypatch, "show", tmp_path / "run", "--calls") == 0
     assert "cannot be used: its text is no text but a NoneType" in capsys.readouterr().out
 
 
@@ -545,15 +545,6 @@ def test_p11_a_call_can_be_made_where_an_event_loop_runs(server):
 # -- the loud end
 
 
-def command(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["maao", *map(str, arguments)])
-    try:
-        cli.main()
-    except SystemExit as end:
-        return end.code or 0
-    return 0
-
-
 def config_file(server, path, **changes):
     lines = []
 
@@ -599,15 +590,15 @@ def test_p13_a_mentor_that_gave_nothing_is_the_first_line_and_an_exit_code(serve
     server.begin(always(answer))
     folder = tmp_path / "run"
     config = config_file(server, tmp_path / "config.toml")
-    assert command(monkeypatch, "tune", config, "--run", folder) == cli.INCOMPLETE == 3
+    assert exit_code(monkeypatch, "tune", config, "--run", folder) == cli.INCOMPLETE == 3
     out = capsys.readouterr().out
     assert out.index(told) < out.index("Rounds of run") and why in " ".join(out.split())
-    assert command(monkeypatch, "resume", folder) == 3
+    assert exit_code(monkeypatch, "resume", folder) == 3
     assert capsys.readouterr().out.lstrip().startswith(told)
-    assert command(monkeypatch, "replay", folder) == 3
+    assert exit_code(monkeypatch, "replay", folder) == 3
     out = capsys.readouterr().out
     assert told in out and "the same result" in out
-    assert command(monkeypatch, "show", folder) == 0  # reading is no failure
+    assert exit_code(monkeypatch, "show", folder) == 0  # reading is no failure
     assert capsys.readouterr().out.lstrip().startswith(told)
     result = maao.load(folder)
     assert result.warning.startswith(told) and result.status == "finished"
@@ -646,7 +637,7 @@ def test_p13_nothing_is_begun_where_no_server_answers(tmp_path, monkeypatch, cap
         run(gone, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     config = config_file(gone, tmp_path / "config.toml")
-    assert command(monkeypatch, "tune", config, "--run", tmp_path / "run") == 1
+    assert exit_code(monkeypatch, "tune", config, "--run", tmp_path / "run") == 1
     assert capsys.readouterr().err.startswith("Error: Cannot reach")
 
 
@@ -678,8 +669,8 @@ def test_p14_the_key_is_struck_out_of_all_that_is_kept_and_shown(server, tmp_pat
     monkeypatch.setenv("CASES_KEY", KEY)
     server.begin(always(http(chat(f'1. "0.5 0.7"\n2. {KEY}', model=f"m {KEY}", choice__finish_reason=KEY))))
     config = config_file(server, tmp_path / "config.toml", chat={"api_key_env": "CASES_KEY"})
-    assert command(monkeypatch, "tune", config, "--run", tmp_path / "run") == 0
-    assert command(monkeypatch, "show", tmp_path / "run", "--calls") == 0
+    assert exit_code(monkeypatch, "tune", config, "--run", tmp_path / "run") == 0
+    assert exit_code(monkeypatch, "show", tmp_path / "run", "--calls") == 0
     assert f"authorization: bearer {KEY}" in server.heads[-1].lower().replace(KEY.lower(), KEY)  # it was really used
     shown = capsys.readouterr()
     assert KEY not in shown.out + shown.err and "the key stood in the reply and was struck out" in shown.out

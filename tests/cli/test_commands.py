@@ -11,39 +11,21 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from maao import cli
 from tests.api.small_runs import LABELS, pairs, values, write_config, write_csv, write_data
+from tests.commands import ran
 
 MAAO = Path(sys.executable).with_name("maao")
 
 
-@dataclass
-class Done:
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
 def maao(capsys, monkeypatch):
-    """Return the function that runs a command in this process, as the installed script does."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["maao", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        told = capsys.readouterr()
-        return Done(int(code), told.out, told.err)
-
-    return run
+    """Return the function that runs a command in this process."""
+    return partial(ran, monkeypatch, capsys)
 
 
 def digest_line(text):

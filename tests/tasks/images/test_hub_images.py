@@ -13,11 +13,7 @@ datasets = pytest.importorskip("datasets")
 pytest.importorskip("pyarrow")
 
 
-@pytest.fixture(autouse=True)
-def _quiet():
-    datasets.disable_progress_bars()
-    yield
-    datasets.enable_progress_bars()
+pytestmark = pytest.mark.usefixtures("quiet_datasets")
 
 
 def png(seed: int, mode: str = "RGB", **options) -> bytes:
