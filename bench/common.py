@@ -15,9 +15,9 @@ import torch
 
 from maao.build import build_language, installed
 from maao.config import make_config
-from maao.problems.language.loading import load_frozen
-from maao.tasks.files import read_examples
-from maao.tasks.splits import from_parts
+from maao.data.files import read_examples
+from maao.data.splits import from_parts
+from maao.problems.towers.text.loading import load_frozen
 from maao.types import Splits
 
 RESULTS = Path(__file__).parent / "results"

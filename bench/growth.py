@@ -15,8 +15,8 @@ from bench.common import MODEL, RESULTS, WORDS, environment, median, peak_bytes
 from bench.peft_side import peft_model
 from maao.build import build_language
 from maao.config import make_config
-from maao.problems.language.loading import FrozenModel, load_frozen
-from maao.stages.torch_optim import TorchStage
+from maao.optimizers.torch import TorchStage
+from maao.problems.towers.text.loading import FrozenModel, load_frozen
 from maao.types import Example, Splits
 
 STEPS = 3  # the first warms up

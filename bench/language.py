@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from bench.common import NUM_VIRTUAL_TOKENS, TEMPLATES, Figure, median, our_problem, peak_bytes, sst2
 from bench.peft_side import TrainerSide, peft_model
-from maao.stages.torch_optim import TorchStage
+from maao.optimizers.torch import TorchStage
 
 BLOCKS, STEPS, OUR_STEPS = 3, 3, 5  # the sides take turns: blocks of steps, the first of a block a warm-up
 SIDES = ("before", "after", "inside")
@@ -76,7 +76,7 @@ def scoring_many() -> None:
 
 def _fill_seconds(splits: Any) -> float:
     """Return the seconds that filling the cache of the training texts takes."""
-    from maao.problems.language.forward import PrefixCache
+    from maao.problems.towers.text.forward import PrefixCache
 
     problem = our_problem("after", splits, cache_mib=0)
     cache = PrefixCache(problem.frozen)

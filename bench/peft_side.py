@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.common import NUM_VIRTUAL_TOKENS
-from maao.problems.language.template import Tokenized
+from maao.problems.towers.text.template import Tokenized
 
 
 def peft_model(frozen: Any, prompt: Tensor | None = None) -> Any:

@@ -20,12 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 from bench.common import Figure, median, peak_bytes
-from maao.problems.vision.class_prompts import Prompt
+from maao.optimizers.torch import TorchStage
+from maao.problems.towers.class_prompts import Prompt
+from maao.problems.towers.dual_loading import from_transformers
 from maao.problems.vision.image_problem import ImageProblem
-from maao.problems.vision.loading import from_transformers
 from maao.problems.vision.methods import Bound
 from maao.problems.vision.methods.coop import CoOp
-from maao.stages.torch_optim import TorchStage
 from maao.types import Example, Splits
 
 CLASSES, SHOTS, BATCH, CONTEXT, LENGTH = 24, 16, 32, 4, 77

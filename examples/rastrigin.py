@@ -9,7 +9,7 @@ from maao.codecs.numbers import NumberCodec
 from maao.core.seeds import seed_for
 from maao.mentors.none import NoMentor
 from maao.problems.functions import FunctionProblem
-from maao.stages.torch_optim import TorchStage
+from maao.optimizers.torch import TorchStage
 
 codec = NumberCodec(dim=2)
 problem = FunctionProblem("rastrigin", dim=2, codec=codec)

@@ -11,8 +11,8 @@ from maao.build import build, installed, load_splits
 from maao.compare import score_row
 from maao.config import Config
 from maao.core.seeds import seed_for
+from maao.data.splits import majority_accuracy
 from maao.errors import ConfigError
-from maao.tasks.splits import majority_accuracy
 from maao.types import Cost
 
 

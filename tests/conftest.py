@@ -27,7 +27,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def serializer():
-    from maao.stages.torch_optim import TorchSerializer
+    from maao.optimizers.torch import TorchSerializer
 
     return TorchSerializer()
 

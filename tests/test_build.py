@@ -8,12 +8,12 @@ from maao import build as building
 from maao.build import at_most, build_acceptance, build_mentor, build_plan
 from maao.config import AcceptConfig, make_config, read_config
 from maao.core.acceptance import AlwaysFirst, BestOf, IfBetter, Interpolate, Race
+from maao.data.checks import canonical
+from maao.data.hub import NoSuchLabels
 from maao.errors import BudgetError, ConfigError, DataError, MaaoError, ModelError
 from maao.llm.chat import Request
 from maao.llm.ledger import MemoryLedger
 from maao.llm.scripted import Scripted
-from maao.tasks.checks import canonical
-from maao.tasks.hub import NoSuchLabels
 from maao.types import Leg
 from tests.api.fixtures import llama, model_folder  # noqa: F401  (fixtures)
 from tests.api.small_runs import examples, pairs, values, write_csv, write_data
@@ -315,7 +315,7 @@ def hub(monkeypatch):
                 raise held[split]
             return tuple(held[split])
 
-        monkeypatch.setattr("maao.tasks.hub.read_hub", read_hub)
+        monkeypatch.setattr("maao.data.hub.read_hub", read_hub)
         return building.load_splits(make_config({"data": {"source": "hub:a/b", "shots": 2}}))
 
     return load

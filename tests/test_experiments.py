@@ -16,9 +16,9 @@ from experiments.study import read_out
 from maao import build as building
 from maao import compare as comparison
 from maao.config import make_config, read_config
+from maao.data.protocols import PROTOCOLS
 from maao.errors import ConfigError
-from maao.problems.language.loading import kind_of
-from maao.tasks.protocol import PROTOCOLS
+from maao.problems.towers.text.loading import kind_of
 from tests import tiny_vision as tiny
 from tests.api.fixtures import llama, model_folder  # noqa: F401  (fixtures)
 from tests.api.small_runs import values, write_data

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from maao.problems.language.loading import FrozenModel
+from maao.problems.towers.text.loading import FrozenModel
 from maao.types import Example, Splits
 
 WORDS = (

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from maao.problems.vision.class_prompts import ClassTemplate, prompts_of
+from maao.problems.towers.class_prompts import ClassTemplate, prompts_of
+from maao.problems.towers.dual import DualEncoder
+from maao.problems.towers.dual_loading import from_transformers, paired
+from maao.problems.towers.image.preprocess import Preprocess
 from maao.problems.vision.image_problem import class_anchors
-from maao.problems.vision.loading import from_transformers, paired
 from maao.problems.vision.methods import Bound
-from maao.problems.vision.preprocess import Preprocess
-from maao.problems.vision.towers import DualEncoder
 from maao.types import Example, Splits
 
 WORDS = ("photo", "of", "cat", "dog", "sea", "lion", "the", "drawing", "small")

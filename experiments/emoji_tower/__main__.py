@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.emoji_tower.shared import DIM, SIZE, embed, hue, save, vision_transformer
-from maao.tasks.images.emoji import EmojiSource, emoji_folder
+from maao.data.images.emoji import EmojiSource, emoji_folder
 
 OUT = Path(__file__).parents[2] / "src" / "maao" / "testbeds" / "emoji_vit"
 STEM = (32, 64, 128)

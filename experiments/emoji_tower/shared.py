@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maao.problems.language.loading import load_frozen
-from maao.problems.vision.loading import image_model, pooled
+from maao.problems.towers.dual_loading import image_model, pooled
+from maao.problems.towers.text.loading import load_frozen
 
 TEXT = "packaged:all-minilm-l6-v2"
 SIZE, DIM = 64, 384  # pixels of a side, width of MiniLM

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from experiments.emoji_tower.shared import DIM, embed, save, vision_transformer
 from experiments.emoji_tower_wide.augment import augment
-from maao.tasks.images.emoji import EmojiSource, emoji_classes, emoji_folder
+from maao.data.images.emoji import EmojiSource, emoji_classes, emoji_folder
 
 OUT = Path("runs") / "emoji_tower_wide"  # the packaged tower is that of experiments/emoji_tower
 STEM = (24, 48, 96, 192)

@@ -36,21 +36,21 @@ from maao.core.patience import is_settled, last_best, until_settled
 from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
 from maao.core.words import in_words
+from maao.data.checks import Unread, as_mapping, refuse
+from maao.data.files import read_examples
+from maao.data.hub import NoSuchLabels
+from maao.data.memory import examples_in_memory, splits_in_memory, things_to_predict, to_predict
+from maao.data.splits import SPLITS, from_parts
 from maao.errors import ConfigError, DataError, StoreError
-from maao.interfaces import ChatModel
 from maao.llm.budget import NOT_MADE
 from maao.llm.chat import Reply, Request
 from maao.llm.ledger import MemoryLedger, Wrapper
 from maao.mentors.language_model import NO_REPLY, failures
+from maao.protocols import ChatModel
 from maao.store.digest import params_digest, round_digest
 from maao.store.files import sync_folder, write_durably, write_error
 from maao.store.recorded import EXAMPLES, IN_RUN, ConfigRecord, EnvironmentRecord, ExamplesRecord
 from maao.store.run import CONFIG, ENVIRONMENT, Final, RunFolder, check_vacant, is_in_use, read_json
-from maao.tasks.checks import Unread, as_mapping, refuse
-from maao.tasks.files import read_examples
-from maao.tasks.hub import NoSuchLabels
-from maao.tasks.memory import examples_in_memory, splits_in_memory, things_to_predict, to_predict
-from maao.tasks.splits import SPLITS, from_parts
 from maao.types import Cost, Example, Observation, Round, Splits, total_cost
 
 # how the proposals of a second mentor beside the first begin their source
@@ -238,7 +238,7 @@ class Result:
     @property
     def fields(self) -> tuple[str, ...]:
         """The fields of an example that the template reads: what a mapping for `predict` must name. Loads no model."""
-        from maao.problems.language.template import Template
+        from maao.problems.towers.text.template import Template
 
         if self._sees:
             return ("image",)
@@ -307,7 +307,7 @@ class Result:
 
     def _predict_images(self, paths: Sequence[Any]) -> list[Prediction | Unread]:
         """Return predictions part by part; of a part in which a picture cannot be read, one by one."""
-        from maao.tasks.images import Files
+        from maao.data.images import Files
 
         problem, labels = self._problem()
         found: list[Prediction | Unread] = []
@@ -364,8 +364,8 @@ class Result:
             raise StoreError(f"Cannot write to {folder}: {error.strerror or error}.") from error
 
     def _save(self, problem: Any, folder: Path, format: Format) -> list[Path]:
-        from maao.problems.language.adapters import export_peft
-        from maao.problems.language.export import export_tensor, export_text, write_about
+        from maao.export.language import export_tensor, export_text, write_about
+        from maao.export.peft import export_peft
 
         about = self._about(problem)
         if format == "text":
@@ -381,8 +381,8 @@ class Result:
         raise ConfigError(f"Unknown format '{format}': use text, tensor, peft or peft-classifier.")
 
     def _save_vision(self, problem: Any, folder: Path, format: Format) -> list[Path]:
-        from maao.problems.language.export import export_text
-        from maao.problems.vision.export import export_classes, export_ctx, export_params
+        from maao.export.language import export_text
+        from maao.export.vision import export_classes, export_ctx, export_params
 
         if format == "text":
             if problem.codec is None:
@@ -441,7 +441,7 @@ class Result:
 
     def _has_choices(self) -> bool:
         """Say whether examples come with answers of their own to choose from."""
-        from maao.tasks.superglue import TASKS
+        from maao.data.superglue import TASKS
 
         task = self.config.data.task
         return task is not None and TASKS[task].multiple_choice
@@ -611,7 +611,7 @@ def tune(
     Args:
         model: hub name, folder, .gguf file or "packaged:...".
         train: the path of a file, or examples in memory: pairs ``(text, label)``, mappings, a pandas frame, a `datasets.Dataset`, a mapping
-            of columns, ``(X, y)``. Files and memory obey one set of rules (`maao.tasks.checks.Columns`): the template's fields and "label"
+            of columns, ``(X, y)``. Files and memory obey one set of rules (`maao.data.checks.Columns`): the template's fields and "label"
             are columns, others are not read; ``settings={"data.text_fields": ..., "data.label_field": ...}`` names them otherwise. A
             `datasets.DatasetDict`, or a mapping with "train" in it, gives `select` (its "validation") and `test` too.
         select: examples that choose; by default half of `train`, class by class.
@@ -809,7 +809,7 @@ def _at_rate(parts: Parts, rate: float) -> Parts:
 
 
 def _alternate(parts: Parts, asked: Asked, history: tuple[Round[Any, Any], ...], watch: Watch) -> Iterable[Round[Any, Any]]:
-    from maao.stages.watched import Watched
+    from maao.optimizers.watched import Watched
 
     stage = Watched(shared_stage(parts), watch.step)
     return alternate(parts.problem, stage, asked.mentor, plan=parts.plan, accept=parts.accept, seed=parts.config.seed, history=history)
@@ -1011,6 +1011,6 @@ def _open(folder: str | Path, *, write: bool) -> RunFolder[Any, Any]:
 
 
 def _serializer() -> Any:
-    from maao.stages.torch_optim import TorchSerializer
+    from maao.optimizers.torch import TorchSerializer
 
     return TorchSerializer()

@@ -27,26 +27,26 @@ from maao.core.budget import Budget, cut
 from maao.core.plan import Plan, after_epochs, rounds
 from maao.core.seeds import seed_for
 from maao.errors import CodecError, ConfigError, DataError
-from maao.interfaces import Acceptance, ChatModel, Codec, GradientStage, History, Mentor
 from maao.llm.budget import Capped
 from maao.llm.chat import Style
 from maao.llm.ledger import Ledger, Recorded, Replayed, WithExtra, live_calls, reach
 from maao.llm.price import Price
+from maao.protocols import Acceptance, ChatModel, Codec, GradientStage, History, Mentor
 from maao.types import TEMPLATE, WORD, Example, Leg, Splits
 
 if TYPE_CHECKING:
     from maao.build_vision import ImageParts
+    from maao.data.checks import Columns
     from maao.mentors.fields import Fields
+    from maao.optimizers.cma_es import CMAStage
+    from maao.optimizers.torch import TorchStage
     from maao.problems.language.frame import Frame
-    from maao.problems.language.loading import FrozenModel
     from maao.problems.language.methods import Method
     from maao.problems.language.readers import Reader
     from maao.problems.language.soft_prompt import SoftPromptProblem
-    from maao.problems.language.template import Template, TemplateTokenizer
-    from maao.problems.vision.towers import DualEncoder
-    from maao.stages.cma_es import CMAStage
-    from maao.stages.torch_optim import TorchStage
-    from maao.tasks.checks import Columns
+    from maao.problems.towers.dual import DualEncoder
+    from maao.problems.towers.text.loading import FrozenModel
+    from maao.problems.towers.text.template import Template, TemplateTokenizer
 
 PLUGINS = "maao.plugins"
 RULES = ("always_first", "best_of", "if_better", "interpolate", "race")
@@ -299,7 +299,7 @@ DEFAULT_TEMPLATE = "{text} {slots} Topic:"
 def _with_kind(model: ModelConfig) -> ModelConfig:
     """Return the settings with the kind of model that they imply: with a mask in the template, an encoder is read at it."""
     if model.kind == "auto" and model.template is not None and "{mask}" in model.template:
-        from maao.problems.language.loading import kind_of
+        from maao.problems.towers.text.loading import kind_of
 
         if kind_of(model.name, model.revision) == "encoder":
             return model.model_copy(update={"kind": "masked"})
@@ -311,7 +311,7 @@ def _with_task(config: Config, kind: str) -> ModelConfig:
     model = config.model
     if config.data.task is None:
         return model.model_copy(update={"template": model.template or DEFAULT_TEMPLATE})
-    from maao.tasks.superglue import TASKS
+    from maao.data.superglue import TASKS
 
     task = TASKS[config.data.task]
     template = model.template or (task.pair if kind == "encoder" else task.cloze)
@@ -323,7 +323,7 @@ def _with_turn(model: ModelConfig, frozen: FrozenModel) -> ModelConfig:
     """Return the settings with what the chat template renders to now: on another day it may be another text."""
     if not model.chat or model.chat_turn is not None:
         return model
-    from maao.problems.language.chat_turn import render_turn
+    from maao.problems.towers.text.chat_turn import render_turn
 
     return model.model_copy(update={"chat_turn": render_turn(frozen.tokenizer, model.template or DEFAULT_TEMPLATE)})
 
@@ -340,10 +340,10 @@ def build_for_use(config: Config, labels: tuple[str, ...], class_names: tuple[st
 
 def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple[SoftPromptProblem, Codec[Any]]:
     """Build the problem of a frozen language model and the codec of its prompts."""
-    from maao.problems.language.forward import activation_bytes, context_length
-    from maao.problems.language.probes import require
     from maao.problems.language.soft_prompt import SoftPromptProblem
-    from maao.problems.language.template import Template
+    from maao.problems.towers.text.forward import activation_bytes, context_length
+    from maao.problems.towers.text.probes import require
+    from maao.problems.towers.text.template import Template
 
     model = _with_turn(config.model.model_copy(update={"template": config.model.template or DEFAULT_TEMPLATE}), frozen)
     assert model.template is not None
@@ -395,7 +395,7 @@ def _initial_text(model: ModelConfig) -> str | None:
 def _adapter_notes(model: ModelConfig, frozen: FrozenModel) -> tuple[str, ...]:
     if model.adapter is None:
         return ()
-    from maao.problems.language.adapters import other_model
+    from maao.export.peft import other_model
 
     note = other_model(model.adapter, frozen)
     return () if note is None else (note,)
@@ -403,7 +403,7 @@ def _adapter_notes(model: ModelConfig, frozen: FrozenModel) -> tuple[str, ...]:
 
 def _token_notes(model: ModelConfig, frozen: FrozenModel, splits: Splits) -> Iterator[str]:
     """Say what of a tokenizer is not used as it could be: tokens without an embedding, names of special tokens in texts, a date."""
-    from maao.problems.language.tokenizing import Specials, outside
+    from maao.problems.towers.text.tokenizing import Specials, outside
 
     unread = outside(frozen)
     if unread:
@@ -426,7 +426,7 @@ def _adapter(model: ModelConfig, frozen: FrozenModel) -> Mapping[str, Any] | Non
     """Return the params of a PEFT adapter to begin with; None: there is none."""
     if model.adapter is None:
         return None
-    from maao.problems.language.adapters import read_adapter
+    from maao.export.peft import read_adapter
 
     return read_adapter(model.adapter, frozen, model.method, model.num_virtual_tokens)
 
@@ -436,8 +436,8 @@ def build_reader(
 ) -> tuple[Reader, TemplateTokenizer]:
     """Return how classes are read, and the template bound to the tokenizer with room for the longest answer."""
     from maao.problems.language.readers import DecodedWords, Head, LabelWords, MaskedWords, label_word_ids
-    from maao.problems.language.template import TemplateTokenizer
-    from maao.problems.language.tokenizing import num_rows
+    from maao.problems.towers.text.template import TemplateTokenizer
+    from maao.problems.towers.text.tokenizing import num_rows
 
     def tokenizer(answer: int) -> TemplateTokenizer:
         reserved = model.num_virtual_tokens + answer
@@ -491,7 +491,7 @@ def build_framed_reader(
     model: ModelConfig, frozen: FrozenModel, splits: Splits, template: Template, length: int, frame: Frame
 ) -> tuple[Reader, TemplateTokenizer]:
     """Return the same in a proposal's frame: with its template or its label words in place of the config's."""
-    from maao.problems.language.template import Template
+    from maao.problems.towers.text.template import Template
 
     words = dict(zip(splits.labels, frame.label_words, strict=True)) if frame.label_words else model.label_words
     own = template if frame.template is None else Template.parse(frame.template, chat=model.chat, turn=model.chat_turn)
@@ -517,8 +517,8 @@ def _measure(config: Config, splits: Splits) -> Any:
     """Return what computes a task's own metrics; None where accuracy is all."""
     if config.data.task is None:
         return None
+    from maao.data.superglue import TASKS
     from maao.evaluation.metrics import measure
-    from maao.tasks.superglue import TASKS
 
     names = TASKS[config.data.task].metrics
     return lambda examples, scores: measure(names, examples, splits.labels, scores)
@@ -526,12 +526,12 @@ def _measure(config: Config, splits: Splits) -> Any:
 
 def build_method(config: Config, frozen: FrozenModel) -> tuple[Method, Any]:
     """Return the prompt method and the codec of its params."""
-    from maao.problems.language.forward import embedding_table
     from maao.problems.language.methods import MethodCodec
     from maao.problems.language.methods.p_tuning import PTuning
     from maao.problems.language.methods.pez import Pez
     from maao.problems.language.methods.prefix_tuning import PrefixTuning, value_table
     from maao.problems.language.methods.prompt_tuning import PromptTuning
+    from maao.problems.towers.text.forward import embedding_table
 
     model, seed = config.model, seed_for(config.seed, "method")
     table = embedding_table(frozen).cpu()
@@ -584,8 +584,8 @@ def _fluent(model: ModelConfig, frozen: FrozenModel, nearest: Any) -> Any:
 
 def _load(loaded: Loaded, name: str, config: Config) -> FrozenModel:
     """Load a model once, however many parts use it."""
-    from maao.problems.language.kept_texts import KeptTexts
-    from maao.problems.language.loading import load_frozen, locate
+    from maao.problems.towers.text.kept_texts import KeptTexts
+    from maao.problems.towers.text.loading import load_frozen, locate
 
     model = config.model
     same = name == model.name
@@ -603,10 +603,10 @@ def build_stage(
 ) -> TorchStage | CMAStage:
     """Build the doer, with another rate than the config's if one is given; its schedule spans the plan."""
     if config.stage.kind == "cma_es":
-        from maao.stages.cma_es import CMAStage
+        from maao.optimizers.cma_es import CMAStage
 
         return CMAStage(config.stage.population, config.stage.dim, config.stage.size)
-    from maao.stages.torch_optim import GaussianAverage, TorchStage
+    from maao.optimizers.torch import GaussianAverage, TorchStage
 
     stage = config.stage
     return TorchStage(
@@ -634,8 +634,8 @@ STEPS_DEPEND_ON = {"problem", "seed", "threads", "model", "data", "vision", "ima
 
 def shared_stage(parts: Parts) -> GradientStage[Any, Any]:
     """Return the run's stage; where runs share what they can, one that remembers how walks began."""
-    from maao.stages.remembered import Remembered
-    from maao.stages.torch_optim import TorchSerializer
+    from maao.optimizers.remembered import Remembered
+    from maao.optimizers.torch import TorchSerializer
     from maao.store.tensors import arrays_digest
 
     kept = _KEPT.get()
@@ -693,7 +693,7 @@ def build_plan(config: Config, steps_per_epoch: int) -> Plan:
 
 def load_splits(config: Config) -> Splits:
     """Read and split the examples that a config names."""
-    from maao.tasks.splits import few_shot, from_parts
+    from maao.data.splits import few_shot, from_parts
 
     data, seed = config.data, config.seed
     _check_data(data)
@@ -731,7 +731,7 @@ def load_splits(config: Config) -> Splits:
 
 def _protocol_splits(config: Config) -> Splits:
     """Return the splits of a named protocol, from parts or from a hub data set's own splits."""
-    from maao.tasks.protocol import protocol_named, splits_by
+    from maao.data.protocols import protocol_named, splits_by
 
     data = config.data
     protocol = protocol_named(data.protocol or "")
@@ -753,7 +753,7 @@ def _protocol_splits(config: Config) -> Splits:
 def _labels(data: DataConfig) -> Sequence[str] | None:
     if data.labels is not None or data.task is None:
         return data.labels
-    from maao.tasks.superglue import TASKS
+    from maao.data.superglue import TASKS
 
     return TASKS[data.task].labels
 
@@ -799,23 +799,23 @@ def at_most(limit: int | None, examples: Sequence[Example]) -> int | None:
 def _read(config: Config, source: str) -> tuple[Example, ...]:
     data = config.data
     if source == "packaged:bbc-headlines":
-        from maao.tasks.packaged import bbc_headlines
+        from maao.data.packaged import bbc_headlines
 
         return bbc_headlines()
     if data.task is not None:
-        from maao.tasks.superglue import read_task
+        from maao.data.superglue import read_task
 
         return _worded(config, read_task(data.task, source))
     if source.startswith(PACKAGED_DATA):
         raise DataError(f"Unknown packaged data '{source}'. Known: packaged:bbc-headlines.")
-    from maao.tasks.files import read_examples
+    from maao.data.files import read_examples
 
     return read_examples(source, separator=data.separator, **columns_of(config))
 
 
 def columns_of(config: Config) -> Columns:
     """Return which columns of a table make an example, for every source of examples."""
-    from maao.problems.language.template import Template
+    from maao.problems.towers.text.template import Template
 
     data, model = config.data, config.model
     fields = tuple(name for name in Template.parse(model.template or DEFAULT_TEMPLATE, chat=model.chat).fields if name != "choice")
@@ -830,8 +830,8 @@ def columns_of(config: Config) -> Columns:
 
 def _worded(config: Config, examples: tuple[Example, ...]) -> tuple[Example, ...]:
     """Return a task's examples worded for its cloze, where label words answer it; a head reads them as they were published."""
-    from maao.problems.language.loading import kind_of
-    from maao.tasks.superglue import cloze_examples
+    from maao.data.superglue import cloze_examples
+    from maao.problems.towers.text.loading import kind_of
 
     model = config.model
     assert config.data.task is not None
@@ -842,7 +842,7 @@ def _worded(config: Config, examples: tuple[Example, ...]) -> tuple[Example, ...
 
 def _hub_part(config: Config, split: str) -> tuple[Example, ...]:
     """Return one split of a hub data set, or of a task's configuration of one."""
-    from maao.tasks.hub import read_hub, read_task_hub
+    from maao.data.hub import read_hub, read_task_hub
 
     data = config.data
     name = data.source.removeprefix(HUB_DATA)
@@ -853,8 +853,8 @@ def _hub_part(config: Config, split: str) -> tuple[Example, ...]:
 
 def _hub_splits(config: Config) -> Splits:
     """A hub data set's own train split gives train and select, its test (or validation) split gives test."""
-    from maao.tasks.hub import NoSuchLabels
-    from maao.tasks.splits import from_parts
+    from maao.data.hub import NoSuchLabels
+    from maao.data.splits import from_parts
 
     data, name = config.data, config.data.source.removeprefix(HUB_DATA)
 
@@ -1204,7 +1204,7 @@ def environment(parts: Parts) -> Mapping[str, Any]:
     """Return what a result depends on besides its config: versions, threads, and hashes of what the config only names."""
     import torch
 
-    from maao.tasks.splits import majority_accuracy
+    from maao.data.splits import majority_accuracy
 
     return {
         "python": sys.version.split()[0],
@@ -1226,7 +1226,7 @@ def environment(parts: Parts) -> Mapping[str, Any]:
 
 def frozen_digest(parts: Parts) -> str:
     """Return a hash of a run's frozen weights, or nothing where there are none."""
-    from maao.problems.language.loading import weights_digest
+    from maao.problems.towers.text.loading import weights_digest
 
     if parts.encoder is not None:
         return parts.encoder.digest
@@ -1258,7 +1258,7 @@ def _adapter_digest(model: ModelConfig) -> str:
     """Return a hash of the adapter that a run begins with, or nothing where there is none."""
     if model.adapter is None:
         return ""
-    from maao.problems.language.adapters import adapter_digest
+    from maao.export.peft import adapter_digest
 
     return adapter_digest(model.adapter)
 

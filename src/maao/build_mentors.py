@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from maao.config import MentorConfig
 from maao.errors import ConfigError
-from maao.interfaces import ChatModel, Mentor
+from maao.protocols import ChatModel, Mentor
 
 if TYPE_CHECKING:
     from maao.build import Parts

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from maao.config import PROBES, VISION_READ, Config, VisionConfig
 from maao.errors import ConfigError
-from maao.interfaces import Codec
+from maao.protocols import Codec
 from maao.types import Splits
 
 if TYPE_CHECKING:
+    from maao.data.images import ImageTask
+    from maao.problems.towers.dual import DualEncoder
     from maao.problems.vision.image_problem import ImageProblem
     from maao.problems.vision.methods import Bound, Method
-    from maao.problems.vision.towers import DualEncoder
-    from maao.tasks.images import ImageTask
 
 DEFAULT_WORDING = "a photo of a {class}."
 
@@ -68,14 +68,14 @@ def check_vision(config: Config) -> None:
 
 def build_images(config: Config, labels: tuple[str, ...] | None = None, class_names: tuple[str, ...] | None = None) -> ImageParts:
     """Build the problem of pictures; with `labels` and `class_names` one without data, to use what was tuned."""
-    from maao.problems.vision.loading import load_dual_encoder
+    from maao.problems.towers.dual_loading import load_dual_encoder
 
     vision = config.vision
     encoder = load_dual_encoder(vision.name, device=vision.device, dtype=vision.dtype, revision=vision.revision)
     if labels is None or class_names is None:
         task = load_task(config)
     else:
-        from maao.tasks.images import Files, ImageTask
+        from maao.data.images import Files, ImageTask
 
         task = ImageTask(Splits((), (), (), labels), class_names, Files(bits=config.images.bits), "", ())
     hand = _wordings(vision, task, (DEFAULT_WORDING,))
@@ -93,7 +93,7 @@ def _wordings(vision: VisionConfig, task: ImageTask, default: tuple[str, ...]) -
 
 def load_task(config: Config) -> ImageTask:
     """Read the pictures that a config names."""
-    from maao.tasks.images import load
+    from maao.data.images import load
 
     return load(config.images, config.seed)
 
@@ -110,7 +110,7 @@ def _codec(vision: VisionConfig, encoder: DualEncoder, method: Method) -> Any:
 
 
 def _bind(vision: VisionConfig, encoder: DualEncoder, names: tuple[str, ...], hand: tuple[str, ...]) -> Bound:
-    from maao.problems.vision.class_prompts import ClassTemplate
+    from maao.problems.towers.class_prompts import ClassTemplate
     from maao.problems.vision.image_problem import bind_classes
 
     template = ClassTemplate.parse(hand[0] if vision.method in PROBES else vision.template)
@@ -119,7 +119,7 @@ def _bind(vision: VisionConfig, encoder: DualEncoder, names: tuple[str, ...], ha
 
 
 def _problem(config: Config, encoder: DualEncoder, task: ImageTask, bound: Bound) -> ImageProblem:
-    from maao.problems.vision.features import FeatureStore
+    from maao.problems.towers.image.features import FeatureStore
     from maao.problems.vision.image_problem import ImageProblem
 
     vision = config.vision
@@ -185,8 +185,8 @@ def build_image_method(vision: VisionConfig, bound: Bound) -> Method:
 
 def _elsewhere(config: Config, encoder: DualEncoder, problem: ImageProblem, hand: tuple[str, ...]) -> dict[str, ImageProblem]:
     """Return the problems that what was tuned is judged on besides: new classes, or other data sets."""
+    from maao.data.images import load_elsewhere
     from maao.problems.vision.image_problem import transferred
-    from maao.tasks.images import load_elsewhere
 
     found = {}
     for name, task in load_elsewhere(config.images, config.seed).items():
@@ -197,6 +197,6 @@ def _elsewhere(config: Config, encoder: DualEncoder, problem: ImageProblem, hand
 
 def feature_file(encoder: DualEncoder) -> Any:
     """Return where the features of an image tower are kept, a file named by its weights."""
-    from maao.problems.language.loading import cache_folder
+    from maao.problems.towers.text.loading import cache_folder
 
     return cache_folder() / "features" / f"{encoder.digest.removeprefix('blake2b:')[:24]}.sqlite"

@@ -311,7 +311,7 @@ def where(
     name: Annotated[str, typer.Argument(metavar="MODEL", help="A packaged model, for example packaged:smollm2-135m-instruct.")],
 ) -> None:
     """Print the path of a packaged model's files, for other programs to use."""
-    from maao.problems.language.loading import packaged_path
+    from maao.problems.towers.text.loading import packaged_path
 
     _say(str(packaged_path(name)))
 
@@ -349,7 +349,7 @@ def _print_result(result: Result) -> None:
 
 def _print_calls(folder: Path) -> None:
 
-    from maao.stages.torch_optim import TorchSerializer
+    from maao.optimizers.torch import TorchSerializer
     from maao.store.database import DATABASE
     from maao.store.files import reading
     from maao.store.run import RunFolder
@@ -378,7 +378,7 @@ def _call_lines(number: int, call: Call) -> list[str]:
 
 
 def _contact_sheet(result: Result, path: Path) -> None:
-    from maao.problems.vision.contact_sheet import contact_sheet
+    from maao.report.contact_sheet import contact_sheet
 
     found, picture = result.mistakes()
     if not found:

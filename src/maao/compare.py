@@ -418,7 +418,7 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
 
 def row_begin(cell: Any) -> dict[str, Any]:
     """Return how a cell's row begins: what was run."""
-    from maao.tasks.images import protocol_of
+    from maao.data.images import protocol_of
 
     config: Config = cell.config
     sees = config.problem == "vision"

@@ -83,8 +83,8 @@ def read_row(file: Path) -> dict[str, Any]:
 
 def check_protocols(rows: Sequence[Mapping[str, Any]]) -> None:
     """Refuse to compare rows of one task that followed different protocols, where they name one. Raises `ConfigError`."""
-    from maao.tasks.images import check_same_images
-    from maao.tasks.protocol import check_same
+    from maao.data.images import check_same_images
+    from maao.data.protocols import check_same
 
     for task in dict.fromkeys(row["task"] for row in rows):
         own = [row for row in rows if row["task"] == task]

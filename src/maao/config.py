@@ -18,9 +18,9 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from maao.data.files import not_utf8
 from maao.errors import ConfigError
 from maao.store.files import reading
-from maao.tasks.files import not_utf8
 
 
 class Section(BaseModel):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from maao.build import installed
-from maao.problems.language.loading import PACKAGED, cache_folder
+from maao.problems.towers.text.loading import PACKAGED, cache_folder
 
 # package -> (whether maao cannot run without it, what for, how to get it)
 WANTED = {

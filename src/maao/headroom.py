@@ -17,9 +17,9 @@ from maao.build import build
 from maao.config import Config, MentorConfig
 from maao.core.loop import run_leg
 from maao.core.seeds import seed_for
+from maao.data.splits import majority_accuracy
 from maao.errors import ConfigError
 from maao.evaluation.statistics import paired_interval
-from maao.tasks.splits import majority_accuracy
 from maao.types import Cost, Score
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from maao.api import Prediction, Result
+from maao.data.checks import Unread, column_of, listing, nearest, quote
+from maao.data.files import BAD_BYTE, ENDINGS, OPTION, bad_text, decoded, scan_rows, unread_format
+from maao.data.memory import columns_for
 from maao.errors import ConfigError, DataError, MaaoError
-from maao.tasks.checks import Unread, column_of, listing, nearest, quote
-from maao.tasks.files import BAD_BYTE, ENDINGS, OPTION, bad_text, decoded, scan_rows, unread_format
-from maao.tasks.memory import columns_for
 
 
 @dataclass(frozen=True)

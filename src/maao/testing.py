@@ -18,8 +18,8 @@ import pytest
 
 from maao.core.loop import alternate
 from maao.core.plan import Plan, rounds
-from maao.interfaces import Acceptance, ChatModel, Codec, GradientStage, History, Mentor, Problem, Serializer
 from maao.llm.chat import Message, Request
+from maao.protocols import Acceptance, ChatModel, Codec, GradientStage, History, Mentor, Problem, Serializer
 from maao.store.digest import params_digest, round_digest
 from maao.types import Advice, Cost
 

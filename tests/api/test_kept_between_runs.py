@@ -6,7 +6,7 @@ import pytest
 
 import maao
 from maao.build import _KEPT, kept_between_runs
-from maao.problems.language.kept_texts import KeptTexts
+from maao.problems.towers.text.kept_texts import KeptTexts
 from tests.api.small_runs import config, digests, write_data
 
 ARMS = {"none": {"mentor__name": "none"}, "restart": {"mentor__name": "random_restart"}, "slower": {"stage__lr": 0.001}}

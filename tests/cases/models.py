@@ -8,9 +8,9 @@ import torch
 
 from maao.build import build_language
 from maao.config import make_config
-from maao.problems.language.forward import decoder_start, embedding_table
-from maao.problems.language.loading import FrozenModel
 from maao.problems.language.soft_prompt import SoftPromptProblem
+from maao.problems.towers.text.forward import decoder_start, embedding_table
+from maao.problems.towers.text.loading import FrozenModel
 from tests.tiny import LABELS, _enlarged, bpe_tokenizer, tiny_splits, wordpiece_tokenizer
 
 WINDOW = 16

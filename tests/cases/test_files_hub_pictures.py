@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maao.data.images.hub import load_hub_images
 from maao.errors import DataError
-from maao.tasks.images.hub import load_hub_images
 from tests.tasks.images.test_hub_images import png
 
 datasets = pytest.importorskip("datasets")

@@ -15,9 +15,9 @@ import maao
 from maao import cli
 from maao.api import Prediction, run
 from maao.config import make_config
+from maao.data.checks import Unread
 from maao.errors import DataError
 from maao.printable import printable, printable_line
-from maao.tasks.checks import Unread
 from tests.api.fixtures import llama, model_folder
 from tests.api.small_runs import LABELS, pairs, values, write_config, write_csv
 from tests.commands import ran

@@ -9,9 +9,9 @@ import pytest
 
 from maao.build import load_splits
 from maao.config import make_config
+from maao.data.files import read_examples, scan_rows
+from maao.data.superglue import read_task
 from maao.errors import ConfigError, DataError
-from maao.tasks.files import read_examples, scan_rows
-from maao.tasks.superglue import read_task
 from maao.types import Example
 
 

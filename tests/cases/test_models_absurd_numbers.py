@@ -21,7 +21,7 @@ from maao.config import PATHS, Config, Section, make_config, read_config, set_va
 from maao.core.lr_finder import try_rates
 from maao.core.plan import MOST_LEGS
 from maao.errors import ConfigError, MaaoError, ProblemError
-from maao.stages.torch_optim import TorchStage
+from maao.optimizers.torch import TorchStage
 from maao.types import Score
 from tests.api.fixtures import llama, model_folder  # noqa: F401  (fixtures)
 from tests.api.small_runs import values, write_config, write_data

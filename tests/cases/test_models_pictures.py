@@ -15,15 +15,15 @@ import pytest
 import torch
 from PIL import Image, features
 
+from maao.data.images import load_folder
+from maao.data.images.reading import decoded, read_image
 from maao.errors import DataError
-from maao.problems.vision import features as kept
-from maao.problems.vision import preprocess
-from maao.problems.vision.contact_sheet import contact_sheet
-from maao.problems.vision.features import FeatureStore, Pictures
+from maao.problems.towers.image import features as kept
+from maao.problems.towers.image import preprocess
+from maao.problems.towers.image.features import FeatureStore, Pictures
+from maao.problems.towers.image.preprocess import Preprocess
 from maao.problems.vision.image_problem import Mistake
-from maao.problems.vision.preprocess import Preprocess
-from maao.tasks.images import load_folder
-from maao.tasks.images.reading import decoded, read_image
+from maao.report.contact_sheet import contact_sheet
 from tests import tiny_vision as tiny
 from tests.tasks.images.test_folder_rules import fill, refused
 

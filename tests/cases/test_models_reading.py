@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from maao.errors import ModelError
-from maao.problems.language.adapters import export_peft
-from maao.problems.language.forward import UNLIMITED, context_length
+from maao.export.peft import export_peft
+from maao.problems.towers.text.forward import UNLIMITED, context_length
 from maao.types import Clues
 from tests.cases.models import BARTISH, GROUPED, SMALL, WINDOW, check, frozen, problem_of, texts
 

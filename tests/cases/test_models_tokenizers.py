@@ -15,11 +15,11 @@ from maao.build import build_language
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.config import make_config
 from maao.errors import CodecError, ModelError
-from maao.problems.language.chat_turn import render_turn
-from maao.problems.language.loading import FrozenModel, load_frozen
-from maao.problems.language.template import Template, TemplateTokenizer
-from maao.problems.language.tokenized import tokenize_all
-from maao.problems.language.tokenizing import outside
+from maao.problems.towers.text.chat_turn import render_turn
+from maao.problems.towers.text.loading import FrozenModel, load_frozen
+from maao.problems.towers.text.template import Template, TemplateTokenizer
+from maao.problems.towers.text.tokenized import tokenize_all
+from maao.problems.towers.text.tokenizing import outside
 from maao.types import Example
 from tests.api.small_runs import pairs
 from tests.tiny import bpe_tokenizer, tiny_model, tiny_splits

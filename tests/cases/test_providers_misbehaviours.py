@@ -340,7 +340,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def server():
-    import_module("maao.stages.torch_optim")  # what every run needs is loaded now, so that no case is charged for it
+    import_module("maao.optimizers.torch")  # what every run needs is loaded now, so that no case is charged for it
     with serving() as found:
         yield found
 

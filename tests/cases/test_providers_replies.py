@@ -18,7 +18,6 @@ from maao.api import run
 from maao.codecs.numbers import NumberCodec
 from maao.config import make_config
 from maao.errors import ConfigError, MaaoError
-from maao.interfaces import Encoded
 from maao.llm.chat import Reply, Usage
 from maao.llm.scripted import Scripted
 from maao.mentors.ape import APE
@@ -30,9 +29,10 @@ from maao.mentors.opro import OPRO
 from maao.mentors.random_text import sentences_of
 from maao.mentors.reply import LONGEST, LONGEST_REJECTED, MAX_WORDS, MOST_REJECTED, PLACE, read_continuation, read_list, read_one
 from maao.mentors.soft_input import SoftInput
+from maao.optimizers.torch import TorchSerializer
 from maao.problems.language.soft_prompt import _shown
-from maao.problems.language.template import Template
-from maao.stages.torch_optim import TorchSerializer
+from maao.problems.towers.text.template import Template
+from maao.protocols import Encoded
 from maao.store.run import RunFolder
 from maao.types import Example
 from tests.mentors.histories import finished

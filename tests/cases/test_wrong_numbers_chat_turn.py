@@ -12,7 +12,7 @@ from transformers.utils import chat_template_utils, logging
 import maao
 from maao.config import make_config
 from maao.errors import ConfigError
-from maao.problems.language.chat_turn import in_turn, render_turn
+from maao.problems.towers.text.chat_turn import in_turn, render_turn
 from tests.api.small_runs import LABELS, REPLIES, digests, pairs
 from tests.tiny import bpe_tokenizer, tiny_model
 
@@ -105,7 +105,7 @@ def test_l3_chance_in_a_template_is_drawn_once():
 def test_l3_templates_that_a_mentor_fills_stand_in_the_same_turn(monkeypatch):
     from maao.build import build_framed_reader, build_language
     from maao.problems.language.frame import Frame
-    from maao.problems.language.template import Template
+    from maao.problems.towers.text.template import Template
     from tests.tiny import tiny_splits
 
     frozen = tiny_model("llama")

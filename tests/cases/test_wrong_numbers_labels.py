@@ -10,10 +10,10 @@ import pytest
 from maao.api import tune
 from maao.build import load_splits
 from maao.config import make_config
+from maao.data.files import read_examples
+from maao.data.memory import examples_in_memory, splits_in_memory, things_to_predict, to_predict
+from maao.data.splits import few_shot, from_parts
 from maao.errors import ConfigError, DataError
-from maao.tasks.files import read_examples
-from maao.tasks.memory import examples_in_memory, splits_in_memory, things_to_predict, to_predict
-from maao.tasks.splits import few_shot, from_parts
 from maao.types import Example
 
 pandas = pytest.importorskip("pandas")

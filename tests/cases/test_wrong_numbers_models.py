@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maao.errors import ModelError
-from maao.problems.language import probes
+from maao.problems.towers.text import probes
 from tests.cases.models import BARTISH, GROUPED, SMALL, WINDOW, check, frozen, problem_of, texts
 from tests.tiny import wordpiece_tokenizer
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from maao.data.images import load_folder
+from maao.data.images.folder import without_repeats
 from maao.errors import DataError
-from maao.tasks.images import load_folder
-from maao.tasks.images.folder import without_repeats
 from maao.types import Example
 from tests.tasks.images.test_folder_rules import fill, refused
 from tests.tasks.images.test_image_folders import keys, picture

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maao.data.images import load_folder
+from maao.data.images.reading import Rgb, decoded
 from maao.errors import DataError
-from maao.tasks.images import load_folder
-from maao.tasks.images.reading import Rgb, decoded
 from tests.tasks.images.test_folder_rules import fill
 
 

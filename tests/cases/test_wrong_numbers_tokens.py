@@ -11,7 +11,7 @@ from maao.build import build_language
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.config import make_config
 from maao.errors import CodecError, ConfigError, DataError, ModelError
-from maao.problems.language.template import Template, TemplateTokenizer
+from maao.problems.towers.text.template import Template, TemplateTokenizer
 from tests.cases.tokenizers_like import llama2, prefixed_bytes, xlm_roberta
 from tests.tiny import LABELS, bpe_tokenizer, roberta_tokenizer, t5_tokenizer, tiny_model, tiny_splits, wordpiece_tokenizer
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from maao.errors import DataError, ModelError
-from maao.problems.vision.class_prompts import ClassTemplate, prompts_of
-from maao.problems.vision.loading import _own_features, from_transformers, load_dual_encoder, paired
-from maao.problems.vision.preprocess import Preprocess
+from maao.problems.towers.class_prompts import ClassTemplate, prompts_of
+from maao.problems.towers.dual_loading import _own_features, from_transformers, load_dual_encoder, paired
+from maao.problems.towers.image.preprocess import Preprocess
 from tests import tiny_vision as tiny
 from tests.problems.vision.other_towers import other_encoder, sentence_pieces, siglip_model, vision_text_model, vit_model
 from tests.tiny import wordpiece_tokenizer

@@ -254,7 +254,7 @@ def test_log_probabilities_are_the_models_own(architecture):
 
 
 def test_words_of_a_tiny_model_are_likelier_than_its_nearest_tokens():
-    from maao.problems.language.forward import embedding_table
+    from maao.problems.towers.text.forward import embedding_table
 
     frozen = tiny_model("llama")
     nearest = NearestTokenCodec(frozen.tokenizer, embedding_table(frozen), num_virtual_tokens=4)
@@ -267,8 +267,8 @@ def test_words_of_a_tiny_model_are_likelier_than_its_nearest_tokens():
 
 @pytest.mark.real
 def test_words_of_smollm2_are_likelier_than_its_nearest_tokens():
-    from maao.problems.language.forward import embedding_table
-    from maao.problems.language.loading import load_frozen
+    from maao.problems.towers.text.forward import embedding_table
+    from maao.problems.towers.text.loading import load_frozen
 
     frozen = load_frozen("packaged:smollm2-135m-instruct")
     nearest = NearestTokenCodec(frozen.tokenizer, embedding_table(frozen).float(), num_virtual_tokens=8)

@@ -43,7 +43,7 @@ def test_every_stable_vocabulary_row_is_nearest_to_itself(kind, distance):
 @pytest.mark.parametrize("distance", ["cosine", "l2"])
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "bert"])
 def test_every_stable_row_of_a_models_own_table_is_nearest_to_itself(architecture, distance):
-    from maao.problems.language.forward import embedding_table
+    from maao.problems.towers.text.forward import embedding_table
 
     frozen = tiny_model(architecture)
     found = NearestTokenCodec(frozen.tokenizer, embedding_table(frozen), num_virtual_tokens=3, distance=distance)
@@ -256,8 +256,8 @@ def test_any_text_is_encoded_faithfully_or_refused(text):
 
 @pytest.fixture(scope="module")
 def smollm2():
-    from maao.problems.language.forward import embedding_table
-    from maao.problems.language.loading import load_frozen
+    from maao.problems.towers.text.forward import embedding_table
+    from maao.problems.towers.text.loading import load_frozen
 
     frozen = load_frozen("packaged:smollm2-135m-instruct")
     return frozen.tokenizer, embedding_table(frozen).float()

@@ -7,9 +7,9 @@ from typing import Any
 
 from maao.build import build_framed_reader, build_method, build_reader
 from maao.config import make_config, without_unread
-from maao.problems.language.forward import context_length
 from maao.problems.language.soft_prompt import SoftPromptProblem
-from maao.problems.language.template import Template
+from maao.problems.towers.text.forward import context_length
+from maao.problems.towers.text.template import Template
 from tests.tiny import tiny_model, tiny_splits
 
 ROWS = 3

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from maao.core.acceptance import AlwaysFirst, BestOf, IfBetter, Interpolate, Race
+from maao.optimizers.torch import TorchStage
 from maao.problems.functions import FunctionProblem
-from maao.stages.torch_optim import TorchStage
 from maao.testing import AcceptanceConformance
 from maao.types import Proposal
 

@@ -32,8 +32,8 @@ from maao.mentors.reproject import Reproject
 from maao.mentors.reset import Reset
 from maao.mentors.scripted import Scripted
 from maao.mentors.soft_input import SoftInput
+from maao.optimizers.torch import TorchStage
 from maao.problems.functions import FunctionProblem
-from maao.stages.torch_optim import TorchStage
 from maao.testing import MentorConformance
 from maao.types import Example
 from tests.conformance.parts import kept_problem

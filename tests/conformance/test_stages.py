@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from maao.optimizers.cma_es import CMAStage
+from maao.optimizers.torch import TorchStage, optimizer_names
+from maao.optimizers.watched import Watched
 from maao.problems.functions import FunctionProblem
-from maao.stages.cma_es import CMAStage
-from maao.stages.torch_optim import TorchStage, optimizer_names
-from maao.stages.watched import Watched
 from maao.testing import StageConformance
 from tests.conformance.parts import kept_problem
 

@@ -12,7 +12,7 @@ from maao.core.acceptance import AlwaysFirst, BestOf, IfBetter, Interpolate, Rac
 from maao.core.loop import alternate
 from maao.core.plan import UNTUNED
 from maao.errors import ConfigError, ProblemError
-from maao.stages.torch_optim import TorchStage
+from maao.optimizers.torch import TorchStage
 from maao.types import Advice, Clues, Cost, Leg, Proposal, Score
 
 STAGE = TorchStage("SGD", lr=0.25, max_grad_norm=None)  # on x^2 each step halves x

@@ -13,8 +13,8 @@ from maao.mentors.none import NoMentor
 from maao.mentors.random_restart import RandomRestart
 from maao.mentors.reproject import Reproject
 from maao.mentors.scripted import Scripted
+from maao.optimizers.torch import TorchStage
 from maao.problems.functions import FunctionProblem
-from maao.stages.torch_optim import TorchStage
 from maao.testing import assert_same_history
 from maao.types import Cost, Leg, total_cost
 

@@ -9,7 +9,7 @@ import pytest
 
 from maao.core.lr_finder import LrSearch, Trial, try_rates
 from maao.errors import ConfigError
-from maao.stages.torch_optim import TorchStage
+from maao.optimizers.torch import TorchStage
 from maao.types import Cost
 from tests.core.test_acceptance import Square
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from maao.errors import ConfigError, ModelError, StoreError
-from maao.problems.language.adapters import keys_and_values, other_model, prefix_table, read_adapter
-from maao.problems.language.forward import key_values
+from maao.export.peft import keys_and_values, other_model, prefix_table, read_adapter
+from maao.problems.towers.text.forward import key_values
 from tests.tiny import tiny_model
 
 NUM = 3

@@ -97,7 +97,7 @@ def test_an_adapter_gives_our_scores_in_a_padded_batch_as_well(tuned, tmp_path):
 
 
 def test_an_adapter_that_peft_reads_differently_is_refused(tuned, tmp_path, monkeypatch):
-    from maao.problems.language import adapters
+    from maao.export import peft as adapters
 
     monkeypatch.setattr(adapters, "_table", lambda realized: realized["prompt"] + 0.1)
     with pytest.raises(ModelError, match=r"differs from the tuned prompt by .* Do not use"):
@@ -246,7 +246,7 @@ def test_what_is_exported_says_what_it_belongs_to(tuned, tmp_path):
 
 
 def test_a_tensor_that_reads_back_differently_is_refused(tuned, tmp_path, monkeypatch):
-    from maao.problems.language import export
+    from maao.export import language as export
 
     monkeypatch.setattr(export, "save", lambda tensors, metadata: save({n: t + 1e-7 for n, t in tensors.items()}, metadata=metadata))
     with pytest.raises(ModelError, match=r"'prompt' reads back differently from what was written"):
@@ -274,7 +274,7 @@ def test_the_words_written_are_those_that_test_was_read_with(tuned, tmp_path, ar
 
 
 def test_loading_a_packaged_model_names_files_that_others_can_load(tmp_path):
-    from maao.problems.language.loading import locate
+    from maao.problems.towers.text.loading import locate
 
     assert locate("hub/name") == "hub/name"
     assert locate("packaged:all-minilm-l6-v2").endswith("model")

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from maao.build import build_for_use
 from maao.config import make_config
 from maao.errors import ConfigError
-from maao.problems.language.adapters import STOCK_HEADS, export_peft, why_not_peft
-from maao.problems.language.export import export_tensor
+from maao.export.language import export_tensor
+from maao.export.peft import STOCK_HEADS, export_peft, why_not_peft
 from maao.types import Example
 from tests.api.small_runs import LABELS, values
 

@@ -16,8 +16,8 @@ from maao.mentors.language_model import LanguageModelMentor, failures
 from maao.mentors.random_restart import RandomRestart
 from maao.mentors.reproject import Reproject
 from maao.mentors.scripted import Scripted as Script
+from maao.optimizers.torch import TorchStage
 from maao.problems.functions import FunctionProblem
-from maao.stages.torch_optim import TorchStage
 from tests.mentors.histories import TOLD, finished
 
 CODEC = NumberCodec(2)

@@ -14,7 +14,6 @@ from maao.codecs.numbers import NumberCodec
 from maao.core.acceptance import AlwaysFirst
 from maao.core.loop import alternate
 from maao.errors import CodecError, ConfigError
-from maao.interfaces import Encoded
 from maao.llm.scripted import Scripted
 from maao.mentors.ape import APE
 from maao.mentors.evolution import Evolution
@@ -27,8 +26,9 @@ from maao.mentors.random_text import RandomText
 from maao.mentors.reply import read_one
 from maao.mentors.reset import Reset
 from maao.mentors.trajectory import Entry
+from maao.optimizers.torch import TorchStage
 from maao.problems.functions import FunctionProblem
-from maao.stages.torch_optim import TorchStage
+from maao.protocols import Encoded
 from maao.types import Advice, Example, Leg, Proposal, Score
 from tests.mentors.histories import finished
 

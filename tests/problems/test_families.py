@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from maao.build import build_language
 from maao.config import make_config
 from maao.errors import ConfigError, ModelError
-from maao.problems.language import probes
-from maao.problems.language.forward import activation_bytes, embedding_table
 from maao.problems.language.readers import LabelWords
-from maao.problems.language.template import Template, TemplateTokenizer
+from maao.problems.towers.text import probes
+from maao.problems.towers.text.forward import activation_bytes, embedding_table
+from maao.problems.towers.text.template import Template, TemplateTokenizer
 from maao.types import Example, Splits
 from tests.conformance.parts import soft_prompt_problem
 from tests.tiny import LABELS, bpe_tokenizer, tiny_model, tiny_splits

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from maao.errors import CodecError, ProblemError
+from maao.optimizers.cma_es import CMAStage
+from maao.optimizers.torch import TorchSerializer, TorchStage
 from maao.problems.language.frame import FRAME, Frame, without_frame
-from maao.stages.cma_es import CMAStage
-from maao.stages.torch_optim import TorchSerializer, TorchStage
 from tests.conformance.parts import soft_prompt_problem
 
 OWN = {"business": "market", "music": "song", "sport": "team"}

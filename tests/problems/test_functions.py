@@ -14,8 +14,8 @@ from maao.core.plan import walk
 from maao.errors import ConfigError
 from maao.mentors.none import NoMentor
 from maao.mentors.reproject import Reproject
+from maao.optimizers.torch import TorchStage
 from maao.problems.functions import FUNCTIONS, FunctionProblem
-from maao.stages.torch_optim import TorchStage
 
 MINIMA = {"rosenbrock": 1.0, "ackley": 0.0, "rastrigin": 0.0}
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from maao.errors import ModelError
 from maao.problems.language import loading
-from maao.problems.language.loading import load_frozen, locate, packaged_path, weights_digest
+from maao.problems.towers.text.loading import load_frozen, locate, packaged_path, weights_digest
 from tests.tiny import bpe_tokenizer, tiny_model
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from maao.core.acceptance import AlwaysFirst, Interpolate
-from maao.problems.language.forward import embedding_table
-from maao.stages.torch_optim import TorchStage
+from maao.optimizers.torch import TorchStage
+from maao.problems.towers.text.forward import embedding_table
 from maao.types import Proposal
 from tests.conformance.parts import soft_prompt_problem
 
@@ -151,8 +151,8 @@ def test_a_normal_start_of_deep_prompts_has_the_spread_of_the_reference():
 
 
 def test_first_layers_values_of_the_vocabulary_are_what_the_model_computes():
-    from maao.problems.language.forward import key_values
     from maao.problems.language.methods.prefix_tuning import value_table
+    from maao.problems.towers.text.forward import key_values
     from tests.tiny import tiny_model
 
     for architecture in ("llama", "gpt2", "bert"):

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from maao.problems.language import readers
-from maao.problems.language.forward import embedding_table, hidden_states, key_values, pad
-from maao.problems.language.packing import _grouped, layout, packed_hidden_states
-from maao.problems.language.template import Tokenized
+from maao.problems.towers.text.forward import embedding_table, hidden_states, key_values, pad
+from maao.problems.towers.text.packing import _grouped, layout, packed_hidden_states
+from maao.problems.towers.text.template import Tokenized
 from tests.conformance.parts import soft_prompt_problem
 from tests.tiny import tiny_model
 

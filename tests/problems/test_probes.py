@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maao.problems.language import forward, probes
-from maao.problems.language.probes import reads_alike
+from maao.problems.towers.text.probes import reads_alike
 from tests.tiny import tiny_model
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]

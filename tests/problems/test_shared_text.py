@@ -88,7 +88,7 @@ def test_the_head_of_a_chat_is_shared():
     before = tokenizer.chat_template
     tokenizer.chat_template = "{% for m in messages %}about {{ m['role'] }} {{ m['content'] }} Topic:{% endfor %}"
     try:
-        from maao.problems.language.template import Template, TemplateTokenizer
+        from maao.problems.towers.text.template import Template, TemplateTokenizer
 
         tokenize = TemplateTokenizer(tokenizer, Template.parse("{slots} {text}", chat=True), kind="decoder", max_length=60, reserved=3)
         problem = soft_prompt_problem("llama", CONSTANT)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from maao.problems.language.forward import embedding_table, hidden_states, pad
 from maao.problems.language.readers import Head, LabelWords
-from maao.problems.language.template import Template, TemplateTokenizer
+from maao.problems.towers.text.forward import embedding_table, hidden_states, pad
+from maao.problems.towers.text.template import Template, TemplateTokenizer
 from tests.tiny import tiny_model
 
 TEXTS = ["shares profit", "music film actor song album award", "team", "the market was good and the bank is bad"]

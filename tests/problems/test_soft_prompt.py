@@ -10,10 +10,10 @@ import torch
 from maao.build import build_language
 from maao.config import make_config
 from maao.errors import ConfigError, ModelError, ProblemError
-from maao.problems.language import probes
-from maao.problems.language.forward import embedding_table
 from maao.problems.language.readers import Head, count_in_slots, label_word_ids
-from maao.problems.language.template import Template, TemplateTokenizer
+from maao.problems.towers.text import probes
+from maao.problems.towers.text.forward import embedding_table
+from maao.problems.towers.text.template import Template, TemplateTokenizer
 from maao.types import Clues, Example, Splits
 from tests.conformance.parts import ROWS, kept_problem, soft_prompt_problem
 from tests.tiny import LABELS, tiny_model, tiny_splits

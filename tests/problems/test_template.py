@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from maao.errors import ConfigError, DataError, ModelError
-from maao.problems.language.template import Template, TemplateTokenizer, special_tokens
+from maao.problems.towers.text.template import Template, TemplateTokenizer, special_tokens
 from maao.types import Example
 from tests.tiny import bpe_tokenizer, roberta_tokenizer, wordpiece_tokenizer
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from maao.problems.language import tokenized
-from maao.problems.language.tokenized import tokenize_all
+from maao.problems.towers.text.tokenized import tokenize_all
 from maao.types import Example
 from tests.conformance.parts import soft_prompt_problem
 from tests.tiny import tiny_splits

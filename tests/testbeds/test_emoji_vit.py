@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 import maao
+from maao.problems.towers.dual_loading import load_dual_encoder
 from maao.problems.vision.image_problem import class_anchors
-from maao.problems.vision.loading import load_dual_encoder
 
 FOLDER = Path(maao.__file__).parent / "testbeds" / "emoji_vit"
 
@@ -66,7 +66,7 @@ HAS_EMOJI = Path(os.environ.get("MAAO_DATA", "data"), "emoji", "emoji.json").is_
 
 @pytest.mark.skipif(not HAS_EMOJI, reason="MAAO_DATA holds no emoji data (docs/image-data.md)")
 def test_it_names_twemoji_drawings_far_above_chance(encoder):
-    from maao.tasks.images import load_emoji
+    from maao.data.images import load_emoji
 
     task = load_emoji(seed=11)
     anchors = class_anchors(encoder, task.class_names, ["an emoji of {class}."])

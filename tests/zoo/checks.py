@@ -20,11 +20,11 @@ from torch import Tensor
 from maao.build import build_acceptance, build_language, build_plan, build_stage
 from maao.config import make_config
 from maao.errors import ConfigError, ModelError
-from maao.problems.language.adapters import export_peft, why_not_peft
-from maao.problems.language.forward import embedding_table
-from maao.problems.language.loading import FrozenModel, load_frozen
+from maao.export.peft import export_peft, why_not_peft
 from maao.problems.language.soft_prompt import SoftPromptProblem
-from maao.problems.language.template import Tokenized
+from maao.problems.towers.text.forward import embedding_table
+from maao.problems.towers.text.loading import FrozenModel, load_frozen
+from maao.problems.towers.text.template import Tokenized
 from maao.types import Example, Splits
 from tests.tiny import LABELS, WORDS
 from tests.zoo.cases import Case, save_config, save_tiny

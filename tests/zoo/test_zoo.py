@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from maao.errors import ModelError
-from maao.problems.language.loading import kind_of
+from maao.problems.towers.text.loading import kind_of
 from tests.zoo.cases import Case, all_cases, checked_cases
 from tests.zoo.checks import examine
 from tests.zoo.page import read_page

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from maao.errors import CodecError
-from maao.interfaces import Encoded
+from maao.protocols import Encoded
 from maao.types import Token
 
 Distance = Literal["cosine", "l2", "dot"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from maao.errors import CodecError
-from maao.interfaces import Encoded
+from maao.protocols import Encoded
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maao.codecs.nearest_token import NearestTokenCodec, OverNearestToken, Params
 from maao.errors import CodecError
-from maao.interfaces import Encoded
+from maao.protocols import Encoded
 
 SEARCHED = range(4, 15_000)  # the ids that the release compares with
 PADDING = " a" * 10  # what it appends to a text of too few tokens

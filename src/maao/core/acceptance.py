@@ -15,7 +15,7 @@ from typing import Any
 from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError, ProblemError
-from maao.interfaces import Acceptance, GradientStage, History, Problem, Proposals
+from maao.protocols import Acceptance, GradientStage, History, Problem, Proposals
 from maao.types import Considered, Cost, P, Proposal, S, Score, Verdict
 
 

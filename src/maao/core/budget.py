@@ -18,7 +18,7 @@ from typing import Any
 
 from maao.core.plan import Plan
 from maao.errors import ConfigError
-from maao.interfaces import Acceptance
+from maao.protocols import Acceptance
 from maao.types import P, Round, S
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from maao.core.acceptance import keep
 from maao.core.plan import Plan
 from maao.core.seeds import seed_for
-from maao.interfaces import Acceptance, GradientStage, History, Mentor, Problem
+from maao.protocols import Acceptance, GradientStage, History, Mentor, Problem
 from maao.types import Advice, Cost, Leg, Observation, P, Round, S, Verdict
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError, ProblemError
-from maao.interfaces import GradientStage, Problem
+from maao.protocols import GradientStage, Problem
 from maao.types import Cost
 
 LR_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # what is tried where no grid is given

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from maao.core.plan import Plan
-from maao.interfaces import History
+from maao.protocols import History
 from maao.types import P, Round, S
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from maao.errors import ProblemError
-from maao.interfaces import Problem
+from maao.protocols import Problem
 from maao.types import P, Score, Split
 
 

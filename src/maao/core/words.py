@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from maao.errors import CodecError
-from maao.interfaces import Codec
+from maao.protocols import Codec
 
 
 def in_words(codec: Codec[Any], params: Any) -> str:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from maao.errors import BudgetError, ConfigError
-from maao.interfaces import ChatModel
 from maao.llm.chat import Reply, Request, estimate_tokens
 from maao.llm.ledger import Totals, Wrapper, refuse_unusable
 from maao.llm.price import Price
+from maao.protocols import ChatModel
 
 # What a chat template adds to the text: a default system turn and the marks around each message.
 CHAT_TOKENS = 48

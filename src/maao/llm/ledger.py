@@ -14,8 +14,8 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from maao.errors import ChatError, LedgerMiss, StoreError
-from maao.interfaces import ChatModel
 from maao.llm.chat import Reply, Request, what_is_wrong
+from maao.protocols import ChatModel
 
 
 @dataclass(frozen=True, slots=True)

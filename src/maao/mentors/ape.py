@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maao.core.seeds import seed_for
-from maao.interfaces import History
 from maao.mentors.population import Asking, Gathered
+from maao.protocols import History
 from maao.types import Advice, Example, P, Rejected, S
 
 META = """I gave a friend an instruction. Following it, the friend read the inputs and wrote an output for every one of them. Here are the

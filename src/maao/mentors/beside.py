@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from maao.core.seeds import seed_for
-from maao.interfaces import History, Mentor
+from maao.protocols import History, Mentor
 from maao.types import Advice, P, S
 
 

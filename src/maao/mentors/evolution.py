@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from maao.core.seeds import seed_for
-from maao.interfaces import Codec, History
 from maao.mentors.population import first_new, fittest
 from maao.mentors.trajectory import known_texts
+from maao.protocols import Codec, History
 from maao.types import Advice, P, S
 
 TRIES = 20

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from maao.core.seeds import seed_for
-from maao.interfaces import History
 from maao.mentors.population import Asking, Gathered, fittest
 from maao.mentors.trajectory import Entry
+from maao.protocols import History
 from maao.types import Advice, P, Rejected, S
 
 GA = """Follow these steps to make a better prompt.

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal
 
 from maao.errors import CodecError
-from maao.interfaces import Codec
 from maao.mentors.reply_lines import unquoted
 from maao.mentors.reply_objects import name_rank
+from maao.protocols import Codec
 from maao.types import TEMPLATE, WORD, P, Proposal
 
 Name = Literal["template", "label_words"]

@@ -16,12 +16,12 @@ from typing import Generic
 
 from maao.core.seeds import seed_for
 from maao.errors import ChatError, CodecError
-from maao.interfaces import ChatModel, Codec, History
 from maao.llm.chat import CUT, Message, Reply, Request, Style
 from maao.mentors.fields import WORKED, Fields, proposal_of, worked_lines
 from maao.mentors.instruction import Shown, Task, json_form, json_schema, wording, write
 from maao.mentors.reply import MAX_WORDS, read_continuation, read_list
 from maao.mentors.trajectory import Choice, entries, proposed, select, shuffled
+from maao.protocols import ChatModel, Codec, History
 from maao.types import Advice, Cost, P, Proposal, Rejected, S
 
 NO_REPLY = "no reply: "

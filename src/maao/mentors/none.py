@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from maao.interfaces import History
+from maao.protocols import History
 from maao.types import Advice
 
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maao.core.seeds import seed_for
-from maao.interfaces import History
 from maao.mentors.population import Asking, Gathered, fittest
 from maao.mentors.trajectory import Entry, known_texts
+from maao.protocols import History
 from maao.types import Advice, Example, P, S
 
 LISTED = 20

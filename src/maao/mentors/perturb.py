@@ -10,7 +10,7 @@ from maao.core.loop import best_round
 from maao.core.seeds import seed_for
 from maao.core.words import in_words
 from maao.errors import ConfigError
-from maao.interfaces import Codec, History
+from maao.protocols import Codec, History
 from maao.types import Advice, P, Proposal, Rejected, S
 
 

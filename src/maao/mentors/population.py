@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from maao.core.seeds import seed_for
-from maao.interfaces import ChatModel, Codec, History
 from maao.llm.chat import Message, Reply, Request
 from maao.mentors.fields import Fields
 from maao.mentors.language_model import complete, cut_reason, reply_cost
 from maao.mentors.reply import read_one
 from maao.mentors.scripted import encode_all
 from maao.mentors.trajectory import Entry, entries
+from maao.protocols import ChatModel, Codec, History
 from maao.types import Advice, Cost, P, Proposal, Rejected
 
 

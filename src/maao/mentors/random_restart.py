@@ -8,7 +8,7 @@ from typing import Generic
 
 from maao.core.seeds import seed_for
 from maao.core.words import in_words
-from maao.interfaces import Codec, History
+from maao.protocols import Codec, History
 from maao.types import Advice, P, Proposal, S
 
 

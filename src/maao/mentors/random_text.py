@@ -10,9 +10,9 @@ from typing import Generic
 
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError
-from maao.interfaces import Codec, History
 from maao.mentors.fields import BAR, Fields
 from maao.mentors.population import first_new
+from maao.protocols import Codec, History
 from maao.types import TEMPLATE, WORD, Advice, P, S
 
 TRIES = 8  # texts looked at for each proposal

@@ -7,7 +7,7 @@ from typing import Generic
 
 from maao.core.loop import best_round
 from maao.errors import CodecError
-from maao.interfaces import Codec, History
+from maao.protocols import Codec, History
 from maao.types import Advice, P, Proposal, Rejected, S
 
 

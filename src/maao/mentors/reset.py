@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from maao.core.words import in_words
-from maao.interfaces import Codec, History
+from maao.protocols import Codec, History
 from maao.types import Advice, P, Proposal, Rejected, S
 
 

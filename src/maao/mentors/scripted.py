@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Generic
 
 from maao.errors import CodecError
-from maao.interfaces import Codec, History
 from maao.mentors.fields import Fields, proposal_of
+from maao.protocols import Codec, History
 from maao.types import Advice, P, Proposal, Rejected, S
 
 

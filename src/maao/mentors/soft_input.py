@@ -14,12 +14,12 @@ from typing import Any, Generic
 
 from maao.core.loop import best_round
 from maao.core.seeds import seed_for
-from maao.interfaces import Codec, History
 from maao.mentors.instruction import Task
 from maao.mentors.language_model import cut_at
 from maao.mentors.population import Gathered
 from maao.mentors.reply import read_continuation
 from maao.mentors.trajectory import known_texts
+from maao.protocols import Codec, History
 from maao.types import Advice, Cost, P, Rejected, S
 
 # ``(params, text before the vectors, text after them, seed) -> (continuation, tokens read, tokens written)``

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from maao.interfaces import History
 from maao.mentors.fields import line_of
+from maao.protocols import History
 from maao.types import Score
 
 Choice = Literal["best", "last", "first", "spread", "diverse", "released", "contrast"]

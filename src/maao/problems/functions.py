@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from maao.errors import CodecError, ConfigError
-from maao.interfaces import Codec
+from maao.protocols import Codec
 from maao.types import Clues, Cost, Projection, Score, Split
 
 Params = Mapping[str, Tensor]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from maao.interfaces import Arrays, Serializer
+from maao.protocols import Arrays, Serializer
 from maao.store.tensors import arrays_digest
 from maao.store.values import canonical_json, encode
 from maao.types import P, Round, S

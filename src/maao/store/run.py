@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from maao.errors import StoreError
-from maao.interfaces import Serializer
+from maao.protocols import Serializer
 from maao.store.database import DATABASE, Database
 from maao.store.files import TEMP_SUFFIX, is_damaged, read_error, reading, sync_folder, write_durably, write_error
 from maao.store.ledger import SqliteLedger, now

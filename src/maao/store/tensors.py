@@ -19,7 +19,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from maao.errors import StoreError
-from maao.interfaces import Arrays
+from maao.protocols import Arrays
 from maao.store.files import TEMP_SUFFIX, reading, sync_folder, write_durably
 
 Array = npt.NDArray[Any]

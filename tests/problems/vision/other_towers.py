@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from maao.problems.vision.loading import from_transformers, paired
-from maao.problems.vision.preprocess import Preprocess
-from maao.problems.vision.towers import DualEncoder
+from maao.problems.towers.dual import DualEncoder
+from maao.problems.towers.dual_loading import from_transformers, paired
+from maao.problems.towers.image.preprocess import Preprocess
 from tests.tiny import CORPUS, roberta_tokenizer, wordpiece_tokenizer
 
 LENGTH = 24

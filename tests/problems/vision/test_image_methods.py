@@ -10,7 +10,8 @@ from torch import Tensor
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.errors import CodecError, ConfigError
 from maao.problems.language.methods import MethodCodec
-from maao.problems.vision.loading import from_transformers
+from maao.problems.towers.dual_loading import from_transformers
+from maao.problems.towers.image.preprocess import Preprocess
 from maao.problems.vision.methods import Images, depth_of
 from maao.problems.vision.methods.cocoop import CoCoOp
 from maao.problems.vision.methods.coop import CoOp
@@ -20,7 +21,6 @@ from maao.problems.vision.methods.probes import LinearProbe, LPPlusPlus, ZeroSho
 from maao.problems.vision.methods.prograd import ProGrad
 from maao.problems.vision.methods.promptsrc import PromptSRC
 from maao.problems.vision.methods.tcp import TCP
-from maao.problems.vision.preprocess import Preprocess
 from tests import tiny_vision as tiny
 from tests.problems.vision import reference
 

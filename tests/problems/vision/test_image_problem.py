@@ -9,15 +9,15 @@ from PIL import Image
 
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.errors import ConfigError, ProblemError
+from maao.optimizers.torch import TorchSerializer, TorchStage
 from maao.problems.language.methods import MethodCodec
-from maao.problems.vision.contact_sheet import contact_sheet
-from maao.problems.vision.features import FeatureStore, Pictures
+from maao.problems.towers.image.features import FeatureStore, Pictures
+from maao.problems.towers.image.preprocess import Preprocess
 from maao.problems.vision.image_problem import ImageProblem, class_anchors, transferred
 from maao.problems.vision.methods.coop import CoOp
 from maao.problems.vision.methods.maple import MaPLe
 from maao.problems.vision.methods.probes import LinearProbe
-from maao.problems.vision.preprocess import Preprocess
-from maao.stages.torch_optim import TorchSerializer, TorchStage
+from maao.report.contact_sheet import contact_sheet
 from maao.testing import ProblemConformance
 from tests import tiny_vision as tiny
 

@@ -11,14 +11,14 @@ from safetensors.torch import save_file
 
 from maao.build_vision import feature_file
 from maao.errors import ModelError
-from maao.problems.vision.class_prompts import ClassTemplate
+from maao.problems.towers.class_prompts import ClassTemplate
+from maao.problems.towers.dual_loading import load_dual_encoder
+from maao.problems.towers.image.preprocess import Preprocess
 from maao.problems.vision.image_problem import bind_classes, class_anchors
-from maao.problems.vision.loading import load_dual_encoder
 from maao.problems.vision.methods import Images
 from maao.problems.vision.methods.cocoop import CoCoOp
 from maao.problems.vision.methods.promptsrc import PromptSRC
 from maao.problems.vision.methods.tcp import TCP
-from maao.problems.vision.preprocess import Preprocess
 from tests import tiny_vision as tiny
 from tests.problems.vision.other_towers import (
     bert_model,

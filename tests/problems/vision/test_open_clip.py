@@ -7,14 +7,14 @@ import torch
 
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.errors import ConfigError, ModelError
-from maao.problems.vision.class_prompts import ClassTemplate
+from maao.problems.towers.class_prompts import ClassTemplate
+from maao.problems.towers.dual_loading import from_open_clip, load_dual_encoder
+from maao.problems.towers.image.preprocess import Preprocess
 from maao.problems.vision.image_problem import bind_classes
-from maao.problems.vision.loading import from_open_clip, load_dual_encoder
 from maao.problems.vision.methods import Images
 from maao.problems.vision.methods.coop import CoOp
 from maao.problems.vision.methods.maple import MaPLe
 from maao.problems.vision.methods.tcp import TCP
-from maao.problems.vision.preprocess import Preprocess
 
 NAMES = ("cat", "sea lion", "tyrannosaurus rex", "it's a dog, isn't it")
 WORDING = "a photo of a {class}."

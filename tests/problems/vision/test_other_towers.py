@@ -7,7 +7,7 @@ import torch
 
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.errors import DataError
-from maao.problems.vision.class_prompts import ClassTemplate, prompts_of
+from maao.problems.towers.class_prompts import ClassTemplate, prompts_of
 from maao.problems.vision.image_problem import bind_classes, class_anchors
 from maao.problems.vision.methods.coop import CoOp
 from tests import tiny_vision as tiny

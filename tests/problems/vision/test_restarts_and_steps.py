@@ -11,8 +11,9 @@ from torch import Tensor
 
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.errors import CodecError
+from maao.optimizers.torch import GaussianAverage, TorchSerializer, TorchStage
 from maao.problems.language.methods import MethodCodec
-from maao.problems.vision.features import FeatureStore, Pictures
+from maao.problems.towers.image.features import FeatureStore, Pictures
 from maao.problems.vision.image_problem import ImageProblem
 from maao.problems.vision.methods import Images
 from maao.problems.vision.methods.cocoop import CoCoOp
@@ -23,7 +24,6 @@ from maao.problems.vision.methods.probes import LinearProbe, LPPlusPlus, ZeroSho
 from maao.problems.vision.methods.prograd import ProGrad
 from maao.problems.vision.methods.promptsrc import PromptSRC
 from maao.problems.vision.methods.tcp import TCP
-from maao.stages.torch_optim import GaussianAverage, TorchSerializer, TorchStage
 from maao.testing import ProblemConformance
 from tests import tiny_vision as tiny
 

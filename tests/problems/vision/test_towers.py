@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from maao.errors import ConfigError, DataError
-from maao.problems.vision.class_prompts import ClassTemplate, Prompt, prompts_of
+from maao.problems.towers.class_prompts import ClassTemplate, Prompt, prompts_of
+from maao.problems.towers.dual import common_opening
 from maao.problems.vision.image_problem import class_anchors
 from maao.problems.vision.methods import Images
 from maao.problems.vision.methods.coop import CoOp
-from maao.problems.vision.towers import common_opening
 from tests import tiny_vision as tiny
 
 PIXELS = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))

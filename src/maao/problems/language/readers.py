@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maao.errors import ConfigError, ModelError
-from maao.problems.language.forward import (
+from maao.problems.towers.text.forward import (
     Inputs,
     PrefixCache,
     Side,
@@ -28,10 +28,10 @@ from maao.problems.language.forward import (
     model_inputs,
     pad,
 )
-from maao.problems.language.loading import FrozenModel
-from maao.problems.language.packing import packed_hidden_states
-from maao.problems.language.probes import Way, head_of, hidden_width, packs, reads_keys, speaking, way_of
-from maao.problems.language.template import TemplateTokenizer, Tokenized
+from maao.problems.towers.text.loading import FrozenModel
+from maao.problems.towers.text.packing import packed_hidden_states
+from maao.problems.towers.text.probes import Way, head_of, hidden_width, packs, reads_keys, speaking, way_of
+from maao.problems.towers.text.template import TemplateTokenizer, Tokenized
 
 Params = Mapping[str, Tensor]
 Word = tuple[int, ...]

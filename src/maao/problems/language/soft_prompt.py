@@ -22,18 +22,18 @@ from torch import Tensor
 
 from maao.core.seeds import seed_for
 from maao.errors import CodecError, ConfigError, DataError, ModelError, ProblemError, is_out_of_memory
-from maao.interfaces import TokenCodec
 from maao.problems.evidence import Wrong, accuracies, epoch_batch
-from maao.problems.language.forward import PrefixCache, embedding_table
 from maao.problems.language.frame import FRAME, Frame, without_frame
-from maao.problems.language.loading import FrozenModel
 from maao.problems.language.methods import Method
 from maao.problems.language.methods.prompt_tuning import PromptTuning
-from maao.problems.language.packing import cut_by_length
-from maao.problems.language.probes import continues_vectors
 from maao.problems.language.readers import LabelWords, Reader, count_in_slots
-from maao.problems.language.template import TemplateTokenizer, Tokenized
-from maao.problems.language.tokenized import tokenize_all
+from maao.problems.towers.text.forward import PrefixCache, embedding_table
+from maao.problems.towers.text.loading import FrozenModel
+from maao.problems.towers.text.packing import cut_by_length
+from maao.problems.towers.text.probes import continues_vectors
+from maao.problems.towers.text.template import TemplateTokenizer, Tokenized
+from maao.problems.towers.text.tokenized import tokenize_all
+from maao.protocols import TokenCodec
 from maao.types import Clues, Cost, Example, Projection, Score, Split, Splits
 
 Params = Mapping[str, Tensor]

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from maao.core.seeds import seed_for
 from maao.errors import CodecError, ConfigError, DataError, ProblemError
-from maao.interfaces import TokenCodec
 from maao.problems.evidence import Wrong, accuracies, epoch_batch
-from maao.problems.vision.class_prompts import ClassTemplate, prompts_of
-from maao.problems.vision.features import FeatureStore, Pictures, Source
+from maao.problems.towers.class_prompts import ClassTemplate, prompts_of
+from maao.problems.towers.dual import DualEncoder
+from maao.problems.towers.image.features import FeatureStore, Pictures, Source
 from maao.problems.vision.methods import Bound, Images, Method, Params
-from maao.problems.vision.towers import DualEncoder
+from maao.protocols import TokenCodec
 from maao.types import Clues, Cost, Projection, Score, Split, Splits
 
 NORMAL_STD = 0.02  # CoOp's random start

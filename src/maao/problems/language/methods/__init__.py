@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from maao.interfaces import Encoded, TokenCodec
+from maao.protocols import Encoded, TokenCodec
 from maao.types import Token
 
 Params = Mapping[str, Tensor]

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from maao.errors import ModelError
-from maao.problems.language.attention import base_model
-from maao.problems.language.forward import key_values, positions
-from maao.problems.language.loading import FrozenModel
 from maao.problems.language.methods import between, others
-from maao.problems.language.probes import refused, try_behind
+from maao.problems.towers.text.attention import base_model
+from maao.problems.towers.text.forward import key_values, positions
+from maao.problems.towers.text.loading import FrozenModel
+from maao.problems.towers.text.probes import refused, try_behind
 
 Params = Mapping[str, Tensor]
 ENCODER = "encoder."

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from maao.errors import ConfigError
-from maao.problems.vision.class_prompts import Prompt
-from maao.problems.vision.towers import DualEncoder
+from maao.problems.towers.class_prompts import Prompt
+from maao.problems.towers.dual import DualEncoder
 
 Params = Mapping[str, Tensor]
 DEEP_STD = 0.02  # of prompts in later layers and among an image's tokens, as CLIP initialises its embeddings

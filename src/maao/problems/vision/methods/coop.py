@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maao.errors import ConfigError
+from maao.problems.towers.dual import NO_ROWS
 from maao.problems.vision.methods import Bound, Images, Params
-from maao.problems.vision.towers import NO_ROWS
 
 
 class CoOp:

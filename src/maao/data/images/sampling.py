@@ -1,0 +1,194 @@
+"""Few-shot samples of pictures, class by class.
+
+As with texts, what is sampled (`train`, `select`) follows the seed, and what is fixed (`test`) follows a hash, the same for every seed. For
+one seed, fewer shots are a part of more shots: of a class's shuffled pictures `train` is the front, and `select` the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import ceil
+
+from maao.core.seeds import seed_for
+from maao.data.checks import MAX_LISTED, quote
+from maao.data.splits import from_parts
+from maao.errors import DataError
+from maao.types import Example, Splits
+
+SHOTS = 16  # by default, the field's largest
+SELECT_MOST = 4  # the field's rule: as many as shots, at most four
+
+
+def default_select(shots: int) -> int:
+    """Return how many pictures of a class select by the field's rule: as many as shots, at most four."""
+    return min(shots, SELECT_MOST)
+
+
+def sample_pool(
+    pool: Sequence[Example], labels: Sequence[str], *, shots: int, select_shots: int, test_size: int | None, seed: int, fewer: bool
+) -> Splits:
+    """Cut one pool. Of each class, half (or more, where that is needed) is kept to sample `train` and `select` from; the rest is `test`.
+
+    So `test` is the same for every seed, and also for all shots that half a class has room for.
+
+    Args:
+        test_size: most pictures in `test`, by hash; None: all that are not kept to sample from.
+        fewer: take what there is of a class that has too few, at least one picture for each of `train` and `select`; a note names it.
+
+    Raises:
+        DataError: a class has too few pictures, and `fewer` was not asked for.
+    """
+    by_class = _by_class(pool, labels)
+    need = shots + select_shots
+    short = {label: len(own) for label, own in by_class.items() if len(own) < need}
+    if short and not fewer:
+        raise _too_few(short, f"{shots} for train and {select_shots} for select", need)
+    test: list[Example] = []
+    rest: dict[str, list[Example]] = {}
+    for label, own in by_class.items():
+        ranked = sorted(own, key=_hash)
+        spare = len(own) - min(len(own), max(need, ceil(len(own) / 2)))
+        rest[label] = ranked[spare:]
+        test += ranked[:spare]
+    test = _at_most(test, test_size, labels)
+    train, select = _sampled(rest, rest, shots, select_shots, seed)
+    notes = [
+        f"train and select: {shots} and {select_shots} pictures of each class, sampled with seed {seed}.",
+        f"test: {len(test)} of {len(pool)} pictures, chosen by hash, the same for every seed.",
+    ]
+    return _finished(train, select, test, labels, notes, short, need)
+
+
+def sample_parts(
+    parts: Mapping[str, Sequence[Example]],
+    labels: Sequence[str],
+    *,
+    shots: int | None,
+    select_shots: int | None,
+    test_size: int | None,
+    seed: int,
+    fewer: bool,
+) -> Splits:
+    """Sample parts that are split already: `train` and, if there is one, `select`; `test` as it is, or the lowest hashes of it.
+
+    Without a part of its own, `select` is sampled out of what `train` leaves. `shots` None: all of train.
+    """
+    train_by, select_by = _by_class(parts["train"], labels), _by_class(parts.get("select", ()), labels)
+    own = bool(parts.get("select"))
+    everything = shots is None
+    if shots is None:
+        shots = max(len(held) for held in train_by.values())
+        if not own:
+            raise DataError("Without a folder of pictures to select with, say how many of each class train: set images.shots.")
+        fewer = True
+    wanted = select_shots if select_shots is not None else default_select(shots)
+    need = shots if own else shots + wanted
+    short = {label: len(held) for label, held in train_by.items() if len(held) < need}
+    if short and not fewer:
+        raise _too_few(short, f"{shots} for train" + ("" if own else f" and {wanted} for select"), need)
+    lacking = {} if everything else short
+    if own:
+        short = {label: len(held) for label, held in select_by.items() if len(held) < wanted}
+        if short and not fewer:
+            raise _too_few(short, f"{wanted} for select", wanted)
+        lacking = {**lacking, **{f"{label} (select)": count for label, count in short.items()}}
+    train, select = _sampled(train_by, select_by if own else train_by, shots, wanted, seed)
+    where = "" if own else " others, out of train"
+    notes = [f"train: {'all' if everything else shots} pictures of each class, select: {wanted}{where}; sampled with seed {seed}."]
+    given = list(parts.get("test", ()))
+    test = _at_most(given, test_size, labels)
+    if len(test) < len(given):
+        notes.append(f"test: {len(test)} of {len(given)} pictures, chosen by hash, the same for every seed.")
+    return _finished(train, select, test, labels, notes, lacking, need)
+
+
+def base_and_new(labels: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the first half of the classes (the larger one, if their number is odd) and the rest.
+
+    Source: Zhou et al., Conditional Prompt Learning, 2022, base-to-new generalisation.
+
+    Example:
+        >>> base_and_new(["a", "b", "c"])
+        (('a', 'b'), ('c',))
+    """
+    cut = ceil(len(labels) / 2)
+    return tuple(labels[:cut]), tuple(labels[cut:])
+
+
+def _by_class(pool: Sequence[Example], labels: Sequence[str]) -> dict[str, list[Example]]:
+    found: dict[str, list[Example]] = {label: [] for label in labels}
+    for example in pool:
+        found[example.label].append(example)
+    return found
+
+
+def _sampled(
+    train: Mapping[str, list[Example]], select: Mapping[str, list[Example]], shots: int, select_shots: int, seed: int
+) -> tuple[list[Example], list[Example]]:
+    """Return samples of each class; where both come from one pool, they share nothing. A short class keeps at least one for each."""
+    chosen_train: list[Example] = []
+    chosen_select: list[Example] = []
+    for label, held in train.items():
+        order = _shuffled(held, seed, label)
+        if select is train:
+            if len(held) < 2:
+                raise DataError(f"The class {quote(label)} has {len(held)} picture: it needs one to train and one to select with.")
+            count = min(select_shots, max(1, len(held) - shots))
+            chosen_select += order[: -count - 1 : -1]
+            chosen_train += order[: len(order) - count][:shots]
+        else:
+            for part, own in (("train", held), ("select", select[label])):
+                if not own:
+                    raise DataError(f"The class {quote(label)} has no picture in {part}.")
+            chosen_train += order[:shots]
+            chosen_select += _shuffled(select[label], seed, f"{label}/select")[:select_shots]
+    return chosen_train, chosen_select
+
+
+def _finished(
+    train: Sequence[Example],
+    select: Sequence[Example],
+    test: Sequence[Example],
+    labels: Sequence[str],
+    notes: Sequence[str],
+    short: Mapping[str, int],
+    need: int,
+) -> Splits:
+    splits = from_parts(train, select, test, labels=list(labels))
+    told = list(notes)
+    if short:
+        told.append(f"{len(short)} classes have fewer pictures than asked for ({need}), and all of theirs are taken: {_each(short)}.")
+    return replace(splits, notes=(*told, *splits.notes))
+
+
+def _shuffled(held: Sequence[Example], seed: int, label: str) -> list[Example]:
+    ordered = sorted(held, key=_hash)  # not by name: files may be renamed
+    random.Random(seed_for(seed, "pictures", label)).shuffle(ordered)
+    return ordered
+
+
+def _at_most(test: list[Example], size: int | None, labels: Sequence[str]) -> list[Example]:
+    if size is not None and len(test) > size:
+        test = sorted(test, key=_hash)[:size]
+    order = {label: i for i, label in enumerate(labels)}
+    return sorted(test, key=lambda e: (order[e.label], e.fields["image"]))
+
+
+def _hash(example: Example) -> str:
+    """Return a hash of a picture: of its content where that is known, so that names and places do not matter."""
+    return hashlib.sha256(example.fields.get("content", example.fields["image"]).encode()).hexdigest()
+
+
+def _too_few(short: Mapping[str, int], wanted: str, need: int) -> DataError:
+    return DataError(
+        f"{len(short)} of the classes have fewer than the {need} pictures that are asked for ({wanted}): {_each(short)}. Lower "
+        "images.shots or images.select_shots, add pictures, or set images.fewer = true to take what there is."
+    )
+
+
+def _each(short: Mapping[str, int]) -> str:
+    told = [f"{quote(label)} has {count}" for label, count in sorted(short.items(), key=lambda item: (item[1], item[0]))]
+    return ", ".join(told[:MAX_LISTED]) + (f" and {len(told) - MAX_LISTED} more" if len(told) > MAX_LISTED else "")

@@ -1,0 +1,85 @@
+"""Take a tuned context elsewhere: as a tensor that CoOp's own code loads, and as class features that need no text tower to serve.
+
+What is written is read back and compared before the export counts as done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maao.errors import ConfigError, ModelError
+from maao.export.language import write_about, write_tensors
+from maao.problems.vision.image_problem import ImageProblem
+from maao.problems.vision.methods import Params
+
+COOP_FILE = "model.pth.tar"
+CLASSES_FILE = "classes.safetensors"
+USE = """# Class features of {model}
+
+`{file}` holds `weight`, shape ({count}, {width}): one normalised feature a class, in the order of `labels.json`. An image is named by
+
+```python
+import json
+from safetensors.torch import load_file
+
+classes = load_file("{file}")["weight"]
+labels = json.load(open("labels.json", encoding="utf-8"))
+# feature: (embed_dim,), the image tower's normalised feature of a picture
+probabilities = ({scale!r} * feature @ classes.T).softmax(-1)
+print(labels[int(probabilities.argmax())])
+```
+"""
+
+
+def export_params(params: Params, folder: Path, about: Mapping[str, Any]) -> list[Path]:
+    """Write all that was trained, by name."""
+    path = folder / "prompt.safetensors"
+    write_tensors("tensor", {name: value.detach().cpu() for name, value in params.items()}, path)
+    return [path, write_about(about, folder)]
+
+
+def export_ctx(params: Params, folder: Path) -> list[Path]:
+    """Write the context as CoOp's checkpoints hold it: ``state_dict`` with the key ``ctx``; and the same tensor as safetensors.
+
+    Raises:
+        ConfigError: the method has no context.
+        ModelError: it reads back differently.
+    """
+    if "prompt" not in params:
+        raise ConfigError("This method trains no context: there is no `ctx` to export.")
+    ctx = params["prompt"].detach().cpu().contiguous()
+    path, plain = folder / COOP_FILE, folder / "ctx.safetensors"
+    torch.save({"state_dict": {"ctx": ctx}, "epoch": 0}, path)
+    read = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]["ctx"]
+    if not torch.equal(read, ctx):
+        raise ModelError(f"The exported context reads back from {path} differently from what was written. Is the disk sound?")
+    write_tensors("context", {"ctx": ctx}, plain)
+    return [path, plain]
+
+
+def export_classes(problem: ImageProblem, params: Params, folder: Path, labels: Sequence[str]) -> list[Path]:
+    """Write the features of the classes, their labels and the scale, so that serving needs the image tower alone.
+
+    Raises:
+        ConfigError: they differ from image to image, or pictures run through a tuned tower (its prompts are in ``prompt.safetensors``).
+    """
+    if problem.method.tunes_images:
+        raise ConfigError(
+            f"'{problem.method.name}' has prompts in the image tower too: class features alone do not serve it. Use `maao predict`, or the "
+            "tensors of the export."
+        )
+    classes = problem.classes(params).contiguous()
+    path, names, readme = folder / CLASSES_FILE, folder / "labels.json", folder / "USE.md"
+    write_tensors("class feature", {"weight": classes}, path)
+    names.write_text(json.dumps(list(labels), ensure_ascii=False), encoding="utf-8")
+    scale = problem.encoder.scale
+    count, width = classes.shape
+    readme.write_text(
+        USE.format(model=problem.encoder.name, file=CLASSES_FILE, count=count, width=width, scale=round(scale, 6)), encoding="utf-8"
+    )
+    return [path, names, readme]

