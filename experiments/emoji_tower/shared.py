@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maao.problems.towers.dual_loading import image_model, pooled
+from maao.problems.towers.dual_loading import image_model
+from maao.problems.towers.pooling import pooled
 from maao.problems.towers.text.loading import load_frozen
 
 TEXT = "packaged:all-minilm-l6-v2"

@@ -119,7 +119,7 @@ def _bind(vision: VisionConfig, encoder: DualEncoder, names: tuple[str, ...], ha
 
 
 def _problem(config: Config, encoder: DualEncoder, task: ImageTask, bound: Bound) -> ImageProblem:
-    from maao.problems.towers.image.features import FeatureStore
+    from maao.problems.towers.features import FeatureStore
     from maao.problems.vision.image_problem import ImageProblem
 
     vision = config.vision

@@ -95,7 +95,7 @@ def test_exports_serve_without_the_text_tower(model: Path, pictures: Path, tmp_p
     encoder = tiny.clip_encoder()
     file = pictures / "lion" / "1.png"
     with Image.open(file) as image:
-        feature = encoder.image.features(encoder.pixels.pixels(image.convert("RGB"))[None])[0]
+        feature = encoder.input.features(encoder.pixels.pixels(image.convert("RGB"))[None])[0]
     probable = (encoder.scale * classes @ feature).softmax(-1).tolist()
     expected = result.predict([file])[0]
     assert dict(zip(labels, probable, strict=True)) == pytest.approx(dict(expected.probabilities), abs=1e-4)

@@ -18,9 +18,10 @@ from PIL import Image, features
 from maao.data.images import load_folder
 from maao.data.images.reading import decoded, read_image
 from maao.errors import DataError
+from maao.problems.towers.features import FeatureStore
 from maao.problems.towers.image import features as kept
 from maao.problems.towers.image import preprocess
-from maao.problems.towers.image.features import FeatureStore, Pictures
+from maao.problems.towers.image.features import Pictures
 from maao.problems.towers.image.preprocess import Preprocess
 from maao.problems.vision.image_problem import Mistake
 from maao.report.contact_sheet import contact_sheet

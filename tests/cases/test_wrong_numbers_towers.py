@@ -53,8 +53,8 @@ def test_l_a_picture_alone_beside_others_and_in_plain_transformers(kind):
     encoder = from_transformers(model, tiny.clip_tokenizer(), "tiny", pixels=Preprocess.square(32))
     pixels = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        beside = encoder.image.features(pixels)
-        alone = torch.cat([encoder.image.features(one[None]) for one in pixels])
+        beside = encoder.input.features(pixels)
+        alone = torch.cat([encoder.input.features(one[None]) for one in pixels])
         theirs = model.get_image_features(pixel_values=pixels).pooler_output
     torch.testing.assert_close(beside, alone, atol=1e-5, rtol=0)
     torch.testing.assert_close(alone, theirs / theirs.norm(dim=-1, keepdim=True), atol=1e-5, rtol=0)
@@ -72,8 +72,8 @@ def test_l_a_picture_does_not_move_the_statistics_of_a_batch_norm():
     )  # fmt: skip
     pixels = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        beside = encoder.image.features(pixels)
-        alone = torch.cat([encoder.image.features(one[None]) for one in pixels])
+        beside = encoder.input.features(pixels)
+        alone = torch.cat([encoder.input.features(one[None]) for one in pixels])
     torch.testing.assert_close(beside, alone, atol=1e-5, rtol=0)
 
 

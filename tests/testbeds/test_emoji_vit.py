@@ -25,7 +25,7 @@ def encoder():
 
 def test_it_is_small_and_says_what_it_is(encoder):
     assert (FOLDER / "model.safetensors").stat().st_size <= 8_000_000
-    assert sum(value.numel() for value in encoder.image.model.parameters()) <= 4_000_000
+    assert sum(value.numel() for value in encoder.input.model.parameters()) <= 4_000_000
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert "not CLIP" in card and "Noto" in card and "Apache-2.0" in card
 
@@ -42,7 +42,7 @@ def test_a_picture_has_the_feature_that_it_had_when_the_tower_was_packaged(encod
     picture.paste((200, 40, 30), (8, 20, 40, 56))
     picture.paste((30, 60, 200), (30, 8, 58, 30))
     with torch.no_grad():
-        feature = encoder.image.features(encoder.pixels.pixels(picture)[None])[0]
+        feature = encoder.input.features(encoder.pixels.pixels(picture)[None])[0]
     torch.testing.assert_close(feature[:8], torch.tensor(GOLDEN), atol=2e-4, rtol=0)
 
 
@@ -57,7 +57,7 @@ def test_a_yellow_disc_is_a_face_rather_than_a_tool(encoder):
                 picture.putpixel((at[0] + x, at[1] + y), (90, 50, 20))
     anchors = class_anchors(encoder, ("face smiling", "tool", "place building"), ["an emoji of {class}."])
     with torch.no_grad():
-        feature = encoder.image.features(encoder.pixels.pixels(picture)[None])
+        feature = encoder.input.features(encoder.pixels.pixels(picture)[None])
     assert int(encoder.logits(feature, anchors).argmax()) == 0
 
 
@@ -72,6 +72,6 @@ def test_it_names_twemoji_drawings_far_above_chance(encoder):
     anchors = class_anchors(encoder, task.class_names, ["an emoji of {class}."])
     pixels = torch.stack([encoder.pixels.pixels(task.source.open(e.fields["image"])) for e in task.splits.select])
     with torch.no_grad():
-        read = encoder.logits(encoder.image.features(pixels), anchors).argmax(-1)
+        read = encoder.logits(encoder.input.features(pixels), anchors).argmax(-1)
     right = read == torch.tensor([task.splits.labels.index(e.label) for e in task.splits.select])
     assert float(right.float().mean()) > 0.2  # chance is 1 in 24

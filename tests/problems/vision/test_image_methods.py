@@ -159,7 +159,7 @@ def test_gradients_reach_what_a_method_trains_and_nothing_else(name: str, kind: 
         for key, value in method.initial(0, tiny.rows(encoder)).items()
     }
     pixels = torch.randn(4, 3, 32, 32, generator=draw)
-    loss = method.loss(params, Images(encoder.image.features(pixels), pixels), torch.tensor(TARGETS))
+    loss = method.loss(params, Images(encoder.input.features(pixels), pixels), torch.tensor(TARGETS))
     loss.backward()
     assert all(value.grad is None for value in encoder.modules.parameters())
     assert {key for key, value in params.items() if value.grad is None or not bool(value.grad.any())} == set()
@@ -183,7 +183,7 @@ def test_a_restart_of_cocoop_is_exactly_the_text() -> None:
     encoder = tiny.clip_encoder()
     bound = tiny.bound(encoder)
     method = CoCoOp(bound)
-    features = encoder.image.features(torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    features = encoder.input.features(torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     walked = {name: value + 0.3 for name, value in method.initial(0, tiny.rows(encoder)).items()}
     params = {**walked, **method.start(tiny.rows(encoder))}
     assert bool(params["meta.0.weight"].ne(method.initial(0, tiny.rows(encoder))["meta.0.weight"]).any())  # the rest of it stays

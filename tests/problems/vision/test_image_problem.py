@@ -11,7 +11,8 @@ from maao.codecs.nearest_token import NearestTokenCodec
 from maao.errors import ConfigError, ProblemError
 from maao.optimizers.torch import TorchSerializer, TorchStage
 from maao.problems.language.methods import MethodCodec
-from maao.problems.towers.image.features import FeatureStore, Pictures
+from maao.problems.towers.features import FeatureStore
+from maao.problems.towers.image.features import Pictures
 from maao.problems.towers.image.preprocess import Preprocess
 from maao.problems.vision.image_problem import ImageProblem, class_anchors, transferred
 from maao.problems.vision.methods.coop import CoOp

@@ -42,7 +42,7 @@ SAVED = {
 
 def logits(encoder, names=NAMES, wording=WORDING):
     with torch.no_grad():
-        return encoder.logits(encoder.image.features(PIXELS), class_anchors(encoder, names, [wording]))
+        return encoder.logits(encoder.input.features(PIXELS), class_anchors(encoder, names, [wording]))
 
 
 def save(kind, folder):
@@ -191,13 +191,13 @@ def test_half_precision_trains_params_in_single(method, dtype, tmp_path):
     rows = encoder.text.table[:4].float()
     params = {name: value.requires_grad_() for name, value in own.initial(0, rows).items()}
     pixels = PIXELS.to(encoder.modules.dtype)
-    features = encoder.image.features(pixels)
+    features = encoder.input.features(pixels)
     loss = own.loss(params, Images(features, pixels), torch.tensor([0, 1, 2]))
     loss.backward()
     assert features.dtype == loss.dtype == torch.float32
     assert all(value.grad.dtype == torch.float32 and bool(value.grad.isfinite().all()) for value in params.values())
     whole = load_dual_encoder(str(tmp_path))
-    assert float((features - whole.image.features(PIXELS)).abs().max()) < 0.05
+    assert float((features - whole.input.features(PIXELS)).abs().max()) < 0.05
 
 
 def test_features_are_kept_in_a_file_of_the_weights(tmp_path, monkeypatch):

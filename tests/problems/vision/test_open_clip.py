@@ -51,7 +51,7 @@ def test_scores_are_those_of_open_clip(open_clip, tiny):
     with torch.no_grad():
         images, texts, scale = tiny(PIXELS, tokenizer([WORDING.replace("{class}", name) for name in NAMES]))
         theirs = scale * images @ texts.T
-        ours = encoder.logits(encoder.image.features(PIXELS), bound_to(encoder).anchors)
+        ours = encoder.logits(encoder.input.features(PIXELS), bound_to(encoder).anchors)
     assert float((ours - theirs).abs().max()) <= 1e-5 * float(theirs.abs().max())
     assert encoder.embed_dim == 24 and encoder.pixels == Preprocess.square(32)
 
@@ -78,7 +78,7 @@ def test_later_layers_take_rows_and_image_prompts_are_refused(open_clip, tiny):
     method = TCP(bound_to(encoder))
     rows = encoder.text.table[:4]
     params = {name: value.requires_grad_() for name, value in method.initial(0, rows).items()}
-    method.loss(params, Images(encoder.image.features(PIXELS)), torch.tensor([0, 1, 2, 3, 0])).backward()
+    method.loss(params, Images(encoder.input.features(PIXELS)), torch.tensor([0, 1, 2, 3, 0])).backward()
     assert all(bool(value.grad.any()) for value in params.values())
     assert all(value.grad is None and not value.requires_grad for value in tiny.parameters())
     with pytest.raises(ConfigError, match="MaPLe"):

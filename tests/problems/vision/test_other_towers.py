@@ -25,7 +25,7 @@ def near(ours, theirs, size=1e-5):
 
 def zero_shot(encoder, wording=f"{WORDS} {{class}}."):
     with torch.no_grad():
-        return encoder.logits(encoder.image.features(PIXELS), class_anchors(encoder, NAMES, [wording]))
+        return encoder.logits(encoder.input.features(PIXELS), class_anchors(encoder, NAMES, [wording]))
 
 
 def test_scores_are_those_of_siglip_but_for_its_bias():
@@ -58,14 +58,14 @@ def test_scores_of_a_pair_are_the_cosines_of_each_text_alone():
 @pytest.mark.parametrize("kind", ["clip", *KINDS])
 def test_image_features_are_the_model_s_own(kind):
     encoder = tiny.clip_encoder() if kind == "clip" else other_encoder(kind)
-    assert encoder.image.num_tokens == (16 if kind == "sentence pieces" else 17)
-    assert encoder.image.width == (32 if kind == "sentence pieces" else 48)
+    assert encoder.input.num_tokens == (16 if kind == "sentence pieces" else 17)
+    assert encoder.input.width == (32 if kind == "sentence pieces" else 48)
     if kind == "byte level":
         return
     with torch.no_grad():
         theirs = encoder.modules.get_image_features(pixel_values=PIXELS)
         theirs = getattr(theirs, "pooler_output", theirs)
-        assert near(encoder.image.features(PIXELS), theirs / theirs.norm(dim=-1, keepdim=True))
+        assert near(encoder.input.features(PIXELS), theirs / theirs.norm(dim=-1, keepdim=True))
 
 
 def test_what_stands_behind_the_end_of_a_text_does_not_matter_to_clip():
@@ -77,7 +77,7 @@ def test_what_stands_behind_the_end_of_a_text_does_not_matter_to_clip():
     with torch.no_grad():
         theirs = encoder.modules(input_ids=padded, pixel_values=PIXELS).logits_per_image
         anchors = class_anchors(encoder, tiny.NAMES, ["a photo of the {class}."])
-        assert near(encoder.logits(encoder.image.features(PIXELS), anchors), theirs)
+        assert near(encoder.logits(encoder.input.features(PIXELS), anchors), theirs)
 
 
 # -- where words meet slots

@@ -13,7 +13,8 @@ from maao.codecs.nearest_token import NearestTokenCodec
 from maao.errors import CodecError
 from maao.optimizers.torch import GaussianAverage, TorchSerializer, TorchStage
 from maao.problems.language.methods import MethodCodec
-from maao.problems.towers.image.features import FeatureStore, Pictures
+from maao.problems.towers.features import FeatureStore
+from maao.problems.towers.image.features import Pictures
 from maao.problems.vision.image_problem import ImageProblem
 from maao.problems.vision.methods import Images
 from maao.problems.vision.methods.cocoop import CoCoOp
@@ -261,15 +262,15 @@ def test_kept_features_of_views_are_those_of_the_pixels_a_tower_would_see() -> N
     pictures = Pictures(encoder, tiny.Pictures(), ["cat/0", "dog/1", "sea lion/2"], views=2).fill(FeatureStore(None))
     which, views = [2, 0, 2], [0, 1, 1]
     with torch.no_grad():
-        torch.testing.assert_close(pictures.of(which, views), encoder.image.features(pictures.pixels(which, views)), atol=1e-6, rtol=0)
-        torch.testing.assert_close(pictures.of(which), encoder.image.features(pictures.pixels(which)), atol=1e-6, rtol=0)
+        torch.testing.assert_close(pictures.of(which, views), encoder.input.features(pictures.raw(which, views)), atol=1e-6, rtol=0)
+        torch.testing.assert_close(pictures.of(which), encoder.input.features(pictures.raw(which)), atol=1e-6, rtol=0)
     assert not torch.equal(pictures.of([2], [0]), pictures.of([2], [1]))
 
 
 def test_pixels_are_kept_as_far_as_memory_is_given() -> None:
     encoder, source = tiny.clip_encoder(), tiny.Pictures()
     pictures = Pictures(encoder, source, ["cat/0", "cat/1", "cat/2"], max_bytes=2 * 3 * 32 * 32 * 4)
-    first, again = pictures.pixels([0, 1, 2]), pictures.pixels([0, 1, 2])
+    first, again = pictures.raw([0, 1, 2]), pictures.raw([0, 1, 2])
     assert torch.equal(first, again)
     assert source.opened == 3 + 1  # two of them are kept
 
@@ -294,7 +295,7 @@ def test_probabilities_of_new_pictures_are_the_softmax_of_the_scores() -> None:
     probable = problem.probabilities(params, keys)
     with torch.no_grad():
         pictures = Pictures(problem.encoder, tiny.Pictures(), keys)
-        images = Images(torch.zeros(len(keys), 24), pictures.pixels(range(len(keys))))
+        images = Images(torch.zeros(len(keys), 24), pictures.raw(range(len(keys))))
         torch.testing.assert_close(probable, problem.method.logits(params, images).softmax(-1), atol=1e-5, rtol=0)
     labels = [problem.splits.labels[i] for i in probable.argmax(-1).tolist()]
     right = sum(a == example.label for a, example in zip(labels, problem.splits.test, strict=True))

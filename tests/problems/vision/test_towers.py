@@ -40,13 +40,13 @@ def close(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
 @pytest.mark.parametrize("legacy", [False, True])
 def test_zero_shot_scores_are_those_of_clip_itself_for_both_ways_to_find_the_end(legacy: bool) -> None:
     encoder = tiny.clip_encoder(legacy=legacy)
-    ours = encoder.logits(encoder.image.features(PIXELS), class_anchors(encoder, tiny.NAMES, ["a photo of the {class}."]))
+    ours = encoder.logits(encoder.input.features(PIXELS), class_anchors(encoder, tiny.NAMES, ["a photo of the {class}."]))
     assert close(ours, hf_logits(encoder.modules, [f"a photo of the {name}." for name in tiny.NAMES]))
 
 
 def test_zero_shot_scores_are_those_of_siglip_itself() -> None:
     encoder = tiny.siglip_encoder()
-    ours = encoder.logits(encoder.image.features(PIXELS), class_anchors(encoder, tiny.NAMES, ["a photo of the {class}."]))
+    ours = encoder.logits(encoder.input.features(PIXELS), class_anchors(encoder, tiny.NAMES, ["a photo of the {class}."]))
     assert close(ours, hf_logits(encoder.modules, [f"a photo of the {name}." for name in tiny.NAMES]))
 
 
@@ -59,7 +59,7 @@ def test_a_pair_is_the_two_models_pooled_and_projected() -> None:
         image = modules["vision"](pixel_values=PIXELS).last_hidden_state.mean(1) @ modules["projections"]["image"].T
         expected = 10 * torch.nn.functional.normalize(image) @ torch.nn.functional.normalize(text).T
         anchors = class_anchors(encoder, tiny.NAMES, ["a photo of the {class}."])
-        ours = encoder.logits(encoder.image.features(PIXELS), anchors)
+        ours = encoder.logits(encoder.input.features(PIXELS), anchors)
     assert close(ours[:, 2:], expected)
 
 
@@ -69,7 +69,7 @@ def test_a_pair_is_the_two_models_pooled_and_projected() -> None:
 def test_a_context_of_a_texts_embeddings_gives_that_texts_scores(kind: str, template: str, specific: bool) -> None:
     encoder = tiny.ENCODERS[kind]()
     method = CoOp(tiny.bound(encoder, template), class_specific=specific)
-    ours = method.logits(method.start(tiny.rows(encoder)), Images(encoder.image.features(PIXELS)))
+    ours = method.logits(method.start(tiny.rows(encoder)), Images(encoder.input.features(PIXELS)))
     assert close(ours, hf_logits(encoder.modules, [POSITIONS[template].format(name) for name in tiny.NAMES]))
 
 
@@ -120,12 +120,12 @@ def test_image_prompts_follow_the_tokens_and_are_replaced_layer_by_layer() -> No
     encoder = tiny.clip_encoder()
     draw = torch.Generator().manual_seed(0)
     prompts = [torch.randn(2, 48, generator=draw).requires_grad_() for _ in range(2)]
-    with_prompts = encoder.image.features(PIXELS, prompts)
-    assert not torch.allclose(with_prompts, encoder.image.features(PIXELS))
+    with_prompts = encoder.input.features(PIXELS, prompts)
+    assert not torch.allclose(with_prompts, encoder.input.features(PIXELS))
     with_prompts.sum().backward()
     assert all(bool(prompt.grad.abs().sum() > 0) for prompt in prompts if prompt.grad is not None)
-    torch.testing.assert_close(encoder.image.features(PIXELS), encoder.image.features(PIXELS))  # no hook is left behind
-    assert not encoder.image.model._forward_hooks
+    torch.testing.assert_close(encoder.input.features(PIXELS), encoder.input.features(PIXELS))  # no hook is left behind
+    assert not encoder.input.model._forward_hooks
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,9 @@ from maao.errors import ConfigError
 from maao.problems.towers.class_prompts import Prompt
 from maao.problems.towers.text.loading import weights_digest
 
-Pooling = Literal["mean", "first", "last", "pooler"]
+if TYPE_CHECKING:
+    from maao.problems.towers.image.preprocess import Preprocess
+
 Deep = Mapping[int, Tensor]  # layer -> rows that replace what enters it at the slots: (num_rows, width), or (num_prompts, num_rows, width)
 
 NO_ROWS: Deep = {}
@@ -66,8 +68,16 @@ class TextTower:
 
     @property
     def table(self) -> Tensor:
-        """``(vocab_size, width)``, what the input embedding gives for each id."""
-        return self.embedding.weight.detach()  # type: ignore[operator]
+        """``(vocab_size, width)``, what the input embedding gives for each id (some models scale their rows)."""
+        if type(self.embedding) is nn.Embedding:
+            return self.embedding.weight.detach()
+        with torch.no_grad():
+            every = torch.arange(len(self.embedding.weight), device=self.device)  # type: ignore[arg-type]
+            return torch.cat([self.embedding(chunk) for chunk in every.split(8192)])
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device  # type: ignore[return-value]
 
     def features(self, prompts: Sequence[Prompt], rows: Tensor | None = None, deep: Deep = NO_ROWS, *, part_tokens: int = 0) -> Tensor:
         """Return the normalised features ``(len(prompts), embed_dim)`` of prompts.
@@ -113,7 +123,7 @@ class TextTower:
         return unit(torch.cat(found)[order.argsort()])
 
     def _encode(self, prompts: Sequence[Prompt], rows: Tensor | None, deep: Deep) -> Tensor:
-        device = self.table.device
+        device = self.device
         length = self._padded_to or max(len(prompt.ids) for prompt in prompts)
         pad = self._pad_id
         ids = torch.tensor([[*prompt.ids, *[pad] * (length - len(prompt.ids))] for prompt in prompts], device=device)
@@ -172,7 +182,7 @@ class CausalTextTower(TextTower):
         return packs
 
     def _packed(self, prompts: Sequence[Prompt], opening: int, rows: Tensor | None, deep: Deep) -> Tensor:
-        device, embeddings = self.table.device, self._text.embeddings
+        device, embeddings = self.device, self._text.embeddings
         layout = Layout.of(prompts, opening)
         hidden = embeddings.token_embedding(torch.tensor([layout.ids], device=device))
         if rows is not None:
@@ -263,18 +273,39 @@ class ImageTower:
             return unit(self._finish(self.model(pixel_values=pixels)))
 
 
+class InputTower(Protocol):
+    """What reads the inputs that are classified: an image tower, or a text tower where inputs are texts."""
+
+    layers: nn.ModuleList
+
+    @property
+    def width(self) -> int:
+        """Width of the tokens that prompts may stand among; 0: there is no room for any."""
+        ...
+
+    def features(self, inputs: Any, prompts: Sequence[Tensor] = ()) -> Tensor:
+        """Return the normalised features ``(num_inputs, embed_dim)``, with prompts of the first layers among an input's tokens."""
+        ...
+
+
 @dataclass(frozen=True)
 class DualEncoder:
-    """A frozen pair of towers. Class scores are ``scale`` times the cosine between an image and the texts of the classes."""
+    """A frozen pair of towers. Class scores are ``scale`` times the cosine between an input and the texts of the classes.
+
+    `input` reads what is classified, pictures by `pixels` (what an image becomes; None: inputs are texts). With `trains_scale` no scale was
+    learned with the towers: `scale` is where that of a prompt's training begins.
+    """
 
     name: str
     text: TextTower
-    image: ImageTower
+    input: InputTower
     scale: float
     embed_dim: int
-    pixels: Any  # Preprocess: what an image becomes
+    pixels: Preprocess | None
     modules: nn.Module
     revision: str | None = None
+    trains_scale: bool = False
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:

@@ -17,18 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from maao.errors import ModelError
-from maao.problems.towers.class_prompts import Prompt
-from maao.problems.towers.dual import CausalTextTower, DualEncoder, ImageTower, Pooling, TextTower, unit
+from maao.problems.towers.dual import CausalTextTower, DualEncoder, ImageTower, TextTower, unit
 from maao.problems.towers.image.preprocess import RESAMPLING, Preprocess
+from maao.problems.towers.pooling import POOLINGS, Pooling, pooled
 from maao.problems.towers.text.loading import load_frozen, locate, quiet
+from maao.problems.towers.tried import reads_alike
 
 PAIR = "dual_encoder.json"
 OPEN_CLIP = "open_clip:"
 PACKAGED = {"packaged:emoji-vit": "emoji_vit"}
 KINDS = ("clip", "siglip", "vision-text-dual-encoder")
-PROBES = ("a", "a photo of a small dog")  # texts of unequal length
-NEAR = 1e-4  # how far features of length one may lie apart by rounding
-POOLINGS = ("mean", "first", "last", "pooler")
+IMAGE_POOLINGS = ("mean", "first", "last", "pooler")
 
 
 def load_dual_encoder(name: str, *, device: str = "cpu", dtype: str = "float32", revision: str | None = None) -> DualEncoder:
@@ -131,34 +130,6 @@ def _own_features(model: Any, tokenizer: Any, text: str, most: int, *, whole: bo
     given = {key: inputs[key] for key in read if key in inputs}
     found = model.get_text_features(**given)
     return unit(found if isinstance(found, Tensor) else found.pooler_output)
-
-
-def reads_alike(text: TextTower, name: str, own: Callable[[str], Tensor] | None = None) -> None:
-    """Try a text tower on texts of unequal length: each alone must be as the model itself has it (`own`), and as beside the other.
-
-    Where a tower's answer depends on padding, its texts are run by length from then on.
-
-    Raises:
-        ModelError: a text alone is not what the model itself makes of it.
-    """
-    prompts = [Prompt(tuple(text.tokenizer(words, truncation=True, max_length=text.most).input_ids)) for words in PROBES]
-    if (largest := max(max(prompt.ids) for prompt in prompts)) >= len(text.table):
-        raise ModelError(
-            f"{name}: its tokenizer gives the token {largest}, and the text tower knows {len(text.table)}: they do not belong together."
-        )
-    with torch.no_grad():
-        alone = torch.cat([text.features([prompt]) for prompt in prompts])
-        if own is not None:
-            theirs = torch.cat([own(words) for words in PROBES])
-            if (apart := float((alone - theirs).abs().max())) > NEAR:
-                raise ModelError(
-                    f"{name}: the features of a text differ from those that the model itself gives by {apart:.2g}. "
-                    "Where it reads a text's end "
-                    "(eos_token_id) or its tokenizer pads (padding_side, pad_token) is probably set otherwise than it was trained."
-                )
-        text.by_length = float((text.features(prompts) - alone).abs().max()) > NEAR
-        if text.by_length and float((text.features(prompts) - alone).abs().max()) > NEAR:
-            raise ModelError(f"{name}: the features of a text depend on which texts are read beside it, so they cannot be relied on.")
 
 
 def _transform(place: str, config: Any, revision: str | None) -> Preprocess:
@@ -272,9 +243,9 @@ def _pair(folder: Path, name: str) -> DualEncoder:
         pooling, text_pooling = vision["pooling"], text["pooling"]
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ModelError(f"{folder / PAIR} or what it names cannot be read: {type(error).__name__} {error}.") from error
-    for value in (pooling, text_pooling):
-        if value not in POOLINGS:
-            raise ModelError(f"{folder / PAIR}: unknown pooling '{value}'. Known: {', '.join(POOLINGS)}.")
+    for value, known in ((pooling, IMAGE_POOLINGS), (text_pooling, POOLINGS)):
+        if value not in known:
+            raise ModelError(f"{folder / PAIR}: unknown pooling '{value}'. Known: {', '.join(known)}.")
     own = {key.removeprefix("vision."): value for key, value in weights.items() if key.startswith("vision.")}
     if pooling != "pooler" and hasattr(tower, "pooler") and not any(key.startswith("pooler.") for key in own):
         tower.pooler = None  # nobody reads it, and its weights would be other random ones each time
@@ -327,22 +298,6 @@ def paired(
     reads_alike(tower, name)
     image = image_tower(vision, image_features, pixels, name)
     return DualEncoder(name, tower, image, scale, int(projection.shape[0]), pixels, held)
-
-
-def pooled(output: Any, mask: Tensor | None, pooling: Pooling) -> Tensor:
-    """Return one vector for each row: the mean or one of its last hidden states, or what the model's own pooler says."""
-    if pooling == "pooler":
-        result: Tensor = output.pooler_output
-        return result.flatten(1)
-    states: Tensor = output.last_hidden_state
-    if pooling == "first":
-        return states[:, 0]
-    if mask is None:
-        return states[:, -1] if pooling == "last" else states.flatten(2).mean(-1) if states.dim() == 4 else states.mean(1)
-    if pooling == "last":
-        return states[torch.arange(len(states), device=states.device), mask.sum(-1) - 1]
-    kept = mask[..., None].to(states)
-    return (states * kept).sum(1) / kept.sum(1)
 
 
 # -- open_clip

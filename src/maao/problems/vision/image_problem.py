@@ -15,7 +15,8 @@ from maao.errors import CodecError, ConfigError, DataError, ProblemError
 from maao.problems.evidence import Wrong, accuracies, epoch_batch
 from maao.problems.towers.class_prompts import ClassTemplate, prompts_of
 from maao.problems.towers.dual import DualEncoder
-from maao.problems.towers.image.features import FeatureStore, Pictures, Source
+from maao.problems.towers.features import FeatureStore
+from maao.problems.towers.image.features import Pictures, Source
 from maao.problems.vision.methods import Bound, Images, Method, Params
 from maao.protocols import TokenCodec
 from maao.types import Clues, Cost, Projection, Score, Split, Splits
@@ -132,8 +133,7 @@ class ImageProblem:
             self._pictures[name] = own.fill(self.store)
             self._targets[name] = torch.tensor([numbers[e.label] for e in examples], dtype=torch.long)
         self.views = views
-        computed = sum(pictures.computed for pictures in self._pictures.values())
-        self.prepared = Cost(model_tokens=computed * encoder.image.num_tokens)
+        self.prepared = Cost(model_tokens=sum(pictures.computed_tokens for pictures in self._pictures.values()))
         self.notes = (
             ()
             if not method.tunes_images
@@ -184,7 +184,7 @@ class ImageProblem:
 
     def num_tokens(self, params: Params, batch: Batch) -> int:
         # A probe on kept features runs nothing; a step is counted all the same.
-        return max(1, self.method.num_tokens(len(batch.which)))
+        return max(1, self._num_tokens("train", batch.which))
 
     def score(self, params: Params, split: Split) -> Score:
         targets = self._targets.get(split)
@@ -193,7 +193,7 @@ class ImageProblem:
         scores = self._scores(params, split)
         metrics = accuracies(scores, targets)
         loss = float(F.cross_entropy(scores, targets))
-        tokens = self.method.num_tokens(len(targets))
+        tokens = self._num_tokens(split, range(len(targets)))
         return Score(loss, metrics, len(targets), Cost(model_tokens=tokens, scored_examples=len(targets), looks=int(split == "select")))
 
     def clues(self, params: Params, *, start: Params | None = None, score: Score | None = None) -> Clues:
@@ -206,7 +206,7 @@ class ImageProblem:
         here = self.method.in_words(params)
         there = None if start is None or start["prompt"].shape != params["prompt"].shape else self.method.in_words(start)
         gradient = self._gradient(params)
-        tokens = self.method.num_tokens(len(targets)) * 3 + (projection.score.cost.model_tokens if projection else 0)
+        tokens = self._num_tokens("train", range(len(targets))) * 3 + (projection.score.cost.model_tokens if projection else 0)
         return Clues(
             projection=projection,
             nearest=self.codec.nearest(here, self._clue_tokens),
@@ -254,12 +254,17 @@ class ImageProblem:
 
     # -- parts
 
+    def _num_tokens(self, split: str, which: Sequence[int]) -> int:
+        """Return how many tokens one pass over inputs runs; an input whose features are kept runs through no tower."""
+        inputs = self._pictures[split].num_tokens(which) if self.method.tunes_images else 0
+        return inputs + self.method.num_tokens(len(which))
+
     def _images(self, split: str, which: Sequence[int], views: Sequence[int] | None = None) -> Images:
         return self._seen(self._pictures[split], which, views)
 
     def _seen(self, pictures: Pictures, which: Sequence[int], views: Sequence[int] | None = None) -> Images:
         features = pictures.of(which, views).to(self.encoder.device)
-        return Images(features, pictures.pixels(which, views) if self.method.tunes_images else None)
+        return Images(features, pictures.raw(which, views) if self.method.tunes_images else None)
 
     def _scores(self, params: Params, split: str) -> Tensor:
         return self._scores_of(params, self._pictures[split])

@@ -118,12 +118,74 @@ def load_frozen(
     _leave_stray_pad(tokenizer, model)
     model.requires_grad_(False)
     model.eval()  # dropout of the frozen model is off
+    if not quantization:  # a quantised model is where its loader put it
+        _moved(model, name, device)
+    return FrozenModel(model, tokenizer, kind, name, notes=_settled(model, name))
+
+
+def load_encoder(
+    name: str, *, inside: str = "", dtype: str = "float32", device: str = "cpu", revision: str | None = None
+) -> tuple[Any, Any]:
+    """Load the part of any model that reads a text, frozen, with its tokenizer: of an encoder-decoder the encoder, of a decoder its body.
+
+    Args:
+        inside: where its files are, inside the folder or hub repository.
+
+    Raises:
+        ModelError: nothing of that name, or a checkpoint that leaves weights unset.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+
+    if not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise ModelError(f"Unknown precision '{dtype}': use float32, bfloat16 or float16.")
+    folder = _own_folder(name)
+    options: dict[str, Any] = {} if revision is None else {"revision": revision}
+    if folder is None:
+        place = locate(name)
+        options |= {"subfolder": inside} if inside else {}
+    else:
+        place = locate(str(folder / inside))
+    with quiet():
+        try:
+            config = AutoConfig.from_pretrained(place, **options)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(_not_found(name, error)) from error
+        tokenizer = _tokenizer(place, name, options)
+        model = _load(AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel, place, name, dtype, options)
+    _leave_stray_pad(tokenizer, model)
+    model.requires_grad_(False)
+    model.eval()
+    _moved(model, name, device)
+    _settled(model, name)
+    return model, tokenizer
+
+
+def model_file(name: str, file: str, revision: str | None = None) -> Path | None:
+    """Return a file that stands beside a model's own, in its folder or on the hub; None: there is none."""
+    folder = _own_folder(name)
+    if folder is not None:
+        return folder / file if (folder / file).is_file() else None
+    from transformers.utils import cached_file
+
     try:
-        if not quantization:  # a quantised model is where its loader put it
-            model.to(device)
+        found = cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
+    except (OSError, ValueError):  # no such repository, or none within reach: loading the model says so
+        return None
+    return None if found is None else Path(found)
+
+
+def _own_folder(name: str) -> Path | None:
+    """Return the folder that a name means; None: it is a hub name, or a file."""
+    path = packaged_path(name) if name.startswith("packaged:") else Path(name).expanduser()
+    return path if path.is_dir() else None
+
+
+def _moved(model: Any, name: str, device: str) -> None:
+    try:
+        model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"Cannot move {name} to device '{device}': {error}. Use 'cpu', or 'cuda' where a GPU is at hand.") from error
-    return FrozenModel(model, tokenizer, kind, name, notes=_settled(model, name))
 
 
 def _tokenizer(place: str, name: str, options: Mapping[str, Any]) -> Any:

@@ -73,7 +73,7 @@ class Method(Protocol):
     def loss(self, params: Params, images: Images, targets: Tensor) -> Tensor: ...
 
     def num_tokens(self, num_images: int) -> int:
-        """Return how many tokens one pass over a batch runs through the frozen towers; a tuned image tower's included."""
+        """Return how many tokens one pass over a batch runs through the frozen towers, without those of the inputs themselves."""
         ...
 
     def classes(self, params: Params) -> Tensor | None:
@@ -113,7 +113,7 @@ def linear(seed: int, inside: int, outside: int) -> tuple[Tensor, Tensor]:
 
 def check_tokens(bound: Bound, name: str) -> None:
     """Refuse an image tower that has no place for prompts. Raises `ConfigError`."""
-    if not bound.encoder.image.width:
+    if not bound.encoder.input.width:
         raise ConfigError(
             f"{name} puts prompts among the tokens of an image, and the image tower of {bound.encoder.name} works on none: choose coop, "
             "kgcoop, prograd, cocoop or tcp."

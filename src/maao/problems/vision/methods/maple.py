@@ -36,14 +36,14 @@ class MaPLe(CoOp):
         super().__init__(bound)
         check_tokens(bound, "MaPLe")
         self._asked = depth
-        self.depth = depth_of(depth, 9, len(bound.encoder.text.layers), len(bound.encoder.image.layers))
+        self.depth = depth_of(depth, 9, len(bound.encoder.text.layers), len(bound.encoder.input.layers))
 
     def options(self) -> dict[str, Any]:
         return {"depth": self._asked}
 
     def initial(self, seed: int, rows: Tensor) -> dict[str, Tensor]:
         deep = torch.randn(self.depth - 1, *rows.shape, generator=seeded(seed_for(seed, "deep"))) * DEEP_STD
-        layers = [linear(seed_for(seed, "project", k), rows.shape[1], self.bound.encoder.image.width) for k in range(self.depth)]
+        layers = [linear(seed_for(seed, "project", k), rows.shape[1], self.bound.encoder.input.width) for k in range(self.depth)]
         weight, bias = (torch.stack(part) for part in zip(*layers, strict=True))
         return {**self.start(rows), "deep": deep, "project.weight": weight, "project.bias": bias}
 
@@ -55,12 +55,8 @@ class MaPLe(CoOp):
         """Return the normalised features of images as the prompted tower sees them."""
         levels = [params["prompt"], *params["deep"]]
         projected = zip(levels, params["project.weight"], params["project.bias"], strict=True)
-        return self.bound.encoder.image.features(pixels, [F.linear(rows, weight, bias) for rows, weight, bias in projected])
+        return self.bound.encoder.input.features(pixels, [F.linear(rows, weight, bias) for rows, weight, bias in projected])
 
     def logits(self, params: Params, images: Images) -> Tensor:
         assert images.pixels is not None
         return self.bound.encoder.logits(self.images(params, images.pixels), self.classes(params))
-
-    def num_tokens(self, num_images: int) -> int:
-        image = self.bound.encoder.image
-        return super().num_tokens(num_images) + num_images * image.num_tokens

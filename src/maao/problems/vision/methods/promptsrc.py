@@ -47,7 +47,7 @@ class PromptSRC(CoOp):
         check_tokens(bound, "PromptSRC")
         self._asked, self.num_image_tokens = depth, num_image_tokens
         self.text_weight, self.image_weight, self.score_weight = text_weight, image_weight, score_weight
-        self.depth = depth_of(depth, 9, len(bound.encoder.text.layers), len(bound.encoder.image.layers))
+        self.depth = depth_of(depth, 9, len(bound.encoder.text.layers), len(bound.encoder.input.layers))
 
     def options(self) -> dict[str, Any]:
         weights = {"text_weight": self.text_weight, "image_weight": self.image_weight, "score_weight": self.score_weight}
@@ -55,7 +55,7 @@ class PromptSRC(CoOp):
 
     def initial(self, seed: int, rows: Tensor) -> dict[str, Tensor]:
         deep = torch.randn(self.depth - 1, *rows.shape, generator=seeded(seed_for(seed, "deep"))) * DEEP_STD
-        shape = (self.depth, self.num_image_tokens, self.bound.encoder.image.width)
+        shape = (self.depth, self.num_image_tokens, self.bound.encoder.input.width)
         return {**self.start(rows), "deep": deep, "vision": torch.randn(shape, generator=seeded(seed_for(seed, "vision"))) * DEEP_STD}
 
     def classes(self, params: Params) -> Tensor:
@@ -64,7 +64,7 @@ class PromptSRC(CoOp):
 
     def images(self, params: Params, pixels: Tensor) -> Tensor:
         """Return the normalised features of images as the prompted tower sees them."""
-        return self.bound.encoder.image.features(pixels, list(params["vision"]))
+        return self.bound.encoder.input.features(pixels, list(params["vision"]))
 
     def logits(self, params: Params, images: Images) -> Tensor:
         assert images.pixels is not None
@@ -85,5 +85,4 @@ class PromptSRC(CoOp):
         )
 
     def num_tokens(self, num_images: int) -> int:
-        image = self.bound.encoder.image
-        return super().num_tokens(num_images) + num_images * (image.num_tokens + self.num_image_tokens)
+        return super().num_tokens(num_images) + num_images * self.num_image_tokens

@@ -1,0 +1,127 @@
+"""Features of inputs, computed once: a frozen tower sees each input (and each random view of a picture) one time on a machine.
+
+They are kept on disk by content: the key is a hash of all that a feature follows from beside the weights; the file is named by a hash of
+the weights. Renaming, moving or copying inputs costs nothing; changing the model or an input never finds a stale feature.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maao.errors import ProblemError
+
+MANY = 500  # keys asked for in one query
+
+Place = tuple[int, int | None]  # an input's number, and which random view of it; None: as it is
+
+
+class FeatureStore:
+    """Features on disk, shared by runs and processes. With `path` None nothing is kept."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+
+    def read(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the features that are there, by key."""
+        if self.path is None or not self.path.is_file():
+            return {}
+        found: dict[str, np.ndarray] = {}
+        try:
+            with closing(self._open()) as held:
+                for begin in range(0, len(keys), MANY):
+                    part = list(keys[begin : begin + MANY])
+                    marks = ",".join("?" * len(part))
+                    for key, value in held.execute(f"SELECT key, value FROM features WHERE key IN ({marks})", part):
+                        found[key] = np.frombuffer(value, dtype=np.float32)
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from error
+        return found
+
+    def write(self, features: Mapping[str, np.ndarray]) -> None:
+        """Keep features; those that another process has kept meanwhile stay as they are."""
+        if self.path is None or not features:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            rows = [(key, np.ascontiguousarray(value, dtype=np.float32).tobytes()) for key, value in features.items()]
+            with closing(self._open()) as held, held:
+                held.executemany("INSERT OR IGNORE INTO features VALUES (?, ?)", rows)
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise self._unusable(error) from error
+
+    def _open(self) -> sqlite3.Connection:
+        held = sqlite3.connect(self.path or ":memory:", timeout=60)
+        held.execute("CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, value BLOB NOT NULL)")
+        return held
+
+    def _unusable(self, error: Exception) -> ProblemError:
+        return ProblemError(
+            f"The cache of features {self.path} cannot be used: {error}. Delete it (it is computed again), or set MAAO_CACHE to another "
+            "folder, or vision.cache = false."
+        )
+
+
+class KnownFeatures(ABC):
+    """The inputs of a split, by number, and their features as the frozen tower sees them.
+
+    Args:
+        count: how many inputs there are.
+        embed_dim: width of a feature.
+        views: random views of each input beside the input as it is; with 0 the input itself is what is trained on.
+        batch: inputs that run through the tower at a time.
+    """
+
+    def __init__(self, count: int, embed_dim: int, *, views: int = 0, batch: int = 64) -> None:
+        self.views, self._batch = views, batch
+        self.features = torch.zeros(count, embed_dim)  # of the inputs as they are
+        self.view_features = torch.zeros(views, count, embed_dim)
+        self.computed = 0  # inputs and views that ran through the tower
+        self.computed_tokens = 0  # and the tokens that they took
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def of(self, which: Sequence[int], views: Sequence[int] | None = None) -> Tensor:
+        """Return ``(len(which), embed_dim)`` features, of the inputs as they are or of one view each."""
+        return self.features[list(which)] if views is None else self.view_features[list(views), list(which)]
+
+    @abstractmethod
+    def fill(self, store: FeatureStore) -> Self:
+        """Find or compute all features."""
+
+    @abstractmethod
+    def num_tokens(self, which: Sequence[int]) -> int:
+        """Return how many tokens one pass over these inputs runs."""
+
+    @abstractmethod
+    def raw(self, which: Sequence[int], views: Sequence[int] | None = None) -> Any:
+        """Return the inputs as their tower reads them, for a tower that is tuned."""
+
+    def _find(self, store: FeatureStore, keys: Mapping[Place, str], compute: Callable[[Sequence[Place]], tuple[Tensor, int]]) -> None:
+        """Read from the store what is there under these keys, and compute and keep the rest, with the tokens that it takes."""
+        held = store.read(list(keys.values()))
+        missing = list({keys[place]: place for place in keys if keys[place] not in held}.values())
+        for begin in range(0, len(missing), self._batch):
+            part = missing[begin : begin + self._batch]
+            found, tokens = compute(part)
+            new = {keys[place]: value for place, value in zip(part, found.float().cpu().numpy(), strict=True)}
+            store.write(new)
+            held |= new
+            self.computed += len(part)
+            self.computed_tokens += tokens
+        for place, key in keys.items():
+            number, view = place
+            value = torch.from_numpy(held[key].copy())
+            if view is None:
+                self.features[number] = value
+            else:
+                self.view_features[view, number] = value
