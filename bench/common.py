@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from maao.build import build_language, installed
+from maao.build import build_language
 from maao.config import make_config
 from maao.data.files import read_examples
 from maao.data.splits import from_parts
+from maao.installed import installed
 from maao.problems.towers.text.loading import load_frozen
 from maao.types import Splits
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from maao.build import build, installed, load_splits
+from maao.build import build, load_splits
 from maao.compare import score_row
 from maao.config import Config
 from maao.core.seeds import seed_for
 from maao.data.splits import majority_accuracy
 from maao.errors import ConfigError
+from maao.installed import installed
 from maao.types import Cost
 
 

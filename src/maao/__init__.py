@@ -11,21 +11,25 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from maao.api import Result, Watch, find_lr, load, replay, resume, run, tune, tune_images
+    from maao.api import tune, tune_images
     from maao.config import Config, read_config
     from maao.core.acceptance import AlwaysFirst, BestOf, IfBetter, Interpolate, Race
     from maao.core.loop import alternate, best_round
     from maao.core.plan import after_epochs, rounds
     from maao.errors import MaaoError
+    from maao.result import Result, load
+    from maao.runner import Watch, find_lr, replay, resume, run
     from maao.types import Advice, Clues, Cost, Leg, Proposal, Round, Score
 
 _HOMES = {
-    "maao.api": ("Result", "Watch", "find_lr", "load", "replay", "resume", "run", "tune", "tune_images"),
+    "maao.api": ("tune", "tune_images"),
     "maao.config": ("Config", "read_config"),
     "maao.core.acceptance": ("AlwaysFirst", "BestOf", "IfBetter", "Interpolate", "Race"),
     "maao.core.loop": ("alternate", "best_round"),
     "maao.core.plan": ("after_epochs", "rounds"),
     "maao.errors": ("MaaoError",),
+    "maao.result": ("Result", "load"),
+    "maao.runner": ("Watch", "find_lr", "replay", "resume", "run"),
     "maao.types": ("Advice", "Clues", "Cost", "Leg", "Proposal", "Round", "Score"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

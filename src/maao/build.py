@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from maao.build_mentors import ASKING, CONTROLS, SHOWS_EXAMPLES, build_asking, build_control, check_beside, check_mentor
@@ -27,6 +24,7 @@ from maao.core.budget import Budget, cut
 from maao.core.plan import Plan, after_epochs, rounds
 from maao.core.seeds import seed_for
 from maao.errors import CodecError, ConfigError, DataError
+from maao.installed import installed
 from maao.llm.budget import Capped
 from maao.llm.chat import Style
 from maao.llm.ledger import Ledger, Recorded, Replayed, WithExtra, live_calls, reach
@@ -395,7 +393,7 @@ def _initial_text(model: ModelConfig) -> str | None:
 def _adapter_notes(model: ModelConfig, frozen: FrozenModel) -> tuple[str, ...]:
     if model.adapter is None:
         return ()
-    from maao.export.peft import other_model
+    from maao.export.peft_read import other_model
 
     note = other_model(model.adapter, frozen)
     return () if note is None else (note,)
@@ -426,7 +424,7 @@ def _adapter(model: ModelConfig, frozen: FrozenModel) -> Mapping[str, Any] | Non
     """Return the params of a PEFT adapter to begin with; None: there is none."""
     if model.adapter is None:
         return None
-    from maao.export.peft import read_adapter
+    from maao.export.peft_read import read_adapter
 
     return read_adapter(model.adapter, frozen, model.method, model.num_virtual_tokens)
 
@@ -1184,7 +1182,7 @@ def _disclosure(config: Config, chat: ChatConfig, remote: bool, shown: Any, name
     return f"Mentor: {where}. It is sent {told}; this {leaves}.{kept}"
 
 
-# -- plugins and environment
+# -- plugins, and the wording of an instruction
 
 
 def _plugin(kind: str, name: str) -> Callable[..., Any] | None:
@@ -1195,42 +1193,6 @@ def _plugin(kind: str, name: str) -> Callable[..., Any] | None:
 
 def _plugin_names(kind: str) -> tuple[str, ...]:
     return tuple(e.name.removeprefix(f"{kind}.") for e in entry_points(group=PLUGINS) if e.name.startswith(f"{kind}."))
-
-
-PACKAGES = ("maao", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "peft", "httpx2", "json-repair")
-
-
-def environment(parts: Parts) -> Mapping[str, Any]:
-    """Return what a result depends on besides its config: versions, threads, and hashes of what the config only names."""
-    import torch
-
-    from maao.data.splits import majority_accuracy
-
-    return {
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "packages": {name: found for name in PACKAGES if (found := installed(name))},
-        "data": parts.splits.digest if parts.splits else "",
-        "weights": frozen_digest(parts),
-        "adapter": _adapter_digest(parts.config.model),
-        "wording": _wording_digest(parts.config),
-        "labels": list(parts.splits.labels) if parts.splits else [],
-        **({"class_names": list(parts.class_names)} if parts.class_names else {}),
-        "notes": list(parts.notes),
-        "prepared_tokens": parts.problem.prepared.model_tokens if parts.splits else 0,
-        "majority": majority_accuracy(parts.splits) if parts.splits and parts.splits.test else None,
-    }
-
-
-def frozen_digest(parts: Parts) -> str:
-    """Return a hash of a run's frozen weights, or nothing where there are none."""
-    from maao.problems.towers.text.loading import weights_digest
-
-    if parts.encoder is not None:
-        return parts.encoder.digest
-    return weights_digest(parts.frozen.model) if parts.frozen is not None else ""
 
 
 def _style(config: Config) -> Style:
@@ -1254,16 +1216,7 @@ def _wording_name(config: Config) -> str:
     return own if config.problem == "vision" and own in named_wordings() else name
 
 
-def _adapter_digest(model: ModelConfig) -> str:
-    """Return a hash of the adapter that a run begins with, or nothing where there is none."""
-    if model.adapter is None:
-        return ""
-    from maao.export.peft import adapter_digest
-
-    return adapter_digest(model.adapter)
-
-
-def _wording_digest(config: Config) -> str:
+def wording_digest(config: Config) -> str:
     """Return a hash of the text that an instruction is made from, or nothing where none is written."""
     from maao.mentors.fields import WORKED, worked_lines
     from maao.mentors.instruction import wording
@@ -1275,11 +1228,3 @@ def _wording_digest(config: Config) -> str:
     if mentor.fills:  # its examples are set in the form that is asked for
         text += "\n".join(line for task in WORKED for line in worked_lines(task, mentor.fills))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
-
-
-def installed(package: str) -> str | None:
-    """Return the installed version of a package, or None."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

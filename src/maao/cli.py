@@ -14,8 +14,8 @@ from maao.errors import MaaoError, is_out_of_memory
 from maao.printable import printable
 
 if TYPE_CHECKING:
-    from maao.api import Format, Result
     from maao.config import Config
+    from maao.result import Format, Result
     from maao.store.ledger import Call
 
 app = typer.Typer(
@@ -68,13 +68,13 @@ def find_lr(
     settings: Set = None,
 ) -> None:
     """Try learning rates (stage.lr_grid, or a usual grid) from a run's beginning, and say which to take. No mentor is asked."""
-    from maao import api
+    from maao import runner
     from maao.console import Terminal, cost_line, rates_table
 
     checked = _read_config(config, tuple(settings or ()))
     try:
         with Terminal(_console()) as terminal:
-            search = api.find_lr(checked, watch=terminal)
+            search = runner.find_lr(checked, watch=terminal)
     except KeyboardInterrupt:
         _tell("\nStopped. Nothing is stored by a search.")
         raise typer.Exit(130) from None
@@ -119,8 +119,8 @@ def _read_config(config: str, settings: tuple[str, ...]) -> Config:
 
 
 def _tune(config: str, settings: tuple[str, ...], folder: Path | None, name: str | None) -> None:
-    from maao.api import free_folder, run
     from maao.console import Terminal
+    from maao.runner import free_folder, run
 
     checked = _read_config(config, settings)
     folder = folder or free_folder(Path("runs"), name or f"{Path(config).stem}-seed{checked.seed}")
@@ -170,11 +170,11 @@ def compare(
 @app.command()
 def resume(run: RunArgument) -> None:
     """Go on with a run where it stopped. A finished run is only shown."""
-    from maao import api
+    from maao import runner
     from maao.console import Terminal
 
     with Terminal(_console()) as terminal:
-        result = _interruptible(lambda: api.resume(run, watch=terminal), run)
+        result = _interruptible(lambda: runner.resume(run, watch=terminal), run)
     _print_result(result)
     _exit_for(result.warning)
 
@@ -182,11 +182,11 @@ def resume(run: RunArgument) -> None:
 @app.command()
 def replay(run: RunArgument) -> None:
     """Run again on the recorded replies, without any model call, and compare bit for bit."""
-    from maao import api
+    from maao import runner
     from maao.console import Terminal
 
     with Terminal(_console()) as terminal:
-        found = api.replay(run, watch=terminal)
+        found = runner.replay(run, watch=terminal)
     if found.warning:
         _say(found.warning)
     told = "the same result" if found.equal else f"a DIFFERENT result: the first {found.same} of {found.rounds} rounds agree"
@@ -219,8 +219,8 @@ def show(
     ] = None,
 ) -> None:
     """Read a run out: rounds, proposals, verdicts, test, cost."""
-    from maao.api import load
     from maao.console import clues_table
+    from maao.result import load
 
     result = load(run)
     _print_result(result)
@@ -255,8 +255,8 @@ def predict(
     Texts give: label, probability, text, separated by tabs. A table gives its own columns and three more, as CSV: predicted, probability,
     not_read. What cannot be read has no label, is told with its line, and the exit code is 3 (1 where nothing could be read).
     """
-    from maao.api import Prediction, load
     from maao.prediction import given_inputs, written
+    from maao.result import Prediction, load
 
     result = load(run)
     inputs = given_inputs(result, texts or [], file, separator)
@@ -287,8 +287,8 @@ def export(
     ] = "all",
 ) -> None:
     """Take the tuned prompt elsewhere: plain text, embeddings, PEFT adapter; of runs on pictures, CoOp's ctx and class features."""
-    from maao.api import load
     from maao.errors import ConfigError
+    from maao.result import load
 
     result = load(run)
     if format != "all":

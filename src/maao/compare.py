@@ -399,7 +399,7 @@ def _is_done(place: Path, cell: Cell) -> bool:
 
 def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
     """Run a cell, or go on with it, and return its row."""
-    from maao.api import resume, run
+    from maao.runner import resume, run
     from maao.store.database import DATABASE
 
     begun = (folder / DATABASE).exists()

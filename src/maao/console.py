@@ -14,7 +14,6 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from maao.api import Result, Watch
 from maao.build import Asked, Parts
 from maao.core.lr_finder import LrSearch, Trial
 from maao.evaluation.metrics import harmonic_mean
@@ -23,6 +22,8 @@ from maao.headroom import Headroom
 from maao.llm.chat import Request
 from maao.mentors.fields import line_of
 from maao.printable import printable, printable_line
+from maao.result import Result
+from maao.runner import Watch
 from maao.store.listing import RunSummary
 from maao.types import Cost, Observation, Proposal, Round, Score
 
@@ -332,7 +333,7 @@ def runs_table(summaries: Sequence[RunSummary], folder: Path) -> Group:
         table.add_column(name)
     for s in summaries:
         if s.problem:
-            _add(table, s.name, "", shown("damaged", style="red"), "", "", "", "", "")
+            _add(table, s.name, "", shown("cannot be read", style="red"), "", "", "", "", "")
             continue
         _add(
             table,

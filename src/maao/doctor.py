@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from maao.build import installed
+from maao.installed import installed
 from maao.problems.towers.text.loading import PACKAGED, cache_folder
 
 # package -> (whether maao cannot run without it, what for, how to get it)

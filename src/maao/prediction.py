@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maao.api import Prediction, Result
 from maao.data.checks import Unread, column_of, listing, nearest, quote
 from maao.data.files import BAD_BYTE, ENDINGS, OPTION, bad_text, decoded, scan_rows, unread_format
 from maao.data.memory import columns_for
 from maao.errors import ConfigError, DataError, MaaoError
+from maao.result import Prediction, Result
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from maao.errors import ConfigError
 from maao.problems.language.frame import FRAME
 from tests.api.small_runs import config, digests, write_data
 from tests.api.test_resume import StopAt
-from tests.export.test_export import run_snippet
+from tests.export.written import written
 from tests.tiny import LABELS
 
 LINES = ("the news of | market | song | team", "topic of it | economy | album star | goal", "a label | growth | actor | race", "pig")
@@ -75,11 +75,12 @@ def test_a_chosen_frame_predicts_as_a_config_that_says_the_same(llama, data, tmp
     assert torch.equal(torch.tensor(ours), theirs)
 
 
-def test_exports_stand_in_the_chosen_frame(llama, data, tmp_path, monkeypatch):
+def test_exports_stand_in_the_chosen_frame(llama, data, tmp_path):
     result = maao.run(filling(llama, data, WHOLE, ("template", "label_words"), plan__rounds=1), tmp_path / "run")
     result.save(tmp_path / "tensor", "tensor")
-    names = run_snippet(tmp_path / "tensor", TEXTS[0], monkeypatch)
-    assert names["probabilities"] == pytest.approx(result.predict(TEXTS[:1])[0].probabilities, abs=1e-5)
+    assert written(tmp_path / "tensor").probabilities({"text": TEXTS[0]}) == pytest.approx(
+        result.predict(TEXTS[:1])[0].probabilities, abs=1e-5
+    )
     result.save(tmp_path / "text", "text")
     about = json.loads((tmp_path / "text" / "maao.json").read_text(encoding="utf-8"))
     assert {"template": about["template"], **words(*about["label_words"].values())} == result.filled

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import maao
-from maao.api import run
 from maao.cli import app
 from maao.config import make_config
 from maao.errors import ConfigError, DataError, MaaoError
+from maao.runner import run
 from tests import tiny_vision as tiny
 
 LABELS = ("cat", "dog", "sea_lion", "lion")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 import maao
-from maao import api
+from maao import runner
 from maao.config import make_config
 from maao.errors import ConfigError
 from maao.store.listing import list_runs
@@ -83,7 +83,7 @@ def test_neither_resuming_nor_replaying_searches_again(found, tmp_path, monkeypa
     def never(*_, **__):
         raise AssertionError("searched again")
 
-    monkeypatch.setattr(api, "try_rates", never)
+    monkeypatch.setattr(runner, "try_rates", never)
     result = maao.resume(tmp_path / "run")
     assert digests(result) == digests(found) and result.lr_search.chosen == found.lr_search.chosen
     assert maao.replay(result.folder).equal and maao.replay(found.folder).equal
@@ -154,7 +154,7 @@ def test_a_budget_of_seconds_that_the_search_has_spent_is_refused_with_what_it_f
 
 
 def test_the_seconds_of_the_search_are_spent_of_the_budget(tmp_path, monkeypatch):
-    monkeypatch.setattr(api, "try_rates", lambda *_, **__: iter([api.Trial(0.1, 1.0, None, Cost(seconds=1e6))]))
+    monkeypatch.setattr(runner, "try_rates", lambda *_, **__: iter([runner.Trial(0.1, 1.0, None, Cost(seconds=1e6))]))
     result = run(tmp_path / "run", budget__seconds=1e6 + 1e-6)
     assert result.status_reason == "the time budget of 1e+06 seconds ended it after round 0"
 
@@ -176,7 +176,7 @@ def test_find_lr_finds_what_a_run_would_choose(found):
 
 def test_find_lr_has_a_grid_of_its_own_where_none_is_given():
     search = maao.find_lr(make_config(settings(stage__lr_grid=[])))
-    assert tuple(trial.rate for trial in search.trials) == api.LR_GRID
+    assert tuple(trial.rate for trial in search.trials) == runner.LR_GRID
 
 
 def test_find_lr_raises_where_all_diverge():

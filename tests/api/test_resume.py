@@ -15,6 +15,7 @@ import pytest
 
 import maao
 from maao.errors import DataError, StoreError
+from maao.runner import Replay
 from tests.api.small_runs import REPLIES, config, digests, pairs, write_csv, write_data
 
 ROOT = Path(__file__).parents[2]
@@ -321,7 +322,7 @@ def test_a_run_without_a_finished_round_can_be_gone_on_with(llama, data, whole, 
 
 def test_a_replay_makes_no_call_and_finds_the_same(whole):
     found = maao.replay(whole.folder)
-    assert found == maao.api.Replay(5, 5, 0, whole.digest, whole.digest)
+    assert found == Replay(5, 5, 0, whole.digest, whole.digest)
     assert found.equal
 
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import maao
-from maao.api import IN_RUN, free_folder
 from maao.errors import ChatError, ConfigError, DataError, StoreError
 from maao.llm.chat import Message, Request
 from maao.llm.scripted import Scripted
 from maao.mentors.language_model import NO_REPLY
+from maao.runner import free_folder
+from maao.store.recorded import IN_RUN
 from maao.types import Advice, Example, Proposal, Rejected, Splits
 from tests.api.small_runs import LABELS, REPLIES, config, digests, examples, pairs, write_csv
 

@@ -13,11 +13,12 @@ import pytest
 
 import maao
 from maao import cli
-from maao.api import Prediction, run
 from maao.config import make_config
 from maao.data.checks import Unread
 from maao.errors import DataError
 from maao.printable import printable, printable_line
+from maao.result import Prediction
+from maao.runner import run
 from tests.api.fixtures import llama, model_folder
 from tests.api.small_runs import LABELS, pairs, values, write_config, write_csv
 from tests.commands import ran
@@ -250,7 +251,7 @@ def test_f_every_line_to_a_terminal_passes_the_one_function():
 
 def test_f_one_bad_picture_leaves_the_good_ones(monkeypatch):
     """The reading of pictures in parts, on a problem that refuses some: what runs the tower is tried in tests/api."""
-    from maao.api import Result
+    from maao.result import Result
 
     class Problem:
         def probabilities(self, params, keys, files):

@@ -257,7 +257,7 @@ def test_m10_too_little_memory_is_told(tmp_path, monkeypatch, capsys):
             "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
         )
 
-    monkeypatch.setattr("maao.api.build", short)
+    monkeypatch.setattr("maao.runner.build", short)
     file = tmp_path / "run.toml"
     file.write_text('problem = "function"\n[mentor]\nname = "none"\n')
     monkeypatch.setattr(sys, "argv", ["maao", "tune", str(file), "--run", str(tmp_path / "run")])

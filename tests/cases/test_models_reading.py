@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from maao.errors import ModelError
-from maao.export.peft import export_peft
+from maao.export.peft_write import export_peft
 from maao.problems.towers.text.forward import UNLIMITED, context_length
 from maao.types import Clues
 from tests.cases.models import BARTISH, GROUPED, SMALL, WINDOW, check, frozen, problem_of, texts

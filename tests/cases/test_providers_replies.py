@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maao.api import run
 from maao.codecs.numbers import NumberCodec
 from maao.config import make_config
 from maao.errors import ConfigError, MaaoError
@@ -33,6 +32,7 @@ from maao.optimizers.torch import TorchSerializer
 from maao.problems.language.soft_prompt import _shown
 from maao.problems.towers.text.template import Template
 from maao.protocols import Encoded
+from maao.runner import run
 from maao.store.run import RunFolder
 from maao.types import Example
 from tests.mentors.histories import finished

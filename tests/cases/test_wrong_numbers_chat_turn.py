@@ -72,7 +72,7 @@ def test_l3_a_run_keeps_the_turn_that_it_began_with(folder, tmp_path, monkeypatc
     assert [p.probabilities for p in again.predict(texts)] == before
     assert maao.replay(tmp_path / "run").equal
     again.save(tmp_path / "out", "tensor")
-    assert "01 March" in (tmp_path / "out" / "USE.md").read_text()
+    assert "01 March" in (tmp_path / "out" / "use_prompt.json").read_text(encoding="utf-8")
     other = tuned(folder, tmp_path / "other")
     assert other.config.model.chat_turn.startswith("<s>Today is 02 March")
     assert digests(other) != digests(result)

@@ -10,7 +10,7 @@ from transformers.utils import logging
 import maao
 from tests.api.small_runs import pairs
 from tests.cases.tokenizers_like import llama2
-from tests.export.test_export import run_snippet
+from tests.export.written import written
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def model(tmp_path_factory):
 
 
 @pytest.mark.parametrize("template", ["{text} {slots} Topic:", "{slots} {text} Topic:"])
-def test_l5_a_run_reads_what_plain_transformers_reads(model, tmp_path, monkeypatch, template):
+def test_l5_a_run_reads_what_plain_transformers_reads(model, tmp_path, template):
     settings = {"threads": 1, "model.num_virtual_tokens": 2, "model.initial": "text", "model.initial_text": "music film"}
     result = maao.tune(
         model=str(model),
@@ -49,7 +49,7 @@ def test_l5_a_run_reads_what_plain_transformers_reads(model, tmp_path, monkeypat
     found = result.predict([text])[0].probabilities
     assert torch.allclose(torch.tensor(list(found.values())), theirs, atol=1e-5)
     result.save(tmp_path, "tensor")
-    assert run_snippet(tmp_path, text, monkeypatch)["probabilities"] == pytest.approx(found, abs=1e-5)
+    assert written(tmp_path).probabilities({"text": text}) == pytest.approx(found, abs=1e-5)
 
 
 def test_l5_a_prompt_begins_with_words_of_such_a_vocabulary(model, tmp_path):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from maao.api import free_folder
 from maao.compare import cells, compare, file_name, read_table
 from maao.comparison import read_rows
 from maao.errors import ConfigError, StoreError
+from maao.runner import free_folder
 
 BASE = {"problem": "function", "plan.rounds": 0, "plan.steps": 1, "mentor.name": "none"}
 

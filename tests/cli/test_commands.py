@@ -150,9 +150,9 @@ def test_runs_lists_what_there_is(maao, run):
 
 
 def test_replay_says_when_it_does_not_know_what_a_mentor_asked(maao, run, monkeypatch):
-    from maao import api
+    from maao import runner
 
-    monkeypatch.setattr(api, "replay", lambda *_, **__: api.Replay(5, 5, None, "a", "a"))
+    monkeypatch.setattr(runner, "replay", lambda *_, **__: runner.Replay(5, 5, None, "a", "a"))
     done = maao("replay", run)
     told = "with an unknown number of LLM calls (the mentor, which is not maao's, was asked again): the same result."
     assert done.code == 0 and told in done.out
@@ -227,8 +227,8 @@ def two_fields(settings, tmp_path_factory):
         (folder / f"{split}.jsonl").write_text("\n".join(rows), encoding="utf-8")
         data[split] = str(folder / f"{split}.jsonl")
     changed = {**settings, "data": data, "model": {**settings["model"], "template": "{head}: {body} {slots} Topic:"}}
-    from maao.api import run as start
     from maao.config import make_config
+    from maao.runner import run as start
 
     return start(make_config({**changed, "plan": {"rounds": 1, "steps": 1}, "mentor": {"name": "none"}}), folder / "run").folder
 
@@ -319,12 +319,12 @@ def test_show_tells_the_search_in_a_line_and_why_the_run_ended_early(maao, tmp_p
 
 
 def test_an_interrupt_before_the_first_round_sends_nobody_to_a_run_that_is_not_there(maao, tmp_path, monkeypatch):
-    from maao import api
+    from maao import runner
 
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "try_rates", stop)
+    monkeypatch.setattr(runner, "try_rates", stop)
     (tmp_path / "f.toml").write_text(FUNCTION, encoding="utf-8")
     done = maao("tune", tmp_path / "f.toml", "--run", tmp_path / "run")
     assert done.code == 130 and "The run had not begun, and nothing is stored." in done.err and "resume" not in done.err
@@ -334,15 +334,17 @@ def test_an_interrupt_before_the_first_round_sends_nobody_to_a_run_that_is_not_t
 
 # -- export
 
+TENSOR = {"prompt.safetensors", "maao.json", "USE.md", "use_prompt.py", "use_prompt.json"}
+
 
 def test_export_writes_what_the_template_allows_and_says_what_it_does_not(maao, run, tmp_path):
     done = maao("export", run, "--to", tmp_path / "out")
     assert done.code == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["USE.md", "maao.json", "prompt.safetensors", "prompt.txt"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(["prompt.txt", *TENSOR])
     assert "peft: not written. No PEFT adapter: PEFT puts a soft prompt in front of the input" in done.out
 
 
-@pytest.mark.parametrize(("format", "files"), [("text", {"prompt.txt"}), ("tensor", {"prompt.safetensors", "maao.json", "USE.md"})])
+@pytest.mark.parametrize(("format", "files"), [("text", {"prompt.txt"}), ("tensor", TENSOR)])
 def test_export_writes_the_one_format_asked_for(maao, run, tmp_path, format, files):
     done = maao("export", run, "--to", tmp_path / "out", "--format", format)
     assert done.code == 0

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from maao.errors import ConfigError, ModelError, StoreError
-from maao.export.peft import keys_and_values, other_model, prefix_table, read_adapter
+from maao.export.peft_read import keys_and_values, other_model, read_adapter
+from maao.export.peft_write import prefix_table
 from maao.problems.towers.text.forward import key_values
 from tests.tiny import tiny_model
 

@@ -16,6 +16,7 @@ import maao
 from maao.config import make_config
 from maao.errors import ConfigError, ModelError, StoreError
 from tests.api.small_runs import LABELS, pairs, values, write_data
+from tests.export.written import logits, written
 
 TEXTS = ["shares profit in the market", "music", "the film actor was a star", "team match goal player coach", "ünknown wörds 日本"]
 TOLERANCE = 1e-5
@@ -97,7 +98,7 @@ def test_an_adapter_gives_our_scores_in_a_padded_batch_as_well(tuned, tmp_path):
 
 
 def test_an_adapter_that_peft_reads_differently_is_refused(tuned, tmp_path, monkeypatch):
-    from maao.export import peft as adapters
+    from maao.export import peft_write as adapters
 
     monkeypatch.setattr(adapters, "_table", lambda realized: realized["prompt"] + 0.1)
     with pytest.raises(ModelError, match=r"differs from the tuned prompt by .* Do not use"):
@@ -121,54 +122,38 @@ def test_a_template_with_slots_elsewhere_is_told_so(tuned, tmp_path, template):
     assert not list(tmp_path.iterdir())
 
 
-# -- the tensor and its snippet
-
-
-def snippet(folder):
-    """Return the code of USE.md."""
-    (code,) = re.findall(r"```python\n(.*?)```", (folder / "USE.md").read_text(encoding="utf-8"), flags=re.DOTALL)
-    return code
-
-
-def run_snippet(folder, text, monkeypatch):
-    """Run the code of USE.md with a text in its field, as a reader would; return its names."""
-    code = snippet(folder)
-    assert "{text}" in code
-    monkeypatch.chdir(folder)
-    names: dict = {}
-    with torch.no_grad():
-        exec(compile(code.replace("{text}", text), "USE.md", "exec"), names)
-    return names
+# -- the tensor, and the file that uses it
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma3", "gemma2"])
 @pytest.mark.parametrize("template", ["{slots} {text} Topic:", "{text} {slots} Topic:", "Text: {text} {slots} It was"])
-def test_the_snippet_gives_our_predictions(tuned, tmp_path, monkeypatch, architecture, template):
+def test_the_file_beside_the_tensor_gives_our_predictions(tuned, tmp_path, architecture, template):
     result = tuned(architecture, template)
     result.save(tmp_path, "tensor")
+    prompt = written(tmp_path)
     for text in TEXTS[:3]:
-        names = run_snippet(tmp_path, text, monkeypatch)
-        theirs = scores(names["output"].logits[0, -1], names["tokenizer"])
+        theirs = scores(logits(prompt, text), prompt.tokenizer)
         ours = torch.tensor(list(result.predict([text])[0].probabilities.values()))
         assert torch.allclose(theirs, ours, atol=1e-5)
-        assert names["probabilities"] == pytest.approx(result.predict([text])[0].probabilities, abs=1e-5)
+        assert prompt.probabilities({"text": text}) == pytest.approx(result.predict([text])[0].probabilities, abs=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta"])
 @pytest.mark.parametrize("template", ["{slots} {text}", "{text} {slots}", "text {slots} {text} answer"])
-def test_the_snippet_and_the_head_give_our_predictions(tuned, tmp_path, monkeypatch, architecture, template):
+def test_the_file_and_the_head_give_our_predictions(tuned, tmp_path, architecture, template):
     """With the special tokens where ours stand: `[CLS]` behind slots that stand in front."""
     result = tuned(architecture, template)
     result.save(tmp_path, "tensor")
-    names = run_snippet(tmp_path, TEXTS[0], monkeypatch)
-    head = load_file(tmp_path / "prompt.safetensors")
-    pooled = names["output"].last_hidden_state[0].mean(0)
+    prompt, head = written(tmp_path), load_file(tmp_path / "prompt.safetensors")
+    with torch.no_grad():
+        pooled = prompt.run(*prompt.ids({"text": TEXTS[0]})).last_hidden_state[0].mean(0)
     theirs = (head["head.weight"] @ pooled + head["head.bias"]).softmax(-1)
-    ours = torch.tensor(list(result.predict([TEXTS[0]])[0].probabilities.values()))
-    assert torch.allclose(theirs, ours, atol=1e-5)
+    ours = result.predict([TEXTS[0]])[0].probabilities
+    assert torch.allclose(theirs, torch.tensor(list(ours.values())), atol=1e-5)
+    assert prompt.probabilities({"text": TEXTS[0]}) == pytest.approx(ours, abs=1e-5)
 
 
-def test_the_snippet_of_a_tokenizer_that_begins_texts_with_a_token_has_it(tuned, model_folder, tmp_path, monkeypatch):
+def test_the_file_of_a_tokenizer_that_begins_texts_with_a_token_has_it(tuned, model_folder, tmp_path):
     """As Llama's and Gemma's do. The first token stands before the text, behind slots in front."""
     from tokenizers import processors
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -191,12 +176,12 @@ def test_the_snippet_of_a_tokenizer_that_begins_texts_with_a_token_has_it(tuned,
             settings={"threads": 1},
         )
         result.save(folder, "tensor")
-        names = run_snippet(folder, TEXTS[1], monkeypatch)
-        theirs = scores(names["output"].logits[0, -1], names["tokenizer"])
+        prompt = written(folder)
+        theirs = scores(logits(prompt, TEXTS[1]), prompt.tokenizer)
         assert torch.allclose(theirs, torch.tensor(list(result.predict([TEXTS[1]])[0].probabilities.values())), atol=1e-5)
 
 
-def test_the_snippet_of_a_chat_template_holds_the_whole_turn(model_folder, tmp_path, monkeypatch):
+def test_the_settings_of_a_chat_template_hold_the_whole_turn(model_folder, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder("llama"))
@@ -215,13 +200,12 @@ def test_the_snippet_of_a_chat_template_holds_the_whole_turn(model_folder, tmp_p
         settings={"threads": 1, "model.chat": True},
     )
     result.save(tmp_path, "tensor")
-    names = run_snippet(tmp_path, TEXTS[0], monkeypatch)
-    assert "answer" in names["tokenizer"].decode(names["after"])
-    logits = names["output"].logits[0, -1]
-    ids = [names["tokenizer"](word, add_special_tokens=False).input_ids for word in "abc"]  # no space: the turn ends with a line break
-    theirs = logits[[word for (word,) in ids]].softmax(-1)
+    prompt = written(tmp_path)
+    assert "answer" in prompt.tokenizer.decode(prompt.ids({"text": TEXTS[0]})[1])
+    ids = [prompt.tokenizer(word, add_special_tokens=False).input_ids for word in "abc"]  # no space: the turn ends with a line break
+    theirs = logits(prompt, TEXTS[0])[[word for (word,) in ids]].softmax(-1)
     assert torch.allclose(theirs, torch.tensor(list(result.predict([TEXTS[0]])[0].probabilities.values())), atol=1e-5)
-    assert "written '' + word" in snippet(tmp_path)
+    assert list(prompt.use["words"].values()) == ids
 
 
 def test_the_tensor_is_the_tuned_prompt_bit_for_bit(tuned, tmp_path):
@@ -246,7 +230,7 @@ def test_what_is_exported_says_what_it_belongs_to(tuned, tmp_path):
 
 
 def test_a_tensor_that_reads_back_differently_is_refused(tuned, tmp_path, monkeypatch):
-    from maao.export import language as export
+    from maao.export import tensors as export
 
     monkeypatch.setattr(export, "save", lambda tensors, metadata: save({n: t + 1e-7 for n, t in tensors.items()}, metadata=metadata))
     with pytest.raises(ModelError, match=r"'prompt' reads back differently from what was written"):

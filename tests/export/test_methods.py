@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import warnings
 
 import pytest
 import torch
@@ -13,10 +11,11 @@ from safetensors.torch import load_file
 from maao.build import build_for_use
 from maao.config import make_config
 from maao.errors import ConfigError
-from maao.export.language import export_tensor
-from maao.export.peft import STOCK_HEADS, export_peft, why_not_peft
+from maao.export.peft_write import STOCK_HEADS, export_peft, why_not_peft
+from maao.export.tensors import export_tensor
 from maao.types import Example
 from tests.api.small_runs import LABELS, values
+from tests.export.written import written
 
 TEXTS = ["shares profit in the market", "music", "team match goal player coach"]
 FRONT = "{slots} {text} It was"
@@ -83,25 +82,14 @@ def made(model_folder, encoder_folder):
     return make
 
 
-def run_code(folder, file, text, monkeypatch):
-    """Run the code of a written file with a text in its field, as a reader would; return its names."""
-    (code,) = re.findall(r"```python\n(.*?)```", (folder / file).read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert "{text}" in code
-    monkeypatch.chdir(folder)
-    names: dict = {}
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PEFT's own
-        exec(compile(code.replace("{text}", text), file, "exec"), names)
-    return names
-
-
-def check(folder, file, problem, params, monkeypatch):
+def check(folder, settings, problem, params):
     ours = problem.probabilities(params, [{"text": text} for text in TEXTS])
     assert float(ours.std(0).max()) > 1e-3  # what is read depends on the text
+    prompt = written(folder, settings)
     for text, row in zip(TEXTS, ours, strict=True):
-        names = run_code(folder, file, text, monkeypatch)
-        assert list(names["probabilities"]) == list(LABELS)
-        assert torch.allclose(torch.tensor(list(names["probabilities"].values())), row, atol=1e-5)
+        found = prompt.probabilities({"text": text})
+        assert list(found) == list(LABELS)
+        assert torch.allclose(torch.tensor(list(found.values())), row, atol=1e-5)
 
 
 CHOICES = ("market", "song film")
@@ -121,14 +109,11 @@ SPACED = (" market ", "\u4f53\u80b2 ")  # the second one's script sets no spaces
         ("llama", "{text} {slots} so", SPACED, False),
     ],
 )
-def test_choices_are_filled_in_where_each_text_has_its_own(made, tmp_path, monkeypatch, architecture, template, choices, space):
+def test_choices_are_filled_in_where_each_text_has_its_own(made, tmp_path, architecture, template, choices, space):
     problem, params, about = made(architecture, template, model__label_space=space)
     export_tensor(problem, params, tmp_path, {**about, "choices": True})
-    page = tmp_path / "USE.md"
-    for number, choice in enumerate(choices, 1):
-        page.write_text(page.read_text(encoding="utf-8").replace(f"{{choice{number}}}", choice), encoding="utf-8")
     ours = problem.probabilities(params, [Example({"text": TEXTS[0]}, "", choices=choices)])[0]
-    found = run_code(tmp_path, "USE.md", TEXTS[0], monkeypatch)["probabilities"]
+    found = written(tmp_path).probabilities({"text": TEXTS[0]}, choices)
     assert tuple(found) == choices and torch.allclose(torch.tensor(list(found.values())), ours, atol=1e-5)
 
 
@@ -149,24 +134,24 @@ def peft(problem, params, folder, about, **options):
 
 @pytest.mark.parametrize("method", list(METHODS))
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma3"])
-def test_an_adapter_of_every_method_gives_a_decoders_class_scores(made, tmp_path, monkeypatch, architecture, method):
+def test_an_adapter_of_every_method_gives_a_decoders_class_scores(made, tmp_path, architecture, method):
     problem, params, about = made(architecture, FRONT, method)
     config = peft(problem, params, tmp_path, about)
     deep = method in ("prefix", "projection")
     assert config["peft_type"] == ("PREFIX_TUNING" if deep else "PROMPT_TUNING") and config["task_type"] == "CAUSAL_LM"
     if deep and architecture == "llama":
         assert (config["num_attention_heads"], config["token_dim"]) == (2, 16)  # of keys and values, which queries share
-    check(tmp_path, "ADAPTER.md", problem, params, monkeypatch)
+    check(tmp_path, "use_adapter.json", problem, params)
 
 
 @pytest.mark.parametrize("method", ["prompt", "p_tuning", "prefix"])
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen2", "gemma3"])
-def test_a_decoders_adapter_for_classification_gives_our_class_scores(made, tmp_path, monkeypatch, architecture, method):
+def test_a_decoders_adapter_for_classification_gives_our_class_scores(made, tmp_path, architecture, method):
     problem, params, about = made(architecture, FRONT, method)
     config = peft(problem, params, tmp_path, about, classifier=True)
     assert config["task_type"] == "SEQ_CLS"
     assert load_file(tmp_path / "adapter_model.safetensors")["base_model.score.weight"].shape == (3, 32)
-    check(tmp_path, "ADAPTER.md", problem, params, monkeypatch)
+    check(tmp_path, "use_adapter.json", problem, params)
 
 
 @pytest.mark.parametrize("method", ["prompt", "prefix"])
@@ -175,75 +160,75 @@ def test_adapters_of_a_model_in_a_coarser_precision_are_checked_in_it(made, tmp_
     peft(problem, params, tmp_path, about)
     _, worst = export_peft(problem, params, tmp_path, about, [{"text": text} for text in TEXTS], classifier=True)
     assert worst < 0.016  # two steps of bfloat16
-    assert "dtype=torch.bfloat16" in (tmp_path / "ADAPTER.md").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "use_adapter.json").read_text(encoding="utf-8"))["dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize(("method", "pooling"), [("prompt", "virtual"), ("p_tuning", "virtual"), ("prefix", "first")])
 @pytest.mark.parametrize("architecture", ["bert", "roberta"])
-def test_a_stock_head_gives_the_class_scores_of_an_encoder(made, tmp_path, monkeypatch, architecture, method, pooling):
+def test_a_stock_head_gives_the_class_scores_of_an_encoder(made, tmp_path, architecture, method, pooling):
     problem, params, about = made(architecture, "{slots} {text}", method, model__pooling=pooling)
     assert peft(problem, params, tmp_path, about)["task_type"] == "SEQ_CLS"
     assert not (tmp_path / "head.safetensors").exists()
-    check(tmp_path, "ADAPTER.md", problem, params, monkeypatch)
+    check(tmp_path, "use_adapter.json", problem, params)
 
 
 OTHER_HEADS = [kind for kind in STOCK_HEADS if kind not in ("bert", "roberta")]
 
 
 @pytest.mark.parametrize("architecture", OTHER_HEADS)
-def test_every_stock_head_that_is_named_can_hold_a_linear_one(made, tmp_path, monkeypatch, architecture):
+def test_every_stock_head_that_is_named_can_hold_a_linear_one(made, tmp_path, architecture):
     problem, params, about = made(architecture, "{slots} {text}", model__pooling="virtual")
     assert peft(problem, params, tmp_path, about)["task_type"] == "SEQ_CLS"
-    check(tmp_path, "ADAPTER.md", problem, params, monkeypatch)
+    check(tmp_path, "use_adapter.json", problem, params)
 
 
 @pytest.mark.parametrize(("method", "pooling"), [("prompt", "mean"), ("prompt", "first"), ("pez", "mean"), ("prefix", "mean")])
 @pytest.mark.parametrize("architecture", ["bert", "roberta"])
-def test_a_head_that_no_stock_head_can_hold_stands_beside_the_adapter(made, tmp_path, monkeypatch, architecture, method, pooling):
+def test_a_head_that_no_stock_head_can_hold_stands_beside_the_adapter(made, tmp_path, architecture, method, pooling):
     problem, params, about = made(architecture, "{slots} {text}", method, model__pooling=pooling)
     assert peft(problem, params, tmp_path, about)["task_type"] == "FEATURE_EXTRACTION"
     assert set(load_file(tmp_path / "head.safetensors")) == {"head.weight", "head.bias"}
-    check(tmp_path, "ADAPTER.md", problem, params, monkeypatch)
+    check(tmp_path, "use_adapter.json", problem, params)
 
 
 @pytest.mark.parametrize("method", ["prompt", "pez", "prefix"])
 @pytest.mark.parametrize("architecture", ["bert_masked", "roberta_masked"])
-def test_an_adapter_of_a_masked_model_gives_its_class_scores(made, tmp_path, monkeypatch, architecture, method):
+def test_an_adapter_of_a_masked_model_gives_its_class_scores(made, tmp_path, architecture, method):
     problem, params, about = made(architecture, "{slots} {text} It was {mask}.", method)
     assert peft(problem, params, tmp_path, about)["task_type"] == "FEATURE_EXTRACTION"
-    check(tmp_path, "ADAPTER.md", problem, params, monkeypatch)
+    check(tmp_path, "use_adapter.json", problem, params)
 
 
 @pytest.mark.parametrize("method", ["prompt", "p_tuning"])
-def test_an_adapter_of_an_encoder_decoder_gives_its_class_scores(made, tmp_path, monkeypatch, method):
+def test_an_adapter_of_an_encoder_decoder_gives_its_class_scores(made, tmp_path, method):
     problem, params, about = made("t5", "{slots} {text} Topic: {mask}", method)
     assert peft(problem, params, tmp_path, about)["task_type"] == "SEQ_2_SEQ_LM"
-    check(tmp_path, "ADAPTER.md", problem, params, monkeypatch)
+    check(tmp_path, "use_adapter.json", problem, params)
 
 
 @pytest.mark.parametrize("template", ["{text} {slots} It was", "Text: {text} {slots} Topic:"])
-def test_a_prefix_stands_in_front_whatever_the_template(made, tmp_path, monkeypatch, template):
+def test_a_prefix_stands_in_front_whatever_the_template(made, tmp_path, template):
     problem, params, about = made("llama", template, "prefix")
     peft(problem, params, tmp_path, about)
-    check(tmp_path, "ADAPTER.md", problem, params, monkeypatch)
+    check(tmp_path, "use_adapter.json", problem, params)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
-def test_a_prefix_gives_our_scores_in_a_batch_padded_on_the_right(made, tmp_path, monkeypatch, architecture):
+def test_a_prefix_gives_our_scores_in_a_batch_padded_on_the_right(made, tmp_path, architecture):
     problem, params, about = made(architecture, FRONT, "prefix")
     peft(problem, params, tmp_path, about)
-    names = run_code(tmp_path, "ADAPTER.md", TEXTS[0], monkeypatch)
+    prompt = written(tmp_path, "use_adapter.json")
     rows = [problem.tokenizer({"text": text}) for text in TEXTS]
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor([*row.before, *row.after]) for row in rows], batch_first=True)
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(row), dtype=torch.long) for row in rows], batch_first=True)
-    words = [word for (word,) in names["words"].values()]
+    words = [word for (word,) in prompt.use["words"].values()]
     with torch.no_grad():
-        logits = names["model"](input_ids=ids, attention_mask=mask).logits
+        logits = prompt.model(input_ids=ids, attention_mask=mask).logits
     found = logits[torch.arange(len(rows)), mask.sum(-1) - 1][:, words].softmax(-1)
     assert torch.allclose(found, problem.probabilities(params, [{"text": text} for text in TEXTS]), atol=1e-5)
 
 
-def test_words_of_several_tokens_are_scored_by_the_code_as_by_us(made, tmp_path, monkeypatch):
+def test_words_of_several_tokens_are_scored_by_the_code_as_by_us(made, tmp_path):
     words = {"business": "market bank", "music": "film", "sport": "team goal win"}
     for number, (architecture, template) in enumerate(
         [("gpt2", FRONT), ("bert_masked", "{slots} {text} It was {mask}."), ("bert_masked", "It was {mask}: {slots} {text}")]
@@ -252,18 +237,18 @@ def test_words_of_several_tokens_are_scored_by_the_code_as_by_us(made, tmp_path,
         folder = tmp_path / str(number)
         folder.mkdir()
         export_tensor(problem, params, folder, about)
-        check(folder, "USE.md", problem, params, monkeypatch)
+        check(folder, "use_prompt.json", problem, params)
         if problem.template.front:
             peft(problem, params, folder, about)
-            check(folder, "ADAPTER.md", problem, params, monkeypatch)
+            check(folder, "use_adapter.json", problem, params)
     assert "some label words are several tokens" in why_not_peft(made("gpt2", FRONT, model__label_words=words)[0], classifier=True)
 
 
-def test_token_types_are_passed_where_peft_passes_them(made, tmp_path, monkeypatch):
+def test_token_types_are_passed_where_peft_passes_them(made, tmp_path):
     template = "{slots} {text} {sep} the news"
     problem, params, about = made("bert", template, model__pooling="virtual")
     assert peft(problem, params, tmp_path, about)["task_type"] == "SEQ_CLS"
-    check(tmp_path, "ADAPTER.md", problem, params, monkeypatch)
+    check(tmp_path, "use_adapter.json", problem, params)
     for problem in (made("bert", template)[0], made("bert_masked", "{slots} {text} {sep} It was {mask}.")[0]):
         assert "PEFT passes no token types" in why_not_peft(problem)
     assert why_not_peft(made("roberta", template)[0]) is None
@@ -329,12 +314,12 @@ def test_checking_an_adapter_leaves_the_frozen_model_as_it_was(made, tmp_path, m
         ("t5", "{text} {slots} Topic: {mask}"),
     ],
 )
-def test_the_code_beside_the_tensors_gives_our_class_scores(made, tmp_path, monkeypatch, architecture, template, method):
+def test_the_code_beside_the_tensors_gives_our_class_scores(made, tmp_path, architecture, template, method):
     if architecture == "t5" and method in ("prefix", "projection"):
         pytest.skip("takes no keys and values")
     problem, params, about = made(architecture, template, method)
     export_tensor(problem, params, tmp_path, about)
-    check(tmp_path, "USE.md", problem, params, monkeypatch)
+    check(tmp_path, "use_prompt.json", problem, params)
     held = load_file(tmp_path / "prompt.safetensors")
     named = {"keys", "values"} if method in ("prefix", "projection") else {"prompt"}
     assert set(held) - {"head.weight", "head.bias"} == named
@@ -347,20 +332,20 @@ def test_the_code_beside_the_tensors_gives_our_class_scores(made, tmp_path, monk
 
 @pytest.mark.parametrize("pooling", ["first", "virtual"])
 @pytest.mark.parametrize("template", ["{slots} {text}", "{text} {slots}"])
-def test_the_code_pools_as_the_run_does(made, tmp_path, monkeypatch, template, pooling):
+def test_the_code_pools_as_the_run_does(made, tmp_path, template, pooling):
     problem, params, about = made("bert", template, model__pooling=pooling)
     export_tensor(problem, params, tmp_path, about)
-    check(tmp_path, "USE.md", problem, params, monkeypatch)
+    check(tmp_path, "use_prompt.json", problem, params)
 
 
-def test_the_code_embeds_twice_where_the_run_did(made, tmp_path, monkeypatch):
+def test_the_code_embeds_twice_where_the_run_did(made, tmp_path):
     problem, params, about = made("roberta", "{text} {slots} text", model__released=["embed_twice"])
     export_tensor(problem, params, tmp_path, about)
-    assert "model.base_model.embeddings" in (tmp_path / "USE.md").read_text(encoding="utf-8")
-    check(tmp_path, "USE.md", problem, params, monkeypatch)
+    assert json.loads((tmp_path / "use_prompt.json").read_text(encoding="utf-8"))["embed_twice"]
+    check(tmp_path, "use_prompt.json", problem, params)
 
 
 def test_a_revision_is_named_where_the_model_is_loaded(made, tmp_path):
     problem, params, about = made("llama", FRONT)
     export_tensor(problem, params, tmp_path, {**about, "revision": "abc"})
-    assert (tmp_path / "USE.md").read_text(encoding="utf-8").count("revision='abc'") == 2
+    assert json.loads((tmp_path / "use_prompt.json").read_text(encoding="utf-8"))["revision"] == "abc"

@@ -19,6 +19,7 @@ import torch
 import maao
 from maao.config import make_config, without_unread
 from tests.api.small_runs import digests
+from tests.export.written import logits, written
 
 SMOL, MINILM = "packaged:smollm2-135m-instruct", "packaged:all-minilm-l6-v2"
 TEXTS = ["Shares fall as oil price climbs", "Striker out for the season", "Film wins top award"]
@@ -73,16 +74,12 @@ def test_a_peft_adapter_of_smollm2_gives_our_logits(tmp_path):
         assert float((ours - logits[[word for (word,) in ids]]).abs().max() / logits.abs().max()) < 1e-5
 
 
-def test_the_snippet_of_smollm2_runs_and_gives_our_predictions(tmp_path, monkeypatch):
+def test_the_exported_file_runs_smollm2_and_gives_our_predictions(tmp_path):
     result = maao.run(make_config(settings(mentor={"name": "none"}, plan={"rounds": 1, "steps": 1})), tmp_path / "run")
     result.save(tmp_path, "tensor")
-    code = (tmp_path / "USE.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
-    monkeypatch.chdir(tmp_path)
-    names: dict = {}
-    with torch.no_grad():
-        exec(compile(code.replace("{text}", TEXTS[0]), "USE.md", "exec"), names)
-    ids = [names["tokenizer"](f" {word}").input_ids[0] for word in result.config.model.label_words.values()]
-    theirs = names["output"].logits[0, -1][ids].softmax(-1)
+    prompt = written(tmp_path)
+    ids = [prompt.tokenizer(f" {word}").input_ids[0] for word in result.config.model.label_words.values()]
+    theirs = logits(prompt, TEXTS[0])[ids].softmax(-1)
     assert torch.allclose(theirs, torch.tensor(list(result.predict([TEXTS[0]])[0].probabilities.values())), atol=1e-4)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -14,6 +15,7 @@ from sample_runs import NumpySerializer, files_in, make_history, make_round, ope
 
 from maao.errors import StoreError
 from maao.store import migrations
+from maao.store.listing import list_runs
 from maao.store.run import RunFolder
 from maao.types import Score
 
@@ -331,5 +333,26 @@ def test_a_missing_config_is_said_to_be_missing(run, folder):
 def test_config_is_readable_json(folder):
     create(folder, mentor={"model": "größer"}).close()
     text = (folder / "config.json").read_text(encoding="utf-8")
-    assert json.loads(text) == {"mentor": {"model": "größer"}}
+    assert json.loads(text) == {"format": 2, "mentor": {"model": "größer"}}
     assert "größer" in text
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ({"problem": "language"}, r"was stored in format 1 by an older maao \(0\.0\.1\); this one reads format 2.*start it again"),
+        ({"format": 1, "problem": "function"}, "was stored in format 1 by an older maao"),
+        ({"format": 3, "problem": "function"}, r"was stored in format 3 by a newer maao \(0\.0\.1\).*Upgrade maao"),
+        ({"format": "2", "problem": "function"}, r"config\.json is damaged \(its format is 2\)"),
+        ({"seed": 0}, r"config\.json is damaged \(its format is None\)"),
+    ],
+)
+def test_a_folder_of_another_format_is_refused_with_what_made_it(folder, written, told):
+    create(folder).close()
+    (folder / "environment.json").write_text(json.dumps({"packages": {"maao": "0.0.1"}}), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(written), encoding="utf-8")
+    for write in (False, True):
+        with pytest.raises(StoreError, match=told), open_run(folder, write=write) as run:
+            _ = run.config
+    (summary,) = list_runs(folder.parent)
+    assert re.search(told, summary.problem)

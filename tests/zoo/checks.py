@@ -20,7 +20,7 @@ from torch import Tensor
 from maao.build import build_acceptance, build_language, build_plan, build_stage
 from maao.config import make_config
 from maao.errors import ConfigError, ModelError
-from maao.export.peft import export_peft, why_not_peft
+from maao.export.peft_write import export_peft, why_not_peft
 from maao.problems.language.soft_prompt import SoftPromptProblem
 from maao.problems.towers.text.forward import embedding_table
 from maao.problems.towers.text.loading import FrozenModel, load_frozen

@@ -12,7 +12,7 @@ from maao.store.database import DATABASE, Database
 from maao.store.files import read_error, reading
 from maao.store.recorded import EXAMPLES, IN_RUN, ConfigRecord, EnvironmentRecord, ExamplesRecord
 from maao.store.rows import check_whole, read
-from maao.store.run import CONFIG, ENVIRONMENT, TENSORS, check_is_run, is_in_use, read_json, read_status
+from maao.store.run import ENVIRONMENT, TENSORS, check_is_run, is_in_use, read_json, read_settings, read_status
 from maao.store.tensors import TensorFolder
 from maao.store.values import column_json, column_number
 from maao.types import Cost
@@ -62,7 +62,7 @@ def _read_summary(path: Path) -> RunSummary:
     check_is_run(path)
     database = Database(path, write=False)
     try:
-        config = read_json(path, CONFIG, ConfigRecord)
+        config = read_settings(path, ConfigRecord)
         if config.get("data", {}).get("source") == IN_RUN:
             read_json(path, EXAMPLES, ExamplesRecord)
         status = read_status(database)

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from maao.types import Cost
 
+FORMAT = 2  # of run folders: what settings are called and what rounds hold; counted up where an older folder would be read wrongly
+FORMAT_KEY = "format"  # in config.json; the first format had none
 EXAMPLES = "examples.json"
 IN_RUN = "run"  # data.source of examples that were handed over in memory and are kept in the run folder
 

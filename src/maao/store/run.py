@@ -2,7 +2,7 @@
 
     run.sqlite             rounds, observations, proposals, rejected, considered, calls, finals, meta
     tensors/<sha256>.safetensors
-    config.json            what was asked for, resolved
+    config.json            what was asked for, resolved, and the format of the folder
     environment.json       what it ran on
     run.lock               held while a process writes; the operating system lets go of it however the process ends
 
@@ -30,6 +30,7 @@ from maao.protocols import Serializer
 from maao.store.database import DATABASE, Database
 from maao.store.files import TEMP_SUFFIX, is_damaged, read_error, reading, sync_folder, write_durably, write_error
 from maao.store.ledger import SqliteLedger, now
+from maao.store.recorded import FORMAT, FORMAT_KEY
 from maao.store.rows import StoredState, Tensors, check_whole, insert, read, restore, rows_of, score_columns
 from maao.store.tensors import TensorFolder
 from maao.store.values import column_json, column_text, text_column
@@ -76,7 +77,7 @@ class RunFolder(Generic[P, S]):
     ) -> RunFolder[P, S]:
         """Make a run folder and open it for writing. Raises `StoreError` where there is something already."""
         path = Path(path)
-        texts = {CONFIG: _json_bytes(config, CONFIG), ENVIRONMENT: _json_bytes(environment, ENVIRONMENT)}
+        texts = {CONFIG: _json_bytes({FORMAT_KEY: FORMAT, **config}, CONFIG), ENVIRONMENT: _json_bytes(environment, ENVIRONMENT)}
         lock, vacant = None, False
         try:
             check_vacant(path)
@@ -104,10 +105,11 @@ class RunFolder(Generic[P, S]):
     def open(cls, path: str | Path, *, serializer: Serializer[P, S], write: bool) -> RunFolder[P, S]:
         """Open a run folder, for going on (`write`) or only for reading, which needs no lock and changes nothing.
 
-        Raises `StoreError` for what is not a run folder, is in use, is damaged, or was written by a newer maao.
+        Raises `StoreError` for what is not a run folder, is in use, is damaged, or was written by an older or a newer maao.
         """
         path = Path(path)
         check_is_run(path)
+        check_format(path)
         if not write:
             return cls(path, Database(path, write=False), serializer, None)
         lock = _take_lock(path)
@@ -194,7 +196,7 @@ class RunFolder(Generic[P, S]):
 
     @property
     def config(self) -> dict[str, Any]:
-        return read_json(self.path, CONFIG)
+        return read_settings(self.path)
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -294,6 +296,50 @@ def read_status(database: Database) -> Status:
     if said not in get_args(Status):
         raise is_damaged(database.folder / DATABASE, f"its status is {said[:40]!r}")
     return cast(Status, said)
+
+
+def check_format(path: Path) -> None:
+    """Refuse a run that was stored in another format than this maao's: its settings and rounds mean something else.
+
+    Where `config.json` is missing or damaged, reading it tells.
+    """
+    try:
+        found = _format_of(read_json(path, CONFIG))
+    except StoreError:
+        return
+    if found is None:
+        return
+    if found < FORMAT:
+        raise StoreError(
+            f"{path} was stored in format {found} by an older maao{_maker(path)}; this one reads format {FORMAT}, whose settings have "
+            "other names. Show, resume or export it with the maao that made it, or start it again from its config file."
+        )
+    if found > FORMAT:
+        raise StoreError(
+            f"{path} was stored in format {found} by a newer maao{_maker(path)}; this one reads format {FORMAT}. "
+            "Upgrade maao: pip install --upgrade maao."
+        )
+
+
+def _format_of(held: Mapping[str, Any]) -> int | None:
+    found = held.get(FORMAT_KEY, 1 if "problem" in held else None)  # the first format did not say so
+    return found if type(found) is int else None
+
+
+def _maker(path: Path) -> str:
+    """Return which maao a run says that it was made with, in brackets; nothing where it does not say."""
+    try:
+        return f" ({read_json(path, ENVIRONMENT)['packages']['maao']})"
+    except (StoreError, LookupError, TypeError):
+        return ""
+
+
+def read_settings(path: Path, shape: type[BaseModel] | None = None) -> dict[str, Any]:
+    """Return the settings that a run stored, which must be of a shape if one is given. Raises `StoreError` as `read_json`."""
+    check_format(path)
+    if _format_of(held := read_json(path, CONFIG)) is None:
+        raise is_damaged(path / CONFIG, f"its format is {str(held.get(FORMAT_KEY))[:40]}")
+    return {key: value for key, value in read_json(path, CONFIG, shape).items() if key != FORMAT_KEY}
 
 
 def read_json(path: Path, name: str, shape: type[BaseModel] | None = None) -> dict[str, Any]:

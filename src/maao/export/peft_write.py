@@ -1,4 +1,4 @@
-"""PEFT prompt-learning adapters: write a tuned prompt as one, and read one as a starting point.
+"""Write a tuned prompt as a PEFT prompt-learning adapter; `peft_read.py` reads one as a starting point.
 
 PEFT puts a soft prompt in front of everything, special tokens included, and so does a prefix of keys and values by nature. Every adapter
 is loaded with PEFT and compared with ours before the export counts as done. What is written:
@@ -32,7 +32,6 @@ Sources: PEFT 0.21, `PeftModel.get_prompt` (the layout of a prefix), `PeftModelF
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -47,23 +46,22 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from maao.errors import ConfigError, ModelError
-from maao.export.language import (
-    MODEL_CLASSES,
+from maao.export.peft_read import ADAPTER, CONFIG
+from maao.export.tensors import (
+    OF_ADAPTER,
     decoder_lead,
-    head_labels,
-    loading,
-    place,
-    reading_code,
+    fields_shown,
+    reads_token_types,
     realize,
-    row_code,
-    segments_code,
+    used,
     write_about,
     write_tensors,
+    write_use,
 )
-from maao.problems.language.methods.prefix_tuning import KEYS, VALUES, PrefixTuning
+from maao.problems.language.methods.prefix_tuning import PrefixTuning
 from maao.problems.language.readers import Head, LabelWords
 from maao.problems.language.soft_prompt import SoftPromptProblem
-from maao.problems.towers.text.forward import front, key_values, model_inputs, pad
+from maao.problems.towers.text.forward import front, model_inputs, pad
 from maao.problems.towers.text.loading import FrozenModel, locate
 from maao.problems.towers.text.probes import head_of, refused
 from maao.problems.towers.text.template import Tokenized
@@ -72,7 +70,7 @@ Params = Mapping[str, Tensor]
 Task = Literal["CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM"]
 
 TOLERANCE = 1e-5  # relative to the largest logit
-CONFIG, ADAPTER, HEAD = "adapter_config.json", "adapter_model.safetensors", "head.safetensors"
+HEAD = "head.safetensors"
 SMALL = 2.0**-20  # what is scaled by it goes through tanh unchanged; a power of two rounds nothing
 
 # The stock classification heads that read the first position: the dense layer, the last layer, and f(x) - f(-x) = slope * x between them.
@@ -92,8 +90,12 @@ STOCK_HEADS = {
 
 USE = """# PEFT adapter for {model}
 
+`use_prompt.py` reads it, with PEFT and transformers alone:
+
 ```python
-{code}
+from use_prompt import TunedPrompt
+
+TunedPrompt(".", "use_adapter.json").probabilities({{{fields}}})
 ```
 
 {padding}
@@ -114,7 +116,7 @@ def why_not_peft(problem: SoftPromptProblem, *, classifier: bool = False) -> str
     reason = _why_not_classifier(problem)
     if classifier:
         return reason
-    parted = bool(problem.tokenizer.separator) and getattr(frozen.model.config, "type_vocab_size", 0) > 1
+    parted = bool(problem.tokenizer.separator) and reads_token_types(frozen)
     if parted and frozen.kind in ("encoder", "masked") and (frozen.kind == "masked" or reason):
         told = f" (as an adapter for sequence classification it would pass them, but: {reason})" if frozen.kind == "encoder" else ""
         return f"PEFT passes no token types, which {frozen.name} needs for the segments that {{sep}} parts{told}: leave out {{sep}}."
@@ -130,7 +132,7 @@ def export_peft(
     *,
     classifier: bool = False,
 ) -> tuple[list[Path], float]:
-    """Write a PEFT adapter and a snippet that uses it; load it with PEFT, and compare it with ours on `examples`, one at a time.
+    """Write a PEFT adapter and a file that uses it; load it with PEFT, and compare it with ours on `examples`, one at a time.
 
     Compared are logits (label words), or class scores (a head, or `classifier`). The frozen model is left as it is.
 
@@ -165,8 +167,9 @@ def export_peft(
     if problem.frozen.kind == "encoder" and task != "SEQ_CLS":
         paths.append(folder / HEAD)
         write_tensors("head", {name: realized[name] for name in ("head.weight", "head.bias")}, paths[-1])
-    code = _code(problem, realized, task, about)
-    paths[2].write_text(USE.format(model=locate(problem.frozen.name), code=code, padding=_padding(problem, task)), encoding="utf-8")
+    page = USE.format(model=locate(problem.frozen.name), fields=fields_shown(problem), padding=_padding(problem, task))
+    paths[2].write_text(page, encoding="utf-8")
+    paths += write_use(_used(problem, realized, task, about), folder / OF_ADAPTER)
     with refused(f"PEFT cannot run {problem.frozen.name} with an adapter, so do not use {folder}"):
         worst = _difference(problem, realized, task, folder, examples)
     # A classification model multiplies other shapes than we do: in a coarser precision it may round to the next number.
@@ -239,12 +242,6 @@ def prefix_table(keys: Tensor, values: Tensor) -> Tensor:
     """
     both = torch.stack([keys, values], dim=1)  # (layers, 2, heads, num_virtual_tokens, head_dim)
     return both.permute(3, 0, 1, 2, 4).reshape(keys.shape[2], -1).float().contiguous()
-
-
-def keys_and_values(table: Tensor, layers: int, heads: int) -> tuple[Tensor, Tensor]:
-    """Return the keys and values ``(layers, heads, num_virtual_tokens, head_dim)`` of PEFT's table: the inverse of `prefix_table`."""
-    both = table.view(len(table), layers, 2, heads, -1).permute(2, 1, 3, 0, 4)
-    return both[0].contiguous(), both[1].contiguous()
 
 
 def _adapter_config(
@@ -341,7 +338,7 @@ def _both(problem: SoftPromptProblem, realized: Params, task: Task, theirs: Any,
     if task == "SEQ_CLS" or frozen.kind == "encoder":
         ours = problem.reader.class_scores(realized, [row])[0]
         if task == "SEQ_CLS":
-            if inputs.segments is not None and getattr(frozen.model.config, "type_vocab_size", 0) > 1:
+            if inputs.segments is not None and reads_token_types(frozen):
                 arguments["token_type_ids"] = inputs.segments[:, count:]
             return ours, theirs(**arguments).logits[0].float()
         head = {name: value.to(frozen.device) for name, value in load_file(folder / HEAD).items()}
@@ -398,49 +395,16 @@ def _num_labels(problem: SoftPromptProblem, realized: Params) -> int:
     return len(realized["head.weight"]) if "head.weight" in realized else len(problem.reader.words)  # type: ignore[attr-defined]
 
 
-# -- code that uses an adapter
-
-
-def _code(problem: SoftPromptProblem, realized: Params, task: Task, about: Mapping[str, Any]) -> str:
-    """Return code that gives the class scores of one text with PEFT and the adapter."""
-    frozen, tokenize = problem.frozen, problem.tokenizer
-    auto = "AutoModelForSequenceClassification" if task == "SEQ_CLS" else MODEL_CLASSES[frozen.kind]
-    given = loading(frozen, about)
-    if task == "SEQ_CLS":
-        given += f", num_labels={_num_labels(problem, realized)}"
-    with_head = frozen.kind == "encoder" and task != "SEQ_CLS"
-    slots = len(realized["prompt"]) if "prompt" in realized and frozen.kind != "encoder_decoder" else 0
-    arguments = "input_ids=row"
-    segments = segments_code(frozen, tokenize, 0) if task == "SEQ_CLS" else None
-    if segments:
-        arguments += f", token_type_ids={segments}"
-    if frozen.kind == "encoder_decoder":
-        arguments += ", decoder_input_ids=torch.tensor([[*start, *spoken]])"
-    lines = [
-        "import torch",
-        "from peft import PeftModel",
-        *(["from safetensors.torch import load_file"] if with_head else []),
-        f"from transformers import {auto}, AutoTokenizer",
-        "",
-        f"model = PeftModel.from_pretrained({auto}.from_pretrained({given}), '.').eval()",
-        f"tokenizer = AutoTokenizer.from_pretrained({place(frozen, about)})",
-        *([f'tuned = load_file("{HEAD}")'] if with_head else []),
-        *row_code(tokenize),
-        "",
-        f"def run(before, after{', spoken=()' if frozen.kind == 'encoder_decoder' else ''}):",
-        "    row = torch.tensor([[*before, *after]])",
-        f"    return model({arguments})",
-        "",
-    ]
+def _used(problem: SoftPromptProblem, realized: Params, task: Task, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how an adapter is used, as `use_prompt.py` reads it."""
+    settings = {**used(problem, realized, about), "adapter": True}
+    if problem.frozen.kind == "encoder_decoder":
+        settings["slots"] = 0  # they stand among the encoder's positions alone
     if task != "SEQ_CLS":
-        return "\n".join([*lines, *reading_code(problem, realized, about, slots)])
-    labels = list(about.get("labels", ()))
-    named = (
-        head_labels(realized, labels)
-        if "head.weight" in realized
-        else [f"probabilities = dict(zip({labels}, scores.softmax(-1).tolist()))"]
-    )
-    return "\n".join([*lines, "output = run(before, after)", "scores = output.logits[0]", *named])
+        head = problem.frozen.kind == "encoder"
+        return {**settings, "token_types": False, "tensors": HEAD if head else None}
+    stock = {"model_class": "AutoModelForSequenceClassification", "model_options": {"num_labels": _num_labels(problem, realized)}}
+    return {**settings, **stock, "reads": "scores", "words": None}
 
 
 def _padding(problem: SoftPromptProblem, task: Task) -> str:
@@ -450,116 +414,3 @@ def _padding(problem: SoftPromptProblem, task: Task) -> str:
     if task == "SEQ_CLS" and problem.frozen.kind == "decoder" and not _is_deep(problem):
         return "Texts of one batch must be equally long: the classification model finds no padding behind a soft prompt."
     return "In a batch pad on the right, and pass `attention_mask`: PEFT counts padding on the left as positions."
-
-
-# -- reading
-
-
-def read_adapter(folder: str | Path, frozen: FrozenModel, method: str, num_virtual_tokens: int) -> dict[str, Tensor]:
-    """Read a PEFT prompt-learning adapter as the starting params of a prompt method.
-
-    Rows (PROMPT_TUNING, P_TUNING) start "prompt_tuning", "pez" and "p_tuning" (whose network begins fresh, so the rows are exactly these);
-    keys and values (PREFIX_TUNING) start "prefix_tuning". A head in the adapter is not read: the run's own begins as it does.
-
-    Args:
-        folder: with ``adapter_config.json`` and ``adapter_model.safetensors`` (or ``adapter_model.bin``).
-        method: the run's `model.method`.
-        num_virtual_tokens: the run's.
-
-    Returns:
-        ``{"prompt": (num_virtual_tokens, embed_dim)}``, or ``{"prefix.keys", "prefix.values"}``, each ``(layers, heads,
-        num_virtual_tokens, head_dim)``.
-
-    Raises:
-        ConfigError: the adapter is not for this method or has another number of virtual tokens.
-        ModelError: files or tensors are missing, or its tensors do not fit the model.
-
-    Source: PEFT 0.21, `PromptLearningConfig` and `get_prompt_embedding_to_save`.
-    """
-    folder = Path(folder).expanduser()
-    config = _read_config(folder)
-    kind = str(config.get("peft_type"))
-    if kind not in ("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING"):
-        raise ConfigError(
-            f"The adapter {folder} is of type {kind}: a run can start from PROMPT_TUNING, P_TUNING and PREFIX_TUNING adapters."
-            + (" Of a multitask prompt, export the one task's rows as PROMPT_TUNING." if kind == "MULTITASK_PROMPT_TUNING" else "")
-        )
-    deep = kind == "PREFIX_TUNING"
-    if deep != (method == "prefix_tuning"):
-        fitting = "'prefix_tuning'" if deep else "'prompt_tuning', 'p_tuning' or 'pez'"
-        raise ConfigError(f"The adapter {folder} is of type {kind}, and model.method is '{method}': set model.method to {fitting}.")
-    table = _read_table(folder)
-    if not deep and config.get("num_transformer_submodules") == 2:
-        table = table[: len(table) // 2]  # the encoder's; PEFT reads no others in prompt tuning and P-tuning
-    if len(table) != num_virtual_tokens:
-        raise ConfigError(
-            f"The adapter {folder} has {len(table)} virtual tokens, and model.num_virtual_tokens is {num_virtual_tokens}: set it to "
-            f"{len(table)}."
-        )
-    if not deep:
-        _check_width(folder, config, frozen, table, frozen.model.get_input_embeddings().embedding_dim)
-        return {"prompt": table}
-    width = frozen.model.get_input_embeddings().embedding_dim
-    with torch.no_grad():
-        layers, heads, _, head_dim = key_values(frozen, torch.zeros(1, width))[0].shape
-    _check_width(folder, config, frozen, table, layers * 2 * heads * head_dim)
-    keys, values = keys_and_values(table, layers, heads)
-    return {KEYS: keys, VALUES: values}
-
-
-def adapter_digest(folder: str | Path) -> str:
-    """Return a hash of what an adapter says."""
-    table = _read_table(Path(folder).expanduser())
-    return "sha256:" + hashlib.sha256(table.numpy().tobytes()).hexdigest()
-
-
-def other_model(folder: str | Path, frozen: FrozenModel) -> str | None:
-    """Return what a person should know where an adapter names another base model than the one it is read for; None: it does not."""
-    base = _read_config(Path(folder).expanduser()).get("base_model_name_or_path")
-    if not base or base in (frozen.name, locate(frozen.name)):
-        return None
-    return f"the adapter {folder} was made for {base}, and starts a prompt of {frozen.name}"
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    if not path.is_file():
-        raise ModelError(f"There is no {path}. Give model.adapter a folder that PEFT's `save_pretrained` wrote.")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"Cannot read {path}: {error}.") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path} holds no settings of an adapter.")
-    return found
-
-
-def _read_table(folder: Path) -> Tensor:
-    """Return ``prompt_embeddings`` of an adapter, in fp32 on the CPU."""
-    from safetensors import SafetensorError
-
-    path = folder / ADAPTER
-    if not path.is_file():
-        path = folder / "adapter_model.bin"
-    if not path.is_file():
-        raise ModelError(f"The folder {folder} has no weights: neither {ADAPTER} nor adapter_model.bin.")
-    try:
-        held = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ModelError(f"Cannot read {path}: {error}.") from error
-    except Exception as error:  # pickle's own: what is no mere tensors is not loaded
-        raise ModelError(f"{path} holds more than tensors, or is damaged: {type(error).__name__}.") from error
-    table = held.get("prompt_embeddings") if isinstance(held, Mapping) else None
-    if not isinstance(table, Tensor) or table.dim() != 2:
-        names = ", ".join(list(held)[:5]) if isinstance(held, Mapping) else type(held).__name__
-        raise ModelError(f"{path} has no table 'prompt_embeddings': it holds {names or 'nothing'}. Is it a prompt-learning adapter?")
-    return table.float().cpu().contiguous()
-
-
-def _check_width(folder: Path, config: Mapping[str, Any], frozen: FrozenModel, table: Tensor, wanted: int) -> None:
-    if table.shape[1] != wanted:
-        base = config.get("base_model_name_or_path")
-        raise ModelError(
-            f"The adapter {folder} has {table.shape[1]} numbers a virtual token, and {frozen.name} takes {wanted}. It was made for "
-            f"{base or 'a model that it does not name'}."
-        )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from maao.errors import ConfigError, ModelError
-from maao.export.language import write_about, write_tensors
+from maao.export.tensors import write_about, write_tensors
 from maao.problems.vision.image_problem import ImageProblem
 from maao.problems.vision.methods import Params
 

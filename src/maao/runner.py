@@ -1,0 +1,354 @@
+"""A run is driven here: from its config to its end, on from where it stopped, or again on its recorded replies.
+
+A run is a folder. Everything here drives the generator `alternate` and hands each finished round to the store; nothing is kept elsewhere.
+(This module is not called `run`: once imported, it would stand in the place of the function `maao.run`.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from maao.build import Asked, OwnMentor, Parts, build, build_mentor, build_stage, shared_stage
+from maao.config import Config, unread_sections
+from maao.core.budget import until
+from maao.core.loop import alternate, best_round
+from maao.core.lr_finder import LR_GRID, LR_SEARCH, LrSearch, Trial, try_rates
+from maao.core.patience import is_settled, last_best, until_settled
+from maao.core.scoring import score_all
+from maao.core.seeds import seed_for
+from maao.core.words import in_words
+from maao.data.splits import from_parts
+from maao.environment import environment, refuse_changed
+from maao.errors import ConfigError, StoreError
+from maao.llm.budget import NOT_MADE
+from maao.llm.chat import Reply, Request
+from maao.llm.ledger import MemoryLedger, Wrapper
+from maao.mentors.language_model import failures
+from maao.protocols import ChatModel
+from maao.result import Result, gave_nothing
+from maao.store.digest import params_digest, round_digest
+from maao.store.recorded import IN_RUN
+from maao.store.run import RunFolder, check_vacant
+from maao.stored_run import config_of, keep_splits, kept_splits, open_run, recorded_in, torch_serializer
+from maao.types import Cost, Observation, Round, Splits, total_cost
+
+
+class Watch:
+    """Told what happens while a run goes on. Does nothing; the terminal's bars are a child of it."""
+
+    def rate(self, trial: Trial) -> None:
+        """A learning rate was tried, before the run starts."""
+
+    def started(self, parts: Parts, asked: Asked, folder: Path, done: int) -> None: ...
+
+    def step(self, observation: Observation[Any]) -> None: ...
+
+    def call(self, request: Request) -> None: ...
+
+    def round(self, finished: Round[Any, Any]) -> None: ...
+
+    def testing(self) -> None: ...
+
+
+class NotifyingModel(Wrapper):
+    """A chat model that says so before it is asked."""
+
+    def __init__(self, model: ChatModel, on_call: Callable[[Request], None]) -> None:
+        super().__init__(model)
+        self.on_call = on_call
+
+    def complete(self, request: Request) -> Reply:
+        self.on_call(request)
+        return self.model.complete(request)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay found: how many rounds are the same bit for bit, and how many model calls were made.
+
+    `llm_calls` is 0 for maao's own mentors and for those that ask through `Parts.record`. Any other mentor of one's own or of a plugin
+    is asked again; whom it asks then is not known: None. `warning` is that of the recorded run (see `Result.warning`).
+    """
+
+    rounds: int
+    same: int
+    llm_calls: int | None
+    recorded: str
+    replayed: str
+    warning: str = ""
+
+    @property
+    def equal(self) -> bool:
+        return self.same == self.rounds and self.recorded == self.replayed
+
+
+def run(
+    config: Config, folder: str | Path, *, splits: Splits | None = None, mentor: OwnMentor | None = None, watch: Watch | None = None
+) -> Result:
+    """Run a config into a new folder.
+
+    With `stage.lr_grid`, the learning rate is searched first, once: the stored config holds the one that was chosen as `stage.lr`, the
+    recorded environment what was tried and what it cost.
+
+    Args:
+        splits: examples at hand, in place of the config's data section; they are kept in the run folder.
+        mentor: a mentor of your own, in place of the config's, or a function that makes one from the run's `Parts` (to resume such a run,
+            pass it again).
+    """
+    watch = watch or Watch()
+    if splits is not None:
+        splits = _checked(splits)
+        config = config.model_copy(update={"data": config.data.model_copy(update={"source": IN_RUN, "train": None})})
+    if mentor is not None:
+        config = config.model_copy(update={"mentor": config.mentor.model_copy(update={"name": "custom"})})
+    with suppress(OSError):  # what cannot be looked at is told when the folder is made
+        check_vacant(Path(folder))  # before a model is loaded for nothing
+    parts = build(config, splits)
+    build_mentor(parts, MemoryLedger(), own=mentor).reach()  # what is wrong with it is said before a folder is made
+    recorded = environment(parts)
+    if config.stage.lr_grid:
+        search = _search(parts, config.stage.lr_grid, watch)
+        _check_time_left(parts, search)
+        parts = _at_rate(parts, search.chosen.rate)
+        recorded = {**recorded, LR_SEARCH: search.to_json()}
+    values = parts.config.model_dump(mode="json", exclude=unread_sections(parts.config))
+    stored = RunFolder.create(folder, config=values, environment=recorded, serializer=torch_serializer())
+    with stored:
+        if splits is not None:
+            keep_splits(stored.path, splits)
+        return _drive(stored, parts, mentor, watch)
+
+
+def find_lr(config: Config, *, splits: Splits | None = None, watch: Watch | None = None) -> LrSearch:
+    """Try learning rates from a run's own beginning, without a run folder and without asking the mentor.
+
+    Tries `stage.lr_grid`, or `LR_GRID` where it is empty: each rate walks `stage.lr_steps` steps and is scored on `select` where it ends.
+
+    Raises:
+        ConfigError: every rate diverged, or the budget does not reach.
+
+    Example:
+        >>> from maao.config import make_config
+        >>> config = make_config({"problem": "function", "stage": {"lr_grid": [0.001, 0.1]}})
+        >>> find_lr(config).chosen.rate
+        0.1
+    """
+    if not config.stage.lr_grid:
+        config = config.model_copy(update={"stage": config.stage.model_copy(update={"lr_grid": list(LR_GRID)})})
+    parts = build(config, None if splits is None else _checked(splits))
+    search = _search(parts, config.stage.lr_grid, watch or Watch())
+    search.chosen  # noqa: B018  (raises where there is none)
+    return search
+
+
+def resume(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch | None = None) -> Result:
+    """Go on with a run where its last finished round ended; a finished run is returned as it is."""
+    with open_run(folder, write=True) as stored:
+        if stored.status == "finished":
+            return Result(folder)
+        _check_mentor(stored, mentor, "resume")
+        parts = _rebuild(stored)
+        build_mentor(parts, MemoryLedger(), own=mentor).reach()  # where it cannot be asked, the run stays as it is
+        stored.set_status("running")
+        return _drive(stored, parts, mentor, watch or Watch())
+
+
+def replay(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch | None = None) -> Replay:
+    """Run again from the beginning on the recorded replies, without asking any model, and compare bit for bit.
+
+    A mentor of your own, or of a plugin, is asked again: it makes no call either if it asks through `Parts.record` (see `Replay`).
+    """
+    with open_run(folder, write=False) as stored:
+        history = stored.history()
+        if not history:
+            raise StoreError(f"The run {folder} has no finished round to replay.")
+        _check_mentor(stored, mentor, "replay")
+        parts = _rebuild(stored)
+        if len(parts.plan) < len(history):
+            raise StoreError(f"{folder}/config.json plans {len(parts.plan)} legs, but {len(history)} rounds are stored: was it changed?")
+        asked = build_mentor(parts, stored.ledger, own=mentor, replay=history)
+        (watch or Watch()).started(parts, asked, stored.path, 0)
+        again: tuple[Round[Any, Any], ...] = ()
+        for finished in _alternate(replace(parts, plan=parts.plan[: len(history)]), asked, (), watch or Watch()):
+            again = (*again, finished)
+            (watch or Watch()).round(finished)
+        serializer = torch_serializer()
+        digests = [(round_digest(a, serializer), round_digest(b, serializer)) for a, b in zip(history, again, strict=True)]
+        same = next((i for i, (a, b) in enumerate(digests) if a != b), len(digests))
+        recorded, replayed = (params_digest(h[-1].state.params, serializer) for h in (history, again))
+        return Replay(len(history), same, asked.live_calls, recorded, replayed, gave_nothing(history, parts.config))
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """Return a folder of that name that does not exist yet, numbered if it must be.
+
+    Example:
+        >>> free_folder(Path("no-such-folder"), "demo").name
+        'demo'
+    """
+    name = name.encode()[:200].decode(errors="ignore")  # the longest that every file system takes, with a number behind it
+    candidates = (parent / (name if i == 1 else f"{name}-{i}") for i in range(1, 1_000_000))
+    return next(path for path in candidates if not path.exists())
+
+
+# -- parts of it
+
+
+def _drive(stored: RunFolder[Any, Any], parts: Parts, mentor: OwnMentor | None, watch: Watch) -> Result:
+    """Go on with an open run to its end, storing each round as it ends."""
+    asked = build_mentor(parts, stored.ledger, own=mentor, wrap=lambda model: NotifyingModel(model, watch.call))
+    history = stored.history()
+    watch.started(parts, asked, stored.path, len(history))
+    search = recorded_in(stored).get(LR_SEARCH)
+    before = Cost() if search is None else LrSearch.from_json(search).cost
+    seconds, spent = parts.budget.seconds, (before + total_cost(history)).seconds
+    rounds = until_settled(_alternate(parts, asked, history, watch), parts.plan, history=history, **_patience(parts))
+    try:
+        for finished in until(rounds, seconds, spent):
+            stored.append(finished)
+            history = (*history, finished)
+            watch.round(finished)
+        _read_test(stored, parts, history, watch)
+        _check_stored(stored, history)
+    except KeyboardInterrupt:
+        stored.set_status("stopped", "interrupted")
+        raise
+    stored.set_status("finished", _why_short(parts, history))
+    return Result(stored.path, parts)
+
+
+def _patience(parts: Parts) -> Any:
+    return {"patience": parts.config.plan.patience, "min_delta": parts.config.plan.min_delta}
+
+
+def _search(parts: Parts, rates: Sequence[float], watch: Watch) -> LrSearch:
+    """Try rates with the run's own stage, from its own beginning."""
+
+    def stage_at(rate: float) -> Any:
+        return build_stage(parts.config, parts.plan, parts.accept, parts.steps_per_epoch, lr=rate)
+
+    trials = []
+    steps = parts.config.stage.lr_steps
+    for trial in try_rates(parts.problem, stage_at, rates, steps=steps, seed=parts.config.seed):
+        trials.append(trial)
+        watch.rate(trial)
+    return LrSearch(steps, tuple(trials))
+
+
+def _check_time_left(parts: Parts, search: LrSearch) -> None:
+    if parts.budget.seconds is not None and search.cost.seconds >= parts.budget.seconds:
+        raise ConfigError(
+            f"The search for a learning rate took {search.cost.seconds:.3g} seconds, all of the budget of {parts.budget.seconds:g}: raise "
+            f"`budget.seconds`, or set stage.lr = {search.chosen.rate:g}, which it found, and leave stage.lr_grid out."
+        )
+
+
+def _at_rate(parts: Parts, rate: float) -> Parts:
+    """Return a run's parts with another learning rate, in their config too. `lr_grid` stays: its steps count for the budget."""
+    config = parts.config.model_copy(update={"stage": parts.config.stage.model_copy(update={"lr": rate})})
+    return replace(parts, config=config, stage=build_stage(config, parts.plan, parts.accept, parts.steps_per_epoch))
+
+
+def _alternate(parts: Parts, asked: Asked, history: tuple[Round[Any, Any], ...], watch: Watch) -> Iterable[Round[Any, Any]]:
+    from maao.optimizers.watched import Watched
+
+    stage = Watched(shared_stage(parts), watch.step)
+    return alternate(parts.problem, stage, asked.mentor, plan=parts.plan, accept=parts.accept, seed=parts.config.seed, history=history)
+
+
+def _why_short(parts: Parts, history: Sequence[Round[Any, Any]]) -> str:
+    """Say what was planned and did not come about: legs that a cap took away, calls that were not made or gave no reply."""
+    told = []
+    if len(history) < len(parts.plan) and is_settled(tuple(history), parts.plan, **_patience(parts)):
+        patience, best = parts.config.plan.patience, last_best(tuple(history), parts.config.plan.min_delta)
+        legs = "a leg" if patience == 1 else f"{patience} legs"
+        told.append(f"early stopping ended it after round {len(history) - 1}: {legs} without a new best on select since round {best}")
+    elif len(history) < len(parts.plan):
+        told.append(f"the time budget of {parts.budget.seconds:g} seconds ended it after round {len(history) - 1}")
+    elif parts.plan_was_cut:
+        told.append(f"the budget of {parts.config.budget.gradient_steps} gradient steps shortened its plan")
+    failed = failures(tuple(history))
+    unmade = sum(failure.startswith(NOT_MADE) for failure in failed)
+    if unmade:
+        told.append(f"the budget kept the mentor from being asked {_times(unmade)}")
+    if len(failed) > unmade:
+        told.append(f"the mentor gave no reply {_times(len(failed) - unmade)}")
+    elif gave_nothing(history, parts.config):
+        told.append("the mentor gave nothing usable")
+    return "; ".join(told)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _read_test(stored: RunFolder[Any, Any], parts: Parts, history: tuple[Round[Any, Any], ...], watch: Watch) -> None:
+    """Read `test` once, for the declared points: the untuned prompt, the chosen soft prompt, its words."""
+    if parts.splits is None or not parts.splits.test or not history:
+        return
+    done = {final.name for final in stored.finals()}
+    watch.testing()
+    problem, codec = parts.problem, parts.codec
+    untuned = problem.initial(seed_for(parts.config.seed, "initial"))
+    chosen = best_round(history)
+    points = {"untuned": (untuned, in_words(codec, untuned)), "chosen": (chosen.state.params, "")}
+    if chosen.clues.projection is not None:
+        words = chosen.clues.projection.text
+        points["words"] = ({**chosen.state.params, **codec.encode(words).params}, words)
+    elsewhere = getattr(problem, "elsewhere", {})
+    further = {f"{name}, {point}": (where, params) for name, where in elsewhere.items() for point, (params, _) in points.items()}
+    if done >= {*points, *further}:
+        return
+    # All are scored, also where a stop left some recorded: scored with fewer, the others could differ in their last bits.
+    scores = score_all(problem, [params for params, _ in points.values()], "test")
+    for (name, (_, text)), score in zip(points.items(), scores, strict=True):
+        if name not in done:
+            stored.record_final(name, "test", score, text)
+    for name, (where, params) in further.items():
+        if name not in done:
+            stored.record_final(name, "test", where.score(params, "test"), "")
+
+
+def _check_mentor(stored: RunFolder[Any, Any], mentor: OwnMentor | None, verb: str) -> None:
+    """Refuse to go on with another mentor than the run began with."""
+    name = config_of(stored).mentor.name
+    if name == "custom" and mentor is None:
+        raise ConfigError(
+            f"The run {stored.path} has a mentor of your own: {verb} it from Python, with `maao.{verb}({str(stored.path)!r}, mentor=...)`."
+        )
+    if name != "custom" and mentor is not None:
+        raise ConfigError(f"The run {stored.path} began with the mentor '{name}' of its config: {verb} it without a mentor of your own.")
+
+
+def _check_stored(stored: RunFolder[Any, Any], history: tuple[Round[Any, Any], ...]) -> None:
+    """Read the chosen prompt back from the disk and compare, before the run counts as done."""
+    if not history:
+        return
+    serializer = torch_serializer()
+    index = best_round(history).index
+    read, held = stored.history()[index], history[index]
+    if params_digest(read.state.params, serializer) != params_digest(held.state.params, serializer):
+        raise StoreError(f"The chosen prompt reads back from {stored.path} differently from what was tuned. Is the disk sound?")
+
+
+def _rebuild(stored: RunFolder[Any, Any]) -> Parts:
+    """Build a stored run's parts again, and make sure that they are the same."""
+    config, recorded = config_of(stored), recorded_in(stored)
+    threads = config.threads or recorded.get("threads")
+    parts = build(config.model_copy(update={"threads": threads}), kept_splits(stored.path, config))
+    now = environment(parts)
+    refuse_changed(stored.path, recorded, now)
+    differences = [
+        f"{name} {old} -> {now['packages'].get(name)}" for name, old in recorded["packages"].items() if now["packages"].get(name) != old
+    ]
+    notes = (f"versions differ from those the run began with: {', '.join(differences)}; results may differ in the last bits",)
+    return replace(parts, notes=(*parts.notes, *notes)) if differences else parts
+
+
+def _checked(splits: Splits) -> Splits:
+    """Return examples at hand, checked, with the hash of what they hold, however they were made."""
+    return replace(from_parts(splits.train, splits.select, splits.test, labels=splits.labels), notes=splits.notes)

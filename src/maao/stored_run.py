@@ -1,0 +1,56 @@
+"""A run's folder as maao reads it: its config, what it recorded of its environment, and its examples where they came from memory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from maao.config import Config, stored_config
+from maao.data.checks import as_mapping
+from maao.data.splits import SPLITS, from_parts
+from maao.store.files import sync_folder, write_durably, write_error
+from maao.store.recorded import EXAMPLES, IN_RUN, ConfigRecord, EnvironmentRecord, ExamplesRecord
+from maao.store.run import CONFIG, ENVIRONMENT, RunFolder, read_json, read_settings
+from maao.types import Example, Splits
+
+
+def open_run(folder: str | Path, *, write: bool) -> RunFolder[Any, Any]:
+    return RunFolder.open(folder, serializer=torch_serializer(), write=write)
+
+
+def torch_serializer() -> Any:
+    from maao.optimizers.torch import TorchSerializer
+
+    return TorchSerializer()
+
+
+def config_of(stored: RunFolder[Any, Any]) -> Config:
+    return stored_config(read_settings(stored.path, ConfigRecord), stored.path / CONFIG)
+
+
+def recorded_in(stored: RunFolder[Any, Any]) -> dict[str, Any]:
+    """Return the environment that a run recorded, whole."""
+    return read_json(stored.path, ENVIRONMENT, EnvironmentRecord)
+
+
+def keep_splits(folder: Path, splits: Splits) -> None:
+    """Write examples that came from memory into the run folder, so that the run can be resumed."""
+    kept = {name: [as_mapping(example) for example in getattr(splits, name)] for name in SPLITS}
+    text = json.dumps({"labels": list(splits.labels), "notes": list(splits.notes), **kept}, ensure_ascii=False)
+    try:
+        write_durably(folder / EXAMPLES, text.encode())
+        sync_folder(folder)
+    except OSError as error:
+        raise write_error(folder, error, safe="No round was made.", then="start again in another folder") from error
+
+
+def kept_splits(folder: Path, config: Config) -> Splits | None:
+    if config.data.source != IN_RUN:
+        return None
+    data = read_json(folder, EXAMPLES, ExamplesRecord)
+    parts = [
+        tuple(Example(e["fields"], e["label"], tuple(e.get("choices", ())), e.get("group", "")) for e in data[name]) for name in SPLITS
+    ]
+    return replace(from_parts(*parts, labels=data["labels"]), notes=tuple(data["notes"]))
