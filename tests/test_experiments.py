@@ -4,40 +4,42 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tomllib
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from experiments import __main__ as experiments
-from experiments import arms
+from experiments import arms, pages
 from experiments.study import read_out
 from maao import build as building
 from maao import compare as comparison
+from maao.baselines.majority import Majority
+from maao.baselines.peft import Peft
+from maao.baselines.zero_shot import ZeroShot
+from maao.compare import Cell, Row, Table
+from maao.compare.rows import Tune, run_cell
 from maao.config import make_config, read_config
 from maao.data.protocols import PROTOCOLS
 from maao.errors import ConfigError
+from maao.options import Chosen
 from maao.problems.towers.text.loading import kind_of
 from tests import tiny_vision as tiny
 from tests.api.fixtures import llama, model_folder  # noqa: F401  (fixtures)
 from tests.api.small_runs import values, write_data
 
-HERE = Path(experiments.__file__).parent
+HERE = Path(pages.__file__).parent
 TABLES = sorted(HERE.glob("*.toml"))
-
-
-def table_of(path):
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+STUDY = sorted((HERE / "study").glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_every_cell_of_a_table_is_a_config_of_its_own(path, monkeypatch):
     monkeypatch.setenv("MAAO_DATA", "/somewhere")
-    table = table_of(path)
-    cells = list(experiments.cells(table))
+    cells = list(comparison.cells(comparison.read_table(path), path.parent))
     assert len({cell.key for cell in cells}) == len(cells) > 10
-    assert all(cell.how == "tune" or cell.how in arms.ARMS for cell in cells)
+    assert {type(cell.how.options).__name__ for cell in cells} <= {"Tune", "Majority", "ZeroShot", "ZeroShotWordings", "Peft"}
     texts = [cell for cell in cells if cell.config.problem == "language"]
     assert all(cell.config.data.protocol in PROTOCOLS for cell in texts)
     assert all(cell.config.data.test.startswith("/somewhere") and "{" not in cell.config.data.train for cell in texts)
@@ -62,22 +64,15 @@ def test_every_table_of_the_paper_can_be_run_at_both_scales(path, scale, monkeyp
     small = {"mentors": "clip-small", "shots": "clip-small-shots"}.get(path.stem, "nlu-small")
     table = comparison.read_table(path, None if scale != "small" else path.parent / f"{small}.toml")
     cells = list(comparison.cells(table, path.parent))
-    assert len({cell.name for cell in cells}) == len(cells) == len(table["arms"]) * len(table["tasks"]) * len(table["seeds"])
+    assert len({cell.name for cell in cells}) == len(cells) == len(table.arms) * len(table.tasks) * len(table.seeds)
     for cell in cells:
         nothing_ignored(cell.config)
 
 
-@pytest.mark.parametrize("path", sorted((HERE / "study").glob("*.toml")), ids=lambda path: path.stem)
-def test_every_cell_of_the_study_has_no_setting_that_nothing_reads(path, monkeypatch):
-    monkeypatch.setenv("MAAO_DATA", "/somewhere")
-    for cell in comparison.cells(comparison.read_table(path), path.parent):
-        nothing_ignored(cell.config)
-
-
-@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*TABLES, *STUDY], ids=lambda path: path.stem)
 def test_no_cell_of_a_table_has_a_setting_that_nothing_reads(path, monkeypatch):
     monkeypatch.setenv("MAAO_DATA", "/somewhere")
-    for cell in experiments.cells(table_of(path)):
+    for cell in comparison.cells(comparison.read_table(path), path.parent):
         nothing_ignored(cell.config)
 
 
@@ -107,31 +102,89 @@ own_kind = cache(kind_of)  # many cells have the same model
 
 def row(arm, seed, accuracy, **more):
     test = {"accuracy": accuracy, "loss": 1 - accuracy}
-    return {"arm": arm, "task": "t", "model": "m", "seed": seed, "method": "x", "protocol": "full", "shots": None, "test": test, **more}
+    about = {"arm": arm, "task": "t", "model": "m", "seed": seed, "method": "x", "protocol": "full", "shots": None}
+    return Row.model_validate({**about, "test": test, "cost": {}, **more})
 
 
-TABLE = {"name": "n", "title": "T", "about": "About.", "seeds": [0, 1, 2], "tasks": {"t": {}}, "differences": [["a", "b"]]}
+OVERVIEW = pages.Overview(differences=[["a", "b"]])
+TABLE = Table.model_validate(
+    {
+        "name": "n",
+        "title": "T",
+        "about": "About.",
+        "seeds": [0, 1, 2],
+        "models": {"m": {}},
+        "tasks": {"t": {}},
+        "arms": [{"name": "a"}, {"name": "b"}],
+        "page": Chosen("Overview", OVERVIEW),
+    }
+)
 
 
 def test_a_page_has_means_deviations_and_paired_intervals():
     rows = [row("a", 0, 0.5), row("a", 1, 0.6), row("a", 2, 0.7), row("b", 0, 0.4), row("b", 1, 0.5), row("b", 2, 0.6)]
-    page = experiments.page(TABLE, rows)
+    page = OVERVIEW.page(TABLE, rows)
     assert "| m | a | 60.0 ± 10.0; 0.400 |" in page
     assert "| t | 3 | +10.00 (+10.00 to +10.00) | -0.10 (-0.10 to -0.10) |" in page
 
 
 def test_a_page_says_how_many_seeds_there_are_where_some_are_missing():
-    assert "| m | a | 50.0 (1); 0.500 |" in experiments.page(TABLE, [row("a", 0, 0.5)])
+    assert "| m | a | 50.0 (1); 0.500 |" in OVERVIEW.page(TABLE, [row("a", 0, 0.5)])
 
 
-def test_a_page_refuses_rows_of_two_protocols():
+def test_rows_of_two_protocols_are_not_read_out(tmp_path):
+    write(tmp_path, [row("a", 0, 0.5), row("b", 0, 0.5, protocol="fewglue-32")])
     with pytest.raises(ConfigError, match=r"full.*fewglue-32|fewglue-32.*full"):
-        experiments.page(TABLE, [row("a", 0, 0.5), row("b", 0, 0.5, protocol="fewglue-32")])
+        comparison.read_out(TABLE, tmp_path, 6)
+
+
+def write(place, rows):
+    (place / "rows").mkdir()
+    for one in rows:
+        (place / "rows" / f"{one.arm}-{one.seed}.json").write_text(one.model_dump_json(exclude_unset=True))
+
+
+def test_results_are_written_whole_and_read_back(tmp_path):
+    write(tmp_path, [row("a", 0, 0.5)])
+    page = comparison.read_out(TABLE, tmp_path, 6)
+    assert json.loads((tmp_path / "results.json").read_text())["rows"] == [row("a", 0, 0.5).model_dump(exclude_unset=True)]
+    assert page.read_text().startswith("# T\n")
+
+
+@pytest.mark.parametrize("path", [*TABLES, *STUDY], ids=lambda path: path.stem)
+def test_what_is_committed_reads_out_to_the_very_page_that_is_committed(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("MAAO_DATA", "/somewhere")
+    committed = HERE / "results" / path.stem
+    shutil.copytree(committed / "rows", tmp_path / "rows")
+    table = comparison.read_table(path)
+    told = list(comparison.cells(table, path.parent))
+    page = comparison.read_out(table, tmp_path, len(told))
+    assert page.read_bytes() == (committed / "page.md").read_bytes()
+    plots = {file.name for file in committed.glob("*.png")}
+    assert plots == {file.name for file in tmp_path.glob("*.png")}
+    held = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert len(held) == len(list((committed / "rows").glob("*.json"))) and all("selection_evals" in one["cost"] for one in held)
+
+
+@pytest.mark.parametrize("path", [*TABLES, *STUDY], ids=lambda path: path.stem)
+def test_a_table_goes_on_from_the_rows_that_are_committed(path, monkeypatch):
+    monkeypatch.setenv("MAAO_DATA", "/somewhere")
+    rows = HERE / "results" / path.stem / "rows"
+    held = {file.stem: comparison.read_row(file).key for file in rows.glob("*.json")}
+    cells = {cell.name: cell.key for cell in comparison.cells(comparison.read_table(path), path.parent)}
+    assert sum(name in cells for name in held) > 15
+    assert all(cells.get(name, key) == key for name, key in held.items())  # the search dropped an arm after its first cell
+
+
+def test_the_study_reads_out_to_the_page_that_is_committed(tmp_path, monkeypatch):
+    monkeypatch.setattr(read_out, "STUDY", tmp_path / "study.md")
+    read_out.main()
+    assert (tmp_path / "study.md").read_bytes() == (HERE / "results" / "study.md").read_bytes()
 
 
 def study_row(arm, seed, loss, tokens=1000):
-    cost = {"gradient_steps": 58, "model_tokens": tokens, "looks": 17, "llm_calls": 3, "input_tokens": 90, "output_tokens": 10}
-    return {**row(arm, seed, 1 - loss), "task": "SST-2", "cost": cost}
+    cost = {"gradient_steps": 58, "model_tokens": tokens, "selection_evals": 17, "llm_calls": 3, "input_tokens": 90, "output_tokens": 10}
+    return row(arm, seed, 1 - loss, task="SST-2", cost=cost)
 
 
 def test_the_study_says_yes_only_where_every_control_is_beaten_for_sure():
@@ -149,24 +202,17 @@ def test_the_study_says_yes_only_where_every_control_is_beaten_for_sure():
     assert "3 calls and 100 LLM tokens a run" in between and "† against random sentences" in between  # 1500 tokens are not 1000
 
 
-def test_results_are_written_whole_and_read_back(tmp_path):
-    file = tmp_path / "n.json"
-    experiments.write(TABLE, [row("a", 0, 0.5)], file)
-    assert json.loads(file.read_text())["rows"] == [row("a", 0, 0.5)]
-    assert file.with_suffix(".md").read_text().startswith("# T\n")
-
-
 def test_arms_that_are_no_run_give_rows_of_the_same_form(llama, tmp_path):  # noqa: F811
     config = make_config(values(llama, write_data(tmp_path), model__template="{slots} {text} Topic:", mentor__name="none"))
-    texts = {name: arm for name, arm in arms.ARMS.items() if name != "zero-shot-wordings"}
-    for name, arm in texts.items():
-        found = arm(config)
-        assert {"select", "test", "cost"} <= found.keys(), name
+    for name, baseline in (("majority", Majority()), ("zero_shot", ZeroShot()), ("peft", Peft())):
+        found = run_cell(Cell("arm", "m", "t", 0, config, Chosen(name, baseline)), tmp_path / name)
+        assert found["method"] == name and {"select", "test", "cost"} <= found.keys()
         assert 0 <= found["test"]["accuracy"] <= 1
-    cell = experiments.Cell("tuned", "tune", "m", "t", 0, config)
-    found = experiments.run(cell, tmp_path / "run")
+        assert Row.model_validate(found).key == ("arm", "m", "t", 0)
+    cell = Cell("tuned", "m", "t", 0, config, Chosen("tune", Tune()))
+    found = run_cell(cell, tmp_path / "run")
     assert found["method"] == "prompt_tuning" and found["cost"]["gradient_steps"] > 0
-    again = experiments.run(cell, tmp_path / "run")  # a finished run is read, not made again
+    again = run_cell(cell, tmp_path / "run")  # a finished run is read, not made again
     assert again == found
 
 
@@ -187,12 +233,12 @@ def test_the_best_wording_is_chosen_on_select_and_read_once_on_test(tmp_path, mo
         "mentor": {"name": "none"},
     }
     config = make_config(given)
-    found = arms.ARMS["zero-shot-wordings"](config)
+    found = arms.ZeroShotWordings().run(config, tmp_path)
     alone = {}
     for wording in wordings:
         own = building.build(make_config({**given, "vision": {**vision, "method": "zero_shot", "wordings": [wording]}})).problem
-        alone[wording] = own.score(own.initial(0), "select").loss
+        alone[wording] = own.score([own.initial(0)], "select")[0].loss
     assert found["words"] == min(alone, key=alone.get) and found["select"]["loss"] == min(alone.values())
-    assert found["cost"]["looks"] == 3
+    assert found["cost"]["selection_evals"] == 3
     with pytest.raises(ConfigError, match=r"needs vision\.wordings"):
-        arms.ARMS["zero-shot-wordings"](make_config({**given, "vision": {"name": str(tmp_path / "clip")}}))
+        arms.ZeroShotWordings().run(make_config({**given, "vision": {"name": str(tmp_path / "clip")}}), tmp_path)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from maao.codecs.method import MethodCodec, Start
+from maao.codecs.nearest_token import NearestTokenCodec
 from maao.problems.towers.class_prompts import ClassTemplate, prompts_of
 from maao.problems.towers.dual import DualEncoder
 from maao.problems.towers.dual_loading import from_transformers, paired
@@ -138,6 +140,12 @@ def pair_encoder() -> DualEncoder:
         pixels=Preprocess.square(32),
         name="tiny pair",
     )
+
+
+def codec(method: Any, encoder: DualEncoder, initial: Any = "text", text: str = "a photo of a") -> MethodCodec:
+    """Return the words of a method's context of four rows."""
+    nearest = NearestTokenCodec(encoder.text.tokenizer, encoder.text.table, num_virtual_tokens=4)
+    return MethodCodec(method, nearest, Start(initial, 4, encoder.text.width, text=text))
 
 
 ENCODERS = {"clip": clip_encoder, "siglip": siglip_encoder, "pair": pair_encoder}

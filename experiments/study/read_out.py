@@ -10,14 +10,14 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from maao.compare import read_table
-from maao.comparison import ALL, mean_cost, pairs_of, read_rows, unequal
+from maao.compare import Row, Table, read_rows, read_table
+from maao.compare.page import ALL, mean_cost, pairs_of, unequal
 from maao.evaluation.statistics import bootstrap_interval, paired_interval
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
+STUDY = RESULTS / "study.md"
 CONTROLS = (
     "single",
     "random text, halving",
@@ -64,28 +64,27 @@ TRIED = (  # the arms of the search, by what was asked of them
     "Where the prompt stands: `slots last` has no words of the template behind it.",
     "How long it is: `16 tokens`, twice the others, so that what a mentor writes is not cut off and can name the labels.",
 )
-Row = Mapping[str, Any]
 
 
 def main() -> None:
     table = read_table(HERE / "study.toml")
     rows = read_rows(RESULTS / "study")
     searched = sought(read_table(HERE / "search.toml"), read_rows(RESULTS / "search"))
-    (RESULTS / "study.md").write_text(page(table, rows, searched), encoding="utf-8")
-    print((RESULTS / "study.md").read_text(encoding="utf-8"))
+    STUDY.write_text(page(table, rows, searched), encoding="utf-8")
+    print(STUDY.read_text(encoding="utf-8"))
 
 
-def page(table: Mapping[str, Any], rows: Sequence[Row], searched: Sequence[str]) -> str:
+def page(table: Table, rows: Sequence[Row], searched: Sequence[str]) -> str:
     """Return the page: the plain answer, then what stands behind it; `searched` tells of the search for variants."""
-    seeds = {arm: len({row["seed"] for row in rows if row["arm"] == arm}) for arm in (*CONTROLS, *MENTORS)}
-    done = {(row["arm"], row["task"], row["seed"]) for row in rows}
-    wanted = [(arm["name"], task) for arm in table["arms"] for task in arm.get("tasks", table["tasks"])]
-    whole = [seed for seed in table["seeds"] if all((*cell, seed) in done for cell in wanted)]
-    planned = len(wanted) * len(table["seeds"])
-    lines = [f"# {table['title']}", "", answer(rows, whole=len(rows) >= planned), ""]
+    seeds = {arm: len({row.seed for row in rows if row.arm == arm}) for arm in (*CONTROLS, *MENTORS)}
+    done = {(row.arm, row.task, row.seed) for row in rows}
+    wanted = [(arm.name, task) for arm in table.arms for task in table.tasks_of(arm)]
+    whole = [seed for seed in table.seeds if all((*cell, seed) in done for cell in wanted)]
+    planned = len(wanted) * len(table.seeds)
+    lines = [f"# {table.title}", "", answer(rows, whole=len(rows) >= planned), ""]
     if len(rows) < planned:
         lines += [f"**{len(rows)} of {planned} cells have been run** (whole seeds: {', '.join(map(str, whole)) or 'none'}).", ""]
-    lines += [table["about"].strip(), "", "## Every arm with a mentor against every control", ""]
+    lines += [table.about.strip(), "", "## Every arm with a mentor against every control", ""]
     lines += [
         "Mean paired difference of `test` log-loss, below zero is better for the arm, with its 95 % interval (Student t over pairs of task"
     ]
@@ -99,13 +98,13 @@ def page(table: Mapping[str, Any], rows: Sequence[Row], searched: Sequence[str])
     lines += ["The same difference to `random text`, the control that asks whether any fluent words would do.", ""]
     lines += ["| arm | " + " | ".join(GROUPS) + " |", "| --- |" + " --- |" * len(GROUPS)]
     for arm in (*there, *(c for c in CONTROLS if seeds[c] and c != "random text")):
-        own = [_difference([row for row in rows if row["task"] in tasks], arm, "random text") for tasks in GROUPS.values()]
+        own = [_difference([row for row in rows if row.task in tasks], arm, "random text") for tasks in GROUPS.values()]
         lines.append(f"| {arm} | " + " | ".join(own) + " |")
     lines += ["", "## Where: the difference to `single`, task by task", ""]
-    tasks = [task for task in table["tasks"] if any(row["task"] == task and row["arm"] != "single" for row in rows)]
+    tasks = [task for task in table.tasks if any(row.task == task and row.arm != "single" for row in rows)]
     lines += ["| arm | " + " | ".join(tasks) + " |", "| --- |" + " --- |" * len(tasks)]
     for arm in (*there, *(c for c in CONTROLS if seeds[c] and c != "single")):
-        own = [_difference([row for row in rows if row["task"] == task], arm, "single") for task in tasks]
+        own = [_difference([row for row in rows if row.task == task], arm, "single") for task in tasks]
         lines.append(f"| {arm} | " + " | ".join(own) + " |")
     lines += ["", "## What was sought", "", *searched]
     lines += ["", "## Headroom", "", *headroom(rows, table)]
@@ -117,14 +116,14 @@ def page(table: Mapping[str, Any], rows: Sequence[Row], searched: Sequence[str])
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for arm in (*CONTROLS, *MENTORS):
-        own_rows = [row for row in rows if row["arm"] == arm]
+        own_rows = [row for row in rows if row.arm == arm]
         if own_rows:
             cost = mean_cost(own_rows)
             spent = cost["input_tokens"] + cost["output_tokens"]
             shown = (
                 f"{cost['gradient_steps']:.0f}",
                 f"{cost['model_tokens']:,.0f}",
-                f"{cost['looks']:.1f}",
+                f"{cost['selection_evals']:.1f}",
                 f"{cost['llm_calls']:.1f}",
                 f"{spent:,.0f}",
             )
@@ -158,7 +157,7 @@ def answer(rows: Sequence[Row], *, whole: bool) -> str:
     sure = []
     for arm in asked:
         for group, tasks in GROUPS.items():
-            one = _beside([row for row in rows if row["task"] in tasks], arm, "random text")
+            one = _beside([row for row in rows if row.task in tasks], arm, "random text")
             if one is not None and _is_sure(one):
                 sure.append(f"{arm} on {group}, {'better' if one[0] < 0 else 'worse'} ({_figure(one)})")
     told.append(f"By frozen model, told apart from random sentences: {'; '.join(sure) or 'none'}.")
@@ -203,11 +202,11 @@ def _verdict(asked: Sequence[str], intervals: Mapping[tuple[str, str], tuple[flo
 
 
 def _spent(rows: Sequence[Row], arm: str) -> str:
-    cost = mean_cost([row for row in rows if row["arm"] == arm])
+    cost = mean_cost([row for row in rows if row.arm == arm])
     return f"{cost['llm_calls']:.0f} calls and {cost['input_tokens'] + cost['output_tokens']:,.0f} LLM tokens a run"
 
 
-def sought(table: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+def sought(table: Table, rows: Sequence[Row]) -> list[str]:
     """Return what was tried on the tasks of the search, and what it came to."""
     lines = [
         "Tried on two tasks that are reported nowhere else. Mean paired difference of `test` log-loss to `random text` there, below zero",
@@ -216,11 +215,13 @@ def sought(table: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         "| arm | difference to random text | pairs | model tokens | looks |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for arm in (one["name"] for one in table["arms"]):
+    for arm in (one.name for one in table.arms):
         pairs = pairs_of(rows, arm, "random text", ALL, "loss", 1.0)
         if arm != "random text" and len(pairs) > 1:
-            cost = mean_cost([row for row in rows if row["arm"] == arm])
-            lines.append(f"| {arm} | {_figure(_interval(pairs))} | {len(pairs)} | {cost['model_tokens']:,.0f} | {cost['looks']:.0f} |")
+            cost = mean_cost([row for row in rows if row.arm == arm])
+            lines.append(
+                f"| {arm} | {_figure(_interval(pairs))} | {len(pairs)} | {cost['model_tokens']:,.0f} | {cost['selection_evals']:.0f} |"
+            )
     return [*lines, "", *(f"* {one}" for one in TRIED)]
 
 
@@ -245,27 +246,28 @@ def _figure(interval: tuple[float, float, float]) -> str:
 
 def equal(rows: Sequence[Row], arm: str, control: str) -> bool:
     """Say whether two arms cost about the same where both were run: tokens through the frozen model, and looks at `select`."""
-    sides = {name: {(row["task"], row["seed"]): row for row in rows if row["arm"] == name} for name in (arm, control)}
+    sides = {name: {(row.task, row.seed): row for row in rows if row.arm == name} for name in (arm, control)}
     both = sides[arm].keys() & sides[control].keys()
     return not unequal({name: mean_cost([own[key] for key in both]) for name, own in sides.items()}, control)
 
 
-def headroom(rows: Sequence[Row], table: Mapping[str, Any]) -> list[str]:
+def headroom(rows: Sequence[Row], table: Table) -> list[str]:
     """Return what the plain soft prompt gains over what needs no tuning, task by task."""
     lines = [
         "| task | untuned loss | loss of equal shares | `single`, tuned | gain, 95 % (bootstrap over seeds) |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for task in table["tasks"]:
-        own = [row for row in rows if row["task"] == task and row["arm"] == "single"]
+    for task in table.tasks:
+        own = [row for row in rows if row.task == task and row.arm == "single" and row.test and row.test_untuned]
         if not own:
             continue
         shares = _equal_shares(task)
-        gains = [min(row["test_untuned"]["loss"], shares) - row["test"]["loss"] for row in own]
+        untuned, tuned = [row.test_untuned["loss"] for row in own], [row.test["loss"] for row in own]
+        gains = [min(before, shares) - after for before, after in zip(untuned, tuned, strict=True)]
         low, high = bootstrap_interval(gains) if len(gains) > 1 else (float("nan"),) * 2
         lines.append(
-            f"| {task} | {statistics.mean(r['test_untuned']['loss'] for r in own):.3f} | {shares:.3f} | "
-            f"{statistics.mean(r['test']['loss'] for r in own):.3f} | {statistics.mean(gains):+.3f} ({low:+.3f} to {high:+.3f}) |"
+            f"| {task} | {statistics.mean(untuned):.3f} | {shares:.3f} | "
+            f"{statistics.mean(tuned):.3f} | {statistics.mean(gains):+.3f} ({low:+.3f} to {high:+.3f}) |"
         )
     return lines
 

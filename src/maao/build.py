@@ -33,7 +33,10 @@ from maao.protocols import Acceptance, ChatModel, Codec, GradientStage, History,
 from maao.types import TEMPLATE, WORD, Example, Leg, Splits
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from maao.build_vision import ImageParts
+    from maao.codecs.method import MethodCodec, Start
     from maao.data.checks import Columns
     from maao.mentors.fields import Fields
     from maao.optimizers.cma_es import CMAStage
@@ -231,11 +234,17 @@ def _function_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget
     from maao.problems.functions import FunctionProblem
 
     function = config.function
-    codec = NumberCodec(function.dim, function.digits)
+    codec = NumberCodec(function.dim, function.digits, function.bound)
     problem = FunctionProblem(function.name, function.dim, function.bound, codec)
     whole = build_plan(config, steps_per_epoch=1)
     plan = cut(whole, budget.gradient_steps, accept)
-    return Parts(config, problem, codec, build_stage(config, plan, accept), accept, plan, budget, plan_was_cut=plan != whole)
+    rule = _blending(accept, codec)
+    return Parts(config, problem, codec, build_stage(config, plan, accept), rule, plan, budget, plan_was_cut=plan != whole)
+
+
+def _blending(accept: Acceptance[Any, Any], codec: Codec[Any]) -> Acceptance[Any, Any]:
+    """Return a rule with the codec's way between two points, where it goes only part of the way."""
+    return replace(accept, blend=codec.blend) if isinstance(accept, acceptance.Interpolate) else accept
 
 
 def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget, splits: Splits) -> Parts:
@@ -253,7 +262,7 @@ def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget
         problem,
         codec,
         build_stage(config, plan, accept),
-        accept,
+        _blending(accept, codec),
         plan,
         budget,
         splits,
@@ -279,7 +288,7 @@ def _vision_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget, 
         built.problem,
         built.codec,
         build_stage(config, plan, accept, steps_per_epoch),
-        accept,
+        _blending(accept, built.codec),
         plan,
         budget,
         built.splits,
@@ -355,7 +364,7 @@ def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple
     if model.max_length is not None and model.max_length > context:
         raise ConfigError(f"model.max_length = {model.max_length} is more than {frozen.name} can read: {context} tokens.")
     reader, tokenize = build_reader(model, frozen, splits, template, model.max_length or context)
-    method, codec = build_method(config, frozen)
+    method, codec = build_method(config, frozen, splits.labels)
     part_tokens = model.part_tokens
     if model.memory_mib is not None:
         part_tokens = max(1, int(model.memory_mib * 2**20 / activation_bytes(frozen)))
@@ -368,8 +377,6 @@ def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple
         method=method,
         measure=_measure(config, splits),
         num_virtual_tokens=model.num_virtual_tokens,
-        initial=model.initial,
-        initial_text=_initial_text(model),
         initial_params=_adapter(model, frozen),
         batch_size=config.stage.batch_size,
         score_batch=model.score_batch,
@@ -380,14 +387,21 @@ def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple
         with_clues=config.plan.clues,
         reframe=lambda frame: build_framed_reader(model, frozen, splits, template, model.max_length or context, frame),
     )
-    return problem, codec
+    return problem, problem.codec
 
 
-def _initial_text(model: ModelConfig) -> str | None:
-    """Return the text to begin with: for the labels' words, those that answer where there are such."""
-    if model.initial == "labels" and model.label_words:
-        return " ".join(dict.fromkeys(model.label_words.values()))
-    return model.initial_text if model.initial == "text" else None
+def _start(model: ModelConfig, labels: Sequence[str], table: Tensor) -> Start:
+    """Return how runs begin; the labels' words are those that answer where there are such."""
+    from maao.codecs.method import Start
+
+    if model.initial == "text" and not model.initial_text:
+        raise ConfigError('`model.initial = "text"` needs the text: set `model.initial_text`.')
+    if model.initial in ("vocabulary", "normal"):
+        std = float(table.float().std()) if model.initial == "normal" else 0.0
+        return Start(model.initial, model.num_virtual_tokens, table.shape[1], std)
+    words = list(dict.fromkeys((model.label_words or {}).values())) or labels
+    text = model.initial_text if model.initial == "text" else " ".join(words)
+    return Start("text", model.num_virtual_tokens, table.shape[1], text=text or "")
 
 
 def _adapter_notes(model: ModelConfig, frozen: FrozenModel) -> tuple[str, ...]:
@@ -522,9 +536,9 @@ def _measure(config: Config, splits: Splits) -> Any:
     return lambda examples, scores: measure(names, examples, splits.labels, scores)
 
 
-def build_method(config: Config, frozen: FrozenModel) -> tuple[Method, Any]:
+def build_method(config: Config, frozen: FrozenModel, labels: Sequence[str] = ()) -> tuple[Method, MethodCodec]:
     """Return the prompt method and the codec of its params."""
-    from maao.problems.language.methods import MethodCodec
+    from maao.codecs.method import MethodCodec
     from maao.problems.language.methods.p_tuning import PTuning
     from maao.problems.language.methods.pez import Pez
     from maao.problems.language.methods.prefix_tuning import PrefixTuning, value_table
@@ -532,18 +546,19 @@ def build_method(config: Config, frozen: FrozenModel) -> tuple[Method, Any]:
     from maao.problems.towers.text.forward import embedding_table
 
     model, seed = config.model, seed_for(config.seed, "method")
-    table = embedding_table(frozen).cpu()
+    own = embedding_table(frozen)
+    start, table = _start(model, labels, own), own.cpu()
     codec = _codec(model, frozen, table)
     if model.method == "prompt_tuning":
-        return PromptTuning(), codec
-    if model.method == "pez":
-        pez = Pez(codec)
-        return pez, MethodCodec(pez, codec)
-    if model.method == "p_tuning":
+        tuning: Method = PromptTuning()
+    elif model.method == "pez":
+        tuning = Pez(codec)
+    elif model.method == "p_tuning":
         tuning = PTuning(model.encoder, model.num_virtual_tokens, table.shape[1], hidden=model.hidden, seed=seed)
-        return tuning, MethodCodec(tuning, codec)
-    prefix = PrefixTuning(frozen, model.num_virtual_tokens, projection=model.projection, hidden=model.hidden or 512, seed=seed)
-    return prefix, MethodCodec(prefix, codec, _codec(model, frozen, value_table(frozen, table)))
+    else:
+        prefix = PrefixTuning(frozen, model.num_virtual_tokens, projection=model.projection, hidden=model.hidden or 512, seed=seed)
+        return prefix, MethodCodec(prefix, codec, start, _codec(model, frozen, value_table(frozen, table)))
+    return tuning, MethodCodec(tuning, codec, start)
 
 
 def _codec(model: ModelConfig, frozen: FrozenModel, table: Any) -> Any:
@@ -902,7 +917,7 @@ def build_mentor(
     if name == "random_restart":
         from maao.mentors.random_restart import RandomRestart
 
-        return Asked(RandomRestart(_random_start(parts), parts.codec), disclosure="Restarts are random: nothing is sent anywhere.")
+        return Asked(RandomRestart(parts.codec), disclosure="Restarts are random: nothing is sent anywhere.")
     if name == "reproject":
         from maao.mentors.reproject import Reproject
 
@@ -915,7 +930,7 @@ def build_mentor(
         script = Scripted(tuple(mentor.texts), parts.codec, _filled(parts))
         return Asked(script, disclosure="Restarts are scripted: nothing is sent anywhere.")
     if name in CONTROLS:
-        control, told = build_control(parts, _random_start(parts), _filled(parts) if name == "random_text" else None)
+        control, told = build_control(parts, _filled(parts) if name == "random_text" else None)
         return Asked(control, disclosure=told)
     if name in ("language_model", "person", *ASKING):
         asked = _asking(parts, ledger, replay) if name in ASKING else _language_model(parts, ledger, replay)
@@ -967,12 +982,6 @@ def _set_record(parts: Parts, ledger: Ledger, replay: History[Any, Any] | None, 
     return recorded
 
 
-def _random_start(parts: Parts) -> Callable[[int], Any]:
-    """Return random starts: the problem's own `random_start` where it has one, which names only what a text could name too."""
-    start: Callable[[int], Any] = getattr(parts.problem, "random_start", parts.problem.initial)
-    return start
-
-
 def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | None) -> Asked:
     from maao.mentors.instruction import Shown, Task, wording
     from maao.mentors.language_model import LanguageModelMentor
@@ -1009,7 +1018,7 @@ def _language_model(parts: Parts, ledger: Ledger, replay: History[Any, Any] | No
     return Asked(asked, model, _disclosure(config, chat, remote, shown, template.get_identifiers()))
 
 
-def _filled(parts: Parts) -> Fields[Any] | None:
+def _filled(parts: Parts) -> Fields | None:
     """Return what a mentor fills beside the prompt; None: nothing.
 
     Raises:
@@ -1031,7 +1040,7 @@ def _filled(parts: Parts) -> Fields[Any] | None:
     barred = [part for part in (*labels, *own.values()) if BAR.strip() in part]
     if barred:
         raise ConfigError(f"mentor.fills sets a bar between the parts of a line, and one of them holds a bar: {barred[0]!r}. Change it.")
-    return Fields(tuple(name for name in NAMES if name in asked), labels, parts.problem.fill, own)
+    return Fields(tuple(name for name in NAMES if name in asked), labels, own)
 
 
 FROM_THE_RECORD = "Mentor: replies come from the record. No model is asked, nothing is sent anywhere."

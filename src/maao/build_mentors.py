@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maao import protocols
 from maao.config import MentorConfig
 from maao.errors import ConfigError
 from maao.protocols import ChatModel, Mentor
@@ -33,23 +33,20 @@ def check_beside(mentor: MentorConfig) -> None:
         raise ConfigError(f"mentor.beside stands beside a mentor that asks a language model, and mentor.name is '{mentor.name}': drop it.")
 
 
-def build_control(parts: Parts, start: Callable[[int], Any], filled: Fields[Any] | None) -> tuple[Mentor[Any], str]:
-    """Return a control by its name in the config, and what is said of it before a run.
-
-    `start` gives random starts, `filled` is what its proposals fill beside the prompt.
-    """
+def build_control(parts: Parts, filled: Fields | None) -> tuple[Mentor[Any], str]:
+    """Return a control by its name in the config, and what is said of it before a run; `filled`: what proposals fill beside the prompt."""
     mentor = parts.config.mentor
     if mentor.name == "perturb":
         from maao.mentors.perturb import Perturb
 
         return (
-            Perturb(parts.codec, normal_noise, mentor.size, tuple(start(0))),
+            Perturb(parts.codec, normal_noise, mentor.size, tuple(parts.codec.random(0))),
             f"Restarts are jumps of {mentor.size:g} from the best point: nothing is sent anywhere.",
         )
     if mentor.name == "reset":
         from maao.mentors.reset import Reset
 
-        return Reset(parts.codec, tuple(start(0))), "Restarts move nothing: nothing is sent anywhere."
+        return Reset(parts.codec, tuple(parts.codec.random(0))), "Restarts move nothing: nothing is sent anywhere."
     if mentor.name == "random_text":
         from maao.mentors.random_text import RandomText, sentences_of
 
@@ -131,14 +128,14 @@ class Vocabulary:
     """Words of the vocabulary: random ones, and those near a word."""
 
     def __init__(self, parts: Parts) -> None:
-        self._codec: Any = parts.codec
-        self._problem: Any = parts.problem
-        if not hasattr(self._codec, "sample"):
+        self._codec, self._problem = parts.codec, parts.problem
+        if not isinstance(parts.codec, protocols.Vocabulary):
             raise ConfigError("The mentor 'evolution' breeds words of a vocabulary: use it with a problem of language or of vision.")
+        self._words = parts.codec
 
     def random_words(self, count: int, seed: int) -> list[str]:
-        rows = self._codec.sample(count, seed)
-        return [tokens[0].text.strip() for tokens in self._codec.nearest(rows, 1)]
+        rows = self._words.sample(count, seed)
+        return [tokens[0].text.strip() for tokens in self._words.nearest(rows, 1)]
 
     def near(self, word: str) -> list[str]:
         """Return the five words nearest to the first token of a word."""
@@ -148,7 +145,7 @@ class Vocabulary:
             rows = self._problem.method.in_words(self._problem.method.realize(self._codec.encode(word).params))
         except CodecError:
             return []
-        return [token.text.strip() for token in self._codec.nearest(rows[:1], 6)[0][1:] if token.text.strip()]
+        return [token.text.strip() for token in self._words.nearest(rows[:1], 6)[0][1:] if token.text.strip()]
 
 
 def _length(parts: Parts) -> int:

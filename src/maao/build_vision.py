@@ -33,20 +33,6 @@ class ImageParts:
     bits: int | None = None
 
 
-class NoWords:
-    """The codec of methods without a prompt: nothing can be put into words."""
-
-    def decode(self, params: Any) -> str:
-        from maao.errors import CodecError
-
-        raise CodecError("This method trains no prompt, so there are no words for it.")
-
-    def encode(self, text: str) -> Any:
-        from maao.errors import CodecError
-
-        raise CodecError(f"This method trains no prompt: the text {text!r} cannot become one.")
-
-
 def check_vision(config: Config) -> None:
     """Refuse settings that cannot go together, and mentors that a method cannot follow. Loads nothing."""
     vision = config.vision
@@ -68,6 +54,7 @@ def check_vision(config: Config) -> None:
 
 def build_images(config: Config, labels: tuple[str, ...] | None = None, class_names: tuple[str, ...] | None = None) -> ImageParts:
     """Build the problem of pictures; with `labels` and `class_names` one without data, to use what was tuned."""
+    from maao.codecs.no_words import NoWords
     from maao.problems.towers.dual_loading import load_dual_encoder
 
     vision = config.vision
@@ -100,13 +87,12 @@ def load_task(config: Config) -> ImageTask:
 
 def _codec(vision: VisionConfig, encoder: DualEncoder, method: Method) -> Any:
     """Return the codec of a prompt method's params."""
+    from maao.codecs.method import MethodCodec, Start
     from maao.codecs.nearest_token import NearestTokenCodec
-    from maao.problems.language.methods import MethodCodec
 
-    text = encoder.text
-    return MethodCodec(
-        method, NearestTokenCodec(text.tokenizer, text.table, num_virtual_tokens=vision.num_virtual_tokens, distance=vision.distance)
-    )
+    text, count = encoder.text, vision.num_virtual_tokens
+    start = Start(vision.initial, count, text.width, text=vision.initial_text or "a photo of a")
+    return MethodCodec(method, NearestTokenCodec(text.tokenizer, text.table, num_virtual_tokens=count, distance=vision.distance), start)
 
 
 def _bind(vision: VisionConfig, encoder: DualEncoder, names: tuple[str, ...], hand: tuple[str, ...]) -> Bound:
@@ -133,9 +119,6 @@ def _problem(config: Config, encoder: DualEncoder, task: ImageTask, bound: Bound
             codec,
             method,
             store=store,
-            initial=vision.initial,
-            initial_text=(vision.initial_text or "a photo of a") if vision.initial == "text" else None,
-            num_virtual_tokens=vision.num_virtual_tokens,
             batch_size=config.stage.batch_size,
             score_batch=vision.score_batch,
             views=vision.views,

@@ -2,35 +2,56 @@
 
 A value is ``"module:Class"``; the class is a `Section` (`options.py`), whose fields are the settings and whose `build` makes the thing. To
 add a mentor, write its file and its row here. A package of your own joins by an entry point in the group ``maao.plugins``, named
-``TABLE.NAME`` (``mentor.horoscope``), on equal terms: its settings are checked in the same way.
+``TABLE.NAME`` (``mentor.horoscope``), on equal terms: its settings are checked in the same way. What is only for one project needs no
+package: a name ``"FILE.py:Class"`` in a TOML file means a class of a file beside it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
+import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 PLUGINS = "maao.plugins"
 
-CHOICES: Mapping[str, Mapping[str, str]] = {}
+CHOICES: Mapping[str, Mapping[str, str]] = {
+    "baseline": {
+        "tune": "maao.compare.rows:Tune",
+        "majority": "maao.baselines.majority:Majority",
+        "zero_shot": "maao.baselines.zero_shot:ZeroShot",
+        "peft": "maao.baselines.peft:Peft",
+    },
+    "page": {"differences": "maao.compare.page:Differences"},
+}
+
+OWN_FILE = re.compile(r"(?s)(?P<file>.+\.py):(?P<attribute>[A-Za-z_]\w*)")
 
 
 class UnknownName(KeyError):
-    """There is no such name in a table."""
+    """A name leads to nothing."""
 
-    def __init__(self, table: str, name: Any) -> None:
-        known = names(table)
-        near = get_close_matches(str(name), known, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        self.told = f"there is no {table} of that name.{hint} Known: {', '.join(known)}"
-        super().__init__(self.told)
+    def __init__(self, told: str) -> None:
+        self.told = told
+        super().__init__(told)
 
     def __str__(self) -> str:
         return self.told
+
+
+def _unknown(table: str, name: Any) -> UnknownName:
+    known = names(table)
+    near = get_close_matches(str(name), known, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return UnknownName(f"there is no {table} of that name.{hint} Known: {', '.join(known)}")
 
 
 @cache
@@ -54,14 +75,51 @@ def load(table: str, name: Any) -> type[Any]:
         Traceback (most recent call last):
         maao.choices.UnknownName: ...
     """
+    if isinstance(name, str) and (own_class := OWN_FILE.fullmatch(name)):
+        return _from_file(Path(own_class["file"]), own_class["attribute"])
     if not isinstance(name, str) or name not in names(table):
-        raise UnknownName(table, name)
+        raise _unknown(table, name)
     own = CHOICES[table].get(name)
     if own is None:
         found: type[Any] = _plugins()[f"{table}.{name}"].load()
         return found
     module, _, attribute = own.partition(":")
-    return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+    return getattr(import_module(module), attribute)
+
+
+def _from_file(file: Path, attribute: str) -> type[Any]:
+    """Return a class of a file of one's own."""
+    if not file.is_file():
+        raise UnknownName(f"there is no file {file}")
+    held = vars(_module(file.resolve())).get(attribute)
+    if not isinstance(held, type):
+        raise UnknownName(f"{file} holds no class {attribute}")
+    return held
+
+
+@cache
+def _module(file: Path) -> ModuleType:
+    spec = spec_from_file_location(f"maao_own_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}", file)
+    assert spec is not None and spec.loader is not None  # the file is there, and is Python
+    module = module_from_spec(spec)
+    sys.modules[module.__name__] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[module.__name__]
+        raise UnknownName(f"{file} cannot be imported ({type(error).__name__}: {error})") from error
+    return module
+
+
+def own_file(name: Any, folder: Path) -> Any:
+    """Return a name with the path of the file that it names made absolute, from `folder`; other names as they are.
+
+    Example:
+        >>> own_file("mine.py:Mine", Path("/tables")), own_file("perturb", Path("/tables"))
+        ('/tables/mine.py:Mine', 'perturb')
+    """
+    found = OWN_FILE.fullmatch(name) if isinstance(name, str) else None
+    return name if found is None else f"{(folder / found['file']).resolve()}:{found['attribute']}"
 
 
 def readers(table: str, key: str) -> tuple[str, ...]:

@@ -93,8 +93,8 @@ def headroom(
     """Say whether there is anything to gain on a task, before a costly comparison: what tuning brings, and how far starts lead apart."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from maao.compare.headroom import headroom as judge
     from maao.console import cost_line, headroom_table
-    from maao.headroom import headroom as judge
 
     checked = _read_config(config, tuple(settings or ()))
     try:

@@ -828,7 +828,7 @@ def belong_together(key: str, other: str) -> bool:
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
-def explain(error: ValidationError, root: type[Section] | None = None) -> str:
+def explain(error: ValidationError, root: type[BaseModel] | None = None) -> str:
     """Return what is wrong with values in words: every fault with its key, the value, and the nearest known key."""
     told = []
     for item in error.errors():
@@ -839,6 +839,9 @@ def explain(error: ValidationError, root: type[Section] | None = None) -> str:
             prefix = ".".join(map(str, item["loc"][:-1]))
             hint = f" Did you mean '{prefix + '.' if prefix else ''}{near[0]}'?" if near else ""
             told.append(f"unknown key '{key}'.{hint} Known keys: {', '.join(known)}.")
+        elif item["type"] == "unknown_key" and item["msg"].startswith("unknown key"):
+            prefix = key.removesuffix(str(item["loc"][-1]))
+            told.append(f"unknown key '{key}'" + item["msg"].removeprefix("unknown key").replace("mean '", f"mean '{prefix}", 1))
         else:
             reason = item["msg"].removeprefix("Value error, ")
             got = f"; got {_short(item['input'])}." if key else ""
@@ -855,7 +858,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _known_keys(root: type[Section], path: tuple[int | str, ...]) -> list[str]:
+def _known_keys(root: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """Return the keys of the section at a path. What is an item of a list is found in the list's declared type."""
     section: Any = root
     for part in path:

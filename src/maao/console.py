@@ -15,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from maao.build import Asked, Parts
+from maao.compare.headroom import Headroom
 from maao.core.lr_finder import LrSearch, Trial
 from maao.evaluation.metrics import harmonic_mean
 from maao.evaluation.statistics import wilson_interval
-from maao.headroom import Headroom
 from maao.llm.chat import Request
 from maao.mentors.fields import line_of
 from maao.printable import printable, printable_line
@@ -301,7 +301,8 @@ def cost_line(cost: Cost) -> Text:
     """Return what something spent, in a line."""
     money = f", ${cost.usd:.4f}" if cost.usd else ""
     return shown(
-        f"Cost: {cost.gradient_steps} gradient steps, {cost.model_tokens:,} tokens through the frozen model, {cost.looks} looks at select, "
+        f"Cost: {cost.gradient_steps} gradient steps, {cost.model_tokens:,} tokens through the frozen model, "
+        f"{cost.selection_evals} evaluations on select, "
         f"{cost.llm_calls} mentor calls ({cost.input_tokens:,} tokens in, {cost.output_tokens:,} out{money}), {cost.seconds:.0f} s"
     )
 

@@ -7,28 +7,31 @@ names to tensors, as a state dict is: `{"prompt": (num_virtual_tokens, embed_dim
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, runtime_checkable
 
-from maao.types import Advice, Clues, Observation, P, Round, S, Score, Split, Token, Verdict
+from maao.types import Advice, Clues, Cost, Observation, P, Round, S, Score, Split, Token, Verdict
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from maao.llm.chat import Reply, Request
+
+    Params: TypeAlias = Mapping[str, Tensor]
+else:
+    Params = Mapping
 
 History = tuple[Round[P, S], ...]
 Proposals = Sequence[Any]
 Arrays = Mapping[str, Any]  # name -> numpy array
 
 
-class Problem(Protocol[P]):
-    """What is tuned.
+NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 
-    Five methods more are used where a problem has them: ``score_many(points, split) -> tuple[Score, ...]``, where scoring several points
-    together saves work; ``random_start(seed) -> P``, what a random restart replaces (without a head, say); ``blend(incumbent,
-    proposed, weight) -> P``, the point between two, where params are not what is read and so cannot be blended one by one;
-    ``fill(fields) -> P``, the params of what a proposal fills beside its text, which a mentor is given that fills more than that; and
-    ``take_in(points, known) -> Cost``, what proposals cost beside their walks and scores, where `known` ones were taken in before.
-    """
+
+class Problem(Protocol[P]):
+    """What is tuned."""
 
     def initial(self, seed: int) -> P:
         """Return a starting point; the same seed gives the same point."""
@@ -46,8 +49,12 @@ class Problem(Protocol[P]):
         """Return how many tokens (or images, or evaluations) one forward pass over a batch runs through the frozen model."""
         ...
 
-    def score(self, params: P, split: Split) -> Score:
-        """Return loss and metrics over a whole split: pure, deterministic, without gradient."""
+    def score(self, points: Sequence[P], split: Split) -> tuple[Score, ...]:
+        """Return loss and metrics of each point over a whole split, in their order: pure, deterministic, without gradient.
+
+        Work may be shared between points, so that a loss may differ by rounding from that of the same point alone; what must be equal bit
+        for bit is asked with the same points together. What scoring costs is the sum of what the scores say.
+        """
         ...
 
     def clues(self, params: P, *, start: P | None = None, score: Score | None = None) -> Clues:
@@ -55,26 +62,66 @@ class Problem(Protocol[P]):
         ...
 
 
+@runtime_checkable
+class Prefills(Protocol):
+    """A problem that reads something once for proposals of a new kind: texts before the slots, where a proposal has its own template."""
+
+    def prefill_cost(self, points: Sequence[Any], known: Sequence[Any]) -> Cost:
+        """Return what points cost beside their walks and scores, where the `known` ones were charged before."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded(Generic[P]):
-    """A text turned into params: the text that was really encoded, and what was done to it to make it fit (None: nothing)."""
+    """A text turned into params: the text that was really encoded, what was done to make it fit (None: nothing), and what that cost."""
 
     params: P
     text: str
     note: str | None = None
+    cost: Cost = field(default_factory=Cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A point in words. `text` is None where no words near it survive, and `note` says why; it can be walked from all the same."""
+
+    text: str | None
+    cost: Cost = field(default_factory=Cost)
+    note: str = ""
 
 
 class Codec(Protocol[P]):
-    """The text bottleneck between doer and mentor. `decode(encode(text).params)` gives back `encode(text).text`."""
+    """The text bottleneck between doer and mentor, and all that a proposal may fill.
 
-    def decode(self, params: P) -> str: ...
+    ``decode(encode(text).params).text`` gives back ``encode(text).text``.
+    """
 
-    def encode(self, text: str) -> Encoded[P]:
-        """Return the params of a text. Raises `CodecError` for a text that holds nothing to encode."""
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of what a proposal may fill beside its text (the template, label words); none for most."""
+        ...
+
+    def encode(self, text: str, fields: Mapping[str, str] = NO_FIELDS) -> Encoded[P]:
+        """Return the params of a text, all that a proposal replaces at a restart.
+
+        Raises:
+            CodecError: the text holds nothing to encode, or a field cannot be filled so.
+        """
+        ...
+
+    def decode(self, params: P) -> Decoded: ...
+
+    def random(self, seed: int) -> P:
+        """Return the params of a random start, all that a text would replace (not a head, say)."""
+        ...
+
+    def blend(self, old: P, new: P, weight: float) -> P:
+        """Return the start that reads as ``(1 - weight) * old + weight * new``, for the names of `new`."""
         ...
 
 
-class TokenCodec(Codec[P], Protocol[P]):
+@runtime_checkable
+class Vocabulary(Protocol):
     """A codec whose words are tokens of a vocabulary, one for each row of a soft prompt."""
 
     def nearest(self, vectors: Any, count: int) -> tuple[tuple[Token, ...], ...]:
@@ -84,6 +131,10 @@ class TokenCodec(Codec[P], Protocol[P]):
     def sample(self, count: int, seed: int) -> Any:
         """Return ``(count, embed_dim)`` embedding rows of random words."""
         ...
+
+
+class TokenCodec(Codec[P], Vocabulary, Protocol[P]):
+    """A codec with a vocabulary."""
 
 
 class GradientStage(Protocol[P, S]):

@@ -12,7 +12,6 @@ from maao.build import DEFAULT_TEMPLATE, Parts, build, build_for_use
 from maao.config import Config
 from maao.core.loop import best_round
 from maao.core.lr_finder import LrSearch
-from maao.core.words import in_words
 from maao.data.checks import Unread, refuse
 from maao.data.memory import things_to_predict, to_predict
 from maao.environment import environment, frozen_digest, refuse_changed
@@ -361,7 +360,7 @@ class Result:
 
     def _words(self, problem: Any) -> str:
         """Return the chosen soft prompt's words, found now where the run was made without clues."""
-        return self.text or in_words(problem.codec, self.params)
+        return self.text or problem.codec.decode(self.params).text or ""
 
     def _has_choices(self) -> bool:
         """Say whether examples come with answers of their own to choose from."""

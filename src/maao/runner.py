@@ -20,7 +20,6 @@ from maao.core.lr_finder import LR_GRID, LR_SEARCH, LrSearch, Trial, try_rates
 from maao.core.patience import is_settled, last_best, until_settled
 from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
-from maao.core.words import in_words
 from maao.data.splits import from_parts
 from maao.environment import environment, refuse_changed
 from maao.errors import ConfigError, StoreError
@@ -295,7 +294,7 @@ def _read_test(stored: RunFolder[Any, Any], parts: Parts, history: tuple[Round[A
     problem, codec = parts.problem, parts.codec
     untuned = problem.initial(seed_for(parts.config.seed, "initial"))
     chosen = best_round(history)
-    points = {"untuned": (untuned, in_words(codec, untuned)), "chosen": (chosen.state.params, "")}
+    points = {"untuned": (untuned, codec.decode(untuned).text or ""), "chosen": (chosen.state.params, "")}
     if chosen.clues.projection is not None:
         words = chosen.clues.projection.text
         points["words"] = ({**chosen.state.params, **codec.encode(words).params}, words)
@@ -310,7 +309,7 @@ def _read_test(stored: RunFolder[Any, Any], parts: Parts, history: tuple[Round[A
             stored.record_final(name, "test", score, text)
     for name, (where, params) in further.items():
         if name not in done:
-            stored.record_final(name, "test", where.score(params, "test"), "")
+            stored.record_final(name, "test", where.score([params], "test")[0], "")
 
 
 def _check_mentor(stored: RunFolder[Any, Any], mentor: OwnMentor | None, verb: str) -> None:

@@ -64,12 +64,20 @@ class ProblemConformance:
         params = problem.initial(0)
         before = params_digest(params, serializer)
         for split in splits:
-            assert problem.score(params, split) == problem.score(params, split)
+            assert problem.score([params], split) == problem.score([params], split)
         assert params_digest(params, serializer) == before
+
+    def test_every_point_is_scored_in_its_order(self, problem: Problem[Any], splits: tuple[Any, ...]) -> None:
+        points = [problem.initial(0), problem.initial(1), problem.initial(0)]
+        for split in splits:
+            together = problem.score(points, split)
+            alone = [problem.score([point], split)[0] for point in points]
+            assert [score.loss for score in together] == pytest.approx([score.loss for score in alone], rel=1e-4)
+            assert together[0].loss == together[2].loss
 
     def test_a_look_is_counted_on_select_only(self, problem: Problem[Any], splits: tuple[Any, ...]) -> None:
         params = problem.initial(0)
-        assert [problem.score(params, split).cost.looks for split in splits] == [int(split == "select") for split in splits]
+        assert [problem.score([params], split)[0].cost.selection_evals for split in splits] == [int(split == "select") for split in splits]
 
     def test_clues_are_deterministic(self, problem: Problem[Any]) -> None:
         params = problem.initial(0)
@@ -77,7 +85,7 @@ class ProblemConformance:
 
     def test_a_given_score_changes_no_clue(self, problem: Problem[Any]) -> None:
         params = problem.initial(0)
-        given = problem.clues(params, score=problem.score(params, "select"))
+        given = problem.clues(params, score=problem.score([params], "select")[0])
         own = problem.clues(params)
         assert (given.projection, given.nearest, given.confusions) == (own.projection, own.nearest, own.confusions)
 
@@ -88,16 +96,35 @@ class CodecConformance:
     def test_decoding_an_encoded_text_gives_that_text(self, codec: Codec[Any], texts: tuple[str, ...]) -> None:
         for text in texts:
             encoded = codec.encode(text)
-            assert codec.decode(encoded.params) == encoded.text
+            assert codec.decode(encoded.params).text == encoded.text
 
     def test_words_of_a_point_survive_another_round(self, codec: Codec[Any], points: tuple[Any, ...]) -> None:
         for point in points:
-            words = codec.decode(point)
-            assert codec.decode(codec.encode(words).params) == codec.encode(words).text
+            words = codec.decode(point).text
+            assert words is not None and codec.decode(codec.encode(words).params).text == codec.encode(words).text
 
     def test_encoding_is_deterministic(self, codec: Codec[Any], texts: tuple[str, ...], serializer: Serializer[Any, Any]) -> None:
         for text in texts:
             assert params_digest(codec.encode(text).params, serializer) == params_digest(codec.encode(text).params, serializer)
+
+    def test_a_random_start_depends_on_its_seed_only(self, codec: Codec[Any], serializer: Serializer[Any, Any]) -> None:
+        first, again, other = (params_digest(codec.random(seed), serializer) for seed in (3, 3, 4))
+        assert first == again != other
+
+    def test_a_random_start_names_what_a_text_replaces(self, codec: Codec[Any], texts: tuple[str, ...]) -> None:
+        assert set(codec.random(0)) == set(codec.encode(texts[0]).params)
+
+    def test_the_whole_way_between_two_points_is_the_second(
+        self, codec: Codec[Any], points: tuple[Any, ...], serializer: Serializer[Any, Any]
+    ) -> None:
+        old, new = points[:2]
+        assert params_digest(codec.blend(old, new, 1.0), serializer) == params_digest(new, serializer)
+
+    def test_what_cannot_be_filled_is_refused(self, codec: Codec[Any], texts: tuple[str, ...]) -> None:
+        from maao.errors import CodecError
+
+        with pytest.raises(CodecError):
+            codec.encode(texts[0], {"no such field": "x"})
 
     def test_empty_text_is_refused(self, codec: Codec[Any]) -> None:
         from maao.errors import CodecError
@@ -178,7 +205,7 @@ class AcceptanceConformance:
     def test_verdict_says_why_and_counts_every_look(self, problem: Any, stage: Any, accept: Acceptance[Any, Any], proposals: Any) -> None:
         _, verdict = self._judge(problem, stage, accept, proposals)
         assert verdict.reason
-        assert verdict.cost.looks == len(verdict.considered)
+        assert verdict.cost.selection_evals == len(verdict.considered)
 
     def test_judging_takes_no_more_steps_than_it_says(self, problem: Any, stage: Any, accept: Acceptance[Any, Any], proposals: Any) -> None:
         _, verdict = self._judge(problem, stage, accept, proposals)

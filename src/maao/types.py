@@ -45,14 +45,14 @@ class Cost:
     """What something spent. Compare mentors at equal cost, never at equal rounds.
 
     Example:
-        >>> (Cost(gradient_steps=2, looks=1) + Cost(gradient_steps=3)).gradient_steps
+        >>> (Cost(gradient_steps=2, selection_evals=1) + Cost(gradient_steps=3)).gradient_steps
         5
     """
 
     gradient_steps: int = 0
     model_tokens: int = 0  # tokens (or images) through the frozen model: 1 for a forward pass, 1 more for its backward
     scored_examples: int = 0
-    looks: int = 0  # scores on `select` that could influence a choice
+    selection_evals: int = 0  # scores on `select` that could influence a choice
     llm_calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0

@@ -54,7 +54,7 @@ def test_the_search_is_recorded_with_rates_losses_and_cost(found):
     assert [trial["rate"] for trial in recorded["trials"]] == GRID
     first, second, third = found.lr_search.trials
     assert second.loss < first.loss and first.diverged is None and third.diverged
-    assert first.cost.gradient_steps == 4 and first.cost.looks == 1
+    assert first.cost.gradient_steps == 4 and first.cost.selection_evals == 1
 
 
 def test_the_list_of_runs_counts_the_steps_of_the_search(found):
@@ -66,8 +66,8 @@ def test_the_list_of_runs_counts_the_steps_of_the_search(found):
 def test_the_cost_of_the_search_is_part_of_the_runs(found, tmp_path):
     plain = run(tmp_path / "plain", stage__lr=0.1, stage__lr_grid=[])
     searched = found.lr_search.cost
-    assert searched.gradient_steps > 8 and searched.looks >= 2
-    for name in ("gradient_steps", "looks", "model_tokens", "scored_examples"):
+    assert searched.gradient_steps > 8 and searched.selection_evals >= 2
+    for name in ("gradient_steps", "selection_evals", "model_tokens", "scored_examples"):
         assert getattr(found.cost, name) == getattr(plain.cost, name) + getattr(searched, name)
 
 

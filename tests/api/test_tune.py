@@ -59,7 +59,7 @@ def test_the_cost_adds_up_rounds_what_was_read_before_them_and_the_reading_of_te
     cost = result.cost
     assert cost.gradient_steps == sum(r.cost.gradient_steps for r in result.history)
     tested = [final.score.cost for final in result.finals.values()]
-    assert len(tested) == 3 and all(one.model_tokens > 0 and one.looks == 0 for one in tested)
+    assert len(tested) == 3 and all(one.model_tokens > 0 and one.selection_evals == 0 for one in tested)
     walked = sum(r.cost.model_tokens for r in result.history) + result.environment["prepared_tokens"]
     assert cost.model_tokens == walked + sum(one.model_tokens for one in tested)
     assert cost.scored_examples == sum(r.cost.scored_examples for r in result.history) + 3 * len(pairs("test"))
@@ -129,7 +129,7 @@ def test_a_run_without_clues_is_exported_with_its_words(llama, tmp_path):
     assert result.text == ""
     (path,) = result.save(tmp_path / "exported", "text")
     problem, _ = result._problem()
-    assert path.read_text(encoding="utf-8").strip() == problem.codec.decode(result.params) != ""
+    assert path.read_text(encoding="utf-8").strip() == problem.codec.decode(result.params).text != ""
 
 
 def test_an_unknown_format_is_refused(result, tmp_path):
@@ -176,13 +176,13 @@ def test_a_cap_on_test_that_does_not_bind_is_no_error(llama, tmp_path):
 def test_test_is_scored_together_where_the_problem_can_and_the_costs_add_up(llama, tmp_path, monkeypatch):
     from maao.problems.language.soft_prompt import SoftPromptProblem
 
-    asked, together = [], SoftPromptProblem.score_many
+    asked, together = [], SoftPromptProblem.score
 
-    def score_many(self, points, split):
+    def score(self, points, split):
         asked.append((split, len(points)))
         return together(self, points, split)
 
-    monkeypatch.setattr(SoftPromptProblem, "score_many", score_many)
+    monkeypatch.setattr(SoftPromptProblem, "score", score)
     result = tune(llama, tmp_path / "run")
     assert [count for split, count in asked if split == "test"] == [3] and len(result.finals) == 3
     assert sum(final.score.cost.scored_examples for final in result.finals.values()) == 3 * len(pairs("test"))
@@ -193,12 +193,12 @@ def test_a_stop_between_two_readings_of_test_changes_no_reading(llama, tmp_path,
     from maao.problems.language.soft_prompt import SoftPromptProblem
     from maao.store.run import RunFolder
 
-    together = SoftPromptProblem.score_many
+    together = SoftPromptProblem.score
 
-    def score_many(self, points, split):  # a loss that shows how many were scored together
+    def score(self, points, split):  # a loss that shows how many were scored together
         return tuple(replace(score, loss=score.loss + len(points)) for score in together(self, points, split))
 
-    monkeypatch.setattr(SoftPromptProblem, "score_many", score_many)
+    monkeypatch.setattr(SoftPromptProblem, "score", score)
     whole = tune(llama, tmp_path / "whole")
     record = RunFolder.record_final
 

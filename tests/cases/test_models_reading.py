@@ -38,7 +38,7 @@ def a_step(problem) -> Clues:
     params = {name: value.clone().requires_grad_() for name, value in problem.initial(0).items()}
     problem.loss(params, problem.batch(0, 0)).backward()
     assert all(bool(value.grad.abs().max() > 0) for value in params.values())
-    found = problem.clues(problem.initial(0), score=problem.score(problem.initial(0), "select"))
+    found = problem.clues(problem.initial(0), score=problem.score([problem.initial(0)], "select")[0])
     assert found.gradient
     return found
 

@@ -31,7 +31,7 @@ from maao.mentors.soft_input import SoftInput
 from maao.optimizers.torch import TorchSerializer
 from maao.problems.language.soft_prompt import _shown
 from maao.problems.towers.text.template import Template
-from maao.protocols import Encoded
+from maao.protocols import NO_FIELDS, Decoded, Encoded
 from maao.runner import run
 from maao.store.run import RunFolder
 from maao.types import Example
@@ -228,11 +228,11 @@ def test_l15_a_continuation_is_whole_once_something_follows_it():
 class Words:
     """A codec that takes every text."""
 
-    def encode(self, text):
-        return Encoded({"prompt": text}, text)
+    def encode(self, text, fields=NO_FIELDS):
+        return Encoded({"prompt": text, **fields}, text)
 
     def decode(self, params):
-        return "words"
+        return Decoded("words")
 
 
 class Told(Scripted):
@@ -250,7 +250,7 @@ class Told(Scripted):
 
 
 LABELS = ("bad", "good")
-FIELDS = Fields(("label_words",), LABELS, dict)
+FIELDS = Fields(("label_words",), LABELS)
 BRED = (finished(0, "w", 0.9), finished(1, "x", 0.5, proposals=(("aa", 0.5, 0), ("bb", 0.4, 0), ("cc", 0.3, 0))))
 PAIRS = (Example({"text": "a"}, "b"),)
 

@@ -68,7 +68,7 @@ def walked_to(age):
     state = STAGE.init(PROBLEM, PROBLEM.initial(seed_for(0, "initial")), seed=seed_for(0, "stage"))
     for _ in range(age):
         state, _ = STAGE.step(PROBLEM, state)
-    return PROBLEM.score(state.params, "select").loss
+    return PROBLEM.score([state.params], "select")[0].loss
 
 
 @settings(max_examples=15)
@@ -97,7 +97,7 @@ def test_l13_only_the_steps_that_are_missing_are_walked_again(age, missing):
     (verdict,) = [r.verdict for r in play(plan, Race(age)) if r.leg.ask]
     assert verdict.considered[0].score.loss == walked_to(age)
     assert verdict.cost.gradient_steps == missing + age
-    assert verdict.cost.looks == 1 + (missing > 0)
+    assert verdict.cost.selection_evals == 1 + (missing > 0)
 
 
 def test_l13_the_case_as_it_was_reported(tmp_path):

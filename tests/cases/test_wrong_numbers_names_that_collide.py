@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from maao.compare import cells, compare, file_name, read_table
-from maao.comparison import read_rows
+from maao.compare import cells, compare, read_rows, read_table
+from maao.compare.table import file_name
 from maao.errors import ConfigError, StoreError
 from maao.runner import free_folder
 

@@ -79,7 +79,7 @@ def test_l5_a_vocabulary_that_writes_a_space_by_itself_has_words(name):
     words = codec(VOCABULARIES[name]())
     assert int(words.words.sum()) > 40
     rows = words.sample(3, seed=1)
-    assert words.encode(words.decode({"prompt": rows})).params["prompt"].equal(rows)
+    assert words.encode(words.decode({"prompt": rows}).text).params["prompt"].equal(rows)
     assert words.encode("music film").text == "music film"
 
 

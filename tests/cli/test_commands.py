@@ -288,7 +288,7 @@ def test_find_lr_prints_a_table_and_the_line_to_put_into_the_config(maao, tmp_pa
     done = maao("find-lr", tmp_path / "f.toml")
     assert done.code == 0, done.err
     assert "Loss on select after 3 steps" in done.out and done.out.count("diverged (step 1") == 2  # as it is found, and in the table
-    assert "Cost: 8 gradient steps" in done.out and "2 looks at select" in done.out
+    assert "Cost: 8 gradient steps" in done.out and "2 evaluations on select" in done.out
     assert done.out.endswith("--set stage.lr=0.1:\n\n[stage]\nlr = 0.1\n")
     assert list(tmp_path.iterdir()) == [tmp_path / "f.toml"]
 
@@ -302,7 +302,7 @@ def test_headroom_prints_a_table_and_a_verdict_and_stores_nothing(maao, tmp_path
     (tmp_path / "f.toml").write_text(FUNCTION, encoding="utf-8")
     done = maao("headroom", tmp_path / "f.toml", "--starts", 3)
     assert done.code == 0, done.err
-    assert "start 3, tuned" in done.out and "Starts lead apart by " in done.out and "looks at select" in done.out
+    assert "start 3, tuned" in done.out and "Starts lead apart by " in done.out and "evaluations on select" in done.out
     assert list(tmp_path.iterdir()) == [tmp_path / "f.toml"]
 
 

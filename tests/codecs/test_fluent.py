@@ -50,7 +50,7 @@ def never(sequences):
 def test_without_weight_for_the_language_model_the_text_is_the_nearest_tokens(kind):
     nearest = nearest_codec(kind)
     fluent = FluentCodec(nearest, never, beta=0)
-    assert [fluent.decode(point(seed)) for seed in range(30)] == [nearest.decode(point(seed)) for seed in range(30)]
+    assert [fluent.decode(point(seed)).text for seed in range(30)] == [nearest.decode(point(seed)).text for seed in range(30)]
 
 
 def test_a_vanishing_weight_gives_the_nearest_tokens_too():
@@ -58,7 +58,7 @@ def test_a_vanishing_weight_gives_the_nearest_tokens_too():
     fluent = codec(beta=1e-9)
     whole = [seed for seed in range(30) if nearest.survives(nearest.ranked(point(seed)["prompt"], 1)[0].flatten().tolist())]
     assert len(whole) > 3
-    assert [fluent.decode(point(seed)) for seed in whole] == [nearest.decode(point(seed)) for seed in whole]
+    assert [fluent.decode(point(seed)).text for seed in whole] == [nearest.decode(point(seed)).text for seed in whole]
 
 
 # -- the beam
@@ -132,7 +132,7 @@ def likelihood(nearest, log_probs, text):
 def test_more_weight_gives_likelier_words():
     nearest = nearest_codec()
     log_probs = made_up(len(nearest.embeddings))
-    told = [[likelihood(nearest, log_probs, codec(beta=beta).decode(point(seed))) for seed in range(10)] for beta in (0, 0.05, 1.0)]
+    told = [[likelihood(nearest, log_probs, codec(beta=beta).decode(point(seed)).text) for seed in range(10)] for beta in (0, 0.05, 1.0)]
     means = [sum(values) / len(values) for values in told]
     assert means == sorted(means) and means[0] + 2 < means[2]
 
@@ -142,7 +142,7 @@ def test_more_weight_gives_likelier_words():
 def test_fluent_words_survive_retokenizing(kind, beta):
     fluent = codec(kind, beta=beta)
     for seed in range(20):
-        words = fluent.decode(point(seed))
+        words = fluent.decode(point(seed)).text
         encoded = fluent.encode(words)
         assert (encoded.text, encoded.note) == (words, None)
 
@@ -151,7 +151,7 @@ def test_words_are_among_the_candidates_of_their_rows():
     fluent, nearest = codec("wordpiece", beta=1.0, candidates=12), nearest_codec("wordpiece")
     for seed in range(10):
         params = point(seed)
-        ids = nearest.tokenizer(fluent.decode(params), add_special_tokens=False).input_ids
+        ids = nearest.tokenizer(fluent.decode(params).text, add_special_tokens=False).input_ids
         assert all(i in row for i, row in zip(ids, nearest.ranked(params["prompt"], 12)[0].tolist(), strict=True))
 
 
@@ -163,14 +163,14 @@ def test_a_beam_that_ends_on_nothing_readable_gives_way_to_the_nearest_tokens():
             seeds.append(seed)
     assert seeds
     fluent, nearest = codec(beta=1.0, candidates=1), nearest_codec()
-    assert [fluent.decode(point(seed)) for seed in seeds] == [nearest.decode(point(seed)) for seed in seeds]
+    assert [fluent.decode(point(seed)).text for seed in seeds] == [nearest.decode(point(seed)).text for seed in seeds]
 
 
 @pytest.mark.parametrize("text", ["topic of the news", "music", "unbelievable"])
 def test_a_texts_own_embeddings_give_that_text_however_unlikely(text):
     fluent = codec(beta=100.0)
     encoded = fluent.encode(text)
-    assert fluent.decode(encoded.params) == encoded.text
+    assert fluent.decode(encoded.params).text == encoded.text
 
 
 def test_same_point_gives_same_words():
@@ -261,7 +261,7 @@ def test_words_of_a_tiny_model_are_likelier_than_its_nearest_tokens():
     log_probs = causal_log_probs(frozen.model)
     prompt = {"prompt": torch.randn(4, 32, generator=torch.Generator().manual_seed(0))}
     fluent = FluentCodec(nearest, log_probs, beta=1.0)
-    before, after = (likelihood(nearest, log_probs, found.decode(prompt)) for found in (nearest, fluent))
+    before, after = (likelihood(nearest, log_probs, found.decode(prompt).text) for found in (nearest, fluent))
     assert after > before + 1
 
 
@@ -277,6 +277,6 @@ def test_words_of_smollm2_are_likelier_than_its_nearest_tokens():
     noise = torch.randn(rows.shape, generator=torch.Generator().manual_seed(0)) * rows.std()
     prompt = {"prompt": rows + 1.5 * noise}
     fluent = FluentCodec(nearest, log_probs, beta=0.2)
-    before, after = (likelihood(nearest, log_probs, found.decode(prompt)) for found in (nearest, fluent))
+    before, after = (likelihood(nearest, log_probs, found.decode(prompt).text) for found in (nearest, fluent))
     assert after > before + 1
-    assert fluent.encode(fluent.decode(prompt)).note is None
+    assert fluent.encode(fluent.decode(prompt).text).note is None

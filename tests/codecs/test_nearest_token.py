@@ -140,7 +140,7 @@ def test_words_of_random_points_survive_retokenizing(kind, distance):
     found = codec(kind, distance=distance)
     for seed in range(40):
         point = {"prompt": torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(seed))}
-        words = found.decode(point)
+        words = found.decode(point).text
         encoded = found.encode(words)
         assert encoded.text == words and encoded.note is None
 
@@ -154,14 +154,14 @@ def test_a_row_that_would_join_its_neighbour_gives_way_to_its_next_best():
     ids = [found.tokenizer(f" {first}", add_special_tokens=False).input_ids[0], texts[last]]
     joined = found.tokenizer.decode(ids).strip()
     assert joined == whole
-    words = found.decode({"prompt": found.embeddings[ids] + 0.001})
+    words = found.decode({"prompt": found.embeddings[ids] + 0.001}).text
     assert words != joined and found.encode(words).text == words and len(found.encode(words).params["prompt"]) == 2
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_random_words_are_decoded_as_they_are(seed):
     rows = COSINE.sample(5, seed)
-    assert torch.equal(COSINE.encode(COSINE.decode({"prompt": rows})).params["prompt"], rows)
+    assert torch.equal(COSINE.encode(COSINE.decode({"prompt": rows}).text).params["prompt"], rows)
 
 
 def test_sample_depends_on_the_seed_only():
@@ -217,7 +217,7 @@ def test_cut_text_is_repeated_where_rows_are_left():
 def test_word_longer_than_the_prompt_is_cut_to_what_can_be_read_back(kind, limit):
     found = codec(kind, num_virtual_tokens=limit)
     encoded = found.encode("informationally")
-    assert found.decode(encoded.params) == encoded.text and len(encoded.params["prompt"]) == limit
+    assert found.decode(encoded.params).text == encoded.text and len(encoded.params["prompt"]) == limit
 
 
 def test_text_is_one_line_with_single_spaces():
@@ -248,7 +248,7 @@ def test_any_text_is_encoded_faithfully_or_refused(text):
     except CodecError:
         return
     assert len(encoded.params["prompt"]) == 5
-    assert encoded.text == COSINE.decode(encoded.params)
+    assert encoded.text == COSINE.decode(encoded.params).text
 
 
 # -- a real vocabulary
@@ -286,4 +286,4 @@ def test_texts_survive_smollm2(smollm2, text):
     tokenizer, table = smollm2
     found = NearestTokenCodec(tokenizer, table, num_virtual_tokens=8)
     encoded = found.encode(text)
-    assert found.decode(encoded.params) == encoded.text
+    assert found.decode(encoded.params).text == encoded.text

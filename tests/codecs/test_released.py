@@ -40,11 +40,11 @@ def point(seed):
 def test_without_defects_it_is_the_nearest_token_codec(kind, distance, length):
     ours, theirs = codec(kind=kind, distance=distance, length=length), nearest_codec(kind, distance=distance, length=length)
     for seed in range(10):
-        assert ours.decode(point(seed)) == theirs.decode(point(seed))
+        assert ours.decode(point(seed)).text == theirs.decode(point(seed)).text
     for text in ("topic of the news", "music", "the market was good and the bank is bad"):
         a, b = ours.encode(text), theirs.encode(text)
         assert (a.text, a.note) == (b.text, b.note) and torch.equal(a.params["prompt"], b.params["prompt"])
-        assert ours.decode(a.params) == theirs.decode(b.params)
+        assert ours.decode(a.params).text == theirs.decode(b.params).text
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
@@ -60,7 +60,7 @@ def test_with_all_defects_words_can_be_encoded_or_it_is_said_that_they_cannot(ki
     ours, told = codec(*DEFECTS, kind=kind), 0
     for seed in range(20):
         try:
-            words = ours.decode(point(seed))
+            words = ours.decode(point(seed)).text
         except CodecError:
             continue
         told += 1
@@ -78,12 +78,12 @@ def test_each_row_becomes_its_least_similar_token():
     worst = [int(ids[torch.cosine_similarity(row, theirs.embeddings[ids]).argmin()]) for row in rows]
     alone = [(row, i) for row, i in zip(rows, worst, strict=True) if theirs.survives([i])]
     assert len(alone) > 3
-    assert [ours.decode({"prompt": row}) for row, _ in alone] == [theirs.tokenizer.decode([i]).strip() for _, i in alone]
+    assert [ours.decode({"prompt": row}).text for row, _ in alone] == [theirs.tokenizer.decode([i]).strip() for _, i in alone]
 
 
 def test_a_texts_own_embeddings_do_not_give_that_text():
     ours = codec("least_similar")
-    assert ours.decode(ours.encode("topic of the news").params) != "topic of the news"
+    assert ours.decode(ours.encode("topic of the news").params).text != "topic of the news"
 
 
 def test_least_similar_is_refused_where_the_release_is_right():
@@ -99,10 +99,10 @@ def test_only_the_ids_that_the_release_searches_are_named(monkeypatch):
     monkeypatch.setattr(released, "SEARCHED", few)
     ours, theirs = codec("narrow_vocabulary"), nearest_codec()
     for seed in range(10):
-        text = ours.decode(point(seed))
+        text = ours.decode(point(seed)).text
         assert set(theirs.tokenizer(theirs._lead + text, add_special_tokens=False).input_ids) <= set(few)
     outside = theirs.encode("music").params["prompt"][:1]
-    assert theirs.decode({"prompt": outside}) == "music" != ours.decode({"prompt": outside})
+    assert theirs.decode({"prompt": outside}).text == "music" != ours.decode({"prompt": outside}).text
 
 
 def test_the_release_searches_ids_4_to_14999():
@@ -111,8 +111,8 @@ def test_the_release_searches_ids_4_to_14999():
 
 def test_a_vocabulary_with_nothing_to_search_is_told(monkeypatch):
     monkeypatch.setattr(released, "SEARCHED", range(5000, 6000))
-    with pytest.raises(CodecError, match="may be named"):
-        codec("narrow_vocabulary").decode(point(0))
+    told = codec("narrow_vocabulary").decode(point(0))
+    assert told.text is None and "may be named" in told.note
 
 
 # -- joined by spaces
@@ -122,20 +122,20 @@ def test_pieces_of_words_become_words():
     ours, theirs = codec("joined_by_spaces", num_virtual_tokens=9), nearest_codec()
     pieces = theirs.tokenizer(" unbelievable", add_special_tokens=False).input_ids
     assert len(pieces) > 2
-    told = ours.decode({"prompt": theirs.embeddings[pieces]})
+    told = ours.decode({"prompt": theirs.embeddings[pieces]}).text
     assert told == " ".join(theirs.tokenizer.decode([i]).strip() for i in pieces).strip() and len(told.split()) > 2
 
 
 def test_joined_words_may_have_other_tokens_than_were_chosen():
     ours, theirs = codec("joined_by_spaces", "special_tokens"), nearest_codec()
-    lengths = [len(theirs.tokenizer(ours.decode(point(seed)), add_special_tokens=False).input_ids) for seed in range(20)]
+    lengths = [len(theirs.tokenizer(ours.decode(point(seed)).text, add_special_tokens=False).input_ids) for seed in range(20)]
     assert max(lengths) > ROWS
 
 
 def test_joined_words_that_cannot_be_read_back_are_refused():
     ours = codec("joined_by_spaces")
-    with pytest.raises(CodecError, match="does not survive"):
-        [ours.decode(point(seed)) for seed in range(20)]
+    told = [ours.decode(point(seed)) for seed in range(20)]
+    assert any(found.text is None and "does not survive" in found.note for found in told)
 
 
 # -- special tokens

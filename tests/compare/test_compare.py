@@ -18,8 +18,9 @@ import pytest
 from typer.testing import CliRunner
 
 from maao.cli import app
-from maao.compare import asked, cells, compare, read_table
-from maao.comparison import ALL, differences, page_text, unequal, won
+from maao.compare import Row, Table, cells, compare, read_out, read_row, read_table
+from maao.compare.page import ALL, differences, page_text, unequal, won
+from maao.compare.rows import asked
 from maao.errors import ConfigError, MaaoError
 from maao.types import Advice, Considered, Leg, Proposal, Score, Verdict
 from tests import tiny_vision as tiny
@@ -200,10 +201,10 @@ def test_a_table_takes_what_it_lacks_from_another_file(table: Path, tmp_path: Pa
     (tmp_path / "settings.toml").write_text(text[:arms])
     (tmp_path / "arms.toml").write_text(f'with = "settings.toml"\nseeds = [7]\n{text[arms:]}')
     named = read_table(tmp_path / "arms.toml")
-    assert named["seeds"] == [7] and named["title"] == "Tiny" and len(list(cells(named, tmp_path))) == 2
+    assert named.seeds == [7] and named.title == "Tiny" and len(list(cells(named, tmp_path))) == 2
     other = tmp_path / "other.toml"
     other.write_text(text[:arms].replace("pictures]", "drawings]"))
-    assert list(read_table(tmp_path / "arms.toml", other)["tasks"]) == ["drawings"]
+    assert list(read_table(tmp_path / "arms.toml", other).tasks) == ["drawings"]
     with pytest.raises(ConfigError, match="There is no table"):
         read_table(tmp_path / "arms.toml", tmp_path / "nowhere.toml")
 
@@ -224,17 +225,11 @@ def test_a_cell_that_fails_is_told_and_the_others_are_kept(table: Path, tmp_path
     assert len(list((tmp_path / "out" / "rows").glob("*.json"))) == 4
 
 
-def row(arm: str, seed: int, accuracy: float, *, task: str = "t", tokens: int = 100, looks: int = 5) -> dict[str, Any]:
-    cost = dict.fromkeys(("gradient_steps", "llm_calls", "input_tokens", "output_tokens"), 0)
-    return {
-        "arm": arm,
-        "task": task,
-        "model": "m",
-        "seed": seed,
-        "test": {"accuracy": accuracy, "loss": 1 - accuracy},
-        "cost": {**cost, "model_tokens": tokens, "looks": looks},
-        "curve": [],
-    }
+def row(arm: str, seed: int, accuracy: float, *, task: str = "t", tokens: int = 100, evals: int = 5, **more: Any) -> Row:
+    cost: dict[str, int | float] = dict.fromkeys(("gradient_steps", "llm_calls", "input_tokens", "output_tokens"), 0)
+    cost |= {"model_tokens": tokens, "selection_evals": evals}
+    test = {"accuracy": accuracy, "loss": 1 - accuracy}
+    return Row.model_validate({"arm": arm, "task": task, "model": "m", "seed": seed, "test": test, "cost": cost, **more})
 
 
 def test_differences_pair_seeds_and_say_what_is_better() -> None:
@@ -244,13 +239,13 @@ def test_differences_pair_seeds_and_say_what_is_better() -> None:
     good = found["good", "accuracy"]
     assert good.pairs == 6 and good.mean == pytest.approx(5.25) and good.low > 0 and good.corrected == pytest.approx(2 * 2 / 64)
     assert found["good", "loss"].mean == pytest.approx(-0.0525) and found["good", "loss"].better > 0.5
-    text = page_text({"name": "x", "baseline": "base"}, rows, list(found.values()), len(rows))
+    text = page_text(Table(name="x", baseline="base"), rows, list(found.values()), len(rows))
     assert "**good** is better than base by +5.25 points" in text and "**same** cannot be told apart from base" in text
 
 
 def test_what_became_of_proposals_is_told_each_time_of_asking() -> None:
     twice = [{"wanted": 3, "usable": 3, "won": True, "margin": 0.1}, {"wanted": 3, "usable": 1, "won": False, "margin": None}]
-    rows = [{**row("a", 0, 0.5), "asked": twice}, {**row("a", 1, 0.5), "asked": twice[1:]}, {**row("none", 0, 0.5), "asked": []}]
+    rows = [row("a", 0, 0.5, asked=twice), row("a", 1, 0.5, asked=twice[1:]), row("none", 0, 0.5, asked=[])]
     assert won(rows)[-1] == "| a | 5 of 9 | 1 of 2 | 0 of 1 |"
     assert won([row("old", 0, 0.5)]) == []
 
@@ -267,8 +262,8 @@ def test_a_margin_is_taken_at_the_age_at_which_the_rule_compared() -> None:
     config = SimpleNamespace(accept=SimpleNamespace(rule="race", steps=6))
     dropped = asking(considered(None, 0.5, 6), considered(0, 0.1, 0))  # all that were left had to stop before they were as old
     found = asked(SimpleNamespace(config=config, history=[halved, lost, asking(), dropped]))
-    assert [entry["margin"] for entry in found] == [pytest.approx(0.1), -0.25, None, None]
-    assert [entry["won"] for entry in found] == [True, False, False, False]
+    assert [entry.margin for entry in found] == [pytest.approx(0.1), -0.25, None, None]
+    assert [entry.won for entry in found] == [True, False, False, False]
 
 
 def test_tasks_are_told_apart_and_together() -> None:
@@ -278,7 +273,7 @@ def test_tasks_are_told_apart_and_together() -> None:
 
 
 def test_costs_that_lie_apart_are_told() -> None:
-    costs = {"a": {"model_tokens": 100.0, "looks": 5.0}, "b": {"model_tokens": 105.0, "looks": 10.0}}
+    costs = {"a": {"model_tokens": 100.0, "selection_evals": 5.0}, "b": {"model_tokens": 105.0, "selection_evals": 10.0}}
     assert unequal(costs, "a") == ["Not at equal cost: b took 2.00 times the looks of a."]
 
 
@@ -307,3 +302,25 @@ def test_cells_come_seed_by_seed_with_one_thread_each(table: Path) -> None:
     assert all(cell.config.threads == 1 for cell in found)
     with pytest.raises(ConfigError, match="no table"):
         read_table(table.parent / "none.toml")
+
+
+def test_a_page_may_read_another_metric_than_accuracy(tmp_path: Path) -> None:
+    rows = [
+        row(arm, s, 0.5, test={"accuracy": 0.5, "f1_macro": 0.4 + 0.1 * (arm == "b") + s / 50, "loss": 1.0})
+        for arm in "ab"
+        for s in range(4)
+    ]
+    (tmp_path / "rows").mkdir()
+    for one in rows:
+        (tmp_path / "rows" / f"{one.arm}{one.seed}.json").write_text(one.model_dump_json(exclude_unset=True))
+    table = Table.model_validate({"name": "x", "baseline": "a", "metric": "f1_macro"})
+    text = read_out(table, tmp_path, len(rows)).read_text()
+    assert "**b** is better than a by +10.00 points" in text and "`test` f1 macro in per cent" in text
+    assert "| b | 53.0 ± 2.6; 1.000 (4) |" in text and (tmp_path / "differences.png").exists()
+
+
+def test_older_rows_are_read_by_the_names_of_today(tmp_path: Path) -> None:
+    old = {"arm": "a", "model": "", "task": "t", "seed": 0, "cost": {"looks": 3}, "curve": [{"looks": 1, "select_loss": 0.5}]}
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    read = read_row(tmp_path / "old.json")
+    assert read.cost == {"selection_evals": 3} and read.curve == [{"selection_evals": 1, "select_loss": 0.5}]

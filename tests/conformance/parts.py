@@ -30,12 +30,13 @@ def soft_prompt_problem(
     frozen = tiny_model(architecture)
     splits = splits or tiny_splits(2)
     given = {**(model or {}), **({} if words is None else {"label_words": words})}
+    given |= {name: options.pop(name) for name in ("initial", "initial_text") if name in options}
     settings = {"model": {"num_virtual_tokens": num_virtual_tokens, "hidden": 8, **given}}
     without_unread(settings, [f"model.{name}" for name in given])  # most methods have no network
     config = make_config(settings)
     of = (config.model, frozen, splits, Template.parse(template), max_length or context_length(frozen))
     reader, tokenize = build_reader(*of)
-    method, codec = build_method(config, frozen)
+    method, codec = build_method(config, frozen, splits.labels)
     options = {"batch_size": 4, "reframe": lambda frame: build_framed_reader(*of, frame), **options}
     return SoftPromptProblem(frozen, splits, tokenize, reader, codec, method=method, num_virtual_tokens=num_virtual_tokens, **options)
 

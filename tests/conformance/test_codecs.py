@@ -13,6 +13,7 @@ from maao.codecs.nearest_token import NearestTokenCodec
 from maao.codecs.numbers import NumberCodec
 from maao.codecs.released import ReleasedCodec
 from maao.testing import CodecConformance
+from tests.conformance.parts import kept_problem
 from tests.tiny import bpe_tokenizer, roberta_tokenizer, tiny_model, wordpiece_tokenizer
 
 PROSE = (
@@ -55,9 +56,19 @@ def over(made: Row, name: str, codec: Any) -> Row:
     return Row(f"{name} over {made.name}", codec(made.codec), made.texts, made.points)
 
 
+def method(name: str, model: dict[str, Any]) -> Row:
+    """The codec of a prompt method's params, and of what a proposal fills beside them."""
+    problem = kept_problem("llama", "{text} {slots} Topic:", model=model)
+    points = tuple(problem.initial(seed) for seed in range(3))
+    return Row(name, problem.codec, ("topic of the news", "music"), points)
+
+
 ROWS = [
     numbers(1, 3),
     numbers(3, 2),
+    method("prompt tuning", {}),
+    method("p-tuning", {"method": "p_tuning"}),
+    method("prefix tuning", {"method": "prefix_tuning"}),
     *(tokens("bpe", distance, length) for distance in ("cosine", "l2", "dot") for length in ("fixed", "free")),
     *(tokens("wordpiece", distance, length) for distance in ("cosine", "l2", "dot") for length in ("fixed", "free")),
     tokens("roberta", "cosine", "fixed"),

@@ -86,12 +86,12 @@ def filling(problem: Any) -> LanguageModelMentor[Any]:
         Task("Find the prompt.", labels, "{text} {slots}"),
         problem.codec,
         template=wording("guided", filled=True),
-        filled=Fields(("label_words",), labels, problem.fill, {f"label_words.{label}": label for label in labels}),
+        filled=Fields(("label_words",), labels, {f"label_words.{label}": label for label in labels}),
     )
 
 
 def beside(problem: Any) -> Beside[Any]:
-    return Beside(asks(numbers_reply)(problem), RandomRestart(problem.initial, problem.codec), 0.4)
+    return Beside(asks(numbers_reply)(problem), RandomRestart(problem.codec), 0.4)
 
 
 def rival(make: Callable[..., Any], reply: Any, **options: Any) -> Callable[[Any], Any]:
@@ -118,9 +118,9 @@ STARTS = ("music news", "team match", "film song", "market bank")
 
 MENTORS = [
     Row("none", lambda problem: NoMentor()),
-    Row("random_restart", lambda problem: RandomRestart(problem.initial, problem.codec)),
-    Row("random_restart, race", lambda problem: RandomRestart(problem.initial, problem.codec), accept=Race(2)),
-    Row("random_restart of soft prompts", lambda problem: RandomRestart(problem.initial, problem.codec), language=True, accept=IfBetter()),
+    Row("random_restart", lambda problem: RandomRestart(problem.codec)),
+    Row("random_restart, race", lambda problem: RandomRestart(problem.codec), accept=Race(2)),
+    Row("random_restart of soft prompts", lambda problem: RandomRestart(problem.codec), language=True, accept=IfBetter()),
     Row("reproject", lambda problem: Reproject(problem.codec)),
     Row("reproject of soft prompts", lambda problem: Reproject(problem.codec), language=True),
     Row("scripted", lambda problem: Scripted(("0 0", "1 1", "no number", "2.5 -1", "0.5 0.5", "3 3"), problem.codec)),
@@ -173,5 +173,5 @@ class TestMentorConformance(MentorConformance):
 
     @pytest.fixture
     def history(self, problem, stage):
-        told = RandomRestart(problem.initial, problem.codec)
+        told = RandomRestart(problem.codec)
         return tuple(alternate(problem, stage, told, plan=rounds(2, steps=2, proposals=2), accept=IfBetter(), seed=1))

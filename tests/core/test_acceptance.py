@@ -38,9 +38,9 @@ class Square:
     def num_tokens(self, params, batch):
         return 1
 
-    def score(self, params, split):
-        self.scored.append(float(params["x"]))
-        return Score(float(self.loss(params, None)), {}, 1, Cost(looks=1))
+    def score(self, points, split):
+        self.scored.extend(float(params["x"]) for params in points)
+        return tuple(Score(float(self.loss(params, None)), {}, 1, Cost(selection_evals=1)) for params in points)
 
     def clues(self, params, *, start=None, score=None):
         return Clues()
@@ -121,7 +121,7 @@ def test_if_better_uses_the_recorded_score_of_the_incumbent():
     history = walked(UNTUNED, problem=problem)
     problem.scored.clear()
     verdict = judge(IfBetter(), 7.0, history=history, problem=problem)
-    assert problem.scored == [7.0] and verdict.cost.looks == 1 and len(verdict.considered) == 2
+    assert problem.scored == [7.0] and verdict.cost.selection_evals == 1 and len(verdict.considered) == 2
 
 
 def test_if_better_never_loses_ground():
@@ -176,7 +176,7 @@ def test_race_walks_an_incumbent_without_a_record_at_that_age_again():
     verdict = judge(Race(2), 9.0, history=history)
     assert (verdict.considered[0].age, verdict.considered[0].score.loss) == (2, 4.0)
     assert verdict.chosen is None and verdict.state is history[-1].state
-    assert verdict.cost == Cost(gradient_steps=2 + 2, model_tokens=2 * 4, looks=2)
+    assert verdict.cost == Cost(gradient_steps=2 + 2, model_tokens=2 * 4, selection_evals=2)
     assert verdict.cost.gradient_steps <= Race(2).max_steps(1)
 
 
@@ -254,7 +254,7 @@ def test_halving_walks_only_the_better_half_on():
     ]
     assert (verdict.chosen, verdict.state.age) == (3, 3)
     assert verdict.cost.gradient_steps == 3 + 4 * 1 + 2 * 2 <= Race(3, rungs=(1,)).max_steps(4)
-    assert verdict.cost.looks == len(verdict.considered)
+    assert verdict.cost.selection_evals == len(verdict.considered)
 
 
 def test_halving_before_the_first_step_judges_unwalked_starts():

@@ -23,7 +23,7 @@ PROBLEM = FunctionProblem("rosenbrock", codec=CODEC)
 STAGE = TorchStage(lr=0.05)
 MENTORS = {
     "none": NoMentor(),
-    "random_restart": RandomRestart(PROBLEM.initial, CODEC),
+    "random_restart": RandomRestart(CODEC),
     "reproject": Reproject(CODEC),
     "scripted": Scripted(("0.9 0.8", "2 2", "nonsense", "-1 1", "0.5 0.5", "3 -3", "1 1"), CODEC),
 }
@@ -92,9 +92,9 @@ def test_another_seed_gives_another_run():
 
 def test_round_says_what_it_cost():
     (untuned, walked, asked) = run("scripted", "best_of", (UNTUNED, *walk(3), Leg(2, ask=True, proposals=2)))
-    assert untuned.cost == Cost(gradient_steps=0, model_tokens=2, scored_examples=2, looks=2)
+    assert untuned.cost == Cost(gradient_steps=0, model_tokens=2, scored_examples=2, selection_evals=2)
     assert walked.cost.gradient_steps == 3 and walked.cost.model_tokens == 2 * 3 + 2
-    assert asked.cost.looks == 2 + 2  # two proposals, the end and its words
+    assert asked.cost.selection_evals == 2 + 2  # two proposals, the end and its words
     assert total_cost((untuned, walked, asked)).gradient_steps == 5
     assert all(r.cost.seconds > 0 for r in (untuned, walked, asked))
 
@@ -128,7 +128,7 @@ def test_reference_release_schedule_asks_after_the_epochs_named():
 
 def test_what_a_problem_charges_for_proposals_is_charged_for_those_that_were_looked_at():
     class Charging(FunctionProblem):
-        def take_in(self, points, known):
+        def prefill_cost(self, points, known):
             asked.append((len(points), len(known)))
             return Cost(model_tokens=1000 * len(points))
 

@@ -34,7 +34,7 @@ def test_the_lowest_loss_is_chosen_and_ties_go_to_the_lower_rate():
 
 def test_a_search_costs_its_steps_and_a_look_for_each_rate():
     cost = search(0.1, 0.2, 0.3, steps=4).cost
-    assert (cost.gradient_steps, cost.looks, cost.model_tokens) == (12, 3, 2 * 12)
+    assert (cost.gradient_steps, cost.selection_evals, cost.model_tokens) == (12, 3, 2 * 12)
     assert cost.seconds > 0
 
 
@@ -67,7 +67,7 @@ def test_a_rate_that_runs_away_is_told_and_never_chosen():
     assert found.chosen.rate == 0.25
     lost = found.trials[1]
     assert lost.diverged and "step 1" in lost.diverged and math.isnan(lost.loss)
-    assert (lost.cost.gradient_steps, lost.cost.looks) == (2, 0)  # it ends where it is lost, and is not looked at
+    assert (lost.cost.gradient_steps, lost.cost.selection_evals) == (2, 0)  # it ends where it is lost, and is not looked at
 
 
 def test_an_end_that_is_not_finite_has_diverged():

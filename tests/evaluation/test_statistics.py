@@ -139,5 +139,6 @@ def test_the_pairs_needed_are_those_of_the_tables():
     # G*Power, two-sided paired t test, alpha 0.05, power 0.8: d = 0.5 needs 34, d = 0.8 needs 15, d = 1 needs 10.
     assert [pairs_needed(d, 1.0) for d in (0.5, 0.8, 1.0)] == [34, 15, 10]
     assert pairs_needed(1.0, 0.0) == 2
+    assert pairs_needed(1.0, 1e-15) == 2  # a spread of rounding
     with pytest.raises(ValueError, match="not zero"):
         pairs_needed(0.0, 1.0)

@@ -16,6 +16,7 @@ from maao.mentors.language_model import LanguageModelMentor
 from maao.mentors.reply import read_list
 from maao.mentors.scripted import Scripted as Script
 from maao.mentors.trajectory import entries, known_texts, select, shuffled
+from maao.protocols import NO_FIELDS
 from tests.mentors.histories import WITH_FIELDS, finished
 
 LABELS = ("bad", "good")
@@ -26,21 +27,25 @@ def words(bad, good):
     return {"label_words.bad": bad, "label_words.good": good}
 
 
-def fill(fields):
-    if "pig" in fields.values():
-        raise CodecError("no pigs")
-    return {"frame": dict(fields)}
+class Filling(NumberCodec):
+    """Numbers, with whatever is filled beside them but pigs."""
+
+    def encode(self, text, fields=NO_FIELDS):
+        encoded = super().encode(text)
+        if "pig" in fields.values():
+            raise CodecError("no pigs")
+        return replace(encoded, params={**encoded.params, "frame": dict(fields)})
 
 
 def fields(*names):
-    return Fields(names, LABELS, fill, OWN)
+    return Fields(names, LABELS, OWN)
 
 
 def mentor(reply, *names, **options):
     return LanguageModelMentor(
         Scripted(lambda request: reply),
         Task("Find it.", LABELS, "{text} {slots}"),
-        NumberCodec(1),
+        Filling(1),
         template=wording("guided", filled=True),
         filled=fields(*(names or ("label_words",))),
         **options,
@@ -107,7 +112,7 @@ def test_templates_keep_their_quotes_and_lines(line, template):
 @pytest.mark.parametrize("names", [("template",), ("label_words",), NAMES])
 @pytest.mark.parametrize("task", WORKED)
 def test_worked_lines_are_read_as_they_stand(task, names):
-    lines, asked = worked_lines(task, names), Fields(names, tuple(WORKED[task][0][2]), fill)
+    lines, asked = worked_lines(task, names), Fields(names, tuple(WORKED[task][0][2]))
     assert read_list("\n".join(f"- {line}" for line in lines), count=3)[0] == lines
     assert tuple(asked.line(*asked.split(line)) for line in lines) == lines
 
@@ -172,11 +177,11 @@ def test_worked_examples_said_again_are_not_taken():
 
 def test_long_lines_are_no_prose_where_they_hold_many_words():
     labels = tuple(f"label{i}" for i in range(30))
-    asked = Fields(("label_words",), labels, fill)
+    asked = Fields(("label_words",), labels)
     told = LanguageModelMentor(
         Scripted(lambda request: "- 3 | " + " | ".join(f"word {i}" for i in range(30))),
         Task("Find it.", labels),
-        NumberCodec(1),
+        Filling(1),
         template=wording("guided", filled=True),
         filled=asked,
     )
@@ -184,7 +189,7 @@ def test_long_lines_are_no_prose_where_they_hold_many_words():
 
 
 def test_a_script_may_fill_too():
-    advice = Script(("3 | poor | great", "4 | pig | great"), NumberCodec(1), fields("label_words")).propose((), count=2, seed=0)
+    advice = Script(("3 | poor | great", "4 | pig | great"), Filling(1), fields("label_words")).propose((), count=2, seed=0)
     assert [p.params["frame"] for p in advice.proposals] == [words("poor", "great")] and len(advice.rejected) == 1
 
 

@@ -47,7 +47,7 @@ FILES = [
 
 def instruction(style, history, shown, count=3, task=TASK, asked=()):
     own = {"template": task.template, **{f"label_words.{label}": label for label in task.labels}}
-    filled = Fields(asked, task.labels, lambda fields: {}, own) if asked else None
+    filled = Fields(asked, task.labels, own) if asked else None
     template = wording(style.removesuffix("_filled"), shown.scores, bool(asked))
     clues = history[-1].clues if history else None
     return write(template, task, select(history, 8), clues, count=count, shown=shown, filled=filled)

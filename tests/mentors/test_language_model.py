@@ -8,7 +8,7 @@ from maao.codecs.numbers import NumberCodec
 from maao.core.acceptance import AlwaysFirst
 from maao.core.loop import alternate
 from maao.core.plan import rounds
-from maao.errors import BudgetError, ChatError, CodecError
+from maao.errors import BudgetError, ChatError
 from maao.llm.ledger import MemoryLedger, Recorded
 from maao.llm.scripted import FailingModel, Scripted
 from maao.mentors.instruction import Shown, Task, wording
@@ -18,6 +18,7 @@ from maao.mentors.reproject import Reproject
 from maao.mentors.scripted import Scripted as Script
 from maao.optimizers.torch import TorchStage
 from maao.problems.functions import FunctionProblem
+from maao.protocols import Decoded
 from tests.mentors.histories import TOLD, finished
 
 CODEC = NumberCodec(2)
@@ -164,14 +165,13 @@ def test_reproject_without_a_point_says_so():
 def test_a_random_restart_may_have_no_words():
     class Wordless(type(CODEC)):
         def decode(self, params):
-            raise CodecError("no text survives")
+            return Decoded(None, note="no text survives")
 
-    problem = FunctionProblem("ackley", codec=CODEC)
-    proposals = RandomRestart(problem.initial, Wordless(2)).propose((), count=2, seed=1).proposals
+    proposals = RandomRestart(Wordless(2)).propose((), count=2, seed=1).proposals
     assert [proposal.text for proposal in proposals] == ["", ""]
 
 
 def test_random_restarts_draw_as_the_beginning_is_drawn():
     problem = FunctionProblem("ackley", codec=CODEC)
-    proposals = RandomRestart(problem.initial, CODEC).propose((), count=4, seed=1).proposals
+    proposals = RandomRestart(CODEC).propose((), count=4, seed=1).proposals
     assert len({p.text for p in proposals}) == 4 and all(p.params["x"].abs().max() <= problem.bound for p in proposals)

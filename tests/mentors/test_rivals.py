@@ -28,7 +28,7 @@ from maao.mentors.reset import Reset
 from maao.mentors.trajectory import Entry
 from maao.optimizers.torch import TorchStage
 from maao.problems.functions import FunctionProblem
-from maao.protocols import Encoded
+from maao.protocols import NO_FIELDS, Decoded, Encoded
 from maao.types import Advice, Example, Leg, Proposal, Score
 from tests.mentors.histories import finished
 
@@ -36,13 +36,15 @@ from tests.mentors.histories import finished
 class Words:
     """A codec that takes every text but those with a hash in them."""
 
-    def encode(self, text):
+    fields = ()
+
+    def encode(self, text, fields=NO_FIELDS):
         if "#" in text:
             raise CodecError(f"{text!r} cannot be written")
         return Encoded({"prompt": text}, text)
 
     def decode(self, params):
-        return "words"
+        return Decoded("words")
 
 
 def judged(index, *pairs, sources=(), accuracy=None):

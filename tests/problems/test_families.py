@@ -242,7 +242,7 @@ def test_text_can_be_embedded_twice_as_in_the_release():
     config = {"model": {"released": ["embed_twice"], "template": "{text} {slots}"}}
     twice = build_language(make_config(config), tiny_splits(), tiny_model("roberta"))[0]
     once = build_language(make_config({"model": {"template": "{text} {slots}"}}), tiny_splits(), tiny_model("roberta"))[0]
-    assert twice.score(once.initial(0), "select").loss != once.score(once.initial(0), "select").loss
+    assert twice.score([once.initial(0)], "select")[0].loss != once.score([once.initial(0)], "select")[0].loss
     with pytest.raises(ConfigError, match=r"embed_twice.*of kind 'decoder'"):
         build_language(make_config(config), tiny_splits(), tiny_model("llama"))
 
@@ -255,12 +255,12 @@ def test_text_can_be_embedded_twice_as_in_the_release():
 def test_points_scored_together_have_the_scores_they_have_apart(template, cached):
     problem = soft_prompt_problem("llama", template, max_cache_bytes=2**30 if cached else 0, score_batch=5)
     points = [problem.initial(seed) for seed in range(4)]
-    together, apart = problem.score_many(points, "test"), [problem.score(point, "test") for point in points]
+    together, apart = problem.score(points, "test"), [problem.score([point], "test")[0] for point in points]
     for a, b in zip(together, apart, strict=True):
         assert a.loss == pytest.approx(b.loss, rel=1e-5) and a.metrics == b.metrics
     tokens = [sum(score.cost.model_tokens for score in scores) for scores in (together, apart)]
     assert tokens[0] < tokens[1] if not template.startswith("{slots}") else tokens[0] == tokens[1]
-    assert problem.score_many(points, "test") == together
+    assert problem.score(points, "test") == together
 
 
 # -- what cannot be read

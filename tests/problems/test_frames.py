@@ -28,7 +28,12 @@ def pair(architecture, *, template=False, words=True, **options):
     problem = soft_prompt_problem(architecture, own, words=OWN, **options)
     fields = {**({"template": other} if template else {}), **(FILLED if words else {})}
     plain = soft_prompt_problem(architecture, other if template else own, words=OTHER if words else OWN, **options)
-    return problem, problem.fill(fields), plain
+    return problem, frame_of(problem, fields), plain
+
+
+def frame_of(problem, fields):
+    """Return what a proposal's fields become, without what its text does."""
+    return {FRAME: problem.codec.encode("music", fields).params[FRAME]}
 
 
 @pytest.mark.parametrize("architecture", TEMPLATES)
@@ -38,7 +43,7 @@ def test_a_frame_reads_as_a_config_of_its_own(architecture, template, words):
     start = problem.initial(0)
     params = {**start, **frame}
     for split in ("train", "select", "test"):
-        assert problem.score(params, split) == plain.score(start, split)
+        assert problem.score([params], split)[0] == plain.score([start], split)[0]
     batch, same = problem.batch(1, 0), plain.batch(1, 0)
     leaves = [value.clone().requires_grad_() for value in (start["prompt"], start["prompt"])]
     losses = [problem.loss({**frame, "prompt": leaves[0]}, batch), plain.loss({"prompt": leaves[1]}, same)]
@@ -61,9 +66,9 @@ def test_a_frame_of_the_last_steps_of_an_epoch_takes_the_same_examples():
 def test_points_of_several_frames_are_scored_in_their_order():
     problem, frame, _ = pair("llama", template=True)
     start = problem.initial(0)
-    points = [start, {**start, **frame}, {**start, **problem.fill(FILLED)}, start]
-    together = problem.score_many(points, "select")
-    alone = [problem.score(point, "select") for point in points]
+    points = [start, {**start, **frame}, {**start, **frame_of(problem, FILLED)}, start]
+    together = problem.score(points, "select")
+    alone = [problem.score([point], "select")[0] for point in points]
     assert [score.loss for score in together] == pytest.approx([score.loss for score in alone], rel=1e-5)
     assert len({round(score.loss, 4) for score in together}) == 3 and together[0].loss == together[3].loss
 
@@ -72,12 +77,12 @@ def test_frames_that_have_not_been_read_for_longest_are_forgotten():
     problem, _, _ = pair("llama")
     start = problem.initial(0)
     frames = [
-        problem.fill({"template": f"{word} {{text}} {{slots}} Topic:"})
+        frame_of(problem, {"template": f"{word} {{text}} {{slots}} Topic:"})
         for word in "music film song album star bank firm team goal win".split()
     ]
-    losses = [problem.score({**start, **frame}, "select").loss for frame in frames]
+    losses = [problem.score([{**start, **frame}], "select")[0].loss for frame in frames]
     assert len(problem._framed) == 8
-    assert problem.score({**start, **frames[0]}, "select").loss == losses[0]
+    assert problem.score([{**start, **frames[0]}], "select")[0].loss == losses[0]
 
 
 def test_label_words_alone_keep_the_texts_that_were_read():
@@ -98,18 +103,18 @@ def test_texts_of_another_template_are_read_once_and_charged_once():
     texts = {row.before for split in ("train", "select") for row in home._rows[split].rows}
     assert all(text in home.reader.cache._held for text in texts)
     read = sum(map(len, texts))
-    assert problem.take_in([start, start, problem.initial(0)], []).model_tokens == read > 0
-    assert problem.take_in([start], [start]).model_tokens == 0
+    assert problem.prefill_cost([start, start, problem.initial(0)], []).model_tokens == read > 0
+    assert problem.prefill_cost([start], [start]).model_tokens == 0
 
 
 def test_nothing_is_charged_where_no_other_text_is_kept():
     problem, frame, _ = pair("llama")  # label words alone: the texts are those of the config's own template
-    assert problem.take_in([frame], []).model_tokens == 0
+    assert problem.prefill_cost([frame], []).model_tokens == 0
     problem, frame, _ = pair("llama", template=True)  # slots first
-    assert problem.take_in([frame], []).model_tokens == 0
+    assert problem.prefill_cost([frame], []).model_tokens == 0
     problem, frame, _ = pair("gpt2", template=True, max_cache_bytes=7)  # no room
-    problem.score({**problem.initial(0), **frame}, "select")
-    assert problem.framed(frame).reader.cache is None and problem.take_in([frame], []).model_tokens == 0
+    problem.score([{**problem.initial(0), **frame}], "select")
+    assert problem.framed(frame).reader.cache is None and problem.prefill_cost([frame], []).model_tokens == 0
 
 
 def test_frozen_dropout_is_dropped_alike_in_a_frame():
@@ -141,7 +146,7 @@ def test_moments_are_kept_where_a_restart_brings_other_words():
     state, _ = stage.step(problem, stage.init(problem, {**problem.initial(0), **frame}, seed=0))
     assert (
         stage.restart(
-            state, problem.fill({"label_words.business": "a", "label_words.music": "the", "label_words.sport": "of"}), seed=0
+            state, frame_of(problem, {"label_words.business": "a", "label_words.music": "the", "label_words.sport": "of"}), seed=0
         ).moments
         == state.moments
     )
@@ -150,7 +155,7 @@ def test_moments_are_kept_where_a_restart_brings_other_words():
 def test_blends_are_read_in_the_frame_that_is_proposed():
     problem, frame, _ = pair("llama")
     start, proposed = problem.initial(0), problem.codec.encode("topic of the").params
-    blended = problem.blend(start, {**proposed, **frame}, 0.25)
+    blended = problem.codec.blend(start, {**proposed, **frame}, 0.25)
     assert torch.equal(blended[FRAME], frame[FRAME])
     assert torch.equal(blended["prompt"], 0.75 * start["prompt"] + 0.25 * proposed["prompt"])
 
@@ -175,27 +180,27 @@ def test_blends_are_read_in_the_frame_that_is_proposed():
 def test_what_cannot_be_filled_in_is_refused(fields, said):
     problem, _, _ = pair("llama")
     with pytest.raises(CodecError, match=said):
-        problem.fill(fields)
+        frame_of(problem, fields)
 
 
 def test_a_template_that_leaves_no_room_is_refused():
     problem = soft_prompt_problem("llama", words=OWN, max_length=16)
     with pytest.raises(CodecError, match="alone takes"):
-        problem.fill({"template": "{text} {slots}" + " the topic of the news" * 6})
+        frame_of(problem, {"template": "{text} {slots}" + " the topic of the news" * 6})
 
 
 def test_a_problem_without_frames_refuses_them():
     _, frame, _ = pair("llama")
     without = soft_prompt_problem("llama", words=OWN, reframe=None)
     with pytest.raises(CodecError, match="fill the slots alone"):
-        without.fill(FILLED)
+        frame_of(without, FILLED)
     with pytest.raises(ProblemError, match="built without them"):
-        without.score({**without.initial(0), **frame}, "select")
+        without.score([{**without.initial(0), **frame}], "select")
 
 
 def test_words_belong_to_their_labels_whatever_their_order():
     problem, frame, _ = pair("llama")
-    assert torch.equal(problem.fill(dict(reversed(FILLED.items())))[FRAME], frame[FRAME])
+    assert torch.equal(frame_of(problem, dict(reversed(FILLED.items())))[FRAME], frame[FRAME])
 
 
 def test_a_frame_survives_as_a_value():

@@ -27,14 +27,14 @@ def point(*values):
 @pytest.mark.parametrize("dim", [2, 5])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_minimum_is_zero_at_its_known_place(name, dim):
-    assert FunctionProblem(name, dim).score(point(*[MINIMA[name]] * dim), "test").loss == pytest.approx(0.0, abs=1e-12)
+    assert FunctionProblem(name, dim).score([point(*[MINIMA[name]] * dim)], "test")[0].loss == pytest.approx(0.0, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_everywhere_else_is_higher(name, seed):
     problem = FunctionProblem(name, 3)
-    assert problem.score(problem.initial(seed), "test").loss > 0.01
+    assert problem.score([problem.initial(seed)], "test")[0].loss > 0.01
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_everywhere_else_is_higher(name, seed):
     ],
 )
 def test_value_is_the_one_worked_out_by_hand(name, values, loss):
-    assert FunctionProblem(name).score(point(*values), "test").loss == pytest.approx(loss)
+    assert FunctionProblem(name).score([point(*values)], "test")[0].loss == pytest.approx(loss)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -71,7 +71,7 @@ def test_words_are_worth_what_the_rounded_point_is():
     problem = FunctionProblem("rastrigin", codec=NumberCodec(2, digits=0))
     clues = problem.clues(point(0.9, 0.2))
     assert (clues.projection.text, clues.projection.score.loss) == ("1 0", pytest.approx(1.0))
-    assert clues.projection.gap == pytest.approx(1.0 - problem.score(point(0.9, 0.2), "select").loss)
+    assert clues.projection.gap == pytest.approx(1.0 - problem.score([point(0.9, 0.2)], "select")[0].loss)
 
 
 def test_walk_to_infinity_has_no_words_and_ends_no_run():

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from maao.errors import ModelError
-from maao.problems.language import loading
+from maao.problems.towers.text import loading
 from maao.problems.towers.text.loading import load_frozen, locate, packaged_path, weights_digest
 from tests.tiny import bpe_tokenizer, tiny_model
 

@@ -56,7 +56,7 @@ WORDED = [(n, a) for n in METHODS for a in ("llama", "bert", "roberta") if a == 
 @pytest.mark.parametrize(("name", "architecture"), WORDED)
 def test_a_text_comes_back_as_the_words_of_its_start(name, architecture):
     problem = problem_of(name, architecture, "{text} {slots}")
-    assert problem.codec.decode(start_at(problem)) == problem.codec.encode(TEXT).text
+    assert problem.codec.decode(start_at(problem)).text == problem.codec.encode(TEXT).text
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -106,10 +106,10 @@ def test_pez_is_read_as_its_words_at_every_step():
     texts = set()
     for _ in range(8):
         state, _ = stage.step(problem, state)
-        text = problem.codec.decode(state.params)
+        text = problem.codec.decode(state.params).text
         texts.add(text)
         words = {**state.params, **problem.codec.encode(text).params}
-        assert problem.score(words, "select").loss == pytest.approx(problem.score(state.params, "select").loss, rel=1e-6)
+        assert problem.score([words], "select")[0].loss == pytest.approx(problem.score([state.params], "select")[0].loss, rel=1e-6)
     assert len(texts) > 1  # it walks through words
 
 
@@ -173,7 +173,7 @@ def test_interpolate_blends_what_the_model_reads(name, weight):
     for _ in range(3):
         state, _ = stage.step(problem, state)
     proposal = Proposal(TEXT, problem.codec.encode(TEXT).params, source="test")
-    verdict = Interpolate(weight, AlwaysFirst())(problem, stage, (), state, [proposal], seed=1)
+    verdict = Interpolate(weight, AlwaysFirst(), problem.codec.blend)(problem, stage, (), state, [proposal], seed=1)
     with torch.no_grad():
         here, there, found = (problem.method.realize(p) for p in (state.params, {**state.params, **proposal.params}, verdict.state.params))
     for key, value in found.items():
@@ -185,6 +185,6 @@ def test_interpolate_blends_what_the_model_reads(name, weight):
 def test_interpolate_blends_a_head_beside_a_network():
     problem = soft_prompt_problem("bert", "{slots} {text}", model={"method": "p_tuning"})
     here, there = problem.initial(0), problem.initial(1)
-    found = problem.blend(here, there, 0.5)
+    found = problem.codec.blend(here, there, 0.5)
     assert found.keys() == there.keys()
     torch.testing.assert_close(found["head.weight"], (here["head.weight"] + there["head.weight"]) / 2)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from maao.problems.language import forward, probes
+from maao.problems.towers.text import forward, probes
 from maao.problems.towers.text.probes import reads_alike
 from tests.tiny import tiny_model
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from maao.problems.language import tokenized
+from maao.problems.towers.text import tokenized
 from maao.problems.towers.text.tokenized import tokenize_all
 from maao.types import Example
 from tests.conformance.parts import soft_prompt_problem

@@ -73,12 +73,12 @@ def make_state(index: int, size: int) -> State:
 def make_round(index: int, *, size: int = 6) -> Round:
     before, after = make_state(index, size), make_state(index + 1, size)
     proposal = Proposal("a \N{SNOWMAN} text", {"prompt": before.params["prompt"]}, "mentor", "cut", {"template": "{slots} {text}"})
-    score = Score(1.0 / (index + 1), {"accuracy": index / 10, "f1": 0.25}, 40, Cost(scored_examples=40, looks=1))
+    score = Score(1.0 / (index + 1), {"accuracy": index / 10, "f1": 0.25}, 40, Cost(scored_examples=40, selection_evals=1))
     return Round(
         index=index,
         leg=Leg(steps=2, ask=index % 2 == 0, keep_every=2),
         advice=Advice((proposal,), (Rejected("Sure!", "not a proposal"),), Cost(llm_calls=1, input_tokens=90, usd=0.25, seconds=0.5)),
-        verdict=Verdict(before, 0, (Considered(None, score), Considered(0, score, 5, 0.5)), "the lower loss", Cost(looks=2)),
+        verdict=Verdict(before, 0, (Considered(None, score), Considered(0, score, 5, 0.5)), "the lower loss", Cost(selection_evals=2)),
         observations=(
             Observation(10 * index, 0.5, before.params, "a rollback", Cost(gradient_steps=1)),
             Observation(10 * index + 1, float("nan")),

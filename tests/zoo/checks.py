@@ -292,7 +292,7 @@ def _check_scores(report: Report, problem: SoftPromptProblem, name: str, wanted:
     report.compare(f"slots ({name})", alone, wanted, scale, tolerance)
     report.compare(f"batch ({name})", problem.probabilities(params, fields).log(), wanted, scale, tolerance)
     loss = F.nll_loss(wanted, problem.batch(0, 0).targets)
-    for score in problem.score_many([params, params], "select"):
+    for score in problem.score([params, params], "select"):
         report.compare(f"score ({name})", torch.tensor(score.loss), loss, scale, tolerance)
 
 

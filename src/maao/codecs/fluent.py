@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from maao.codecs.nearest_token import NearestTokenCodec, OverNearestToken, Params
+from maao.codecs.nearest_token import NearestTokenCodec, OverNearestToken
 from maao.errors import CodecError
+from maao.protocols import Decoded, Params
+from maao.types import Cost
 
 Ids = tuple[int, ...]
 LogProbs = Callable[[Sequence[Sequence[int]]], Tensor]
@@ -37,7 +40,7 @@ class FluentCodec(OverNearestToken):
             judged by its likeness alone.
 
     Raises:
-        CodecError: a setting makes no sense. From `decode`: no text near the soft prompt can be read back.
+        CodecError: a setting makes no sense.
 
     A soft prompt made of a text's own embeddings gives that text. The text that is returned survives decoding and re-tokenizing: of the
     beam's ends the best that does, or else the nearest-token text. Deterministic; ties go to the lowest ids.
@@ -65,33 +68,29 @@ class FluentCodec(OverNearestToken):
             raise CodecError(f"Fluent words are weighed by cosine similarity: use it as the distance, not '{nearest.distance}'.")
         super().__init__(nearest)
         self._log_probs = log_probs
-        self.num_tokens = 0  # that `decode` has run through the language model so far
         self.alpha, self.beta = alpha, beta
         self.width, self.candidates = width, candidates
         self.context: Ids = tuple(nearest.tokenizer(context, add_special_tokens=False).input_ids) if context else ()
 
-    def decode(self, params: Params) -> str:
+    def decode(self, params: Params) -> Decoded:
         codec, prompt = self._nearest, params["prompt"].detach()
         exact = codec.exact(prompt)
-        if self.beta == 0 or (exact and codec.survives(exact)):
+        if self.beta == 0 or not bool(codec.stable.any()) or (exact and codec.survives(exact)):
             return codec.decode(params)
         ids, similarity = codec.ranked(prompt, self.candidates)
+        tokens = 0
+
+        def counted(sequences: Sequence[Sequence[int]]) -> Tensor:
+            nonlocal tokens
+            tokens += sum(map(len, sequences))
+            return self._log_probs(sequences)
+
         ends = beam_search(
-            ids,
-            similarity,
-            self._counted,
-            alpha=self.alpha,
-            beta=self.beta,
-            width=self.width,
-            context=self.context,
-            is_readable=codec.survives,
+            ids, similarity, counted, alpha=self.alpha, beta=self.beta, width=self.width, context=self.context, is_readable=codec.survives
         )
         readable = next((end for end in ends if codec.survives(end)), None)
-        return codec.decode(params) if readable is None else codec.text(readable)
-
-    def _counted(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        self.num_tokens += sum(map(len, sequences))
-        return self._log_probs(sequences)
+        found = codec.decode(params) if readable is None else Decoded(codec.text(readable))
+        return replace(found, cost=Cost(model_tokens=tokens))
 
 
 def beam_search(

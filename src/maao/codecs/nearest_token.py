@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from maao.codecs.fields import refuse_fields
+from maao.core.blending import between
 from maao.errors import CodecError
-from maao.protocols import Encoded
+from maao.protocols import NO_FIELDS, Decoded, Encoded, Params
 from maao.types import Token
 
 Distance = Literal["cosine", "l2", "dot"]
-Params = Mapping[str, Tensor]
 
 CHUNK = 512  # rows compared with the vocabulary at a time
 SPARE = 8  # candidates beyond those asked for that are compared exactly
@@ -41,6 +42,8 @@ class NearestTokenCodec:
 
     Source: the projection step of Guo et al., 2024, and of Wen et al., Hard Prompts Made Easy, 2023.
     """
+
+    fields: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -74,7 +77,8 @@ class NearestTokenCodec:
 
     # -- text to params
 
-    def encode(self, text: str) -> Encoded[Params]:
+    def encode(self, text: str, fields: Mapping[str, str] = NO_FIELDS) -> Encoded[Params]:
+        refuse_fields(fields)
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -151,11 +155,15 @@ class NearestTokenCodec:
 
     # -- params to text
 
-    def decode(self, params: Params) -> str:
+    def decode(self, params: Params) -> Decoded:
+        """Return the nearest text that survives. Raises `CodecError` for rows of another width than the vocabulary's."""
         prompt = params["prompt"].detach()
+        self._check_width(prompt)
         exact = self.exact(prompt)
         if exact and self.survives(exact):
-            return self.text(exact)
+            return Decoded(self.text(exact))
+        if not bool(self.stable.any()):
+            return Decoded(None, note=self._nothing_to_name)
         depth = min(DEPTH, int(self.stable.sum()))
         ranked = self.ranked(prompt, depth)[0].tolist()
         place = [0] * len(ranked)
@@ -164,7 +172,7 @@ class NearestTokenCodec:
             text = self.text(ids)
             again = self._ids(text)
             if again == ids:
-                return text
+                return Decoded(text)
             wrong = next((i for i, pair in enumerate(zip(ids, again, strict=False)) if pair[0] != pair[1]), min(len(ids), len(again)))
             wrong = min(wrong, len(ids) - 1)
             while wrong > 0 and place[wrong] + 1 >= depth:
@@ -174,10 +182,11 @@ class NearestTokenCodec:
             place[wrong] += 1
         words = self._words_only(prompt)
         if not self.survives(words):
-            raise CodecError(
-                f"No text near this soft prompt survives decoding and re-tokenizing; the nearest words are {self.text(words)!r}."
+            nearest = self.text(words)
+            return Decoded(
+                None, note=f"No text near this soft prompt survives decoding and re-tokenizing; the nearest words are {nearest!r}."
             )
-        return self.text(words)
+        return Decoded(self.text(words))
 
     def project(self, vectors: Tensor) -> Tensor:
         """Return ``(num_virtual_tokens, embed_dim)``, the row of the token nearest to each vector; as a text they may not survive."""
@@ -194,6 +203,12 @@ class NearestTokenCodec:
         generator = torch.Generator().manual_seed(seed)
         words = self.words.nonzero().flatten()
         return self.embeddings[words[torch.randint(len(words), (count,), generator=generator)]].clone()
+
+    def random(self, seed: int) -> Params:
+        return {"prompt": self.sample(self.num_virtual_tokens, seed)}
+
+    def blend(self, old: Params, new: Params, weight: float) -> Params:
+        return between(old, new, weight)
 
     def exact(self, prompt: Tensor) -> list[int] | None:
         """Return the tokens whose embeddings a soft prompt is made of, as an encoded text's is; None if it is made of others."""
@@ -217,16 +232,23 @@ class NearestTokenCodec:
         `vectors` are ``(rows, embed_dim)``, of any scale; `among` are ``(vocab_size,)`` booleans, by default the stable tokens. Raises
         `CodecError` for vectors of another width, and where no token may be named.
         """
+        self._check_width(vectors)
+        allowed = self.stable if among is None else among
+        if not bool(allowed.any()):
+            raise CodecError(self._nothing_to_name)
+        parts = [self._rank_chunk(chunk, count, allowed) for chunk in vectors.float().split(CHUNK)]
+        return torch.cat([ids for ids, _ in parts]), torch.cat([values for _, values in parts])
+
+    def _check_width(self, vectors: Tensor) -> None:
         if vectors.shape[-1] != self.embeddings.shape[-1]:
             raise CodecError(
                 f"Cannot compare prompt vectors of width {vectors.shape[-1]} with a vocabulary of width {self.embeddings.shape[-1]}: "
                 "were they taken from the same model?"
             )
-        allowed = self.stable if among is None else among
-        if not bool(allowed.any()):
-            raise CodecError(f"None of the {len(self.embeddings)} tokens of this vocabulary may be named: search more of its ids.")
-        parts = [self._rank_chunk(chunk, count, allowed) for chunk in vectors.float().split(CHUNK)]
-        return torch.cat([ids for ids, _ in parts]), torch.cat([values for _, values in parts])
+
+    @property
+    def _nothing_to_name(self) -> str:
+        return f"None of the {len(self.embeddings)} tokens of this vocabulary may be named: search more of its ids."
 
     def _rank_chunk(self, rows: Tensor, count: int, allowed: Tensor) -> tuple[Tensor, Tensor]:
         similarity = rows @ self.embeddings.T  # (rows, vocab_size)
@@ -318,11 +340,19 @@ class NearestTokenCodec:
 class OverNearestToken:
     """Base of codecs that put rows into words in another way, and do all else as a `NearestTokenCodec` does."""
 
+    fields: ClassVar[tuple[str, ...]] = ()
+
     def __init__(self, nearest: NearestTokenCodec) -> None:
         self._nearest = nearest
 
-    def encode(self, text: str) -> Encoded[Params]:
-        return self._nearest.encode(text)
+    def encode(self, text: str, fields: Mapping[str, str] = NO_FIELDS) -> Encoded[Params]:
+        return self._nearest.encode(text, fields)
+
+    def random(self, seed: int) -> Params:
+        return self._nearest.random(seed)
+
+    def blend(self, old: Params, new: Params, weight: float) -> Params:
+        return self._nearest.blend(old, new, weight)
 
     def nearest(self, vectors: Tensor, count: int) -> tuple[tuple[Token, ...], ...]:
         return self._nearest.nearest(vectors, count)

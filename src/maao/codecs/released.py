@@ -6,14 +6,16 @@ can be measured by itself and together with the others. With all of them off, th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from maao.codecs.nearest_token import NearestTokenCodec, OverNearestToken, Params
+from maao.codecs.fields import refuse_fields
+from maao.codecs.nearest_token import NearestTokenCodec, OverNearestToken
 from maao.errors import CodecError
-from maao.protocols import Encoded
+from maao.protocols import NO_FIELDS, Decoded, Encoded, Params
 
 SEARCHED = range(4, 15_000)  # the ids that the release compares with
 PADDING = " a" * 10  # what it appends to a text of too few tokens
@@ -32,8 +34,8 @@ class ReleasedCodec(OverNearestToken):
             ten times " a" appended; what is too long is cut, inside words too. A tokenizer that adds none (GPT-2's) only pads and cuts.
 
     Raises:
-        CodecError: `least_similar` with the distance "l2", where the release is right. From `decode` and `encode`: as without defects; a
-            text of too few tokens even with its padding; from `decode`, words that cannot be encoded again.
+        CodecError: `least_similar` with the distance "l2", where the release is right. From `encode`: as without defects; a text of too few
+            tokens even with its padding. Words that cannot be encoded again are none: `decode` says so.
 
     With `joined_by_spaces` or `special_tokens`, decoding an encoded text need not give that text; that is what is wrong with them.
 
@@ -57,14 +59,24 @@ class ReleasedCodec(OverNearestToken):
         self.joined_by_spaces = joined_by_spaces
         self.special_tokens = special_tokens
 
-    def decode(self, params: Params) -> str:
+    def decode(self, params: Params) -> Decoded:
         prompt = params["prompt"].detach()
         if self.least_similar:
             prompt = -prompt  # nearest to the opposite of a row is what is least similar to the row
-        text = self._one_by_one(prompt) if self.joined_by_spaces else self._searched.decode({"prompt": prompt})
-        if self.joined_by_spaces or self.special_tokens:
-            self.encode(text)  # whoever decodes expects to be told of words that cannot be read back, and counts on those given
-        return text
+        if not self.joined_by_spaces:
+            found = self._searched.decode({"prompt": prompt})
+            return found if found.text is None or not self.special_tokens else self._if_encoded(found.text)
+        if not bool(self._any_token.any()):
+            return self._searched.decode({"prompt": prompt})  # which says so
+        return self._if_encoded(self._one_by_one(prompt))
+
+    def _if_encoded(self, text: str) -> Decoded:
+        """Return a text, or why it cannot be read back: whoever decodes counts on words that can be."""
+        try:
+            self.encode(text)
+        except CodecError as error:
+            return Decoded(None, note=str(error))
+        return Decoded(text)
 
     def _one_by_one(self, prompt: Tensor) -> str:
         ids = self._searched.ranked(prompt, 1, self._any_token)[0].flatten().tolist()
@@ -77,9 +89,10 @@ class ReleasedCodec(OverNearestToken):
         count, special = min(len(codec.embeddings), len(codec.tokenizer)), frozenset(codec.tokenizer.all_special_ids)
         return torch.tensor([i < count and i in codec.searched and i not in special for i in range(len(codec.embeddings))])
 
-    def encode(self, text: str) -> Encoded[Params]:
+    def encode(self, text: str, fields: Mapping[str, str] = NO_FIELDS) -> Encoded[Params]:
         if not self.special_tokens:
-            return self._nearest.encode(text)
+            return self._nearest.encode(text, fields)
+        refuse_fields(fields)
         codec, limit = self._nearest, self._nearest.num_virtual_tokens
         if not codec.tokenizer(text, add_special_tokens=False).input_ids or not text.strip():
             raise CodecError(f"The text {text!r} holds nothing to encode: it has no tokens.")

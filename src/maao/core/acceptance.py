@@ -7,11 +7,12 @@ the incumbent, then to the earlier proposal.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
+from maao.core.blending import between
 from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError, ProblemError
@@ -36,11 +37,6 @@ def _spent(scores: Sequence[Score]) -> Cost:
 def _full(incumbent: Any, proposal: Proposal[Any]) -> Any:
     """Return the whole params of a proposal: those it names, the incumbent's for the rest."""
     return {**incumbent, **proposal.params} if isinstance(incumbent, dict) else proposal.params
-
-
-def _between(incumbent: Any, proposed: Any, weight: float) -> Any:
-    """Return the point between two, for the names that are proposed."""
-    return {name: (1 - weight) * incumbent[name] + weight * value for name, value in proposed.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,7 @@ class IfBetter:
         if not proposals:
             return keep(state, "no proposal to judge")
         known = history[-1].score if history else None
-        own = known or problem.score(state.params, "select")
+        own = known or score_all(problem, [state.params], "select")[0]
         incumbent = Considered(None, own, state.age)
         best = BestOf()(problem, stage, history, state, proposals, seed=seed)
         cost = best.cost if known else best.cost + own.cost
@@ -112,12 +108,13 @@ class Interpolate:
     """Move only part of the way: blend every proposal with the incumbent, then let another rule judge the blends.
 
     ``params = (1 - weight) * incumbent + weight * proposal``: a restart keeps part of the ground that was won. What is scored is the blend,
-    and the record says so. Params that are a network's weights are not blended so: a problem whose params lead to what is read by way of a
-    network has a `blend` of its own, of what is read.
+    and the record says so. Params that are a network's weights are not blended so: `blend` is that of a run's codec, which knows how what
+    is read follows from them.
     """
 
     weight: float = 0.5
     rule: Acceptance[Any, Any] = field(default_factory=BestOf)
+    blend: Callable[[Any, Any, float], Any] = field(default=between, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0.0 < self.weight <= 1.0:
@@ -126,8 +123,7 @@ class Interpolate:
     def __call__(
         self, problem: Problem[P], stage: GradientStage[P, S], history: History[P, S], state: S, proposals: Proposals, *, seed: int
     ) -> Verdict[S]:
-        blend = getattr(problem, "blend", _between)
-        blended = [replace(proposal, params=blend(state.params, proposal.params, self.weight)) for proposal in proposals]
+        blended = [replace(proposal, params=self.blend(state.params, proposal.params, self.weight)) for proposal in proposals]
         verdict: Verdict[S] = self.rule(problem, stage, history, state, blended, seed=seed)
         considered = tuple(c if c.proposal is None else replace(c, weight=self.weight * c.weight) for c in verdict.considered)
         way = "" if verdict.chosen is None else f", {self.weight:g} of the way from the incumbent"

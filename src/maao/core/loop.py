@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 from maao.core.acceptance import keep
 from maao.core.plan import Plan
+from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
-from maao.protocols import Acceptance, GradientStage, History, Mentor, Problem
+from maao.protocols import Acceptance, GradientStage, History, Mentor, Prefills, Problem
 from maao.types import Advice, Cost, Leg, Observation, P, Round, S, Verdict
 
 
@@ -26,6 +27,7 @@ def alternate(
 
     Source: Algorithm 1 of Guo et al., LLM as a Complementary Optimizer to Gradient Descent, 2024.
     """
+    prefills = problem if isinstance(problem, Prefills) else None
     if history:
         state = history[-1].state
     else:
@@ -38,21 +40,19 @@ def alternate(
             advice = mentor.propose(history, count=leg.proposals, seed=seed_for(seed, "mentor", index))
             verdict = accept(problem, stage, history, state, advice.proposals, seed=seed_for(seed, "accept", index))
         state, observations = run_leg(problem, stage, verdict.state, leg)
-        score = problem.score(state.params, "select")
+        score = score_all(problem, [state.params], "select")[0]
         clues = problem.clues(state.params, start=state.start, score=score)
         walked = sum((o.cost for o in observations), Cost())
-        taken_in = _taken_in(problem, history, advice, verdict)
-        cost = advice.cost + taken_in + verdict.cost + walked + score.cost + clues.cost + Cost(seconds=time.perf_counter() - began)
+        prefilled = Cost() if prefills is None else _prefill_cost(prefills, history, advice, verdict)
+        cost = advice.cost + prefilled + verdict.cost + walked + score.cost + clues.cost + Cost(seconds=time.perf_counter() - began)
         history = (*history, Round(index, leg, advice, verdict, observations, score, clues, state, cost))
         yield history[-1]
 
 
-def _taken_in(problem: Problem[P], history: History[P, S], advice: Advice[P], verdict: Verdict[S]) -> Cost:
-    """Return what the proposals that a rule looked at cost beside their walks and scores, where a problem says so."""
-    take_in: Callable[[Sequence[P], Sequence[P]], Cost] | None = getattr(problem, "take_in", None)
-    if take_in is None:
-        return Cost()
-    return take_in(_looked_at(advice, verdict), [params for r in history for params in _looked_at(r.advice, r.verdict)])
+def _prefill_cost(problem: Prefills, history: History[P, S], advice: Advice[P], verdict: Verdict[S]) -> Cost:
+    """Return what the proposals that a rule looked at cost beside their walks and scores."""
+    known = [params for r in history for params in _looked_at(r.advice, r.verdict)]
+    return problem.prefill_cost(_looked_at(advice, verdict), known)
 
 
 def _looked_at(advice: Advice[P], verdict: Verdict[S]) -> list[P]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError, ProblemError
 from maao.protocols import GradientStage, Problem
@@ -101,7 +102,7 @@ def try_rates(
                 break
         loss = math.nan
         if diverged is None:
-            score = problem.score(state.params, "select")
+            score = score_all(problem, [state.params], "select")[0]
             cost, loss = cost + score.cost, score.loss
             diverged = None if math.isfinite(loss) else f"the loss on select is {loss}"
         yield Trial(rate, loss, diverged, replace(cost, seconds=time.perf_counter() - began))

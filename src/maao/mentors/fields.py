@@ -8,9 +8,9 @@ fields of a proposal are named as the model's section of a config names them: ``
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal
+from typing import Any, Literal
 
 from maao.errors import CodecError
 from maao.mentors.reply_lines import unquoted
@@ -42,24 +42,22 @@ WORKED = {
 
 
 @dataclass(frozen=True)
-class Fields(Generic[P]):
+class Fields:
     """The fields that are asked for.
 
     Args:
         names: of `NAMES`, in that order.
         labels: the labels whose words are asked for, in their order.
-        fill: the params of a proposal's fields; raises `CodecError` for what cannot be.
         own: the config's own fields, which stand where no proposal filled another.
 
     Example:
-        >>> fields = Fields(("label_words",), ("bad", "good"), lambda fields: {})
+        >>> fields = Fields(("label_words",), ("bad", "good"))
         >>> fields.split('Is it any good? | good = great | "bad": terrible')
         ('Is it any good?', {'label_words.bad': 'terrible', 'label_words.good': 'great'})
     """
 
     names: tuple[Name, ...]
     labels: tuple[str, ...]
-    fill: Callable[[Mapping[str, str]], P]
     own: Mapping[str, str] = field(default_factory=dict)
 
     def line(self, text: str, fields: Mapping[str, str]) -> str:
@@ -130,7 +128,7 @@ class Fields(Generic[P]):
         """Return an object (of JSON, or a row of a table by its names) as a line; None where it does not hold a prompt and more.
 
         Example:
-            >>> fields = Fields(("label_words",), ("bad", "good"), lambda fields: {})
+            >>> fields = Fields(("label_words",), ("bad", "good"))
             >>> fields.line_of_object({"id": 1, "prompt": "Is it any good?", "label_words": {"good": "great", "bad": "terrible"}})
             'Is it any good? | bad: terrible | good: great'
         """
@@ -154,17 +152,16 @@ def worked_lines(task: str, names: Sequence[Name]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def proposal_of(codec: Codec[P], line: str, source: str, filled: Fields[P] | None = None) -> tuple[Proposal[P], str]:
+def proposal_of(codec: Codec[P], line: str, source: str, filled: Fields | None = None) -> tuple[Proposal[P], str]:
     """Return a line as a proposal, and what it starts from: its words made to fit, with what it fills beside them.
 
     Raises:
         CodecError: it cannot be encoded, or not be filled in.
     """
     text, fields = (line, {}) if filled is None else filled.split(line)
-    encoded = codec.encode(text)
-    params: Any = encoded.params if filled is None else {**encoded.params, **filled.fill(fields)}  # type: ignore[dict-item]
+    encoded = codec.encode(text, fields)
     start = encoded.text if filled is None else filled.line(encoded.text, fields)
-    return Proposal(text, params, source, encoded.note, fields), start
+    return Proposal(text, encoded.params, source, encoded.note, fields), start
 
 
 def line_of(text: str, fields: Mapping[str, str], labels: Sequence[str] | None = None) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any, Literal
+from typing import Literal
 
 from maao.errors import ConfigError
 from maao.mentors.fields import WORKED, Fields, worked_lines
@@ -118,7 +118,7 @@ def write(
     *,
     count: int,
     shown: Shown,
-    filled: Fields[Any] | None = None,
+    filled: Fields | None = None,
 ) -> str:
     """Return the instruction: `listing` worst first, `clues` those of the last point, `filled` what is asked for beside the prompt."""
     if filled is not None:  # a line says all that is asked for
@@ -151,7 +151,7 @@ def write(
     return _tidy(text)
 
 
-def json_form(filled: Fields[Any] | None = None) -> str:
+def json_form(filled: Fields | None = None) -> str:
     """Return the sentence that asks for the lines as JSON, in the form of `json_schema`."""
     if filled is None:
         return 'Write these lines as JSON, {"prompts": ["...", "..."]}, with nothing around it.'
@@ -161,7 +161,7 @@ def json_form(filled: Fields[Any] | None = None) -> str:
     return f'Write these lines as JSON, {{"prompts": [{{{", ".join(parts)}}}, ...]}}, with nothing around it.'
 
 
-def json_schema(filled: Fields[Any] | None = None) -> dict[str, object]:
+def json_schema(filled: Fields | None = None) -> dict[str, object]:
     """Return the JSON schema of a reply: an object with a list of prompts, each with what it fills where that is asked for.
 
     Every name is required and no other allowed: servers that hold a model strictly to a schema ask for both.

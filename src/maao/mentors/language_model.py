@@ -62,7 +62,7 @@ class LanguageModelMentor(Generic[P]):
     max_tokens: int = 200
     max_samples: int = 6
     retries: int = 0
-    filled: Fields[P] | None = None
+    filled: Fields | None = None
     structured: bool = False
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:

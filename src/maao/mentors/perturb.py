@@ -8,7 +8,6 @@ from typing import Any, Generic
 
 from maao.core.loop import best_round
 from maao.core.seeds import seed_for
-from maao.core.words import in_words
 from maao.errors import ConfigError
 from maao.protocols import Codec, History
 from maao.types import Advice, P, Proposal, Rejected, S
@@ -46,5 +45,6 @@ class Perturb(Generic[P]):
                 value = best[name]
                 rms = float((value**2).mean()) ** 0.5
                 moved[name] = value + self.size * rms * self.noise(value, seed_for(seed, i, name))
-            proposals.append(Proposal(in_words(self.codec, {**best, **moved}), moved, source=f"perturb {self.size:g}"))
+            whole: Any = {**best, **moved}
+            proposals.append(Proposal(self.codec.decode(whole).text or "", moved, source=f"perturb {self.size:g}"))
         return Advice(tuple(proposals))

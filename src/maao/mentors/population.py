@@ -90,7 +90,7 @@ class Gathered(Generic[P]):
     rejected: list[Rejected] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
 
-    def add(self, codec: Codec[P], text: str, source: str, filled: Fields[P] | None = None) -> None:
+    def add(self, codec: Codec[P], text: str, source: str, filled: Fields | None = None) -> None:
         """Add a text (with `filled`, a line of all that it fills) as a proposal, or why it cannot be one."""
         proposals, rejected = encode_all(codec, (text,), source, filled)
         self.proposals += proposals
@@ -101,7 +101,7 @@ class Gathered(Generic[P]):
 
 
 def first_new(
-    codec: Codec[P], texts: Iterable[str], count: int, seen: Collection[str], source: str, filled: Fields[P] | None = None
+    codec: Codec[P], texts: Iterable[str], count: int, seen: Collection[str], source: str, filled: Fields | None = None
 ) -> Advice[P]:
     """Return the first `count` texts that were not seen and can be encoded, as proposals; each text is looked at once."""
     gathered: Gathered[P] = Gathered()

@@ -32,7 +32,7 @@ class RandomText(Generic[P]):
     sentences: Sequence[str]
     codec: Codec[P]
     words: int = 8
-    filled: Fields[P] | None = None
+    filled: Fields | None = None
     near: Callable[[str], Sequence[str]] = lambda word: ()
 
     def __post_init__(self) -> None:

@@ -20,8 +20,11 @@ class Reproject(Generic[P]):
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         if not history:
             return Advice(rejected=(Rejected("", "there is no point to put into words before the first round"),))
+        words = self.codec.decode(best_round(history).state.params)
+        if words.text is None:
+            return Advice(rejected=(Rejected("", words.note),))
         try:
-            encoded = self.codec.encode(self.codec.decode(best_round(history).state.params))
+            encoded = self.codec.encode(words.text)
         except CodecError as error:
             return Advice(rejected=(Rejected("", str(error)),))
         return Advice((Proposal(encoded.text, encoded.params, source="reproject", note=encoded.note),))

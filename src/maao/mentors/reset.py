@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from maao.core.words import in_words
 from maao.protocols import Codec, History
 from maao.types import Advice, P, Proposal, Rejected, S
 
@@ -28,4 +27,4 @@ class Reset(Generic[P]):
             return Advice(rejected=(Rejected("", "there is no point to restart from before the first round"),))
         here: Any = history[-1].state.params
         own: Any = {name: here[name] for name in self.names or here}
-        return Advice((Proposal(in_words(self.codec, here), own, source="reset"),))
+        return Advice((Proposal(self.codec.decode(here).text or "", own, source="reset"),))

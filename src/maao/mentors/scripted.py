@@ -20,7 +20,7 @@ class Scripted(Generic[P]):
 
     texts: tuple[str, ...]
     codec: Codec[P]
-    filled: Fields[P] | None = None
+    filled: Fields | None = None
 
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         done = sum(r.leg.proposals for r in history if r.leg.ask)
@@ -32,7 +32,7 @@ class Scripted(Generic[P]):
 
 
 def encode_all(
-    codec: Codec[P], texts: tuple[str, ...], source: str, filled: Fields[P] | None = None
+    codec: Codec[P], texts: tuple[str, ...], source: str, filled: Fields | None = None
 ) -> tuple[tuple[Proposal[P], ...], tuple[Rejected, ...]]:
     """Return the texts as proposals, and those that cannot be encoded with the reason."""
     proposals, rejected = [], []

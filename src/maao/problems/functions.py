@@ -6,7 +6,7 @@ A mentor reads and writes points as numbers (`maao.codecs.numbers`). All three h
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,8 @@ import torch
 from torch import Tensor
 
 from maao.errors import CodecError, ConfigError
-from maao.protocols import Codec
+from maao.protocols import Codec, Params
 from maao.types import Clues, Cost, Projection, Score, Split
-
-Params = Mapping[str, Tensor]
 
 
 def rosenbrock(x: Tensor) -> Tensor:
@@ -47,7 +45,7 @@ class FunctionProblem:
     With a codec, a point is also told in words (its numbers, rounded).
 
     Example:
-        >>> FunctionProblem("ackley", dim=2).score({"x": torch.zeros(2)}, "select").loss < 1e-5
+        >>> FunctionProblem("ackley", dim=2).score([{"x": torch.zeros(2)}], "select")[0].loss < 1e-5
         True
     """
 
@@ -77,18 +75,23 @@ class FunctionProblem:
     def num_tokens(self, params: Params, batch: Any) -> int:
         return 1
 
-    def score(self, params: Params, split: Split) -> Score:
+    def score(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
+        return tuple(self._score(params, split) for params in points)
+
+    def _score(self, params: Params, split: Split) -> Score:
         with torch.no_grad():
             loss = float(FUNCTIONS[self.name](params["x"]))
-        return Score(loss, {}, 1, Cost(model_tokens=1, scored_examples=1, looks=int(split == "select")))
+        return Score(loss, {}, 1, Cost(model_tokens=1, scored_examples=1, selection_evals=int(split == "select")))
 
     def clues(self, params: Params, *, start: Params | None = None, score: Score | None = None) -> Clues:
         if self.codec is None:
             return Clues()
-        words = self.codec.decode(params)
+        words = self.codec.decode(params).text
+        if words is None:
+            return Clues()
         try:
             told = self.codec.encode(words).params
         except CodecError:  # a walk that ran away to infinity has no words
             return Clues()
-        own, hard = score or self.score(params, "select"), self.score(told, "select")
+        own, hard = score or self._score(params, "select"), self._score(told, "select")
         return Clues(projection=Projection(words, hard, hard.loss - own.loss), cost=hard.cost)

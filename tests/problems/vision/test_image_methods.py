@@ -7,9 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maao.codecs.nearest_token import NearestTokenCodec
 from maao.errors import CodecError, ConfigError
-from maao.problems.language.methods import MethodCodec
 from maao.problems.towers.dual_loading import from_transformers
 from maao.problems.towers.image.preprocess import Preprocess
 from maao.problems.vision.methods import Images, depth_of
@@ -170,13 +168,13 @@ def test_gradients_reach_what_a_method_trains_and_nothing_else(name: str, kind: 
 def test_a_text_replaces_the_context_and_leaves_the_rest(name: str) -> None:
     encoder = tiny.clip_encoder()
     method = METHODS[name](tiny.bound(encoder))
-    codec = MethodCodec(method, NearestTokenCodec(encoder.text.tokenizer, encoder.text.table, num_virtual_tokens=4))
+    codec = tiny.codec(method, encoder)
     encoded = codec.encode("a photo of the")
     expected = {"prompt", "meta.2.weight", "meta.2.bias"} if name == "cocoop" else {"prompt"}
     assert set(encoded.params) == expected
     torch.testing.assert_close(encoded.params["prompt"], tiny.rows(encoder, "a photo of the"))
     moved = {**method.initial(0, tiny.rows(encoder)), **encoded.params}
-    assert codec.decode(moved) == "a photo of the"
+    assert codec.decode(moved).text == "a photo of the"
 
 
 def test_a_restart_of_cocoop_is_exactly_the_text() -> None:

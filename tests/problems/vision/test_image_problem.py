@@ -7,10 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from maao.codecs.nearest_token import NearestTokenCodec
 from maao.errors import ConfigError, ProblemError
 from maao.optimizers.torch import TorchSerializer, TorchStage
-from maao.problems.language.methods import MethodCodec
 from maao.problems.towers.features import FeatureStore
 from maao.problems.towers.image.features import Pictures
 from maao.problems.towers.image.preprocess import Preprocess
@@ -26,13 +24,13 @@ from tests import tiny_vision as tiny
 def problem(kind: type = CoOp, **options: Any) -> ImageProblem:
     encoder = tiny.clip_encoder()
     bound = tiny.bound(encoder)
-    common: dict[str, Any] = {"initial": "vocabulary", "batch_size": 5, "score_batch": 4} | options
+    start = options.pop("initial", "vocabulary"), options.pop("initial_text", "a photo of a")
+    common: dict[str, Any] = {"batch_size": 5, "score_batch": 4} | options
     if kind is LinearProbe:
         method: Any = LinearProbe(bound, features=bound.anchors, targets=torch.arange(3))
-        return ImageProblem(encoder, tiny.splits(), tiny.Pictures(), None, method, **{**common, "initial": "text"})
+        return ImageProblem(encoder, tiny.splits(), tiny.Pictures(), None, method, **common)
     method = kind(bound)
-    codec = MethodCodec(method, NearestTokenCodec(encoder.text.tokenizer, encoder.text.table, num_virtual_tokens=4))
-    return ImageProblem(encoder, tiny.splits(), tiny.Pictures(), codec, method, **common)
+    return ImageProblem(encoder, tiny.splits(), tiny.Pictures(), tiny.codec(method, encoder, *start), method, **common)
 
 
 class OnTinyClip(ProblemConformance):
@@ -64,10 +62,10 @@ def test_walking_lowers_the_loss_and_changes_no_weight() -> None:
     before = {key: value.clone() for key, value in held.encoder.modules.state_dict().items()}
     stage = TorchStage(lr=0.02)
     state = stage.init(held, held.initial(0), seed=0)
-    first = held.score(state.params, "train").loss
+    first = held.score([state.params], "train")[0].loss
     for _ in range(15):
         state, _ = stage.step(held, state)
-    assert held.score(state.params, "train").loss < 0.7 * first
+    assert held.score([state.params], "train")[0].loss < 0.7 * first
     assert all(torch.equal(value, before[key]) for key, value in held.encoder.modules.state_dict().items())
 
 
@@ -77,7 +75,7 @@ def test_a_probe_walks_on_kept_features() -> None:
     state = stage.init(held, held.initial(0), seed=0)
     for _ in range(20):
         state, _ = stage.step(held, state)
-    assert held.score(state.params, "train").metrics["accuracy"] > 0.9
+    assert held.score([state.params], "train")[0].metrics["accuracy"] > 0.9
     assert held.clues(state.params).nearest == ()
 
 
@@ -85,18 +83,18 @@ def test_a_pixel_method_scores_as_it_trains() -> None:
     """What is scored (classes once, pictures part by part) are the very scores whose loss is trained on."""
     held = problem(MaPLe, batch_size=12)
     params = held.initial(0)
-    assert float(held.loss(params, held.batch(0, 0))) == pytest.approx(held.score(params, "train").loss, rel=1e-5)
+    assert float(held.loss(params, held.batch(0, 0))) == pytest.approx(held.score([params], "train")[0].loss, rel=1e-5)
 
 
 def test_clues_tell_of_train_and_project_on_select() -> None:
     held = problem(initial="text", initial_text="a photo of the")
     params = held.initial(0)
-    clues = held.clues(params, start=held.random_start(1))
+    clues = held.clues(params, start=held.codec.random(1))
     assert clues.projection is not None and clues.projection.text == "a photo of the"
     assert clues.projection.gap == pytest.approx(0, abs=1e-5)
     assert len(clues.nearest) == len(clues.gradient) == 4
     assert {m.label for m in clues.misread} <= set(tiny.NAMES)
-    assert sum(c.count for c in clues.confusions) == 12 - round(12 * held.score(params, "train").metrics["accuracy"])
+    assert sum(c.count for c in clues.confusions) == 12 - round(12 * held.score([params], "train")[0].metrics["accuracy"])
 
 
 def test_features_are_computed_once_and_found_by_content(tmp_path: Path) -> None:
@@ -190,7 +188,7 @@ def test_probabilities_mistakes_and_their_sheet() -> None:
     assert probable.shape == (2, 3)
     torch.testing.assert_close(probable.sum(-1), torch.ones(2))
     wrong = held.mistakes(params, "select", 2)
-    count = 9 - round(9 * held.score(params, "select").metrics["accuracy"])
+    count = 9 - round(9 * held.score([params], "select")[0].metrics["accuracy"])
     assert len(wrong) == min(2, count) > 0
     assert wrong == sorted(wrong, key=lambda m: -m.probability)
     assert all(m.label != m.predicted and m.probability > m.label_probability for m in wrong)
@@ -206,10 +204,10 @@ def test_what_was_tuned_is_judged_on_other_classes() -> None:
     own = tiny.splits()
     kept = type(own)((), (), tuple(e for e in own.test if e.label in names), names)
     there = transferred(held, kept, tiny.bound(encoder, names=names), tiny.Pictures())
-    score = there.score(params, "test")
+    score = there.score([params], "test")[0]
     assert score.num_examples == 6
     with pytest.raises(ProblemError, match="no pictures in the split 'select'"):
-        there.score(params, "select")
+        there.score([params], "select")
     with pytest.raises(ConfigError, match="own classes"):
         transferred(problem(LinearProbe), kept, tiny.bound(encoder, names=names), tiny.Pictures())
 

@@ -9,10 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maao.codecs.nearest_token import NearestTokenCodec
 from maao.errors import CodecError
 from maao.optimizers.torch import GaussianAverage, TorchSerializer, TorchStage
-from maao.problems.language.methods import MethodCodec
 from maao.problems.towers.features import FeatureStore
 from maao.problems.towers.image.features import Pictures
 from maao.problems.vision.image_problem import ImageProblem
@@ -45,14 +43,14 @@ TEXT = "the small sea lion"
 
 def image_problem(name: str, kind: str = "clip", settings: dict[str, Any] | None = None, **options: Any) -> ImageProblem:
     encoder = tiny.ENCODERS[kind]()
-    options = {"batch_size": 5, "score_batch": 4, "initial_text": "a photo of the", **options}
+    start = options.pop("initial", "text"), options.pop("initial_text", "a photo of the")
+    options = {"batch_size": 5, "score_batch": 4, **options}
     if name in PROBES:
         bound = tiny.bound(encoder)
         probe = PROBES[name](bound, features=bound.anchors, targets=torch.arange(3))
         return ImageProblem(encoder, tiny.splits(), tiny.Pictures(), None, probe, **options)
     method = METHODS[name](tiny.bound(encoder), **(settings or {}))
-    codec = MethodCodec(method, NearestTokenCodec(encoder.text.tokenizer, encoder.text.table, num_virtual_tokens=4))
-    return ImageProblem(encoder, tiny.splits(), tiny.Pictures(), codec, method, **options)
+    return ImageProblem(encoder, tiny.splits(), tiny.Pictures(), tiny.codec(method, encoder, *start), method, **options)
 
 
 def bits(problem: ImageProblem) -> dict[str, Tensor]:
@@ -103,7 +101,7 @@ def test_what_is_scored_is_what_is_trained_on(name: str) -> None:
     """Of methods whose loss is the cross-entropy: classes once and pictures part by part, against one batch with gradients."""
     problem = image_problem(name, batch_size=12)
     params = {key: value + 0.05 for key, value in problem.initial(0).items()}
-    assert float(problem.loss(params, problem.batch(0, 0))) == pytest.approx(problem.score(params, "train").loss, rel=1e-5)
+    assert float(problem.loss(params, problem.batch(0, 0))) == pytest.approx(problem.score([params], "train")[0].loss, rel=1e-5)
 
 
 # -- restarts by a text
@@ -118,7 +116,7 @@ def test_a_restart_replaces_the_context_to_the_bit_and_keeps_the_rest_to_the_bit
     assert torch.equal(moved.params["prompt"], tiny.rows(problem.encoder, TEXT))  # without start and end tokens
     assert {key for key in state.params if torch.equal(moved.params[key], state.params[key])} == STAYS[name]
     assert moved.age == 0 and moved.step == state.step and not moved.moments
-    assert problem.codec.decode(moved.params) == TEXT
+    assert problem.codec.decode(moved.params).text == TEXT
 
 
 @pytest.mark.parametrize(("text", "filled", "told"), [("cat", "cat cat cat cat", "repeated"), (f"{TEXT} of the dog", TEXT, "cut")])
@@ -139,7 +137,7 @@ def test_contexts_of_each_class_all_become_the_text(name: str) -> None:
     rows = tiny.rows(problem.encoder, TEXT)
     assert torch.equal(params["prompt"], rows.expand(3, 4, 32))
     assert torch.equal(problem.method.in_words(params), rows)  # a mean of equals is each of them, to the bit
-    assert problem.codec.decode(params) == TEXT
+    assert problem.codec.decode(params).text == TEXT
     shared = CoOp(tiny.bound(problem.encoder)).classes({"prompt": rows})
     classes = problem.method.classes(params)
     assert classes is not None
@@ -151,9 +149,9 @@ def test_a_restart_of_cocoop_scores_exactly_as_the_text_after_a_walk() -> None:
     stage, state = walked(problem)
     assert problem.codec is not None
     params = stage.restart(state, problem.codec.encode(TEXT).params, seed=1).params
-    wanted = plain.score({"prompt": tiny.rows(plain.encoder, TEXT)}, "test")
-    assert problem.score(params, "test").loss == pytest.approx(wanted.loss, rel=1e-6)
-    assert problem.score(state.params, "test").loss != pytest.approx(wanted.loss, rel=1e-3)
+    wanted = plain.score([{"prompt": tiny.rows(plain.encoder, TEXT)}], "test")[0]
+    assert problem.score([params], "test")[0].loss == pytest.approx(wanted.loss, rel=1e-6)
+    assert problem.score([state.params], "test")[0].loss != pytest.approx(wanted.loss, rel=1e-3)
 
 
 def test_a_text_reaches_tcp_through_the_layers_before_its_depth_only() -> None:
@@ -299,4 +297,4 @@ def test_probabilities_of_new_pictures_are_the_softmax_of_the_scores() -> None:
         torch.testing.assert_close(probable, problem.method.logits(params, images).softmax(-1), atol=1e-5, rtol=0)
     labels = [problem.splits.labels[i] for i in probable.argmax(-1).tolist()]
     right = sum(a == example.label for a, example in zip(labels, problem.splits.test, strict=True))
-    assert problem.score(params, "test").metrics["accuracy"] == right / len(keys)
+    assert problem.score([params], "test")[0].metrics["accuracy"] == right / len(keys)

@@ -9,14 +9,15 @@ Source: label words and templates as choices to be made: PET (Schick and Schuetz
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
 from maao.errors import CodecError
-from maao.types import TEMPLATE, WORD
+from maao.protocols import NO_FIELDS, Decoded, Encoded, Params, TokenCodec
+from maao.types import TEMPLATE, WORD, Token
 
 FRAME = "frame"
 
@@ -74,3 +75,37 @@ class Frame:
 def without_frame(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return params without their frame: what a problem in that frame reads."""
     return {name: value for name, value in params.items() if name != FRAME}
+
+
+class FramedCodec:
+    """A codec whose proposals may fill the frame too; a text alone is encoded as by the codec beneath.
+
+    Args:
+        codec: of the prompt.
+        fields: the names of what may be filled.
+        fill: the params of filled fields; raises `CodecError` for what cannot be.
+    """
+
+    def __init__(self, codec: TokenCodec[Params], fields: tuple[str, ...], fill: Callable[[Mapping[str, str]], Params]) -> None:
+        self._codec, self.fields, self._fill = codec, fields, fill
+
+    def encode(self, text: str, fields: Mapping[str, str] = NO_FIELDS) -> Encoded[Params]:
+        encoded = self._codec.encode(text)
+        return replace(encoded, params={**encoded.params, **self._fill(fields)}) if fields else encoded
+
+    def decode(self, params: Params) -> Decoded:
+        return self._codec.decode(params)
+
+    def random(self, seed: int) -> Params:
+        return self._codec.random(seed)
+
+    def blend(self, old: Params, new: Params, weight: float) -> Params:
+        frame = {name: value for name, value in new.items() if name == FRAME}  # there is nothing between two frames
+        return {**self._codec.blend(old, without_frame(new), weight), **frame}
+
+    def nearest(self, vectors: Tensor, count: int) -> tuple[tuple[Token, ...], ...]:
+        return self._codec.nearest(vectors, count)
+
+    def sample(self, count: int, seed: int) -> Tensor:
+        found: Tensor = self._codec.sample(count, seed)
+        return found

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +23,8 @@ from torch import Tensor
 from maao.core.seeds import seed_for
 from maao.errors import CodecError, ConfigError, DataError, ModelError, ProblemError, is_out_of_memory
 from maao.problems.evidence import Wrong, accuracies, epoch_batch
-from maao.problems.language.frame import FRAME, Frame, without_frame
-from maao.problems.language.methods import Method
+from maao.problems.language.frame import FRAME, Frame, FramedCodec, without_frame
+from maao.problems.language.methods import Method, PromptCodec
 from maao.problems.language.methods.prompt_tuning import PromptTuning
 from maao.problems.language.readers import LabelWords, Reader, count_in_slots
 from maao.problems.towers.text.forward import PrefixCache, embedding_table
@@ -33,11 +33,9 @@ from maao.problems.towers.text.packing import cut_by_length
 from maao.problems.towers.text.probes import continues_vectors
 from maao.problems.towers.text.template import TemplateTokenizer, Tokenized
 from maao.problems.towers.text.tokenized import tokenize_all
-from maao.protocols import TokenCodec
-from maao.types import Clues, Cost, Example, Projection, Score, Split, Splits
+from maao.protocols import Params, TokenCodec
+from maao.types import TEMPLATE, WORD, Clues, Cost, Example, Projection, Score, Split, Splits
 
-Params = Mapping[str, Tensor]
-Initial = Literal["vocabulary", "normal", "text", "labels"]
 Measure = Callable[[Sequence[Example], Sequence[Sequence[float]]], Mapping[str, float]]
 Reframe = Callable[[Frame], tuple[Reader, TemplateTokenizer]]
 
@@ -67,13 +65,11 @@ class SoftPromptProblem:
         splits: labelled examples.
         tokenizer: the template, bound to the model's tokenizer.
         reader: how classes are read from the model.
-        codec: the words of a soft prompt.
+        codec: the words of a soft prompt, and where one begins.
         method: what is trained and what of it the model reads; by default plain prompt tuning.
         measure: further metrics of class scores, by name.
         num_virtual_tokens: rows of the initial soft prompt.
-        initial: "vocabulary" (rows of random words), "normal" (with the standard deviation of the embedding table), "text"
-            (`initial_text`), or "labels" (`initial_text` too, or the labels themselves).
-        initial_params: tuned elsewhere, to begin with; what they do not name begins as `initial` says.
+        initial_params: tuned elsewhere, to begin with; what they do not name begins as the codec's random starts do.
         batch_size: examples a gradient step; all of `train` if it is no larger.
         score_batch: examples scored at a time.
         clue_tokens: how many tokens a slot are kept in each clue.
@@ -91,13 +87,11 @@ class SoftPromptProblem:
         splits: Splits,
         tokenizer: TemplateTokenizer,
         reader: Reader,
-        codec: TokenCodec[Params],
+        codec: PromptCodec,
         *,
         method: Method | None = None,
         measure: Measure | None = None,
         num_virtual_tokens: int,
-        initial: Initial = "vocabulary",
-        initial_text: str | None = None,
         initial_params: Params | None = None,
         batch_size: int = 32,
         score_batch: int = 64,
@@ -110,22 +104,21 @@ class SoftPromptProblem:
         with_clues: bool = True,
         reframe: Reframe | None = None,
     ) -> None:
-        if initial == "text" and not initial_text:
-            raise ConfigError('`model.initial = "text"` needs the text: set `model.initial_text`.')
         for example in splits.train[:1]:
             tokenizer.template.check_fields(example)
-        self.frozen, self.splits, self.reader, self.codec = frozen, splits, reader, codec
+        self.frozen, self.splits, self.reader, self._words = frozen, splits, reader, codec
         self.tokenizer, self.template = tokenizer, tokenizer.template
         self.method: Method = method or PromptTuning()
         self._measure = measure
         self._num_virtual_tokens = num_virtual_tokens
-        self._initial, self._initial_text, self._initial_params = initial, initial_text, initial_params
+        self._initial_params = initial_params
         self._batch_size, self._score_batch = batch_size, score_batch
         self._part_tokens = part_tokens
         self._frozen_dropout, self._with_clues = frozen_dropout, with_clues
         self._clue_tokens, self._clue_misread, self._account_tokens = clue_tokens, clue_misread, account_tokens
         self._rows: Mapping[str, Rows] = {name: self._prepare(getattr(splits, name)) for name in ("train", "select", "test")}
         self._reframe = reframe
+        self.codec: TokenCodec[Params] = codec if reframe is None else FramedCodec(codec, self._fields, self.filled)
         self._frame = Frame()  # that this is read in; the problems of proposals' frames are copies of this one
         self._framed: OrderedDict[Frame, SoftPromptProblem] = OrderedDict()
         if frozen_dropout and isinstance(reader, LabelWords):  # what runs once would drop nothing, or the same for all rows
@@ -137,17 +130,7 @@ class SoftPromptProblem:
     # -- Problem
 
     def initial(self, seed: int) -> Params:
-        return {**self.random_start(seed), **self.reader.initial(seed_for(seed, "reader")), **(self._initial_params or {})}
-
-    def random_start(self, seed: int) -> Params:
-        """Return the params of a start that a restart replaces: those of the method, not those of a head."""
-        seed = seed_for(seed, "prompt")
-        if self._initial in ("text", "labels"):
-            text = self._initial_text or " ".join(self.splits.labels)
-            return {name: value.clone() for name, value in self.codec.encode(text).params.items()}
-        if self._initial == "vocabulary":
-            return self.method.start(self.codec.sample(self._num_virtual_tokens, seed).float())
-        return self.method.normal(seed) or self.method.start(self._normal_rows(seed))
+        return {**self.codec.random(seed), **self.reader.initial(seed_for(seed, "reader")), **(self._initial_params or {})}
 
     def batch(self, step: int, seed: int) -> Rows:
         rows = self._rows["train"]
@@ -178,11 +161,8 @@ class SoftPromptProblem:
             return here.num_tokens(without_frame(params), here._as_here(batch))
         return self.reader.num_tokens(count_in_slots(params), batch.rows, batch.targets)
 
-    def score(self, params: Params, split: Split) -> Score:
-        return self.score_many([params], split)[0]
-
-    def score_many(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
-        """Return the scores of several points on a split. A text before the slots of a causal model is read once for all of them."""
+    def score(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
+        """Return the scores of points on a split. A text before the slots of a causal model is read once for all of them."""
         if not getattr(self.splits, split, ()):
             raise ProblemError(f"There are no examples in the split '{split}' to score.")
         homes = [self._home(point) for point in points]
@@ -209,10 +189,8 @@ class SoftPromptProblem:
             gradient, scores = self._gradient(params, rows)
         tokens = 2 * self.reader.num_tokens(count_in_slots(params), rows.rows)
         wrong = Wrong.of(self.splits, scores, rows.targets)
-        own = score or self.score(params, "select")
-        spoken = self._tokens_spoken
-        projection, tokens_of_start = self._project(params, own)
-        tokens += self._tokens_spoken - spoken + tokens_of_start
+        own = score or self.score([params], "select")[0]
+        projection, words = self._project(params, own)
         hard = projection.score.cost if projection else Cost()
         now = self._in_words(params)
         then = None if start is None else self._in_words(start)
@@ -220,30 +198,29 @@ class SoftPromptProblem:
         account, generated = self._account(params)
         return Clues(
             projection=projection,
-            nearest=self.codec.nearest(now, self._clue_tokens),
+            nearest=self._words.nearest(now, self._clue_tokens),
             gradient=self._pointing(-gradient),
             displacement=() if moved is None else self._pointing(moved),
             confusions=wrong.confusions(),
             misread=wrong.worst(self._clue_misread, lambda e: " / ".join(e.fields.values())),
             account=account,
-            cost=hard + Cost(model_tokens=tokens + generated, scored_examples=len(rows.rows)),
+            cost=hard + words + Cost(model_tokens=tokens + generated, scored_examples=len(rows.rows)),
         )
-
-    def blend(self, incumbent: Params, proposed: Params, weight: float) -> Params:
-        """Return the start between two points: what the model reads is blended, whatever leads to it."""
-        frame = {name: value for name, value in proposed.items() if name == FRAME}  # there is nothing between two frames
-        return {**self.method.blend(incumbent, without_frame(proposed), weight), **frame}
 
     # -- frames
 
-    def fill(self, fields: Mapping[str, str]) -> Params:
+    @property
+    def _fields(self) -> tuple[str, ...]:
+        """The names of what proposals may fill: a head has no label words, and examples with choices have words of their own."""
+        words = isinstance(self.reader, LabelWords) and not any(example.choices for example in self.splits.train)
+        return (TEMPLATE, *(WORD + label for label in self.splits.labels)) if words else (TEMPLATE,)
+
+    def filled(self, fields: Mapping[str, str]) -> Params:
         """Return the params of what a proposal fills in beside the slots, by name (see `Frame.from_fields`).
 
         Raises:
             CodecError: it is no template of these examples, or its words cannot be written or told apart.
         """
-        if self._reframe is None:
-            raise CodecError("This problem's proposals fill the slots alone.")
         frame = Frame.from_fields(fields, self.splits.labels)
         if frame.template is not None and sorted(_shown(frame.template)) != sorted(_shown(str(self.template))):
             own = ", ".join(f"{{{name}}}" for name in _shown(str(self.template)))
@@ -294,11 +271,8 @@ class SoftPromptProblem:
             )
         return home
 
-    def take_in(self, points: Sequence[Params], known: Sequence[Params]) -> Cost:
-        """Return what points cost beside walks and scores: the texts before the slots are read once in each template that is new.
-
-        `known` are points that were taken in before.
-        """
+    def prefill_cost(self, points: Sequence[Params], known: Sequence[Params]) -> Cost:
+        """Return what points cost beside walks and scores: the texts before the slots are read once in each template that is new."""
         seen = {Frame.of(point) for point in known}
         new = {frame: point for point in points if (frame := Frame.of(point)) not in seen}
         homes = [home for home in map(self._home, new.values()) if home.tokenizer.before != self.tokenizer.before]
@@ -319,7 +293,7 @@ class SoftPromptProblem:
         found: dict[int, Score] = {}
         for home in dict.fromkeys(homes):
             own = [i for i, other in enumerate(homes) if other is home]
-            found |= zip(own, home.score_many([without_frame(points[i]) for i in own], split), strict=True)
+            found |= zip(own, home.score([without_frame(points[i]) for i in own], split), strict=True)
         return tuple(found[i] for i in range(len(points)))
 
     # -- using a tuned prompt
@@ -379,20 +353,13 @@ class SoftPromptProblem:
     @property
     def prepared(self) -> Cost:
         """What was run through the model once, before the first step."""
-        # A normal start of a method's own asks no model; any other is rows or a text, which deep prompts run through it.
-        own = self._initial == "normal" and self.method.normal(0) is not None
-        return Cost(model_tokens=self._kept_tokens + (0 if own else self.method.start_tokens(self.random_start(0))))
+        return Cost(model_tokens=self._kept_tokens + self._words.start_tokens)
 
     @property
     def _kept_tokens(self) -> int:
         """The tokens of the texts whose keys and values are kept."""
         cache = self.reader.cache if isinstance(self.reader, LabelWords) else None
         return cache.num_tokens if cache is not None else 0
-
-    def _normal_rows(self, seed: int) -> Tensor:
-        table = embedding_table(self.frozen)
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randn(self._num_virtual_tokens, table.shape[1], generator=generator) * table.float().std().cpu()
 
     @cached_property
     def _reads_text_first(self) -> bool:
@@ -518,7 +485,7 @@ class SoftPromptProblem:
         if self._measure is not None:
             metrics |= self._measure(examples, scores.tolist())
         loss = float(F.cross_entropy(scores, rows.targets))
-        cost = Cost(model_tokens=tokens, scored_examples=len(rows.rows), looks=int(split == "select"))
+        cost = Cost(model_tokens=tokens, scored_examples=len(rows.rows), selection_evals=int(split == "select"))
         return Score(loss, metrics, len(rows.rows), cost)
 
     @contextmanager
@@ -575,23 +542,17 @@ class SoftPromptProblem:
         back = torch.tensor([i for part in parts for i in part]).argsort()
         return self.method.in_words(total), torch.cat(scores)[back]
 
-    @property
-    def _tokens_spoken(self) -> int:
-        """Tokens that the codec has run through a language model so far, to put params into words."""
-        return int(getattr(self.codec, "num_tokens", 0))
-
-    def _project(self, params: Params, soft: Score) -> tuple[Projection | None, int]:
-        """Return the point's words with what they are worth on `select`, and the tokens that a start there ran; None: no words survive."""
-        try:
-            words = self.codec.decode(params)
-        except CodecError:
-            return None, 0
-        start = self.codec.encode(words).params
-        hard = self.score({**params, **start}, "select")
-        return Projection(words, hard, hard.loss - soft.loss), self.method.start_tokens(start)
+    def _project(self, params: Params, soft: Score) -> tuple[Projection | None, Cost]:
+        """Return the point's words with what they are worth on `select`, and what it cost to find them and to start there."""
+        decoded = self._words.decode(params)
+        if decoded.text is None:
+            return None, decoded.cost
+        start = self._words.encode(decoded.text)
+        (hard,) = self.score([{**params, **start.params}], "select")
+        return Projection(decoded.text, hard, hard.loss - soft.loss), decoded.cost + start.cost
 
     def _pointing(self, directions: Tensor) -> tuple[Any, ...]:
-        return self.codec.nearest(directions, self._clue_tokens) if bool(directions.any()) else ()
+        return self._words.nearest(directions, self._clue_tokens) if bool(directions.any()) else ()
 
     def _account(self, params: Params) -> tuple[str | None, int]:
         """Return the model's own greedy continuation of its soft prompt, and how many tokens that ran through it."""

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from maao.core.seeds import seed_for
-from maao.errors import CodecError, ConfigError, DataError, ProblemError
+from maao.errors import ConfigError, DataError, ProblemError
 from maao.problems.evidence import Wrong, accuracies, epoch_batch
 from maao.problems.towers.class_prompts import ClassTemplate, prompts_of
 from maao.problems.towers.dual import DualEncoder
 from maao.problems.towers.features import FeatureStore
 from maao.problems.towers.image.features import Pictures, Source
-from maao.problems.vision.methods import Bound, Images, Method, Params
-from maao.protocols import TokenCodec
+from maao.problems.vision.methods import Bound, Images, Method
+from maao.protocols import Params, TokenCodec
 from maao.types import Clues, Cost, Projection, Score, Split, Splits
-
-NORMAL_STD = 0.02  # CoOp's random start
-
-Initial = Literal["text", "vocabulary", "normal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +78,6 @@ class ImageProblem:
         codec: the words of a context; None for methods without one.
         method: what is trained, bound to the classes in the order of ``splits.labels``.
         store: where features are kept.
-        initial: "text" (`initial_text`), "vocabulary" (rows of random words) or "normal" (standard deviation 0.02).
-        num_virtual_tokens: rows of the context.
         batch_size: pictures a step; all of `train` if there are no more.
         score_batch: pictures that run through the image tower at a time.
         views: random views of each training picture (crops, mirrored); 0: pictures as they are.
@@ -100,9 +94,6 @@ class ImageProblem:
         method: Method,
         *,
         store: FeatureStore | None = None,
-        initial: Initial = "text",
-        initial_text: str | None = "a photo of a",
-        num_virtual_tokens: int = 4,
         batch_size: int = 32,
         score_batch: int = 64,
         views: int = 0,
@@ -114,8 +105,7 @@ class ImageProblem:
         self.encoder, self.splits, self.codec, self.method = encoder, splits, codec, method
         self._source, self.store = source, store or FeatureStore(None)
         self.elsewhere: dict[str, ImageProblem] = {}  # where what was tuned is judged besides, by name
-        self._initial, self._initial_text = initial, initial_text
-        self._num_virtual_tokens, self._batch_size, self._score_batch = num_virtual_tokens, batch_size, score_batch
+        self._batch_size, self._score_batch = batch_size, score_batch
         self._clue_tokens, self._clue_misread, self._with_clues = clue_tokens, clue_misread, with_clues
         numbers = {label: i for i, label in enumerate(splits.labels)}
         self._pictures: dict[str, Pictures] = {}
@@ -147,24 +137,9 @@ class ImageProblem:
     # -- Problem
 
     def initial(self, seed: int) -> Params:
-        return self.method.initial(seed_for(seed, "method"), self._rows(seed_for(seed, "prompt")))
-
-    def random_start(self, seed: int) -> Params:
-        """Return the params of a random start that a restart replaces."""
-        return self.method.start(self._rows(seed_for(seed, "prompt")))
-
-    def _rows(self, seed: int) -> Tensor:
-        if self._initial == "normal":
-            return (
-                torch.randn(self._num_virtual_tokens, self.encoder.text.width, generator=torch.Generator().manual_seed(seed)) * NORMAL_STD
-            )
-        if self.codec is None:
-            return torch.zeros(0, 0)  # a method without a context
-        if self._initial == "text":
-            encoded = self.codec.encode(self._initial_text or "")
-            return self.method.in_words(encoded.params).clone()
-        rows: Tensor = self.codec.sample(self._num_virtual_tokens, seed).float()
-        return rows
+        # A method without a context has no rows.
+        rows = torch.zeros(0, 0) if self.codec is None else self.method.in_words(self.codec.random(seed))
+        return self.method.initial(seed_for(seed, "method"), rows)
 
     def batch(self, step: int, seed: int) -> Batch:
         targets = self._targets["train"]
@@ -186,7 +161,10 @@ class ImageProblem:
         # A probe on kept features runs nothing; a step is counted all the same.
         return max(1, self._num_tokens("train", batch.which))
 
-    def score(self, params: Params, split: Split) -> Score:
+    def score(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
+        return tuple(self._score(params, split) for params in points)
+
+    def _score(self, params: Params, split: Split) -> Score:
         targets = self._targets.get(split)
         if targets is None or not len(targets):
             raise ProblemError(f"There are no pictures in the split '{split}' to score.")
@@ -194,7 +172,9 @@ class ImageProblem:
         metrics = accuracies(scores, targets)
         loss = float(F.cross_entropy(scores, targets))
         tokens = self._num_tokens(split, range(len(targets)))
-        return Score(loss, metrics, len(targets), Cost(model_tokens=tokens, scored_examples=len(targets), looks=int(split == "select")))
+        return Score(
+            loss, metrics, len(targets), Cost(model_tokens=tokens, scored_examples=len(targets), selection_evals=int(split == "select"))
+        )
 
     def clues(self, params: Params, *, start: Params | None = None, score: Score | None = None) -> Clues:
         if not self._with_clues or self.codec is None or "prompt" not in params:
@@ -202,7 +182,7 @@ class ImageProblem:
         scores = self._scores(params, "train")
         targets = self._targets["train"]
         wrong = Wrong.of(self.splits, scores, targets)
-        projection = self._project(params, score or self.score(params, "select"))
+        projection = self._project(params, score or self._score(params, "select"))
         here = self.method.in_words(params)
         there = None if start is None or start["prompt"].shape != params["prompt"].shape else self.method.in_words(start)
         gradient = self._gradient(params)
@@ -301,11 +281,10 @@ class ImageProblem:
     def _project(self, params: Params, soft: Score) -> Projection | None:
         """Return the point's words with what they are worth on `select`; None if no words near it survive."""
         assert self.codec is not None
-        try:
-            words = self.codec.decode(params)
-        except CodecError:
+        words = self.codec.decode(params).text
+        if words is None:
             return None
-        hard = self.score({**params, **self.codec.encode(words).params}, "select")
+        hard = self._score({**params, **self.codec.encode(words).params}, "select")
         return Projection(words, hard, hard.loss - soft.loss)
 
     def _pointing(self, directions: Tensor) -> tuple[Any, ...]:

@@ -6,15 +6,12 @@ keys and values in front of everything. A text restarts each of them, exactly wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from torch import Tensor
 
-from maao.protocols import Encoded, TokenCodec
-from maao.types import Token
-
-Params = Mapping[str, Tensor]
+from maao.protocols import Params, TokenCodec
 
 
 class Method(Protocol):
@@ -45,51 +42,13 @@ class Method(Protocol):
         ...
 
 
-class Worded(Protocol):
-    """The part of a method that its words need."""
-
-    def start(self, rows: Tensor) -> dict[str, Tensor]: ...
-
-    def realize(self, params: Params) -> Params: ...
-
-    def in_words(self, realized: Params) -> Tensor: ...
-
-
-class MethodCodec:
-    """A codec of a method's params: texts become its starts, and the part of it that is compared with words becomes words.
-
-    Args:
-        rows: the codec of the model's embedding rows; it encodes.
-        words: the codec of what `method.in_words` gives; it decodes. The same one, where these are embedding rows.
-    """
-
-    def __init__(self, method: Worded, rows: TokenCodec[Params], words: TokenCodec[Params] | None = None) -> None:
-        self._method = method
-        self._rows = rows
-        self._words = words or rows
-
-    def encode(self, text: str) -> Encoded[Params]:
-        encoded = self._rows.encode(text)
-        return Encoded(self._method.start(encoded.params["prompt"]), encoded.text, encoded.note)
-
-    def decode(self, params: Params) -> str:
-        return self._words.decode({"prompt": self._method.in_words(self._method.realize(params)).detach()})
-
-    def nearest(self, vectors: Any, count: int) -> tuple[tuple[Token, ...], ...]:
-        return self._words.nearest(vectors, count)
-
-    def sample(self, count: int, seed: int) -> Any:
-        return self._rows.sample(count, seed)
+class PromptCodec(TokenCodec[Params], Protocol):
+    """The codec of a method's params, which knows where a run begins."""
 
     @property
-    def num_tokens(self) -> int:
-        """Tokens that putting params into words has run through a language model so far."""
-        return int(getattr(self._words, "num_tokens", 0))
-
-
-def between(incumbent: Params, proposed: Params, weight: float) -> dict[str, Tensor]:
-    """Return ``(1 - weight) * incumbent + weight * proposed`` of each tensor that is proposed."""
-    return {name: (1 - weight) * incumbent[name] + weight * value for name, value in proposed.items()}
+    def start_tokens(self) -> int:
+        """The tokens that a random start runs through the model."""
+        ...
 
 
 def others(params: Params, own: Sequence[str]) -> dict[str, Tensor]:

@@ -6,15 +6,15 @@ two layers with a ReLU between; or the layers alone). The residual form, by whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from maao.problems.language.methods import between, others
+from maao.core.blending import between
+from maao.problems.language.methods import others
+from maao.protocols import Params
 
-Params = Mapping[str, Tensor]
 ENCODER = "encoder."
 
 

@@ -5,15 +5,18 @@ Source: Wen et al., Hard Prompts Made Easy, 2023 (AdamW, lr 0.1, weight decay 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Protocol
 
 from torch import Tensor
 
-from maao.errors import CodecError
-from maao.problems.language.methods import between
+from maao.core.blending import between
+from maao.protocols import Codec, Params
 
-Params = Mapping[str, Tensor]
+
+class Projecting(Codec[Params], Protocol):
+    """A codec that also knows the word nearest to each row."""
+
+    def project(self, vectors: Tensor) -> Tensor: ...
 
 
 class Pez:
@@ -26,7 +29,7 @@ class Pez:
         codec: what puts rows into words and back.
     """
 
-    def __init__(self, codec: Any) -> None:
+    def __init__(self, codec: Projecting) -> None:
         self._codec = codec
 
     def start(self, rows: Tensor) -> dict[str, Tensor]:
@@ -50,9 +53,6 @@ class Pez:
         return between(incumbent, proposed, weight)
 
     def _project(self, rows: Tensor) -> Tensor:
-        try:
-            text = self._codec.decode({"prompt": rows})
-            found: Tensor = self._codec.encode(text).params["prompt"].to(rows)
-        except CodecError:
-            found = rows[:0]
+        text = self._codec.decode({"prompt": rows}).text
+        found = rows[:0] if text is None else self._codec.encode(text).params["prompt"].to(rows)
         return found if found.shape == rows.shape else self._codec.project(rows).to(rows)

@@ -8,20 +8,20 @@ and values computed by themselves do not: a start near the text, whose gap every
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from maao.core.blending import between
 from maao.errors import ModelError
-from maao.problems.language.methods import between, others
+from maao.problems.language.methods import others
 from maao.problems.towers.text.attention import base_model
 from maao.problems.towers.text.forward import key_values, positions
 from maao.problems.towers.text.loading import FrozenModel
 from maao.problems.towers.text.probes import refused, try_behind
+from maao.protocols import Params
 
-Params = Mapping[str, Tensor]
 ENCODER = "encoder."
 KEYS, VALUES = "prefix.keys", "prefix.values"
 STD = 0.02  # of a normal start, as the reference release's tables

@@ -5,13 +5,10 @@ Source: Lester, Al-Rfou and Constant, The Power of Scale for Parameter-Efficient
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
-from maao.problems.language.methods import between
-
-Params = Mapping[str, Tensor]
+from maao.core.blending import between
+from maao.protocols import Params
 
 
 class PromptTuning:

@@ -6,7 +6,6 @@ named tensors. `prompt`, the rows in the slots of the first layer, is what a men
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -16,8 +15,8 @@ from torch import Tensor, nn
 from maao.errors import ConfigError
 from maao.problems.towers.class_prompts import Prompt
 from maao.problems.towers.dual import DualEncoder
+from maao.protocols import Params
 
-Params = Mapping[str, Tensor]
 DEEP_STD = 0.02  # of prompts in later layers and among an image's tokens, as CLIP initialises its embeddings
 
 
@@ -60,7 +59,19 @@ class Method(Protocol):
         """Return the params that a text (its embedding rows) replaces at a restart; the others stay."""
         ...
 
+    def normal(self, seed: int) -> dict[str, Tensor] | None:
+        """Return a random start of the method's own; None: start from random rows."""
+        ...
+
+    def start_tokens(self, params: Params) -> int:
+        """Return the tokens that `start` ran through the model to make these params; 0 where it asks no model."""
+        ...
+
     def realize(self, params: Params) -> Params: ...
+
+    def blend(self, incumbent: Params, proposed: Params, weight: float) -> dict[str, Tensor]:
+        """Return a start that reads as ``(1 - weight) * incumbent + weight * proposed``, for the names that are proposed."""
+        ...
 
     def in_words(self, realized: Params) -> Tensor:
         """Return ``(num_virtual_tokens, width)``, the part of the params (or of their gradient) that is compared with words."""

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maao.core.seeds import seed_for
-from maao.problems.vision.methods import Images, Params, linear
+from maao.problems.vision.methods import Images, linear
 from maao.problems.vision.methods.coop import CoOp
+from maao.protocols import Params
 
 
 class CoCoOp(CoOp):

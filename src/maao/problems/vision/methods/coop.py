@@ -11,9 +11,11 @@ from typing import Any, ClassVar, Self
 import torch.nn.functional as F
 from torch import Tensor
 
+from maao.core.blending import between
 from maao.errors import ConfigError
 from maao.problems.towers.dual import NO_ROWS
-from maao.problems.vision.methods import Bound, Images, Params
+from maao.problems.vision.methods import Bound, Images
+from maao.protocols import Params
 
 
 class CoOp:
@@ -42,6 +44,15 @@ class CoOp:
 
     def start(self, rows: Tensor) -> dict[str, Tensor]:
         return {"prompt": rows.expand(len(self.bound.prompts), *rows.shape).clone() if self.class_specific else rows.clone()}
+
+    def normal(self, seed: int) -> None:
+        return None
+
+    def start_tokens(self, params: Params) -> int:
+        return 0
+
+    def blend(self, incumbent: Params, proposed: Params, weight: float) -> dict[str, Tensor]:
+        return between(incumbent, proposed, weight)
 
     def realize(self, params: Params) -> Mapping[str, Tensor]:
         return params

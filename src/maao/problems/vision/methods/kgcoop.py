@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from maao.problems.vision.methods import Bound, Images, Params
+from maao.problems.vision.methods import Bound, Images
 from maao.problems.vision.methods.coop import CoOp
+from maao.protocols import Params
 
 
 class KgCoOp(CoOp):

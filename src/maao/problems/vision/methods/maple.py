@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maao.core.seeds import seed_for
-from maao.problems.vision.methods import DEEP_STD, Bound, Images, Params, check_tokens, depth_of, linear, seeded
+from maao.problems.vision.methods import DEEP_STD, Bound, Images, check_tokens, depth_of, linear, seeded
 from maao.problems.vision.methods.coop import CoOp
+from maao.protocols import Params
 
 
 class MaPLe(CoOp):

@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maao.core.blending import between
 from maao.errors import CodecError, ConfigError
-from maao.problems.vision.methods import Bound, Images, Params
+from maao.problems.vision.methods import Bound, Images
+from maao.protocols import Params
 
 
 class Probe:
@@ -37,6 +39,15 @@ class Probe:
 
     def start(self, rows: Tensor) -> dict[str, Tensor]:
         raise CodecError(f"'{self.name}' has no prompt that a text could replace.")
+
+    def normal(self, seed: int) -> None:
+        return None
+
+    def start_tokens(self, params: Params) -> int:
+        return 0
+
+    def blend(self, incumbent: Params, proposed: Params, weight: float) -> dict[str, Tensor]:
+        return between(incumbent, proposed, weight)
 
     def realize(self, params: Params) -> Mapping[str, Tensor]:
         return params

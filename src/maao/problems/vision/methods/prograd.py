@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maao.problems.vision.methods import Bound, Images, Params
+from maao.problems.vision.methods import Bound, Images
 from maao.problems.vision.methods.coop import CoOp
+from maao.protocols import Params
 
 ROUNDING = 1e-5  # a direction this short beside the other is rounding: at a start in the hand-written words it is exactly zero
 

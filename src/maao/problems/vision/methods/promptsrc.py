@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maao.core.seeds import seed_for
-from maao.problems.vision.methods import DEEP_STD, Bound, Images, Params, check_tokens, depth_of, seeded
+from maao.problems.vision.methods import DEEP_STD, Bound, Images, check_tokens, depth_of, seeded
 from maao.problems.vision.methods.coop import CoOp
+from maao.protocols import Params
 
 
 class PromptSRC(CoOp):

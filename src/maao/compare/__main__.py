@@ -1,0 +1,25 @@
+"""Work on a table as one of several processes: ``python -m maao.compare TABLE OUT ONLY [BESIDE]``. `compare` starts it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from maao.build import kept_between_runs
+from maao.compare.table import read_table
+from maao.compare.workers import work
+
+
+def main(arguments: Sequence[str]) -> int:
+    path, place, only = Path(arguments[0]), Path(arguments[1]), arguments[2]
+    beside = arguments[3] if len(arguments) > 3 else None
+    with kept_between_runs():
+        failed = work(read_table(path, beside), path.parent, place, only)
+    if failed:
+        print(failed, file=sys.stderr)
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

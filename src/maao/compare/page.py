@@ -1,0 +1,339 @@
+"""Read a comparison out: rows in, differences with honest statistics, a page and plots. Computes no run."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from filelock import FileLock
+
+from maao.compare.rows import Row, read_rows
+from maao.errors import ConfigError
+from maao.evaluation.statistics import (
+    bootstrap_interval,
+    effect_size,
+    holm,
+    paired_interval,
+    pairs_needed,
+    probability_of_improvement,
+    signed_rank,
+)
+from maao.options import Section, Text
+from maao.store.files import write_durably
+
+if TYPE_CHECKING:
+    from maao.compare.table import Table
+
+PAGE = "page.md"
+ALL = "all tasks"
+LOSS = "loss"
+COSTS = ("gradient_steps", "model_tokens", "selection_evals", "llm_calls", "input_tokens", "output_tokens")
+SHOWN = {"selection_evals": "looks"}  # how a page calls what has a longer name
+UNEQUAL = 0.1  # how far costs may lie apart before the page says so
+IMAGES = ("images-", "emoji-")  # how protocols of pictures begin
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How an arm did beside the baseline, over pairs of equal task and seed. A metric in points; below zero is better for a loss."""
+
+    arm: str
+    task: str  # "all tasks" for all together
+    metric: str
+    pairs: int
+    mean: float
+    low: float
+    high: float
+    bootstrap_low: float
+    bootstrap_high: float
+    p: float
+    corrected: float  # Holm's, over the arms
+    effect: float
+    better: float  # how often a figure of the arm is better than one of the baseline
+    seeds_for_one: int | None  # pairs that would show a difference of one point (a metric)
+
+
+def check_protocols(rows: Sequence[Row]) -> None:
+    """Refuse to compare rows of one task that followed different protocols, where they name one. Raises `ConfigError`."""
+    from maao.data.images import check_same_images
+    from maao.data.protocols import check_same
+
+    for task in dict.fromkeys(row.task for row in rows):
+        own = [row.model_dump(include={"protocol", "shots"}, exclude_unset=True) for row in rows if row.task == task]
+        named = next((row["protocol"] for row in own if row.get("protocol")), None)
+        if named is not None:
+            (check_same_images if named.startswith(IMAGES) else check_same)(own)
+
+
+def differences(rows: Sequence[Row], baseline: str, metric: str = "accuracy") -> list[Difference]:
+    """Return how each arm did beside the baseline, for each task and over all, in a metric and in loss, from two pairs on."""
+    found: list[Difference] = []
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    arms = [arm for arm in dict.fromkeys(row.arm for row in rows) if arm != baseline]
+    for task in (*tasks, ALL) if len(tasks) > 1 else tasks:
+        for name, scale in ((metric, 100.0), (LOSS, 1.0)):
+            raw = [(arm, pairs) for arm in arms if len(pairs := pairs_of(rows, arm, baseline, task, name, scale)) > 1]
+            corrected = holm([signed_rank([a - b for a, b in pairs]) for _, pairs in raw])
+            for (arm, pairs), p in zip(raw, corrected, strict=True):
+                found.append(_difference(arm, task, name, pairs, p))
+    return found
+
+
+def pairs_of(rows: Sequence[Row], arm: str, baseline: str, task: str, metric: str, scale: float) -> list[tuple[float, float]]:
+    """Return figures of an arm and of the baseline on `test`, pair by pair of equal model, task and seed; `task` may be `ALL`."""
+    sides: list[dict[tuple[str, str, int], float]] = [
+        {
+            (row.model, row.task, row.seed): scale * figure
+            for row in rows
+            if row.arm == side and task in (row.task, ALL) and (figure := row.on_test(metric)) is not None
+        }
+        for side in (arm, baseline)
+    ]
+    return [(sides[0][key], sides[1][key]) for key in sorted(sides[0].keys() & sides[1].keys(), key=str)]
+
+
+def _difference(arm: str, task: str, metric: str, pairs: Sequence[tuple[float, float]], corrected: float) -> Difference:
+    ours, theirs = [a for a, _ in pairs], [b for _, b in pairs]
+    apart = [a - b for a, b in pairs]
+    mean, low, high = paired_interval(ours, theirs)
+    better = probability_of_improvement(ours, theirs)
+    spread = statistics.stdev(apart)
+    return Difference(
+        arm,
+        task,
+        metric,
+        len(pairs),
+        mean,
+        low,
+        high,
+        *bootstrap_interval(apart),
+        signed_rank(apart),
+        corrected,
+        effect_size(apart),
+        1 - better if metric == LOSS else better,
+        pairs_needed(1.0, spread) if metric != LOSS and spread > 0 else None,
+    )
+
+
+class Page(Protocol):
+    """A way to read a comparison out: a `Section` whose fields are its own settings, which stand beside `page` in a table."""
+
+    def write(self, table: Table, rows: Sequence[Row], place: Path, total: int) -> Mapping[str, object]:
+        """Write ``page.md`` and plots of what there is of so many cells; return what ``results.json`` is to hold beside the rows."""
+        ...
+
+
+def read_out(table: Table, place: Path, total: int) -> Path:
+    """Write ``results.json``, ``page.md`` and the plots of what there is of so many cells; return the page."""
+    with FileLock(place / ".read-out.lock"):
+        rows = read_rows(place)
+        check_protocols(rows)
+        page: Page = table.page.options
+        more = page.write(table, rows, place, total)
+        held = [row.model_dump(exclude_unset=True) for row in rows]
+        record = {"name": table.name, "baseline": table.baseline, "rows": held, **more}
+        write_durably(place / "results.json", (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+    return place / PAGE
+
+
+class Differences(Section):
+    """A page that says of every arm how it did beside the baseline, with plots.
+
+    `metric` is what is read of `test` beside the loss: a share, shown in per cent.
+    """
+
+    metric: Text = "accuracy"
+
+    def write(self, table: Table, rows: Sequence[Row], place: Path, total: int) -> Mapping[str, object]:
+        told = rows
+        if len({row.model for row in rows}) > 1:  # a task with another model is another task
+            told = [row.model_copy(update={"task": f"{row.task}, {row.model}"}) for row in rows]
+        found = differences(told, table.baseline, self.metric)
+        write_durably(place / PAGE, page_text(table, told, found, total, self.metric).encode())
+        if rows:
+            plot(told, found, place, self.metric)
+        return {"differences": [asdict(d) for d in found]}
+
+
+def page_text(table: Table, rows: Sequence[Row], found: Sequence[Difference], total: int, metric: str = "accuracy") -> str:
+    """Return the page: a plain answer first, then scores, differences and costs."""
+    lines = [f"# {table.title or table.name}", ""]
+    if about := table.about.strip():
+        lines += [about, ""]
+    if not rows:
+        return "\n".join([*lines, "No cell has been run yet."]) + "\n"
+    if len(rows) < total:
+        lines += [f"**{len(rows)} of {total} cells have been run**: what follows is of those.", ""]
+    baseline = table.baseline
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    whole = [d for d in found if d.task == (ALL if len(tasks) > 1 else tasks[0])]
+    losses, called = {d.arm: d for d in whole if d.metric == LOSS}, metric.replace("_", " ")
+    lines += [*(f"* {_verdict(d, baseline)}{_loss_verdict(losses.get(d.arm))}" for d in whole if d.metric != LOSS), ""]
+    lines += [f"`test` {called} in per cent, mean ± standard deviation over seeds; then log-loss; in brackets how many seeds.", ""]
+    lines += ["| arm | " + " | ".join(tasks) + " |", "| --- |" + " --- |" * len(tasks)]
+    for arm in dict.fromkeys(row.arm for row in rows):
+        shown = [_cell([row for row in rows if row.arm == arm and row.task == task], metric) for task in tasks]
+        lines.append(f"| {arm} | " + " | ".join(shown) + " |")
+    lines += [
+        "",
+        f"Paired differences to {baseline} ({called} in points; a loss below zero is better). Intervals: Student t, then bootstrap.",
+    ]
+    lines += ["p: Wilcoxon's signed-rank test, corrected for all arms by Holm.", ""]
+    lines += [
+        "| arm | task | | pairs | mean | 95 % interval | bootstrap | p | effect | better | pairs for one point |",
+        "| --- |" * 1 + " --- |" * 10,
+    ]
+    for d in found:
+        needed = "" if d.seeds_for_one is None else str(d.seeds_for_one)
+        lines.append(
+            f"| {d.arm} | {d.task} | {d.metric} | {d.pairs} | {d.mean:+.3f} | {d.low:+.3f} to {d.high:+.3f} | {d.bootstrap_low:+.3f} to "
+            f"{d.bootstrap_high:+.3f} | {d.corrected:.3f} | {d.effect:+.2f} | {d.better:.2f} | {needed} |"
+        )
+    lines += [
+        "",
+        "What a cell cost in the mean:",
+        "",
+        "| arm | " + " | ".join(SHOWN.get(name, name) for name in COSTS) + " |",
+        "| --- |" + " --- |" * len(COSTS),
+    ]
+    costs = {arm: mean_cost([row for row in rows if row.arm == arm]) for arm in dict.fromkeys(row.arm for row in rows)}
+    for arm, cost in costs.items():
+        lines.append(f"| {arm} | " + " | ".join(f"{cost[name]:,.0f}" for name in COSTS) + " |")
+    lines += ["", *unequal(costs, baseline), *won(rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _verdict(d: Difference, baseline: str) -> str:
+    told = f"{d.mean:+.2f} points (95 % interval {d.low:+.2f} to {d.high:+.2f}, {d.pairs} pairs of task and seed)"
+    if d.low > 0:
+        return f"**{d.arm}** is better than {baseline} by {told}."
+    if d.high < 0:
+        return f"**{d.arm}** is worse than {baseline}: {told}."
+    return f"**{d.arm}** cannot be told apart from {baseline}: {told}."
+
+
+def _loss_verdict(d: Difference | None) -> str:
+    if d is None:
+        return ""
+    sure = "lower" if d.high < 0 else "higher" if d.low > 0 else "not told apart"
+    return f" Its log-loss: {d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}), {sure}."
+
+
+def _cell(rows: Sequence[Row], metric: str) -> str:
+    figures = [100 * figure for row in rows if (figure := row.on_test(metric)) is not None]
+    losses = [figure for row in rows if (figure := row.on_test(LOSS)) is not None]
+    if not figures:
+        return ""
+    spread = f" ± {statistics.stdev(figures):.1f}" if len(figures) > 1 else ""
+    loss = f"; {statistics.mean(losses):.3f}" if losses else ""
+    return f"{statistics.mean(figures):.1f}{spread}{loss} ({len(figures)})"
+
+
+def mean_cost(rows: Sequence[Row]) -> dict[str, float]:
+    """Return what a cell of these rows cost in the mean, by kind."""
+    return {name: statistics.mean(row.cost[name] for row in rows) for name in COSTS}
+
+
+def unequal(costs: Mapping[str, Mapping[str, float]], baseline: str) -> list[str]:
+    """Return a line for every arm whose tokens or looks lie more than a tenth from the baseline's: it is not compared at equal cost."""
+    if baseline not in costs:
+        return []
+    told = []
+    for arm, cost in costs.items():
+        for name in ("model_tokens", "selection_evals"):
+            own, theirs = cost[name], costs[baseline][name]
+            if theirs and abs(own - theirs) > UNEQUAL * theirs:
+                told.append(
+                    f"Not at equal cost: {arm} took {own / theirs:.2f} times the {SHOWN.get(name, name).replace('_', ' ')} of {baseline}."
+                )
+    return told
+
+
+def won(rows: Sequence[Row]) -> list[str]:
+    """Return a table of what became of proposals: how many could be used, and how often one became a restart, each time of asking."""
+    times = max((len(row.asked) for row in rows), default=0)
+    if not times:
+        return []
+    lines = [
+        "",
+        "How often a proposal became a restart, each time that the mentor was asked, and how many of those wanted could be used:",
+        "",
+    ]
+    lines += ["| arm | usable | " + " | ".join(f"time {i + 1}" for i in range(times)) + " |", "| --- |" + " --- |" * (times + 1)]
+    for arm in dict.fromkeys(row.arm for row in rows):
+        own = [row.asked for row in rows if row.arm == arm and row.asked]
+        if own:
+            usable = f"{sum(a.usable for one in own for a in one)} of {sum(a.wanted for one in own for a in one)}"
+            by_time = [[one[i] for one in own if len(one) > i] for i in range(times)]
+            shown = [f"{sum(a.won for a in asked)} of {len(asked)}" if asked else "" for asked in by_time]
+            lines.append(f"| {arm} | {usable} | " + " | ".join(shown) + " |")
+    return lines
+
+
+def plot(rows: Sequence[Row], found: Sequence[Difference], place: Path, metric: str = "accuracy") -> None:
+    """Draw the anytime curves (every seed), the differences with their intervals, and cost against gain."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ConfigError('Plots need matplotlib: pip install "maao[plot]"') from error
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    arms = list(dict.fromkeys(row.arm for row in rows))
+    palette = pyplot.get_cmap("tab20" if len(arms) > 10 else "tab10")
+    colors = {arm: palette(i % palette.N) for i, arm in enumerate(arms)}
+    for key, label in (("model_tokens", "tokens through the frozen model"), ("llm_tokens", "tokens of the mentor")):
+        wide = min(len(tasks), 3)
+        high = math.ceil(len(tasks) / wide)
+        figure, axes = pyplot.subplots(high, wide, figsize=(5 * wide + 2, 4 * high), layout="constrained", squeeze=False)
+        for axis in axes.flat[len(tasks) :]:
+            axis.set_axis_off()
+        for axis, task in zip(axes.flat, tasks, strict=False):
+            for row in rows:
+                if row.task == task:
+                    own = row.curve
+                    axis.step([p[key] for p in own], [p["select_loss"] for p in own], where="post", color=colors[row.arm], alpha=0.6)
+            axis.set_title(task)
+            axis.set_xlabel(label)
+            axis.set_ylabel("best loss on select")
+        handles = [pyplot.Line2D([], [], color=colors[arm], label=arm) for arm in arms]
+        figure.legend(handles=handles, fontsize=8, loc="outside right upper")
+        _save(figure, place / f"anytime-{key.replace('_', '-')}.png")
+    whole = sorted((d for d in found if d.metric == metric), key=lambda d: d.task != ALL)  # what is asked first stands at the top
+    if whole:
+        figure, axis = pyplot.subplots(figsize=(7, 1 + 0.3 * len(whole)), layout="constrained")
+        for i, d in enumerate(whole):
+            axis.errorbar(d.mean, i, xerr=[[d.mean - d.low], [d.high - d.mean]], marker="o", capsize=3, color=colors[d.arm])
+        axis.set_yticks(range(len(whole)), [f"{d.arm}, {d.task}" for d in whole], fontsize=8)
+        axis.set_ylim(len(whole), -1)
+        axis.axvline(0, color="#888888", linewidth=1)
+        axis.set_xlabel(f"points of test {metric.replace('_', ' ')}, with 95 % intervals")
+        _save(figure, place / "differences.png")
+    overall = [d for d in whole if d.task == ALL or len(tasks) == 1]
+    if overall:
+        figure, axis = pyplot.subplots(figsize=(8, 5), layout="constrained")
+        for d in overall:
+            cost = mean_cost([row for row in rows if row.arm == d.arm])
+            spent = cost["input_tokens"] + cost["output_tokens"]
+            axis.errorbar(
+                spent, d.mean, yerr=[[d.mean - d.low], [d.high - d.mean]], marker="o", capsize=3, color=colors[d.arm], label=d.arm
+            )
+        axis.axhline(0, color="#888888", linewidth=1)
+        axis.set_xlabel("tokens of the mentor, a cell")
+        axis.set_ylabel(f"points of test {metric.replace('_', ' ')} above the baseline")
+        figure.legend(fontsize=8, loc="outside right upper")
+        _save(figure, place / "cost-and-gain.png")
+
+
+def _save(figure: Any, file: Path) -> None:
+    from matplotlib import pyplot
+
+    figure.savefig(file, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)

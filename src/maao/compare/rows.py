@@ -1,0 +1,173 @@
+"""A row: what was run in a cell, and how it did. It is a JSON file; what it holds is said in `docs/compare.md`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from maao.baselines.outcome import Figures, Outcome, figures, spent
+from maao.config import Config
+from maao.options import Section
+from maao.store.recorded import Record
+from maao.store.run import read_json
+from maao.types import Cost
+
+if TYPE_CHECKING:
+    from maao.compare.table import Cell
+    from maao.result import Result
+
+OLDER = {"looks": "selection_evals"}  # names in older rows
+
+
+class Asking(Record):
+    """What became of the proposals, one time that the mentor was asked.
+
+    `won`: one of them became a restart; `margin`: by how much less loss than the incumbent the best one had (below zero: it lost), each
+    at the age at which the rule compared them; None where they were not compared.
+    """
+
+    wanted: int
+    usable: int
+    won: bool
+    margin: float | None = None
+
+
+class Row(Record):
+    """A row, as far as a page may need it. Older ones are taken by the names of today."""
+
+    arm: str
+    model: str
+    task: str
+    seed: int
+    cost: dict[str, int | float]
+    method: str = ""
+    mentor: str = ""
+    shots: int | None = None
+    protocol: str | None = None
+    select: Figures | None = None
+    test_untuned: Figures | None = None
+    test: Figures | None = None
+    test_words: Figures | None = None
+    words: str | None = None
+    steps: int | None = None
+    curve: list[dict[str, int | float]] = Field(default_factory=list)
+    asked: list[Asking] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        values = dict(given)
+        if isinstance(values.get("cost"), dict):
+            values["cost"] = _today(values["cost"])
+        if isinstance(values.get("curve"), list):
+            values["curve"] = [_today(point) if isinstance(point, dict) else point for point in values["curve"]]
+        return values
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """Arm, model, task and seed."""
+        return self.arm, self.model, self.task, self.seed
+
+    def on_test(self, metric: str) -> float | None:
+        """Return a figure on `test`; None where there is none."""
+        return None if self.test is None else self.test.get(metric)
+
+
+def _today(held: dict[str, Any]) -> dict[str, Any]:
+    return {OLDER.get(name, name): value for name, value in held.items()}
+
+
+def read_row(file: Path) -> Row:
+    """Return a row. Raises `StoreError` for a file that is none."""
+    return Row.model_validate(read_json(file.parent, file.name, Row))
+
+
+def read_rows(place: Path) -> list[Row]:
+    """Return all rows of a comparison, in the order of their names."""
+    return [read_row(file) for file in sorted((place / "rows").glob("*.json"))]
+
+
+# -- making one
+
+
+class Tune(Section):
+    """A cell that is a run of maao."""
+
+    def run(self, config: Config, folder: Path) -> Outcome:
+        """Run a cell, or go on with it."""
+        from maao.runner import resume, run
+        from maao.store.database import DATABASE
+
+        begun = (folder / DATABASE).exists()
+        result = resume(folder) if begun else run(config, folder)
+        chosen = result.chosen
+        return {
+            "select": figures(chosen.score),
+            **{f"test_{name}" if name != "chosen" else "test": figures(final.score) for name, final in result.finals.items()},
+            "words": chosen.clues.projection.text if chosen.clues.projection else None,
+            "steps": chosen.state.step,
+            "cost": spent(result.cost),
+            "curve": curve(result),
+            "asked": [asking.model_dump() for asking in asked(result)],
+        }
+
+
+def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
+    """Run a cell, or go on with it, and return its row."""
+    return {**_begin(cell), **cell.how.options.run(cell.config, folder)}
+
+
+def _begin(cell: Cell) -> dict[str, Any]:
+    """Return how a cell's row begins: what was run."""
+    from maao.data.images import protocol_of
+
+    config = cell.config
+    sees = config.problem == "vision"
+    method = config.vision.method if sees else config.model.method
+    return {
+        "task": cell.task,
+        "arm": cell.arm,
+        "method": method if isinstance(cell.how.options, Tune) else cell.how.name.rpartition(":")[2],
+        "model": cell.model,
+        "mentor": config.mentor.name,
+        "seed": cell.seed,
+        "shots": config.images.shots if sees else config.data.shots,
+        "protocol": protocol_of(config.images).name if sees else config.data.protocol,
+    }
+
+
+def asked(result: Result) -> list[Asking]:
+    """Return what became of the proposals, one entry for each time that the mentor was asked."""
+    accept = result.config.accept
+    rule = accept.inner if accept.rule == "interpolate" else accept.rule
+    compared_at = accept.steps if rule == "race" else 0
+    found = []
+    for r in (r for r in result.history if r.leg.ask):
+        own = [c.score.loss for c in r.verdict.considered if c.proposal is None and (rule != "race" or c.age == compared_at)]
+        judged = [c for c in r.verdict.considered if c.proposal is not None]
+        theirs = [c.score.loss for c in judged if c.age == compared_at and math.isfinite(c.score.loss)]
+        margin = own[0] - min(theirs) if own and theirs and math.isfinite(own[0]) else None
+        found.append(Asking(wanted=r.leg.proposals, usable=len(r.advice.proposals), won=r.verdict.chosen is not None, margin=margin))
+    return found
+
+
+def curve(result: Result) -> list[dict[str, int | float]]:
+    """Return how the best score on `select` fell while tokens were spent: one point a round."""
+    spent_so_far, best, points = Cost(), float("inf"), list[dict[str, int | float]]()
+    for r in result.history:
+        spent_so_far += r.cost
+        best = min(best, r.score.loss)
+        points.append(
+            {
+                "model_tokens": spent_so_far.model_tokens,
+                "llm_tokens": spent_so_far.input_tokens + spent_so_far.output_tokens,
+                "selection_evals": spent_so_far.selection_evals,
+                "select_loss": best,
+            }
+        )
+    return points

@@ -1,0 +1,196 @@
+"""Run the cells of a table by several processes, here or on a cluster.
+
+Every cell is a run of its own in ``OUT/runs``; its row is a JSON file in ``OUT/rows``. A stopped comparison goes on where it stopped:
+finished cells are not run again, and an unfinished one resumes without repeating a recorded call.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from filelock import FileLock, Timeout
+
+from maao.compare.page import read_out
+from maao.compare.rows import read_row, run_cell
+from maao.compare.table import Cell, Table, cells, read_table
+from maao.errors import ConfigError, MaaoError, StoreError
+from maao.store.files import write_durably
+
+WORKER_GIB = 6.0  # what a worker may take: a small model, its activations, and the texts that it keeps for the next run
+
+
+def compare(
+    path: str | Path,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    only: str = "",
+    watch: Callable[[int, int, float], None] | None = None,
+    ray: bool = False,
+    beside: str | Path | None = None,
+) -> Path:
+    """Run all cells of a table that have no row yet, and read the table out. Return the page.
+
+    Args:
+        beside: another file with the sections that the table lacks: see `read_table`.
+        workers: processes at a time; by default as many as processors, and as memory allows.
+        only: run only cells whose name holds this text.
+        ray: run the workers as tasks of a Ray cluster (the one that `RAY_ADDRESS` names, or one on this machine) whose machines all see
+            the table, the data and `out` at the same paths. Needs the extra ``maao[ray]``.
+        watch: told ``(cells done, cells in all, seconds since the start)`` now and then.
+
+    Raises:
+        ConfigError: the table cannot be used.
+        MaaoError: a cell failed; the others have been run, and the error tells the first failure.
+    """
+    table = read_table(path, beside)
+    place = Path(out)
+    wanted = [cell for cell in cells(table, Path(path).parent) if only in cell.name]
+    if not wanted:
+        raise ConfigError(f"No cell of {path} has a name that holds {only!r}.")
+    (place / "rows").mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    count = workers or default_workers()
+    failed = ""
+    missing = [cell for cell in wanted if not _is_done(place, cell)]
+    if missing:
+        command = [sys.executable, "-m", "maao.compare", str(Path(path).resolve()), str(place.resolve()), only]
+        command += [] if beside is None else [str(Path(beside).resolve())]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        start = _ray_start() if ray else _start
+        processes = [start(command, environment) for _ in range(min(count, len(missing)))]
+        try:
+            while any(process.poll() is None for process in processes):
+                if watch is not None:
+                    watch(sum(_row_file(place, cell).exists() for cell in wanted), len(wanted), time.monotonic() - began)
+                time.sleep(0.2)
+        finally:
+            for process in processes:
+                process.terminate()
+        failed = next((told.strip() for process in processes if (told := process.communicate()[1]) and process.returncode), "")
+    page = read_out(table, place, sum(1 for _ in cells(table, Path(path).parent)))
+    if failed:
+        raise MaaoError(f"Some cells failed; the others are in {page}. The first failure: {failed.splitlines()[-1]}")
+    if watch is not None:
+        watch(len(wanted), len(wanted), time.monotonic() - began)
+    return page
+
+
+class Worker(Protocol):
+    """A process that works on cells, here or elsewhere."""
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def poll(self) -> int | None: ...
+
+    def terminate(self) -> None: ...
+
+    def communicate(self) -> tuple[str | None, str | None]:
+        """Wait for its end; return what it printed, and what it printed as errors."""
+        ...
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str]) -> Worker:
+    return subprocess.Popen(command, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def _ray_start() -> Callable[[Sequence[str], Mapping[str, str]], Worker]:
+    """Return what starts a worker as a task of a Ray cluster."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError('Comparing on a cluster needs Ray: pip install "maao[ray]".') from error
+    if not ray.is_initialized():
+        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False)
+
+    def run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
+        done = subprocess.run(command, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        return done.returncode, done.stderr
+
+    task = ray.remote(num_cpus=1, max_retries=0)(run)
+
+    class RayWorker:
+        def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+            self._task = task.remote(list(command), dict(environment))
+            self.returncode: int | None = None
+            self._told = ""
+
+        def poll(self) -> int | None:
+            if self.returncode is None and ray.wait([self._task], timeout=0)[0]:
+                try:
+                    self.returncode, self._told = ray.get(self._task)
+                except ray.exceptions.RayError as error:  # a machine is gone, or it was cancelled
+                    self.returncode, self._told = 1, str(error)
+            return self.returncode
+
+        def terminate(self) -> None:
+            if self.poll() is None:
+                ray.cancel(self._task, force=True)
+
+        def communicate(self) -> tuple[str | None, str | None]:
+            while self.poll() is None:
+                time.sleep(0.05)
+            return None, self._told
+
+    return RayWorker
+
+
+def default_workers() -> int:
+    """Return as many workers as there are processors, or fewer where memory is short."""
+    count = os.cpu_count() or 1
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) / 2**20
+    except (OSError, StopIteration, ValueError):
+        return count
+    return max(1, min(count, int(free / WORKER_GIB)))
+
+
+def work(table: Table, folder: Path, place: Path, only: str) -> str:
+    """Run cells that nobody else is at until none is left; return the first failure, if there was one."""
+    failed, parent = "", os.getppid()
+    for cell in cells(table, folder):
+        if os.getppid() != parent:  # whoever started this is gone: the next one who does begins here
+            break
+        if only not in cell.name or _is_done(place, cell):
+            continue
+        lock = FileLock(place / "rows" / f".{cell.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        try:
+            if not _row_file(place, cell).exists():  # it may have been finished meanwhile
+                row = run_cell(cell, place / "runs" / cell.name)
+                write_durably(_row_file(place, cell), (json.dumps(row, indent=1, ensure_ascii=False) + "\n").encode())
+        except MaaoError as error:
+            failed = failed or f"{cell.name}: {error}"
+        finally:
+            lock.release()
+    return failed
+
+
+def _row_file(place: Path, cell: Cell) -> Path:
+    return place / "rows" / f"{cell.name}.json"
+
+
+def _is_done(place: Path, cell: Cell) -> bool:
+    """Return whether a cell has its row. Raises `StoreError` where the file of that name holds another cell's, or is damaged."""
+    file = _row_file(place, cell)
+    if not file.exists():
+        return False
+    held, own = read_row(file).key, cell.key
+    if held != own:
+        raise StoreError(
+            f"{file} holds the row of arm {held[0]!r}, task {held[2]!r}, and the table's arm {own[0]!r}, task {own[2]!r} would share that "
+            "file. Give the arm or the task its old name back, or choose another --out."
+        )
+    return True
