@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from maao import build as building
-from maao.build import at_most, build_acceptance, build_mentor, build_plan
+from maao.build import build_acceptance, build_mentor, build_plan
 from maao.config import AcceptConfig, make_config, read_config
 from maao.core.acceptance import AlwaysFirst, BestOf, IfBetter, Interpolate, Race
 from maao.data.checks import canonical
 from maao.data.hub import NoSuchLabels
+from maao.data.sampling import at_most
 from maao.errors import BudgetError, ConfigError, DataError, MaaoError, ModelError
 from maao.llm.chat import Request
 from maao.llm.ledger import MemoryLedger
@@ -141,8 +142,16 @@ def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, mon
         ({"model__initial": "text"}, ConfigError, "set `model.initial_text`"),
         ({"model__initial": "labels", "mentor__name": "random_restart"}, ConfigError, "is the same text each time"),
         ({"data": {"task": "rte"}}, ConfigError, "reads the task's own files: name them in data.train"),
-        ({"data": {"task": "rte", "train": "t.jsonl", "label_field": "gold"}}, ConfigError, "drop data.label_field"),
-        ({"data": {"protocol": "few-shot-16", "train": "t.csv", "test_size": 9}}, ConfigError, "drop data.test_size"),
+        (
+            {"data": {"task": "rte", "train": "t.jsonl", "label_field": "gold"}},
+            ConfigError,
+            "'data.label_field' would be ignored, since data.task = 'rte' knows the fields",
+        ),
+        (
+            {"data": {"protocol": "few-shot-16", "train": "t.csv", "test_size": 9}},
+            ConfigError,
+            "'data.test_size' would be ignored, since the protocol 'few-shot-16' says how many",
+        ),
         ({"model__label_words": {"sport": "team"}}, ConfigError, "Labels without label words: business, music"),
         ({"model__label_words": {"sport": "a", "music": "a", "business": "b"}}, ConfigError, "the same label word"),
         ({"data__labels": ["sport", "music"]}, DataError, "which is not among labels"),
@@ -154,16 +163,16 @@ def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, mon
         (
             {"data": {"source": "pool.csv", "select": "s.csv"}},
             ConfigError,
-            "data.select would be ignored, since all splits are sampled out",
+            "'data.select' would be ignored, since all splits are sampled out",
         ),
-        ({"data": {"source": "pool.csv", "test": "t.csv"}}, ConfigError, "data.test would be ignored"),
+        ({"data": {"source": "pool.csv", "test": "t.csv"}}, ConfigError, "'data.test' would be ignored"),
         ({"data": {"source": "pool.csv", "drop_repeats": True}}, ConfigError, "repeats in a pool are always dropped"),
-        ({"data": {"source": "pool.csv", "hub_config": "sst2"}}, ConfigError, "data.hub_config would be ignored"),
+        ({"data": {"source": "pool.csv", "hub_config": "sst2"}}, ConfigError, "'data.hub_config' would be ignored"),
         ({"data": {"source": "hub:a/b", "test": "t.csv"}}, ConfigError, "a hub data set has splits of its own"),
         ({"data__source": "pool.csv"}, ConfigError, "data.train and data.source = 'pool.csv' name two sources"),
         ({"data": {"text_fields": {"text": "headline"}}}, ConfigError, "packaged data come with fields and labels"),
-        ({"data": {"label_names": {"a": "b"}}}, ConfigError, "data.label_names would be ignored"),
-        ({"data": {"label_field": "topic"}}, ConfigError, "data.label_field would be ignored"),
+        ({"data": {"label_names": {"a": "b"}}}, ConfigError, "'data.label_names' would be ignored"),
+        ({"data": {"label_field": "topic"}}, ConfigError, "'data.label_field' would be ignored"),
         (
             {"model__projection": True},
             ConfigError,
@@ -287,12 +296,12 @@ def test_a_training_file_may_say_how_it_is_read(source, tmp_path):
     (tmp_path / "train.csv").write_text(rows, encoding="utf-8")
     names = {"b": "business", "m": "music", "s": "sport"}
     data = {"train": str(tmp_path / "train.csv"), "text_fields": {"text": "headline"}, "label_field": "topic", "label_names": names}
-    splits = building.load_splits(make_config({"data": {**source, **data, "drop_repeats": True}}))
+    splits = building.load_data(make_config({"data": {**source, **data, "drop_repeats": True}})).splits
     assert splits.labels == ("business", "music", "sport")
 
 
 def test_the_demos_splits_are_what_they_were():
-    splits = building.load_splits(read_config("demo"))
+    splits = building.load_data(read_config("demo")).splits
     assert splits.digest == "sha256:6f61cd365ae023ffce713892868ed871f26d56213f72223cd8c2d13d9b783b1d"
     assert (len(splits.train), len(splits.select), len(splits.test)) == (80, 80, 500)
 
@@ -316,7 +325,7 @@ def hub(monkeypatch):
             return tuple(held[split])
 
         monkeypatch.setattr("maao.data.hub.read_hub", read_hub)
-        return building.load_splits(make_config({"data": {"source": "hub:a/b", "shots": 2}}))
+        return building.load_data(make_config({"data": {"source": "hub:a/b", "shots": 2}})).splits
 
     return load
 

@@ -10,15 +10,20 @@ from pydantic import BaseModel
 
 from maao.config import Config, assign, expand_paths, make_config, read_config, set_value, unread_sections
 from maao.errors import ConfigError
+from maao.options import OneOf
 
 
 def sections(model: type[BaseModel] = Config, path: str = ""):
     """Yield every field of every section, with its dotted path."""
-    from maao import config
+    from maao import choices, config
 
     known = {name: value for name, value in vars(config).items() if isinstance(value, type) and issubclass(value, config.Section)}
     for name, field in model.model_fields.items():
         yield f"{path}{name}", field
+        for one in field.metadata:
+            if isinstance(one, OneOf):
+                for choice in choices.names(one.table):
+                    yield from sections(choices.load(one.table, choice), f"{path}{name}.")
         inner = known.get(getattr(field.annotation, "__name__", "")) or (config.LegConfig if name == "legs" else None)
         if inner is not None:
             yield from sections(inner, f"{path}{name}.")
@@ -31,7 +36,16 @@ def test_every_setting_says_what_it_is(path, field):
 
 def test_the_list_of_settings_reaches_all_depths():
     paths = {path for path, _ in sections()}
-    assert {"seed", "plan.legs.keep_every", "mentor.shown.account", "mentor.chat.base_url", "budget.usd", "function.digits"} <= paths
+    assert {
+        "seed",
+        "data.separator",
+        "data.style",
+        "plan.legs.keep_every",
+        "mentor.shown.account",
+        "mentor.chat.base_url",
+        "budget.usd",
+        "function.digits",
+    } <= paths
 
 
 @pytest.mark.parametrize(
@@ -93,13 +107,13 @@ def test_a_config_cannot_be_changed():
 def test_the_demo_config_is_valid_and_is_what_it_says():
     config = read_config("demo")
     assert config.model.name == "packaged:smollm2-135m-instruct"
-    assert config.data.source == "packaged:bbc-headlines"
+    assert config.texts.source == "packaged:bbc-headlines"
     assert config.mentor.chat.provider == "local"
 
 
 def test_settings_are_laid_over_the_file():
     config = read_config("demo", ("stage.lr=0.5", "seed=7", "data.shots=2"))
-    assert (config.stage.lr, config.seed, config.data.shots) == (0.5, 7, 2)
+    assert (config.stage.lr, config.seed, config.texts.shots) == (0.5, 7, 2)
     assert config.stage.batch_size == read_config("demo").stage.batch_size
 
 
@@ -154,8 +168,8 @@ def test_paths_are_relative_to_the_config_file_and_become_absolute(tmp_path, mon
     )
     monkeypatch.chdir("/")
     config = read_config(file)
-    assert config.data.train == str(tmp_path / "in" / "train.csv")
-    assert config.data.source == str(tmp_path / "pool.csv")  # whether it is there is for the reader to say
+    assert config.texts.train == str(tmp_path / "in" / "train.csv")
+    assert config.texts.source == str(tmp_path / "pool.csv")  # whether it is there is for the reader to say
     assert config.model.name == str(tmp_path / "models" / "tiny")
     assert config.mentor.wording == str(tmp_path / "wording.txt")
 

@@ -41,9 +41,9 @@ def test_every_cell_of_a_table_is_a_config_of_its_own(path, monkeypatch):
     assert len({cell.key for cell in cells}) == len(cells) > 10
     assert {type(cell.how.options).__name__ for cell in cells} <= {"Tune", "Majority", "ZeroShot", "ZeroShotWordings", "Peft"}
     texts = [cell for cell in cells if cell.config.problem == "language"]
-    assert all(cell.config.data.protocol in PROTOCOLS for cell in texts)
-    assert all(cell.config.data.test.startswith("/somewhere") and "{" not in cell.config.data.train for cell in texts)
-    assert all(cell.config.images.source == "emoji" and cell.config.images.shots for cell in cells if cell not in texts)
+    assert all(cell.config.texts.protocol in PROTOCOLS for cell in texts)
+    assert all(cell.config.texts.test.startswith("/somewhere") and "{" not in cell.config.texts.train for cell in texts)
+    assert all(cell.config.pictures.source == "emoji" and cell.config.pictures.shots for cell in cells if cell not in texts)
 
 
 @pytest.mark.parametrize("path", sorted((HERE / "paper").glob("*.toml")), ids=lambda path: path.stem)
@@ -229,7 +229,7 @@ def test_the_best_wording_is_chosen_on_select_and_read_once_on_test(tmp_path, mo
     given = {
         "problem": "vision",
         "vision": vision,
-        "images": {"source": str(tmp_path / "pictures"), "shots": 2},
+        "data": {"source": str(tmp_path / "pictures"), "shots": 2},
         "mentor": {"name": "none"},
     }
     config = make_config(given)

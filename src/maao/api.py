@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maao.build import OwnMentor, at_most, columns_of
+from maao.build import OwnMentor, template_fields
 from maao.config import Config, expand_paths, make_config, set_value
 from maao.data.files import read_examples
 from maao.data.hub import NoSuchLabels
 from maao.data.memory import examples_in_memory, splits_in_memory
-from maao.data.splits import from_parts
 from maao.errors import ConfigError
 from maao.result import Result
 from maao.runner import Watch, free_folder, run
+from maao.store.recorded import IN_RUN
 from maao.types import Example
 
 NOT_OF_TUNE = {"source", "train", "select", "test", "hub_config", "task", "protocol"}  # of the data section: where examples come from
@@ -62,28 +62,19 @@ def tune(
     values: dict[str, Any] = {"seed": seed, "model": {"name": model, "template": template}, "plan": {"rounds": rounds, "steps": steps}}
     if isinstance(labels, Mapping):
         values["model"]["label_words"] = dict(labels)
-    config, own = _configured(values, mentor, settings)
-    given = sorted(config.data.model_fields_set & NOT_OF_TUNE)
+    config, own = _configured(values, mentor, settings, in_run=True)
+    texts = config.texts
+    if texts is None:
+        raise ConfigError("maao.tune reads texts, and `settings` has settings of pictures for [data]: use maao.tune_images for pictures.")
+    given = sorted((texts.model_fields_set - ({"source"} if texts.source == IN_RUN else set())) & NOT_OF_TUNE)
     if given:
         raise ConfigError(
             f"maao.tune would ignore {' and '.join(f'data.{key}' for key in given)} of `settings`: its arguments `train`, `select` and "
             "`test` give the examples. For a pool, a hub data set, a task or a protocol write a config, and give it to maao.run."
         )
-    order = list(labels) if labels is not None else config.data.labels
-    data = config.data
+    order = list(labels) if labels is not None else texts.labels
     parts, notes = _given_parts(train, select, test, config, order)
-    train, select, tested = parts
-    splits = from_parts(
-        train,
-        select,
-        tested,
-        labels=order,
-        shots=data.shots,
-        select_shots=data.select_shots,
-        test_size=at_most(data.test_size, tested),
-        seed=config.seed,
-        drop_repeats=data.drop_repeats,
-    )
+    splits = texts.cut(*parts, config.seed, order)
     splits = replace(splits, notes=(*notes, *splits.notes))
     return run(config, folder or free_folder(Path("runs"), f"tune-seed{config.seed}"), splits=splits, mentor=own, watch=watch)
 
@@ -128,7 +119,7 @@ def tune_images(
     """Tune the words around the class names of a frozen dual encoder on a folder of pictures, a folder a class.
 
     Args:
-        images: the folder; or "emoji", "hub:NAME", or one of the field's data sets (with ``settings={"images.root": ...}``).
+        images: the folder; or "emoji", "hub:NAME", or one of the field's data sets (with ``settings={"data.root": ...}``).
         model: hub name or folder of a CLIP or SigLIP model, or of a pair of towers; "packaged:emoji-vit" is a small testbed.
         method: "coop", "kgcoop", "tcp", "promptsrc", ...: see `vision.method` in the config.
         shots: training pictures a class.
@@ -143,19 +134,22 @@ def tune_images(
         "problem": "vision",
         "seed": seed,
         "vision": {"name": model, "method": method},
-        "images": {"source": str(images)},
+        "data": {"input": "image", "source": str(images)},
         "plan": {"rounds": rounds, "steps": steps},
     }
     if shots is not None:
-        values["images"]["shots"] = shots
+        values["data"]["shots"] = shots
     config, own = _configured(values, mentor, settings)
     return run(config, folder or free_folder(Path("runs"), f"images-seed{config.seed}"), mentor=own, watch=watch)
 
 
 def _configured(
-    values: dict[str, Any], mentor: str | Mapping[str, Any] | OwnMentor, settings: Mapping[str, Any] | None
+    values: dict[str, Any], mentor: str | Mapping[str, Any] | OwnMentor, settings: Mapping[str, Any] | None, in_run: bool = False
 ) -> tuple[Config, OwnMentor | None]:
-    """Return the config of values with a mentor and further settings laid over them, and the mentor if it is one of the caller's own."""
+    """Return the config of values with a mentor and further settings laid over them, and the mentor if it is one of the caller's own.
+
+    `in_run`: the examples are at hand, and are kept in the run.
+    """
     own: OwnMentor | None = None
     if isinstance(mentor, str):
         values["mentor"] = {"name": mentor}
@@ -166,15 +160,19 @@ def _configured(
     for key, value in (settings or {}).items():
         set_value(values, key, value)
     expand_paths(values, Path.cwd())
+    if in_run and isinstance(data := values.setdefault("data", {}), dict):
+        data.setdefault("source", IN_RUN)
     return make_config(values), own
 
 
 def _examples(given: Any, config: Config, name: str, labels: Sequence[str] | None) -> tuple[Example, ...]:
     """Return the examples of a file or of what is in memory, by the same rules."""
-    columns = columns_of(config)
+    texts = config.texts
+    assert texts is not None  # `tune` sees to it
+    columns = texts.columns(template_fields(config.model))
     columns["labels"] = labels
     if isinstance(given, str | Path):
-        return read_examples(given, separator=config.data.separator, **columns)
-    if config.data.separator is not None:
+        return read_examples(given, separator=texts.separator, **columns)
+    if texts.separator is not None:
         raise ConfigError(f"data.separator would be ignored: `{name}` is no file.")
     return examples_in_memory(given, f"`{name}`", **columns)

@@ -18,26 +18,26 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from maao.build_mentors import ASKING, CONTROLS, SHOWS_EXAMPLES, build_asking, build_control, check_beside, check_mentor
-from maao.config import AcceptConfig, BudgetConfig, ChatConfig, Config, DataConfig, ModelConfig
+from maao.config import AcceptConfig, BudgetConfig, ChatConfig, Config, ModelConfig
 from maao.core import acceptance
 from maao.core.budget import Budget, cut
 from maao.core.plan import Plan, after_epochs, rounds
 from maao.core.seeds import seed_for
-from maao.errors import CodecError, ConfigError, DataError
+from maao.errors import CodecError, ConfigError
 from maao.installed import installed
 from maao.llm.budget import Capped
 from maao.llm.chat import Style
 from maao.llm.ledger import Ledger, Recorded, Replayed, WithExtra, live_calls, reach
 from maao.llm.price import Price
 from maao.protocols import Acceptance, ChatModel, Codec, GradientStage, History, Mentor
-from maao.types import TEMPLATE, WORD, Example, Leg, Splits
+from maao.types import TEMPLATE, WORD, Leg, Splits
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from maao.build_vision import ImageParts
     from maao.codecs.method import MethodCodec, Start
-    from maao.data.checks import Columns
+    from maao.data.dataset import Dataset, InputForm
     from maao.mentors.fields import Fields
     from maao.optimizers.cma_es import CMAStage
     from maao.optimizers.torch import TorchStage
@@ -51,8 +51,6 @@ if TYPE_CHECKING:
 
 PLUGINS = "maao.plugins"
 RULES = ("always_first", "best_of", "if_better", "interpolate", "race")
-PACKAGED_DATA = "packaged:"
-HUB_DATA = "hub:"
 MENTORS = (
     "none",
     "custom",
@@ -163,10 +161,10 @@ def build(config: Config, splits: Splits | None = None) -> Parts:
         parts = _function_parts(config, accept, budget)
     elif config.problem == "vision":
         if splits is not None:
-            raise ConfigError("Pictures come from the config's images section: examples at hand are for problems of language.")
+            raise ConfigError("Pictures come from the config's data section: examples at hand are for problems of language.")
         parts = _vision_parts(config, accept, budget)
     else:
-        parts = _language_parts(config, accept, budget, splits or load_splits(config))
+        parts = _language_parts(config, accept, budget, splits or load_data(config).splits)
     return parts
 
 
@@ -188,6 +186,7 @@ def _check_together(config: Config) -> None:
     """Refuse settings that cannot be combined, before anything is loaded."""
     if config.accept.rule == "interpolate" and config.model.length == "free" and config.problem == "language":
         raise ConfigError("accept.rule 'interpolate' blends prompts of equal length: use model.length = 'fixed' with it.")
+    _check_input(config)
     if config.problem == "vision":
         from maao.build_vision import check_vision
 
@@ -210,6 +209,23 @@ def _check_together(config: Config) -> None:
     if config.mentor.name not in MENTORS and config.mentor.name not in _plugin_names("mentor"):
         known = ", ".join((*MENTORS, *_plugin_names("mentor")))
         raise ConfigError(f"Unknown mentor '{config.mentor.name}'. Known mentors: {known}.")
+
+
+def _check_input(config: Config) -> None:
+    """Refuse a model of pictures with texts, and a model of texts with pictures."""
+    sees, source = config.problem == "vision", config.data.options.source
+    if config.problem == "function" or sees == (config.data.name == "image"):
+        return
+    if sees:
+        raise ConfigError(
+            f"problem = 'vision' reads pictures, and data.source = '{source}' is of texts, as far as can be told: name a folder that is "
+            "there and holds a folder for each class, emoji, or one of the field's sets; or say that it is of pictures, with data.input = "
+            "'image'."
+        )
+    raise ConfigError(
+        f"problem = 'language' reads texts, and data.source = '{source}' is of pictures (data.input = 'image'): name a source of texts, or "
+        "set problem = 'vision'."
+    )
 
 
 def _check_reading(model: ModelConfig, kind: str, name: str) -> None:
@@ -278,7 +294,7 @@ def _vision_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget, 
 
     built = built or build_images(config)
     if built.bits is not None:  # what single pictures are read by when the run is used
-        config = config.model_copy(update={"images": config.images.model_copy(update={"bits": built.bits})})
+        config = config.model_copy(update={"data": config.data.with_options(bits=built.bits)})
     steps_per_epoch = max(1, len(built.splits.train) // config.stage.batch_size)
     # Zero-shot classes are scored as they stand.
     whole = (Leg(0),) if config.vision.method == "zero_shot" else build_plan(config, steps_per_epoch)
@@ -316,11 +332,11 @@ def _with_kind(model: ModelConfig) -> ModelConfig:
 def _with_task(config: Config, kind: str) -> ModelConfig:
     """Return the model's settings with what a SuperGLUE task fills in: template and label words."""
     model = config.model
-    if config.data.task is None:
+    if config.task is None:
         return model.model_copy(update={"template": model.template or DEFAULT_TEMPLATE})
     from maao.data.superglue import TASKS
 
-    task = TASKS[config.data.task]
+    task = TASKS[config.task]
     template = model.template or (task.pair if kind == "encoder" else task.cloze)
     words = model.label_words if kind == "encoder" or model.label_words is not None else task.label_words or None
     return model.model_copy(update={"template": template, "label_words": words})
@@ -527,12 +543,12 @@ def _class_weights(model: ModelConfig, splits: Splits) -> list[float] | None:
 
 def _measure(config: Config, splits: Splits) -> Any:
     """Return what computes a task's own metrics; None where accuracy is all."""
-    if config.data.task is None:
+    if config.task is None:
         return None
     from maao.data.superglue import TASKS
     from maao.evaluation.metrics import measure
 
-    names = TASKS[config.data.task].metrics
+    names = TASKS[config.task].metrics
     return lambda examples, scores: measure(names, examples, splits.labels, scores)
 
 
@@ -642,7 +658,7 @@ def _longest_way(plan: Plan, accept: Acceptance[Any, Any]) -> int:
     return sum(leg.steps + (accept.max_steps(0) if leg.ask else 0) for leg in plan)
 
 
-STEPS_DEPEND_ON = {"problem", "seed", "threads", "model", "data", "vision", "images", "function", "stage"}
+STEPS_DEPEND_ON = {"problem", "seed", "threads", "model", "data", "vision", "function", "stage"}
 
 
 def shared_stage(parts: Parts) -> GradientStage[Any, Any]:
@@ -704,191 +720,35 @@ def build_plan(config: Config, steps_per_epoch: int) -> Plan:
 # -- data
 
 
-def load_splits(config: Config) -> Splits:
+def load_data(config: Config) -> Dataset:
     """Read and split the examples that a config names."""
-    from maao.data.splits import few_shot, from_parts
-
-    data, seed = config.data, config.seed
-    _check_data(data)
-    if data.protocol is not None:
-        return _protocol_splits(config)
-    if data.source == "parts" or data.train is not None:
-        if data.train is None:
-            raise DataError('data.source = "parts" needs at least data.train, the path of a file.')
-        train = _read(config, data.train)
-        select = None if data.select is None else _read(config, data.select)
-        test = () if data.test is None else _read(config, data.test)
-        return from_parts(
-            train,
-            select,
-            test,
-            labels=_labels(data),
-            shots=data.shots,
-            select_shots=data.select_shots,
-            test_size=at_most(data.test_size, test),
-            seed=seed,
-            drop_repeats=data.drop_repeats,
-        )
-    if data.source.startswith(HUB_DATA):
-        return _hub_splits(config)
-    shots = data.shots or 16
-    return few_shot(
-        _read(config, data.source),
-        shots=shots,
-        select_shots=data.select_shots or shots,
-        test_size=data.test_size,
-        seed=seed,
-        labels=_labels(data),
-    )
+    found: Dataset = config.data.options.load(config.seed, _input_form(config))
+    return found
 
 
-def _protocol_splits(config: Config) -> Splits:
-    """Return the splits of a named protocol, from parts or from a hub data set's own splits."""
-    from maao.data.protocols import protocol_named, splits_by
+def _input_form(config: Config) -> InputForm:
+    """Return what the model reads of an example, which decides what is read of the data."""
+    from maao.data.dataset import InputForm
 
-    data = config.data
-    protocol = protocol_named(data.protocol or "")
-    default = DataConfig()
-    given = [f"data.{name}" for name in ("shots", "select_shots", "test_size") if getattr(data, name) != getattr(default, name)]
-    if given:
-        raise ConfigError(f"The protocol '{protocol.name}' says how many examples there are: drop {' and '.join(given)}.")
-    if data.source.startswith(HUB_DATA):
-        train, held_out = _hub_part(config, "train"), _hub_part(config, "validation")
-        return splits_by(protocol, train, None, held_out, labels=_labels(data), seed=config.seed, drop_repeats=data.drop_repeats)
-    if data.train is None or data.test is None:
-        raise DataError(f"The protocol '{protocol.name}' needs data.train and data.test, the paths of files, or a hub data set.")
-    parts = [None if path is None else _read(config, path) for path in (data.train, data.select, data.test)]
-    return splits_by(
-        protocol, parts[0] or (), parts[1], parts[2] or (), labels=_labels(data), seed=config.seed, drop_repeats=data.drop_repeats
-    )
+    texts = config.texts
+    if texts is None:
+        return InputForm()
+    return InputForm(template_fields(config.model), texts.task is None or _is_cloze(config.model))
 
 
-def _labels(data: DataConfig) -> Sequence[str] | None:
-    if data.labels is not None or data.task is None:
-        return data.labels
-    from maao.data.superglue import TASKS
-
-    return TASKS[data.task].labels
-
-
-def _check_data(data: DataConfig) -> None:
-    """Refuse settings that would be ignored in silence."""
-    default = DataConfig()
-    known = ("text_fields", "label_names", "label_field", "hub_config", "separator")
-    given = [f"data.{name}" for name in known if getattr(data, name) != getattr(default, name)]
-    if data.task is not None and given:
-        raise ConfigError(f"data.task = '{data.task}' knows the fields and labels of its files: drop {' and '.join(given)}.")
-    if data.task is not None and data.train is None and data.source.startswith(PACKAGED_DATA):
-        raise ConfigError(f"data.task = '{data.task}' reads the task's own files: name them in data.train, data.select and data.test.")
-    if data.train is not None and data.source not in ("parts", default.source):
-        raise ConfigError(
-            f"data.train and data.source = '{data.source}' name two sources: drop data.train, or set data.source to 'parts' (or drop it)."
-        )
-    parts, hub = data.train is not None or data.source == "parts", data.source.startswith(HUB_DATA)
-    ignored: dict[str, str] = {}
-    if not parts:
-        own = "a hub data set has splits of its own" if hub else "all splits are sampled out of the pool that data.source names"
-        ignored = dict.fromkeys(("select", "test"), f"{own}: drop it, or name the training file in data.train")
-    if not parts and not hub:
-        ignored["drop_repeats"] = "repeats in a pool are always dropped: drop it"
-    if not parts and data.source.startswith(PACKAGED_DATA):
-        ignored |= dict.fromkeys(
-            ("text_fields", "label_field", "label_names", "separator"), "packaged data come with fields and labels: drop it"
-        )
-    if hub and not parts:
-        ignored["separator"] = "a hub data set is no .csv file: drop it"
-    if not hub:
-        ignored["hub_config"] = f"data.source names no hub data set: drop it, or write data.source = '{HUB_DATA}NAME'"
-    for name, reason in ignored.items():
-        if getattr(data, name) != getattr(default, name):
-            raise ConfigError(f"data.{name} would be ignored, since {reason}.")
-
-
-def at_most(limit: int | None, examples: Sequence[Example]) -> int | None:
-    """Return the limit where it binds: `data.test_size` says how many test examples there are at most."""
-    return limit if limit is not None and limit < len(examples) else None
-
-
-def _read(config: Config, source: str) -> tuple[Example, ...]:
-    data = config.data
-    if source == "packaged:bbc-headlines":
-        from maao.data.packaged import bbc_headlines
-
-        return bbc_headlines()
-    if data.task is not None:
-        from maao.data.superglue import read_task
-
-        return _worded(config, read_task(data.task, source))
-    if source.startswith(PACKAGED_DATA):
-        raise DataError(f"Unknown packaged data '{source}'. Known: packaged:bbc-headlines.")
-    from maao.data.files import read_examples
-
-    return read_examples(source, separator=data.separator, **columns_of(config))
-
-
-def columns_of(config: Config) -> Columns:
-    """Return which columns of a table make an example, for every source of examples."""
+def template_fields(model: ModelConfig) -> tuple[str, ...]:
+    """Return the fields of an example that the template reads."""
     from maao.problems.towers.text.template import Template
 
-    data, model = config.data, config.model
-    fields = tuple(name for name in Template.parse(model.template or DEFAULT_TEMPLATE, chat=model.chat).fields if name != "choice")
-    return {
-        "text_fields": data.text_fields,
-        "fields": fields,
-        "label_field": data.label_field,
-        "label_names": data.label_names,
-        "labels": data.labels,
-    }
+    return tuple(name for name in Template.parse(model.template or DEFAULT_TEMPLATE, chat=model.chat).fields if name != "choice")
 
 
-def _worded(config: Config, examples: tuple[Example, ...]) -> tuple[Example, ...]:
-    """Return a task's examples worded for its cloze, where label words answer it; a head reads them as they were published."""
-    from maao.data.superglue import cloze_examples
+def _is_cloze(model: ModelConfig) -> bool:
+    """Say whether words answer: a head reads a task's examples as they were published."""
     from maao.problems.towers.text.loading import kind_of
 
-    model = config.model
-    assert config.data.task is not None
     kind = kind_of(model.name, model.revision) if model.kind == "auto" else model.kind
-    masked = model.template is not None and "{mask}" in model.template
-    return examples if kind == "encoder" and not masked else cloze_examples(config.data.task, examples)
-
-
-def _hub_part(config: Config, split: str) -> tuple[Example, ...]:
-    """Return one split of a hub data set, or of a task's configuration of one."""
-    from maao.data.hub import read_hub, read_task_hub
-
-    data = config.data
-    name = data.source.removeprefix(HUB_DATA)
-    if data.task is not None:
-        return _worded(config, read_task_hub(data.task, split, name=name))
-    return read_hub(name, data.hub_config, split, **columns_of(config))
-
-
-def _hub_splits(config: Config) -> Splits:
-    """A hub data set's own train split gives train and select, its test (or validation) split gives test."""
-    from maao.data.hub import NoSuchLabels
-    from maao.data.splits import from_parts
-
-    data, name = config.data, config.data.source.removeprefix(HUB_DATA)
-
-    notes: tuple[str, ...] = ()
-    try:
-        test = _hub_part(config, "test")
-    except NoSuchLabels as error:  # many sets have no test split, or keep its labels secret
-        test = _hub_part(config, "validation")
-        notes = (f"test: the split 'validation' of {name}, since the split 'test' cannot be used: {error}",)
-    splits = from_parts(
-        _hub_part(config, "train"),
-        None,
-        test,
-        labels=_labels(data),
-        shots=data.shots or 16,
-        select_shots=data.select_shots or data.shots or 16,
-        test_size=at_most(data.test_size, test),
-        seed=config.seed,
-        drop_repeats=data.drop_repeats,
-    )
-    return replace(splits, notes=(*notes, *splits.notes))
+    return kind != "encoder" or (model.template is not None and "{mask}" in model.template)
 
 
 # -- mentors

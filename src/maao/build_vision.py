@@ -12,7 +12,7 @@ from maao.protocols import Codec
 from maao.types import Splits
 
 if TYPE_CHECKING:
-    from maao.data.images import ImageTask
+    from maao.data.dataset import Dataset
     from maao.problems.towers.dual import DualEncoder
     from maao.problems.vision.image_problem import ImageProblem
     from maao.problems.vision.methods import Bound, Method
@@ -60,29 +60,23 @@ def build_images(config: Config, labels: tuple[str, ...] | None = None, class_na
     vision = config.vision
     encoder = load_dual_encoder(vision.name, device=vision.device, dtype=vision.dtype, revision=vision.revision)
     if labels is None or class_names is None:
-        task = load_task(config)
+        dataset: Dataset = config.data.options.load(config.seed)
     else:
-        from maao.data.images import Files, ImageTask
+        from maao.data.dataset import Dataset
+        from maao.data.images import Files
 
-        task = ImageTask(Splits((), (), (), labels), class_names, Files(bits=config.images.bits), "", ())
-    hand = _wordings(vision, task, (DEFAULT_WORDING,))
-    problem = _problem(config, encoder, task, _bind(vision, encoder, task.class_names, hand))
+        dataset = Dataset(Splits((), (), (), labels), class_names, Files(bits=config.data.options.bits))
+    hand = _wordings(vision, dataset, (DEFAULT_WORDING,))
+    problem = _problem(config, encoder, dataset, _bind(vision, encoder, dataset.class_names, hand))
     if labels is None:
-        problem.elsewhere = _elsewhere(config, encoder, problem, hand)
-    notes = (*task.notes, *problem.notes)
-    return ImageParts(problem, problem.codec or NoWords(), encoder, task.splits, task.class_names, notes, task.bits)
+        problem.elsewhere = _elsewhere(config, encoder, problem, dataset, hand)
+    notes = (*dataset.splits.notes, *problem.notes)
+    return ImageParts(problem, problem.codec or NoWords(), encoder, dataset.splits, dataset.class_names, notes, dataset.bits)
 
 
-def _wordings(vision: VisionConfig, task: ImageTask, default: tuple[str, ...]) -> tuple[str, ...]:
+def _wordings(vision: VisionConfig, dataset: Dataset, default: tuple[str, ...]) -> tuple[str, ...]:
     """Return the hand-written wordings: those asked for, or else the data set's own."""
-    return tuple(vision.wordings or ([task.template] if task.template else default))
-
-
-def load_task(config: Config) -> ImageTask:
-    """Read the pictures that a config names."""
-    from maao.data.images import load
-
-    return load(config.images, config.seed)
+    return tuple(vision.wordings or ([dataset.template] if dataset.template else default))
 
 
 def _codec(vision: VisionConfig, encoder: DualEncoder, method: Method) -> Any:
@@ -104,7 +98,7 @@ def _bind(vision: VisionConfig, encoder: DualEncoder, names: tuple[str, ...], ha
     return bind_classes(encoder, template, names, count, hand, vision.part_tokens)
 
 
-def _problem(config: Config, encoder: DualEncoder, task: ImageTask, bound: Bound) -> ImageProblem:
+def _problem(config: Config, encoder: DualEncoder, dataset: Dataset, bound: Bound) -> ImageProblem:
     from maao.problems.towers.features import FeatureStore
     from maao.problems.vision.image_problem import ImageProblem
 
@@ -114,8 +108,8 @@ def _problem(config: Config, encoder: DualEncoder, task: ImageTask, bound: Bound
     def make(method: Any, codec: Any) -> ImageProblem:
         return ImageProblem(
             encoder,
-            task.splits,
-            task.source,
+            dataset.splits,
+            dataset.pictures,
             codec,
             method,
             store=store,
@@ -166,15 +160,16 @@ def build_image_method(vision: VisionConfig, bound: Bound) -> Method:
     return kinds[vision.method](bound, **{name: value for name, value in own.items() if value is not None})
 
 
-def _elsewhere(config: Config, encoder: DualEncoder, problem: ImageProblem, hand: tuple[str, ...]) -> dict[str, ImageProblem]:
+def _elsewhere(
+    config: Config, encoder: DualEncoder, problem: ImageProblem, dataset: Dataset, hand: tuple[str, ...]
+) -> dict[str, ImageProblem]:
     """Return the problems that what was tuned is judged on besides: new classes, or other data sets."""
-    from maao.data.images import load_elsewhere
     from maao.problems.vision.image_problem import transferred
 
     found = {}
-    for name, task in load_elsewhere(config.images, config.seed).items():
-        bound = _bind(config.vision, encoder, task.class_names, _wordings(config.vision, task, hand))
-        found[name] = transferred(problem, replace(task.splits, train=(), select=()), bound, task.source, problem.store)
+    for name, other in dataset.transfer_sets.items():
+        bound = _bind(config.vision, encoder, other.class_names, _wordings(config.vision, other, hand))
+        found[name] = transferred(problem, replace(other.splits, train=(), select=()), bound, other.pictures, problem.store)
     return found
 
 

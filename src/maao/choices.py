@@ -24,6 +24,7 @@ from typing import Any
 PLUGINS = "maao.plugins"
 
 CHOICES: Mapping[str, Mapping[str, str]] = {
+    "data": {"text": "maao.data.text_data:TextData", "image": "maao.data.image_data:ImageData"},
     "baseline": {
         "tune": "maao.compare.rows:Tune",
         "majority": "maao.baselines.majority:Majority",

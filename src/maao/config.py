@@ -10,6 +10,7 @@ import math
 import os
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -18,8 +19,14 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from maao.data.dataset import HUB, PACKAGED
 from maao.data.files import not_utf8
+from maao.data.image_data import ImageData
+from maao.data.image_sets import CATALOG, EMOJI
+from maao.data.inputs import input_of
+from maao.data.text_data import PARTS, TextData
 from maao.errors import ConfigError
+from maao.options import UNKNOWN, UNREAD, Chosen, OneOf
 from maao.store.files import reading
 
 
@@ -115,42 +122,6 @@ class ModelConfig(Section):
     score_batch: int = Field(64, ge=1, le=MANY, description="Examples scored at a time.")
 
 
-class DataConfig(Section):
-    """Where examples come from, and how they are split."""
-
-    task: Literal["boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc"] | None = Field(
-        None, description="A SuperGLUE task: its file format, templates, label words and metrics. Give its files in train, select, test."
-    )
-    protocol: Text | None = Field(
-        None, description="The named protocol that the splits follow; results of different ones are not compared."
-    )
-    source: Text = Field(
-        "packaged:bbc-headlines", description="One pool to sample from: a file, hub:NAME, packaged:bbc-headlines; or parts."
-    )
-    train: Text | None = Field(None, description='Training file (source = "parts").')
-    select: Text | None = Field(None, description="Selection file; without one, it is sampled out of train.")
-    test: Text | None = Field(None, description="Test file; without one, nothing is reported on test.")
-    hub_config: Text | None = Field(None, description="Configuration of a hub data set.")
-    text_fields: dict[str, str] | None = Field(
-        None, description="Template field -> column. By default the columns of the fields' names; for {text}, text or sentence."
-    )
-    label_field: Text = Field("label", description="Column of the label.")
-    label_names: dict[str, str] | None = Field(None, description="Label in the file -> name of the class.")
-    labels: list[str] | None = Field(
-        None, description="The classes, in order; by default those found, sorted. Listed ones may differ in case or white space alone."
-    )
-    separator: str | None = Field(None, description='What separates the columns of .csv files, such as ";"; by default a comma.')
-    shots: int | None = Field(None, ge=1, le=MANY, description="Training examples a class; all, if parts are given and this is left out.")
-    select_shots: int | None = Field(None, ge=1, le=MANY, description="Selection examples a class; by default as many as shots.")
-    test_size: int | None = Field(
-        500,
-        ge=1,
-        le=MANY,
-        description="Most test examples, fewer if a pool has no more to spare: a choice by hash, the same for every seed.",
-    )
-    drop_repeats: bool = Field(False, description="Drop examples that stand in two splits, instead of refusing the data.")
-
-
 class VisionConfig(Section):
     """The frozen dual encoder, and the words around its class names (problem = "vision")."""
 
@@ -190,29 +161,6 @@ class VisionConfig(Section):
         0, ge=0, le=MANY, description="Most tokens of class prompts whose activations a step keeps: bounds memory. 0: no bound."
     )
     score_batch: int = Field(64, ge=1, le=MANY, description="Pictures that run through the image tower at a time.")
-
-
-class ImagesConfig(Section):
-    """Where pictures come from, and how they are split (problem = "vision")."""
-
-    source: Text = Field(
-        "emoji", description="A folder of class folders, hub:NAME, emoji, or one of the field's eleven sets (with root): oxford_pets, ..."
-    )
-    root: Text | None = Field(None, description="Folder that holds the data sets, as docs/image-data.md lays them out.")
-    hub_config: Text | None = Field(None, description="Configuration of a hub data set.")
-    image_field: Text = Field("image", description="Column of the picture (hub data sets).")
-    label_field: Text = Field("label", description="Column of the label (hub data sets).")
-    style: Literal["twemoji", "noto"] = Field("twemoji", description="Drawing style (emoji).")
-    protocol: Literal["few-shot", "base-to-new", "cross-dataset"] = Field("few-shot", description="Which classes are trained and judged.")
-    targets: list[str] = Field(default_factory=list, description="Data sets that what was tuned is judged on (cross-dataset).")
-    shots: int | None = Field(None, ge=1, le=MANY, description="Training pictures a class; by default 16, emoji 8.")
-    select_shots: int | None = Field(None, ge=1, le=MANY, description="Selection pictures a class; by default as many as shots, at most 4.")
-    test_size: int | None = Field(None, ge=1, le=MANY, description="Most test pictures; by default all there are.")
-    skip_bad: bool = Field(False, description="Go on without pictures that cannot be read, and say which.")
-    fewer: bool = Field(False, description="Take what there is where a class has fewer pictures than asked for.")
-    bits: int | None = Field(
-        None, ge=8, le=16, description="Depth of grey of more than 8 bits whose files do not say it; by default a folder's own, else 16."
-    )
 
 
 class StageConfig(Section):
@@ -425,6 +373,9 @@ class FunctionConfig(Section):
     digits: int = Field(3, ge=0, le=12, description="Decimals of a point in words.")
 
 
+DATA = OneOf("data", "input", "text", input_of)
+
+
 class Config(Section):
     """A whole run."""
 
@@ -434,15 +385,29 @@ class Config(Section):
     seed: int = Field(0, ge=0, lt=2**63, description="Fixes everything that is random.")
     threads: int | None = Field(None, ge=1, le=1_024, description="CPU threads; fixed for a run, since sums depend on it.")
     model: ModelConfig = Field(default_factory=ModelConfig, description="The frozen model and the soft prompt.")
-    data: DataConfig = Field(default_factory=DataConfig, description="Where examples come from.")
+    data: Annotated[Chosen, DATA] = Field(default_factory=DATA.chosen, description="Where texts or pictures come from.")
     vision: VisionConfig = Field(default_factory=VisionConfig, description="The frozen dual encoder and its prompt.")
-    images: ImagesConfig = Field(default_factory=ImagesConfig, description="Where pictures come from.")
     function: FunctionConfig = Field(default_factory=FunctionConfig, description="The function, if that is the problem.")
     stage: StageConfig = Field(default_factory=StageConfig, description="How gradient steps are made.")
     plan: PlanConfig = Field(default_factory=PlanConfig, description="When the doer walks, when the mentor is asked.")
     accept: AcceptConfig = Field(default_factory=AcceptConfig, description="What becomes of proposals.")
     mentor: MentorConfig = Field(default_factory=MentorConfig, description="Who proposes.")
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="Hard caps.")
+
+    @property
+    def texts(self) -> TextData | None:
+        """The `[data]` of texts; None where it is of pictures."""
+        return self.data.options if isinstance(self.data.options, TextData) else None
+
+    @property
+    def task(self) -> str | None:
+        """The SuperGLUE task, if the data are of one."""
+        return None if self.texts is None else self.texts.task
+
+    @property
+    def pictures(self) -> ImageData | None:
+        """The `[data]` of pictures; None where it is of texts."""
+        return self.data.options if isinstance(self.data.options, ImageData) else None
 
     @model_validator(mode="after")
     def _all_is_read(self, info: ValidationInfo) -> Self:
@@ -453,7 +418,7 @@ class Config(Section):
 
 
 # Which settings are read. What stands in none of these tables is read always, or checked where it is used.
-SECTIONS_READ = {"language": ("model", "data"), "vision": ("vision", "images"), "function": ("function",)}
+SECTIONS_READ = {"language": ("model", "data"), "vision": ("vision", "data"), "function": ("function",)}
 PLANS_READ = {
     "rounds": ("rounds", "steps", "store_every", "proposals", "first"),
     "epochs": ("epochs", "ask_after", "proposals"),
@@ -519,7 +484,7 @@ def unread_sections(config: Config) -> set[str]:
 
     Example:
         >>> sorted(unread_sections(Config(problem="function", mentor={"name": "none"})))
-        ['data', 'images', 'model', 'vision']
+        ['data', 'model', 'vision']
     """
     return {name for names in SECTIONS_READ.values() for name in names} - _sections_read(config)
 
@@ -542,6 +507,7 @@ def unread(config: Config) -> dict[str, str]:
     return {
         **_of_other_problems(config),
         **_of_other_methods(config),
+        **_of_other_sources(config),
         **_of_other_stages(config),
         **_of_other_plans_and_rules(config),
         **_of_other_mentors(config.mentor),
@@ -551,7 +517,9 @@ def unread(config: Config) -> dict[str, str]:
 def _of_other_problems(config: Config) -> dict[str, str]:
     own = SECTIONS_READ[config.problem]
     instead = f"problem is '{config.problem}', which reads {' and '.join(f'[{name}]' for name in own)}"
-    found = {f"{name}.{key}": f"{instead}: drop it{_twin(own, key)}" for name in unread_sections(config) for key in _given(config, name)}
+    found = {
+        f"{name}.{key}": f"{instead}: drop it{_twin(config, own, key)}" for name in unread_sections(config) for key in _given(config, name)
+    }
     if "model" not in own and _asks_in_this_process(config):
         further = set(_given(config, "model")) - {*OF_LOCAL_MODELS}
         found |= {f"model.{key}": f"{instead}, and of [model] only the mentor's own model: drop it" for key in sorted(further)}
@@ -565,6 +533,14 @@ def _of_other_methods(config: Config) -> dict[str, str]:
         ("model", _ignored_in_model(config.model)) if config.problem == "language" else ("vision", _ignored_in_vision(config))
     )
     return {f"{section}.{key}": ignored[key] for key in _changed(getattr(config, section)) if key in ignored}
+
+
+def _of_other_sources(config: Config) -> dict[str, str]:
+    data = config.data.options
+    fields = type(data).model_fields
+    given = [key for key in sorted(data.model_fields_set) if getattr(data, key) != fields[key].get_default(call_default_factory=True)]
+    reasons = {} if config.problem == "function" else data.unread()
+    return {f"data.{key}": reasons[key] for key in given if key in reasons}
 
 
 def _ignored_in_model(model: ModelConfig) -> dict[str, str]:
@@ -655,9 +631,14 @@ def _of_other_mentors(mentor: MentorConfig) -> dict[str, str]:
     return found | {f"mentor.chat.{key}": told for key in _changed(mentor.chat) if key not in own}
 
 
+def _section(config: Config, name: str) -> BaseModel:
+    """Return the settings of a section, those that are chosen too."""
+    held: Chosen | BaseModel = getattr(config, name)
+    return held.options if isinstance(held, Chosen) else held
+
+
 def _given(config: Config, section: str) -> list[str]:
-    held: Section = getattr(config, section)
-    return sorted(held.model_fields_set) if section in config.model_fields_set else []
+    return sorted(_section(config, section).model_fields_set) if section in config.model_fields_set else []
 
 
 def _changed(section: Section) -> list[str]:
@@ -670,9 +651,9 @@ def _default(kind: type[Section], key: str) -> Any:
     return kind.model_fields[key].get_default(call_default_factory=True)
 
 
-def _twin(sections: Sequence[str], key: str) -> str:
+def _twin(config: Config, sections: Sequence[str], key: str) -> str:
     """Say where a setting of that name is read instead, if it is."""
-    twins = [f"{name}.{key}" for name in sections if key in Config.model_fields[name].annotation.model_fields]  # type: ignore[union-attr]
+    twins = [f"{name}.{key}" for name in sections if key in type(_section(config, name)).model_fields]
     return f", or set {' or '.join(twins)}" if twins else ""
 
 
@@ -684,8 +665,7 @@ PATHS = (
     ("model", "name"),
     ("model", "adapter"),
     ("vision", "name"),
-    ("images", "source"),
-    ("images", "root"),
+    ("data", "root"),
     ("mentor", "wording"),
     ("mentor", "corpus"),
 )
@@ -803,19 +783,35 @@ def without_unread(values: dict[str, Any], keep: Collection[str]) -> dict[str, s
     """
     dropped = {key: reason for key, reason in _unread_in(values).items() if not any(belong_together(key, kept) for kept in keep)}
     for key in dropped:
-        node = values
-        *parents, last = key.split(".")
-        for part in parents:
-            node = node[part]
-        del node[last]
+        _drop(values, key)
     return dropped
 
 
 def _unread_in(values: dict[str, Any]) -> dict[str, str]:
-    try:
-        return unread(Config.model_validate(values, context=STORED))
-    except ValidationError:
-        return {}  # `make_config` tells
+    """Return the settings that nothing reads, each with the reason; those too that are seen only once others are dropped."""
+    left, found = deepcopy(values), dict[str, str]()
+    while True:
+        try:
+            return found | unread(Config.model_validate(left, context=STORED))
+        except ValidationError as error:
+            here = {
+                ".".join(map(str, item["loc"])): item["msg"].removeprefix("would be ignored, since ")
+                for item in error.errors()
+                if item["type"] == UNREAD
+            }
+            if not here:
+                return found  # `make_config` tells
+            for key in here:
+                _drop(left, key)
+            found |= here
+
+
+def _drop(values: dict[str, Any], key: str) -> None:
+    node = values
+    *parents, last = key.split(".")
+    for part in parents:
+        node = node[part]
+    del node[last]
 
 
 def belong_together(key: str, other: str) -> bool:
@@ -839,7 +835,9 @@ def explain(error: ValidationError, root: type[BaseModel] | None = None) -> str:
             prefix = ".".join(map(str, item["loc"][:-1]))
             hint = f" Did you mean '{prefix + '.' if prefix else ''}{near[0]}'?" if near else ""
             told.append(f"unknown key '{key}'.{hint} Known keys: {', '.join(known)}.")
-        elif item["type"] == "unknown_key" and item["msg"].startswith("unknown key"):
+        elif item["type"] == UNREAD:
+            told.append(f"'{key}' {item['msg']}.")
+        elif item["type"] == UNKNOWN and item["msg"].startswith("unknown key"):
             prefix = key.removesuffix(str(item["loc"][-1]))
             told.append(f"unknown key '{key}'" + item["msg"].removeprefix("unknown key").replace("mean '", f"mean '{prefix}", 1))
         else:
@@ -876,7 +874,7 @@ def expand_paths(values: dict[str, Any], folder: Path) -> None:
         if "$" in text and text.startswith("$"):
             raise ConfigError(f"'{section}.{key}' = '{held[key]}' names an environment variable that is not set: {text.split('/')[0]}.")
         path = folder / text
-        a_name = text == "parts" or text.startswith(("hub:", "packaged:"))
+        a_name = text in (PARTS, EMOJI, *CATALOG) or text.startswith((HUB, PACKAGED))
         held[key] = str(path.resolve()) if _exists(path, f"{section}.{key}", text) or (section == "data" and not a_name) else text
 
 

@@ -15,7 +15,7 @@ Example:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Self
@@ -116,11 +116,15 @@ class Section(BaseModel):
 
 @dataclass(frozen=True)
 class OneOf:
-    """A section that is read as a whole by what its `key` chooses from a table: ``Annotated[Chosen, OneOf("mentor", "name", "none")]``."""
+    """A section that is read as a whole by what its `key` chooses from a table: ``Annotated[Chosen, OneOf("mentor", "name", "none")]``.
+
+    Where the key is left out, `infer` tells it from the other keys, or else it is the default.
+    """
 
     table: str
     key: str
     default: str
+    infer: Callable[[Mapping[str, Any]], str] | None = None
 
     def chosen(self, values: Mapping[str, Any] | None = None) -> Chosen:
         """Return the choice that values make; by default the default's own settings."""
@@ -138,6 +142,8 @@ def _whole(one: OneOf, given: Any, info: core_schema.ValidationInfo | None) -> C
     if not isinstance(given, dict):
         raise PydanticCustomError("section", "it is a section, with keys of its own: write them behind a dot or under a header")
     values = dict(given)
+    if one.infer is not None:
+        values.setdefault(one.key, one.infer(values))
     made, known, faults = _choose(one.table, one.key, one.default, values, info)
     if made is not None:
         others = {one.key: (one.table, made.name)}

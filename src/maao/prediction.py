@@ -71,7 +71,7 @@ def written(inputs: Inputs, found: Sequence[Prediction | Unread], *, as_json: bo
 
 def _of_table(result: Result, file: Path, separator: str | None) -> Inputs:
     is_csv = file.suffix.lower() == ".csv"
-    own = result.config.data.separator if is_csv else None
+    own = result.config.texts.separator if is_csv and result.config.texts else None
     rows = scan_rows(file, own if separator is None else separator, OPTION)
     good = [row for row in rows if not isinstance(row, Unread)]
     names = list(dict.fromkeys(name for _, row in good for name in row))
@@ -83,7 +83,7 @@ def _of_table(result: Result, file: Path, separator: str | None) -> Inputs:
 
 def _check_columns(result: Result, names: list[str], rows: list[Mapping[str, Any]], where: str) -> None:
     """Refuse a table that lacks a column in all its rows; a row that lacks one alone is told like any row that cannot be read."""
-    fields, named = result.fields, result.config.data.text_fields or {}
+    fields, named = result.fields, (result.config.texts and result.config.texts.text_fields) or {}
     for field in fields:
         wanted = columns_for(field, named, lone=fields == ("text",))
         if not any(_has(row, name) for row in rows for name in wanted):
@@ -103,7 +103,7 @@ def _has(row: Mapping[str, Any], column: str) -> bool:
 
 
 def _check_one_field(result: Result, any_text: bool) -> None:
-    fields, named = result.fields, result.config.data.text_fields or {}
+    fields, named = result.fields, (result.config.texts and result.config.texts.text_fields) or {}
     if any_text and len(fields) > 1:
         columns = ", ".join(named.get(name, name) for name in fields)
         raise MaaoError(

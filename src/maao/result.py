@@ -208,7 +208,7 @@ class Result:
             return [_path(thing, name) for thing, name in zip(things, names, strict=True)], names
         if not things:
             return [], names
-        fields, named = self.fields, self.config.data.text_fields or {}
+        fields, named = self.fields, (self.config.texts and self.config.texts.text_fields) or {}
         return [to_predict(thing, fields, named, name) for thing, name in zip(things, names, strict=True)], names
 
     def _predict(self, examples: Sequence[Example | str | Unread], names: Sequence[str]) -> list[Prediction | Unread]:
@@ -237,7 +237,7 @@ class Result:
         size = self.config.vision.score_batch
         for part in (paths[start : start + size] for start in range(0, len(paths), size)):
             try:
-                rows = problem.probabilities(self.params, part, Files(bits=self.config.images.bits)).tolist()
+                rows = problem.probabilities(self.params, part, Files(bits=self.config.data.options.bits)).tolist()
                 found += [_prediction(labels, row) for row in rows]
             except DataError as error:
                 found += [Unread("", str(error), part[0])] if len(part) == 1 else self._one_by_one(part)
@@ -366,7 +366,7 @@ class Result:
         """Say whether examples come with answers of their own to choose from."""
         from maao.data.superglue import TASKS
 
-        task = self.config.data.task
+        task = self.config.task
         return task is not None and TASKS[task].multiple_choice
 
     def _problem(self) -> tuple[Any, tuple[str, ...]]:

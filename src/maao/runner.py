@@ -101,7 +101,7 @@ def run(
     watch = watch or Watch()
     if splits is not None:
         splits = _checked(splits)
-        config = config.model_copy(update={"data": config.data.model_copy(update={"source": IN_RUN, "train": None})})
+        config = config.model_copy(update={"data": config.data.with_options(source=IN_RUN, train=None)})
     if mentor is not None:
         config = config.model_copy(update={"mentor": config.mentor.model_copy(update={"name": "custom"})})
     with suppress(OSError):  # what cannot be looked at is told when the folder is made

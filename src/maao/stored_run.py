@@ -47,7 +47,7 @@ def keep_splits(folder: Path, splits: Splits) -> None:
 
 
 def kept_splits(folder: Path, config: Config) -> Splits | None:
-    if config.data.source != IN_RUN:
+    if config.data.options.source != IN_RUN:
         return None
     data = read_json(folder, EXAMPLES, ExamplesRecord)
     parts = [

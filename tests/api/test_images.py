@@ -51,7 +51,7 @@ def settings(model: Path, pictures: Path, **given: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
         "problem": "vision",
         "vision": {"name": str(model), "initial": "vocabulary"},
-        "images": {"source": str(pictures), "shots": 2, "select_shots": 2},
+        "data": {"source": str(pictures), "shots": 2, "select_shots": 2},
         "plan": {"rounds": 1, "steps": 4, "store_every": 2},
         "accept": {"rule": "best_of"},
         "mentor": {"name": "scripted", "texts": ["a photo of the", "small drawing"]},
@@ -120,7 +120,7 @@ def test_every_method_runs_predicts_and_resumes(method: str, model: Path, pictur
 
 
 def test_new_classes_are_judged_beside_the_base(model: Path, pictures: Path, tmp_path: Path) -> None:
-    values = settings(model, pictures, images__protocol="base-to-new", mentor={"name": "none"})
+    values = settings(model, pictures, data__protocol="base-to-new", mentor={"name": "none"})
     result = run(make_config(values), tmp_path / "run")
     assert result.environment["labels"] == ["cat", "dog"]
     names = set(result.finals)
@@ -141,7 +141,7 @@ def test_the_commands_on_pictures(model: Path, pictures: Path, tmp_path: Path) -
     config = tmp_path / "c.toml"
     config.write_text(
         f'problem = "vision"\n[vision]\nname = "{model}"\ninitial = "vocabulary"\n'
-        f'[images]\nsource = "{pictures}"\nshots = 2\nselect_shots = 2\n'
+        f'[data]\nsource = "{pictures}"\nshots = 2\nselect_shots = 2\n'
         '[plan]\nrounds = 1\nsteps = 2\nstore_every = 0\n[mentor]\nname = "random_restart"\n'
     )
     folder, sheet = tmp_path / "run", tmp_path / "mistakes.png"
@@ -194,12 +194,12 @@ def test_settings_that_nothing_reads_are_refused_before_anything_is_loaded(
 
 def test_tune_images_is_the_same_in_python(model: Path, pictures: Path, tmp_path: Path) -> None:
     result = maao.tune_images(
-        pictures, model=str(model), shots=2, rounds=1, steps=2, folder=tmp_path / "run", settings={"images.select_shots": 2}
+        pictures, model=str(model), shots=2, rounds=1, steps=2, folder=tmp_path / "run", settings={"data.select_shots": 2}
     )
     assert result.config.mentor.name == "none" and result.finals["chosen"].score.num_examples == 16
 
 
-@pytest.mark.parametrize(("given", "bits"), [({}, 12), ({"images__bits": 16}, 16)])
+@pytest.mark.parametrize(("given", "bits"), [({}, 12), ({"data__bits": 16}, 16)])
 def test_predict_reads_grey_by_the_depth_of_the_data_that_trained(
     given: dict[str, Any], bits: int, model: Path, pictures: Path, tmp_path: Path
 ) -> None:
@@ -218,7 +218,7 @@ def test_predict_reads_grey_by_the_depth_of_the_data_that_trained(
     shades = np.floor(dark / (2**bits - 1) * 255 + 0.5).astype(np.uint8)
     Image.fromarray(shades).save(tmp_path / "shades.png")
     result = run(make_config(settings(model, deep, mentor={"name": "none"}, **given)), tmp_path / "run")
-    assert result.config.images.bits == bits
+    assert result.config.data.options.bits == bits
     for used in (result, maao.load(tmp_path / "run")):
         one, other = used.predict([tmp_path / "dark.png", tmp_path / "shades.png"])
         assert one.probabilities == other.probabilities
@@ -226,5 +226,5 @@ def test_predict_reads_grey_by_the_depth_of_the_data_that_trained(
 
 
 def test_a_depth_that_no_picture_would_be_read_by_is_refused(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"images\.bits would be ignored"):
-        run(make_config(settings(model, Path("emoji"), images={"source": "emoji", "bits": 12})), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"'data\.bits' would be ignored"):
+        run(make_config(settings(model, Path("emoji"), data={"source": "emoji", "bits": 12})), tmp_path / "run")

@@ -473,7 +473,7 @@ def test_a_config_cannot_name_a_mentor_of_ones_own(llama, tmp_path):
 
 
 def test_examples_from_memory_are_kept_in_the_run_folder(result):
-    assert result.config.data.source == IN_RUN
+    assert result.config.texts.source == IN_RUN
     assert (result.folder / "examples.json").is_file()
     assert maao.replay(result.folder).equal
 

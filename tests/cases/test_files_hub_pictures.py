@@ -10,7 +10,7 @@ from PIL import Image
 
 from maao.data.images.hub import load_hub_images
 from maao.errors import DataError
-from tests.tasks.images.test_hub_images import png
+from tests.data.images.test_hub_images import png
 
 datasets = pytest.importorskip("datasets")
 

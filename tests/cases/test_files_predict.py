@@ -264,7 +264,7 @@ def test_f_one_bad_picture_leaves_the_good_ones(monkeypatch):
     class Seen(Result):
         _sees = True
         params = None
-        config = make_config({"problem": "vision", "vision": {"score_batch": 2}})
+        config = make_config({"problem": "vision", "vision": {"score_batch": 2}, "data": {"source": "emoji"}})
 
         def _problem(self):
             return Problem(), ("cat", "dog")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from maao.build import load_splits
+from maao.build import load_data
 from maao.config import make_config
 from maao.data.files import read_examples, scan_rows
 from maao.data.superglue import read_task
@@ -68,10 +68,10 @@ def test_f_the_separator_and_the_columns_are_settings(write):
         "shots": 1,
         "test_size": 2,
     }
-    splits = load_splits(make_config({"data": data}))
+    splits = load_data(make_config({"data": data})).splits
     assert splits.labels == ("no", "yes") and all(example.fields["text"].startswith("text ") for example in splits.train)
-    with pytest.raises(ConfigError, match=r"data\.separator would be ignored"):
-        load_splits(make_config({"data": {"separator": ";"}}))
+    with pytest.raises(ConfigError, match=r"'data\.separator' would be ignored"):
+        load_data(make_config({"data": {"separator": ";"}}))
 
 
 # -- columns

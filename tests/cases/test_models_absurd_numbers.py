@@ -16,12 +16,13 @@ import torch
 from pydantic import BaseModel
 
 import maao
-from maao import cli
+from maao import choices, cli
 from maao.config import PATHS, Config, Section, make_config, read_config, set_value
 from maao.core.lr_finder import try_rates
 from maao.core.plan import MOST_LEGS
 from maao.errors import ConfigError, MaaoError, ProblemError
 from maao.optimizers.torch import TorchStage
+from maao.options import OneOf
 from maao.types import Score
 from tests.api.fixtures import llama, model_folder  # noqa: F401  (fixtures)
 from tests.api.small_runs import values, write_config, write_data
@@ -49,7 +50,11 @@ def numeric(section: type[BaseModel] = Config, path: str = "") -> Iterator[str]:
     """Yield every setting that takes a number, by dotted key."""
     for name, field in section.model_fields.items():
         kinds = repr(field.annotation)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+        tables = [one.table for one in field.metadata if isinstance(one, OneOf)]
+        if tables:
+            for choice in choices.names(tables[0]):
+                yield from numeric(choices.load(tables[0], choice), f"{path}{name}.")
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield from numeric(field.annotation, f"{path}{name}.")
         elif ("int" in kinds or "float" in kinds) and "str" not in kinds and "dict" not in kinds:
             yield f"{path}{name}"
@@ -129,7 +134,7 @@ def test_m10_settings_on_the_command_line_are_refused_alike(tmp_path, monkeypatc
 @pytest.mark.parametrize("key", [f"{section}.{name}" for section, name in PATHS])
 def test_m10_a_name_that_no_file_can_have_is_refused(tmp_path, key, text):
     file = tmp_path / "run.toml"
-    file.write_text('problem = "vision"\n' if key.startswith(("vision", "images")) else "")
+    file.write_text('problem = "vision"\n' if key.startswith("vision") else "")
     with pytest.raises(ConfigError, match=rf"^'{key}' can name no file and no model \(.*\); got ") as error:
         read_config(file, (f'{key}="{text}"',))
     assert len(str(error.value)) < 400

@@ -26,7 +26,7 @@ from maao.problems.towers.image.preprocess import Preprocess
 from maao.problems.vision.image_problem import Mistake
 from maao.report.contact_sheet import contact_sheet
 from tests import tiny_vision as tiny
-from tests.tasks.images.test_folder_rules import fill, refused
+from tests.data.images.test_folder_rules import fill, refused
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
 

@@ -11,6 +11,7 @@ import pytest
 
 import maao
 from maao import cli
+from maao.build import build
 from maao.compare import cells, compare, read_table
 from maao.config import Config, make_config, read_config, read_with_notes, set_value, stored_config, unread_sections
 from maao.errors import ConfigError
@@ -26,16 +27,13 @@ OPENAI = {"name": "language_model", "chat": {"provider": "openai", "name": "m"}}
         ({"problem": "vision", "model": {"name": "packaged:x"}}, "model.name", "set vision.name"),
         ({"problem": "vision", "model": {"device": "cuda"}}, "model.device", "set vision.device"),
         ({"problem": "vision", "model": {"device": "cpu"}}, "model.device", "set vision.device"),
-        ({"problem": "vision", "model": {"padding_side": "left"}}, "model.padding_side", "reads [vision] and [images]"),
-        ({"problem": "vision", "data": {"source": "x.csv"}}, "data.source", "set images.source"),
-        ({"problem": "vision", "data": {"train": "x.csv"}}, "data.train", "reads [vision] and [images]"),
-        ({"problem": "vision", "function": {"dim": 3}}, "function.dim", "reads [vision] and [images]"),
+        ({"problem": "vision", "model": {"padding_side": "left"}}, "model.padding_side", "reads [vision] and [data]"),
+        ({"problem": "vision", "function": {"dim": 3}}, "function.dim", "reads [vision] and [data]"),
         ({"vision": {"device": "cuda"}}, "vision.device", "set model.device"),
-        ({"images": {"shots": 3}}, "images.shots", "set data.shots"),
         ({"problem": "language", "function": {"dim": 3}}, "function.dim", "reads [model] and [data]"),
         ({"problem": "function", "model": {"name": "gpt2"}}, "model.name", "reads [function]"),
         ({"problem": "function", "data": {"shots": 3}}, "data.shots", "reads [function]"),
-        ({"problem": "function", "vision": {}, "images": {"root": "x"}}, "images.root", "reads [function]"),
+        ({"problem": "function", "vision": {}, "data": {"root": "x"}}, "data.root", "reads [function]"),
     ],
 )
 def test_l12_a_section_of_another_problem_is_refused(values, key, told):
@@ -127,6 +125,73 @@ def test_l12_what_is_read_is_taken(values):
     make_config(values)
 
 
+@pytest.mark.parametrize(
+    ("data", "key", "told"),
+    [
+        ({"source": "emoji", "separator": ";"}, "separator", "input is 'image', and text reads it: drop it"),
+        ({"train": "x.csv", "fewer": True}, "fewer", "input is 'text', and image reads it: drop it"),
+        ({"source": "emoji", "test_size": 9}, "test_size", "data.source is 'emoji', of which 4 groups a class choose"),
+        ({"source": "dtd", "root": "x", "skip_bad": True}, "skip_bad", "only of a folder are all pictures opened: drop it"),
+        ({"source": "hub:x", "image_field": "scan", "style": "noto"}, "style", "only emoji is drawn in styles: drop it"),
+        ({"input": "image", "source": "x", "label_field": "y"}, "label_field", "data.source names no hub data set: drop it"),
+        ({"source": "hub:x", "separator": ";"}, "separator", "a hub data set is no .csv file: drop it"),
+        ({"protocol": "full", "train": "x.csv", "shots": 3}, "shots", "the protocol 'full' says how many examples there are: drop it"),
+    ],
+)
+def test_l12_a_setting_of_data_that_its_source_does_not_read_is_refused(data, key, told):
+    with pytest.raises(ConfigError) as error:
+        make_config({"data": data})
+    assert f"'data.{key}' would be ignored, since " in str(error.value) and told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "input"),
+    [
+        ({}, "text"), ({"train": "x.csv"}, "text"), ({"source": "hub:x"}, "text"), ({"source": "nowhere"}, "text"),
+        ({"source": "emoji"}, "image"), ({"source": "oxford_pets", "root": "x"}, "image"),
+        ({"source": "hub:x", "image_field": "image"}, "image"),
+        ({"source": "hub:x", "fewer": True}, "image"), ({"source": "nowhere", "input": "image"}, "image"),
+    ],
+)  # fmt: skip
+def test_l12_a_source_says_whether_it_is_of_texts_or_of_pictures(data, input):
+    config = make_config({"data": data})
+    assert config.data.name == input and config.model_dump(mode="json")["data"]["input"] == input
+    assert (config.texts is None) == (input == "image") == (config.pictures is not None)
+
+
+def test_l12_a_folder_of_folders_is_of_pictures_and_a_file_of_texts(tmp_path):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "pool.csv").write_text("text,label\n")
+    assert make_config({"data": {"source": str(tmp_path)}}).data.name == "image"
+    assert make_config({"data": {"source": str(tmp_path / "pool.csv")}}).data.name == "text"
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (
+            {"problem": "vision", "data": {"source": "x.csv"}},
+            r"reads pictures, and data.source = 'x.csv' is of texts.* data.input = 'image'",
+        ),
+        ({"data": {"source": "emoji"}}, r"reads texts, and data.source = 'emoji' is of pictures \(data.input = 'image'\)"),
+    ],
+)
+def test_l12_a_model_and_data_of_different_inputs_are_refused_before_anything_is_loaded(values, told):
+    with pytest.raises(ConfigError, match=told):
+        build(make_config({**values, "mentor": NONE}))
+
+
+def test_l12_what_texts_and_pictures_share_in_a_table_is_read_by_those_that_can(tmp_path):
+    file = tmp_path / "t.toml"
+    file.write_text(
+        'seeds = [0]\n[base]\n"mentor.name" = "none"\n"data.test_size" = 200\n"data.drop_repeats" = true\n'
+        '[tasks.texts]\n"data.train" = "x.csv"\n[tasks.emoji]\n"problem" = "vision"\n"data.source" = "emoji"\n[[arms]]\nname = "one"\n'
+    )
+    found = {cell.task: cell.config for cell in cells(read_table(file), tmp_path)}
+    assert found["texts"].texts.test_size == 200 and found["texts"].texts.drop_repeats
+    assert found["emoji"].pictures.test_size is None
+
+
 def test_l12_a_mentor_in_this_process_reads_no_more_of_the_model_than_its_own():
     with pytest.raises(ConfigError, match=r"'model.template' would be ignored.* of \[model\] only the mentor's own model"):
         make_config({"problem": "vision", "model": {"name": "packaged:x", "template": "{slots} {text}"}})
@@ -168,7 +233,7 @@ FUNCTION = {"problem": "function", "threads": 1, "plan": {"rounds": 0, "steps": 
 def test_l12_a_run_stores_the_sections_that_it_reads_and_no_other(tmp_path):
     result = maao.run(make_config(FUNCTION), tmp_path / "run")
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert not {"model", "data", "vision", "images"} & set(stored) and stored["function"]["dim"] == 2
+    assert not {"model", "data", "vision"} & set(stored) and stored["function"]["dim"] == 2
     assert maao.load(tmp_path / "run").config == result.config == make_config(FUNCTION)
     assert make_config(stored) == result.config  # so it can be run again as it is
 

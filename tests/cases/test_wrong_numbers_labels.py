@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from maao.api import tune
-from maao.build import load_splits
+from maao.build import load_data
 from maao.config import make_config
 from maao.data.files import read_examples
 from maao.data.memory import examples_in_memory, splits_in_memory, things_to_predict, to_predict
@@ -243,14 +243,14 @@ def test_l7_labels_that_differ_only_in_case_and_a_repeated_header_stop_the_run(t
     (tmp_path / "typo.csv").write_text(f"text,label\n{rows}text,label\n", encoding="utf-8")
     config = {"data": {"source": str(tmp_path / "typo.csv"), "shots": 1, "test_size": 1}}
     with pytest.raises(DataError, match=r"line 14 \(it repeats the header; delete it\)"):
-        load_splits(make_config(config))
+        load_data(make_config(config))
     (tmp_path / "typo.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
     with pytest.raises(DataError, match=r"'Business' \(4 examples\), 'business' \(4 examples\).*data\.label_names.*data\.labels"):
-        load_splits(make_config(config))
+        load_data(make_config(config))
     config["data"]["labels"] = ["Business", "business", "music"]  # listed, so meant
-    assert load_splits(make_config(config)).labels == ("Business", "business", "music")
+    assert load_data(make_config(config)).splits.labels == ("Business", "business", "music")
     config["data"] |= {"labels": None, "label_names": {"Business": "business", "business": "business", "music": "music"}}
-    assert load_splits(make_config(config)).labels == ("business", "music")
+    assert load_data(make_config(config)).splits.labels == ("business", "music")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from maao.data.images import load_folder
 from maao.data.images.folder import without_repeats
 from maao.errors import DataError
 from maao.types import Example
-from tests.tasks.images.test_folder_rules import fill, refused
-from tests.tasks.images.test_image_folders import keys, picture
+from tests.data.images.test_folder_rules import fill, refused
+from tests.data.images.test_image_folders import keys, picture
 
 
 def all_keys(task) -> set[str]:
@@ -191,7 +191,7 @@ def test_m12_a_folder_that_cannot_be_listed_is_a_bad_picture(tmp_path, monkeypat
 
     monkeypatch.setattr(os, "listdir", listdir)
     text = refused(tmp_path)
-    assert "locked cannot be read: Permission denied" in text and "images.skip_bad" in text
+    assert "locked cannot be read: Permission denied" in text and "data.skip_bad" in text
     assert "locked" in told(load_folder(tmp_path, shots=2, skip_bad=True), "cannot be read")
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from maao.data.images import load_folder
 from maao.data.images.reading import Rgb, decoded
 from maao.errors import DataError
-from tests.tasks.images.test_folder_rules import fill
+from tests.data.images.test_folder_rules import fill
 
 
 def saved(image: Image.Image, kind: str, **options) -> bytes:
@@ -64,7 +64,7 @@ def test_l11_wide_integers_of_0_to_255_keep_their_values():
 
 
 def test_l11_a_depth_that_does_not_hold_a_picture_is_refused():
-    with pytest.raises(DataError, match=r"x has grey up to 4096, which 12 bits do not hold \(images.bits = 12: 4095 is white\).*= 14"):
+    with pytest.raises(DataError, match=r"x has grey up to 4096, which 12 bits do not hold \(data.bits = 12: 4095 is white\).*= 14"):
         read(saved(row([0, 4096], np.uint16), "png"), 12)
 
 
@@ -216,7 +216,7 @@ def test_l11_a_dark_or_a_black_picture_is_scaled_as_those_beside_it(tmp_path: Pa
         assert shades == by_hand(values, white)
     (note,) = [note for note in task.notes if "12 bits" in note]
     deep = (second / "cat" / "deep.png").relative_to(tmp_path).as_posix()
-    assert task.bits == 12 and note.startswith("3 pictures: ") and f"as '{deep}' needs; images.bits sets another depth" in note
+    assert task.bits == 12 and note.startswith("3 pictures: ") and f"as '{deep}' needs; data.bits sets another depth" in note
 
 
 def test_l11_black_pictures_alone_give_no_depth(tmp_path: Path):
@@ -231,7 +231,7 @@ def test_l11_the_depth_of_a_folder_can_be_set(tmp_path: Path):
     (tmp_path / "cat" / "deep.png").write_bytes(saved(row([0, 4000], np.uint16), "png"))
     task = load_folder(tmp_path, shots=2, bits=16)
     assert np.asarray(task.source.open("cat/deep.png"))[0, :, 0].tolist() == by_hand([0, 4000], 65535)
-    assert task.bits == 16 and any("16 bits, 65535 being white, as images.bits says" in note for note in task.notes)
+    assert task.bits == 16 and any("16 bits, 65535 being white, as data.bits says" in note for note in task.notes)
     with pytest.raises(DataError, match=r"deep.png has grey up to 4000, which 8 bits do not hold"):
         load_folder(tmp_path, shots=2, bits=8)
 

@@ -36,15 +36,15 @@ baseline = "none"
 "problem" = "vision"
 "vision.name" = "{model}"
 "vision.initial" = "vocabulary"
-"images.shots" = 2
-"images.select_shots" = 2
+"data.shots" = 2
+"data.select_shots" = 2
 "plan.rounds" = 1
 "plan.steps" = 2
 "plan.store_every" = 0
 "mentor.name" = "none"
 
 [tasks.pictures]
-"images.source" = "{pictures}"
+"data.source" = "{pictures}"
 
 [[arms]]
 name = "none"
@@ -137,7 +137,7 @@ def test_a_killed_comparison_repeats_no_recorded_llm_call(table: Path, tmp_path:
 
 def test_an_arm_sets_what_holds_for_one_task(table: Path, tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
-    text = table.read_text().replace("[tasks.pictures]", '[tasks.drawings]\n"images.source" = "emoji"\n[tasks.pictures]')
+    text = table.read_text().replace("[tasks.pictures]", '[tasks.drawings]\n"data.source" = "emoji"\n[tasks.pictures]')
     file.write_text(text + '[arms.by_task.drawings]\n"mentor.size" = 0.5\n"mentor.name" = "perturb"\n')
     made = {(cell.arm, cell.task): cell.config.mentor for cell in cells(read_table(file), tmp_path) if cell.seed == 0}
     assert {key: mentor.name for key, mentor in made.items() if key[0] == "restart"} == {
@@ -190,7 +190,7 @@ def test_a_cluster_runs_the_same_workers(table: Path, tmp_path: Path, monkeypatc
     compare(table, tmp_path / "out", workers=2, ray=True)
     assert len(list((tmp_path / "out" / "rows").glob("*.json"))) == 4
     broken = tmp_path / "broken.toml"
-    broken.write_text(table.read_text() + '\n[[arms]]\nname = "bad"\nsettings = { "images.shots" = 99 }\n')
+    broken.write_text(table.read_text() + '\n[[arms]]\nname = "bad"\nsettings = { "data.shots" = 99 }\n')
     with pytest.raises(MaaoError, match=r"(?s)first failure: .*bad.*fewer than"):
         compare(broken, tmp_path / "out", workers=1, ray=True)
 
@@ -219,7 +219,7 @@ def test_arms_run_on_every_model_unless_they_name_one(table: Path, tmp_path: Pat
 
 def test_a_cell_that_fails_is_told_and_the_others_are_kept(table: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.toml"
-    broken.write_text(table.read_text() + '\n[[arms]]\nname = "bad"\nsettings = { "images.shots" = 99 }\n')
+    broken.write_text(table.read_text() + '\n[[arms]]\nname = "bad"\nsettings = { "data.shots" = 99 }\n')
     with pytest.raises(MaaoError, match=r"(?s)first failure: .*bad.*fewer than"):
         compare(broken, tmp_path / "out", workers=1)
     assert len(list((tmp_path / "out" / "rows").glob("*.json"))) == 4

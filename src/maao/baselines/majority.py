@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from maao.baselines.outcome import Outcome, spent
-from maao.build import load_splits
+from maao.build import load_data
 from maao.config import Config
 from maao.data.splits import majority_accuracy
 from maao.errors import ConfigError
@@ -19,6 +19,6 @@ class Majority(Section):
     def run(self, config: Config, folder: Path) -> Outcome:
         if config.problem != "language":
             raise ConfigError("The baseline 'majority' counts the labels of texts: it is for problems of language.")
-        splits = load_splits(config)
+        splits = load_data(config).splits
         test, select = majority_accuracy(splits, "test"), majority_accuracy(splits, "select")
         return {"select": {"accuracy": select}, "test": {"accuracy": test, "examples": len(splits.test)}, "cost": spent(Cost())}

@@ -35,7 +35,6 @@ LOSS = "loss"
 COSTS = ("gradient_steps", "model_tokens", "selection_evals", "llm_calls", "input_tokens", "output_tokens")
 SHOWN = {"selection_evals": "looks"}  # how a page calls what has a longer name
 UNEQUAL = 0.1  # how far costs may lie apart before the page says so
-IMAGES = ("images-", "emoji-")  # how protocols of pictures begin
 
 
 @dataclass(frozen=True)
@@ -60,14 +59,13 @@ class Difference:
 
 def check_protocols(rows: Sequence[Row]) -> None:
     """Refuse to compare rows of one task that followed different protocols, where they name one. Raises `ConfigError`."""
-    from maao.data.images import check_same_images
     from maao.data.protocols import check_same
 
     for task in dict.fromkeys(row.task for row in rows):
         own = [row.model_dump(include={"protocol", "shots"}, exclude_unset=True) for row in rows if row.task == task]
         named = next((row["protocol"] for row in own if row.get("protocol")), None)
         if named is not None:
-            (check_same_images if named.startswith(IMAGES) else check_same)(own)
+            check_same(own)
 
 
 def differences(rows: Sequence[Row], baseline: str, metric: str = "accuracy") -> list[Difference]:

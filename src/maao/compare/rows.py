@@ -124,8 +124,6 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
 
 def _begin(cell: Cell) -> dict[str, Any]:
     """Return how a cell's row begins: what was run."""
-    from maao.data.images import protocol_of
-
     config = cell.config
     sees = config.problem == "vision"
     method = config.vision.method if sees else config.model.method
@@ -136,8 +134,8 @@ def _begin(cell: Cell) -> dict[str, Any]:
         "model": cell.model,
         "mentor": config.mentor.name,
         "seed": cell.seed,
-        "shots": config.images.shots if sees else config.data.shots,
-        "protocol": protocol_of(config.images).name if sees else config.data.protocol,
+        "shots": config.data.options.shots,
+        "protocol": config.data.options.protocol_name,
     }
 
 

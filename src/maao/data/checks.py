@@ -80,6 +80,22 @@ def listing(names: Iterable[str], limit: int = MAX_LISTED) -> str:
     return ", ".join(shown[:limit]) + (f" and {len(shown) - limit} more" if len(shown) > limit else "") or "none"
 
 
+def num_examples(examples: int | Sequence[Example]) -> str:
+    """Return a number of examples in words.
+
+    Example:
+        >>> num_examples(1), num_examples(2)
+        ('1 example', '2 examples')
+    """
+    number = examples if isinstance(examples, int) else len(examples)
+    return f"{number} example" if number == 1 else f"{number} examples"
+
+
+def excerpt(example: Example) -> str:
+    """Return an example's fields in quotes, each cut to a readable length."""
+    return " / ".join(quote(text) for text in example.fields.values())
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean '...'?" for the known name closest to `name`, or nothing where none is close.
 

@@ -1,18 +1,31 @@
 """Which part of a data set is used for what, as named protocols: two results can be compared only if theirs is the same.
 
-A protocol says how many examples train, which ones choose, and which ones are reported. How examples are sampled is `splits.py`.
+A protocol says how many examples train, which ones choose, and which ones are reported. How examples are sampled is `sampling.py`.
+`PROTOCOLS` are those of texts. Of pictures, `IMAGES_FEW_SHOT[k]`, `BASE_TO_NEW` and `CROSS_DATASET` are the field's, `EMOJI[k]` that of the
+emoji task; a config that departs from them (by another number of pictures to select with, or a part of the test set) has a protocol whose
+name says so: `protocol_of`.
+
+Sources: Zhou et al., Learning to Prompt for Vision-Language Models, 2022 (few-shot), and Conditional Prompt Learning for Vision-Language
+Models, 2022 (base-to-new, cross-dataset).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from maao.data import image_sets
 from maao.data.checks import check_examples, listing, nearest
+from maao.data.dataset import HUB
+from maao.data.image_sets import CATALOG, EMOJI_SELECT, EMOJI_TRAIN
+from maao.data.sampling import IMAGE_SHOTS, at_most, default_select
 from maao.data.splits import from_parts
 from maao.errors import ConfigError, DataError
 from maao.types import Example, Splits
+
+if TYPE_CHECKING:
+    from maao.data.image_data import ImageData
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +76,53 @@ PROTOCOLS: Mapping[str, Protocol] = {
 }
 
 
+FIELD_SHOTS = (1, 2, 4, 8, 16)
+
+
+def images_few_shot(shots: int) -> Protocol:
+    """Return the few-shot protocol over all classes.
+
+    Example:
+        >>> images_few_shot(8).name, images_few_shot(8).select_shots
+        ('images-few-shot-8', 4)
+    """
+    select = default_select(shots)
+    text = f"of all classes, {shots} pictures a class train, {select} others choose, all test pictures are reported"
+    return Protocol(f"images-few-shot-{shots}", text, shots, select)
+
+
+IMAGES_FEW_SHOT: Mapping[int, Protocol] = {shots: images_few_shot(shots) for shots in FIELD_SHOTS}
+SHOTS_UNSET = Protocol("images-few-shot-unset", "of all classes, 16 pictures a class train, or all of a folder that comes in parts")
+BASE_TO_NEW = Protocol(
+    "images-base-to-new",
+    "of the first half of the classes, 16 pictures a class train and 4 others choose; the test pictures of that half and of the other, "
+    "each among its own classes, are reported, and the harmonic mean",
+    IMAGE_SHOTS,
+    default_select(IMAGE_SHOTS),
+)
+CROSS_DATASET = Protocol(
+    "images-cross-dataset",
+    "of all classes of one data set, 16 pictures a class train and 4 others choose; the test pictures of other data sets are reported",
+    IMAGE_SHOTS,
+    default_select(IMAGE_SHOTS),
+)
+
+
+def emoji(shots: int, style: str = "twemoji") -> Protocol:
+    """Return the protocol of the emoji task."""
+    text = f"{shots} of the {EMOJI_TRAIN} groups a class train, {EMOJI_SELECT} others choose, up to 12 others are reported, all by seed"
+    drawn = "" if style == "twemoji" else f"-{style}"
+    return Protocol(f"emoji-{shots}{drawn}", text + (f", in the {style} style" if drawn else ""), shots, EMOJI_SELECT)
+
+
+EMOJI: Mapping[int, Protocol] = {shots: emoji(shots) for shots in (1, 2, 4, 8)}
+IMAGE_PROTOCOLS: Mapping[str, Protocol] = {
+    protocol.name: protocol for protocol in (*IMAGES_FEW_SHOT.values(), BASE_TO_NEW, CROSS_DATASET, *EMOJI.values())
+}
+
+
 def protocol_named(name: str, protocols: Mapping[str, Protocol] = PROTOCOLS) -> Protocol:
-    """Return a protocol; those of pictures are in `maao.data.images.protocols`.
+    """Return a protocol; of texts, unless others are given.
 
     Raises:
         ConfigError: there is no protocol of this name.
@@ -118,7 +176,6 @@ def splits_by(
     if protocol.biased:
         splits = from_parts(train, held_out, (), labels=labels, seed=seed, drop_repeats=drop_repeats)
     else:
-        limit = protocol.test_size if protocol.test_size is not None and protocol.test_size < len(held_out) else None
         check_examples(train, "train")
         splits = from_parts(
             train,
@@ -128,7 +185,7 @@ def splits_by(
             shots=protocol.shots,
             select_shots=protocol.select_shots,
             select_share=0.5 if protocol.select_share is None else protocol.select_share,
-            test_size=limit,
+            test_size=at_most(protocol.test_size, held_out),
             seed=seed,
             drop_repeats=drop_repeats,
         )
@@ -136,13 +193,46 @@ def splits_by(
     return Splits(splits.train, splits.select, splits.test, splits.labels, splits.digest, (note, *splits.notes))
 
 
-def check_same(rows: Iterable[Mapping[str, Any]], protocols: Mapping[str, Protocol] = PROTOCOLS) -> Protocol:
+def protocol_of(images: ImageData) -> Protocol:
+    """Return the protocol of a `[data]` of pictures: a named one, or one whose name says how it departs from that.
+
+    A folder whose `shots` are not set may come in parts, of which all of train is used: its protocol has no number of shots.
+    """
+    folder = images.source not in CATALOG and not images.source.startswith(HUB)
+    shots = images.shots if images.shots is not None or folder else IMAGE_SHOTS
+    departs: list[tuple[str, str]] = []  # what is added to the name, and to the description
+    if images.source == image_sets.EMOJI:
+        protocol = emoji(images.shots or EMOJI_TRAIN, images.style)
+        departs += [] if images.protocol == "few-shot" else [(images.protocol, f"but {images.protocol}")]
+    elif images.protocol == "few-shot" and shots is not None:
+        protocol = images_few_shot(shots)
+    else:
+        protocol = {"few-shot": SHOTS_UNSET, "base-to-new": BASE_TO_NEW, "cross-dataset": CROSS_DATASET}[images.protocol]
+        if shots is not None and shots != protocol.shots:
+            departs.append((f"{shots}", f"but {shots} pictures a class train, and {default_select(shots)} choose"))
+            protocol = replace(protocol, shots=shots, select_shots=default_select(shots))
+        elif shots is None and images.protocol != "few-shot":
+            departs.append(("unset", "but all of a folder that comes in parts"))
+            protocol = replace(protocol, shots=None, select_shots=None)
+    if images.select_shots not in (None, protocol.select_shots):
+        departs.append((f"select-{images.select_shots}", f"but {images.select_shots} pictures a class choose"))
+        protocol = replace(protocol, select_shots=images.select_shots)
+    if images.test_size is not None:
+        departs.append((f"test-{images.test_size}", f"but at most {images.test_size} test pictures are reported"))
+        protocol = replace(protocol, test_size=images.test_size)
+    if images.fewer:
+        departs.append(("fewer", "but fewer of a class that has fewer"))
+    names, told = [suffix for suffix, _ in departs], [text for _, text in departs]
+    return replace(protocol, name="-".join([protocol.name, *names]), description="; ".join([protocol.description, *told]))
+
+
+def check_same(rows: Iterable[Mapping[str, Any]], further: Iterable[Protocol] = ()) -> Protocol:
     """Return the one protocol that all results were made by.
 
     Args:
         rows: results, each with the name of its protocol under "protocol" and, where it differs from the protocol's own, how many examples
             of each class trained under "shots".
-        protocols: the protocols that there are, by name.
+        further: protocols beside the named ones, as `protocol_of` gives them.
 
     Raises:
         ConfigError: there is no result, a result names no protocol or an unknown one, or two results differ in protocol or shots.
@@ -154,6 +244,7 @@ def check_same(rows: Iterable[Mapping[str, Any]], protocols: Mapping[str, Protoc
         Traceback (most recent call last):
         maao.errors.ConfigError: Results of different protocols cannot be compared: result 1 is of 'full' (... result 2 of 'fewglue-32' ...
     """
+    protocols = {**PROTOCOLS, **IMAGE_PROTOCOLS, **{protocol.name: protocol for protocol in further}}
     first: tuple[Protocol, Any] | None = None
     for number, row in enumerate(rows, 1):
         if "protocol" not in row:

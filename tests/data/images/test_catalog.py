@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.tasks.images.test_image_folders import picture
-from tests.tasks.images.test_image_sets import pets
 
 from maao.data.images import CATALOG, load_catalog
 from maao.errors import ConfigError, DataError
 from maao.types import Example
+from tests.data.images.test_image_folders import picture
+from tests.data.images.test_image_sets import pets
 
 ZHOU = sorted(set(CATALOG) - {"imagenet", "fgvc_aircraft"})
 COUNTS = {"train": 6, "val": 4, "test": 3}

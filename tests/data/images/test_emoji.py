@@ -111,7 +111,7 @@ def test_small_classes_and_those_left_out_are_no_classes(made):
 
 def test_absent_or_damaged_data_say_what_to_do(made, monkeypatch):
     monkeypatch.delenv("MAAO_DATA", raising=False)
-    with pytest.raises(DataError, match=r"images\.root or in the folder that MAAO_DATA names"):
+    with pytest.raises(DataError, match=r"data\.root or in the folder that MAAO_DATA names"):
         load_emoji()
     with pytest.raises(DataError, match=r"emoji\.json\. docs/image-data\.md"):
         load_emoji(root=str(made / "emoji"))

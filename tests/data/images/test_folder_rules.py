@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.tasks.images.test_image_folders import keys, picture
 
 from maao.data.images import load_folder
 from maao.errors import DataError
+from tests.data.images.test_image_folders import keys, picture
 
 
 def fill(base: Path, labels: tuple[str, ...] = ("cat", "dog"), count: int = 6) -> Path:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maao.data.images import load_folder, only
+from maao.data.images import load_folder
 from maao.data.images.reading import as_rgb, read_image
-from maao.data.images.sampling import base_and_new
+from maao.data.sampling import base_and_new
 from maao.errors import DataError
 
 
@@ -118,7 +118,7 @@ def test_folders_that_cannot_be_used_say_why(folder: Path, case: str) -> None:
         "empty": "holds no pictures",
         "case": "differ only in case",
         "one": "one class only",
-        "many": r"'cat' has 9.*images\.shots.*images\.fewer",
+        "many": r"'cat' has 9.*data\.shots.*data\.fewer",
         "twins": "same name in words",
     }
     root = folder
@@ -148,7 +148,7 @@ def test_what_there_is_can_be_taken(folder: Path) -> None:
 def test_broken_pictures_stop_a_run_unless_the_user_says_so(folder: Path) -> None:
     (folder / "cat" / "3.png").write_bytes(b"no picture")
     (folder / "cat" / "readme.txt").write_text("hello")
-    with pytest.raises(DataError, match=r"1 pictures cannot be read.*3\.png.*images\.skip_bad = true"):
+    with pytest.raises(DataError, match=r"1 pictures cannot be read.*3\.png.*data\.skip_bad = true"):
         load_folder(folder, shots=3)
     task = load_folder(folder, shots=3, skip_bad=True)
     assert any("3.png" in note for note in task.notes) and any("readme.txt" in note for note in task.notes)
@@ -175,5 +175,5 @@ def test_the_first_half_is_the_base(folder: Path) -> None:
     assert base_and_new(["a", "b", "c", "d", "e"]) == (("a", "b", "c"), ("d", "e"))
     for i in range(9):
         picture(folder / "owl" / f"{i}.png", 700 + i)
-    half = only(load_folder(folder, shots=3), ("owl", "sea_lion"))
+    half = load_folder(folder, shots=3).of_classes(("owl", "sea_lion"))
     assert half.splits.labels == ("owl", "sea_lion") and half.class_names == ("owl", "sea lion") and len(half.splits.train) == 6

@@ -1,17 +1,18 @@
 """Protocols of pictures: their names, what they ask for, and which results may be compared."""
 
 import pytest
-from tests.tasks.images.test_image_folders import picture
-from tests.tasks.images.test_image_sets import images, pets
 
-from maao.data.images import IMAGE_PROTOCOLS, check_same_images, load, load_elsewhere, load_folder, only, protocol_of
-from maao.data.images.protocols import BASE_TO_NEW, EMOJI, FEW_SHOT, SHOTS_UNSET
-from maao.data.images.sampling import base_and_new
+from maao.data.image_data import ImageData
+from maao.data.images import load_folder
+from maao.data.protocols import BASE_TO_NEW, EMOJI, IMAGE_PROTOCOLS, IMAGES_FEW_SHOT, SHOTS_UNSET, check_same, protocol_of
+from maao.data.sampling import base_and_new
 from maao.errors import ConfigError, DataError
+from tests.data.images.test_image_folders import picture
+from tests.data.images.test_image_sets import pets
 
 
 def test_the_field_selects_with_as_many_as_shots_and_at_most_four():
-    assert {shots: protocol.select_shots for shots, protocol in FEW_SHOT.items()} == {1: 1, 2: 2, 4: 4, 8: 4, 16: 4}
+    assert {shots: protocol.select_shots for shots, protocol in IMAGES_FEW_SHOT.items()} == {1: 1, 2: 2, 4: 4, 8: 4, 16: 4}
     assert all(protocol.select_shots == 4 for protocol in EMOJI.values())
 
 
@@ -32,53 +33,54 @@ def test_the_field_selects_with_as_many_as_shots_and_at_most_four():
     ],
 )
 def test_a_config_has_a_named_protocol_or_one_that_says_how_it_departs(given, name):
-    protocol = protocol_of(images(**given))
+    protocol = protocol_of(ImageData(**given))
     assert protocol.name == name
     assert (name in IMAGE_PROTOCOLS) == (protocol in IMAGE_PROTOCOLS.values())
 
 
 def test_a_departing_protocol_asks_for_what_the_config_does():
-    protocol = protocol_of(images(source="dtd", shots=3, select_shots=5, test_size=50))
+    protocol = protocol_of(ImageData(source="dtd", shots=3, select_shots=5, test_size=50))
     assert (protocol.shots, protocol.select_shots, protocol.test_size) == (3, 5, 50)
-    fewer = protocol_of(images(source="dtd", protocol="base-to-new", shots=2))
-    assert (fewer.shots, fewer.select_shots) == (2, 2) and protocol_of(images(source="x")) == SHOTS_UNSET
+    fewer = protocol_of(ImageData(source="dtd", protocol="base-to-new", shots=2))
+    assert (fewer.shots, fewer.select_shots) == (2, 2) and protocol_of(ImageData(source="x")) == SHOTS_UNSET
 
 
 def test_results_of_one_protocol_are_compared_and_of_two_refused():
     rows = [{"protocol": "images-base-to-new"}] * 2
-    assert check_same_images(rows) == BASE_TO_NEW
+    assert check_same(rows) == BASE_TO_NEW
     with pytest.raises(ConfigError, match=r"result 2 of 'images-few-shot-16' \(16 shots"):
-        check_same_images([*rows[:1], {"protocol": "images-few-shot-16"}])
+        check_same([*rows[:1], {"protocol": "images-few-shot-16"}])
     with pytest.raises(ConfigError, match=r"no protocol 'emoji-9'. Did you mean 'emoji-"):
-        check_same_images([{"protocol": "emoji-9"}])
-    own = protocol_of(images(source="dtd", shots=3))
+        check_same([{"protocol": "emoji-9"}])
+    own = protocol_of(ImageData(source="dtd", shots=3))
     with pytest.raises(ConfigError, match="no protocol 'images-few-shot-3'"):
-        check_same_images([{"protocol": own.name}])
-    assert check_same_images([{"protocol": own.name}], [own]) == own
+        check_same([{"protocol": own.name}])
+    assert check_same([{"protocol": own.name}], [own]) == own
 
 
 def test_the_first_note_names_the_protocol(tmp_path):
-    task = load(images(source="oxford_pets", root=str(pets(tmp_path)), shots=2), 0)
-    assert task.notes[0].startswith("Protocol images-few-shot-2 (") and task.splits.notes == task.notes
+    dataset = ImageData(source="oxford_pets", root=str(pets(tmp_path)), shots=2).load(0)
+    assert dataset.splits.notes[0].startswith("Protocol images-few-shot-2 (") and dataset.transfer_sets == {}
 
 
 def test_halves_of_a_folder_share_no_class_and_no_picture(tmp_path):
     for label in "edcba":
         for i in range(8):
             picture(tmp_path / label / f"{i}.png", ord(label) * 100 + i)
-    asked = images(source=str(tmp_path), protocol="base-to-new", shots=2)
-    base, new = load(asked, 0), load_elsewhere(asked, 0)["new classes"]
+    base = ImageData(source=str(tmp_path), protocol="base-to-new", shots=2).load(0)
+    new = base.transfer_sets["new classes"]
     assert base.splits.labels == ("a", "b", "c") and new.splits.labels == ("d", "e")
     whole = load_folder(tmp_path, shots=2, seed=0)
     assert base.splits.test == tuple(e for e in whole.splits.test if e.label in "abc")
-    assert only(whole, base_and_new(whole.splits.labels)[0]).splits.digest == base.splits.digest
+    assert whole.of_classes(base_and_new(whole.splits.labels)[0]).splits.digest == base.splits.digest
 
 
 def test_targets_of_cross_dataset_are_judged_by_their_own_classes(tmp_path):
     root = pets(pets(tmp_path), "dtd", ("banded", "dotted"))
-    asked = images(source="oxford_pets", root=str(root), protocol="cross-dataset", targets=["dtd"], shots=2)
-    found = load_elsewhere(asked, 0)
+    asked = ImageData(source="oxford_pets", root=str(root), protocol="cross-dataset", targets=["dtd"], shots=2)
+    dataset = asked.load(0)
+    found = dataset.transfer_sets
     assert list(found) == ["dtd"] and found["dtd"].class_names == ("banded", "dotted") and found["dtd"].template == "{class} texture."
-    assert load(asked, 0).class_names == ("abyssinian", "great dane", "pug")
+    assert dataset.class_names == ("abyssinian", "great dane", "pug")
     with pytest.raises(DataError, match="There is no folder"):
-        load_elsewhere(images(source="oxford_pets", root=str(root), protocol="cross-dataset", targets=["eurosat"]), 0)
+        asked.model_copy(update={"targets": ["eurosat"]}).load(0)

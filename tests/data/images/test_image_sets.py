@@ -3,35 +3,21 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.tasks.images.test_image_folders import keys, picture
 
-from maao.data.images import CATALOG, load, load_catalog, load_elsewhere, load_emoji
+from maao.config import make_config
+from maao.data.image_data import ImageData
+from maao.data.images import CATALOG, load_catalog, load_emoji
 from maao.data.images.emoji import EmojiSource, emoji_classes, emoji_folder
 from maao.errors import ConfigError, DataError
+from tests.data.images.test_image_folders import keys, picture
 
 needs_emoji = pytest.mark.skipif(
     not Path(os.environ.get("MAAO_DATA", "data"), "emoji", "emoji.json").is_file(),
     reason="MAAO_DATA holds no emoji data (docs/image-data.md)",
 )
-
-
-def images(**given: Any) -> Any:
-    base = {"source": "emoji", "root": None, "hub_config": None, "image_field": "image", "label_field": "label", "style": "twemoji"}
-    rest = {
-        "protocol": "few-shot",
-        "targets": [],
-        "shots": None,
-        "select_shots": None,
-        "test_size": None,
-        "skip_bad": False,
-        "fewer": False,
-        "bits": None,
-    }
-    return SimpleNamespace(**{**base, **rest, **given})
 
 
 def pets(root: Path, name: str = "oxford_pets", classes: tuple[str, ...] = ("abyssinian", "great_dane", "pug")) -> Path:
@@ -61,8 +47,8 @@ def test_a_published_set_is_sampled_by_its_own_splits(tmp_path: Path) -> None:
 
 def test_base_and_new_classes_part_and_are_judged_apart(tmp_path: Path) -> None:
     root = pets(tmp_path, classes=("abyssinian", "great_dane", "pug", "ragdoll"))
-    asked = images(source="oxford_pets", root=str(root), protocol="base-to-new", shots=2)
-    base, new = load(asked, 0), load_elsewhere(asked, 0)["new classes"]
+    base = ImageData(source="oxford_pets", root=str(root), protocol="base-to-new", shots=2).load(0)
+    new = base.transfer_sets["new classes"]
     assert base.class_names == ("abyssinian", "great dane") and new.class_names == ("pug", "ragdoll")
     assert len(base.splits.test) == len(new.splits.test) == 6
 
@@ -106,24 +92,24 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "oxford_pets" / "split_zhou_OxfordPets.json").write_text("{}")
     with pytest.raises(DataError, match="not a file of published splits"):
         load_catalog("oxford_pets", tmp_path)
-    with pytest.raises(DataError, match=r"needs images\.root"):
-        load(images(source="dtd"), 0)
+    with pytest.raises(DataError, match=r"needs data\.root"):
+        ImageData(source="dtd").load(0)
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"bits": 12}, "images.bits would be ignored"),
-        ({"source": "pictures", "style": "noto"}, "images.style would be ignored"),
-        ({"select_shots": 2}, "images.select_shots would be ignored"),
-        ({"source": "pictures", "hub_config": "x"}, "images.hub_config would be ignored"),
-        ({"protocol": "cross-dataset"}, "needs images.targets"),
-        ({"targets": ["dtd"]}, "cross-dataset"),
+        ({"bits": 12}, "'data.bits' would be ignored"),
+        ({"source": "pictures", "style": "noto"}, "'data.style' would be ignored"),
+        ({"select_shots": 2}, "'data.select_shots' would be ignored"),
+        ({"source": "pictures", "hub_config": "x"}, "'data.hub_config' would be ignored"),
+        ({"protocol": "cross-dataset"}, "needs data.targets"),
+        ({"targets": ["dtd"]}, "'data.targets' would be ignored, since data.protocol is 'few-shot', and only cross-dataset"),
     ],
 )
 def test_settings_that_nothing_reads_are_refused(given: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        load(images(**given), 0)
+        make_config({"data": {"input": "image", **given}}).data.options.load(0)
 
 
 @needs_emoji

@@ -2,7 +2,8 @@
 
 import pytest
 
-from maao.data.images.sampling import default_select, sample_parts, sample_pool
+from maao.data.images.sampling import sample_parts, sample_pool
+from maao.data.sampling import default_select
 from maao.errors import DataError
 from maao.types import Example
 
@@ -71,7 +72,7 @@ def test_more_shots_than_pictures_name_every_short_class():
     with pytest.raises(DataError) as caught:
         sample_pool(held, LABELS, shots=8, select_shots=4, test_size=None, seed=0, fewer=False)
     text = str(caught.value)
-    assert "2 of the classes" in text and "'cat' has 1, 'ant' has 3" in text and "bee" not in text and "images.fewer" in text
+    assert "2 of the classes" in text and "'cat' has 1, 'ant' has 3" in text and "bee" not in text and "data.fewer" in text
 
 
 def test_what_there_is_is_taken_where_asked_and_the_short_classes_are_noted():
@@ -102,7 +103,7 @@ def test_select_comes_out_of_train_where_there_is_none():
     assert any("out of train" in note for note in splits.notes)
     with pytest.raises(DataError, match=r"fewer than the 10 pictures .* \(6 for train and 4 for select\)"):
         sample_parts(given, LABELS, shots=6, select_shots=4, test_size=None, seed=0, fewer=False)
-    with pytest.raises(DataError, match=r"set images\.shots"):
+    with pytest.raises(DataError, match=r"set data\.shots"):
         sample_parts(given, LABELS, shots=None, select_shots=None, test_size=None, seed=0, fewer=False)
 
 

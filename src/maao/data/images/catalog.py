@@ -11,117 +11,20 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from maao.data.checks import listing, nearest, quote
-from maao.data.images.sampling import SHOTS, base_and_new, sample_parts
+from maao.data.dataset import Dataset
+from maao.data.image_sets import CATALOG, COOP
+from maao.data.images.sampling import sample_parts
 from maao.data.images.source import Files
-from maao.data.images.task import ImageTask
 from maao.data.images.walking import is_hidden
+from maao.data.sampling import IMAGE_SHOTS, base_and_new
 from maao.errors import ConfigError, DataError
 from maao.types import Example, Splits
 
-COOP = "github.com/KaiyangZhou/CoOp, DATASETS.md"
 MOST_TOLD = 5  # missing pictures that an error names; the others are counted
-
-CALTECH = {"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"}
-EUROSAT = {
-    "AnnualCrop": "Annual Crop Land",
-    "HerbaceousVegetation": "Herbaceous Vegetation Land",
-    "Highway": "Highway or Road",
-    "Industrial": "Industrial Buildings",
-    "Pasture": "Pasture Land",
-    "PermanentCrop": "Permanent Crop Land",
-    "Residential": "Residential Buildings",
-    "SeaLake": "Sea or Lake",
-}
-
-
-@dataclass(frozen=True)
-class Published:
-    """A data set: its folder, where in it pictures lie, the file of its splits, its template, and class names to put right.
-
-    `num_classes` is how many classes it was published with, `home` where its pictures come from.
-    """
-
-    folder: str
-    images: str
-    split: str
-    template: str
-    num_classes: int
-    home: str
-    names: Mapping[str, str] | None = None
-
-
-CATALOG: Mapping[str, Published] = {
-    "imagenet": Published("imagenet", "images", "classnames.txt", "a photo of a {class}.", 1000, "image-net.org"),
-    "caltech101": Published(
-        "caltech-101",
-        "101_ObjectCategories",
-        "split_zhou_Caltech101.json",
-        "a photo of a {class}.",
-        100,
-        "data.caltech.edu/records/mzrjq-6wc02",
-        CALTECH,
-    ),
-    "oxford_pets": Published(
-        "oxford_pets",
-        "images",
-        "split_zhou_OxfordPets.json",
-        "a photo of a {class}, a type of pet.",
-        37,
-        "www.robots.ox.ac.uk/~vgg/data/pets",
-    ),
-    "stanford_cars": Published(
-        "stanford_cars", "", "split_zhou_StanfordCars.json", "a photo of a {class}.", 196, "ai.stanford.edu/~jkrause/cars/car_dataset.html"
-    ),
-    "oxford_flowers": Published(
-        "oxford_flowers",
-        "jpg",
-        "split_zhou_OxfordFlowers.json",
-        "a photo of a {class}, a type of flower.",
-        102,
-        "www.robots.ox.ac.uk/~vgg/data/flowers/102",
-    ),
-    "food101": Published(
-        "food-101",
-        "images",
-        "split_zhou_Food101.json",
-        "a photo of {class}, a type of food.",
-        101,
-        "data.vision.ee.ethz.ch/cvl/datasets_extra/food-101",
-    ),
-    "fgvc_aircraft": Published(
-        "fgvc_aircraft",
-        "images",
-        "images_variant_train.txt",
-        "a photo of a {class}, a type of aircraft.",
-        100,
-        "www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft",
-    ),
-    "sun397": Published(
-        "sun397", "SUN397", "split_zhou_SUN397.json", "a photo of a {class}.", 397, "vision.princeton.edu/projects/2010/SUN"
-    ),
-    "dtd": Published("dtd", "images", "split_zhou_DescribableTextures.json", "{class} texture.", 47, "www.robots.ox.ac.uk/~vgg/data/dtd"),
-    "eurosat": Published(
-        "eurosat",
-        "2750",
-        "split_zhou_EuroSAT.json",
-        "a centered satellite photo of {class}.",
-        10,
-        "github.com/phelber/EuroSAT",
-        EUROSAT,
-    ),
-    "ucf101": Published(
-        "ucf101",
-        "UCF-101-midframes",
-        "split_zhou_UCF101.json",
-        "a photo of a person doing {class}.",
-        101,
-        f"{COOP} (the middle frames of www.crcv.ucf.edu/data/UCF101.php)",
-    ),
-}
 
 Part = list[tuple[str, int, str]]  # picture, class number, class name
 _SPLITS = {"train": "train", "select": "val", "test": "test"}
@@ -137,7 +40,7 @@ def load_catalog(
     seed: int = 0,
     classes: str = "all",
     fewer: bool = False,
-) -> ImageTask:
+) -> Dataset:
     """Return the task of a data set of the catalog.
 
     The published train split trains, its validation split selects, its test split is `test`. ImageNet has no third split with labels: its
@@ -181,7 +84,9 @@ def load_catalog(
         for part, held in parts.items()
     }
     order = halves[classes]
-    splits = sample_parts(examples, order, shots=shots or SHOTS, select_shots=select_shots, test_size=test_size, seed=seed, fewer=fewer)
+    splits = sample_parts(
+        examples, order, shots=shots or IMAGE_SHOTS, select_shots=select_shots, test_size=test_size, seed=seed, fewer=fewer
+    )
     _check_pictures(splits, images, name)
     notes: list[str] = []
     if len(labels) != published.num_classes:
@@ -192,7 +97,7 @@ def load_catalog(
         notes.append(f"The {classes} half of the classes: {len(order)} of {len(labels)}.")
     splits = replace(splits, notes=(*splits.notes, *notes))
     words = {labels[number]: held for number, held in named.items()}
-    return ImageTask(splits, tuple(words[label] for label in order), Files(images), published.template, splits.notes)
+    return Dataset(splits, tuple(words[label] for label in order), Files(images), published.template)
 
 
 def _where(name: str) -> str:

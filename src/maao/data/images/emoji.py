@@ -22,14 +22,14 @@ import numpy as np
 from PIL import Image
 
 from maao.core.seeds import seed_for
-from maao.data.images.task import ImageTask
+from maao.data.dataset import Dataset
+from maao.data.image_sets import EMOJI_SELECT, EMOJI_TEST, EMOJI_TRAIN
 from maao.data.splits import from_parts
 from maao.errors import ConfigError, DataError
 from maao.types import Example
 
 LEFT_OUT = ("country-flag", "alphanum", "other-symbol")
 LEAST_GROUPS = 20
-TRAIN, SELECT, TEST = 8, 4, 12
 TEMPLATE = "an emoji of {class}."
 Style = Literal["twemoji", "noto"]
 
@@ -76,22 +76,24 @@ def emoji_folder(root: str | None = None) -> Path:
     """
     base = root or os.environ.get("MAAO_DATA")
     if not base:
-        raise DataError("The emoji data are looked for in images.root or in the folder that MAAO_DATA names: set one of them.")
+        raise DataError("The emoji data are looked for in data.root or in the folder that MAAO_DATA names: set one of them.")
     folder = Path(base) / "emoji"
     if not (folder / "emoji.json").is_file():
         raise DataError(f"There is no {folder}/emoji.json. docs/image-data.md says where the emoji data come from and how to lay them out.")
     return folder
 
 
-def load_emoji(*, shots: int = TRAIN, style: Style = "twemoji", seed: int = 0, root: str | None = None) -> ImageTask:
+def load_emoji(*, shots: int = EMOJI_TRAIN, style: Style = "twemoji", seed: int = 0, root: str | None = None) -> Dataset:
     """Return the emoji task of a seed.
 
     Raises:
         ConfigError: more shots than the 8 groups that train.
         DataError: the data are not there.
     """
-    if not 1 <= shots <= TRAIN:
-        raise ConfigError(f"The emoji task samples {TRAIN} groups a class to train on: images.shots can be 1 to {TRAIN}; got {shots}.")
+    if not 1 <= shots <= EMOJI_TRAIN:
+        raise ConfigError(
+            f"The emoji task samples {EMOJI_TRAIN} groups a class to train on: data.shots can be 1 to {EMOJI_TRAIN}; got {shots}."
+        )
     source = EmojiSource(emoji_folder(root))
     train: list[Example] = []
     select: list[Example] = []
@@ -102,11 +104,11 @@ def load_emoji(*, shots: int = TRAIN, style: Style = "twemoji", seed: int = 0, r
         random.Random(seed_for(seed, "emoji", label)).shuffle(order)
         examples = [Example({"image": f"{style}/{groups[g]['code']}", "name": groups[g]["name"]}, label) for g in order]
         train += examples[:shots]
-        select += examples[TRAIN : TRAIN + SELECT]
-        test += examples[TRAIN + SELECT : TRAIN + SELECT + TEST]
+        select += examples[EMOJI_TRAIN : EMOJI_TRAIN + EMOJI_SELECT]
+        test += examples[EMOJI_TRAIN + EMOJI_SELECT : EMOJI_TRAIN + EMOJI_SELECT + EMOJI_TEST]
     splits = from_parts(train, select, test, labels=list(classes))
     names = tuple(label.replace("-", " ") for label in classes)
-    return ImageTask(splits, names, source, TEMPLATE, splits.notes)
+    return Dataset(splits, names, source, TEMPLATE)
 
 
 def emoji_classes(source: EmojiSource) -> dict[str, dict[int, dict[str, Any]]]:

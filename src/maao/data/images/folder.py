@@ -15,13 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from maao.data.checks import listing, nearest, quote
+from maao.data.dataset import Dataset
 from maao.data.images.layout import check_nested, is_picture, split_folders
 from maao.data.images.levels import BITS_SETTING
 from maao.data.images.reading import SUFFIXES, decoded, file_bytes, shown
-from maao.data.images.sampling import SHOTS, default_select, sample_parts, sample_pool
+from maao.data.images.sampling import sample_parts, sample_pool
 from maao.data.images.source import Files
-from maao.data.images.task import ImageTask
 from maao.data.images.walking import Walk, folders_in, is_hidden, relative, walk
+from maao.data.sampling import IMAGE_SHOTS, default_select
 from maao.errors import DataError
 from maao.types import Example, Splits
 
@@ -38,7 +39,7 @@ def load_folder(
     skip_bad: bool = False,
     fewer: bool = False,
     bits: int | None = None,
-) -> ImageTask:
+) -> Dataset:
     """Return the task of a folder of pictures.
 
     Args:
@@ -68,7 +69,7 @@ def load_folder(
     pool = _read(base, base, notes, grey, skip_bad)
     labels = _labels(pool, base)
     pool = without_repeats({"the folder": pool}, notes)["the folder"]
-    wanted = shots or SHOTS
+    wanted = shots or IMAGE_SHOTS
     splits = sample_pool(
         pool,
         labels,
@@ -92,7 +93,7 @@ def _with_parts(
     skip_bad: bool,
     fewer: bool,
     bits: int | None,
-) -> ImageTask:
+) -> Dataset:
     found: dict[str, list[Example]] = {}
     grey = Grey(bits)
     for name, part in names.items():
@@ -208,7 +209,7 @@ def _tell_faults(faults: Sequence[str], notes: list[str], skip_bad: bool) -> Non
         more = f" And {len(faults) - MOST_TOLD} more." if len(faults) > MOST_TOLD else ""
         raise DataError(
             f"{len(faults)} pictures cannot be read: {' '.join(faults[:MOST_TOLD])}{more} Mend or remove them, or set "
-            "images.skip_bad = true to go on without them."
+            "data.skip_bad = true to go on without them."
         )
     if faults:
         notes.append(f"{len(faults)} pictures cannot be read and are left out: {' '.join(faults)}")
@@ -287,7 +288,7 @@ def without_repeats(parts: Mapping[str, list[Example]], notes: list[str]) -> dic
     return dict(kept)
 
 
-def _task(base: Path, splits: Splits, labels: Sequence[str], notes: Sequence[str], grey: Grey) -> ImageTask:
+def _task(base: Path, splits: Splits, labels: Sequence[str], notes: Sequence[str], grey: Grey) -> Dataset:
     names = class_names(labels)
     splits = replace(splits, notes=(*splits.notes, *notes, *grey.notes(), *note_on_names(names)))
-    return ImageTask(splits, names, Files(base, bits=grey.bits), "", splits.notes, grey.bits)
+    return Dataset(splits, names, Files(base, bits=grey.bits), bits=grey.bits)

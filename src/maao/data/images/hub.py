@@ -16,12 +16,13 @@ from typing import Any
 from PIL import Image
 
 from maao.data.checks import listing, nearest, quote, refuse
+from maao.data.dataset import Dataset
 from maao.data.hub import open_split
 from maao.data.images.folder import in_words, note_on_names, without_repeats
 from maao.data.images.layout import part_of
 from maao.data.images.reading import image_of
-from maao.data.images.sampling import SHOTS, default_select, sample_parts, sample_pool
-from maao.data.images.task import ImageTask
+from maao.data.images.sampling import sample_parts, sample_pool
+from maao.data.sampling import IMAGE_SHOTS, default_select
 from maao.data.superglue import MISSING
 from maao.errors import DataError
 from maao.types import Example
@@ -68,7 +69,7 @@ def load_hub_images(
     bits: int | None = None,
     revision: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
-) -> ImageTask:
+) -> Dataset:
     """Return the task of a data set with a column of pictures and one of labels (classes, or texts).
 
     Its train split trains; its validation split, if there is one, selects; its test split is `test`. Without a test split, or with one that
@@ -105,7 +106,7 @@ def load_hub_images(
         if unknown := sorted({example.label for example in held} - trained):
             raise DataError(f"{name}: {part} has classes that train lacks: {listing(unknown)}.{nearest(unknown[0], labels)}")
     rows = without_repeats(rows, notes)
-    wanted = shots or SHOTS
+    wanted = shots or IMAGE_SHOTS
     if list(rows) == ["train"]:
         few = select_shots or default_select(wanted)
         splits = sample_pool(rows["train"], labels, shots=wanted, select_shots=few, test_size=test_size, seed=seed, fewer=fewer)
@@ -113,7 +114,7 @@ def load_hub_images(
         splits = sample_parts(rows, labels, shots=wanted, select_shots=select_shots, test_size=test_size, seed=seed, fewer=fewer)
     names = in_words(labels, name)
     splits = replace(splits, notes=(*splits.notes, *notes, *note_on_names(names)))
-    return ImageTask(splits, names, source, "", splits.notes, bits)
+    return Dataset(splits, names, source, bits=bits)
 
 
 def _parts(
@@ -128,13 +129,13 @@ def _parts(
         for field, setting in ((image_field, "image_field"), (label_field, "label_field")):
             if field not in columns:
                 hint = nearest(field, columns)
-                raise DataError(f"{where}: there is no column {quote(field)}.{hint} Columns: {listing(columns)}. Set images.{setting}.")
+                raise DataError(f"{where}: there is no column {quote(field)}.{hint} Columns: {listing(columns)}. Set data.{setting}.")
         feature = held.features[image_field]
         if hasattr(feature, "decode") and type(feature).__name__ == "Image":
             return held.cast_column(image_field, type(feature)(decode=False))
         if (isinstance(feature, Mapping) and "bytes" in feature) or str(getattr(feature, "dtype", "")) in ("binary", "large_binary"):
             return held
-        raise DataError(f"{where}: the column {quote(image_field)} holds no pictures, but {feature}. Set images.image_field.")
+        raise DataError(f"{where}: the column {quote(image_field)} holds no pictures, but {feature}. Set data.image_field.")
 
     notes: list[str] = []
     tables = {"train": table("train")}

@@ -12,7 +12,7 @@ from maao.errors import DataError
 
 GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # Pillow opens 16-bit PGM, and some TIFF, as "I"
 DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners give
-BITS_SETTING = "images.bits"
+BITS_SETTING = "data.bits"
 BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE = 258, 262, 281  # tags of TIFF
 WHITE_IS_ZERO = 0
 FULL_16 = 65535

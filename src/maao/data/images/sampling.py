@@ -1,30 +1,21 @@
 """Few-shot samples of pictures, class by class.
 
-As with texts, what is sampled (`train`, `select`) follows the seed, and what is fixed (`test`) follows a hash, the same for every seed. For
-one seed, fewer shots are a part of more shots: of a class's shuffled pictures `train` is the front, and `select` the end.
+What is sampled (`train`, `select`) follows the seed, and what is fixed (`test`) follows a hash, the same for every seed, as with texts
+(`maao.data.sampling`). A pool of pictures keeps half of each class to sample from, and a class may have too few where that is asked for.
 """
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 
 from maao.core.seeds import seed_for
 from maao.data.checks import MAX_LISTED, quote
+from maao.data.sampling import at_most, default_select, front_and_end, image_hash, of_each_class, shuffled
 from maao.data.splits import from_parts
 from maao.errors import DataError
 from maao.types import Example, Splits
-
-SHOTS = 16  # by default, the field's largest
-SELECT_MOST = 4  # the field's rule: as many as shots, at most four
-
-
-def default_select(shots: int) -> int:
-    """Return how many pictures of a class select by the field's rule: as many as shots, at most four."""
-    return min(shots, SELECT_MOST)
 
 
 def sample_pool(
@@ -41,7 +32,7 @@ def sample_pool(
     Raises:
         DataError: a class has too few pictures, and `fewer` was not asked for.
     """
-    by_class = _by_class(pool, labels)
+    by_class = of_each_class(pool, labels)
     need = shots + select_shots
     short = {label: len(own) for label, own in by_class.items() if len(own) < need}
     if short and not fewer:
@@ -49,11 +40,11 @@ def sample_pool(
     test: list[Example] = []
     rest: dict[str, list[Example]] = {}
     for label, own in by_class.items():
-        ranked = sorted(own, key=_hash)
+        ranked = sorted(own, key=image_hash)
         spare = len(own) - min(len(own), max(need, ceil(len(own) / 2)))
         rest[label] = ranked[spare:]
         test += ranked[:spare]
-    test = _at_most(test, test_size, labels)
+    test = _test_of(test, test_size, labels)
     train, select = _sampled(rest, rest, shots, select_shots, seed)
     notes = [
         f"train and select: {shots} and {select_shots} pictures of each class, sampled with seed {seed}.",
@@ -76,13 +67,13 @@ def sample_parts(
 
     Without a part of its own, `select` is sampled out of what `train` leaves. `shots` None: all of train.
     """
-    train_by, select_by = _by_class(parts["train"], labels), _by_class(parts.get("select", ()), labels)
+    train_by, select_by = of_each_class(parts["train"], labels), of_each_class(parts.get("select", ()), labels)
     own = bool(parts.get("select"))
     everything = shots is None
     if shots is None:
         shots = max(len(held) for held in train_by.values())
         if not own:
-            raise DataError("Without a folder of pictures to select with, say how many of each class train: set images.shots.")
+            raise DataError("Without a folder of pictures to select with, say how many of each class train: set data.shots.")
         fewer = True
     wanted = select_shots if select_shots is not None else default_select(shots)
     need = shots if own else shots + wanted
@@ -99,30 +90,10 @@ def sample_parts(
     where = "" if own else " others, out of train"
     notes = [f"train: {'all' if everything else shots} pictures of each class, select: {wanted}{where}; sampled with seed {seed}."]
     given = list(parts.get("test", ()))
-    test = _at_most(given, test_size, labels)
+    test = _test_of(given, test_size, labels)
     if len(test) < len(given):
         notes.append(f"test: {len(test)} of {len(given)} pictures, chosen by hash, the same for every seed.")
     return _finished(train, select, test, labels, notes, lacking, need)
-
-
-def base_and_new(labels: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the first half of the classes (the larger one, if their number is odd) and the rest.
-
-    Source: Zhou et al., Conditional Prompt Learning, 2022, base-to-new generalisation.
-
-    Example:
-        >>> base_and_new(["a", "b", "c"])
-        (('a', 'b'), ('c',))
-    """
-    cut = ceil(len(labels) / 2)
-    return tuple(labels[:cut]), tuple(labels[cut:])
-
-
-def _by_class(pool: Sequence[Example], labels: Sequence[str]) -> dict[str, list[Example]]:
-    found: dict[str, list[Example]] = {label: [] for label in labels}
-    for example in pool:
-        found[example.label].append(example)
-    return found
 
 
 def _sampled(
@@ -136,15 +107,14 @@ def _sampled(
         if select is train:
             if len(held) < 2:
                 raise DataError(f"The class {quote(label)} has {len(held)} picture: it needs one to train and one to select with.")
-            count = min(select_shots, max(1, len(held) - shots))
-            chosen_select += order[: -count - 1 : -1]
-            chosen_train += order[: len(order) - count][:shots]
+            front, end = front_and_end(order, shots, min(select_shots, max(1, len(held) - shots)))
         else:
             for part, own in (("train", held), ("select", select[label])):
                 if not own:
                     raise DataError(f"The class {quote(label)} has no picture in {part}.")
-            chosen_train += order[:shots]
-            chosen_select += _shuffled(select[label], seed, f"{label}/select")[:select_shots]
+            front, end = order[:shots], _shuffled(select[label], seed, f"{label}/select")[:select_shots]
+        chosen_train += front
+        chosen_select += end
     return chosen_train, chosen_select
 
 
@@ -165,27 +135,21 @@ def _finished(
 
 
 def _shuffled(held: Sequence[Example], seed: int, label: str) -> list[Example]:
-    ordered = sorted(held, key=_hash)  # not by name: files may be renamed
-    random.Random(seed_for(seed, "pictures", label)).shuffle(ordered)
-    return ordered
+    return shuffled(held, seed_for(seed, "pictures", label), image_hash)
 
 
-def _at_most(test: list[Example], size: int | None, labels: Sequence[str]) -> list[Example]:
-    if size is not None and len(test) > size:
-        test = sorted(test, key=_hash)[:size]
+def _test_of(test: Sequence[Example], size: int | None, labels: Sequence[str]) -> list[Example]:
+    """Return the lowest hashes of a test part, or all of it, class by class."""
+    limit = at_most(size, test)
+    chosen = test if limit is None else sorted(test, key=image_hash)[:limit]
     order = {label: i for i, label in enumerate(labels)}
-    return sorted(test, key=lambda e: (order[e.label], e.fields["image"]))
-
-
-def _hash(example: Example) -> str:
-    """Return a hash of a picture: of its content where that is known, so that names and places do not matter."""
-    return hashlib.sha256(example.fields.get("content", example.fields["image"]).encode()).hexdigest()
+    return sorted(chosen, key=lambda e: (order[e.label], e.fields["image"]))
 
 
 def _too_few(short: Mapping[str, int], wanted: str, need: int) -> DataError:
     return DataError(
         f"{len(short)} of the classes have fewer than the {need} pictures that are asked for ({wanted}): {_each(short)}. Lower "
-        "images.shots or images.select_shots, add pictures, or set images.fewer = true to take what there is."
+        "data.shots or data.select_shots, add pictures, or set data.fewer = true to take what there is."
     )
 
 

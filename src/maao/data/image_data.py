@@ -1,0 +1,113 @@
+"""The `[data]` of pictures: where they come from, and how they are split. `images/`, which opens them, is imported when it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from pydantic import Field
+
+from maao.data.dataset import HUB, NO_HUB, Dataset, InputForm
+from maao.data.image_sets import CATALOG, EMOJI, EMOJI_SELECT, EMOJI_TEST, EMOJI_TRAIN
+from maao.data.protocols import protocol_of
+from maao.data.sampling import base_and_new
+from maao.errors import ConfigError, DataError
+from maao.options import MANY, Section, Text
+
+
+class ImageData(Section):
+    """Where pictures come from, and how they are split."""
+
+    source: Text = Field(
+        EMOJI, description="A folder of class folders, hub:NAME, emoji, or one of the field's eleven sets (with root): oxford_pets, ..."
+    )
+    root: Text | None = Field(None, description="Folder that holds the data sets, as docs/image-data.md lays them out.")
+    hub_config: Text | None = Field(None, description="Configuration of a hub data set.")
+    image_field: Text = Field("image", description="Column of the picture (hub data sets).")
+    label_field: Text = Field("label", description="Column of the label (hub data sets).")
+    style: Literal["twemoji", "noto"] = Field("twemoji", description="Drawing style (emoji).")
+    protocol: Literal["few-shot", "base-to-new", "cross-dataset"] = Field("few-shot", description="Which classes are trained and judged.")
+    targets: list[str] = Field(default_factory=list, description="Data sets that what was tuned is judged on (cross-dataset).")
+    shots: int | None = Field(None, ge=1, le=MANY, description="Training pictures a class; by default 16, emoji 8.")
+    select_shots: int | None = Field(None, ge=1, le=MANY, description="Selection pictures a class; by default as many as shots, at most 4.")
+    test_size: int | None = Field(None, ge=1, le=MANY, description="Most test pictures; by default all there are.")
+    skip_bad: bool = Field(False, description="Go on without pictures that cannot be read, and say which.")
+    fewer: bool = Field(False, description="Take what there is where a class has fewer pictures than asked for.")
+    bits: int | None = Field(
+        None, ge=8, le=16, description="Depth of grey of more than 8 bits whose files do not say it; by default a folder's own, else 16."
+    )
+
+    @property
+    def protocol_name(self) -> str:
+        """The protocol by which results may be compared."""
+        return protocol_of(self).name
+
+    def unread(self) -> Mapping[str, str]:
+        source = f"data.source is '{self.source}'"
+        hub, known, emoji = self.source.startswith(HUB), self.source in CATALOG, self.source == EMOJI
+        ignored: dict[str, str] = {}
+        if emoji:
+            own = f"{source}, of which {EMOJI_SELECT} groups a class choose and up to {EMOJI_TEST} are reported: drop it"
+            ignored |= dict.fromkeys(("select_shots", "test_size", "fewer"), own)
+        else:
+            ignored["style"] = f"{source}, and only {EMOJI} is drawn in styles: drop it"
+        if emoji or hub or known:
+            ignored["skip_bad"] = f"{source}, and only of a folder are all pictures opened: drop it"
+        if emoji or known:
+            ignored["bits"] = f"{source}, and only a folder and a hub data set read it: drop it"
+        if not hub:
+            ignored |= dict.fromkeys(("hub_config", "image_field", "label_field"), NO_HUB)
+        if not (emoji or known or self.targets):
+            ignored["root"] = f"{source}, which is not looked for in it: drop it"
+        if self.protocol != "cross-dataset":
+            ignored["targets"] = f"data.protocol is '{self.protocol}', and only cross-dataset reads it: drop it, or set the protocol"
+        return ignored
+
+    def load(self, seed: int, form: InputForm | None = None) -> Dataset:
+        """Return the pictures of the classes that the protocol trains on, and the data sets that what was tuned is judged on besides.
+
+        Raises:
+            ConfigError: settings that contradict each other.
+            DataError: what it names is not there or cannot be used.
+        """
+        if self.protocol == "cross-dataset" and not self.targets:
+            raise ConfigError(f"The protocol 'cross-dataset' needs data.targets, some of: {', '.join(CATALOG)}.")
+        whole, others = self._whole(seed)
+        splits = replace(whole.splits, notes=(f"Protocol {protocol_of(self)}.", *whole.splits.notes))
+        return replace(whole, splits=splits, transfer_sets=others)
+
+    def _whole(self, seed: int) -> tuple[Dataset, dict[str, Dataset]]:
+        if self.protocol != "base-to-new":
+            return self._from(self.source, seed), {target: self._from(target, seed) for target in self.targets}
+        if self.source in CATALOG:
+            return self._from(self.source, seed, "base"), {"new classes": self._from(self.source, seed, "new")}
+        whole = self._from(self.source, seed)
+        base, new = base_and_new(whole.splits.labels)
+        return whole.of_classes(base), {"new classes": whole.of_classes(new)}
+
+    def _from(self, source: str, seed: int, half: str = "all") -> Dataset:
+        from maao.data import images
+
+        shots, select_shots, test_size = self.shots, self.select_shots, self.test_size
+        if source == EMOJI:
+            return images.load_emoji(shots=shots or EMOJI_TRAIN, style=self.style, seed=seed, root=self.root)
+        if source.startswith(HUB):
+            return images.load_hub_images(
+                source.removeprefix(HUB),
+                config=self.hub_config,
+                image_field=self.image_field,
+                label_field=self.label_field,
+                shots=shots,
+                select_shots=select_shots,
+                test_size=test_size,
+                seed=seed,
+                fewer=self.fewer,
+                bits=self.bits,
+            )
+        few: dict[str, Any] = {"shots": shots, "select_shots": select_shots, "test_size": test_size, "seed": seed, "fewer": self.fewer}
+        if source in CATALOG:
+            if self.root is None:
+                raise DataError(f"data.source = '{source}' needs data.root, the folder that holds the data sets (docs/image-data.md).")
+            return images.load_catalog(source, self.root, classes=half, **few)
+        return images.load_folder(source, skip_bad=self.skip_bad, bits=self.bits, **few)
