@@ -27,7 +27,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def serializer():
-    from maao.optimizers.torch import TorchSerializer
+    from maao.optimizers.serializer import TorchSerializer
 
     return TorchSerializer()
 

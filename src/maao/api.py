@@ -7,17 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maao.build import OwnMentor, template_fields
+from maao.build import OwnMentor
 from maao.config import Config, expand_paths, make_config, set_value
-from maao.data.files import read_examples
 from maao.data.hub import NoSuchLabels
-from maao.data.memory import examples_in_memory, splits_in_memory
+from maao.data.memory import splits_in_memory
+from maao.deploy import labelled_examples
 from maao.errors import ConfigError
 from maao.result import Result
 from maao.runner import Watch, free_folder, run
 from maao.store.recorded import IN_RUN
 from maao.types import Example
 
+Given = dict[str, tuple[str, Any]]  # dotted key -> the argument that says it, and what
 NOT_OF_TUNE = {"source", "train", "select", "test", "hub_config", "task", "protocol"}  # of the data section: where examples come from
 
 
@@ -59,17 +60,23 @@ def tune(
         >>> result.predict(["Shares fall as oil price climbs"])[0].label  # doctest: +SKIP
         'business'
     """
-    values: dict[str, Any] = {"seed": seed, "model": {"name": model, "template": template}, "plan": {"rounds": rounds, "steps": steps}}
+    given: Given = {
+        "seed": ("seed", seed),
+        "model.name": ("model", model),
+        "model.template": ("template", template),
+        "plan.rounds": ("rounds", rounds),
+        "plan.steps": ("steps", steps),
+    }
     if isinstance(labels, Mapping):
-        values["model"]["label_words"] = dict(labels)
-    config, own = _configured(values, mentor, settings, in_run=True)
+        given |= {"model.label_words": ("labels", dict(labels))}
+    config, own = _configured(given, mentor, settings, in_run=True)
     texts = config.texts
     if texts is None:
         raise ConfigError("maao.tune reads texts, and `settings` has settings of pictures for [data]: use maao.tune_images for pictures.")
-    given = sorted((texts.model_fields_set - ({"source"} if texts.source == IN_RUN else set())) & NOT_OF_TUNE)
-    if given:
+    ignored = sorted((texts.model_fields_set - ({"source"} if texts.source == IN_RUN else set())) & NOT_OF_TUNE)
+    if ignored:
         raise ConfigError(
-            f"maao.tune would ignore {' and '.join(f'data.{key}' for key in given)} of `settings`: its arguments `train`, `select` and "
+            f"maao.tune would ignore {' and '.join(f'data.{key}' for key in ignored)} of `settings`: its arguments `train`, `select` and "
             "`test` give the examples. For a pool, a hub data set, a task or a protocol write a config, and give it to maao.run."
         )
     order = list(labels) if labels is not None else texts.labels
@@ -90,16 +97,16 @@ def _given_parts(
             raise ConfigError("`train` holds several splits already: give each split alone, as train=..., select=..., test=....")
         train, select, test = whole
         try:
-            tested = () if test is None else _examples(test, config, "test", labels)
+            tested = () if test is None else labelled_examples(test, config, "test", labels)
         except NoSuchLabels as error:  # as with hub data sets, whose test split may keep its labels secret
             if select is None:
                 raise
             notes = (f"test: the split for choices serves, since the split 'test' cannot be used: {error}",)
-            tested, select = _examples(select, config, "select", labels), None
+            tested, select = labelled_examples(select, config, "select", labels), None
     else:
-        tested = () if test is None else _examples(test, config, "test", labels)
-    chosen = None if select is None else _examples(select, config, "select", labels)
-    return (_examples(train, config, "train", labels), chosen, tested), notes
+        tested = () if test is None else labelled_examples(test, config, "test", labels)
+    chosen = None if select is None else labelled_examples(select, config, "select", labels)
+    return (labelled_examples(train, config, "train", labels), chosen, tested), notes
 
 
 def tune_images(
@@ -130,49 +137,49 @@ def tune_images(
         >>> result.predict(["cat.png"])[0].label  # doctest: +SKIP
         'cat'
     """
-    values: dict[str, Any] = {
-        "problem": "vision",
-        "seed": seed,
-        "vision": {"name": model, "method": method},
-        "data": {"input": "image", "source": str(images)},
-        "plan": {"rounds": rounds, "steps": steps},
+    given: Given = {
+        "problem": ("images", "vision"),
+        "seed": ("seed", seed),
+        "vision.name": ("model", model),
+        "vision.method": ("method", method),
+        "data.input": ("images", "image"),
+        "data.source": ("images", str(images)),
+        "plan.rounds": ("rounds", rounds),
+        "plan.steps": ("steps", steps),
     }
     if shots is not None:
-        values["data"]["shots"] = shots
-    config, own = _configured(values, mentor, settings)
+        given |= {"data.shots": ("shots", shots)}
+    config, own = _configured(given, mentor, settings)
     return run(config, folder or free_folder(Path("runs"), f"images-seed{config.seed}"), mentor=own, watch=watch)
 
 
 def _configured(
-    values: dict[str, Any], mentor: str | Mapping[str, Any] | OwnMentor, settings: Mapping[str, Any] | None, in_run: bool = False
+    given: Given, mentor: str | Mapping[str, Any] | OwnMentor, settings: Mapping[str, Any] | None, in_run: bool = False
 ) -> tuple[Config, OwnMentor | None]:
-    """Return the config of values with a mentor and further settings laid over them, and the mentor if it is one of the caller's own.
+    """Return the config of arguments with further settings laid over them, and the mentor if it is one of the caller's own.
 
-    `in_run`: the examples are at hand, and are kept in the run.
+    Args:
+        in_run: the examples are at hand, and are kept in the run.
+
+    Raises:
+        ConfigError: a setting says what an argument says.
     """
     own: OwnMentor | None = None
     if isinstance(mentor, str):
-        values["mentor"] = {"name": mentor}
+        given = {**given, "mentor.name": ("mentor", mentor)}
     elif isinstance(mentor, Mapping):
-        values["mentor"] = dict(mentor)
+        given = {**given, **{f"mentor.{key}": ("mentor", value) for key, value in mentor.items()}}
     else:
         own = mentor
+    values: dict[str, Any] = {}
+    for key, (_, value) in given.items():
+        set_value(values, key, value)
     for key, value in (settings or {}).items():
+        twice = next((argument for said, (argument, _) in given.items() if f"{said}.".startswith(f"{key}.")), None)
+        if twice is not None:
+            raise ConfigError(f"`settings` names '{key}', which the argument `{twice}` says: give it there.")
         set_value(values, key, value)
     expand_paths(values, Path.cwd())
     if in_run and isinstance(data := values.setdefault("data", {}), dict):
         data.setdefault("source", IN_RUN)
     return make_config(values), own
-
-
-def _examples(given: Any, config: Config, name: str, labels: Sequence[str] | None) -> tuple[Example, ...]:
-    """Return the examples of a file or of what is in memory, by the same rules."""
-    texts = config.texts
-    assert texts is not None  # `tune` sees to it
-    columns = texts.columns(template_fields(config.model))
-    columns["labels"] = labels
-    if isinstance(given, str | Path):
-        return read_examples(given, separator=texts.separator, **columns)
-    if texts.separator is not None:
-        raise ConfigError(f"data.separator would be ignored: `{name}` is no file.")
-    return examples_in_memory(given, f"`{name}`", **columns)

@@ -30,7 +30,7 @@ from maao.llm.chat import Style
 from maao.llm.ledger import Ledger, Recorded, Replayed, WithExtra, live_calls, reach
 from maao.llm.price import Price
 from maao.protocols import Acceptance, ChatModel, Codec, GradientStage, History, Mentor
-from maao.types import TEMPLATE, WORD, Leg, Splits
+from maao.types import TEMPLATE, WORD, Example, Leg, Splits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,8 +148,13 @@ class Asked:
                 reach(model)
 
 
-def build(config: Config, splits: Splits | None = None) -> Parts:
-    """Build everything but the mentor. `splits` takes the place of the config's data section where they are at hand."""
+def build(config: Config, splits: Splits | None = None, *, loaded: Loaded | None = None) -> Parts:
+    """Build everything but the mentor.
+
+    Args:
+        splits: examples at hand, in place of the config's data section.
+        loaded: models that are loaded already.
+    """
     import torch
 
     if config.threads is not None:
@@ -164,7 +169,7 @@ def build(config: Config, splits: Splits | None = None) -> Parts:
             raise ConfigError("Pictures come from the config's data section: examples at hand are for problems of language.")
         parts = _vision_parts(config, accept, budget)
     else:
-        parts = _language_parts(config, accept, budget, splits or load_data(config).splits)
+        parts = _language_parts(config, accept, budget, splits or load_data(config).splits, loaded)
     return parts
 
 
@@ -263,9 +268,10 @@ def _blending(accept: Acceptance[Any, Any], codec: Codec[Any]) -> Acceptance[Any
     return replace(accept, blend=codec.blend) if isinstance(accept, acceptance.Interpolate) else accept
 
 
-def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget, splits: Splits) -> Parts:
+def _language_parts(config: Config, accept: Acceptance[Any, Any], budget: Budget, splits: Splits, loaded: Loaded | None = None) -> Parts:
     kept = _KEPT.get()
-    loaded: Loaded = {} if kept is None else kept.loaded
+    if loaded is None:
+        loaded = {} if kept is None else kept.loaded
     config = config.model_copy(update={"model": _with_kind(config.model)})
     frozen = _load(loaded, config.model.name, config)
     config = config.model_copy(update={"model": _with_turn(_with_task(config, frozen.kind), frozen)})
@@ -351,14 +357,24 @@ def _with_turn(model: ModelConfig, frozen: FrozenModel) -> ModelConfig:
     return model.model_copy(update={"chat_turn": render_turn(frozen.tokenizer, model.template or DEFAULT_TEMPLATE)})
 
 
-def build_for_use(config: Config, labels: tuple[str, ...], class_names: tuple[str, ...] = ()) -> Parts:
-    """Build what predicting and exporting need: the model and the template, without data and without what a run began with."""
+def build_for_use(
+    config: Config, labels: tuple[str, ...], class_names: tuple[str, ...] = (), *, test: tuple[Example, ...] = (), like: Parts | None = None
+) -> Parts:
+    """Build what predicting, evaluating and exporting need: the model and the template, without what a run began with.
+
+    Args:
+        test: labelled examples to evaluate on, in place of the run's data.
+        like: parts of the same run, whose models are used.
+    """
+    splits = Splits((), (), test, labels)
     if config.problem == "vision":
         from maao.build_vision import build_images
 
-        return _vision_parts(config, build_acceptance(config.accept), Budget(), build_images(config, labels, class_names))
+        given = build_images(config, splits, class_names, None if like is None else like.encoder)
+        return _vision_parts(config, build_acceptance(config.accept), Budget(), given)
     model = config.model.model_copy(update={"adapter": None})
-    return build(config.model_copy(update={"budget": BudgetConfig(), "model": model}), Splits((), (), (), labels))
+    own = config.model_copy(update={"budget": BudgetConfig(), "model": model})
+    return build(own, splits, loaded=None if like is None else like.loaded)
 
 
 def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple[SoftPromptProblem, Codec[Any]]:
@@ -664,7 +680,7 @@ STEPS_DEPEND_ON = {"problem", "seed", "threads", "model", "data", "vision", "fun
 def shared_stage(parts: Parts) -> GradientStage[Any, Any]:
     """Return the run's stage; where runs share what they can, one that remembers how walks began."""
     from maao.optimizers.remembered import Remembered
-    from maao.optimizers.torch import TorchSerializer
+    from maao.optimizers.serializer import TorchSerializer
     from maao.store.tensors import arrays_digest
 
     kept = _KEPT.get()

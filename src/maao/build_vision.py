@@ -52,23 +52,31 @@ def check_vision(config: Config) -> None:
         raise ConfigError("vision.method = 'zero_shot' trains nothing: there is no learning rate to search for.")
 
 
-def build_images(config: Config, labels: tuple[str, ...] | None = None, class_names: tuple[str, ...] | None = None) -> ImageParts:
-    """Build the problem of pictures; with `labels` and `class_names` one without data, to use what was tuned."""
+def build_images(
+    config: Config, given: Splits | None = None, class_names: tuple[str, ...] = (), encoder: DualEncoder | None = None
+) -> ImageParts:
+    """Build the problem of pictures.
+
+    Args:
+        given: pictures by the paths of their files, in place of the config's images section.
+        class_names: their classes in words.
+        encoder: the towers, where they are loaded already.
+    """
     from maao.codecs.no_words import NoWords
     from maao.problems.towers.dual_loading import load_dual_encoder
 
     vision = config.vision
-    encoder = load_dual_encoder(vision.name, device=vision.device, dtype=vision.dtype, revision=vision.revision)
-    if labels is None or class_names is None:
+    encoder = encoder or load_dual_encoder(vision.name, device=vision.device, dtype=vision.dtype, revision=vision.revision)
+    if given is None:
         dataset: Dataset = config.data.options.load(config.seed)
     else:
         from maao.data.dataset import Dataset
         from maao.data.images import Files
 
-        dataset = Dataset(Splits((), (), (), labels), class_names, Files(bits=config.data.options.bits))
+        dataset = Dataset(given, class_names, Files(bits=config.data.options.bits))
     hand = _wordings(vision, dataset, (DEFAULT_WORDING,))
     problem = _problem(config, encoder, dataset, _bind(vision, encoder, dataset.class_names, hand))
-    if labels is None:
+    if given is None:
         problem.elsewhere = _elsewhere(config, encoder, problem, dataset, hand)
     notes = (*dataset.splits.notes, *problem.notes)
     return ImageParts(problem, problem.codec or NoWords(), encoder, dataset.splits, dataset.class_names, notes, dataset.bits)

@@ -24,6 +24,14 @@ from typing import Any
 PLUGINS = "maao.plugins"
 
 CHOICES: Mapping[str, Mapping[str, str]] = {
+    "export": {  # classes of their own, without settings (see `export/tuned.py`)
+        "text": "maao.export.tensors:TextExport",
+        "tensor": "maao.export.tensors:TensorExport",
+        "peft": "maao.export.peft_write:PeftExport",
+        "peft-classifier": "maao.export.peft_write:PeftClassifierExport",
+        "ctx": "maao.export.context:ContextExport",
+        "classes": "maao.export.context:ClassesExport",
+    },
     "data": {"text": "maao.data.text_data:TextData", "image": "maao.data.image_data:ImageData"},
     "baseline": {
         "tune": "maao.compare.rows:Tune",

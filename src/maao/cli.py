@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +15,10 @@ from maao.errors import MaaoError, is_out_of_memory
 from maao.printable import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from maao.config import Config
-    from maao.result import Format, Result
+    from maao.result import Result
     from maao.store.ledger import Call
 
 app = typer.Typer(
@@ -69,7 +72,9 @@ def find_lr(
 ) -> None:
     """Try learning rates (stage.lr_grid, or a usual grid) from a run's beginning, and say which to take. No mentor is asked."""
     from maao import runner
-    from maao.console import Terminal, cost_line, rates_table
+    from maao.console import Terminal
+    from maao.report.lines import cost_line
+    from maao.report.tables import rates_table
 
     checked = _read_config(config, tuple(settings or ()))
     try:
@@ -94,7 +99,8 @@ def headroom(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from maao.compare.headroom import headroom as judge
-    from maao.console import cost_line, headroom_table
+    from maao.report.lines import cost_line
+    from maao.report.tables import headroom_table
 
     checked = _read_config(config, tuple(settings or ()))
     try:
@@ -203,7 +209,7 @@ def replay(run: RunArgument) -> None:
 @app.command()
 def runs(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the runs are.")] = Path("runs")) -> None:
     """List the runs in a folder."""
-    from maao.console import runs_table
+    from maao.report.tables import runs_table
     from maao.store.listing import list_runs
 
     _console().print(runs_table(list_runs(folder), folder))
@@ -215,11 +221,12 @@ def show(
     clues: Annotated[bool, typer.Option("--clues", help="Show what was said in words about every round.")] = False,
     calls: Annotated[bool, typer.Option("--calls", help="Show every recorded call: what was asked, what came back.")] = False,
     mistakes: Annotated[
-        Path | None, typer.Option("--mistakes", help="Write a contact sheet (.png) of the worst mistakes on select (runs on pictures).")
+        Path | None,
+        typer.Option("--mistakes", help="Write the worst mistakes on select: a .csv table, or a contact sheet (.png)."),
     ] = None,
 ) -> None:
     """Read a run out: rounds, proposals, verdicts, test, cost."""
-    from maao.console import clues_table
+    from maao.report.run import clues_table
     from maao.result import load
 
     result = load(run)
@@ -229,7 +236,7 @@ def show(
     if calls:
         _print_calls(run)
     if mistakes is not None:
-        _contact_sheet(result, mistakes)
+        _write_mistakes(result, mistakes)
 
 
 @app.command()
@@ -255,8 +262,9 @@ def predict(
     Texts give: label, probability, text, separated by tabs. A table gives its own columns and three more, as CSV: predicted, probability,
     not_read. What cannot be read has no label, is told with its line, and the exit code is 3 (1 where nothing could be read).
     """
+    from maao.deploy import Prediction
     from maao.prediction import given_inputs, written
-    from maao.result import Prediction, load
+    from maao.result import load
 
     result = load(run)
     inputs = given_inputs(result, texts or [], file, separator)
@@ -282,8 +290,7 @@ def export(
     run: RunArgument,
     to: Annotated[Path, typer.Option("--to", help="Folder to write into.")],
     format: Annotated[
-        Literal["text", "tensor", "peft", "peft-classifier", "ctx", "classes", "all"],
-        typer.Option(help="What to write; 'all' writes what the template allows."),
+        str, typer.Option(help="text, tensor, peft, peft-classifier, ctx or classes; 'all' writes what the run allows.")
     ] = "all",
 ) -> None:
     """Take the tuned prompt elsewhere: plain text, embeddings, PEFT adapter; of runs on pictures, CoOp's ctx and class features."""
@@ -294,12 +301,7 @@ def export(
     if format != "all":
         _say(f"{format}: {_listed(result.save(to, format))}")
         return
-    sees = result.config.problem == "vision"
-    always: tuple[Format, ...] = ("tensor",) if sees else ("text", "tensor")
-    maybe: tuple[Format, ...] = ("text", "ctx", "classes") if sees else ("peft",)
-    for name in always:
-        _say(f"{name}: {_listed(result.save(to, name))}")
-    for name in maybe:
+    for name in result.formats:
         try:
             _say(f"{name}: {_listed(result.save(to, name))}")
         except ConfigError as error:  # the template has its slots elsewhere, PEFT is not installed, the method has no such thing
@@ -337,7 +339,7 @@ def _exit_for(warning: str) -> None:
 
 
 def _print_result(result: Result) -> None:
-    from maao.console import report
+    from maao.report.run import report
 
     if not result.history:
         _say(f"The run {result.folder} has no finished round yet. Go on with it: maao resume {result.folder}")
@@ -349,7 +351,7 @@ def _print_result(result: Result) -> None:
 
 def _print_calls(folder: Path) -> None:
 
-    from maao.optimizers.torch import TorchSerializer
+    from maao.optimizers.serializer import TorchSerializer
     from maao.store.database import DATABASE
     from maao.store.files import reading
     from maao.store.run import RunFolder
@@ -377,18 +379,23 @@ def _call_lines(number: int, call: Call) -> list[str]:
     return [*asked, f"--- reply (sample {request['sample']}):", reply.text, told, ""]
 
 
-def _contact_sheet(result: Result, path: Path) -> None:
+def _write_mistakes(result: Result, path: Path) -> None:
     from maao.report.contact_sheet import contact_sheet
+    from maao.report.mistakes import mistakes_table
 
-    found, picture = result.mistakes()
+    found = result.mistakes()
     if not found:
-        _say("No picture of select is read wrongly: there is no sheet to write.")
+        _say("No example of select is read wrongly: there is nothing to write.")
         return
     try:
-        contact_sheet(found, picture).save(path)
+        if path.suffix.lower() == ".csv":
+            path.write_text(mistakes_table(found), encoding="utf-8", newline="")
+        else:
+            contact_sheet(found, result.picture).save(path)
     except (OSError, ValueError) as error:
         raise MaaoError(
-            f"Cannot write the contact sheet {path}: {error}. Give a file that ends in .png in a folder that exists."
+            f"Cannot write the mistakes {path}: {error}. Give a file in a folder that exists, which "
+            "ends in .csv (or .png, for a contact sheet)."
         ) from error
     _say(f"The {len(found)} worst mistakes on select: {path}")
 
@@ -407,7 +414,7 @@ def _tell(text: str) -> None:
     print(printable(text), file=sys.stderr)
 
 
-def _interruptible(action: Any, folder: Path) -> Any:
+def _interruptible(action: Callable[[], Result], folder: Path) -> Result:
     from maao.store.database import DATABASE
 
     try:
@@ -420,7 +427,7 @@ def _interruptible(action: Any, folder: Path) -> Any:
         raise typer.Exit(130) from None
 
 
-def _console() -> Any:
+def _console() -> Console:
     from rich.console import Console
 
     console = Console()

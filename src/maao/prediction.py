@@ -15,8 +15,9 @@ from typing import Any
 from maao.data.checks import Unread, column_of, listing, nearest, quote
 from maao.data.files import BAD_BYTE, ENDINGS, OPTION, bad_text, decoded, scan_rows, unread_format
 from maao.data.memory import columns_for
+from maao.deploy import Prediction
 from maao.errors import ConfigError, DataError, MaaoError
-from maao.result import Prediction, Result
+from maao.result import Result
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def given_inputs(result: Result, texts: Sequence[str], file: Path | None, separa
         DataError: no row can be read, or a column that the template reads is missing.
         MaaoError: texts and a table together, mere texts for a template of several fields, a file that cannot be opened.
     """
-    table = file is not None and file.suffix.lower() in ENDINGS and result.config.problem != "vision"
+    table = file is not None and file.suffix.lower() in ENDINGS and result.inputs.columns is not None
     if separator is not None and not (table and file is not None and file.suffix.lower() == ".csv"):
         raise ConfigError("--separator would be ignored: it is for a table in a .csv file. Drop it.")
     if file is not None and table:
@@ -83,7 +84,7 @@ def _of_table(result: Result, file: Path, separator: str | None) -> Inputs:
 
 def _check_columns(result: Result, names: list[str], rows: list[Mapping[str, Any]], where: str) -> None:
     """Refuse a table that lacks a column in all its rows; a row that lacks one alone is told like any row that cannot be read."""
-    fields, named = result.fields, (result.config.texts and result.config.texts.text_fields) or {}
+    fields, named = result.fields, result.inputs.columns or {}
     for field in fields:
         wanted = columns_for(field, named, lone=fields == ("text",))
         if not any(_has(row, name) for row in rows for name in wanted):
@@ -103,7 +104,7 @@ def _has(row: Mapping[str, Any], column: str) -> bool:
 
 
 def _check_one_field(result: Result, any_text: bool) -> None:
-    fields, named = result.fields, (result.config.texts and result.config.texts.text_fields) or {}
+    fields, named = result.fields, result.inputs.columns or {}
     if any_text and len(fields) > 1:
         columns = ", ".join(named.get(name, name) for name in fields)
         raise MaaoError(

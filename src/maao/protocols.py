@@ -11,20 +11,23 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, runtime_checkable
 
-from maao.types import Advice, Clues, Cost, Observation, P, Round, S, Score, Split, Token, Verdict
+from maao.types import JSON, Advice, Clues, Cost, Example, Observation, P, Round, S, Score, Split, Token, Verdict
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
     from maao.llm.chat import Reply, Request
 
     Params: TypeAlias = Mapping[str, Tensor]
+    Array: TypeAlias = npt.NDArray[np.generic]
 else:
-    Params = Mapping
+    Params, Array = Mapping, object
 
 History = tuple[Round[P, S], ...]
 Proposals = Sequence[Any]
-Arrays = Mapping[str, Any]  # name -> numpy array
+Arrays = Mapping[str, Array]
 
 
 NO_FIELDS: Mapping[str, str] = MappingProxyType({})
@@ -41,7 +44,7 @@ class Problem(Protocol[P]):
         """Return the training batch of a step: a function of its arguments, with no hidden iterator."""
         ...
 
-    def loss(self, params: P, batch: Any) -> Any:
+    def loss(self, params: P, batch: Any) -> Tensor:
         """Return the scalar loss of a batch as a tensor that can be differentiated with respect to `params`."""
         ...
 
@@ -124,17 +127,50 @@ class Codec(Protocol[P]):
 class Vocabulary(Protocol):
     """A codec whose words are tokens of a vocabulary, one for each row of a soft prompt."""
 
-    def nearest(self, vectors: Any, count: int) -> tuple[tuple[Token, ...], ...]:
+    def nearest(self, vectors: Tensor, count: int) -> tuple[tuple[Token, ...], ...]:
         """Return for each row of ``(num_virtual_tokens, embed_dim)`` the `count` closest tokens, closest first."""
         ...
 
-    def sample(self, count: int, seed: int) -> Any:
+    def sample(self, count: int, seed: int) -> Tensor:
         """Return ``(count, embed_dim)`` embedding rows of random words."""
         ...
 
 
 class TokenCodec(Codec[P], Vocabulary, Protocol[P]):
     """A codec with a vocabulary."""
+
+
+@runtime_checkable
+class Deployable(Protocol):
+    """A problem that names the class of an input: a point of it can be used on what it was not tuned on, and exported."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that an input must have."""
+        ...
+
+    def probabilities(self, params: Params, inputs: Sequence[Example]) -> Tensor:
+        """Return ``(len(inputs), num_classes)`` probabilities of inputs, whose labels are not looked at.
+
+        Raises:
+            DataError: one of them cannot be read.
+        """
+        ...
+
+    def split_probabilities(self, params: Params, split: Split) -> Tensor:
+        """Return ``(num_examples, num_classes)`` probabilities of a split of the problem's own data."""
+        ...
+
+    def cuts(self, params: Params, inputs: Sequence[Example]) -> tuple[int, ...]:
+        """Return how many tokens of each input do not fit the model's context."""
+        ...
+
+
+@runtime_checkable
+class Pictured(Protocol):
+    """A problem on pictures, which shows those of its data by their keys."""
+
+    def picture(self, key: str) -> Any: ...
 
 
 class GradientStage(Protocol[P, S]):
@@ -154,7 +190,7 @@ class GradientStage(Protocol[P, S]):
 class Mentor(Protocol[P]):
     """Whatever suggests restarts. Pure: the same history, count and seed give the same advice; the history *is* its memory."""
 
-    def propose(self, history: History[P, Any], *, count: int, seed: int) -> Advice[P]: ...
+    def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]: ...
 
 
 class Acceptance(Protocol[P, S]):
@@ -187,6 +223,6 @@ class Serializer(Protocol[P, S]):
 
     def load_params(self, arrays: Arrays) -> P: ...
 
-    def dump_state(self, state: S) -> tuple[Arrays, Mapping[str, Any]]: ...
+    def dump_state(self, state: S) -> tuple[Arrays, JSON]: ...
 
-    def load_state(self, arrays: Arrays, meta: Mapping[str, Any]) -> S: ...
+    def load_state(self, arrays: Arrays, meta: JSON) -> S: ...

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from maao.build import DEFAULT_TEMPLATE, Parts, build, build_for_use
+from maao import choices
+from maao.build import Parts, build
 from maao.config import Config
 from maao.core.loop import best_round
 from maao.core.lr_finder import LrSearch
 from maao.data.checks import Unread, refuse
-from maao.data.memory import things_to_predict, to_predict
+from maao.data.given import GivenInputs, read_given
+from maao.data.splits import SPLITS
+from maao.deploy import Deployed, Prediction, deployed, evaluated, inputs_of, most_confident_mistakes
 from maao.environment import environment, frozen_digest, refuse_changed
-from maao.errors import ConfigError, DataError, StoreError
+from maao.errors import ConfigError, StoreError
+from maao.export.tuned import Exporter, Tuned
 from maao.llm.budget import NOT_MADE
 from maao.mentors.language_model import NO_REPLY, failures
+from maao.protocols import Pictured
 from maao.store.digest import params_digest
 from maao.store.run import Final, is_in_use
-from maao.stored_run import config_of, open_run, recorded_in, torch_serializer
-from maao.types import Cost, Example, Round, total_cost
+from maao.stored_run import config_of, kept_splits, open_run, recorded_in, torch_serializer
+from maao.types import Cost, Example, Mistake, Round, Score, total_cost
 
 # how the proposals of a second mentor beside the first begin their source
 SOURCES_BESIDE = {
@@ -33,20 +38,6 @@ SOURCES_BESIDE = {
 }
 
 T = TypeVar("T")
-Format = Literal["text", "tensor", "peft", "peft-classifier", "ctx", "classes"]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A label and how probable each label is. `cut` counts the tokens of a long text that did not fit the model's context."""
-
-    label: str
-    probabilities: Mapping[str, float]
-    cut: int = 0
-
-    @property
-    def probability(self) -> float:
-        return self.probabilities[self.label]
 
 
 class Result:
@@ -160,14 +151,13 @@ class Result:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields of an example that the template reads: what a mapping for `predict` must name. Loads no model."""
-        from maao.problems.towers.text.template import Template
+        """The fields of an input: what a mapping for `predict` must name. Loads no model."""
+        return self.inputs.fields
 
-        if self._sees:
-            return ("image",)
-        self._check_language()
-        model = self.config.model
-        return Template.parse(model.template or DEFAULT_TEMPLATE).fields
+    @property
+    def inputs(self) -> GivenInputs:
+        """How inputs are read. Loads no model."""
+        return inputs_of(self.config, f"The run {self.folder}")
 
     def predict(self, inputs: Any) -> list[Prediction]:
         """Return a prediction for each thing of a list, an array, a Series, a frame or a data set, in its order.
@@ -179,10 +169,10 @@ class Result:
         Raises:
             DataError: some cannot be read; all of them are named. `try_predict` predicts the others.
         """
-        examples, names = self._to_predict(inputs, None)
-        if not self._sees:  # a picture shows only when it is opened that it cannot be read
-            _all_read(examples, f" The template {self._template!r} is read.")
-        return _all_read(self._predict(examples, names))
+        examples, names = read_given(self.inputs, inputs, None)
+        if self.inputs.told_at_once:
+            _all_read(examples, self.inputs.advice)
+        return _all_read(self._predict(examples, names), self.inputs.advice)
 
     def try_predict(self, inputs: Any, places: Sequence[str] | None = None) -> list[Prediction | Unread]:
         """Return a prediction for each input as `predict` does, and in the place of each that cannot be read, why.
@@ -196,139 +186,99 @@ class Result:
             >>> result.try_predict(["Shares fall", ""])[1].reason  # doctest: +SKIP
             "the field 'text' is empty"
         """
-        return self._predict(*self._to_predict(inputs, places))
+        return self._predict(*read_given(self.inputs, inputs, places))
 
-    def _to_predict(self, inputs: Any, places: Sequence[str] | None) -> tuple[list[Example | str | Unread], Sequence[str]]:
-        """Return what there is to predict, examples or the paths of pictures, and what each is called."""
-        if self._sees and isinstance(inputs, str | Path | Mapping):
-            raise DataError("Give `predict` a list of image files, not one file: predict([path]).")
-        things = things_to_predict(inputs)
-        names = places or [f"number {number}" for number in range(1, len(things) + 1)]
-        if self._sees:
-            return [_path(thing, name) for thing, name in zip(things, names, strict=True)], names
-        if not things:
-            return [], names
-        fields, named = self.fields, (self.config.texts and self.config.texts.text_fields) or {}
-        return [to_predict(thing, fields, named, name) for thing, name in zip(things, names, strict=True)], names
-
-    def _predict(self, examples: Sequence[Example | str | Unread], names: Sequence[str]) -> list[Prediction | Unread]:
+    def _predict(self, examples: Sequence[Example | Unread], names: Sequence[str]) -> list[Prediction | Unread]:
         """Return the predictions of those that could be read, each in its place."""
         found: dict[int, Prediction | Unread] = {place: one for place, one in enumerate(examples) if isinstance(one, Unread)}
         readable = {place: one for place, one in enumerate(examples) if not isinstance(one, Unread)}
         if readable:
-            answers = self._predict_images(list(readable.values())) if self._sees else self._predict_texts(list(readable.values()))
-            found |= dict(zip(readable, answers, strict=True))
+            found |= dict(zip(readable, self._deployed.predictions(list(readable.values())), strict=True))
         answered = (found[place] for place in range(len(examples)))
         return [replace(one, place=name) if isinstance(one, Unread) else one for one, name in zip(answered, names, strict=True)]
 
-    def _predict_texts(self, examples: Sequence[Any]) -> Sequence[Prediction | Unread]:
-        problem, labels = self._problem()
-        rows = problem.probabilities(self._tuned, examples).tolist()
-        inputs = [problem.tokenizer.example(example) for example in examples]
-        cuts = [max([one.cut, *(choice.cut for choice in one.choices)]) for one in inputs]
-        return [_prediction(labels, row, cut) for row, cut in zip(rows, cuts, strict=True)]
+    def evaluate(self, examples: Any = "test") -> Score:
+        """Return how the chosen point does on labelled examples: its loss and metrics. Costs nothing of the run's.
 
-    def _predict_images(self, paths: Sequence[Any]) -> list[Prediction | Unread]:
-        """Return predictions part by part; of a part in which a picture cannot be read, one by one."""
-        from maao.data.images import Files
+        Args:
+            examples: "train", "select" or "test", a split of the run's data, read anew; or labelled examples as `maao.tune` takes them, in
+                memory or a file (of pictures, the field "image" is the path of a file).
 
-        problem, labels = self._problem()
-        found: list[Prediction | Unread] = []
-        size = self.config.vision.score_batch
-        for part in (paths[start : start + size] for start in range(0, len(paths), size)):
-            try:
-                rows = problem.probabilities(self.params, part, Files(bits=self.config.data.options.bits)).tolist()
-                found += [_prediction(labels, row) for row in rows]
-            except DataError as error:
-                found += [Unread("", str(error), part[0])] if len(part) == 1 else self._one_by_one(part)
-        return found
+        Raises:
+            DataError: they cannot be read, or have labels that the run does not know.
+            StoreError: the data of the run has changed.
 
-    def _one_by_one(self, paths: Sequence[str]) -> list[Prediction | Unread]:
-        return [one for path in paths for one in self._predict_images([path])]
+        Example:
+            >>> maao.load("runs/demo-seed0").evaluate([("Shares fall", "business")]).accuracy  # doctest: +SKIP
+            1.0
+        """
+        if isinstance(examples, str) and examples in SPLITS:
+            score: Score = self._whole.problem.score([self.params], examples)[0]
+            return score
+        self._check_labels()
+        return evaluated(self.config, self._labels, self._class_names, self.params, examples, self._parts)
 
-    @property
-    def _template(self) -> str:
-        return self.config.model.template or DEFAULT_TEMPLATE
+    def mistakes(self, count: int = 24) -> list[Mistake]:
+        """Return the examples of `select` that are read wrongly with the most confidence. Reads the data anew."""
+        self._check_labels()
+        parts = self._whole
+        probable = parts.problem.split_probabilities(self.params, "select").tolist()
+        return most_confident_mistakes(parts.splits.select if parts.splits else (), self._labels, probable, count)
 
-    @property
-    def _sees(self) -> bool:
-        """Whether the run is on pictures."""
-        return self.config.problem == "vision"
-
-    def mistakes(self, count: int = 24) -> tuple[Any, Callable[[str], Any]]:
-        """Return the pictures of `select` that are read wrongly with the most confidence, and what opens them. Reads the data anew.
+    def picture(self, example: Example) -> Any:
+        """Return the picture of an example of the run's data, as PIL opens it.
 
         Raises:
             ConfigError: the run is not on pictures.
         """
-        if not self._sees:
-            raise ConfigError(f"The run {self.folder} is not on pictures: `maao show --clues` tells what it reads wrongly.")
-        parts = build(self.config)
-        refuse_changed(self.folder, self.environment, environment(parts))
-        return parts.problem.mistakes(self.params, "select", count), parts.problem.picture
+        problem = self._whole.problem
+        if not isinstance(problem, Pictured):
+            raise ConfigError(f"The run {self.folder} is not on pictures: there is none to show of an example.")
+        return problem.picture(example.fields["image"])
 
-    def save(self, path: str | Path, format: Format = "tensor") -> list[Path]:
-        """Export the chosen prompt into a folder: "text", "tensor", or as a PEFT adapter.
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats that this run's point can be tried to be saved in by `save`, but for those that are written on demand alone."""
+        return tuple(name for name, exporter in self._exporters.items() if not exporter.by_name_only)
 
-        Runs on pictures: "text", "tensor" (all that was trained), "ctx" (as CoOp's checkpoints hold a context), "classes" (class features
-        for serving without a text tower).
+    @cached_property
+    def _exporters(self) -> dict[str, Exporter]:
+        exporters = {name: choices.load("export", name)() for name in choices.names("export")}
+        return {name: exporter for name, exporter in exporters.items() if exporter.serves(self._deployed.problem)}
 
-        "peft" is an adapter for the kind of model that the run tuned (templates that begin with ``{slots}``, or prefix tuning);
-        "peft-classifier" one for transformers' classification model of that type, where that can give the same class scores.
+    def save(self, path: str | Path, format: str = "tensor") -> list[Path]:
+        """Export the chosen prompt into a folder.
+
+        "text" is its words, "tensor" what the model reads of it (with a file that uses it where it stands in a language model's input; all
+        that was trained elsewhere). "peft" is an adapter for the kind of model that the run tuned (templates that begin with ``{slots}``,
+        or prefix tuning); "peft-classifier" one for transformers' classification model of that type, where that can give the same class
+        scores. Of prompts around class names: "ctx" (as CoOp's checkpoints hold a context), "classes" (class features for serving without
+        a text tower).
+
+        Raises:
+            ConfigError: there is no such format for this run, or its prompt cannot be written so.
         """
-        problem, _ = self._problem()
+        exporter, tuned = self._exporter(format), self._tuned
         folder = Path(path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if self._sees:
-                return self._save_vision(problem, folder, format)
-            return self._save(problem, folder, format)
+            return exporter.write(tuned, folder)
         except OSError as error:
             raise StoreError(f"Cannot write to {folder}: {error.strerror or error}.") from error
 
-    def _save(self, problem: Any, folder: Path, format: Format) -> list[Path]:
-        from maao.export.peft_write import export_peft
-        from maao.export.tensors import export_tensor, export_text, write_about
+    def _exporter(self, format: str) -> Exporter:
+        if format not in self._exporters:
+            *others, last = self._exporters
+            told = f"This run has no format '{format}'" if format in choices.names("export") else f"Unknown format '{format}'"
+            raise ConfigError(f"{told}: use {', '.join(others)} or {last}.")
+        return self._exporters[format]
 
-        about = self._about(problem)
-        if format == "text":
-            paths = export_text(self._words(problem), folder)
-            return [*paths, write_about(about, folder)] if self.filled else paths  # they are of no use without what stands around them
-        if format == "tensor":
-            return export_tensor(problem, self._tuned, folder, about)
-        if format in ("peft", "peft-classifier"):
-            texts = ("A short text.", "Another text, which is a little longer than that.")
-            probes = [dict.fromkeys(problem.template.fields, text) for text in texts]
-            paths, _ = export_peft(problem, self._tuned, folder, about, probes, classifier=format == "peft-classifier")
-            return paths
-        raise ConfigError(f"Unknown format '{format}': use text, tensor, peft or peft-classifier.")
-
-    def _save_vision(self, problem: Any, folder: Path, format: Format) -> list[Path]:
-        from maao.export.context import export_classes, export_ctx, export_params
-        from maao.export.tensors import export_text
-
-        if format == "text":
-            if problem.codec is None:
-                raise ConfigError(f"'{problem.method.name}' trains no prompt: there are no words to export.")
-            return export_text(self._words(problem), folder)
-        if format == "ctx":
-            return export_ctx(self.params, folder)
-        if format == "classes":
-            return export_classes(problem, self.params, folder, self.environment["labels"])
-        if format != "tensor":
-            raise ConfigError(f"A run on pictures has no format '{format}': use text, tensor, ctx or classes.")
-        vision = self.config.vision
-        about = {
-            "model": vision.name,
-            "revision": vision.revision,
-            "method": vision.method,
-            "template": vision.template,
-            "labels": self.environment["labels"],
-            "class_names": self.environment["class_names"],
-            "text": self._words(problem) if problem.codec is not None else "",
-            **self._evidence(),
-        }
-        return export_params(self.params, folder, about)
+    @cached_property
+    def _tuned(self) -> Tuned:
+        used = self._deployed
+        problem, params = used.in_frame()
+        text = None if problem.codec is None else self.text or problem.codec.decode(self.params).text or ""  # of a run without clues, now
+        return Tuned(problem, params, text, {**used.about(problem), "text": text or "", **self._evidence()}, bool(self.filled))
 
     def _evidence(self) -> dict[str, Any]:
         """Return what an export tells of how good a point is, and of where it comes from."""
@@ -340,58 +290,34 @@ class Result:
             "packages": self.environment["packages"],
         }
 
-    def _about(self, problem: Any) -> dict[str, Any]:
-        assert self._parts is not None
-        model = self._parts.config.model  # with what a task fills in
-        labels = self.environment["labels"]
-        return {
-            "model": model.name,
-            "revision": model.revision,
-            "method": model.method,
-            "template": str(problem.template),
-            "labels": labels,
-            "label_words": (problem.label_words or model.label_words or {label: label for label in labels})
-            if problem.frozen.kind != "encoder"
-            else None,
-            "choices": self._has_choices(),
-            "text": self._words(problem),
-            **self._evidence(),
-        }
-
-    def _words(self, problem: Any) -> str:
-        """Return the chosen soft prompt's words, found now where the run was made without clues."""
-        return self.text or problem.codec.decode(self.params).text or ""
-
-    def _has_choices(self) -> bool:
-        """Say whether examples come with answers of their own to choose from."""
-        from maao.data.superglue import TASKS
-
-        task = self.config.task
-        return task is not None and TASKS[task].multiple_choice
-
-    def _problem(self) -> tuple[Any, tuple[str, ...]]:
-        """Return the problem, built without data if this result was loaded from its folder, and the labels."""
-        if not self._sees:
-            self._check_language()
-        labels = tuple(self.environment["labels"])
+    @cached_property
+    def _deployed(self) -> Deployed:
+        """The chosen point in use, with the models of the run where this process made it."""
+        self._check_labels()
+        found = deployed(self.config, self._labels, self._class_names, self.params, like=self._parts)
         if self._parts is None:
-            parts = build_for_use(self.config, labels, tuple(self.environment.get("class_names", ())))
-            refuse_changed(self.folder, self.environment, {"weights": frozen_digest(parts)})
-            self._parts = parts
-        problem = self._parts.problem
-        return problem if self._sees else problem.framed(self.params), labels
+            refuse_changed(self.folder, self.environment, {"weights": frozen_digest(found.parts)})
+            self._parts = found.parts
+        return found
+
+    @cached_property
+    def _whole(self) -> Parts:
+        """The run's parts with its data, read anew."""
+        parts = build(self.config, kept_splits(self.folder, self.config), loaded=None if self._parts is None else self._parts.loaded)
+        refuse_changed(self.folder, self.environment, environment(parts))
+        return parts
 
     @property
-    def _tuned(self) -> dict[str, Any]:
-        """The chosen params as the problem of `_problem` reads them, which is in their frame."""
-        from maao.problems.language.frame import without_frame
+    def _labels(self) -> tuple[str, ...]:
+        return tuple(self.environment["labels"])
 
-        return without_frame(self.params)
+    @property
+    def _class_names(self) -> tuple[str, ...]:
+        return tuple(self.environment.get("class_names", ()))
 
-    def _check_language(self) -> None:
-        config = self.config
-        if config.problem != "language":
-            raise ConfigError(f"The run {self.folder} tunes the function {config.function.name}: it has nothing to predict or export.")
+    def _check_labels(self) -> None:
+        """Refuse a run that labels nothing, before anything is loaded."""
+        inputs_of(self.config, f"The run {self.folder}")
 
 
 @dataclass(frozen=True)
@@ -431,19 +357,8 @@ def gave_nothing(history: Sequence[Round[Any, Any]], config: Config) -> str:
     return f"The mentor gave nothing usable: no proposal in {where} could be used. The last reason: {rejected[-1].reason}"
 
 
-def _path(thing: Any, place: str) -> str | Unread:
-    if not isinstance(thing, str | Path):
-        return Unread(place, f"it is a {type(thing).__name__}, and a run on pictures predicts the paths of image files")
-    return str(thing) if str(thing).strip() else Unread(place, "there is no file name")
-
-
 def _all_read(things: Sequence[T | Unread], advice: str = "") -> list[T]:
     """Return things of which all could be read, or raise which could not."""
     faults = [(one.place, one.reason.removesuffix(".")) for one in things if isinstance(one, Unread)]
     refuse("What to predict", "inputs", len(things), faults, advice)
     return [one for one in things if not isinstance(one, Unread)]
-
-
-def _prediction(labels: Sequence[str], row: Sequence[float], cut: int = 0) -> Prediction:
-    pair = dict(zip(labels, row, strict=True))
-    return Prediction(max(pair, key=lambda label: pair[label]), pair, cut)

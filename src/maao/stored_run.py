@@ -21,7 +21,7 @@ def open_run(folder: str | Path, *, write: bool) -> RunFolder[Any, Any]:
 
 
 def torch_serializer() -> Any:
-    from maao.optimizers.torch import TorchSerializer
+    from maao.optimizers.serializer import TorchSerializer
 
     return TorchSerializer()
 

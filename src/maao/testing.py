@@ -12,21 +12,20 @@ The suites need pytest; nothing else in maao does. Fixtures named in a suite's d
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 
 from maao.core.loop import alternate
 from maao.core.plan import Plan, rounds
-from maao.llm.chat import Message, Request
-from maao.protocols import Acceptance, ChatModel, Codec, GradientStage, History, Mentor, Problem, Serializer
+from maao.llm.chat import Message, Request, Style
+from maao.protocols import Acceptance, ChatModel, Codec, GradientStage, History, Mentor, Params, Problem, Proposals, Serializer
 from maao.store.digest import params_digest, round_digest
-from maao.types import Advice, Cost
+from maao.types import Advice, Cost, P, S, Split, Verdict
 
 SMALL_PLAN: Plan = rounds(2, steps=2, store_every=1, proposals=2)
 
 
-def assert_same_history(first: History[Any, Any], second: History[Any, Any], serializer: Serializer[Any, Any]) -> None:
+def assert_same_history(first: History[P, S], second: History[P, S], serializer: Serializer[P, S]) -> None:
     """Fail unless two histories are equal bit for bit (times apart), and name the first round that differs."""
     assert len(first) == len(second), f"{len(first)} rounds against {len(second)}"
     for a, b in zip(first, second, strict=True):
@@ -37,29 +36,29 @@ class ProblemConformance:
     """Fixtures: `problem`, `serializer`; `splits` may be overridden."""
 
     @pytest.fixture
-    def splits(self) -> tuple[str, ...]:
+    def splits(self) -> tuple[Split, ...]:
         return ("train", "select", "test")
 
-    def test_same_seed_gives_same_start(self, problem: Problem[Any], serializer: Serializer[Any, Any]) -> None:
+    def test_same_seed_gives_same_start(self, problem: Problem[P], serializer: Serializer[P, S]) -> None:
         assert params_digest(problem.initial(3), serializer) == params_digest(problem.initial(3), serializer)
 
-    def test_other_seed_gives_other_start(self, problem: Problem[Any], serializer: Serializer[Any, Any]) -> None:
+    def test_other_seed_gives_other_start(self, problem: Problem[P], serializer: Serializer[P, S]) -> None:
         assert params_digest(problem.initial(3), serializer) != params_digest(problem.initial(4), serializer)
 
-    def test_batch_depends_on_step_and_seed_only(self, problem: Problem[Any]) -> None:
+    def test_batch_depends_on_step_and_seed_only(self, problem: Problem[P]) -> None:
         params = problem.initial(0)
         later = [float(problem.loss(params, problem.batch(step, 1))) for step in (2, 0, 1)]
         assert [float(problem.loss(params, problem.batch(step, 1))) for step in (2, 0, 1)] == later
 
-    def test_loss_is_a_finite_scalar(self, problem: Problem[Any]) -> None:
+    def test_loss_is_a_finite_scalar(self, problem: Problem[P]) -> None:
         loss = problem.loss(problem.initial(0), problem.batch(0, 0))
         assert loss.dim() == 0 and math.isfinite(float(loss))
 
-    def test_num_tokens_is_positive(self, problem: Problem[Any]) -> None:
+    def test_num_tokens_is_positive(self, problem: Problem[P]) -> None:
         assert problem.num_tokens(problem.initial(0), problem.batch(0, 0)) > 0
 
     def test_score_is_deterministic_and_changes_nothing(
-        self, problem: Problem[Any], serializer: Serializer[Any, Any], splits: tuple[Any, ...]
+        self, problem: Problem[P], serializer: Serializer[P, S], splits: tuple[Split, ...]
     ) -> None:
         params = problem.initial(0)
         before = params_digest(params, serializer)
@@ -67,7 +66,7 @@ class ProblemConformance:
             assert problem.score([params], split) == problem.score([params], split)
         assert params_digest(params, serializer) == before
 
-    def test_every_point_is_scored_in_its_order(self, problem: Problem[Any], splits: tuple[Any, ...]) -> None:
+    def test_every_point_is_scored_in_its_order(self, problem: Problem[P], splits: tuple[Split, ...]) -> None:
         points = [problem.initial(0), problem.initial(1), problem.initial(0)]
         for split in splits:
             together = problem.score(points, split)
@@ -75,15 +74,15 @@ class ProblemConformance:
             assert [score.loss for score in together] == pytest.approx([score.loss for score in alone], rel=1e-4)
             assert together[0].loss == together[2].loss
 
-    def test_a_look_is_counted_on_select_only(self, problem: Problem[Any], splits: tuple[Any, ...]) -> None:
+    def test_a_look_is_counted_on_select_only(self, problem: Problem[P], splits: tuple[Split, ...]) -> None:
         params = problem.initial(0)
         assert [problem.score([params], split)[0].cost.selection_evals for split in splits] == [int(split == "select") for split in splits]
 
-    def test_clues_are_deterministic(self, problem: Problem[Any]) -> None:
+    def test_clues_are_deterministic(self, problem: Problem[P]) -> None:
         params = problem.initial(0)
         assert problem.clues(params, start=problem.initial(1)) == problem.clues(params, start=problem.initial(1))
 
-    def test_a_given_score_changes_no_clue(self, problem: Problem[Any]) -> None:
+    def test_a_given_score_changes_no_clue(self, problem: Problem[P]) -> None:
         params = problem.initial(0)
         given = problem.clues(params, score=problem.score([params], "select")[0])
         own = problem.clues(params)
@@ -93,40 +92,40 @@ class ProblemConformance:
 class CodecConformance:
     """Fixtures: `codec`, `texts` (to encode), `points` (params to put into words), `serializer`."""
 
-    def test_decoding_an_encoded_text_gives_that_text(self, codec: Codec[Any], texts: tuple[str, ...]) -> None:
+    def test_decoding_an_encoded_text_gives_that_text(self, codec: Codec[P], texts: tuple[str, ...]) -> None:
         for text in texts:
             encoded = codec.encode(text)
             assert codec.decode(encoded.params).text == encoded.text
 
-    def test_words_of_a_point_survive_another_round(self, codec: Codec[Any], points: tuple[Any, ...]) -> None:
+    def test_words_of_a_point_survive_another_round(self, codec: Codec[P], points: tuple[P, ...]) -> None:
         for point in points:
             words = codec.decode(point).text
             assert words is not None and codec.decode(codec.encode(words).params).text == codec.encode(words).text
 
-    def test_encoding_is_deterministic(self, codec: Codec[Any], texts: tuple[str, ...], serializer: Serializer[Any, Any]) -> None:
+    def test_encoding_is_deterministic(self, codec: Codec[P], texts: tuple[str, ...], serializer: Serializer[P, S]) -> None:
         for text in texts:
             assert params_digest(codec.encode(text).params, serializer) == params_digest(codec.encode(text).params, serializer)
 
-    def test_a_random_start_depends_on_its_seed_only(self, codec: Codec[Any], serializer: Serializer[Any, Any]) -> None:
+    def test_a_random_start_depends_on_its_seed_only(self, codec: Codec[P], serializer: Serializer[P, S]) -> None:
         first, again, other = (params_digest(codec.random(seed), serializer) for seed in (3, 3, 4))
         assert first == again != other
 
-    def test_a_random_start_names_what_a_text_replaces(self, codec: Codec[Any], texts: tuple[str, ...]) -> None:
+    def test_a_random_start_names_what_a_text_replaces(self, codec: Codec[Params], texts: tuple[str, ...]) -> None:
         assert set(codec.random(0)) == set(codec.encode(texts[0]).params)
 
     def test_the_whole_way_between_two_points_is_the_second(
-        self, codec: Codec[Any], points: tuple[Any, ...], serializer: Serializer[Any, Any]
+        self, codec: Codec[P], points: tuple[P, ...], serializer: Serializer[P, S]
     ) -> None:
         old, new = points[:2]
         assert params_digest(codec.blend(old, new, 1.0), serializer) == params_digest(new, serializer)
 
-    def test_what_cannot_be_filled_is_refused(self, codec: Codec[Any], texts: tuple[str, ...]) -> None:
+    def test_what_cannot_be_filled_is_refused(self, codec: Codec[P], texts: tuple[str, ...]) -> None:
         from maao.errors import CodecError
 
         with pytest.raises(CodecError):
             codec.encode(texts[0], {"no such field": "x"})
 
-    def test_empty_text_is_refused(self, codec: Codec[Any]) -> None:
+    def test_empty_text_is_refused(self, codec: Codec[P]) -> None:
         from maao.errors import CodecError
 
         with pytest.raises(CodecError):
@@ -137,22 +136,20 @@ class StageConformance:
     """Fixtures: `problem`, `stage`, `serializer`."""
 
     def test_step_leaves_the_old_state_as_it_was(
-        self, problem: Problem[Any], stage: GradientStage[Any, Any], serializer: Serializer[Any, Any]
+        self, problem: Problem[P], stage: GradientStage[P, S], serializer: Serializer[P, S]
     ) -> None:
         state, _ = stage.step(problem, stage.init(problem, problem.initial(0), seed=0))
         before = _dumped(state, serializer)
         stage.step(problem, state)
         assert _dumped(state, serializer) == before
 
-    def test_same_state_gives_same_step(
-        self, problem: Problem[Any], stage: GradientStage[Any, Any], serializer: Serializer[Any, Any]
-    ) -> None:
+    def test_same_state_gives_same_step(self, problem: Problem[P], stage: GradientStage[P, S], serializer: Serializer[P, S]) -> None:
         state, _ = stage.step(problem, stage.init(problem, problem.initial(0), seed=0))
         (a, seen_a), (b, seen_b) = stage.step(problem, state), stage.step(problem, state)
         assert _dumped(a, serializer) == _dumped(b, serializer) and seen_a == seen_b
 
     def test_stored_state_goes_on_like_the_state_itself(
-        self, problem: Problem[Any], stage: GradientStage[Any, Any], serializer: Serializer[Any, Any]
+        self, problem: Problem[P], stage: GradientStage[P, S], serializer: Serializer[P, S]
     ) -> None:
         state = stage.init(problem, problem.initial(0), seed=0)
         for _ in range(3):
@@ -163,17 +160,18 @@ class StageConformance:
             assert a == b
         assert _dumped(state, serializer) == _dumped(restored, serializer)
 
-    def test_observation_holds_the_loss_at_the_point_it_names(self, problem: Problem[Any], stage: GradientStage[Any, Any]) -> None:
+    def test_observation_holds_the_loss_at_the_point_it_names(self, problem: Problem[P], stage: GradientStage[P, S]) -> None:
         state = stage.init(problem, problem.initial(0), seed=0)
         for step in range(3):
-            batch = problem.batch(state.step, state.seed)
+            batch = problem.batch(state.step, 0)
             after, seen = stage.step(problem, state, keep=True)
+            assert seen.params is not None
             assert seen.step == step and seen.loss == pytest.approx(float(problem.loss(state.params, batch)), rel=1e-6)
             assert float(problem.loss(seen.params, batch)) == float(problem.loss(state.params, batch))
             state = after
 
     def test_restart_moves_to_the_given_params_and_begins_a_new_walk(
-        self, problem: Problem[Any], stage: GradientStage[Any, Any], serializer: Serializer[Any, Any]
+        self, problem: Problem[P], stage: GradientStage[P, S], serializer: Serializer[P, S]
     ) -> None:
         state, _ = stage.step(problem, stage.init(problem, problem.initial(0), seed=0))
         target = problem.initial(9)
@@ -186,28 +184,36 @@ class StageConformance:
 class AcceptanceConformance:
     """Fixtures: `problem`, `stage`, `accept`, `proposals`, `serializer`."""
 
-    def _judge(self, problem: Any, stage: Any, accept: Any, proposals: Any) -> Any:
+    def _judge(
+        self, problem: Problem[P], stage: GradientStage[P, S], accept: Acceptance[P, S], proposals: Proposals
+    ) -> tuple[S, Verdict[S]]:
         state = stage.init(problem, problem.initial(0), seed=0)
         return state, accept(problem, stage, (), state, proposals, seed=7)
 
     def test_same_proposals_get_the_same_verdict(
-        self, problem: Any, stage: Any, accept: Acceptance[Any, Any], proposals: Any, serializer: Any
+        self, problem: Problem[P], stage: GradientStage[P, S], accept: Acceptance[P, S], proposals: Proposals, serializer: Serializer[P, S]
     ) -> None:
         (_, a), (_, b) = self._judge(problem, stage, accept, proposals), self._judge(problem, stage, accept, proposals)
         assert (a.chosen, _considered(a), a.reason, a.cost) == (b.chosen, _considered(b), b.reason, b.cost)
         assert _dumped(a.state, serializer) == _dumped(b.state, serializer)
 
-    def test_without_proposals_the_incumbent_goes_on(self, problem: Any, stage: Any, accept: Acceptance[Any, Any], serializer: Any) -> None:
+    def test_without_proposals_the_incumbent_goes_on(
+        self, problem: Problem[P], stage: GradientStage[P, S], accept: Acceptance[P, S], serializer: Serializer[P, S]
+    ) -> None:
         state, verdict = self._judge(problem, stage, accept, ())
         assert verdict.chosen is None and verdict.reason and verdict.cost == Cost()
         assert _dumped(verdict.state, serializer) == _dumped(state, serializer)
 
-    def test_verdict_says_why_and_counts_every_look(self, problem: Any, stage: Any, accept: Acceptance[Any, Any], proposals: Any) -> None:
+    def test_verdict_says_why_and_counts_every_look(
+        self, problem: Problem[P], stage: GradientStage[P, S], accept: Acceptance[P, S], proposals: Proposals
+    ) -> None:
         _, verdict = self._judge(problem, stage, accept, proposals)
         assert verdict.reason
         assert verdict.cost.selection_evals == len(verdict.considered)
 
-    def test_judging_takes_no_more_steps_than_it_says(self, problem: Any, stage: Any, accept: Acceptance[Any, Any], proposals: Any) -> None:
+    def test_judging_takes_no_more_steps_than_it_says(
+        self, problem: Problem[P], stage: GradientStage[P, S], accept: Acceptance[P, S], proposals: Proposals
+    ) -> None:
         _, verdict = self._judge(problem, stage, accept, proposals)
         assert verdict.cost.gradient_steps <= accept.max_steps(len(proposals))
 
@@ -215,25 +221,25 @@ class AcceptanceConformance:
 class MentorConformance:
     """Fixtures: `mentor`, `history` (of at least two rounds that asked), `problem`, `stage`, `accept`, `serializer`."""
 
-    def test_same_history_and_seed_give_same_advice(self, mentor: Mentor[Any], history: History[Any, Any], serializer: Any) -> None:
+    def test_same_history_and_seed_give_same_advice(self, mentor: Mentor[P], history: History[P, S], serializer: Serializer[P, S]) -> None:
         a, b = (mentor.propose(history, count=2, seed=11) for _ in range(2))
         assert _advice(a, serializer) == _advice(b, serializer)
 
-    def test_does_not_change_history(self, mentor: Mentor[Any], history: History[Any, Any], serializer: Any) -> None:
+    def test_does_not_change_history(self, mentor: Mentor[P], history: History[P, S], serializer: Serializer[P, S]) -> None:
         before = [round_digest(r, serializer) for r in history]
         mentor.propose(history, count=2, seed=11)
         assert [round_digest(r, serializer) for r in history] == before
 
     @pytest.mark.parametrize("count", [1, 2, 5])
-    def test_returns_at_most_count_proposals(self, mentor: Mentor[Any], history: History[Any, Any], count: int) -> None:
+    def test_returns_at_most_count_proposals(self, mentor: Mentor[P], history: History[P, S], count: int) -> None:
         assert len(mentor.propose(history, count=count, seed=1).proposals) <= count
 
     @pytest.mark.parametrize("length", [0, 1])
-    def test_accepts_a_short_history(self, mentor: Mentor[Any], history: History[Any, Any], length: int) -> None:
+    def test_accepts_a_short_history(self, mentor: Mentor[P], history: History[P, S], length: int) -> None:
         assert isinstance(mentor.propose(history[:length], count=2, seed=1), Advice)
 
     def test_every_proposal_can_be_started_from(
-        self, mentor: Mentor[Any], history: History[Any, Any], problem: Problem[Any], stage: GradientStage[Any, Any]
+        self, mentor: Mentor[P], history: History[P, S], problem: Problem[P], stage: GradientStage[P, S]
     ) -> None:
         for proposal in mentor.propose(history, count=2, seed=1).proposals:
             state = stage.restart(history[-1].state, proposal.params, seed=0)
@@ -241,9 +247,9 @@ class MentorConformance:
             assert proposal.text and proposal.source
 
     def test_resumed_run_equals_uninterrupted_run_at_every_leg(
-        self, mentor: Mentor[Any], problem: Any, stage: Any, accept: Any, serializer: Any
+        self, mentor: Mentor[P], problem: Problem[P], stage: GradientStage[P, S], accept: Acceptance[P, S], serializer: Serializer[P, S]
     ) -> None:
-        def run(history: History[Any, Any] = ()) -> History[Any, Any]:
+        def run(history: History[P, S] = ()) -> History[P, S]:
             return (*history, *alternate(problem, stage, mentor, plan=SMALL_PLAN, accept=accept, seed=5, history=history))
 
         whole = run()
@@ -255,31 +261,31 @@ class ChatModelConformance:
     """Fixtures: `model` (which can reply to anything), `style` ("chat" or "completion")."""
 
     @pytest.fixture
-    def style(self) -> Any:
+    def style(self) -> Style:
         return "chat"
 
-    def _request(self, model: ChatModel, style: Any, **changes: Any) -> Request:
-        return Request(model.name, (Message("user", "The best music is"),), style=style, max_tokens=8, seed=1, **changes)
+    def _request(self, model: ChatModel, style: Style) -> Request:
+        return Request(model.name, (Message("user", "The best music is"),), style=style, max_tokens=8, seed=1)
 
-    def test_reply_names_its_model_and_counts_tokens(self, model: ChatModel, style: Any) -> None:
+    def test_reply_names_its_model_and_counts_tokens(self, model: ChatModel, style: Style) -> None:
         reply = model.complete(self._request(model, style))
         assert isinstance(reply.text, str) and reply.model
         assert reply.usage.input_tokens >= 0 and reply.usage.output_tokens >= 0
 
-    def test_equal_requests_get_equal_replies(self, model: ChatModel, style: Any) -> None:
+    def test_equal_requests_get_equal_replies(self, model: ChatModel, style: Style) -> None:
         assert model.complete(self._request(model, style)) == model.complete(self._request(model, style))
 
 
-def _dumped(state: Any, serializer: Serializer[Any, Any]) -> Any:
+def _dumped(state: S, serializer: Serializer[P, S]) -> object:
     arrays, meta = serializer.dump_state(state)
     return {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in arrays.items()}, meta
 
 
-def _considered(verdict: Any) -> Any:
+def _considered(verdict: Verdict[S]) -> object:
     """Return what a verdict looked at; losses as text, since NaN equals nothing."""
     return [(c.proposal, c.age, repr(c.score.loss), c.score.metrics, c.score.cost) for c in verdict.considered]
 
 
-def _advice(advice: Advice[Any], serializer: Serializer[Any, Any]) -> Any:
+def _advice(advice: Advice[P], serializer: Serializer[P, S]) -> object:
     told = [(p.text, p.source, p.note, p.fields, params_digest(p.params, serializer)) for p in advice.proposals]
     return told, advice.rejected, advice.cost

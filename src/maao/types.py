@@ -9,11 +9,13 @@ Direction is in the word: a loss is better when lower, a metric when higher.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field
+from operator import add
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 P = TypeVar("P")
 S = TypeVar("S", bound="HasParams")
+JSON = dict[str, Any]  # a JSON object as it was read or is to be written: what a key holds is checked where it is used
 
 Split = Literal["train", "select", "test"]
 
@@ -60,7 +62,7 @@ class Cost:
     seconds: float = field(default=0.0, compare=False)  # measured, so no part of equality
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Cost)))
+        return Cost(*map(add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +252,16 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Mistake:
+    """An example that is read wrongly, and how probable what it was read as and its own label are."""
+
+    example: Example
+    predicted: str
+    probability: float  # of what was read
+    label_probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Splits:
     """Three disjoint sets of examples: `train` gives gradients, `select` every number that influences a choice, `test` is read once.
 
@@ -262,3 +274,8 @@ class Splits:
     labels: tuple[str, ...]
     digest: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> Mapping[Split, tuple[Example, ...]]:
+        """The three by name, in that order."""
+        return {"train": self.train, "select": self.select, "test": self.test}

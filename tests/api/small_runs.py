@@ -89,7 +89,7 @@ def write_config(folder: Path, settings: dict[str, Any]) -> Path:
 
 def digests(result: Any) -> list[str]:
     """Return what two equal runs agree in: the hash of each round, and the final parameters'."""
-    from maao.optimizers.torch import TorchSerializer
+    from maao.optimizers.serializer import TorchSerializer
     from maao.store.digest import round_digest
 
     return [*(round_digest(r, TorchSerializer()) for r in result.history), result.digest]

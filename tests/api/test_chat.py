@@ -140,7 +140,7 @@ def test_brackets_and_rubbish_in_a_reply_harm_nothing(llama, data, tmp_path):
     assert maao.replay(result.folder).equal
     from rich.console import Console
 
-    from maao.console import clues_table, report
+    from maao.report.run import clues_table, report
 
     screen = StringIO()
     console = Console(width=250, file=screen)

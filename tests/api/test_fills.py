@@ -8,11 +8,12 @@ import re
 
 import pytest
 import torch
+from rich.console import Console
 
 import maao
-from maao.console import Console, report
 from maao.errors import ConfigError
 from maao.problems.language.frame import FRAME
+from maao.report.run import report
 from tests.api.small_runs import config, digests, write_data
 from tests.api.test_resume import StopAt
 from tests.export.written import written
@@ -69,7 +70,7 @@ def test_a_chosen_frame_predicts_as_a_config_that_says_the_same(llama, data, tmp
     said = {label: result.filled[f"label_words.{label}"] for label in LABELS}
     settings = {"model__template": result.filled["template"], "model__label_words": said, "mentor__name": "none"}
     plain = maao.run(config(llama, data, **settings), tmp_path / "plain")
-    problem, _ = plain._problem()
+    problem = plain._tuned.problem
     ours = [list(p.probabilities.values()) for p in maao.load(tmp_path / "run").predict(TEXTS)]
     theirs = problem.probabilities({"prompt": result.params["prompt"]}, [{"text": text} for text in TEXTS])
     assert torch.equal(torch.tensor(ours), theirs)

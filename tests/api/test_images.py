@@ -228,3 +228,18 @@ def test_predict_reads_grey_by_the_depth_of_the_data_that_trained(
 def test_a_depth_that_no_picture_would_be_read_by_is_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'data\.bits' would be ignored"):
         run(make_config(settings(model, Path("emoji"), data={"source": "emoji", "bits": 12})), tmp_path / "run")
+
+
+def test_pictures_at_hand_are_evaluated_and_mistakes_found(model: Path, pictures: Path, tmp_path: Path) -> None:
+    result = run(make_config(settings(model, pictures, mentor={"name": "none"})), tmp_path / "run")
+    loaded = maao.load(tmp_path / "run")
+    given = [(str(pictures / label / f"{number}.png"), label) for label in LABELS for number in range(2)]
+    right = sum(p.label == label for p, (_, label) in zip(loaded.predict([file for file, _ in given]), given, strict=True))
+    for used in (result, loaded):
+        score = used.evaluate(given)
+        assert (score.num_examples, score.accuracy) == (len(given), right / len(given))
+    assert loaded.evaluate("test").metrics == result.finals["chosen"].score.metrics
+    mistakes = loaded.mistakes()
+    select = result.chosen.score
+    assert len(mistakes) == min(24, round(select.num_examples * (1 - (select.accuracy or 0))))
+    assert all(loaded.picture(one.example).mode == "RGB" for one in mistakes)

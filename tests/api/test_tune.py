@@ -128,7 +128,7 @@ def test_a_run_without_clues_is_exported_with_its_words(llama, tmp_path):
     result = tune(llama, tmp_path / "run", mentor="none", settings={"plan.clues": False})
     assert result.text == ""
     (path,) = result.save(tmp_path / "exported", "text")
-    problem, _ = result._problem()
+    problem = result._tuned.problem
     assert path.read_text(encoding="utf-8").strip() == problem.codec.decode(result.params).text != ""
 
 
@@ -528,3 +528,21 @@ def test_notes_are_not_told_twice_when_a_run_goes_on(llama, tmp_path):
     assert sum("were cut to fit the context" in note for note in first.notes) == 1
     maao.replay(result.folder, watch=again)
     assert again.notes == first.notes
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"model.template": "{slots} {text}"}, r"`settings` names 'model.template', which the argument `template` says: give it there"),
+        ({"plan": {"rounds": 2}}, "names 'plan', which the argument `rounds` says"),
+        ({"mentor.name": "perturb"}, "the argument `mentor` says"),
+    ],
+)
+def test_a_setting_that_an_argument_says_is_refused(llama, tmp_path, settings, told):
+    with pytest.raises(ConfigError, match=told):
+        tune(llama, tmp_path / "run", mentor="none", settings=settings)
+
+
+def test_another_source_of_pictures_than_the_argument_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"names 'data.source', which the argument `images` says"):
+        maao.tune_images(tmp_path, settings={"data.source": "emoji"})

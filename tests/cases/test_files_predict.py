@@ -15,9 +15,9 @@ import maao
 from maao import cli
 from maao.config import make_config
 from maao.data.checks import Unread
+from maao.deploy import Deployed, Prediction
 from maao.errors import DataError
 from maao.printable import printable, printable_line
-from maao.result import Prediction
 from maao.runner import run
 from tests.api.fixtures import llama, model_folder
 from tests.api.small_runs import LABELS, pairs, values, write_config, write_csv
@@ -254,20 +254,20 @@ def test_f_one_bad_picture_leaves_the_good_ones(monkeypatch):
     from maao.result import Result
 
     class Problem:
-        def probabilities(self, params, keys, files):
+        def probabilities(self, params, inputs):
             import torch
 
+            keys = [example.fields["image"] for example in inputs]
             if any("bad" in key for key in keys):
                 raise DataError(f"{next(key for key in keys if 'bad' in key)}: cannot be read")
             return torch.tensor([[0.25, 0.75]] * len(keys))
 
-    class Seen(Result):
-        _sees = True
-        params = None
-        config = make_config({"problem": "vision", "vision": {"score_batch": 2}, "data": {"source": "emoji"}})
+        def cuts(self, params, inputs):
+            return (0,) * len(inputs)
 
-        def _problem(self):
-            return Problem(), ("cat", "dog")
+    class Seen(Result):
+        config = make_config({"problem": "vision", "data": {"source": "emoji"}})
+        _deployed = Deployed(None, Problem(), {}, ("cat", "dog"))
 
     result = Seen("nowhere")
     found = result.try_predict(["1.png", "2.png", "3.png", "bad.png", "", "4.png"])

@@ -23,8 +23,8 @@ from maao.problems.towers.image import features as kept
 from maao.problems.towers.image import preprocess
 from maao.problems.towers.image.features import Pictures
 from maao.problems.towers.image.preprocess import Preprocess
-from maao.problems.vision.image_problem import Mistake
 from maao.report.contact_sheet import contact_sheet
+from maao.types import Example, Mistake
 from tests import tiny_vision as tiny
 from tests.data.images.test_folder_rules import fill, refused
 
@@ -173,8 +173,8 @@ def test_m11_deep_grey_takes_no_wide_numbers():
 
 def test_m11_a_sheet_of_odd_pictures_and_names():
     pictures = {"long": Image.new("RGB", (20000, 1)), "dot": Image.new("RGB", (1, 1))}
-    found = [Mistake(key, "sea\nlion " * 9, "x" * 300, 0.9, 0.1) for key in pictures]
-    assert contact_sheet(found, pictures.__getitem__).height > 128
+    found = [Mistake(Example({"image": key}, "sea\nlion " * 9), "x" * 300, 0.9, 0.1) for key in pictures]
+    assert contact_sheet(found, lambda example: pictures[example.fields["image"]]).height > 128
 
 
 @pytest.mark.parametrize("name", ["nul\0.png", "x" * 5000 + ".png", "\udce9.png"])

@@ -28,7 +28,7 @@ from maao.mentors.opro import OPRO
 from maao.mentors.random_text import sentences_of
 from maao.mentors.reply import LONGEST, LONGEST_REJECTED, MAX_WORDS, MOST_REJECTED, PLACE, read_continuation, read_list, read_one
 from maao.mentors.soft_input import SoftInput
-from maao.optimizers.torch import TorchSerializer
+from maao.optimizers.serializer import TorchSerializer
 from maao.problems.language.soft_prompt import _shown
 from maao.problems.towers.text.template import Template
 from maao.protocols import NO_FIELDS, Decoded, Encoded

@@ -27,7 +27,7 @@ from maao.llm.price import Price
 from maao.llm.scripted import Scripted
 from maao.llm.secrets import is_secret
 from maao.llm.server_reply import Answer, Trouble, read_answer
-from maao.optimizers.torch import TorchSerializer
+from maao.optimizers.serializer import TorchSerializer
 from maao.store.database import DATABASE
 from maao.store.run import RunFolder
 from tests.cases.provider_server import always, chat, good, http, serving, settings

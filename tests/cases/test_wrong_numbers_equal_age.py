@@ -16,7 +16,8 @@ from maao.core.budget import cut
 from maao.core.loop import alternate
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError
-from maao.optimizers.torch import TorchSerializer, TorchStage
+from maao.optimizers.serializer import TorchSerializer
+from maao.optimizers.torch import TorchStage
 from maao.problems.functions import FunctionProblem
 from maao.store.digest import round_digest
 from maao.types import Advice, Leg, Proposal, total_cost

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from maao.data.image_data import ImageData
-from maao.data.images.sampling import sample_parts, sample_pool
+from maao.data.images.sampling import FewShot, sample_parts, sample_pool
 from maao.data.protocols import FEW_SHOT_16, FEWGLUE_32, FULL, RELEASED, splits_by
 from maao.data.splits import few_shot, from_parts
 from maao.types import Example
@@ -42,7 +42,7 @@ def of_questions(**given):
 
 def of_pool(sizes: dict[str, int], **given):
     asked = {"shots": 4, "select_shots": 2, "test_size": None, "seed": 5, "fewer": False, **given}
-    return sample_pool(pictures(sizes), tuple(sizes), **asked)
+    return sample_pool(pictures(sizes), tuple(sizes), FewShot(**asked))
 
 
 def of_picture_parts(select: bool, **given):
@@ -51,7 +51,7 @@ def of_picture_parts(select: bool, **given):
     if select:
         parts["select"] = pictures(dict.fromkeys(LABELS, 5), "select/")
     asked = {"shots": 4, "select_shots": None, "test_size": None, "seed": 5, "fewer": False, **given}
-    return sample_parts(parts, LABELS, **asked)
+    return sample_parts(parts, LABELS, FewShot(**asked))
 
 
 MADE = {

@@ -7,7 +7,8 @@ import torch
 
 from maao.errors import CodecError, ProblemError
 from maao.optimizers.cma_es import CMAStage
-from maao.optimizers.torch import TorchSerializer, TorchStage
+from maao.optimizers.serializer import TorchSerializer
+from maao.optimizers.torch import TorchStage
 from maao.problems.language.frame import FRAME, Frame, without_frame
 from tests.conformance.parts import soft_prompt_problem
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from maao.codecs.nearest_token import NearestTokenCodec, OverNearestToken
 from maao.errors import CodecError
 from maao.protocols import Decoded, Params
 from maao.types import Cost
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Ids = tuple[int, ...]
 LogProbs = Callable[[Sequence[Sequence[int]]], Tensor]
@@ -154,7 +157,7 @@ def _expected(log_probs: LogProbs, sequences: Sequence[Ids], row: Sequence[int])
     return expected
 
 
-def causal_log_probs(model: Any) -> LogProbs:
+def causal_log_probs(model: PreTrainedModel) -> LogProbs:
     """Return the `log_probs` of a causal language model of `transformers`, whose weights are only read.
 
     Prompts are short, so that each call runs whole sequences; nothing is kept between calls.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from maao.core.blending import between
 from maao.errors import CodecError
 from maao.protocols import NO_FIELDS, Decoded, Encoded, Params
 from maao.types import Token
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Distance = Literal["cosine", "l2", "dot"]
 
@@ -47,7 +50,7 @@ class NearestTokenCodec:
 
     def __init__(
         self,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         embeddings: Tensor,
         *,
         num_virtual_tokens: int,

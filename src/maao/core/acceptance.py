@@ -241,7 +241,7 @@ class Race:
         return state, cost, notes
 
 
-def scores_by_age(history: History[Any, Any]) -> list[Considered]:
+def scores_by_age(history: History[P, S]) -> list[Considered]:
     """Return the recorded scores of the present walk, from its last restart on, each with its age."""
     since, found = _since(history), []
     for r in history:
@@ -253,6 +253,6 @@ def scores_by_age(history: History[Any, Any]) -> list[Considered]:
     return found
 
 
-def _since(history: History[Any, Any]) -> int:
+def _since(history: History[P, S]) -> int:
     """Return the round in which the present walk began."""
     return max((r.index for r in history if r.verdict.chosen is not None), default=0)

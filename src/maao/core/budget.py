@@ -13,8 +13,7 @@ A cap ends a run cleanly, with what it has.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 from maao.core.plan import Plan
 from maao.errors import ConfigError
@@ -33,14 +32,13 @@ class Budget:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            value = getattr(self, f.name)
+        for name, value in asdict(self).items():
             if value is not None and not value > 0:
-                remedy = "choose the mentor 'none'" if f.name.startswith(("llm", "usd")) else "leave it out for no cap"
-                raise ConfigError(f"A budget of {value} {f.name} leaves nothing to do: give a number above zero, or {remedy}.")
+                remedy = "choose the mentor 'none'" if name.startswith(("llm", "usd")) else "leave it out for no cap"
+                raise ConfigError(f"A budget of {value} {name} leaves nothing to do: give a number above zero, or {remedy}.")
 
 
-def cut(plan: Plan, gradient_steps: int | None, accept: Acceptance[Any, Any]) -> Plan:
+def cut(plan: Plan, gradient_steps: int | None, accept: Acceptance[P, S]) -> Plan:
     """Return the longest beginning of a plan that can never pass `gradient_steps`; the last leg may be shortened.
 
     What an acceptance rule may walk to judge proposals counts in full, since it is not known beforehand how many will come.

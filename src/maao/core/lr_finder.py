@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError, ProblemError
 from maao.protocols import GradientStage, Problem
-from maao.types import Cost
+from maao.types import JSON, Cost, P, S
 
 LR_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # what is tried where no grid is given
 LR_SEARCH = "lr_search"  # where a run's recorded environment tells of its search
@@ -59,13 +58,13 @@ class LrSearch:
     def cost(self) -> Cost:
         return sum((trial.cost for trial in self.trials), Cost())
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JSON:
         """Return the search as plain JSON values; a loss that is not a finite number becomes null."""
         trials = [{**asdict(trial), "loss": trial.loss if math.isfinite(trial.loss) else None} for trial in self.trials]
         return {"steps": self.steps, "chosen": self.chosen.rate, "trials": trials}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> LrSearch:
+    def from_json(cls, values: JSON) -> LrSearch:
         """Return the search that `to_json` told of."""
         trials = (
             Trial(t["rate"], math.nan if t["loss"] is None else t["loss"], t["diverged"], Cost(**t["cost"])) for t in values["trials"]
@@ -74,7 +73,7 @@ class LrSearch:
 
 
 def try_rates(
-    problem: Problem[Any], stage_at: Callable[[float], GradientStage[Any, Any]], rates: Sequence[float], *, steps: int, seed: int
+    problem: Problem[P], stage_at: Callable[[float], GradientStage[P, S]], rates: Sequence[float], *, steps: int, seed: int
 ) -> Iterator[Trial]:
     """Try each rate from the beginning of the run with this seed; yield each `Trial` as it ends.
 

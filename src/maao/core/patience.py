@@ -16,14 +16,13 @@ Everything here is a function of the finished rounds, so a resumed run ends wher
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from maao.core.plan import Plan
 from maao.protocols import History
 from maao.types import P, Round, S
 
 
-def is_settled(history: History[Any, Any], plan: Plan, *, patience: int, min_delta: float = 0.0) -> bool:
+def is_settled(history: History[P, S], plan: Plan, *, patience: int, min_delta: float = 0.0) -> bool:
     """Return whether so many legs have brought no new best that a run of this plan ends here.
 
     Args:
@@ -48,7 +47,7 @@ def is_settled(history: History[Any, Any], plan: Plan, *, patience: int, min_del
     return sum(r.leg.steps > 0 for r in history[since + 1 :]) >= patience
 
 
-def last_best(history: History[Any, Any], min_delta: float = 0.0) -> int:
+def last_best(history: History[P, S], min_delta: float = 0.0) -> int:
     """Return the index of the round that last brought a new best on `select`; -1 where no round has a loss that is a number.
 
     Example:

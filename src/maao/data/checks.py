@@ -28,7 +28,7 @@ MAX_NAMED = 10  # bad rows named one by one in an error; the others are counted
 MAX_LISTED = 20  # columns or labels listed in an error
 MAX_QUOTED = 60  # characters of a text quoted in an error or a note
 
-Row = tuple[str, Mapping[str, Any]]  # (where it stands: "line 3", its columns)
+Row = tuple[str, Mapping[str, object]]  # (where it stands: "line 3", its columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Unread:
 
     place: str
     reason: str
-    read: Mapping[str, Any] | str = ""
+    read: Mapping[str, object] | str = ""
 
 
 class Columns(TypedDict, total=False):
@@ -118,14 +118,14 @@ def canonical(example: Example) -> str:
     return canonical_json(as_mapping(example))
 
 
-def as_mapping(example: Example) -> dict[str, Any]:
+def as_mapping(example: Example) -> dict[str, object]:
     """Return an example as plain data. Choices and group are left out where it has none: digests of plain examples stay as they were.
 
     Example:
         >>> as_mapping(Example({"premise": "It rained."}, "1", choices=("It was dry.", "It was wet.")))
         {'fields': {'premise': 'It rained.'}, 'label': '1', 'choices': ['It was dry.', 'It was wet.']}
     """
-    plain: dict[str, Any] = {"fields": dict(example.fields), "label": example.label}
+    plain: dict[str, object] = {"fields": dict(example.fields), "label": example.label}
     if example.choices:
         plain["choices"] = list(example.choices)
     if example.group:
@@ -133,7 +133,7 @@ def as_mapping(example: Example) -> dict[str, Any]:
     return plain
 
 
-def canonical_json(value: Any) -> str:
+def canonical_json(value: object) -> str:
     """Return plain data as JSON with sorted keys, no spaces, non-ASCII kept."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -344,11 +344,11 @@ def _repeated_header(example: Example, fields: Mapping[str, str], label_field: s
     return f"the label is {quote(label_field)}, the name of its column; if it is a class, list all classes in data.labels"
 
 
-def column_of(row: Mapping[str, Any], column: str, where: str, place: str, advice: str = "") -> Any:
+def column_of(row: Mapping[str, object], column: str, where: str, place: str, advice: str = "") -> object:
     """Return a column of a row, named with dots where it is nested. Raises `DataError` with the columns there are, and the advice."""
     if column in row:
         return row[column]
-    value: Any = row
+    value: object = row
     for part in column.split("."):
         if not isinstance(value, Mapping) or part not in value:
             known = list(row) + [f"{name}.{inner}" for name, nested in row.items() if isinstance(nested, Mapping) for inner in nested]
@@ -359,7 +359,7 @@ def column_of(row: Mapping[str, Any], column: str, where: str, place: str, advic
     return value
 
 
-def as_text(value: Any) -> Any:
+def as_text(value: object) -> Any:
     """Return booleans and integers as text and missing values as None; anything else as it is: `fault` says what is wrong with that.
 
     Example:
@@ -375,7 +375,7 @@ def as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) else value
 
 
-def as_label(value: Any) -> Any:
+def as_label(value: object) -> Any:
     """Return a label as text, without the white space around it. A float that is a whole number is that number: JSON does not tell them
     apart, and a table with a missing value makes floats of all others.
 
@@ -389,14 +389,14 @@ def as_label(value: Any) -> Any:
     return text.strip() if isinstance(text, str) else text
 
 
-def _is_missing(value: Any) -> bool:
+def _is_missing(value: object) -> bool:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return True
     pandas = sys.modules.get("pandas")  # where it was never imported, nothing is a missing value of its kind
     return pandas is not None and (value is pandas.NA or value is pandas.NaT)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if value is None:
         return "missing (null)"
     if isinstance(value, float | complex):

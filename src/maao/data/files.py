@@ -321,6 +321,7 @@ def _read_json(text: str, where: str) -> Scanned:
             raise DataError(f"{where}, line {line}: {bad}")
         try:
             items = _loads(text)
+            assert isinstance(items, list)  # it begins as one
         except (ValueError, RecursionError) as error:
             raise DataError(f"{where}, {_json_trouble(error)}") from error
         return [_object(f"item {number}", item, json.dumps(item)) for number, item in enumerate(items, 1)]
@@ -338,18 +339,18 @@ def _json_line(number: int, line: str) -> Row | Unread:
         return Unread(place, _json_trouble(error).removeprefix("line 1: "), line)
 
 
-def _loads(text: str) -> Any:
+def _loads(text: str) -> object:
     return json.loads(text, object_pairs_hook=_without_doubles)
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError(f"an object names {listing(repeated(name for name, _ in pairs))} more than once")
     return found
 
 
-def _object(place: str, item: Any, line: str) -> Row | Unread:
+def _object(place: str, item: object, line: str) -> Row | Unread:
     if isinstance(item, dict):
         return place, item
     return Unread(place, f'is a {type(item).__name__}, not an object such as {{"text": "...", "label": "..."}}.', line)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Unpack
 
 from maao.data.checks import Columns, Row, columns_read, examples_from_rows, listing, nearest, quote
@@ -23,6 +24,53 @@ OFFLINE_SETTINGS = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLI
 
 class NoSuchLabels(DataError):
     """The data set has no such split, or the split was published without its labels: another one may serve."""
+
+
+@dataclass(frozen=True)
+class HubSet:
+    """A data set on the hub, or in a folder on disk laid out like one, of texts or of pictures.
+
+    Attributes:
+        name: the data set, or the folder.
+        config: its configuration, where it has several.
+        revision: a branch or commit.
+        cache_dir: where downloads are kept; None: where `datasets` keeps them.
+        folder: the folder in it whose files are read; None: all.
+    """
+
+    name: str
+    config: str | None = None
+    revision: str | None = None
+    cache_dir: str | os.PathLike[str] | None = None
+    folder: str | None = None
+
+    def where(self, split: str) -> str:
+        """Return what a split is called in errors."""
+        part = self.config or self.folder
+        return f"{self.name}{f' ({part})' if part else ''}, split {split!r}"
+
+    def open(self, split: str) -> Any:
+        """Return one split as a `datasets.Dataset`. Raises as `read_hub` does."""
+        where = self.where(split)
+        try:
+            import datasets
+        except ImportError as error:
+            raise DataError(f'{where}: reading hub data sets needs datasets. Install it with: pip install "maao[data]".') from error
+        cache = None if self.cache_dir is None else os.fspath(self.cache_dir)
+        try:
+            # The two halves of `datasets.load_dataset`: between them, the files are known and nothing has been downloaded.
+            builder = datasets.load_dataset_builder(self.name, self.config, data_dir=self.folder, revision=self.revision, cache_dir=cache)
+            _check_files(builder.config.data_files, split, where)
+            builder.download_and_prepare()
+            _check_split(split, builder.info.splits, where)
+            return builder.as_dataset(split=split)
+        except ConnectionError as error:
+            raise DataError(f"{where}: the Hugging Face Hub cannot be reached ({error}). {_offline_advice()}") from error
+        except FileNotFoundError as error:
+            advice = "Check the name; a private or gated data set also needs you to be logged in."
+            raise DataError(f"{where}: there is no such data set, or it has no data files ({error}). {advice}") from error
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+            raise DataError(f"{where}: cannot be loaded: {error}") from error
 
 
 def read_hub(
@@ -58,8 +106,8 @@ def read_hub(
         ...     read_hub(folder, label_names={"1": "positive"}, cache_dir=pathlib.Path(folder, "cache"))
         (Example(fields={'text': 'good film'}, label='positive'),)
     """
-    where = f"{name}{f' ({config})' if config else ''}, split {split!r}"
-    return dataset_examples(open_split(name, config, split, revision, cache_dir, where), where, **columns)
+    held = HubSet(name, config, revision, cache_dir)
+    return dataset_examples(held.open(split), held.where(split), **columns)
 
 
 def dataset_examples(table: Any, where: str, **columns: Unpack[Columns]) -> tuple[Example, ...]:
@@ -72,7 +120,7 @@ def dataset_examples(table: Any, where: str, **columns: Unpack[Columns]) -> tupl
         (Example(fields={'text': 'fine'}, label='good'),)
     """
     label_field = columns.get("label_field", "label")
-    classes = getattr(table.features.get(label_field), "names", None)
+    classes = class_names(table, label_field)
     table = table.select_columns(columns_read(list(table.column_names), columns, where))
     rows: list[Row] = [(f"row {number}", row) for number, row in enumerate(table.to_list(), 1)]
     unlabelled = sum(row.get(label_field, "") in MISSING for _, row in rows if not isinstance(row.get(label_field), list))
@@ -117,13 +165,13 @@ def read_task_hub(
         'entailment'
     """
     config = task_named(task).hub
-    where = f"{name} ({config}), split {split!r}"
     on_disk = os.path.isdir(name)
+    held = HubSet(name, None, None if on_disk else revision, cache_dir, folder=config)
+    where = held.where(split)
     if on_disk and not os.path.isdir(os.path.join(name, config)):
         inside = sorted(entry.name for entry in os.scandir(name) if entry.is_dir())
         raise DataError(f"{where}: there is no folder {quote(config)} in it.{nearest(config, inside)} Folders: {listing(inside)}.")
-    table = open_split(name, None, split, None if on_disk else revision, cache_dir, where, folder=config)
-    rows = table.to_list()
+    rows = held.open(split).to_list()
     answer = "answers" if task == "record" else "label"
     unlabelled = sum(answer in row and (row[answer] in MISSING or row[answer] == []) for row in rows)
     if unlabelled:
@@ -131,35 +179,9 @@ def read_task_hub(
     return examples_of(task, rows, where)
 
 
-def open_split(
-    name: str,
-    config: str | None,
-    split: str,
-    revision: str | None,
-    cache_dir: str | os.PathLike[str] | None,
-    where: str,
-    folder: str | None = None,
-) -> Any:
-    """Return one split as a `datasets.Dataset`. Raises as `read_hub` does; `where` names it in errors."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError(f'{where}: reading hub data sets needs datasets. Install it with: pip install "maao[data]".') from error
-    cache = None if cache_dir is None else os.fspath(cache_dir)
-    try:
-        # The two halves of `datasets.load_dataset`: between them, the files are known and nothing has been downloaded.
-        builder = datasets.load_dataset_builder(name, config, data_dir=folder, revision=revision, cache_dir=cache)
-        _check_files(builder.config.data_files, split, where)
-        builder.download_and_prepare()
-        _check_split(split, builder.info.splits, where)
-        return builder.as_dataset(split=split)
-    except ConnectionError as error:
-        raise DataError(f"{where}: the Hugging Face Hub cannot be reached ({error}). {_offline_advice()}") from error
-    except FileNotFoundError as error:
-        advice = "Check the name; a private or gated data set also needs you to be logged in."
-        raise DataError(f"{where}: there is no such data set, or it has no data files ({error}). {advice}") from error
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(f"{where}: cannot be loaded: {error}") from error
+def class_names(table: Any, label_field: str) -> list[str] | None:
+    """Return the names of the classes that a table has for its numbers; None where labels are as they stand."""
+    return getattr(table.features.get(label_field), "names", None)
 
 
 def _offline_advice() -> str:
@@ -169,7 +191,7 @@ def _offline_advice() -> str:
     return "Check the network, or read a file on disk instead (maao.data.files.read_examples)."
 
 
-def _check_files(data_files: Mapping[str, Any] | None, split: str, where: str) -> None:
+def _check_files(data_files: Mapping[str, Iterable[object]] | None, split: str, where: str) -> None:
     if not data_files:  # a copy in the cache, prepared before
         return
     other = sorted({str(file) for files in data_files.values() for file in files if not str(file).lower().endswith(".parquet")})
@@ -181,7 +203,7 @@ def _check_files(data_files: Mapping[str, Any] | None, split: str, where: str) -
     _check_split(split, data_files, where)
 
 
-def _check_split(split: str, known: Iterable[Any] | None, where: str) -> None:
+def _check_split(split: str, known: Iterable[object] | None, where: str) -> None:
     splits = [str(name) for name in known or ()]
     for asked in (re.split(r"[\[(]", part)[0].strip() for part in split.split("+")):
         if splits and asked not in (*splits, "all"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from maao.data.dataset import HUB, PACKAGED
 from maao.data.image_data import ImageData
@@ -15,7 +14,7 @@ IMAGE, TEXT = "image", "text"
 OF_IMAGES = {*ImageData.model_fields} - {*TextData.model_fields}
 
 
-def input_of(values: Mapping[str, Any]) -> str:
+def input_of(values: Mapping[str, object]) -> str:
     """Return "image" where a section's source, or else its settings, are of pictures alone, and "text" elsewhere.
 
     A hub data set is told by its settings: it is of pictures where a setting of pictures is given. A folder that holds folders is one of

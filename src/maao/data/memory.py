@@ -25,7 +25,7 @@ FORMS = (
 SELECT = ("select", "validation", "dev", "valid", "val")  # what the split that choices are made on is called
 
 
-def examples_in_memory(given: Any, where: str, **columns: Unpack[Columns]) -> tuple[Example, ...]:
+def examples_in_memory(given: object, where: str, **columns: Unpack[Columns]) -> tuple[Example, ...]:
     """Return the examples of anything that holds some, in its order; `where` names it in errors ("train").
 
     Raises:
@@ -50,7 +50,7 @@ def examples_in_memory(given: Any, where: str, **columns: Unpack[Columns]) -> tu
     return examples_from_rows(found, where=where, **columns) if found else ()
 
 
-def splits_in_memory(given: Any) -> tuple[Any, Any, Any] | None:
+def splits_in_memory(given: object) -> tuple[object, object, object] | None:
     """Return `train`, `select` and `test` of a mapping of splits (a `datasets.DatasetDict`); None for anything else.
 
     Raises:
@@ -72,7 +72,7 @@ def splits_in_memory(given: Any) -> tuple[Any, Any, Any] | None:
     return given["train"], given[chosen[0]] if chosen else None, given.get("test")
 
 
-def things_to_predict(given: Any) -> list[Any]:
+def things_to_predict(given: object) -> list[object]:
     """Return what is to be predicted one by one: the texts of a list, an array or a Series, the rows of a frame or a data set.
 
     Raises:
@@ -87,11 +87,11 @@ def things_to_predict(given: Any) -> list[Any]:
     if _is(given, "pandas", "DataFrame"):
         return [row for _, row in _frame_rows(given, "what to predict")]
     if _is(given, "datasets", "Dataset"):
-        return list(given.to_list())
+        return _dataset_rows(given)
     return _listed(given, "what to predict")
 
 
-def to_predict(given: Any, fields: Sequence[str], named: Mapping[str, str], place: str) -> Example | Unread:
+def to_predict(given: object, fields: Sequence[str], named: Mapping[str, str], place: str) -> Example | Unread:
     """Return one thing to predict as the template reads it, or why it cannot be.
 
     Args:
@@ -124,10 +124,10 @@ def to_predict(given: Any, fields: Sequence[str], named: Mapping[str, str], plac
             return Unread(place, "it is missing (null)")
         return Unread(place, f"it is {_short(given)}, which is neither a text nor a mapping of the template's fields")
     found = fault(Example(example.fields, "-"))  # neither its label nor its choices are judged
-    return example if found is None else Unread(place, found, has)
+    return example if found is None else Unread(place, found, has if isinstance(has, Mapping | str) else "")
 
 
-def _column_for(field: str, row: Mapping[str, Any], named: Mapping[str, str], *, lone: bool) -> str | None:
+def _column_for(field: str, row: Mapping[str, object], named: Mapping[str, str], *, lone: bool) -> str | None:
     """Return the column of a row that holds a field: the one that the run's data had, the field's own name, `sentence` for a lone text."""
     return next((name for name in columns_for(field, named, lone=lone) if name in row or _reaches(row, name)), None)
 
@@ -142,13 +142,13 @@ def columns_for(field: str, named: Mapping[str, str], *, lone: bool) -> list[str
     return list(dict.fromkeys([named.get(field, field), field, *(["sentence"] if lone and not named else [])]))
 
 
-def _reaches(row: Mapping[str, Any], column: str) -> bool:
+def _reaches(row: Mapping[str, object], column: str) -> bool:
     first, _, rest = column.partition(".")
     inner = row.get(first)
     return bool(rest) and isinstance(inner, Mapping) and (rest in inner or _reaches(inner, rest))
 
 
-def _rows(given: Any, where: str, columns: Columns) -> list[Row]:
+def _rows(given: object, where: str, columns: Columns) -> list[Row]:
     label_field = columns.get("label_field", "label")
     if _is(given, "pandas", "DataFrame"):
         return _frame_rows(given, where)
@@ -161,7 +161,7 @@ def _rows(given: Any, where: str, columns: Columns) -> list[Row]:
     return [(f"example {number}", _row(item, number, where, columns, label_field)) for number, item in enumerate(given, 1)]
 
 
-def _row(item: Any, number: int, where: str, columns: Columns, label_field: str) -> Mapping[str, Any]:
+def _row(item: object, number: int, where: str, columns: Columns, label_field: str) -> Mapping[str, object]:
     if isinstance(item, Mapping):
         return item
     if isinstance(item, Sequence | np.ndarray) and not isinstance(item, str | bytes) and len(item) == 2:
@@ -204,6 +204,10 @@ def _refuse_misaligned(texts: Any, labels: Any, where: str) -> None:
         raise DataError(f"{where}: the index of y has the rows of X in another order. Align them: y.loc[X.index].")
 
 
+def _dataset_rows(table: Any) -> list[object]:
+    return list(table.to_list())
+
+
 def _frame_rows(frame: Any, where: str) -> list[Row]:
     names = [str(name) for name in frame.columns]
     if doubles := repeated(names):
@@ -212,7 +216,7 @@ def _frame_rows(frame: Any, where: str) -> list[Row]:
     return [(f"row {number}", dict(zip(names, cells, strict=True))) for number, cells in enumerate(zip(*columns, strict=True), 1)]
 
 
-def _column_rows(given: Mapping[Any, Any], where: str) -> list[Row]:
+def _column_rows(given: Mapping[object, object], where: str) -> list[Row]:
     """Return rows of a mapping of columns (``{"text": [...], "label": [...]}``)."""
     if any(isinstance(column, str | bytes) or not isinstance(column, Iterable) for column in given.values()):
         raise DataError(f"{where} is one mapping: give a list of mappings, one an example, or a mapping of whole columns.")
@@ -227,7 +231,7 @@ def _column_rows(given: Mapping[Any, Any], where: str) -> list[Row]:
     ]
 
 
-def _listed(given: Any, where: str) -> list[Any]:
+def _listed(given: object, where: str) -> list[object]:
     """Return what an iterable holds, one by one; of an array the numbers and texts of Python."""
     if isinstance(given, AbstractSet):
         raise DataError(f"{where} is a set, which has no order, so that no run could be repeated: give a list.")
@@ -238,20 +242,20 @@ def _listed(given: Any, where: str) -> list[Any]:
     return _python_values(given) if _is_array(given) else list(given)
 
 
-def _python_values(array: Any) -> list[Any]:
+def _python_values(array: Any) -> list[object]:
     """Return what an array holds as Python's own texts and numbers; of one column, its cells."""
     return list((array.reshape(-1) if tuple(array.shape[1:]) == (1,) else array).tolist())
 
 
-def _is_array(given: Any) -> bool:
+def _is_array(given: object) -> bool:
     return isinstance(given, np.ndarray) or _is(given, "torch", "Tensor") or _is(given, "pandas", "Series")
 
 
-def _is(given: Any, module: str, name: str) -> bool:
+def _is(given: object, module: str, name: str) -> bool:
     """Say whether something is of a library's class. A library that was never imported made nothing, so it is not imported here."""
     library = sys.modules.get(module)
     return library is not None and isinstance(given, getattr(library, name))
 
 
-def _short(given: Any) -> str:
+def _short(given: object) -> str:
     return f"{quote(given)}" if isinstance(given, str) else f"a {type(given).__name__}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from maao.data import image_sets
 from maao.data.checks import check_examples, listing, nearest
@@ -226,7 +226,7 @@ def protocol_of(images: ImageData) -> Protocol:
     return replace(protocol, name="-".join([protocol.name, *names]), description="; ".join([protocol.description, *told]))
 
 
-def check_same(rows: Iterable[Mapping[str, Any]], further: Iterable[Protocol] = ()) -> Protocol:
+def check_same(rows: Iterable[Mapping[str, object]], further: Iterable[Protocol] = ()) -> Protocol:
     """Return the one protocol that all results were made by.
 
     Args:
@@ -245,11 +245,11 @@ def check_same(rows: Iterable[Mapping[str, Any]], further: Iterable[Protocol] = 
         maao.errors.ConfigError: Results of different protocols cannot be compared: result 1 is of 'full' (... result 2 of 'fewglue-32' ...
     """
     protocols = {**PROTOCOLS, **IMAGE_PROTOCOLS, **{protocol.name: protocol for protocol in further}}
-    first: tuple[Protocol, Any] | None = None
+    first: tuple[Protocol, object] | None = None
     for number, row in enumerate(rows, 1):
         if "protocol" not in row:
             raise ConfigError(f"Result {number} does not say by which protocol it was made. Protocols: {listing(protocols)}.")
-        protocol = protocol_named(row["protocol"], protocols)
+        protocol = protocol_named(str(row["protocol"]), protocols)
         this = (protocol, row.get("shots", protocol.shots))
         first = this if first is None else first
         if this != first:
@@ -262,5 +262,5 @@ def check_same(rows: Iterable[Mapping[str, Any]], further: Iterable[Protocol] = 
     return first[0]
 
 
-def _told(protocol: Protocol, shots: Any) -> str:
+def _told(protocol: Protocol, shots: object) -> str:
     return f"{protocol.name!r} ({'all' if shots is None else shots} shots; {protocol.description}{'; biased' if protocol.biased else ''})"

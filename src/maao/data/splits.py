@@ -287,5 +287,7 @@ def _finish(
 
 
 def _digest(train: Sequence[Example], select: Sequence[Example], test: Sequence[Example], labels: Sequence[str]) -> str:
-    parts = {name: [as_mapping(example) for example in part] for name, part in zip(SPLITS, (train, select, test), strict=True)}
+    parts: dict[str, object] = {
+        name: [as_mapping(example) for example in part] for name, part in zip(SPLITS, (train, select, test), strict=True)
+    }
     return "sha256:" + sha256(canonical_json({"labels": list(labels), **parts}))

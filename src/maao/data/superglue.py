@@ -2,7 +2,7 @@
 
 What is decided here: the fields of each task, the order of its classes, the two wordings (`pair` for models read by a trained head, `cloze`
 for models that answer with words) and the metrics it is judged by. Cutting examples into splits is `splits.py`, which split is for what is
-`protocol.py`, and the metrics are `maao.evaluation.metrics`.
+`protocols.py`, and the metrics are `maao.evaluation.metrics`.
 
 Rows come in SuperGLUE's own JSON lines (`read_task`) or in the layout of the hub's `super_glue` (`maao.data.hub.read_task_hub`); both go
 through the same functions. Texts stay as they were published; what a cloze needs changed is done by `cloze_examples`.
@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import cast
 
 from maao.data.checks import Row, fault, listing, nearest, quote, refuse
 from maao.data.files import read_rows
@@ -148,7 +148,7 @@ def read_task(task: str, path: str | os.PathLike[str]) -> tuple[Example, ...]:
     return _examples(task_named(task), read_rows(path), str(path))
 
 
-def examples_of(task: str, rows: Iterable[Mapping[str, Any]], where: str = "the rows") -> tuple[Example, ...]:
+def examples_of(task: str, rows: Iterable[Mapping[str, object]], where: str = "the rows") -> tuple[Example, ...]:
     """Return the examples of rows in SuperGLUE's own layout or in that of the hub's `super_glue`, where classes are numbers.
 
     Args:
@@ -237,7 +237,7 @@ def _examples(task: Task, rows: Sequence[Row], where: str) -> tuple[Example, ...
     return tuple(examples)
 
 
-def _advice(task: Task, row: Mapping[str, Any]) -> str:
+def _advice(task: Task, row: Mapping[str, object]) -> str:
     """Say where labels are to be had: in another file, or in a column that SuperGLUE's own files do not have."""
     told = " Is this the test split? SuperGLUE publishes it without labels: take val.jsonl (validation) instead."
     others = [name for name in row if name not in {"idx", "passage", "question", "premise", "hypothesis", "text", "target", "word"}]
@@ -249,7 +249,7 @@ def _advice(task: Task, row: Mapping[str, Any]) -> str:
     )
 
 
-def _get(row: Any, key: str, place: str = "") -> Any:
+def _get(row: object, key: str, place: str = "") -> object:
     if not isinstance(row, Mapping):
         raise _Unusable(f"a {type(row).__name__} stands where an object with {quote(key)} was expected", place)
     if key not in row:
@@ -257,7 +257,7 @@ def _get(row: Any, key: str, place: str = "") -> Any:
     return row[key]
 
 
-def _text(row: Any, key: str, place: str = "") -> str:
+def _text(row: object, key: str, place: str = "") -> str:
     value = _get(row, key, place)
     if not isinstance(value, str):
         raise _Unusable(f"{quote(key)} is {'missing (null)' if value is None else f'a {type(value).__name__}'}, not text", place)
@@ -266,14 +266,14 @@ def _text(row: Any, key: str, place: str = "") -> str:
     return value
 
 
-def _list(row: Any, key: str, place: str = "") -> list[Any]:
+def _list(row: object, key: str, place: str = "") -> list[object]:
     value = _get(row, key, place)
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         raise _Unusable(f"{quote(key)} is not a list with something in it", place)
     return list(value)
 
 
-def _label(task: Task, row: Any, place: str = "") -> str:
+def _label(task: Task, row: object, place: str = "") -> str:
     """Return the name of a row's class; given as a boolean, a number in the hub's order, or a name."""
     value = row.get("label") if isinstance(row, Mapping) else None
     if value in MISSING:
@@ -291,15 +291,15 @@ def _label(task: Task, row: Any, place: str = "") -> str:
     raise _Unusable(f"the label {quote(value) if isinstance(value, str) else repr(value)} is none of {listing(task.labels)}", place)
 
 
-def _boolq(task: Task, row: Mapping[str, Any]) -> Iterator[Example]:
+def _boolq(task: Task, row: Mapping[str, object]) -> Iterator[Example]:
     yield Example({"passage": _text(row, "passage"), "question": _text(row, "question")}, _label(task, row))
 
 
-def _entailment(task: Task, row: Mapping[str, Any]) -> Iterator[Example]:
+def _entailment(task: Task, row: Mapping[str, object]) -> Iterator[Example]:
     yield Example({"premise": _text(row, "premise"), "hypothesis": _text(row, "hypothesis")}, _label(task, row))
 
 
-def _copa(task: Task, row: Mapping[str, Any]) -> Iterator[Example]:
+def _copa(task: Task, row: Mapping[str, object]) -> Iterator[Example]:
     asked = _text(row, "question")
     if asked not in CONNECTIVES:
         raise _Unusable(f"the question {quote(asked)} is neither 'cause' nor 'effect'")
@@ -307,11 +307,11 @@ def _copa(task: Task, row: Mapping[str, Any]) -> Iterator[Example]:
     yield Example(fields, _label(task, row), choices=(_text(row, "choice1"), _text(row, "choice2")))
 
 
-def _wic(task: Task, row: Mapping[str, Any]) -> Iterator[Example]:
+def _wic(task: Task, row: Mapping[str, object]) -> Iterator[Example]:
     yield Example({name: _text(row, name) for name in ("sentence1", "sentence2", "word")}, _label(task, row))
 
 
-def _wsc(task: Task, row: Mapping[str, Any]) -> Iterator[Example]:
+def _wsc(task: Task, row: Mapping[str, object]) -> Iterator[Example]:
     text, target = _text(row, "text"), row.get("target", row)
     noun, pronoun = _text(target, "span1_text"), _text(target, "span2_text")
     _place(text, noun, _get(target, "span1_index"), "span1", gaps=True)
@@ -319,7 +319,7 @@ def _wsc(task: Task, row: Mapping[str, Any]) -> Iterator[Example]:
     yield Example({"text": text, "span1": noun, "span2": pronoun, "position": str(position)}, _label(task, row))
 
 
-def _multirc(task: Task, row: Mapping[str, Any]) -> Iterator[Example]:
+def _multirc(task: Task, row: Mapping[str, object]) -> Iterator[Example]:
     if "paragraph" in row:  # the hub's rows
         index = _get(row, "idx")
         fields = {"passage": _text(row, "paragraph"), "question": _text(row, "question"), "answer": _text(row, "answer")}
@@ -337,14 +337,16 @@ def _multirc(task: Task, row: Mapping[str, Any]) -> Iterator[Example]:
             yield Example(fields, _label(task, answer, inner), group=group)
 
 
-def _record(task: Task, row: Mapping[str, Any]) -> Iterator[Example]:
+def _record(task: Task, row: Mapping[str, object]) -> Iterator[Example]:
     if "qas" not in row and "query" in row:  # the hub's rows
         index = _get(row, "idx")
         answers = row.get("answers")
         if not answers:
             raise _Unlabelled("it has no answers")
         group = f"{_get(index, 'passage')}-{_get(index, 'query')}"
-        yield from _candidates(_text(row, "passage"), _text(row, "query"), _list(row, "entities"), answers, group, "")
+        yield from _candidates(
+            _text(row, "passage"), _text(row, "query"), cast(list[str], _list(row, "entities")), cast(list[str], answers), group, ""
+        )
         return
     passage = _get(row, "passage")
     text = _text(passage, "text")
@@ -376,7 +378,7 @@ def _candidates(passage: str, query: str, entities: Sequence[str], answers: Sequ
         yield Example(fields, "true" if entity in answers else "false", group=group)
 
 
-_ROWS: Mapping[str, Callable[[Task, Mapping[str, Any]], Iterator[Example]]] = {
+_ROWS: Mapping[str, Callable[[Task, Mapping[str, object]], Iterator[Example]]] = {
     "boolq": _boolq, "copa": _copa, "rte": _entailment, "wic": _wic, "wsc": _wsc, "cb": _entailment, "multirc": _multirc, "record": _record,
 }  # fmt: skip
 
@@ -384,7 +386,7 @@ _ROWS: Mapping[str, Callable[[Task, Mapping[str, Any]], Iterator[Example]]] = {
 # WSC's spans
 
 
-def _place(text: str, span: str, index: Any, name: str, *, gaps: bool = False) -> int:
+def _place(text: str, span: str, index: object, name: str, *, gaps: bool = False) -> int:
     """Return the word of the text at which a span begins: the closest to `index` at which its words stand.
 
     With `gaps`, a span may also have other words inside ("Kamenev and Zinoviev" of the training set).

@@ -6,16 +6,16 @@ What is written is read back and compared before the export counts as done.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from maao.errors import ConfigError, ModelError
-from maao.export.tensors import write_about, write_tensors
+from maao.export.tensors import write_tensors
+from maao.export.tuned import Tuned
 from maao.problems.vision.image_problem import ImageProblem
-from maao.problems.vision.methods import Params
+from maao.protocols import Params
 
 COOP_FILE = "model.pth.tar"
 CLASSES_FILE = "classes.safetensors"
@@ -34,13 +34,6 @@ probabilities = ({scale!r} * feature @ classes.T).softmax(-1)
 print(labels[int(probabilities.argmax())])
 ```
 """
-
-
-def export_params(params: Params, folder: Path, about: Mapping[str, Any]) -> list[Path]:
-    """Write all that was trained, by name."""
-    path = folder / "prompt.safetensors"
-    write_tensors("tensor", {name: value.detach().cpu() for name, value in params.items()}, path)
-    return [path, write_about(about, folder)]
 
 
 def export_ctx(params: Params, folder: Path) -> list[Path]:
@@ -83,3 +76,27 @@ def export_classes(problem: ImageProblem, params: Params, folder: Path, labels: 
         USE.format(model=problem.encoder.name, file=CLASSES_FILE, count=count, width=width, scale=round(scale, 6)), encoding="utf-8"
     )
     return [path, names, readme]
+
+
+class ContextExport:
+    """The context, as CoOp's checkpoints hold one."""
+
+    by_name_only = False
+
+    def serves(self, problem: object) -> bool:
+        return isinstance(problem, ImageProblem)
+
+    def write(self, tuned: Tuned, folder: Path) -> list[Path]:
+        return export_ctx(tuned.params, folder)
+
+
+class ClassesExport:
+    """The features of the classes."""
+
+    by_name_only = False
+
+    def serves(self, problem: object) -> bool:
+        return isinstance(problem, ImageProblem)
+
+    def write(self, tuned: Tuned, folder: Path) -> list[Path]:
+        return export_classes(tuned.problem, tuned.params, folder, tuned.about["labels"])

@@ -58,6 +58,7 @@ from maao.export.tensors import (
     write_tensors,
     write_use,
 )
+from maao.export.tuned import Tuned
 from maao.problems.language.methods.prefix_tuning import PrefixTuning
 from maao.problems.language.readers import Head, LabelWords
 from maao.problems.language.soft_prompt import SoftPromptProblem
@@ -65,8 +66,8 @@ from maao.problems.towers.text.forward import front, model_inputs, pad
 from maao.problems.towers.text.loading import FrozenModel, locate
 from maao.problems.towers.text.probes import head_of, refused
 from maao.problems.towers.text.template import Tokenized
+from maao.protocols import Params
 
-Params = Mapping[str, Tensor]
 Task = Literal["CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM"]
 
 TOLERANCE = 1e-5  # relative to the largest logit
@@ -414,3 +415,28 @@ def _padding(problem: SoftPromptProblem, task: Task) -> str:
     if task == "SEQ_CLS" and problem.frozen.kind == "decoder" and not _is_deep(problem):
         return "Texts of one batch must be equally long: the classification model finds no padding behind a soft prompt."
     return "In a batch pad on the right, and pass `attention_mask`: PEFT counts padding on the left as positions."
+
+
+# -- the formats
+
+
+class PeftExport:
+    """An adapter for the kind of model that the run tuned."""
+
+    by_name_only = False
+    classifier = False
+
+    def serves(self, problem: object) -> bool:
+        return isinstance(problem, SoftPromptProblem)
+
+    def write(self, tuned: Tuned, folder: Path) -> list[Path]:
+        texts = ("A short text.", "Another text, which is a little longer than that.")
+        probes = [dict.fromkeys(tuned.problem.template.fields, text) for text in texts]
+        return export_peft(tuned.problem, tuned.params, folder, tuned.about, probes, classifier=self.classifier)[0]
+
+
+class PeftClassifierExport(PeftExport):
+    """An adapter for transformers' classification model of that type."""
+
+    by_name_only = True
+    classifier = True

@@ -16,15 +16,15 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from maao.errors import ModelError
+from maao.errors import ConfigError, ModelError
 from maao.export import use_prompt
+from maao.export.tuned import Tuned
 from maao.problems.language.readers import DecodedWords, Head, LabelWords
 from maao.problems.language.soft_prompt import SoftPromptProblem
 from maao.problems.towers.text.forward import decoder_start
 from maao.problems.towers.text.loading import FrozenModel, locate
 from maao.problems.towers.text.template import TemplateTokenizer
-
-Params = Mapping[str, Tensor]
+from maao.protocols import Deployable, Params
 
 WEIGHTS, TRAINING = "prompt.safetensors", "training.safetensors"
 OF_PROMPT, OF_ADAPTER = use_prompt.SETTINGS
@@ -92,6 +92,13 @@ def export_tensor(problem: SoftPromptProblem, params: Params, folder: Path, abou
     readme.write_text(page, encoding="utf-8")
     settings = {**used(problem, realized, about), "tensors": WEIGHTS}
     return [*paths, *write_use(settings, folder / OF_PROMPT), write_about(about, folder), readme]
+
+
+def export_params(params: Params, folder: Path, about: Mapping[str, Any]) -> list[Path]:
+    """Write all that was trained, by name."""
+    path = folder / WEIGHTS
+    write_tensors("tensor", {name: value.detach().cpu() for name, value in params.items()}, path)
+    return [path, write_about(about, folder)]
 
 
 def realize(problem: SoftPromptProblem, params: Params) -> dict[str, Tensor]:
@@ -210,3 +217,35 @@ def _reading(problem: SoftPromptProblem, about: Mapping[str, Any]) -> dict[str, 
         "choice_space": {"spaced": tokenize.answer_prefix("a"), "unspaced": tokenize.answer_prefix("\u4f53")},
         "choice_begins": tokenize.answer_begins,
     }
+
+
+# -- the formats
+
+
+class TextExport:
+    """The words of the prompt."""
+
+    by_name_only = False
+
+    def serves(self, problem: object) -> bool:
+        return isinstance(problem, Deployable)
+
+    def write(self, tuned: Tuned, folder: Path) -> list[Path]:
+        if tuned.text is None:
+            raise ConfigError(f"'{tuned.about['method']}' trains no prompt: there are no words to export.")
+        paths = export_text(tuned.text, folder)
+        return [*paths, write_about(tuned.about, folder)] if tuned.filled else paths  # they are of no use without what stands around them
+
+
+class TensorExport:
+    """What the model reads of the point with a file that uses it; of another problem, all that was trained."""
+
+    by_name_only = False
+
+    def serves(self, problem: object) -> bool:
+        return isinstance(problem, Deployable)
+
+    def write(self, tuned: Tuned, folder: Path) -> list[Path]:
+        if isinstance(tuned.problem, SoftPromptProblem):
+            return export_tensor(tuned.problem, tuned.params, folder, tuned.about)
+        return export_params(tuned.params, folder, tuned.about)

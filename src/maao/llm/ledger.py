@@ -8,8 +8,9 @@ memory; the run folder's (`maao.store`) does the same on disk.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
+from operator import add
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -37,7 +38,7 @@ class Totals:
         return self + Totals(1, used.input_tokens, used.output_tokens, used.usd)
 
     def __add__(self, other: Totals) -> Totals:
-        return Totals(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Totals)))
+        return Totals(*map(add, astuple(self), astuple(other)))
 
 
 class Ledger(Protocol):

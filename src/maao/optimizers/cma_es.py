@@ -9,24 +9,25 @@ black-box tuning, Sun et al., ICML 2022.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError, ProblemError
 from maao.optimizers.torch import TorchState, is_trained
-from maao.protocols import Problem
+from maao.protocols import Params, Problem
 from maao.types import Cost, Observation
 
 if TYPE_CHECKING:
     from cmaes import CMA
 
-Params = Mapping[str, Tensor]
+Candidate = npt.NDArray[np.float64]  # (dim,)
+Name = tuple[int, int, bytes | None]  # of a search: its seed, the step that it began at, the losses so far
 LOSSES = "cma/losses"  # of each generation, in the state's moments: (generations, population)
 
 
@@ -52,7 +53,7 @@ class CMAStage:
     population: int = 8
     dim: int = 50
     size: float = 0.5
-    _live: dict[Any, CMA] = field(default_factory=dict, compare=False, repr=False)  # the last search, so that it is not run again
+    _live: dict[Name, CMA] = field(default_factory=dict, compare=False, repr=False)  # the last search, so that it is not run again
 
     def __post_init__(self) -> None:
         if self.population < 4 or self.dim < 2 or not self.size > 0:
@@ -71,7 +72,8 @@ class CMAStage:
         return replace(state, params=moved, start=moved, age=0, moments={})
 
     def step(self, problem: Problem[Params], state: TorchState, *, keep: bool = False) -> tuple[TorchState, Observation[Params]]:
-        known = state.moments.get(LOSSES, torch.empty(0, self.population, dtype=torch.float64))
+        told = _losses(state)
+        known = torch.empty(0, self.population, dtype=torch.float64) if told is None else told
         search = self._search(state, known)
         batch = problem.batch(state.step, state.seed)
         tried = [search.ask() for _ in range(self.population)]
@@ -108,16 +110,16 @@ class CMAStage:
         return search
 
     @staticmethod
-    def _tell(search: CMA, tried: list[Any], losses: list[float]) -> None:
+    def _tell(search: CMA, tried: list[Candidate], losses: list[float]) -> None:
         worst = max(loss for loss in losses if np.isfinite(loss))
         search.tell([(z, loss if np.isfinite(loss) else worst + 1.0) for z, loss in zip(tried, losses, strict=True)])
 
     @staticmethod
-    def _name(state: TorchState) -> Any:
-        losses = state.moments.get(LOSSES)
+    def _name(state: TorchState) -> Name:
+        losses = _losses(state)
         return (state.seed, _begun(state), None if losses is None else losses.numpy().tobytes())
 
-    def _point(self, state: TorchState, z: Any) -> dict[str, Tensor]:
+    def _point(self, state: TorchState, z: Candidate) -> dict[str, Tensor]:
         """Return ``start + projection @ z``, each of the params with a projection of its own."""
         found = {}
         for name, value in state.start.items():
@@ -130,6 +132,12 @@ class CMAStage:
             moved = (projection @ torch.as_tensor(z, dtype=torch.float32)).view(value.shape)
             found[name] = value + (scale * moved).to(value)
         return found
+
+
+def _losses(state: TorchState) -> Tensor | None:
+    """Return the losses of a search's generations; None before the first."""
+    held = state.moments.get(LOSSES)
+    return held if isinstance(held, Tensor) else None
 
 
 def _begun(state: TorchState) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Generic
 
 from maao.protocols import GradientStage, Problem
 from maao.types import Observation, P, S
@@ -27,7 +27,7 @@ class Remembered(Generic[P, S]):
     """
 
     stage: GradientStage[P, S]
-    steps: MutableMapping[str, tuple[Any, Observation[Any]]]
+    steps: MutableMapping[str, tuple[S, Observation[P]]]
     run: str
     digest: Callable[[S], str]
 

@@ -11,15 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from maao.errors import ConfigError, ProblemError
-from maao.protocols import Arrays, Problem
+from maao.protocols import Params, Problem
 from maao.types import Cost, Observation
 
-Params = Mapping[str, Tensor]
+Moment = Tensor | int | float | str | bool | None
+Moments = Mapping[str, Moment]
+Nested = Moment | Mapping[str, "Nested"] | list["Nested"] | tuple["Nested", ...]  # an optimizer's own state of one of the params
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,9 +35,9 @@ class TorchState:
     seed: int
     step: int = 0
     age: int = 0
-    moments: Mapping[str, Any] = field(default_factory=dict)
+    moments: Moments = field(default_factory=dict)
     good: Params | None = None
-    good_moments: Mapping[str, Any] = field(default_factory=dict)
+    good_moments: Moments = field(default_factory=dict)
     lr_scale: float = 1.0  # halved by every rollback
     sums: Params = field(default_factory=dict)  # of an average over epochs, weighted; empty before the first
     weight: float = 0.0  # what they weigh together
@@ -260,15 +261,15 @@ def _copy(params: Params) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in params.items()}
 
 
-def _dump_moments(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Any]:
+def _dump_moments(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Moment]:
     """Return the optimizer's state as one flat mapping ``"param/key/...": tensor or plain value``."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, Moment] = {}
     for index, values in optimizer.state_dict()["state"].items():
         _flatten(values, names[index], flat)
     return flat
 
 
-def _flatten(value: Any, path: str, out: dict[str, Any]) -> None:
+def _flatten(value: Nested, path: str, out: dict[str, Moment]) -> None:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             _flatten(inner, f"{path}/{key}", out)
@@ -280,7 +281,7 @@ def _flatten(value: Any, path: str, out: dict[str, Any]) -> None:
         out[path] = value.detach().clone() if isinstance(value, Tensor) else value
 
 
-def _load_moments(optimizer: torch.optim.Optimizer, names: list[str], flat: Mapping[str, Any]) -> None:
+def _load_moments(optimizer: torch.optim.Optimizer, names: list[str], flat: Moments) -> None:
     tree: dict[str, Any] = {}
     for path, value in flat.items():
         *parents, last = path.split("/")
@@ -298,57 +299,3 @@ def _unflatten(node: Any) -> Any:
     if "#" in node:
         return [_unflatten(node[str(i)]) for i in range(node["#"])]
     return {key: _unflatten(value) for key, value in node.items()}
-
-
-class TorchSerializer:
-    """Params and `TorchState` as numpy arrays and JSON, without losing a bit."""
-
-    def dump_params(self, params: Params) -> Arrays:
-        return {name: value.detach().cpu().numpy() for name, value in params.items()}
-
-    def load_params(self, arrays: Arrays) -> Params:
-        return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
-
-    def dump_state(self, state: TorchState) -> tuple[Arrays, Mapping[str, Any]]:
-        arrays: dict[str, Any] = {}
-        values: dict[str, Any] = {}
-        parts = {
-            "params": state.params,
-            "start": state.start,
-            "moments": state.moments,
-            "good": state.good or {},
-            "good_moments": state.good_moments,
-        }
-        if state.sums:
-            parts["sums"] = state.sums
-        for part, mapping in parts.items():
-            for name, value in mapping.items():
-                if isinstance(value, Tensor):
-                    arrays[f"{part}:{name}"] = value.detach().cpu().numpy()
-                else:
-                    values[f"{part}:{name}"] = value
-        order = {part: list(mapping) for part, mapping in parts.items()}
-        numbers = {"seed": state.seed, "step": state.step, "age": state.age, "lr_scale": state.lr_scale}
-        if state.sums:
-            numbers["weight"] = state.weight
-        return arrays, {**numbers, "values": values, "order": order, "has_good": state.good is not None}
-
-    def load_state(self, arrays: Arrays, meta: Mapping[str, Any]) -> TorchState:
-        def part(name: str) -> dict[str, Any]:
-            keys = meta["order"][name]
-            full = {key: f"{name}:{key}" for key in keys}
-            return {k: torch.from_numpy(np.array(arrays[f])) if f in arrays else meta["values"][f] for k, f in full.items()}
-
-        return TorchState(
-            params=part("params"),
-            start=part("start"),
-            seed=meta["seed"],
-            step=meta["step"],
-            age=meta["age"],
-            moments=part("moments"),
-            good=part("good") if meta["has_good"] else None,
-            good_moments=part("good_moments"),
-            lr_scale=meta["lr_scale"],
-            sums=part("sums") if "sums" in meta["order"] else {},
-            weight=meta.get("weight", 0.0),
-        )

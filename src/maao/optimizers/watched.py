@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Generic
 
 from maao.protocols import GradientStage, Problem
 from maao.types import Observation, P, S
@@ -15,7 +15,7 @@ class Watched(Generic[P, S]):
     """`stage`, with `on_step` called after each step."""
 
     stage: GradientStage[P, S]
-    on_step: Callable[[Observation[Any]], None]
+    on_step: Callable[[Observation[P]], None]
 
     def init(self, problem: Problem[P], params: P, *, seed: int) -> S:
         return self.stage.init(problem, params, seed=seed)

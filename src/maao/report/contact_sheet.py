@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from maao.problems.vision.image_problem import Mistake
+from maao.types import Example, Mistake
 
 TILE, TEXT, GAP = 128, 44, 12  # pixels
 
 
-def contact_sheet(mistakes: Sequence[Mistake], picture: Callable[[str], Image.Image], *, columns: int = 6) -> Image.Image:
+def contact_sheet(mistakes: Sequence[Mistake], picture: Callable[[Example], Image.Image], *, columns: int = 6) -> Image.Image:
     """Return a sheet of pictures, worst first. Under each: its label, and what it was read as with which probability.
 
     Args:
-        picture: opens a mistake's key.
+        picture: opens an example's picture.
     """
     columns = max(1, min(columns, len(mistakes)))
     lines = -(-len(mistakes) // columns)
@@ -24,13 +24,13 @@ def contact_sheet(mistakes: Sequence[Mistake], picture: Callable[[str], Image.Im
     for number, mistake in enumerate(mistakes):
         left = GAP + number % columns * (TILE + GAP)
         top = GAP + number // columns * (TILE + TEXT + GAP)
-        image = picture(mistake.key)
+        image = picture(mistake.example)
         scale = min(TILE / image.width, TILE / image.height)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         tile = image.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
         sheet.paste(tile, (left + (TILE - size[0]) // 2, top + (TILE - size[1]) // 2))
         draw.rectangle((left - 1, top - 1, left + TILE, top + TILE), outline="#bbbbbb")
-        draw.text((left, top + TILE + 4), _fit(mistake.label, draw, font), fill="#1a7f37", font=font)
+        draw.text((left, top + TILE + 4), _fit(mistake.example.label, draw, font), fill="#1a7f37", font=font)
         draw.text((left, top + TILE + 18), _fit(f"read as {mistake.predicted}", draw, font), fill="#b00020", font=font)
         told = f"{mistake.probability:.2f} against {mistake.label_probability:.2f}"
         draw.text((left, top + TILE + 32), told, fill="#555555", font=font)

@@ -13,12 +13,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from maao.errors import StoreError
 from maao.store import migrations
 from maao.store.files import TEMP_SUFFIX, is_damaged, read_error, reading, sqlite_code, sync_folder, write_error
-from maao.store.values import column_text
+from maao.store.values import Column, column_text
 
 DATABASE = "run.sqlite"
 BUSY_SECONDS = 30.0
@@ -98,7 +97,7 @@ class Database:
             finally:
                 self._roll_back()
 
-    def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
+    def rows(self, sql: str, parameters: tuple[Column, ...] = ()) -> list[sqlite3.Row]:
         with self.snapshot() as connection:
             return connection.execute(sql, parameters).fetchall()
 

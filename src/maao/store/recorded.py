@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from maao.types import Cost
+from maao.types import JSON, Cost
 
 FORMAT = 2  # of run folders: what settings are called and what rounds hold; counted up where an older folder would be read wrongly
 FORMAT_KEY = "format"  # in config.json; the first format had none
@@ -36,11 +36,11 @@ class ConfigRecord(Record):
 
     problem: str
     seed: int
-    stage: dict[str, Any]
-    plan: dict[str, Any]
-    accept: dict[str, Any]
-    mentor: dict[str, Any]
-    budget: dict[str, Any]
+    stage: JSON
+    plan: JSON
+    accept: JSON
+    mentor: JSON
+    budget: JSON
     data: DataRecord = DataRecord()
 
 

@@ -6,7 +6,7 @@ import hashlib
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, NamedTuple
+from typing import Generic, NamedTuple
 
 from maao.store.values import (
     Column,
@@ -19,7 +19,7 @@ from maao.store.values import (
     optional_text,
     text_column,
 )
-from maao.types import Advice, Clues, Considered, Cost, Leg, Observation, P, Proposal, Rejected, Round, S, Score, Verdict
+from maao.types import JSON, Advice, Clues, Considered, Cost, Leg, Observation, P, Proposal, Rejected, Round, S, Score, Verdict
 
 Row = tuple[str, Mapping[str, Column]]  # a table, and its columns by name
 PARTS = ("observations", "proposals", "rejected", "considered")
@@ -30,7 +30,7 @@ class StoredState(NamedTuple):
     """A stage's state as two columns: the name of its tensors' file, and the rest."""
 
     tensors: str
-    meta: Any
+    meta: JSON
 
 
 class Tensors(NamedTuple, Generic[P, S]):
@@ -56,8 +56,8 @@ def rows_of(round: Round[P, S], tensors: Tensors[P, S], *, date: str) -> list[Ro
                 "leg": json_column(round.leg, Leg), "clues": json_column(round.clues, Clues),
                 "cost": json_column(round.cost, Cost), "advice_cost": json_column(advice.cost, Cost),
                 "verdict_cost": json_column(verdict.cost, Cost),
-                "verdict_tensors": before.tensors, "verdict_meta": json_column(before.meta, Any),
-                "state_tensors": after.tensors, "state_meta": json_column(after.meta, Any),
+                "verdict_tensors": before.tensors, "verdict_meta": json_column(before.meta, JSON),
+                "state_tensors": after.tensors, "state_meta": json_column(after.meta, JSON),
             },
         )
     ]  # fmt: skip
@@ -147,7 +147,7 @@ def restore(row: sqlite3.Row, parts: Parts, tensors: Tensors[P, S]) -> Round[P, 
             cost=column_json(row["advice_cost"], Cost),
         ),
         verdict=Verdict(
-            state=tensors.get_state(StoredState(row["verdict_tensors"], column_json(row["verdict_meta"], Any))),
+            state=tensors.get_state(StoredState(row["verdict_tensors"], column_json(row["verdict_meta"], JSON))),
             chosen=_optional_int(row["chosen"]),
             considered=tuple(_considered(c) for c in considered),
             reason=column_text(row["reason"]),
@@ -156,7 +156,7 @@ def restore(row: sqlite3.Row, parts: Parts, tensors: Tensors[P, S]) -> Round[P, 
         observations=tuple(_observation(o, tensors) for o in observations),
         score=column_json(row["score"], Score),
         clues=column_json(row["clues"], Clues),
-        state=tensors.get_state(StoredState(row["state_tensors"], column_json(row["state_meta"], Any))),
+        state=tensors.get_state(StoredState(row["state_tensors"], column_json(row["state_meta"], JSON))),
         cost=column_json(row["cost"], Cost),
     )
 
@@ -179,7 +179,7 @@ def _considered(row: sqlite3.Row) -> Considered:
     return Considered(proposal, column_json(row["score"], Score), age, column_number(row["weight"]))
 
 
-def _optional_int(column: Any) -> int | None:
+def _optional_int(column: object) -> int | None:
     return None if column is None else column_int(column)
 
 

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, cast, get_args
+from typing import Generic, Literal, Self, cast, get_args
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
@@ -34,7 +34,7 @@ from maao.store.recorded import FORMAT, FORMAT_KEY
 from maao.store.rows import StoredState, Tensors, check_whole, insert, read, restore, rows_of, score_columns
 from maao.store.tensors import TensorFolder
 from maao.store.values import column_json, column_text, text_column
-from maao.types import P, Round, S, Score, Split
+from maao.types import JSON, P, Round, S, Score, Split
 
 Status = Literal["running", "finished", "stopped"]
 
@@ -73,7 +73,7 @@ class RunFolder(Generic[P, S]):
 
     @classmethod
     def create(
-        cls, path: str | Path, *, config: Mapping[str, Any], environment: Mapping[str, Any], serializer: Serializer[P, S]
+        cls, path: str | Path, *, config: Mapping[str, object], environment: Mapping[str, object], serializer: Serializer[P, S]
     ) -> RunFolder[P, S]:
         """Make a run folder and open it for writing. Raises `StoreError` where there is something already."""
         path = Path(path)
@@ -195,11 +195,11 @@ class RunFolder(Generic[P, S]):
         return self._database.meta("created")
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> JSON:
         return read_settings(self.path)
 
     @property
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> JSON:
         return read_json(self.path, ENVIRONMENT)
 
     def close(self) -> None:
@@ -282,7 +282,7 @@ def _take_lock(path: Path) -> FileLock:
     return lock
 
 
-def _json_bytes(value: Mapping[str, Any], name: str) -> bytes:
+def _json_bytes(value: Mapping[str, object], name: str) -> bytes:
     try:
         text = json.dumps(value, indent=2, ensure_ascii=False)
     except (TypeError, ValueError) as error:
@@ -321,7 +321,7 @@ def check_format(path: Path) -> None:
         )
 
 
-def _format_of(held: Mapping[str, Any]) -> int | None:
+def _format_of(held: Mapping[str, object]) -> int | None:
     found = held.get(FORMAT_KEY, 1 if "problem" in held else None)  # the first format did not say so
     return found if type(found) is int else None
 
@@ -334,7 +334,7 @@ def _maker(path: Path) -> str:
         return ""
 
 
-def read_settings(path: Path, shape: type[BaseModel] | None = None) -> dict[str, Any]:
+def read_settings(path: Path, shape: type[BaseModel] | None = None) -> JSON:
     """Return the settings that a run stored, which must be of a shape if one is given. Raises `StoreError` as `read_json`."""
     check_format(path)
     if _format_of(held := read_json(path, CONFIG)) is None:
@@ -342,7 +342,7 @@ def read_settings(path: Path, shape: type[BaseModel] | None = None) -> dict[str,
     return {key: value for key, value in read_json(path, CONFIG, shape).items() if key != FORMAT_KEY}
 
 
-def read_json(path: Path, name: str, shape: type[BaseModel] | None = None) -> dict[str, Any]:
+def read_json(path: Path, name: str, shape: type[BaseModel] | None = None) -> JSON:
     """Return the JSON object in a file of a run folder, which must be of a shape if one is given.
 
     Raises:

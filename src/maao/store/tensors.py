@@ -11,18 +11,15 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import safetensors.numpy
 from safetensors import SafetensorError
 
 from maao.errors import StoreError
-from maao.protocols import Arrays
+from maao.protocols import Array, Arrays
 from maao.store.files import TEMP_SUFFIX, reading, sync_folder, write_durably
 
-Array = npt.NDArray[Any]
 FORMAT = "maao-arrays-1"  # raise when the content that is hashed changes, so that old names are known to be old
 HEADER_LENGTH = 8  # a safetensors file begins with the length of its header
 DTYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64", "complex64"}

@@ -17,15 +17,16 @@ from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from maao.errors import StoreError
+from maao.types import JSON
 
 T = TypeVar("T")
 Column = int | float | str | bytes | None
-Unknowns = Mapping[str, Callable[[Any], Any]]  # how to write a value whose type is a type variable, by its name
+Unknowns = Mapping[str, Callable[[Any], object]]  # how to write a value whose type is a type variable, by its name
 
 QUIET_NAN = struct.pack(">d", math.nan)
 
 
-def to_json(value: Any, kind: Any) -> str:
+def to_json(value: object, kind: object) -> str:
     """Return a value declared as `kind` as JSON. Mappings keep their order.
 
     Example:
@@ -44,23 +45,23 @@ def from_json(text: str, kind: type[T]) -> T:
     return value
 
 
-def canonical_json(value: Any, kind: Any, unknowns: Unknowns) -> str:
+def canonical_json(value: object, kind: object, unknowns: Unknowns) -> str:
     """Return one JSON text for equal values: keys sorted, and without fields that take no part in equality (seconds)."""
     encoded = encode(value, kind, unknowns, compared_only=True)
     return json.dumps(encoded, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def encode(value: Any, kind: Any, unknowns: Unknowns = types.MappingProxyType({}), compared_only: bool = False) -> Any:
+def encode(value: Any, kind: object, unknowns: Unknowns = types.MappingProxyType({}), compared_only: bool = False) -> object:
     """Return a value declared as `kind` in the types that JSON knows."""
     origin = get_origin(kind) or kind
-    if kind is Any:
+    if kind is JSON:
         return _encode_plain(value)
     if isinstance(kind, TypeVar):
         return unknowns[kind.__name__](value)
     if origin in (Union, types.UnionType):
         return None if value is None else encode(value, _not_none(kind), unknowns, compared_only)
     if is_dataclass(origin):
-        declared: tuple[tuple[str, Any, bool], ...] = _fields(origin)  # type: ignore[arg-type]
+        declared = _fields(origin)  # type: ignore[arg-type]
         return {n: encode(getattr(value, n), k, unknowns, compared_only) for n, k, c in declared if c or not compared_only}
     if origin is tuple:
         return [encode(v, get_args(kind)[0], unknowns, compared_only) for v in value]
@@ -69,10 +70,10 @@ def encode(value: Any, kind: Any, unknowns: Unknowns = types.MappingProxyType({}
     return _WRITERS[kind](value)
 
 
-def decode(data: Any, kind: Any) -> Any:
+def decode(data: object, kind: object) -> Any:
     """Return the value of which `encode` made `data`. A field that is not there takes its default."""
     origin = get_origin(kind) or kind
-    if kind is Any:
+    if kind is JSON:
         return _decode_plain(data)
     if origin in (Union, types.UnionType):
         return None if data is None else decode(data, _not_none(kind))
@@ -86,7 +87,7 @@ def decode(data: Any, kind: Any) -> Any:
     return _READERS[kind](data)
 
 
-def _of(kind: type[T], data: Any) -> T:
+def _of(kind: type[T], data: object) -> T:
     if not isinstance(data, kind):
         raise TypeError(f"{str(data)[:40]!r} stands where a {kind.__name__} is declared")
     return data
@@ -103,11 +104,11 @@ def text_column(text: str | None) -> str | bytes | None:
     return text
 
 
-def column_text(column: Any) -> str:
+def column_text(column: object) -> str:
     return column.decode("utf-8", "surrogatepass") if isinstance(column, bytes) else str(column)
 
 
-def optional_text(column: Any) -> str | None:
+def optional_text(column: object) -> str | None:
     return None if column is None else column_text(column)
 
 
@@ -119,29 +120,29 @@ def number_column(number: float | None) -> float | str | None:
     return _float_name(number) if math.isnan(number) else number
 
 
-def column_number(column: Any) -> float:
+def column_number(column: object) -> float:
     return _float_from(column)
 
 
-def column_int(column: Any) -> int:
+def column_int(column: object) -> int:
     return _of(int, column)
 
 
-def json_column(value: Any, kind: Any) -> str | bytes | None:
+def json_column(value: object, kind: object) -> str | bytes | None:
     return text_column(to_json(value, kind))
 
 
-def column_json(column: Any, kind: type[T]) -> T:
+def column_json(column: object, kind: type[T]) -> T:
     return from_json(column_text(column), kind)
 
 
 @cache
-def _fields(kind: Any) -> tuple[tuple[str, Any, bool], ...]:
+def _fields(kind: Any) -> tuple[tuple[str, object, bool], ...]:
     hints = get_type_hints(kind)
     return tuple((f.name, hints[f.name], f.compare) for f in fields(kind))
 
 
-def _not_none(kind: Any) -> Any:
+def _not_none(kind: object) -> object:
     (only,) = (k for k in get_args(kind) if k is not type(None))
     return only
 
@@ -169,7 +170,7 @@ def _encode_text(text: str) -> str:
     return text
 
 
-def _encode_plain(value: Any) -> Any:
+def _encode_plain(value: object) -> object:
     """Encode what no type declares (a state's meta). A key that begins with $ is ours: {"$float": "nan"}, {"$dict": {...}}."""
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -188,7 +189,7 @@ def _encode_plain(value: Any) -> Any:
     )
 
 
-def _decode_plain(data: Any) -> Any:
+def _decode_plain(data: object) -> object:
     if isinstance(data, list):
         return [_decode_plain(value) for value in data]
     if not isinstance(data, dict):
@@ -198,8 +199,8 @@ def _decode_plain(data: Any) -> Any:
     return {key: _decode_plain(value) for key, value in data.get("$dict", data).items()}
 
 
-_WRITERS: Mapping[Any, Callable[[Any], Any]] = {float: _encode_float, int: operator.index, bool: bool, str: _encode_text}
-_READERS: Mapping[Any, Callable[[Any], Any]] = {
+_WRITERS: Mapping[object, Callable[[Any], object]] = {float: _encode_float, int: operator.index, bool: bool, str: _encode_text}
+_READERS: Mapping[object, Callable[[Any], object]] = {
     float: _float_from,
     int: operator.index,
     bool: lambda data: _of(bool, data),

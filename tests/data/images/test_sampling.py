@@ -2,7 +2,7 @@
 
 import pytest
 
-from maao.data.images.sampling import sample_parts, sample_pool
+from maao.data.images.sampling import FewShot, sample_parts, sample_pool
 from maao.data.sampling import default_select
 from maao.errors import DataError
 from maao.types import Example
@@ -25,7 +25,7 @@ def key_set(examples):
 def pool(shots: int, seed: int = 0, size: int = 60, select_shots: int | None = None, test_size: int | None = None, fewer: bool = False):
     wanted = default_select(shots) if select_shots is None else select_shots
     held = pictures(dict.fromkeys(LABELS, size))
-    return sample_pool(held, LABELS, shots=shots, select_shots=wanted, test_size=test_size, seed=seed, fewer=fewer)
+    return sample_pool(held, LABELS, FewShot(shots=shots, select_shots=wanted, test_size=test_size, seed=seed, fewer=fewer))
 
 
 def test_the_fields_rule_is_as_many_as_shots_and_at_most_four():
@@ -55,9 +55,9 @@ def test_seeds_sample_differently_and_are_judged_on_the_same_test():
 def test_a_class_is_sampled_alike_whatever_the_others_and_the_order():
     held = pictures(dict.fromkeys(LABELS, 20))
     options = {"shots": 4, "select_shots": 2, "test_size": None, "seed": 3, "fewer": False}
-    whole = sample_pool(held, LABELS, **options)
-    backward = sample_pool(held[::-1], LABELS, **options)
-    two = sample_pool([example for example in held if example.label != "bee"], ("ant", "cat"), **options)
+    whole = sample_pool(held, LABELS, FewShot(**options))
+    backward = sample_pool(held[::-1], LABELS, FewShot(**options))
+    two = sample_pool([example for example in held if example.label != "bee"], ("ant", "cat"), FewShot(**options))
     assert whole.digest == backward.digest
     assert of_class(two.train, "cat") == of_class(whole.train, "cat")
 
@@ -70,19 +70,19 @@ def test_test_size_takes_the_lowest_hashes():
 def test_more_shots_than_pictures_name_every_short_class():
     held = pictures({"ant": 3, "bee": 30, "cat": 1})
     with pytest.raises(DataError) as caught:
-        sample_pool(held, LABELS, shots=8, select_shots=4, test_size=None, seed=0, fewer=False)
+        sample_pool(held, LABELS, FewShot(shots=8, select_shots=4, test_size=None, seed=0, fewer=False))
     text = str(caught.value)
     assert "2 of the classes" in text and "'cat' has 1, 'ant' has 3" in text and "bee" not in text and "data.fewer" in text
 
 
 def test_what_there_is_is_taken_where_asked_and_the_short_classes_are_noted():
     held = pictures({"ant": 3, "bee": 30, "cat": 5})
-    splits = sample_pool(held, LABELS, shots=8, select_shots=4, test_size=None, seed=0, fewer=True)
+    splits = sample_pool(held, LABELS, FewShot(shots=8, select_shots=4, test_size=None, seed=0, fewer=True))
     assert [len(of_class(splits.train, label)) for label in LABELS] == [2, 8, 4]
     assert [len(of_class(splits.select, label)) for label in LABELS] == [1, 4, 1]
     assert any("'ant' has 3, 'cat' has 5" in note for note in splits.notes)
     with pytest.raises(DataError, match="'cat' has 1 picture: it needs one to train and one to select"):
-        sample_pool(pictures({"ant": 9, "cat": 1}), ("ant", "cat"), shots=2, select_shots=1, test_size=None, seed=0, fewer=True)
+        sample_pool(pictures({"ant": 9, "cat": 1}), ("ant", "cat"), FewShot(shots=2, select_shots=1, test_size=None, seed=0, fewer=True))
 
 
 def parts(**sizes: dict[str, int]):
@@ -91,23 +91,23 @@ def parts(**sizes: dict[str, int]):
 
 def test_given_parts_stay_apart():
     given = parts(train=dict.fromkeys(LABELS, 9), select=dict.fromkeys(LABELS, 6), test=dict.fromkeys(LABELS, 5))
-    splits = sample_parts(given, LABELS, shots=8, select_shots=None, test_size=None, seed=0, fewer=False)
+    splits = sample_parts(given, LABELS, FewShot(shots=8, select_shots=None, test_size=None, seed=0, fewer=False))
     for name, part, size in (("train", splits.train, 24), ("select", splits.select, 12), ("test", splits.test, 15)):
         assert len(part) == size and all(key.startswith(f"{name}/") for key in key_set(part))
 
 
 def test_select_comes_out_of_train_where_there_is_none():
     given = parts(train=dict.fromkeys(LABELS, 9), test=dict.fromkeys(LABELS, 5))
-    splits = sample_parts(given, LABELS, shots=5, select_shots=4, test_size=None, seed=0, fewer=False)
+    splits = sample_parts(given, LABELS, FewShot(shots=5, select_shots=4, test_size=None, seed=0, fewer=False))
     assert len(splits.train) == 15 and len(splits.select) == 12 and not key_set(splits.train) & key_set(splits.select)
     assert any("out of train" in note for note in splits.notes)
     with pytest.raises(DataError, match=r"fewer than the 10 pictures .* \(6 for train and 4 for select\)"):
-        sample_parts(given, LABELS, shots=6, select_shots=4, test_size=None, seed=0, fewer=False)
+        sample_parts(given, LABELS, FewShot(shots=6, select_shots=4, test_size=None, seed=0, fewer=False))
     with pytest.raises(DataError, match=r"set data\.shots"):
-        sample_parts(given, LABELS, shots=None, select_shots=None, test_size=None, seed=0, fewer=False)
+        sample_parts(given, LABELS, FewShot(shots=None, select_shots=None, test_size=None, seed=0, fewer=False))
 
 
 def test_a_class_without_a_picture_in_select_is_named_even_where_fewer_do():
     given = parts(train=dict.fromkeys(LABELS, 9), select={"ant": 4, "cat": 4}, test={"ant": 1})
     with pytest.raises(DataError, match="'bee' has no picture in select"):
-        sample_parts(given, LABELS, shots=4, select_shots=None, test_size=None, seed=0, fewer=True)
+        sample_parts(given, LABELS, FewShot(shots=4, select_shots=None, test_size=None, seed=0, fewer=True))

@@ -7,8 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from maao.deploy import most_confident_mistakes
 from maao.errors import ConfigError, ProblemError
-from maao.optimizers.torch import TorchSerializer, TorchStage
+from maao.optimizers.serializer import TorchSerializer
+from maao.optimizers.torch import TorchStage
 from maao.problems.towers.features import FeatureStore
 from maao.problems.towers.image.features import Pictures
 from maao.problems.towers.image.preprocess import Preprocess
@@ -18,6 +20,7 @@ from maao.problems.vision.methods.maple import MaPLe
 from maao.problems.vision.methods.probes import LinearProbe
 from maao.report.contact_sheet import contact_sheet
 from maao.testing import ProblemConformance
+from maao.types import Example
 from tests import tiny_vision as tiny
 
 
@@ -184,15 +187,15 @@ def test_a_transform_is_read_from_its_file(tmp_path: Path) -> None:
 def test_probabilities_mistakes_and_their_sheet() -> None:
     held = problem()
     params = held.initial(0)
-    probable = held.probabilities(params, ["cat/0", "dog/1"])
+    probable = held.probabilities(params, [Example({"image": key}, "-") for key in ("cat/0", "dog/1")])
     assert probable.shape == (2, 3)
     torch.testing.assert_close(probable.sum(-1), torch.ones(2))
-    wrong = held.mistakes(params, "select", 2)
+    wrong = most_confident_mistakes(held.splits.select, held.splits.labels, held.split_probabilities(params, "select").tolist(), 2)
     count = 9 - round(9 * held.score([params], "select")[0].metrics["accuracy"])
     assert len(wrong) == min(2, count) > 0
     assert wrong == sorted(wrong, key=lambda m: -m.probability)
-    assert all(m.label != m.predicted and m.probability > m.label_probability for m in wrong)
-    sheet = contact_sheet(wrong, held.picture)
+    assert all(m.example.label != m.predicted and m.probability > m.label_probability for m in wrong)
+    sheet = contact_sheet(wrong, lambda example: held.picture(example.fields["image"]))
     assert sheet.width > 128 and sheet.height > 128 and len(sheet.getcolors(maxcolors=10**6) or []) > 50
 
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maao.errors import CodecError
-from maao.optimizers.torch import GaussianAverage, TorchSerializer, TorchStage
+from maao.optimizers.serializer import TorchSerializer
+from maao.optimizers.torch import GaussianAverage, TorchStage
 from maao.problems.towers.features import FeatureStore
 from maao.problems.towers.image.features import Pictures
 from maao.problems.vision.image_problem import ImageProblem
@@ -290,7 +291,7 @@ def test_probabilities_of_new_pictures_are_the_softmax_of_the_scores() -> None:
     problem = image_problem("maple")
     params = problem.initial(0)
     keys = [example.fields["image"] for example in problem.splits.test]
-    probable = problem.probabilities(params, keys)
+    probable = problem.probabilities(params, problem.splits.test)
     with torch.no_grad():
         pictures = Pictures(problem.encoder, tiny.Pictures(), keys)
         images = Images(torch.zeros(len(keys), 24), pictures.raw(range(len(keys))))

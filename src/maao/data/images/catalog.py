@@ -17,7 +17,7 @@ from pathlib import Path
 from maao.data.checks import listing, nearest, quote
 from maao.data.dataset import Dataset
 from maao.data.image_sets import CATALOG, COOP
-from maao.data.images.sampling import sample_parts
+from maao.data.images.sampling import FewShot, sample_parts
 from maao.data.images.source import Files
 from maao.data.images.walking import is_hidden
 from maao.data.sampling import IMAGE_SHOTS, base_and_new
@@ -84,9 +84,7 @@ def load_catalog(
         for part, held in parts.items()
     }
     order = halves[classes]
-    splits = sample_parts(
-        examples, order, shots=shots or IMAGE_SHOTS, select_shots=select_shots, test_size=test_size, seed=seed, fewer=fewer
-    )
+    splits = sample_parts(examples, order, FewShot(shots or IMAGE_SHOTS, select_shots, test_size, seed, fewer))
     _check_pictures(splits, images, name)
     notes: list[str] = []
     if len(labels) != published.num_classes:

@@ -15,7 +15,7 @@ import os
 import random
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 from zipfile import BadZipFile
 
 import numpy as np
@@ -34,6 +34,15 @@ TEMPLATE = "an emoji of {class}."
 Style = Literal["twemoji", "noto"]
 
 
+class Entry(TypedDict):
+    """What emoji.json says of a drawing, as far as it is read."""
+
+    code: str
+    name: str
+    group: int
+    subcategory: str
+
+
 class EmojiSource:
     """Pictures by ``style/code``, ``twemoji/1F600`` for one, out of ``emoji.npz``."""
 
@@ -47,10 +56,10 @@ class EmojiSource:
         return Image.fromarray(self._pictures[style][self._numbers[code]])
 
     @cached_property
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[Entry]:
         """What is known of each emoji: code, name, subcategory, group, ..."""
         try:
-            found: list[dict[str, Any]] = json.loads((self.folder / "emoji.json").read_text(encoding="utf-8"))
+            found: list[Entry] = json.loads((self.folder / "emoji.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(f"{self.folder}/emoji.json cannot be read: {error}. docs/image-data.md says how to lay it out.") from error
         return found
@@ -111,12 +120,12 @@ def load_emoji(*, shots: int = EMOJI_TRAIN, style: Style = "twemoji", seed: int 
     return Dataset(splits, names, source, TEMPLATE)
 
 
-def emoji_classes(source: EmojiSource) -> dict[str, dict[int, dict[str, Any]]]:
+def emoji_classes(source: EmojiSource) -> dict[str, dict[int, Entry]]:
     """Return for each class, in order of its name, its groups with the entry that stands for each: the first by code."""
-    first: dict[int, dict[str, Any]] = {}
+    first: dict[int, Entry] = {}
     for entry in sorted(source.entries, key=lambda entry: str(entry["code"])):
         first.setdefault(entry["group"], entry)
-    classes: dict[str, dict[int, dict[str, Any]]] = {}
+    classes: dict[str, dict[int, Entry]] = {}
     for group, entry in first.items():
         classes.setdefault(entry["subcategory"], {})[group] = entry
     kept = {label: groups for label, groups in classes.items() if len(groups) >= LEAST_GROUPS and label not in LEFT_OUT}

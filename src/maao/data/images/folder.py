@@ -19,13 +19,13 @@ from maao.data.dataset import Dataset
 from maao.data.images.layout import check_nested, is_picture, split_folders
 from maao.data.images.levels import BITS_SETTING
 from maao.data.images.reading import SUFFIXES, decoded, file_bytes, shown
-from maao.data.images.sampling import sample_parts, sample_pool
+from maao.data.images.sampling import FewShot, sample_parts, sample_pool
 from maao.data.images.source import Files
 from maao.data.images.walking import Walk, folders_in, is_hidden, relative, walk
-from maao.data.sampling import IMAGE_SHOTS, default_select
 from maao.errors import DataError
-from maao.types import Example, Splits
+from maao.types import Example
 
+POOL = "the folder"  # what a folder without splits is called beside `train`, `select` and `test`
 MOST_TOLD = 5  # broken pictures that an error names; the others are counted
 
 
@@ -63,57 +63,34 @@ def load_folder(
         )
     notes: list[str] = []
     parts = split_folders(base, inside, notes)
-    if parts:
-        return _with_parts(base, parts, notes, shots, select_shots, test_size, seed, skip_bad, fewer, bits)
     grey = Grey(bits)
-    pool = _read(base, base, notes, grey, skip_bad)
-    labels = _labels(pool, base)
-    pool = without_repeats({"the folder": pool}, notes)["the folder"]
-    wanted = shots or IMAGE_SHOTS
-    splits = sample_pool(
-        pool,
-        labels,
-        shots=wanted,
-        select_shots=select_shots or default_select(wanted),
-        test_size=test_size,
-        seed=seed,
-        fewer=fewer,
-    )
-    return _task(base, splits, labels, notes, grey)
-
-
-def _with_parts(
-    base: Path,
-    names: Mapping[str, str],
-    notes: list[str],
-    shots: int | None,
-    select_shots: int | None,
-    test_size: int | None,
-    seed: int,
-    skip_bad: bool,
-    fewer: bool,
-    bits: int | None,
-) -> Dataset:
-    found: dict[str, list[Example]] = {}
-    grey = Grey(bits)
-    for name, part in names.items():
-        if part in found:
-            raise DataError(
-                f"The folder {shown(base)} has two folders to {part} with: {' and '.join(n for n, p in names.items() if p == part)}."
-            )
-        found[part] = _read(base, base / name, notes, grey, skip_bad)
-    labels = _labels(found["train"], base)
-    for part, examples in found.items():
-        unknown = sorted({e.label for e in examples} - set(labels))
-        if unknown:
+    read = {part: _read(base, base / name, notes, grey, skip_bad) for part, name in _by_part(base, parts).items()}
+    labels = _labels(read[POOL if POOL in read else "train"], base)
+    for part, examples in read.items():
+        if unknown := sorted({e.label for e in examples} - set(labels)):
             hint = nearest(unknown[0], labels)
             raise DataError(f"The {part} pictures of {shown(base)} have classes that train lacks: {listing(unknown)}.{hint}")
-    kept = without_repeats(found, notes)
+    kept = without_repeats(read, notes)
     for part, examples in kept.items():
         if not examples:
             raise DataError(f"All pictures of {part} repeat pictures of an earlier split in {shown(base)}: splits must be disjoint.")
-    splits = sample_parts(kept, labels, shots=shots, select_shots=select_shots, test_size=test_size, seed=seed, fewer=fewer)
-    return _task(base, splits, labels, notes, grey)
+    few = FewShot(shots, select_shots, test_size, seed, fewer)
+    splits = sample_pool(kept[POOL], labels, few) if POOL in kept else sample_parts(kept, labels, few)
+    names = class_names(labels)
+    splits = replace(splits, notes=(*splits.notes, *notes, *grey.notes(), *note_on_names(names)))
+    return Dataset(splits, names, Files(base, bits=grey.bits), bits=grey.bits)
+
+
+def _by_part(base: Path, parts: Mapping[str, str]) -> dict[str, str]:
+    """Return which folder holds which part; where none does, the folder itself is a pool."""
+    found: dict[str, str] = {}
+    for name, part in parts.items():
+        if part in found:
+            raise DataError(
+                f"The folder {shown(base)} has two folders to {part} with: {' and '.join(n for n, p in parts.items() if p == part)}."
+            )
+        found[part] = name
+    return found or {POOL: "."}
 
 
 class Grey:
@@ -286,9 +263,3 @@ def without_repeats(parts: Mapping[str, list[Example]], notes: list[str]) -> dic
     if dropped:
         notes.append(f"{len(dropped)} pictures repeat others byte for byte and are left out ({listing(dropped)})")
     return dict(kept)
-
-
-def _task(base: Path, splits: Splits, labels: Sequence[str], notes: Sequence[str], grey: Grey) -> Dataset:
-    names = class_names(labels)
-    splits = replace(splits, notes=(*splits.notes, *notes, *grey.notes(), *note_on_names(names)))
-    return Dataset(splits, names, Files(base, bits=grey.bits), bits=grey.bits)

@@ -17,12 +17,12 @@ from PIL import Image
 
 from maao.data.checks import listing, nearest, quote, refuse
 from maao.data.dataset import Dataset
-from maao.data.hub import open_split
+from maao.data.hub import HubSet, class_names
 from maao.data.images.folder import in_words, note_on_names, without_repeats
 from maao.data.images.layout import part_of
 from maao.data.images.reading import image_of
-from maao.data.images.sampling import sample_parts, sample_pool
-from maao.data.sampling import IMAGE_SHOTS, default_select
+from maao.data.images.sampling import FewShot, sample_parts, sample_pool
+from maao.data.sampling import IMAGE_SHOTS
 from maao.data.superglue import MISSING
 from maao.errors import DataError
 from maao.types import Example
@@ -92,9 +92,9 @@ def load_hub_images(
     Raises:
         DataError: it cannot be loaded, has no such columns, a row of train has no label or no picture, a picture stands under two labels.
     """
-    parts, tables, notes = _parts(name, config, image_field, label_field, revision, cache_dir)
+    parts, tables, notes = _parts(HubSet(name, config, revision, cache_dir), image_field, label_field)
     source = HubSource(tables, image_field, name, bits)
-    classes = getattr(tables["train"].features[label_field], "names", None)
+    classes = class_names(tables["train"], label_field)
     rows = {part: _examples(source, split, tables[split][label_field], label_field, classes, name) for part, split in parts.items()}
     trained = {example.label for example in rows["train"]}
     labels = tuple(label for label in classes if label in trained) if classes else tuple(sorted(trained))
@@ -106,25 +106,18 @@ def load_hub_images(
         if unknown := sorted({example.label for example in held} - trained):
             raise DataError(f"{name}: {part} has classes that train lacks: {listing(unknown)}.{nearest(unknown[0], labels)}")
     rows = without_repeats(rows, notes)
-    wanted = shots or IMAGE_SHOTS
-    if list(rows) == ["train"]:
-        few = select_shots or default_select(wanted)
-        splits = sample_pool(rows["train"], labels, shots=wanted, select_shots=few, test_size=test_size, seed=seed, fewer=fewer)
-    else:
-        splits = sample_parts(rows, labels, shots=wanted, select_shots=select_shots, test_size=test_size, seed=seed, fewer=fewer)
+    few = FewShot(shots or IMAGE_SHOTS, select_shots, test_size, seed, fewer)
+    splits = sample_pool(rows["train"], labels, few) if list(rows) == ["train"] else sample_parts(rows, labels, few)
     names = in_words(labels, name)
     splits = replace(splits, notes=(*splits.notes, *notes, *note_on_names(names)))
     return Dataset(splits, names, source, bits=bits)
 
 
-def _parts(
-    name: str, config: str | None, image_field: str, label_field: str, revision: str | None, cache_dir: str | os.PathLike[str] | None
-) -> tuple[dict[str, str], dict[str, Any], list[str]]:
+def _parts(hub: HubSet, image_field: str, label_field: str) -> tuple[dict[str, str], dict[str, Any], list[str]]:
     """Return which split is which part, the splits as tables (pictures not decoded), and notes."""
 
     def table(split: str) -> Any:
-        where = f"{name}{f' ({config})' if config else ''}, split {split!r}"
-        held = open_split(name, config, split, revision, cache_dir, where)
+        where, held = hub.where(split), hub.open(split)
         columns = list(held.column_names)
         for field, setting in ((image_field, "image_field"), (label_field, "label_field")):
             if field not in columns:
@@ -163,7 +156,7 @@ def _parts(
 
 
 def _examples(
-    source: HubSource, split: str, labels: Sequence[Any], label_field: str, classes: Sequence[str] | None, name: str
+    source: HubSource, split: str, labels: Sequence[object], label_field: str, classes: Sequence[str] | None, name: str
 ) -> list[Example]:
     found: list[Example] = []
     faults: list[tuple[str, str]] = []

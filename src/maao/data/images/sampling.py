@@ -7,35 +7,49 @@ What is sampled (`train`, `select`) follows the seed, and what is fixed (`test`)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import ceil
 
 from maao.core.seeds import seed_for
 from maao.data.checks import MAX_LISTED, quote
-from maao.data.sampling import at_most, default_select, front_and_end, image_hash, of_each_class, shuffled
+from maao.data.sampling import IMAGE_SHOTS, at_most, default_select, front_and_end, image_hash, of_each_class, shuffled
 from maao.data.splits import from_parts
 from maao.errors import DataError
 from maao.types import Example, Splits
 
 
-def sample_pool(
-    pool: Sequence[Example], labels: Sequence[str], *, shots: int, select_shots: int, test_size: int | None, seed: int, fewer: bool
-) -> Splits:
+@dataclass(frozen=True)
+class FewShot:
+    """How many pictures of each class are sampled, and with which seed.
+
+    Attributes:
+        shots: training pictures a class; None: 16, or all of parts that are split already.
+        select_shots: pictures of a class to select with; None: as many as shots, at most 4.
+        test_size: most pictures in `test`, by hash; None: all there are.
+        fewer: take what there is of a class that has too few, at least one picture for each of `train` and `select`; a note names it.
+    """
+
+    shots: int | None = None
+    select_shots: int | None = None
+    test_size: int | None = None
+    seed: int = 0
+    fewer: bool = False
+
+
+def sample_pool(pool: Sequence[Example], labels: Sequence[str], few: FewShot) -> Splits:
     """Cut one pool. Of each class, half (or more, where that is needed) is kept to sample `train` and `select` from; the rest is `test`.
 
     So `test` is the same for every seed, and also for all shots that half a class has room for.
 
-    Args:
-        test_size: most pictures in `test`, by hash; None: all that are not kept to sample from.
-        fewer: take what there is of a class that has too few, at least one picture for each of `train` and `select`; a note names it.
-
     Raises:
         DataError: a class has too few pictures, and `fewer` was not asked for.
     """
+    shots = few.shots or IMAGE_SHOTS
+    select_shots = few.select_shots or default_select(shots)
     by_class = of_each_class(pool, labels)
     need = shots + select_shots
     short = {label: len(own) for label, own in by_class.items() if len(own) < need}
-    if short and not fewer:
+    if short and not few.fewer:
         raise _too_few(short, f"{shots} for train and {select_shots} for select", need)
     test: list[Example] = []
     rest: dict[str, list[Example]] = {}
@@ -44,29 +58,21 @@ def sample_pool(
         spare = len(own) - min(len(own), max(need, ceil(len(own) / 2)))
         rest[label] = ranked[spare:]
         test += ranked[:spare]
-    test = _test_of(test, test_size, labels)
-    train, select = _sampled(rest, rest, shots, select_shots, seed)
+    test = _test_of(test, few.test_size, labels)
+    train, select = _sampled(rest, rest, shots, select_shots, few.seed)
     notes = [
-        f"train and select: {shots} and {select_shots} pictures of each class, sampled with seed {seed}.",
+        f"train and select: {shots} and {select_shots} pictures of each class, sampled with seed {few.seed}.",
         f"test: {len(test)} of {len(pool)} pictures, chosen by hash, the same for every seed.",
     ]
     return _finished(train, select, test, labels, notes, short, need)
 
 
-def sample_parts(
-    parts: Mapping[str, Sequence[Example]],
-    labels: Sequence[str],
-    *,
-    shots: int | None,
-    select_shots: int | None,
-    test_size: int | None,
-    seed: int,
-    fewer: bool,
-) -> Splits:
+def sample_parts(parts: Mapping[str, Sequence[Example]], labels: Sequence[str], few: FewShot) -> Splits:
     """Sample parts that are split already: `train` and, if there is one, `select`; `test` as it is, or the lowest hashes of it.
 
-    Without a part of its own, `select` is sampled out of what `train` leaves. `shots` None: all of train.
+    Without a part of its own, `select` is sampled out of what `train` leaves.
     """
+    shots, fewer = few.shots, few.fewer
     train_by, select_by = of_each_class(parts["train"], labels), of_each_class(parts.get("select", ()), labels)
     own = bool(parts.get("select"))
     everything = shots is None
@@ -75,7 +81,7 @@ def sample_parts(
         if not own:
             raise DataError("Without a folder of pictures to select with, say how many of each class train: set data.shots.")
         fewer = True
-    wanted = select_shots if select_shots is not None else default_select(shots)
+    wanted = few.select_shots if few.select_shots is not None else default_select(shots)
     need = shots if own else shots + wanted
     short = {label: len(held) for label, held in train_by.items() if len(held) < need}
     if short and not fewer:
@@ -86,11 +92,11 @@ def sample_parts(
         if short and not fewer:
             raise _too_few(short, f"{wanted} for select", wanted)
         lacking = {**lacking, **{f"{label} (select)": count for label, count in short.items()}}
-    train, select = _sampled(train_by, select_by if own else train_by, shots, wanted, seed)
+    train, select = _sampled(train_by, select_by if own else train_by, shots, wanted, few.seed)
     where = "" if own else " others, out of train"
-    notes = [f"train: {'all' if everything else shots} pictures of each class, select: {wanted}{where}; sampled with seed {seed}."]
+    notes = [f"train: {'all' if everything else shots} pictures of each class, select: {wanted}{where}; sampled with seed {few.seed}."]
     given = list(parts.get("test", ()))
-    test = _test_of(given, test_size, labels)
+    test = _test_of(given, few.test_size, labels)
     if len(test) < len(given):
         notes.append(f"test: {len(test)} of {len(given)} pictures, chosen by hash, the same for every seed.")
     return _finished(train, select, test, labels, notes, lacking, need)

@@ -298,6 +298,21 @@ class SoftPromptProblem:
 
     # -- using a tuned prompt
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return self.template.fields
+
+    def split_probabilities(self, params: Params, split: Split) -> Tensor:
+        """Return ``(num_examples, num_classes)`` probabilities of the examples of a split."""
+        here = self._home(params)
+        with torch.no_grad(), self._room():
+            return here._class_scores([without_frame(params)], here._rows[split].rows)[0][0].softmax(-1)
+
+    def cuts(self, params: Params, inputs: Sequence[Example]) -> tuple[int, ...]:
+        """Return how many tokens of each input do not fit the model's context."""
+        rows = map(self.framed(params).tokenizer.example, inputs)
+        return tuple(max([row.cut, *(choice.cut for choice in row.choices)]) for row in rows)
+
     def probabilities(self, params: Params, examples: Sequence[Mapping[str, str] | Example]) -> Tensor:
         """Return ``(len(examples), num_classes)`` probabilities for unlabelled examples, given as their text fields (or as examples)."""
         here = self.framed(params)

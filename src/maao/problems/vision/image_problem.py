@@ -19,7 +19,7 @@ from maao.problems.towers.features import FeatureStore
 from maao.problems.towers.image.features import Pictures, Source
 from maao.problems.vision.methods import Bound, Images, Method
 from maao.protocols import Params, TokenCodec
-from maao.types import Clues, Cost, Projection, Score, Split, Splits
+from maao.types import Clues, Cost, Example, Projection, Score, Split, Splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +29,6 @@ class Batch:
     which: tuple[int, ...]
     views: tuple[int, ...] | None
     targets: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """A picture that is read wrongly, and how probable its label and what was read instead are."""
-
-    key: str
-    label: str
-    predicted: str
-    probability: float  # of what was read
-    label_probability: float
 
 
 def class_anchors(encoder: DualEncoder, names: Sequence[str], templates: Sequence[str]) -> Tensor:
@@ -199,22 +188,22 @@ class ImageProblem:
 
     # -- using what was tuned
 
-    def probabilities(self, params: Params, keys: Sequence[str], source: Source | None = None) -> Tensor:
-        """Return ``(len(keys), num_classes)`` probabilities of pictures that `source` (or the problem's own) opens."""
-        opened = source or self._source
-        pictures = Pictures(self.encoder, opened, keys, batch=self._score_batch).fill(self.store)
-        return self._scores_of(params, pictures).softmax(-1)
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return ("image",)
 
-    def mistakes(self, params: Params, split: Split, count: int) -> list[Mistake]:
-        """Return the pictures of a split that are read wrongly with the most confidence."""
-        probable = self._scores(params, split).softmax(-1)
-        labels, examples = self.splits.labels, getattr(self.splits, split)
-        found = [
-            Mistake(example.fields["image"], example.label, labels[p], float(row[p]), float(row[t]))
-            for example, row, p, t in zip(examples, probable, probable.argmax(-1).tolist(), self._targets[split].tolist(), strict=True)
-            if p != t
-        ]
-        return sorted(found, key=lambda mistake: (-mistake.probability, mistake.key))[:count]
+    def probabilities(self, params: Params, inputs: Sequence[Example]) -> Tensor:
+        """Return ``(len(inputs), num_classes)`` probabilities of pictures that the problem's source opens."""
+        keys = [example.fields["image"] for example in inputs]
+        return self._scores_of(params, Pictures(self.encoder, self._source, keys, batch=self._score_batch).fill(self.store)).softmax(-1)
+
+    def split_probabilities(self, params: Params, split: Split) -> Tensor:
+        """Return ``(num_examples, num_classes)`` probabilities of the pictures of a split."""
+        return self._scores(params, split).softmax(-1)
+
+    def cuts(self, params: Params, inputs: Sequence[Example]) -> tuple[int, ...]:
+        """Return how many tokens of each input do not fit: a picture is read whole."""
+        return (0,) * len(inputs)
 
     def picture(self, key: str) -> Any:
         """Return a picture of the data by its key."""

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Module
 
 from maao.problems.towers.text.loading import FrozenModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 NAME = "maao_grouped"
 SPECIAL = ("softcap", "s_aux", "position_bias", "cache")  # what some models' attention is given beside the usual
 
 
-def base_model(frozen: FrozenModel) -> Any:
+def base_model(frozen: FrozenModel) -> PreTrainedModel:
     """Return the model without its output layer."""
     from transformers import PreTrainedModel
 
@@ -47,7 +51,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float
 
 
 def _attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float | None = None, **options: Any
+    module: Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float | None = None, **options: Any
 ) -> tuple[Tensor, None]:
     if attention_mask is None or any(options.get(name) is not None for name in SPECIAL):
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -76,7 +80,7 @@ def grouped_heads(frozen: FrozenModel) -> Iterator[None]:
 
 
 @contextmanager
-def named_attention(frozen: FrozenModel, name: str, attention: Callable[..., Any], mask: Callable[..., Any]) -> Iterator[None]:
+def named_attention(frozen: FrozenModel, name: str, attention: Callable[..., object], mask: Callable[..., object]) -> Iterator[None]:
     """Let the model use an attention of ours, with masks made as it wants them."""
     from transformers import AttentionInterface, AttentionMaskInterface
 

@@ -6,15 +6,18 @@ every template in it, on every day.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from maao.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TURN = "{turn}"  # where the template stands in the text
 TRIMMED = "{turn|trim}"  # the same, for a chat template that takes the white space around a turn's text away
 
 
-def render_turn(tokenizer: Any, template: str) -> str:
+def render_turn(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
     """Return a user turn of the model's chat template, up to where the assistant begins to speak, with ``{turn}`` for `template`.
 
     Raises:

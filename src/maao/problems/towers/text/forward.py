@@ -9,20 +9,24 @@ deep prompts, which are keys and values.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from maao.errors import ModelError
 from maao.problems.towers.text.attention import base_model, grouped_heads
-from maao.problems.towers.text.loading import FrozenModel
+from maao.problems.towers.text.loading import Arguments, FrozenModel
 from maao.problems.towers.text.template import Tokenized
 
-Params = Mapping[str, Tensor]
+if TYPE_CHECKING:
+    from transformers import DynamicCache
+    from transformers.modeling_outputs import ModelOutput
+
 Side = Literal["left", "right"]
 
 # What families call the most tokens that they read, the encoder's first where a decoder has a limit of its own.
@@ -115,11 +119,11 @@ def logits_at(frozen: FrozenModel, prompt: Tensor, inputs: Inputs, where: Tensor
         return logits_where(frozen, model_inputs(frozen, prompt, inputs), where)
 
 
-def logits_where(frozen: FrozenModel, arguments: Mapping[str, Any], where: Tensor) -> Tensor:
+def logits_where(frozen: FrozenModel, arguments: Arguments, where: Tensor) -> Tensor:
     """Return the same of a forward with these arguments."""
     rows = torch.arange(len(where), device=where.device)[:, None]
 
-    def keep(module: Any, arguments: Any, output: Any) -> Any:
+    def keep(module: Module, arguments: object, output: ModelOutput) -> ModelOutput:
         output.last_hidden_state = output.last_hidden_state[rows, where]
         return output
 
@@ -130,7 +134,7 @@ def logits_where(frozen: FrozenModel, arguments: Mapping[str, Any], where: Tenso
         handle.remove()
 
 
-def model_inputs(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> dict[str, Any]:
+def model_inputs(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> Arguments:
     """Return what the frozen model's forward is called with."""
     with torch.no_grad():
         embed = base_model(frozen).embeddings if frozen.embed_twice else frozen.model.get_input_embeddings()
@@ -140,7 +144,7 @@ def model_inputs(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> dict[st
             (torch.arange(len(inputs.ids), device=inputs.ids.device)[:, None], inputs.slots),
             prompt.to(embeddings).expand(len(inputs.ids), -1, -1),
         )
-    arguments: dict[str, Any] = {"inputs_embeds": embeddings, "attention_mask": inputs.mask}
+    arguments: Arguments = {"inputs_embeds": embeddings, "attention_mask": inputs.mask}
     if frozen.kind == "encoder_decoder":  # positions are the model's own: those of rows that are padded on the left may be others
         return arguments
     if inputs.segments is not None and getattr(frozen.model.config, "type_vocab_size", 0) > 1:
@@ -164,7 +168,7 @@ def model_inputs(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> dict[st
     return _accepted(frozen, arguments)
 
 
-def _accepted(frozen: FrozenModel, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _accepted(frozen: FrozenModel, arguments: Arguments) -> Arguments:
     """Return the arguments that are given and that a model's forward takes: not all know positions, or have keys and values."""
     known = _arguments(frozen)
     return {name: value for name, value in arguments.items() if value is not None and name in known}
@@ -210,7 +214,7 @@ def key_values(frozen: FrozenModel, embeddings: Tensor, *, behind: tuple[Tensor,
     return keys[:, 0], values[:, 0]
 
 
-def _stacked(frozen: FrozenModel, held: Any) -> tuple[Tensor, Tensor]:
+def _stacked(frozen: FrozenModel, held: DynamicCache) -> tuple[Tensor, Tensor]:
     """Return the keys and values of a filled cache, each ``(layers, batch, heads, length, head_dim)``.
 
     Raises:

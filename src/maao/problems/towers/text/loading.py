@@ -25,10 +25,14 @@ from maao.problems.towers.text.tokenizing import num_rows
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, QuantizationConfigMixin
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
     from maao.problems.towers.text.kept_texts import KeptTexts
 
 Kind = Literal["decoder", "encoder", "masked", "encoder_decoder"]
+
+Arguments = dict[str, Any]  # what a model, or what loads one, is called with, by name
 
 WEIGHTS = "model.safetensors"
 CONVERTED = "v1"  # raise when the form of a converted copy changes
@@ -49,14 +53,14 @@ class FrozenModel:
     out about the model (`probes.py`).
     """
 
-    model: Any
-    tokenizer: Any
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     kind: Kind
     name: str
     embed_twice: bool = False
     texts: KeptTexts | None = None
     notes: tuple[str, ...] = ()  # what of the model is other than its config says
-    tried: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False, repr=False)
+    tried: dict[tuple[object, ...], Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -81,7 +85,7 @@ def load_frozen(
     dtype: str = "float32",
     device: str = "cpu",
     revision: str | None = None,
-    quantization: Mapping[str, Any] | None = None,
+    quantization: Mapping[str, object] | None = None,
 ) -> FrozenModel:
     """Load a frozen model.
 
@@ -104,7 +108,7 @@ def load_frozen(
     if not hasattr(torch, dtype) or not isinstance(getattr(torch, dtype), torch.dtype):
         raise ModelError(f"Unknown precision '{dtype}': use float32, bfloat16 or float16.")
     place = locate(name)
-    options: dict[str, Any] = {} if revision is None else {"revision": revision}
+    options: Arguments = {} if revision is None else {"revision": revision}
     with quiet():
         try:
             config = AutoConfig.from_pretrained(place, **options)
@@ -188,7 +192,7 @@ def _moved(model: Any, name: str, device: str) -> None:
         raise ModelError(f"Cannot move {name} to device '{device}': {error}. Use 'cpu', or 'cuda' where a GPU is at hand.") from error
 
 
-def _tokenizer(place: str, name: str, options: Mapping[str, Any]) -> Any:
+def _tokenizer(place: str, name: str, options: Arguments) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
@@ -201,14 +205,14 @@ def _tokenizer(place: str, name: str, options: Mapping[str, Any]) -> Any:
         raise ModelError(f"The tokenizer of {name} cannot be read: {_first_line(error)}. Is its tokenizer.json whole?") from error
 
 
-def _leave_stray_pad(tokenizer: Any, model: Any) -> None:
+def _leave_stray_pad(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
     """Leave a padding token out for which the model has no embedding: nothing reads what is padded, but its row is looked up."""
     rows = num_rows(model)
     if rows is not None and tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:
         tokenizer.pad_token = None
 
 
-def _settled(model: Any, name: str) -> tuple[str, ...]:
+def _settled(model: PreTrainedModel, name: str) -> tuple[str, ...]:
     """Let a model read every text in the same way: BigBird leaves its sparse attention for good at the first text that is short."""
     if getattr(model.config, "attention_type", None) != "block_sparse":
         return ()
@@ -265,7 +269,7 @@ def _check_is_read(path: Path) -> None:
         )
 
 
-def weights_digest(model: Any) -> str:
+def weights_digest(model: PreTrainedModel) -> str:
     """Return a hash over the names, kinds, shapes and bytes of all weights: equal on every device, other if a single bit is.
 
     It reads every byte: half a second for the 0.5 GB of the packaged SmolLM2 with BLAKE2b (SHA-256: twice that), once a run.
@@ -344,7 +348,7 @@ def _convert(path: Path, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2, default=str))
 
 
-def _save(weights: dict[str, torch.Tensor], tokenizer: Any, folder: Path) -> None:
+def _save(weights: dict[str, torch.Tensor], tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write weights and tokenizer. Raises `OSError` where there is no room: their writers raise errors of their own for that."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -359,7 +363,7 @@ def _save(weights: dict[str, torch.Tensor], tokenizer: Any, folder: Path) -> Non
         raise OSError(str(error)) from error
 
 
-def _kind(config: Any, name: str) -> Kind:
+def _kind(config: PretrainedConfig, name: str) -> Kind:
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -379,7 +383,7 @@ def _kind(config: Any, name: str) -> Kind:
     )
 
 
-def _checked(kind: Kind, config: Any, name: str) -> Kind:
+def _checked(kind: Kind, config: PretrainedConfig, name: str) -> Kind:
     """Return the kind that was asked for, if the model can be read that way."""
     found = _kind(config, name)
     if kind != found and not {kind, found} <= {"encoder", "masked"}:
@@ -387,7 +391,7 @@ def _checked(kind: Kind, config: Any, name: str) -> Kind:
     return kind
 
 
-def _model_class(kind: Kind) -> Any:
+def _model_class(kind: Kind) -> type[_BaseAutoModelClass]:
     import transformers
 
     return {
@@ -398,7 +402,7 @@ def _model_class(kind: Kind) -> Any:
     }[kind]
 
 
-def _quantization(settings: Mapping[str, Any]) -> Any:
+def _quantization(settings: Mapping[str, object]) -> QuantizationConfigMixin:
     """Return transformers' own object for quantisation settings."""
     from transformers.quantizers.auto import AutoQuantizationConfig
 
@@ -411,7 +415,7 @@ def _quantization(settings: Mapping[str, Any]) -> Any:
         ) from error
 
 
-def _load(model_class: Any, place: str, name: str, dtype: str, options: dict[str, Any]) -> Any:
+def _load(model_class: type[_BaseAutoModelClass], place: str, name: str, dtype: str, options: Arguments) -> PreTrainedModel:
     import torch
 
     try:

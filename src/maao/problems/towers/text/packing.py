@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from maao.problems.towers.text.attention import SPECIAL, attend, base_model, named_attention
 from maao.problems.towers.text.forward import first_position
-from maao.problems.towers.text.loading import FrozenModel
+from maao.problems.towers.text.loading import Arguments, FrozenModel
 
 NAME = "maao_packed"
 GROUP_COST = 64  # what another group costs beside its padded tokens, in tokens
@@ -142,7 +143,7 @@ class _MoveBack(torch.autograd.Function):
 
 
 def _attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float | None = None, **options: Any
+    module: Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float | None = None, **options: Any
 ) -> tuple[Tensor, None]:
     """Attention of packed rows ``(1, heads, tokens, head_dim)``; keys and values may begin with a prefix that all rows read."""
     held = _LAYOUT.get()
@@ -205,7 +206,7 @@ def packed_hidden_states(
     if len(prompt):
         slots = (starts + torch.tensor(list(first_slots)))[:, None] + torch.arange(len(prompt))
         embeddings = embeddings.index_put((slots.to(frozen.device).flatten(),), prompt.to(embeddings).repeat(len(sequences), 1))
-    options: dict[str, Any] = {"use_cache": False}
+    options: Arguments = {"use_cache": False}
     if front is not None:
         layers = [(k[None].to(embeddings), v[None].to(embeddings)) for k, v in zip(*front, strict=True)]
         options = {"past_key_values": DynamicCache(layers), "use_cache": True}

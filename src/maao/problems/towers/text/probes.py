@@ -11,20 +11,22 @@ What was found is kept in `FrozenModel.tried`: it depends on the model and the l
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from maao.errors import ModelError, is_out_of_memory
 from maao.problems.towers.text.attention import base_model, can_group_heads
 from maao.problems.towers.text.forward import (
     FIRST,
     Inputs,
+    Prefix,
     PrefixCache,
     Side,
     context_length,
@@ -38,9 +40,12 @@ from maao.problems.towers.text.forward import (
     pad,
     takes_keys,
 )
-from maao.problems.towers.text.loading import FrozenModel, without_dropout
+from maao.problems.towers.text.loading import Arguments, FrozenModel, without_dropout
 from maao.problems.towers.text.packing import packed_hidden_states
 from maao.problems.towers.text.template import Tokenized
+
+if TYPE_CHECKING:
+    from transformers.modeling_outputs import ModelOutput
 
 T = TypeVar("T")
 Ids = tuple[int, ...]
@@ -289,7 +294,7 @@ def _plain(frozen: FrozenModel, ids: Ids) -> Tensor:
     return _run(frozen, {"input_ids": tokens})[0]
 
 
-def _run(frozen: FrozenModel, arguments: Mapping[str, Any]) -> Tensor:
+def _run(frozen: FrozenModel, arguments: Arguments) -> Tensor:
     """Return ``(batch, length, width)`` of a forward as labels are read from it: hidden states, or logits if these are no plain product."""
     head = "plain" if frozen.kind == "encoder" else head_of(frozen)
     if head == "plain":
@@ -298,7 +303,7 @@ def _run(frozen: FrozenModel, arguments: Mapping[str, Any]) -> Tensor:
         return frozen.model(**arguments).logits
     seen: list[Tensor] = []
 
-    def keep(module: Any, given: Any, output: Any) -> Any:
+    def keep(module: Module, given: object, output: ModelOutput) -> ModelOutput:
         seen.append(output.last_hidden_state)
         output.last_hidden_state = output.last_hidden_state[:, -1:]  # the logits of one token are enough
         return output
@@ -367,7 +372,7 @@ def _alike(frozen: FrozenModel, found: Sequence[Tensor], rows: Sequence[Ids], si
     return all(reads_alike(own, plain[begin:], plain.dtype) for own, plain, begin in zip(found, wanted, since, strict=True))
 
 
-def _once(frozen: FrozenModel, key: tuple[Any, ...], find: Callable[[], T]) -> T:
+def _once(frozen: FrozenModel, key: tuple[object, ...], find: Callable[[], T]) -> T:
     if key not in frozen.tried:
         with torch.no_grad(), without_dropout(frozen):
             frozen.tried[key] = find()
@@ -436,7 +441,7 @@ def _rows_behind(frozen: FrozenModel, size: int, begin: int) -> tuple[list[Ids],
     return [ids[: begin + (size - begin) // 2 + 1], ids, ids[:begin] + ids[-3:]], begin
 
 
-def _reads_behind(frozen: FrozenModel, ahead: Any, rows: Sequence[Ids], begins: Sequence[int], way: Way) -> bool:
+def _reads_behind(frozen: FrozenModel, ahead: Prefix, rows: Sequence[Ids], begins: Sequence[int], way: Way) -> bool:
     rest = [Tokenized(row[begin:], ()) for row, begin in zip(rows, begins, strict=True)]
     inputs = replace(_batch(frozen, rest, way), prefix=ahead)
     return _alike(frozen, _states(frozen, _no_rows(frozen), inputs), rows, begins)
@@ -465,7 +470,7 @@ def _head_is_plain(frozen: FrozenModel, tokens: Tensor) -> bool:
     """
     seen: list[Tensor] = []
 
-    def enlarge(module: Any, given: Any, output: Any) -> Any:
+    def enlarge(module: Module, given: object, output: ModelOutput) -> ModelOutput:
         output.last_hidden_state = output.last_hidden_state * LARGER
         seen.append(output.last_hidden_state)
         return output
@@ -484,7 +489,7 @@ def _head_is_plain(frozen: FrozenModel, tokens: Tensor) -> bool:
 
 def _continue_alike(frozen: FrozenModel) -> bool:
     ids = torch.tensor([_ids(frozen, 8)], device=frozen.device)
-    options: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": frozen.tokenizer.pad_token_id or 0}
+    options: Arguments = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": frozen.tokenizer.pad_token_id or 0}
     mask = torch.ones_like(ids)
     from_ids = frozen.model.generate(input_ids=ids, attention_mask=mask, **options)[0, ids.shape[1] :]
     embeddings = frozen.model.get_input_embeddings()(ids)

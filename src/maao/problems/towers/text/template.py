@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from maao.core.pieces import adds_space, continued
 from maao.errors import ConfigError, DataError, ModelError
@@ -37,6 +37,9 @@ from maao.problems.towers.text.tokenizing import (
     special_tokens,
 )
 from maao.types import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _ENDS_IN_FIELD = re.compile(_FIELD.pattern + "$")
@@ -154,7 +157,7 @@ class TemplateTokenizer:
 
     def __init__(
         self,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         template: Template,
         *,
         kind: Kind,

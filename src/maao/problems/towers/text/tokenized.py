@@ -10,14 +10,13 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from maao.problems.towers.text.loading import cache_folder
 from maao.problems.towers.text.template import TemplateTokenizer, Tokenized
-from maao.types import Example
+from maao.types import JSON, Example
 
 FEWEST = 200  # examples that are worth keeping
 FORM = "v2"  # raise when `Tokenized` or what a template means changes
@@ -53,7 +52,7 @@ def _read(file: Path, count: int) -> tuple[Tokenized, ...] | None:
     return found if len(found) == count else None
 
 
-def _row(values: Mapping[str, Any]) -> Tokenized:
+def _row(values: JSON) -> Tokenized:
     return Tokenized(
         tuple(values["before"]),
         tuple(values["after"]),

@@ -6,11 +6,13 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from maao.errors import DataError, ModelError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from maao.problems.towers.text.loading import FrozenModel
 
 LabelSpace = Literal["auto"] | bool
@@ -22,7 +24,7 @@ UNSPACED = (
 ).split()
 
 
-def special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the special tokens that a tokenizer puts before and after a text.
 
     Raises:
@@ -43,7 +45,7 @@ def special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     raise ModelError("The tokenizer changes a text when it adds special tokens: where they stand cannot be told.")
 
 
-def separator(tokenizer: Any) -> tuple[int, ...]:
+def separator(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Return the special tokens that a tokenizer puts between the two texts of a pair."""
     plain = tokenizer("a", add_special_tokens=False).input_ids
     pair = tokenizer("a", "a").input_ids
@@ -85,7 +87,7 @@ class Specials:
     (HTML, a log, an attack) it is not.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._added = {token.content: token for token in tokenizer.added_tokens_decoder.values() if token.special}
         names = sorted({*self._added, *tokenizer.all_special_tokens}, key=len, reverse=True)
@@ -128,7 +130,7 @@ def outside(frozen: FrozenModel) -> Mapping[str, int]:
     return {token: i for i, token in sorted(unread)}
 
 
-def num_rows(model: Any) -> int | None:
+def num_rows(model: PreTrainedModel) -> int | None:
     """Return how many token ids a model has an embedding for; None: it has no table of them."""
     try:
         table = model.get_input_embeddings()

@@ -1,0 +1,48 @@
+"""What is exported, and what exports it: a format is a class of its own, named in the table "export" of `choices.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from maao.protocols import Params
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A point, and all that there is to tell of it.
+
+    Attributes:
+        problem: what reads it, in the template that the point was tuned in.
+        params: the point.
+        text: its words; None where nothing of it could be put into words.
+        about: what it belongs to, and how good it is.
+        filled: whether a proposal filled more than its slots, so that its words are of no use alone.
+    """
+
+    problem: Any
+    params: Params
+    text: str | None
+    about: Mapping[str, Any]
+    filled: bool = False
+
+
+class Exporter(Protocol):
+    """A format."""
+
+    by_name_only: bool  # not among those that "all" stands for
+
+    def serves(self, problem: object) -> bool:
+        """Say whether a problem's points can be tried to be written so."""
+        ...
+
+    def write(self, tuned: Tuned, folder: Path) -> list[Path]:
+        """Write a point, read it back, and compare.
+
+        Raises:
+            ConfigError: it cannot be written so, and why.
+            ModelError: it reads back differently.
+        """
+        ...

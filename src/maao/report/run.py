@@ -1,0 +1,141 @@
+"""The tables that read a finished run out. They compute nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from maao.core.lr_finder import LrSearch
+from maao.evaluation.metrics import harmonic_mean
+from maao.evaluation.statistics import wilson_interval
+from maao.report.lines import add_row, columns, cost_line, line_of_proposal, short, shown
+from maao.result import Result
+from maao.types import Token
+
+NEW_CLASSES = "new classes, chosen"  # the one reading on `test` beside those of a run's own classes that a mean is taken with
+FINALS = {"untuned": "untuned prompt", "chosen": "tuned soft prompt", "words": "its words alone"}
+
+
+def report(result: Result) -> Group:
+    """Return the table that reads a run out: first what makes it no run with a mentor, then rounds, `test`, cost."""
+    parts: list[RenderableType] = [shown(result.warning, style="bold red")] if result.warning else []
+    parts.append(_rounds_table(result))
+    if result.finals:
+        parts.append(_test_table(result))
+    parts.append(_summary(result))
+    if result.history and result.filled:
+        told = ", ".join(f"{name} = {value!r}" for name, value in result.filled.items())
+        parts.append(shown(f"Filled beside the chosen prompt: {told}."))
+    if result.lr_search is not None:
+        parts.append(_search_line(result.lr_search))
+    parts.append(cost_line(result.cost))
+    if result.status_reason:
+        parts.append(shown(f"Note: {result.status_reason}.", style="yellow"))
+    return Group(*parts)
+
+
+def _rounds_table(result: Result) -> Table:
+    table = Table(title=shown(f"Rounds of {result.folder.name} (loss and accuracy on select)"), title_justify="left", expand=False)
+    for name, options in (
+        ("round", {"justify": "right"}),
+        ("who", {}),
+        ("text", {"overflow": "fold", "max_width": 48}),
+        ("loss", {"justify": "right"}),
+        ("accuracy", {"justify": "right"}),
+        ("what became of it", {"overflow": "fold"}),
+    ):
+        table.add_column(name, **options)
+    best = result.chosen.index
+    for r in result.history:
+        scores = {c.proposal: c for c in r.verdict.considered}
+        for i, proposal in enumerate(r.advice.proposals):
+            looked = scores.get(i)
+            loss, accuracy = columns(looked.score if looked else None)
+            became = "accepted" if r.verdict.chosen == i else "not taken"
+            age = f" at age {looked.age}" if looked and looked.age else ""
+            note = f" ({proposal.note})" if proposal.note else ""
+            add_row(table, str(r.index), proposal.source, line_of_proposal(proposal), loss, accuracy, f"{became}{age}{note}", style="cyan")
+        if None in scores:
+            loss, accuracy = columns(scores[None].score)
+            add_row(table, str(r.index), "incumbent", "", loss, accuracy, f"at age {scores[None].age}", style="dim")
+        for rejected in r.advice.rejected:
+            add_row(table, str(r.index), "mentor", short(rejected.text, 48), "", "", f"not used: {rejected.reason}", style="dim")
+        if r.leg.ask:
+            add_row(table, str(r.index), "rule", "", "", "", r.verdict.reason, style="dim")
+        loss, accuracy = columns(r.score)
+        words = r.clues.projection.text if r.clues.projection else ""
+        walked = "untuned" if r.state.step == 0 else f"walked to step {r.state.step}"
+        chosen = ", chosen" if r.index == best else ""
+        add_row(table, str(r.index), "doer", words, loss, accuracy, walked + chosen, style="bold" if r.index == best else "")
+    return table
+
+
+def _test_table(result: Result) -> Table:
+    examples = next(iter(result.finals.values())).score.num_examples
+    table = Table(title=f"On test ({examples} examples, read once)", title_justify="left")
+    table.add_column("prompt")
+    for name in ("accuracy", "95 % interval", "loss"):
+        table.add_column(name, justify="right")
+    majority = result.environment["majority"]
+    if majority is not None:
+        add_row(table, "majority class", f"{majority:.3f}", "", "")
+    for name, final in result.finals.items():
+        accuracy = final.score.accuracy
+        interval = ""
+        if accuracy is not None:
+            low, high = wilson_interval(accuracy, final.score.num_examples)
+            interval = f"{low:.3f} to {high:.3f}"
+        style = "bold" if name == "chosen" else ""
+        where, _, point = name.rpartition(", ")
+        told = f"{where} ({final.score.num_examples} examples): {FINALS.get(point, point)}" if where else FINALS.get(point, point)
+        add_row(table, told, "" if accuracy is None else f"{accuracy:.3f}", interval, f"{final.score.loss:.3f}", style=style)
+    if NEW_CLASSES in result.finals:
+        both = [result.finals[name].score.accuracy or 0.0 for name in ("chosen", NEW_CLASSES)]
+        add_row(table, "harmonic mean of base and new classes, tuned", f"{harmonic_mean(*both):.3f}", "", "")
+    return table
+
+
+def _summary(result: Result) -> Text:
+    asked = [r for r in result.history if r.leg.ask]
+    proposed = sum(len(r.advice.proposals) for r in asked)
+    accepted = sum(r.verdict.chosen is not None for r in asked)
+    if not asked:
+        return shown("No mentor was asked: plain gradient descent.")
+    return shown(f"The mentor was asked {len(asked)} times and made {proposed} proposals that could be used; {accepted} became a restart.")
+
+
+def _search_line(search: LrSearch) -> Text:
+    chosen = search.chosen
+    lost = [f"{trial.rate:g}" for trial in search.trials if trial.diverged is not None]
+    diverged = f"; {', '.join(lost)} diverged" if lost else ""
+    others = ", ".join(f"{trial.rate:g}" for trial in search.trials)
+    return shown(
+        f"Learning rate: {chosen.rate:g}, the best of {others} on select after {search.steps} steps (loss {chosen.loss:.3f}){diverged}."
+    )
+
+
+def clues_table(result: Result) -> Table:
+    """Return what was said in words about every round's end."""
+    table = Table(title="Clues", title_justify="left")
+    for name in ("round", "words", "gap", "gradient asks for", "moved towards", "confusions on train"):
+        table.add_column(name, overflow="fold")
+    for r in result.history:
+        projection = r.clues.projection
+        confusions = "; ".join(f"{c.label} as {c.predicted} ({c.count})" for c in r.clues.confusions[:4])
+        add_row(
+            table,
+            str(r.index),
+            projection.text if projection else "",
+            f"{projection.gap:.3f}" if projection else "",
+            _slots(r.clues.gradient),
+            _slots(r.clues.displacement),
+            confusions,
+        )
+    return table
+
+
+def _slots(slots: Sequence[Sequence[Token]]) -> str:
+    return " | ".join(slot[0].text for slot in slots if slot)

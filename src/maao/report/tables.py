@@ -1,0 +1,63 @@
+"""Tables of more or less than a run: a search for the learning rate, the headroom of a task, the runs of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Group
+from rich.table import Table
+
+from maao.compare.headroom import Headroom
+from maao.core.lr_finder import LrSearch
+from maao.report.lines import add_row, columns, shown, tried
+from maao.store.listing import RunSummary
+
+
+def rates_table(search: LrSearch) -> Table:
+    """Return what came of every rate of a search, the chosen one in bold."""
+    table = Table(title=f"Loss on select after {search.steps} steps", title_justify="left")
+    table.add_column("rate", justify="right")
+    table.add_column("what came of it", overflow="fold")
+    for trial in search.trials:
+        chosen = trial == search.chosen
+        add_row(table, f"{trial.rate:g}", tried(trial) + (", the lowest" if chosen else ""), style="bold" if chosen else "")
+    return table
+
+
+def headroom_table(found: Headroom) -> Table:
+    """Return what needs no tuning beside where each start led."""
+    table = Table(title=f"On select, each start walked {found.steps} steps", title_justify="left")
+    for name in ("point", "loss", "accuracy"):
+        table.add_column(name, justify="left" if name == "point" else "right")
+    if found.prior is not None:
+        add_row(table, "shares of the classes", f"{found.prior:.3f}", "" if found.majority is None else f"{found.majority:.3f}")
+    if found.zero_shot is not None:
+        add_row(table, "no soft prompt", *columns(found.zero_shot))
+    for number, (untuned, tuned) in enumerate(zip(found.untuned, found.tuned, strict=True), start=1):
+        add_row(table, f"start {number}, untuned", *columns(untuned))
+        add_row(table, f"start {number}, tuned", *columns(tuned), style="bold")
+    return table
+
+
+def runs_table(summaries: Sequence[RunSummary], folder: Path) -> Group:
+    """Return the runs of a folder, a line each, and below them what is wrong with those that cannot be read."""
+    table = Table(title=shown(f"Runs in {folder}"), title_justify="left")
+    for name in ("run", "created", "status", "rounds", "best select loss", "best accuracy", "steps", "mentor calls"):
+        table.add_column(name)
+    for s in summaries:
+        if s.problem:
+            add_row(table, s.name, "", shown("cannot be read", style="red"), "", "", "", "", "")
+            continue
+        add_row(
+            table,
+            s.name,
+            s.created[:19].replace("T", " "),
+            s.status,
+            str(s.rounds_done),
+            "" if s.best_loss is None else f"{s.best_loss:.3f}",
+            "" if s.best_accuracy is None else f"{s.best_accuracy:.3f}",
+            str(s.cost.gradient_steps),
+            str(s.cost.llm_calls),
+        )
+    return Group(table, *(shown(f"{s.name}: {s.problem}", style="red") for s in summaries if s.problem))
