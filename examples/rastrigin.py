@@ -7,9 +7,9 @@ sees the pattern would say. Exchange it for a real one with `maao.tune`, or a co
 from maao import Advice, Proposal, Race, alternate, rounds
 from maao.codecs.numbers import NumberCodec
 from maao.core.seeds import seed_for
-from maao.mentors.none import NoMentor
-from maao.problems.functions import FunctionProblem
+from maao.mentors.controls import NoMentor
 from maao.optimizers.torch import TorchStage
+from maao.problems.functions import FunctionProblem
 
 codec = NumberCodec(dim=2)
 problem = FunctionProblem("rastrigin", dim=2, codec=codec)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import Field
 
 from maao import build as building
-from maao.build import build_acceptance, build_mentor, build_plan
-from maao.config import AcceptConfig, make_config, read_config
-from maao.core.acceptance import AlwaysFirst, BestOf, IfBetter, Interpolate, Race
+from maao import choices
+from maao.build import build_mentor, build_plan
+from maao.config import make_config, read_config
+from maao.core.acceptance import AcceptOptions, AlwaysFirst, BestOf, IfBetter, Interpolate, Race
 from maao.data.checks import canonical
 from maao.data.hub import NoSuchLabels
 from maao.data.sampling import at_most
+from maao.environment import environment
 from maao.errors import BudgetError, ConfigError, DataError, MaaoError, ModelError
 from maao.llm.chat import Request
 from maao.llm.ledger import MemoryLedger
 from maao.llm.scripted import Scripted
-from maao.types import Leg
+from maao.mentors.context import MentorOptions
+from maao.mentors.controls import RandomRestart
+from maao.mentors.instruction import wording as named_wording
+from maao.mentors.language_model import LanguageModelOptions
+from maao.types import Advice, Leg
 from tests.api.fixtures import llama, model_folder  # noqa: F401  (fixtures)
 from tests.api.small_runs import examples, pairs, values, write_csv, write_data
 
@@ -93,7 +100,7 @@ def test_hiding_the_clues_is_told(asked):
 
 @pytest.mark.parametrize("name", ["none", "random_restart", "reproject", "scripted"])
 def test_mentors_that_ask_nobody_say_so(asked, name):
-    disclosure = asked(mentor__name=name, mentor__texts=["a"] if name == "scripted" else []).disclosure
+    disclosure = asked(mentor={"name": name, **({"texts": ["a"]} if name == "scripted" else {})}).disclosure
     assert "nothing is sent anywhere" in disclosure or "No mentor is asked" in disclosure
 
 
@@ -114,7 +121,11 @@ def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, mon
 @pytest.mark.parametrize(
     ("changes", "error", "told"),
     [
-        ({"mentor__name": "languag_model"}, ConfigError, "Unknown mentor 'languag_model'. Known mentors: none, custom, random_restart"),
+        (
+            {"mentor": {"name": "languag_model"}},
+            ConfigError,
+            "'mentor.name': there is no mentor of that name. Did you mean 'language_model'?",
+        ),
         ({"mentor__name": "custom"}, ConfigError, "start the run from Python"),
         ({"mentor__name": "scripted"}, ConfigError, "needs mentor.texts"),
         ({"mentor__chat": {"provider": "scripted"}}, ConfigError, "Scripted replies are"),
@@ -122,11 +133,16 @@ def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, mon
         ({"mentor__chat": {**REMOTE, "usd_per_million_input": 1}}, ConfigError, "usd_per_million_output, or neither"),
         ({"mentor__chat": {**REMOTE, "base_url": "models.example.com"}}, ConfigError, "is not the address of a server"),
         ({"mentor__wording": "shouting"}, ConfigError, "Unknown wording 'shouting'"),
-        ({"accept__rule": "bestof"}, ConfigError, "Unknown acceptance rule 'bestof'. Known rules: always_first, best_of"),
-        ({"accept__rule": "interpolate", "model__length": "free"}, ConfigError, "use model.length = 'fixed'"),
+        (
+            {"accept": {"rule": "bestof"}},
+            ConfigError,
+            "'accept.rule': there is no accept of that name. Did you mean 'best_of'? Known: always_first, best_of",
+        ),
+        ({"accept": {"rule": "interpolate", "inner": "rase"}}, ConfigError, "'accept.inner': there is no accept of that name"),
+        ({"accept": {"rule": "interpolate"}, "model__length": "free"}, ConfigError, "use model.length = 'fixed'"),
         ({"stage__optimizer": "Adamm"}, ConfigError, "Unknown optimizer 'Adamm'"),
-        ({"plan__kind": "legs"}, ConfigError, "at least one leg with a gradient step"),
-        ({"plan__kind": "epochs", "plan__epochs": 2, "plan__ask_after": [5]}, ConfigError, "cannot be asked after epochs"),
+        ({"plan": {"kind": "legs"}}, ConfigError, "at least one leg with a gradient step"),
+        ({"plan": {"kind": "epochs", "epochs": 2, "ask_after": [5]}}, ConfigError, "cannot be asked after epochs"),
         ({"plan__rounds": 0}, ConfigError, "cannot have 0 rounds"),
         ({"model__template": "{text} Topic:"}, ConfigError, "has no places for the soft prompt"),
         ({"model__template": "{slots} {text} {slots}"}, ConfigError, "has 2 places"),
@@ -176,11 +192,15 @@ def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, mon
         (
             {"model__projection": True},
             ConfigError,
-            "'model.projection' would be ignored, since only prefix_tuning reads it and model.method is",
+            "'model.projection' would be ignored, since method is 'prompt_tuning', and prefix_tuning reads it",
         ),
         ({"model__method": "p_tuning", "model__projection": True}, ConfigError, "'model.projection' would be ignored"),
-        ({"model__encoder": "mlp"}, ConfigError, "'model.encoder' would be ignored, since only p_tuning reads it and model.method is"),
-        ({"model__hidden": 16}, ConfigError, "'model.hidden' would be ignored, since prompt_tuning has no network"),
+        (
+            {"model__encoder": "mlp"},
+            ConfigError,
+            "'model.encoder' would be ignored, since method is 'prompt_tuning', and p_tuning",
+        ),
+        ({"model__hidden": 16}, ConfigError, "'model.hidden' would be ignored, since method is 'prompt_tuning', and p_tuning, prefix_"),
         ({"model__method": "prefix_tuning", "model__hidden": 16}, ConfigError, "set model.projection = true"),
         ({"model__initial_text": "the news"}, ConfigError, "'model.initial_text' would be ignored, since model.initial is 'vocabulary'"),
         ({"model__initial_text": "a", "model__initial": "labels"}, ConfigError, "since model.initial is 'labels'"),
@@ -235,12 +255,22 @@ def test_a_folder_without_a_model_is_told(tmp_path, data):
 # -- what is built
 
 
-def test_rules_are_built_by_name():
-    assert build_acceptance(AcceptConfig(rule="always_first")) == AlwaysFirst()
-    assert build_acceptance(AcceptConfig(rule="best_of")) == BestOf()
-    assert build_acceptance(AcceptConfig(rule="if_better")) == IfBetter()
-    assert build_acceptance(AcceptConfig(rule="race", steps=3, margin=0.1)) == Race(3, 0.1)
-    assert build_acceptance(AcceptConfig(rule="interpolate", weight=0.2, inner="race", steps=4)) == Interpolate(0.2, Race(4, 0.0))
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"rule": "always_first"}, AlwaysFirst()),
+        ({"rule": "best_of"}, BestOf()),
+        ({"rule": "if_better"}, IfBetter()),
+        ({"rule": "race", "steps": 3, "margin": 0.1}, Race(3, 0.1)),
+        ({}, Race()),
+        ({"rule": "interpolate"}, Interpolate()),
+        ({"rule": "interpolate", "weight": 0.2, "inner": "race", "steps": 4}, Interpolate(0.2, Race(4, 0.0))),
+    ],
+)
+def test_rules_are_built_by_name(settings, rule):
+    config = make_config({"accept": settings})
+    assert config.accept.options.build() == rule
+    assert make_config({"accept": config.model_dump(mode="json")["accept"]}) == config
 
 
 def test_plans_are_built_by_kind():
@@ -261,14 +291,14 @@ def test_without_a_mentor_nobody_is_asked_by_any_plan():
 def test_the_mentor_shares_the_tuned_models_weights(llama, data):  # noqa: F811
     parts = building.build(make_config(values(llama, data, mentor__chat={"provider": "local"})))
     found = build_mentor(parts, MemoryLedger())
-    assert found.model.model.model is parts.frozen.model
+    assert found.mentor.model.model.model is parts.frozen.model
 
 
 def test_another_local_model_is_loaded_beside_the_tuned_one(llama, model_folder, data):  # noqa: F811
     chat = {"provider": "local", "name": str(model_folder("gpt2"))}
     parts = building.build(make_config(values(llama, data, mentor__chat=chat)))
     found = build_mentor(parts, MemoryLedger())
-    assert found.model.model.model is not parts.frozen.model
+    assert found.mentor.model.model.model is not parts.frozen.model
     assert found.mentor.model.name == str(model_folder("gpt2"))
 
 
@@ -360,7 +390,7 @@ def test_texts_that_do_not_fit_the_context_are_noted(llama, tmp_path):  # noqa: 
 
 
 def test_what_a_result_depends_on_is_written_down(llama, data):  # noqa: F811
-    found = building.environment(building.build(make_config(values(llama, data))))
+    found = environment(building.build(make_config(values(llama, data))))
     assert set(found["packages"]) >= {"maao", "torch", "transformers"}
     assert found["data"].startswith("sha256:") and found["labels"] == ["business", "music", "sport"]
     assert found["threads"] == 1 and found["majority"] == pytest.approx(1 / 3)
@@ -377,48 +407,100 @@ class FakeEntry:
         return self.made
 
 
-def test_plugins_are_found_by_name_and_called_with_their_options(llama, data, monkeypatch):  # noqa: F811
-    made = {}
+@pytest.fixture
+def plugins(monkeypatch):
+    """Return the function that makes entry points of names, for the time of a test."""
 
-    def mentor(options, parts):
-        made["mentor"] = (options, parts)
-        return "a mentor"
+    def give(**named):
+        found = {name.replace("__", "."): FakeEntry(name.replace("__", "."), made) for name, made in named.items()}
+        monkeypatch.setattr(choices, "_plugins", lambda: found)
 
-    def accept(options):
-        made["accept"] = options
-        return BestOf()
+    return give
 
-    entries = [FakeEntry("mentor.mine", mentor), FakeEntry("accept.ours", accept)]
-    monkeypatch.setattr(building, "entry_points", lambda group, name=None: [e for e in entries if name in (None, e.name)])
-    settings = values(llama, data, mentor={"name": "mine", "options": {"a": 1}}, accept={"rule": "ours", "options": {"b": 2}})
+
+class Mine(MentorOptions):
+    """A mentor of a package of one's own, with a setting."""
+
+    depth: int = Field(1, ge=1)
+
+    def build(self, run):
+        return RandomRestart(run.codec)
+
+
+class Ours(AcceptOptions):
+    """A rule of a package of one's own, with a setting."""
+
+    share: float = 0.5
+
+    def build(self):
+        return Interpolate(self.share)
+
+
+def test_plugins_are_found_by_name_and_their_settings_are_checked_like_ours(llama, data, plugins):  # noqa: F811
+    plugins(mentor__mine=Mine, accept__ours=Ours)
+    settings = values(llama, data, mentor={"name": "mine", "depth": 3}, accept={"rule": "ours", "share": 0.2})
     parts = building.build(make_config(settings))
     found = build_mentor(parts, MemoryLedger())
-    assert found.mentor == "a mentor" and found.disclosure == "Restarts come from the plugin 'mine'."
+    assert isinstance(found.mentor, RandomRestart) and found.disclosure == "Restarts come from the plugin 'mine'."
     assert found.live_calls is None  # it had no model recorded, and what it asks is not known
-    assert made == {"mentor": ({"a": 1}, parts), "accept": {"b": 2}}
-    with pytest.raises(ConfigError, match=r"Known mentors: .*, mine"):
-        building.build(make_config(values(llama, data, mentor__name="theirs")))
+    assert parts.config.mentor.options == Mine(depth=3) and parts.accept == Interpolate(0.2)
+    assert make_config(parts.config.model_dump(mode="json", exclude={"function"})).mentor == parts.config.mentor
+    for section, told in (
+        ({"mentor": {"name": "mine", "dept": 3}}, "unknown key 'mentor.dept'. Did you mean 'mentor.depth'?"),
+        ({"mentor": {"name": "mine", "depth": 0}}, "'mentor.depth': input should be greater than or equal to 1"),
+        ({"mentor": {"name": "mine", "style": "chat"}}, "'mentor.style' would be ignored, since name is 'mine'"),
+        ({"accept": {"rule": "ours", "steps": 3}}, "'accept.steps' would be ignored, since rule is 'ours'"),
+        ({"accept": {"share": 0.1}}, "'accept.share' would be ignored, since rule is 'race', and ours reads it"),
+        ({"mentor": {"name": "theirs"}}, "Known: none, custom"),
+    ):
+        with pytest.raises(ConfigError) as raised:
+            make_config(section)
+        assert told in str(raised.value)
 
 
-def test_a_plugin_may_have_its_chat_model_recorded(llama, data, monkeypatch):  # noqa: F811
-    def mentor(options, parts):
-        return parts.record(Scripted(["hello"], "theirs"))  # stands for a mentor that holds the model
+def test_a_plugin_that_is_no_class_of_settings_is_refused(plugins):
+    plugins(mentor__mine=lambda options, parts: None)
+    with pytest.raises(ConfigError, match=r"'mentor.name': the plugin of that name leads to .* a subclass of maao.options.Section"):
+        make_config({"mentor": {"name": "mine"}})
 
-    monkeypatch.setattr(building, "entry_points", lambda group, name=None: [FakeEntry("mentor.mine", mentor)])
+
+class AsksOptions(MentorOptions):
+    """A mentor whose chat model is recorded."""
+
+    def build(self, run):
+        return Asks(run.record(Scripted(["hello"], "theirs")))
+
+
+class Asks:
+    def __init__(self, model):
+        self.model = model
+
+    def propose(self, history, *, count, seed):
+        return Advice()
+
+
+def test_a_plugin_may_have_its_chat_model_recorded(llama, data, plugins):  # noqa: F811
+    plugins(mentor__mine=AsksOptions)
     parts, ledger = building.build(make_config(values(llama, data, mentor={"name": "mine"}, budget={"llm_calls": 1}))), MemoryLedger()
     found = build_mentor(parts, ledger)
     assert found.live_calls == 0
-    assert found.mentor.complete(Request("theirs", ())).text == "hello"
+    assert found.mentor.model.complete(Request("theirs", ())).text == "hello"
     assert found.live_calls == 1 and ledger.totals().calls == 1
     with pytest.raises(BudgetError, match="the cap of 1 calls is reached"):
-        found.mentor.complete(Request("theirs", (), seed=1))
+        found.mentor.model.complete(Request("theirs", (), seed=1))
     again = build_mentor(parts, ledger, replay=())
-    assert again.mentor.complete(Request("theirs", ())).text == "hello" and again.live_calls == 0
+    assert again.mentor.model.complete(Request("theirs", ())).text == "hello" and again.live_calls == 0
 
 
-def test_a_model_cannot_be_recorded_before_there_is_a_run_to_record_it_in(llama, data):  # noqa: F811
-    with pytest.raises(ConfigError, match="once the run's mentor is being built"):
-        building.build(make_config(values(llama, data))).record(Scripted(["hello"]))
+def test_what_is_no_chat_model_cannot_be_recorded(llama, data):  # noqa: F811
+    class Half:
+        name = "half"
+
+        def complete(self, request): ...
+
+    parts = building.build(make_config(values(llama, data)))
+    with pytest.raises(ConfigError, match="A chat model has name, is_remote, price, complete and close"):
+        build_mentor(parts, MemoryLedger(), own=lambda run: Asks(run.record(Half())))
 
 
 @pytest.mark.parametrize("name", ["language_model", "person"])
@@ -438,21 +520,23 @@ def test_a_start_from_the_labels_is_in_the_words_that_answer(llama, data):  # no
 
 
 @pytest.mark.parametrize(
-    ("problem", "wording", "wanted"),
+    ("input", "wording", "wanted"),
     [
-        ("language", None, "guided"),
-        ("language", "chat", "chat"),
-        ("vision", None, "vision_guided"),
-        ("function", None, "chat"),
-        ("vision", "guided", "vision_guided"),
-        ("vision", "contrast", "contrast"),
+        ("text", None, "guided"),
+        ("text", "chat", "chat"),
+        ("image", None, "vision_guided"),
+        ("numbers", None, "chat"),
+        ("image", "guided", "vision_guided"),
+        ("image", "contrast", "contrast"),
     ],
 )
-def test_pictures_have_their_own_text_of_a_wording_where_there_is_one(problem, wording, wanted):
-    assert building._wording_name(make_config({"problem": problem, "mentor": {"wording": wording}})) == wanted
+def test_pictures_have_their_own_text_of_a_wording_where_there_is_one(input, wording, wanted):
+    assert LanguageModelOptions(wording=wording).wording_name(input, "chat", is_person=False) == wanted
 
 
 @pytest.mark.parametrize("settings", [{"name": "person"}, {"chat": {"provider": "person"}}])
 def test_a_person_is_shown_no_worked_examples(settings):
-    assert building._wording_name(make_config({"mentor": settings})) == "chat"
-    assert building._wording_name(make_config({"mentor": {**settings, "fills": ["template"]}})) == "guided"
+    text = make_config({"mentor": settings}).mentor.options.wording_text("text")
+    assert text == named_wording("chat").template
+    filled = make_config({"mentor": {**settings, "fills": ["template"]}}).mentor.options.wording_text("text")
+    assert filled.startswith(named_wording("guided", filled=True).template)

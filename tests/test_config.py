@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
-from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
+from maao.choices import load, names
 from maao.config import Config, assign, expand_paths, make_config, read_config, set_value, unread_sections
 from maao.errors import ConfigError
-from maao.options import OneOf
+from maao.options import OneOf, Section
+from maao.problems.settings import ModelConfig
 
 
-def sections(model: type[BaseModel] = Config, path: str = ""):
-    """Yield every field of every section, with its dotted path."""
-    from maao import choices, config
-
-    known = {name: value for name, value in vars(config).items() if isinstance(value, type) and issubclass(value, config.Section)}
-    for name, field in model.model_fields.items():
+def sections(section: type[Section] = Config, path: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield every field of every section, and of all that a name can choose, with its dotted path."""
+    for name, field in section.model_fields.items():
         yield f"{path}{name}", field
-        for one in field.metadata:
-            if isinstance(one, OneOf):
-                for choice in choices.names(one.table):
-                    yield from sections(choices.load(one.table, choice), f"{path}{name}.")
-        inner = known.get(getattr(field.annotation, "__name__", "")) or (config.LegConfig if name == "legs" else None)
-        if inner is not None:
+        own = [held for held in get_args(field.annotation) if isinstance(held, type) and issubclass(held, Section)]
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            own = [field.annotation]
+        chosen = [held.table for held in field.metadata if isinstance(held, OneOf)]
+        for inner in [*own, *(load(table, held) for table in chosen for held in names(table))]:
             yield from sections(inner, f"{path}{name}.")
+        if section is ModelConfig and name in section.chooses:
+            for held in names(section.chooses[name]):
+                yield from sections(load(section.chooses[name], held), path)
 
 
 @pytest.mark.parametrize(("path", "field"), list(sections()), ids=lambda v: v if isinstance(v, str) else "")
@@ -45,6 +48,10 @@ def test_the_list_of_settings_reaches_all_depths():
         "mentor.chat.base_url",
         "budget.usd",
         "function.digits",
+        "model.dtype",
+        "model.pooling",
+        "model.wordings",
+        "model.depth",
     } <= paths
 
 
@@ -54,7 +61,10 @@ def test_the_list_of_settings_reaches_all_depths():
         ({"sede": 1}, "unknown key 'sede'. Did you mean 'seed'?"),
         ({"mentor": {"propsals": 3}}, "unknown key 'mentor.propsals'."),
         ({"plan": {"propsals": 3}}, "unknown key 'plan.propsals'. Did you mean 'plan.proposals'?"),
-        ({"mentor": {"chat": {"base_ulr": "x"}}}, "unknown key 'mentor.chat.base_ulr'. Did you mean 'mentor.chat.base_url'?"),
+        (
+            {"mentor": {"chat": {"provider": "openai", "base_ulr": "x"}}},
+            "unknown key 'mentor.chat.base_ulr'. Did you mean 'mentor.chat.base_url'?",
+        ),
         ({"mentor": {"shown": {"gradients": True}}}, "unknown key 'mentor.shown.gradients'. Did you mean 'mentor.shown.gradient'?"),
         (
             {"plan": {"kind": "legs", "legs": [{"steps": 1}, {"steps": 1, "ak": True}]}},
@@ -78,10 +88,11 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(values, told):
         ({"model": {"num_virtual_tokens": 0}}, "'model.num_virtual_tokens'", "0"),
         ({"model": {"dtype": "float8"}}, "'model.dtype'", "'float8'"),
         ({"model": {"label_words": {"a": 1}}}, "'model.label_words.a'", "1"),
-        ({"plan": {"legs": [{"ask": True}]}}, "'plan.legs.0.steps'", "field required"),
+        ({"plan": {"kind": "legs", "legs": [{"ask": True}]}}, "'plan.legs.0.steps'", "field required"),
         ({"plan": {"kind": "round"}}, "'plan.kind'", "'round'"),
-        ({"accept": {"weight": 0}}, "'accept.weight'", "0"),
-        ({"mentor": {"chat": {"timeout": -1}}}, "'mentor.chat.timeout'", "-1"),
+        ({"accept": {"rule": "interpolate", "weight": 0}}, "'accept.weight'", "0"),
+        ({"accept": {"rule": "interpolate", "inner": "interpolate"}}, "'accept.inner'", "'interpolate'"),
+        ({"mentor": {"chat": {"provider": "openai", "timeout": -1}}}, "'mentor.chat.timeout'", "-1"),
         ({"data": "train.csv"}, "'data'", "'train.csv'"),
         ({"threads": 0}, "'threads'", "0"),
     ],
@@ -108,13 +119,13 @@ def test_the_demo_config_is_valid_and_is_what_it_says():
     config = read_config("demo")
     assert config.model.name == "packaged:smollm2-135m-instruct"
     assert config.texts.source == "packaged:bbc-headlines"
-    assert config.mentor.chat.provider == "local"
+    assert config.mentor.options.chat.name == "local"
 
 
 def test_settings_are_laid_over_the_file():
     config = read_config("demo", ("stage.lr=0.5", "seed=7", "data.shots=2"))
-    assert (config.stage.lr, config.seed, config.texts.shots) == (0.5, 7, 2)
-    assert config.stage.batch_size == read_config("demo").stage.batch_size
+    assert (config.stage.options.lr, config.seed, config.texts.shots) == (0.5, 7, 2)
+    assert config.stage.options.batch_size == read_config("demo").stage.options.batch_size
 
 
 @pytest.mark.parametrize(
@@ -171,7 +182,7 @@ def test_paths_are_relative_to_the_config_file_and_become_absolute(tmp_path, mon
     assert config.texts.train == str(tmp_path / "in" / "train.csv")
     assert config.texts.source == str(tmp_path / "pool.csv")  # whether it is there is for the reader to say
     assert config.model.name == str(tmp_path / "models" / "tiny")
-    assert config.mentor.wording == str(tmp_path / "wording.txt")
+    assert config.mentor.options.wording == str(tmp_path / "wording.txt")
 
 
 def test_names_that_are_no_paths_stay(tmp_path):

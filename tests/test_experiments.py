@@ -24,6 +24,7 @@ from maao.config import make_config, read_config
 from maao.data.protocols import PROTOCOLS
 from maao.errors import ConfigError
 from maao.options import Chosen
+from maao.problems.kinds import settled, text_options
 from maao.problems.towers.text.loading import kind_of
 from tests import tiny_vision as tiny
 from tests.api.fixtures import llama, model_folder  # noqa: F401  (fixtures)
@@ -40,7 +41,7 @@ def test_every_cell_of_a_table_is_a_config_of_its_own(path, monkeypatch):
     cells = list(comparison.cells(comparison.read_table(path), path.parent))
     assert len({cell.key for cell in cells}) == len(cells) > 10
     assert {type(cell.how.options).__name__ for cell in cells} <= {"Tune", "Majority", "ZeroShot", "ZeroShotWordings", "Peft"}
-    texts = [cell for cell in cells if cell.config.problem == "language"]
+    texts = [cell for cell in cells if cell.config.input == "text"]
     assert all(cell.config.texts.protocol in PROTOCOLS for cell in texts)
     assert all(cell.config.texts.test.startswith("/somewhere") and "{" not in cell.config.texts.train for cell in texts)
     assert all(cell.config.pictures.source == "emoji" and cell.config.pictures.shots for cell in cells if cell not in texts)
@@ -49,8 +50,8 @@ def test_every_cell_of_a_table_is_a_config_of_its_own(path, monkeypatch):
 @pytest.mark.parametrize("path", sorted((HERE / "paper").glob("*.toml")), ids=lambda path: path.stem)
 def test_the_papers_settings_are_understood(path):
     config = read_config(path)
-    assert config.model.released == [] and config.accept.rule != "always_first" and config.stage.on_restart == "clear"
-    assert (config.plan.kind, config.plan.ask_after, config.model.num_virtual_tokens) == ("epochs", [0, 1, 2], 8)
+    assert text_options(config.model).released == [] and config.accept.name != "always_first" and config.stage.options.on_restart == "clear"
+    assert (config.plan.name, config.plan.options.ask_after, config.model.num_virtual_tokens) == ("epochs", [0, 1, 2], 8)
 
 
 SETTINGS = {"nlu", "nlu-small", "clip", "clip-small", "clip-small-shots"}
@@ -92,9 +93,8 @@ def test_the_readmes_configs_are_understood():
 def nothing_ignored(config):
     """Check what a config's sections say together; of a model that is on this machine, the way it is read too."""
     building._check_together(config)
-    name, kind = config.model.name, config.model.kind
-    if config.problem == "language" and (kind != "auto" or name.startswith("packaged:")):
-        building._check_reading(config.model, kind if kind != "auto" else own_kind(name), name)
+    if config.input == "text" and config.model.kind.name == "auto" and config.model.name.startswith("packaged:"):
+        settled(config.model, own_kind(config.model.name))
 
 
 own_kind = cache(kind_of)  # many cells have the same model
@@ -225,10 +225,9 @@ def test_the_best_wording_is_chosen_on_select_and_read_once_on_test(tmp_path, mo
         for i in range(7):
             tiny.Pictures().open(f"{label}/{i}").save(tmp_path / "pictures" / label / f"{i}.png")
     wordings = ["a photo of the {class}.", "{class}", "small drawing of {class}."]
-    vision = {"name": str(tmp_path / "clip"), "wordings": wordings}
+    model = {"name": str(tmp_path / "clip"), "wordings": wordings}
     given = {
-        "problem": "vision",
-        "vision": vision,
+        "model": model,
         "data": {"source": str(tmp_path / "pictures"), "shots": 2},
         "mentor": {"name": "none"},
     }
@@ -236,9 +235,9 @@ def test_the_best_wording_is_chosen_on_select_and_read_once_on_test(tmp_path, mo
     found = arms.ZeroShotWordings().run(config, tmp_path)
     alone = {}
     for wording in wordings:
-        own = building.build(make_config({**given, "vision": {**vision, "method": "zero_shot", "wordings": [wording]}})).problem
+        own = building.build(make_config({**given, "model": {**model, "method": "zero_shot", "wordings": [wording]}})).problem
         alone[wording] = own.score([own.initial(0)], "select")[0].loss
     assert found["words"] == min(alone, key=alone.get) and found["select"]["loss"] == min(alone.values())
     assert found["cost"]["selection_evals"] == 3
-    with pytest.raises(ConfigError, match=r"needs vision\.wordings"):
-        arms.ZeroShotWordings().run(make_config({**given, "vision": {"name": str(tmp_path / "clip")}}), tmp_path)
+    with pytest.raises(ConfigError, match=r"needs model\.wordings"):
+        arms.ZeroShotWordings().run(make_config({**given, "model": {"name": str(tmp_path / "clip")}}), tmp_path)

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maao.build import OwnMentor
 from maao.config import Config, expand_paths, make_config, set_value
 from maao.data.hub import NoSuchLabels
 from maao.data.memory import splits_in_memory
 from maao.deploy import labelled_examples
 from maao.errors import ConfigError
+from maao.mentors.built import OwnMentor
 from maao.result import Result
 from maao.runner import Watch, free_folder, run
 from maao.store.recorded import IN_RUN
@@ -128,7 +128,7 @@ def tune_images(
     Args:
         images: the folder; or "emoji", "hub:NAME", or one of the field's data sets (with ``settings={"data.root": ...}``).
         model: hub name or folder of a CLIP or SigLIP model, or of a pair of towers; "packaged:emoji-vit" is a small testbed.
-        method: "coop", "kgcoop", "tcp", "promptsrc", ...: see `vision.method` in the config.
+        method: "coop", "kgcoop", "tcp", "promptsrc", ...: see `model.method` in the config.
         shots: training pictures a class.
         mentor, rounds, steps, seed, folder, settings, watch: as in `tune`.
 
@@ -138,10 +138,10 @@ def tune_images(
         'cat'
     """
     given: Given = {
-        "problem": ("images", "vision"),
         "seed": ("seed", seed),
-        "vision.name": ("model", model),
-        "vision.method": ("method", method),
+        "model.kind": ("model", "matcher"),
+        "model.name": ("model", model),
+        "model.method": ("method", method),
         "data.input": ("images", "image"),
         "data.source": ("images", str(images)),
         "plan.rounds": ("rounds", rounds),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from maao.config import PROBES, VISION_READ, Config, VisionConfig
+from maao.config import Config
 from maao.errors import ConfigError
+from maao.problems.kinds import matcher_options
+from maao.problems.settings import MatcherMethodOptions, ModelConfig, ProbeOptions
 from maao.protocols import Codec
 from maao.types import Splits
 
@@ -35,21 +36,16 @@ class ImageParts:
 
 def check_vision(config: Config) -> None:
     """Refuse settings that cannot go together, and mentors that a method cannot follow. Loads nothing."""
-    vision = config.vision
-    if vision.method in PROBES:
+    model, method = config.model, config.model.method
+    if not method.options.has_prompt:
         if config.mentor.name not in ("none", "custom"):
             raise ConfigError(
-                f"vision.method = '{vision.method}' trains no prompt, so a mentor has nothing to propose: set mentor.name = \"none\"."
+                f"model.method = '{method.name}' trains no prompt, so a mentor has nothing to propose: set mentor.name = \"none\"."
             )
-    elif "{slots}" not in vision.template:
-        raise ConfigError(f"vision.template = {vision.template!r} has no {{slots}}, the place of what is tuned.")
-    if config.mentor.name == "random_restart" and vision.initial == "text":
-        raise ConfigError(
-            "The mentor 'random_restart' starts as a run begins, and vision.initial = 'text' is the same text each time: use 'vocabulary' "
-            "or 'normal' with it."
-        )
-    if vision.method == "zero_shot" and config.stage.lr_grid:  # the grid that `find_lr` takes
-        raise ConfigError("vision.method = 'zero_shot' trains nothing: there is no learning rate to search for.")
+    elif "{slots}" not in (model.template or ""):
+        raise ConfigError(f"model.template = {model.template!r} has no {{slots}}, the place of what is tuned.")
+    if not method.options.is_trained and config.stage.options.lr_grid:  # the grid that `find_lr` takes
+        raise ConfigError(f"model.method = '{method.name}' trains nothing: there is no learning rate to search for.")
 
 
 def build_images(
@@ -65,8 +61,8 @@ def build_images(
     from maao.codecs.no_words import NoWords
     from maao.problems.towers.dual_loading import load_dual_encoder
 
-    vision = config.vision
-    encoder = encoder or load_dual_encoder(vision.name, device=vision.device, dtype=vision.dtype, revision=vision.revision)
+    model = config.model
+    encoder = encoder or load_dual_encoder(model.name, device=model.device, dtype=model.dtype, revision=model.revision)
     if given is None:
         dataset: Dataset = config.data.options.load(config.seed)
     else:
@@ -74,44 +70,45 @@ def build_images(
         from maao.data.images import Files
 
         dataset = Dataset(given, class_names, Files(bits=config.data.options.bits))
-    hand = _wordings(vision, dataset, (DEFAULT_WORDING,))
-    problem = _problem(config, encoder, dataset, _bind(vision, encoder, dataset.class_names, hand))
+    hand = _wordings(model, dataset, (DEFAULT_WORDING,))
+    problem = _problem(config, encoder, dataset, _bind(model, encoder, dataset.class_names, hand))
     if given is None:
         problem.elsewhere = _elsewhere(config, encoder, problem, dataset, hand)
     notes = (*dataset.splits.notes, *problem.notes)
     return ImageParts(problem, problem.codec or NoWords(), encoder, dataset.splits, dataset.class_names, notes, dataset.bits)
 
 
-def _wordings(vision: VisionConfig, dataset: Dataset, default: tuple[str, ...]) -> tuple[str, ...]:
+def _wordings(model: ModelConfig, dataset: Dataset, default: tuple[str, ...]) -> tuple[str, ...]:
     """Return the hand-written wordings: those asked for, or else the data set's own."""
-    return tuple(vision.wordings or ([dataset.template] if dataset.template else default))
+    return tuple(matcher_options(model).wordings or ([dataset.template] if dataset.template else default))
 
 
-def _codec(vision: VisionConfig, encoder: DualEncoder, method: Method) -> Any:
+def _codec(model: ModelConfig, encoder: DualEncoder, method: Method) -> Any:
     """Return the codec of a prompt method's params."""
     from maao.codecs.method import MethodCodec, Start
     from maao.codecs.nearest_token import NearestTokenCodec
 
-    text, count = encoder.text, vision.num_virtual_tokens
-    start = Start(vision.initial, count, text.width, text=vision.initial_text or "a photo of a")
-    return MethodCodec(method, NearestTokenCodec(text.tokenizer, text.table, num_virtual_tokens=count, distance=vision.distance), start)
+    options, text = matcher_options(model), encoder.text
+    count = options.num_virtual_tokens
+    start = Start(options.initial, count, text.width, text=options.initial_text or "a photo of a")
+    return MethodCodec(method, NearestTokenCodec(text.tokenizer, text.table, num_virtual_tokens=count, distance=model.distance), start)
 
 
-def _bind(vision: VisionConfig, encoder: DualEncoder, names: tuple[str, ...], hand: tuple[str, ...]) -> Bound:
+def _bind(model: ModelConfig, encoder: DualEncoder, names: tuple[str, ...], hand: tuple[str, ...]) -> Bound:
     from maao.problems.towers.class_prompts import ClassTemplate
     from maao.problems.vision.image_problem import bind_classes
 
-    template = ClassTemplate.parse(hand[0] if vision.method in PROBES else vision.template)
-    count = 0 if vision.method in PROBES else vision.num_virtual_tokens
-    return bind_classes(encoder, template, names, count, hand, vision.part_tokens)
+    options, has_prompt = matcher_options(model), model.method.options.has_prompt
+    template = ClassTemplate.parse(options.template if has_prompt else hand[0])
+    return bind_classes(encoder, template, names, options.num_virtual_tokens if has_prompt else 0, hand, options.part_tokens)
 
 
 def _problem(config: Config, encoder: DualEncoder, dataset: Dataset, bound: Bound) -> ImageProblem:
     from maao.problems.towers.features import FeatureStore
     from maao.problems.vision.image_problem import ImageProblem
 
-    vision = config.vision
-    store = FeatureStore(feature_file(encoder) if vision.cache else None)
+    options, own = matcher_options(config.model), config.model.method.options
+    store = FeatureStore(feature_file(encoder) if options.cache else None)
 
     def make(method: Any, codec: Any) -> ImageProblem:
         return ImageProblem(
@@ -121,51 +118,23 @@ def _problem(config: Config, encoder: DualEncoder, dataset: Dataset, bound: Boun
             codec,
             method,
             store=store,
-            batch_size=config.stage.batch_size,
-            score_batch=vision.score_batch,
-            views=vision.views,
-            pixel_bytes=vision.pixel_mib * 2**20,
-            with_clues=config.plan.clues,
+            batch_size=config.stage.options.batch_size,
+            score_batch=config.model.score_batch,
+            views=options.views,
+            pixel_bytes=options.pixel_mib * 2**20,
+            with_clues=config.plan.options.clues,
         )
 
-    if vision.method in PROBES:
+    if isinstance(own, ProbeOptions):
         from maao.problems.vision.methods.probes import Probe
 
         problem = make(Probe(bound), None)
         features, targets = problem.train_features()  # which a probe may begin from
-        problem.method = _probes()[vision.method](bound, features=features, targets=targets)
+        problem.method = own.build_on(bound, features, targets)
         return problem
-    method = build_image_method(vision, bound)
-    return make(method, _codec(vision, encoder, method))
-
-
-def _probes() -> Mapping[str, Callable[..., Any]]:
-    from maao.problems.vision.methods.probes import LinearProbe, LPPlusPlus, ZeroShot
-
-    return {"zero_shot": ZeroShot, "linear_probe": LinearProbe, "lp++": LPPlusPlus}
-
-
-def build_image_method(vision: VisionConfig, bound: Bound) -> Method:
-    """Return a prompt method by name, with the settings that it reads."""
-    from maao.problems.vision.methods.cocoop import CoCoOp
-    from maao.problems.vision.methods.coop import CoOp
-    from maao.problems.vision.methods.kgcoop import KgCoOp
-    from maao.problems.vision.methods.maple import MaPLe
-    from maao.problems.vision.methods.prograd import ProGrad
-    from maao.problems.vision.methods.promptsrc import PromptSRC
-    from maao.problems.vision.methods.tcp import TCP
-
-    kinds: dict[str, Callable[..., Any]] = {
-        "coop": CoOp,
-        "cocoop": CoCoOp,
-        "kgcoop": KgCoOp,
-        "prograd": ProGrad,
-        "tcp": TCP,
-        "maple": MaPLe,
-        "promptsrc": PromptSRC,
-    }
-    own = {name: getattr(vision, name) for name, methods in VISION_READ.items() if vision.method in methods}
-    return kinds[vision.method](bound, **{name: value for name, value in own.items() if value is not None})
+    assert isinstance(own, MatcherMethodOptions)
+    method = own.build(bound)
+    return make(method, _codec(config.model, encoder, method))
 
 
 def _elsewhere(
@@ -176,7 +145,7 @@ def _elsewhere(
 
     found = {}
     for name, other in dataset.transfer_sets.items():
-        bound = _bind(config.vision, encoder, other.class_names, _wordings(config.vision, other, hand))
+        bound = _bind(config.model, encoder, other.class_names, _wordings(config.model, other, hand))
         found[name] = transferred(problem, replace(other.splits, train=(), select=()), bound, other.pictures, problem.store)
     return found
 

@@ -13,11 +13,12 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from maao.build import Asked, Parts
+from maao.build import Parts
 from maao.core.lr_finder import Trial
 from maao.llm.chat import Request
+from maao.mentors.built import BuiltMentor
 from maao.printable import printable_line
-from maao.report.lines import line_of_proposal, score_line, short, shown, tried
+from maao.report.lines import line_of_proposal, refusal, score_line, short, shown, tried
 from maao.runner import Watch
 from maao.types import Observation, P, Round, S
 
@@ -66,10 +67,9 @@ class Terminal(Watch):
     def rate(self, trial: Trial) -> None:
         self.console.print(shown(f"learning rate {trial.rate:g}: {tried(trial)}"))
 
-    def started(self, parts: Parts, asked: Asked, folder: Path, done: int) -> None:
+    def started(self, parts: Parts, asked: BuiltMentor, folder: Path, done: int) -> None:
         self.console.print(Panel(Group(*_opening(parts, asked, folder, done)), title="maao", title_align="left"))
-        mentor = parts.config.mentor
-        self._person = mentor.name == "person" or (mentor.name == "language_model" and mentor.chat.provider == "person")
+        self._person = parts.config.mentor.options.asks_a_person
         legs = parts.plan[done:]
         self._planned = sum(leg.steps for leg in legs)
         judging = sum(parts.accept.max_steps(leg.proposals) for leg in legs if leg.ask)
@@ -99,7 +99,7 @@ class Terminal(Watch):
         self.progress.update(self._task, description="reading test, once")
 
 
-def _opening(parts: Parts, asked: Asked, folder: Path, done: int) -> Iterable[Text]:
+def _opening(parts: Parts, asked: BuiltMentor, folder: Path, done: int) -> Iterable[Text]:
     config = parts.config
     if parts.frozen is not None and parts.splits is not None:
         sizes = ", ".join(f"{len(part)} {name}" for name, part in parts.splits.parts.items())
@@ -107,8 +107,8 @@ def _opening(parts: Parts, asked: Asked, folder: Path, done: int) -> Iterable[Te
         yield shown(f"Data: {sizes}; classes: {', '.join(parts.splits.labels)}")
     if parts.encoder is not None and parts.splits is not None:
         sizes = ", ".join(f"{len(part)} {name}" for name, part in parts.splits.parts.items())
-        vision = config.vision
-        yield shown(f"Frozen model: {parts.encoder.name} (dual encoder), method: {vision.method}, template: {vision.template!r}")
+        about = f"method: {config.model.method.name}, template: {config.model.template!r}"
+        yield shown(f"Frozen model: {parts.encoder.name} (dual encoder), {about}")
         yield shown(f"Pictures: {sizes}; {len(parts.class_names)} classes: {short(', '.join(parts.class_names), 120)}")
     for note in parts.notes:
         yield shown(f"  {note}", style="dim")
@@ -116,9 +116,9 @@ def _opening(parts: Parts, asked: Asked, folder: Path, done: int) -> Iterable[Te
     steps = sum(leg.steps for leg in parts.plan)
     asks = sum(leg.ask for leg in parts.plan)
     walks = f"{steps} gradient steps in {len(parts.plan)} legs"
-    patience = config.plan.patience
+    patience = config.plan.options.patience
     early = f"; ends early after {patience} legs without a new best" if patience else ""
-    yield shown(f"Plan: {walks}, the mentor is asked {asks} times{early}; rule: {config.accept.rule}; seed {config.seed}")
+    yield shown(f"Plan: {walks}, the mentor is asked {asks} times{early}; rule: {config.accept.name}; seed {config.seed}")
     yield shown(f"Run folder: {folder}" + (f", going on after {done} stored rounds" if done else ""))
 
 
@@ -127,7 +127,7 @@ def _round_lines(finished: Round[P, S]) -> Iterable[Text]:
         for proposal, told in _proposals(finished):
             yield shown(f"  proposed: {proposal}   {told}", style="cyan")
         for rejected in finished.advice.rejected:
-            yield shown(f"  not used: {short(rejected.text)} ({rejected.reason})", style="dim")
+            yield shown(f"  {refusal(rejected, f'{short(rejected.text)} ({rejected.reason})')}", style="dim")
         yield shown(f"  {_outcome(finished)}")
     clues = finished.clues.projection
     words = f"   words: {short(clues.text, 60)}" if clues else ""

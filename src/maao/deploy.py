@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maao.build import DEFAULT_TEMPLATE, Parts, build_for_use
+from maao.build import Parts, build_for_use
 from maao.config import Config
 from maao.data.checks import Columns, Unread
 from maao.data.files import read_examples
 from maao.data.given import GivenInputs, GivenPictures, GivenTexts
 from maao.data.memory import examples_in_memory
 from maao.errors import ConfigError, DataError
+from maao.problems.kinds import DEFAULT_TEMPLATE, label_words
 from maao.protocols import Deployable, Params
 from maao.types import Example, Mistake, Score
 
@@ -69,17 +70,13 @@ class Deployed:
 
     def about(self, problem: Any) -> dict[str, Any]:
         """Return what the point belongs to: the model, the method, the template, the classes."""
-        config = self.parts.config
+        config, model = self.parts.config, self.parts.config.model  # with what a task fills in
+        own = {"model": model.name, "revision": model.revision, "method": model.method.name}
         if self.parts.encoder is not None:
-            vision = config.vision
-            own = {"model": vision.name, "revision": vision.revision, "method": vision.method, "template": vision.template}
-            return {**own, "labels": list(self.labels), "class_names": list(self.parts.class_names)}
-        model = config.model  # with what a task fills in
-        words = problem.label_words or model.label_words or {label: label for label in self.labels}
+            return {**own, "template": model.template, "labels": list(self.labels), "class_names": list(self.parts.class_names)}
+        words = problem.label_words or label_words(model) or {label: label for label in self.labels}
         return {
-            "model": model.name,
-            "revision": model.revision,
-            "method": model.method,
+            **own,
             "template": str(problem.template),
             "labels": list(self.labels),
             "label_words": None if problem.frozen.kind == "encoder" else words,

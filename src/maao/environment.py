@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from maao.build import Parts, wording_digest
-from maao.config import ModelConfig
 from maao.errors import StoreError
 from maao.installed import installed
+from maao.problems.kinds import TextOptions
+from maao.problems.settings import ModelConfig
 
 PACKAGES = ("maao", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "peft", "httpx2", "json-repair")
 
@@ -52,11 +53,12 @@ def frozen_digest(parts: Parts) -> str:
 
 def _adapter_digest(model: ModelConfig) -> str:
     """Return a hash of the adapter that a run begins with, or nothing where there is none."""
-    if model.adapter is None:
+    options = model.kind.options
+    if not isinstance(options, TextOptions) or options.adapter is None:
         return ""
     from maao.export.peft_read import adapter_digest
 
-    return adapter_digest(model.adapter)
+    return adapter_digest(options.adapter)
 
 
 CHANGED = {

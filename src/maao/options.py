@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -38,17 +38,19 @@ from maao import choices
 
 STORED = "stored"  # the context of a config that a run stored, which names every setting, those too that it does not read
 UNREAD, UNKNOWN = "unread", "unknown_key"  # types of errors: a setting that nothing reads here, and one that is nowhere
-OWN = (UNREAD, UNKNOWN, "section")
+OWN = (UNREAD, UNKNOWN, "unknown_name", "section")
+
+SectionT = TypeVar("SectionT", bound="Section", covariant=True)
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Chosen(Generic[SectionT]):
     """What a name chose: the name, and the settings that it reads, an instance of its class."""
 
     name: str
-    options: Any
+    options: SectionT
 
-    def with_options(self, **changes: Any) -> Chosen:
+    def with_options(self, **changes: Any) -> Chosen[SectionT]:
         """Return the same choice with some settings changed, unchecked."""
         return replace(self, options=self.options.model_copy(update=changes))
 
@@ -70,19 +72,20 @@ class Section(BaseModel):
     def unread(self) -> Mapping[str, str]:
         """Return the settings that nothing reads as the others stand, each with the reason and the way out. Told only where one was given.
 
-        A reason goes on from "'stage.warmup_lr' would be ignored, since ...".
+        A reason goes on from "'stage.warmup_lr' would be ignored, since ...". A dotted key names a setting of a section within this one: it
+        is told always, so it is to be returned only where it was given.
         """
         return {}
 
     @model_validator(mode="wrap")
     @classmethod
-    def _read(cls, given: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+    def _read_section(cls, given: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
         if not isinstance(given, dict):
             return handler(given)
         values, faults = dict(given), list[InitErrorDetails]()
         known = [*cls.model_fields]
         for field, table in cls.chooses.items():
-            default = cls.model_fields[field].default
+            default = cls.model_fields[field].get_default(call_default_factory=True)
             chosen, read, wrong = _choose(table, field, default, values, info)
             values[field] = chosen or default
             known += read
@@ -96,17 +99,27 @@ class Section(BaseModel):
             made = handler(values)
         except ValidationError as error:
             raise _error(cls.__name__, [*faults, *_details(error)]) from None
+        made.model_fields_set.difference_update({*cls.chooses} - {*given})
         if info.context != STORED:
-            changed = {
-                key for key in made.model_fields_set if getattr(made, key) != cls.model_fields[key].get_default(call_default_factory=True)
-            }
-            faults += [_ignored(key, getattr(made, key), why) for key, why in made.unread().items() if key in changed]
+            changed = made.changed()
+            faults += [_ignored(key, why) for key, why in made.unread().items() if "." in key or key in changed]
         if faults:
             raise _error(cls.__name__, faults)
         return made
 
+    def changed(self) -> list[str]:
+        """Return the settings that were given another value than their default, sorted; those too that a name chose to be read."""
+        fields = type(self).model_fields
+        own = [k for k in self.model_fields_set if getattr(self, k) != fields[k].get_default(call_default_factory=True)]
+        return sorted([*own, *(key for field in self.chooses for key in getattr(self, field).options.changed())])
+
+    def given(self) -> list[str]:
+        """Return the settings that were given, sorted; those too that a name chose to be read."""
+        chosen: list[Chosen[Section]] = [getattr(self, field) for field in self.chooses]
+        return sorted([*self.model_fields_set, *(key for choice in chosen for key in choice.options.given())])
+
     @model_serializer(mode="wrap")
-    def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _write_section(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         held = handler(self)
         flat: dict[str, Any] = {}
         for key, value in held.items():
@@ -126,19 +139,19 @@ class OneOf:
     default: str
     infer: Callable[[Mapping[str, Any]], str] | None = None
 
-    def chosen(self, values: Mapping[str, Any] | None = None) -> Chosen:
+    def chosen(self, values: Mapping[str, Any] | None = None) -> Chosen[Any]:
         """Return the choice that values make; by default the default's own settings."""
         return _whole(self, dict(values or {}), None)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        def read(given: Any, info: core_schema.ValidationInfo) -> Chosen:
+        def read(given: Any, info: core_schema.ValidationInfo) -> Chosen[Any]:
             return given if isinstance(given, Chosen) else _whole(self, given, info)
 
         write = core_schema.plain_serializer_function_ser_schema(lambda held: _flat(self.key, held))
         return core_schema.with_info_plain_validator_function(read, serialization=write)
 
 
-def _whole(one: OneOf, given: Any, info: core_schema.ValidationInfo | None) -> Chosen:
+def _whole(one: OneOf, given: Any, info: core_schema.ValidationInfo | None) -> Chosen[Any]:
     if not isinstance(given, dict):
         raise PydanticCustomError("section", "it is a section, with keys of its own: write them behind a dot or under a header")
     values = dict(given)
@@ -157,7 +170,7 @@ def _whole(one: OneOf, given: Any, info: core_schema.ValidationInfo | None) -> C
 
 def _choose(
     table: str, key: str, default: Any, values: dict[str, Any], info: ValidationInfo | core_schema.ValidationInfo | None
-) -> tuple[Chosen | None, list[str], list[InitErrorDetails]]:
+) -> tuple[Chosen[Any] | None, list[str], list[InitErrorDetails]]:
     """Return what values choose, the keys that it reads, which are left among the values, and what is wrong with it.
 
     What has a wrong setting is chosen as if that were not given, so that the other keys are looked at too. None: there is no such name.
@@ -165,14 +178,17 @@ def _choose(
     given = values.get(key, default)
     if isinstance(given, Chosen):
         if key in values:
-            return given, [*type(given.options).model_fields], []
+            return given, _keys(type(given.options), values, key), []
         given = given.name
     try:
         kind: type[Section] = choices.load(table, given)
     except choices.UnknownName as error:
-        return None, [*values], [InitErrorDetails(type=_custom(UNKNOWN, str(error)), loc=(key,), input=given)]
-    read = [*kind.model_fields]
-    own = {name: value for name, value in values.items() if name in read and name != key}
+        return None, [*values], [InitErrorDetails(type=_custom("unknown_name", told=str(error)), loc=(key,), input=given)]
+    if not (isinstance(kind, type) and issubclass(kind, Section)):
+        told = f"the plugin of that name leads to {kind!r}; it must lead to a class of settings, a subclass of maao.options.Section"
+        return None, [*values], [InitErrorDetails(type=_custom("unknown_name", told=told), loc=(key,), input=given)]
+    read = _keys(kind, values, key)
+    own = {name: value for name, value in values.items() if name in read}
     context = None if info is None else info.context
     try:
         return Chosen(given, kind.model_validate(own, context=context)), read, []
@@ -180,24 +196,37 @@ def _choose(
         return Chosen(given, kind.model_construct()), read, _details(error)
 
 
+def _keys(kind: type[Section], values: Mapping[str, Any], chooser: str) -> list[str]:
+    """Return the keys that a class reads where `chooser` chose it: its fields, and what those of them choose that choose again."""
+    keys = [name for name in kind.model_fields if name != chooser]
+    for field, table in kind.chooses.items():
+        held = values.get(field, kind.model_fields[field].get_default(call_default_factory=True))
+        name = held.name if isinstance(held, Chosen) else held
+        if field != chooser and name in choices.names(table):
+            keys += _keys(choices.load(table, name), values, field)
+    return keys
+
+
 def _extra(key: str, value: Any, known: Iterable[str], chosen: Mapping[str, tuple[str, str]]) -> InitErrorDetails:
     """Return what is wrong with a key that a section does not read: another choice reads it, or nothing does."""
     for field, (table, name) in chosen.items():
         readers = choices.readers(table, key)
         if readers:
-            return _ignored(key, value, f"{field} is '{name}', and {', '.join(readers)} read{'s' if len(readers) == 1 else ''} it: drop it")
-    near = get_close_matches(key, list(known), n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    told = f"unknown key.{hint} Known keys: {', '.join(known)}."
-    return InitErrorDetails(type=_custom(UNKNOWN, told), loc=(key,), input=value)
+            return _ignored(key, f"{field} is '{name}', and {', '.join(readers)} read{'s' if len(readers) == 1 else ''} it: drop it")
+    names = [*known]
+    near = get_close_matches(key, names, n=1)
+    told = f"unknown key.{f' Did you mean {near[0]!r}?' if near else ''} Known keys: {', '.join(names)}."
+    return InitErrorDetails(type=_custom(UNKNOWN, told=told, near=near, known=names), loc=(key,), input=value)
 
 
-def _ignored(key: str, value: Any, reason: str) -> InitErrorDetails:
-    return InitErrorDetails(type=_custom(UNREAD, f"would be ignored, since {reason}"), loc=(key,), input=value)
+def _ignored(key: str, reason: str) -> InitErrorDetails:
+    return InitErrorDetails(
+        type=_custom(UNREAD, told=f"would be ignored, since {reason}", reason=reason), loc=(*key.split("."),), input=None
+    )
 
 
-def _custom(kind: Any, told: Any) -> PydanticCustomError:
-    return PydanticCustomError(kind, "{told}", {"told": told})  # what is told may hold braces
+def _custom(kind: Any, **held: Any) -> PydanticCustomError:
+    return PydanticCustomError(kind, "{told}", held)  # what is told may hold braces
 
 
 def _error(title: str, faults: list[InitErrorDetails]) -> ValidationError:
@@ -208,12 +237,13 @@ def _details(error: ValidationError) -> list[InitErrorDetails]:
     """Return an error's faults, to be raised again with others."""
     again = []
     for fault in error.errors():
-        kind: Any = _custom(fault["type"], fault["msg"]) if fault["type"] in OWN else fault["type"]
-        again.append(InitErrorDetails(type=kind, loc=fault["loc"], input=fault["input"], ctx=fault.get("ctx", {})))
+        held = fault.get("ctx", {})
+        kind: Any = _custom(fault["type"], **held) if fault["type"] in OWN else fault["type"]
+        again.append(InitErrorDetails(type=kind, loc=fault["loc"], input=fault["input"], ctx=held))
     return again
 
 
-def _flat(key: str, chosen: Chosen) -> dict[str, Any]:
+def _flat(key: str, chosen: Chosen[Any]) -> dict[str, Any]:
     return {key: chosen.name, **chosen.options.model_dump(mode="json")}
 
 

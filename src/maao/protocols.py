@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from maao.llm.chat import Reply, Request
+    from maao.llm.price import Price
 
     Params: TypeAlias = Mapping[str, Tensor]
     Array: TypeAlias = npt.NDArray[np.generic]
@@ -187,6 +188,7 @@ class GradientStage(Protocol[P, S]):
         ...
 
 
+@runtime_checkable
 class Mentor(Protocol[P]):
     """Whatever suggests restarts. Pure: the same history, count and seed give the same advice; the history *is* its memory."""
 
@@ -205,14 +207,38 @@ class Acceptance(Protocol[P, S]):
         ...
 
 
+@runtime_checkable
 class ChatModel(Protocol):
     """One provider of language-model replies."""
 
     @property
     def name(self) -> str: ...
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether asking it sends text to another machine."""
+        ...
+
+    @property
+    def price(self) -> Price | None:
+        """What its tokens cost; None: not known, so that money cannot be capped."""
+        ...
+
     def complete(self, request: Request) -> Reply:
         """Return the reply. Raises `ChatError` when there is none to be had."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is held: a connection, a process. A run calls it at its end."""
+        ...
+
+
+@runtime_checkable
+class Reachable(Protocol):
+    """A chat model that can find out, at no cost, whether it can be asked."""
+
+    def reach(self) -> None:
+        """Raises `ConfigError` where it cannot be asked."""
         ...
 
 

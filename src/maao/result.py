@@ -20,22 +20,11 @@ from maao.deploy import Deployed, Prediction, deployed, evaluated, inputs_of, mo
 from maao.environment import environment, frozen_digest, refuse_changed
 from maao.errors import ConfigError, StoreError
 from maao.export.tuned import Exporter, Tuned
-from maao.llm.budget import NOT_MADE
-from maao.mentors.language_model import NO_REPLY, failures
 from maao.protocols import Pictured
 from maao.store.digest import params_digest
 from maao.store.run import Final, is_in_use
 from maao.stored_run import config_of, kept_splits, open_run, recorded_in, torch_serializer
-from maao.types import Cost, Example, Mistake, Round, Score, total_cost
-
-# how the proposals of a second mentor beside the first begin their source
-SOURCES_BESIDE = {
-    "random_restart": "random restart",
-    "random_text": "random text",
-    "perturb": "perturb",
-    "evolution": "evolution",
-    "scripted": "script",
-}
+from maao.types import Cost, Example, Mistake, Round, Score, failed_calls, total_cost
 
 T = TypeVar("T")
 
@@ -340,17 +329,16 @@ def load(folder: str | Path) -> Result:
 def gave_nothing(history: Sequence[Round[Any, Any]], config: Config) -> str:
     """Say that a mentor that was asked gave nothing in a whole run: no reply to any call, or no proposal in any reply; else "".
 
-    Proposals of a second mentor beside it do not count. Calls that a budget did not allow are the user's own choice, and no failure.
+    Proposals of a second mentor do not count. Calls that a budget did not allow are the user's own choice, and no failure.
     """
     asked = [r for r in history if r.leg.ask]
     replies = sum(r.advice.cost.llm_calls for r in asked)
-    failed = [failure for failure in failures(tuple(asked)) if not failure.startswith(NOT_MADE)]
+    failed = [failure for failure in failed_calls(tuple(asked)) if failure.kind == "failed_call"]
     if failed and not replies:
         calls = "its only call" if len(failed) == 1 else f"all {len(failed)} calls"
-        return f"The mentor gave no reply: {calls} failed. The last time: {failed[-1]}"
-    beside = SOURCES_BESIDE.get(config.mentor.beside or "")
-    own = [p for r in asked for p in r.advice.proposals if beside is None or not p.source.startswith(beside)]
-    rejected = [rejected for r in asked for rejected in r.advice.rejected if not rejected.reason.startswith(NO_REPLY)]
+        return f"The mentor gave no reply: {calls} failed. The last time: {failed[-1].reason}"
+    own = [p for r in asked for p in r.advice.proposals if p.mentor in ("", config.mentor.name)]
+    rejected = [rejected for r in asked for rejected in r.advice.rejected if rejected.kind == "unusable"]
     if own or not rejected:
         return ""
     where = f"its {replies} replies" if replies > 1 else "its only reply" if replies else "what it proposed"

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from maao.build import Asked, OwnMentor, Parts, build, build_mentor, build_stage, shared_stage
-from maao.config import Config, unread_sections
+from maao.build import Parts, build, build_mentor, build_stage, shared_stage
+from maao.config import MENTOR, Config, unread_sections
 from maao.core.budget import until
 from maao.core.loop import alternate, best_round
 from maao.core.lr_finder import LR_GRID, LR_SEARCH, LrSearch, Trial, try_rates
@@ -23,17 +23,17 @@ from maao.core.seeds import seed_for
 from maao.data.splits import from_parts
 from maao.environment import environment, refuse_changed
 from maao.errors import ConfigError, StoreError
-from maao.llm.budget import NOT_MADE
 from maao.llm.chat import Reply, Request
 from maao.llm.ledger import MemoryLedger, Wrapper
-from maao.mentors.language_model import failures
+from maao.mentors.built import BuiltMentor, OwnMentor
+from maao.optimizers.options import GradientOptions
 from maao.protocols import ChatModel
 from maao.result import Result, gave_nothing
 from maao.store.digest import params_digest, round_digest
 from maao.store.recorded import IN_RUN
 from maao.store.run import RunFolder, check_vacant
 from maao.stored_run import config_of, keep_splits, kept_splits, open_run, recorded_in, torch_serializer
-from maao.types import Cost, Observation, Round, Splits, total_cost
+from maao.types import Cost, Observation, Round, Splits, failed_calls, total_cost
 
 
 class Watch:
@@ -42,7 +42,7 @@ class Watch:
     def rate(self, trial: Trial) -> None:
         """A learning rate was tried, before the run starts."""
 
-    def started(self, parts: Parts, asked: Asked, folder: Path, done: int) -> None: ...
+    def started(self, parts: Parts, asked: BuiltMentor, folder: Path, done: int) -> None: ...
 
     def step(self, observation: Observation[Any]) -> None: ...
 
@@ -69,8 +69,8 @@ class NotifyingModel(Wrapper):
 class Replay:
     """What a replay found: how many rounds are the same bit for bit, and how many model calls were made.
 
-    `llm_calls` is 0 for maao's own mentors and for those that ask through `Parts.record`. Any other mentor of one's own or of a plugin
-    is asked again; whom it asks then is not known: None. `warning` is that of the recorded run (see `Result.warning`).
+    `llm_calls` is 0 for maao's own mentors and for those that ask through `MentorContext.record`. Any other mentor of one's own or of a
+    plugin is asked again; whom it asks then is not known: None. `warning` is that of the recorded run (see `Result.warning`).
     """
 
     rounds: int
@@ -95,22 +95,22 @@ def run(
 
     Args:
         splits: examples at hand, in place of the config's data section; they are kept in the run folder.
-        mentor: a mentor of your own, in place of the config's, or a function that makes one from the run's `Parts` (to resume such a run,
-            pass it again).
+        mentor: a mentor of your own, in place of the config's, or a function that makes one from a `MentorContext`, what it may use of
+            the run (to resume such a run, pass it again). It reads no setting: the config has no [mentor] section, or names "custom".
     """
     watch = watch or Watch()
     if splits is not None:
         splits = _checked(splits)
         config = config.model_copy(update={"data": config.data.with_options(source=IN_RUN, train=None)})
     if mentor is not None:
-        config = config.model_copy(update={"mentor": config.mentor.model_copy(update={"name": "custom"})})
+        config = _with_own_mentor(config)
     with suppress(OSError):  # what cannot be looked at is told when the folder is made
         check_vacant(Path(folder))  # before a model is loaded for nothing
     parts = build(config, splits)
-    build_mentor(parts, MemoryLedger(), own=mentor).reach()  # what is wrong with it is said before a folder is made
+    build_mentor(parts, MemoryLedger(), own=mentor).models.reach()  # what is wrong with it is said before a folder is made
     recorded = environment(parts)
-    if config.stage.lr_grid:
-        search = _search(parts, config.stage.lr_grid, watch)
+    if config.stage.options.lr_grid:
+        search = _search(parts, config.stage.options.lr_grid, watch)
         _check_time_left(parts, search)
         parts = _at_rate(parts, search.chosen.rate)
         recorded = {**recorded, LR_SEARCH: search.to_json()}
@@ -119,7 +119,18 @@ def run(
     with stored:
         if splits is not None:
             keep_splits(stored.path, splits)
-        return _drive(stored, parts, mentor, watch)
+        return _drive(stored, parts, _mentor(stored, parts, mentor, watch), watch)
+
+
+def _with_own_mentor(config: Config) -> Config:
+    """Return a config whose mentor is one of the caller's own, which reads no setting."""
+    given = config.mentor
+    if given.name != "custom" and given != MENTOR.chosen():
+        told = ", ".join(f"mentor.{key}" for key in ("name", *given.options.changed()))
+        raise ConfigError(
+            f"A mentor of your own takes the place of the config's, whose {told} would be ignored: drop its [mentor] section."
+        )
+    return config.model_copy(update={"mentor": MENTOR.chosen({"name": "custom"})})
 
 
 def find_lr(config: Config, *, splits: Splits | None = None, watch: Watch | None = None) -> LrSearch:
@@ -136,10 +147,12 @@ def find_lr(config: Config, *, splits: Splits | None = None, watch: Watch | None
         >>> find_lr(config).chosen.rate
         0.1
     """
-    if not config.stage.lr_grid:
-        config = config.model_copy(update={"stage": config.stage.model_copy(update={"lr_grid": list(LR_GRID)})})
+    if not isinstance(config.stage.options, GradientOptions):
+        raise ConfigError(f"stage.kind is '{config.stage.name}', which has no learning rate to search for.")
+    if not config.stage.options.lr_grid:
+        config = config.model_copy(update={"stage": config.stage.with_options(lr_grid=list(LR_GRID))})
     parts = build(config, None if splits is None else _checked(splits))
-    search = _search(parts, config.stage.lr_grid, watch or Watch())
+    search = _search(parts, config.stage.options.lr_grid, watch or Watch())
     search.chosen  # noqa: B018  (raises where there is none)
     return search
 
@@ -150,16 +163,17 @@ def resume(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch 
         if stored.status == "finished":
             return Result(folder)
         _check_mentor(stored, mentor, "resume")
-        parts = _rebuild(stored)
-        build_mentor(parts, MemoryLedger(), own=mentor).reach()  # where it cannot be asked, the run stays as it is
+        parts, watch = _rebuild(stored), watch or Watch()
+        asked = _mentor(stored, parts, mentor, watch)
+        asked.models.reach()  # where it cannot be asked, the run stays as it is
         stored.set_status("running")
-        return _drive(stored, parts, mentor, watch or Watch())
+        return _drive(stored, parts, asked, watch)
 
 
 def replay(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch | None = None) -> Replay:
     """Run again from the beginning on the recorded replies, without asking any model, and compare bit for bit.
 
-    A mentor of your own, or of a plugin, is asked again: it makes no call either if it asks through `Parts.record` (see `Replay`).
+    A mentor of your own, or of a plugin, is asked again: it makes no call either if it asks through `MentorContext.record` (see `Replay`).
     """
     with open_run(folder, write=False) as stored:
         history = stored.history()
@@ -197,9 +211,12 @@ def free_folder(parent: Path, name: str) -> Path:
 # -- parts of it
 
 
-def _drive(stored: RunFolder[Any, Any], parts: Parts, mentor: OwnMentor | None, watch: Watch) -> Result:
+def _mentor(stored: RunFolder[Any, Any], parts: Parts, own: OwnMentor | None, watch: Watch) -> BuiltMentor:
+    return build_mentor(parts, stored.ledger, own=own, wrap=lambda model: NotifyingModel(model, watch.call))
+
+
+def _drive(stored: RunFolder[Any, Any], parts: Parts, asked: BuiltMentor, watch: Watch) -> Result:
     """Go on with an open run to its end, storing each round as it ends."""
-    asked = build_mentor(parts, stored.ledger, own=mentor, wrap=lambda model: NotifyingModel(model, watch.call))
     history = stored.history()
     watch.started(parts, asked, stored.path, len(history))
     search = recorded_in(stored).get(LR_SEARCH)
@@ -216,12 +233,14 @@ def _drive(stored: RunFolder[Any, Any], parts: Parts, mentor: OwnMentor | None, 
     except KeyboardInterrupt:
         stored.set_status("stopped", "interrupted")
         raise
+    finally:
+        asked.models.close()
     stored.set_status("finished", _why_short(parts, history))
     return Result(stored.path, parts)
 
 
 def _patience(parts: Parts) -> Any:
-    return {"patience": parts.config.plan.patience, "min_delta": parts.config.plan.min_delta}
+    return {"patience": parts.config.plan.options.patience, "min_delta": parts.config.plan.options.min_delta}
 
 
 def _search(parts: Parts, rates: Sequence[float], watch: Watch) -> LrSearch:
@@ -231,7 +250,7 @@ def _search(parts: Parts, rates: Sequence[float], watch: Watch) -> LrSearch:
         return build_stage(parts.config, parts.plan, parts.accept, parts.steps_per_epoch, lr=rate)
 
     trials = []
-    steps = parts.config.stage.lr_steps
+    steps = parts.config.stage.options.lr_steps
     for trial in try_rates(parts.problem, stage_at, rates, steps=steps, seed=parts.config.seed):
         trials.append(trial)
         watch.rate(trial)
@@ -248,11 +267,11 @@ def _check_time_left(parts: Parts, search: LrSearch) -> None:
 
 def _at_rate(parts: Parts, rate: float) -> Parts:
     """Return a run's parts with another learning rate, in their config too. `lr_grid` stays: its steps count for the budget."""
-    config = parts.config.model_copy(update={"stage": parts.config.stage.model_copy(update={"lr": rate})})
+    config = parts.config.model_copy(update={"stage": parts.config.stage.with_options(lr=rate)})
     return replace(parts, config=config, stage=build_stage(config, parts.plan, parts.accept, parts.steps_per_epoch))
 
 
-def _alternate(parts: Parts, asked: Asked, history: tuple[Round[Any, Any], ...], watch: Watch) -> Iterable[Round[Any, Any]]:
+def _alternate(parts: Parts, asked: BuiltMentor, history: tuple[Round[Any, Any], ...], watch: Watch) -> Iterable[Round[Any, Any]]:
     from maao.optimizers.watched import Watched
 
     stage = Watched(shared_stage(parts), watch.step)
@@ -263,15 +282,15 @@ def _why_short(parts: Parts, history: Sequence[Round[Any, Any]]) -> str:
     """Say what was planned and did not come about: legs that a cap took away, calls that were not made or gave no reply."""
     told = []
     if len(history) < len(parts.plan) and is_settled(tuple(history), parts.plan, **_patience(parts)):
-        patience, best = parts.config.plan.patience, last_best(tuple(history), parts.config.plan.min_delta)
+        patience, best = parts.config.plan.options.patience, last_best(tuple(history), parts.config.plan.options.min_delta)
         legs = "a leg" if patience == 1 else f"{patience} legs"
         told.append(f"early stopping ended it after round {len(history) - 1}: {legs} without a new best on select since round {best}")
     elif len(history) < len(parts.plan):
         told.append(f"the time budget of {parts.budget.seconds:g} seconds ended it after round {len(history) - 1}")
     elif parts.plan_was_cut:
         told.append(f"the budget of {parts.config.budget.gradient_steps} gradient steps shortened its plan")
-    failed = failures(tuple(history))
-    unmade = sum(failure.startswith(NOT_MADE) for failure in failed)
+    failed = failed_calls(tuple(history))
+    unmade = sum(failure.kind == "capped" for failure in failed)
     if unmade:
         told.append(f"the budget kept the mentor from being asked {_times(unmade)}")
     if len(failed) > unmade:

@@ -155,7 +155,8 @@ class Proposal(Generic[P]):
 
     `params` may name only some of the tuned values; a restart replaces those and keeps the others. `text` is what was proposed in words
     (or what the point says, for mentors that do not speak). `note` records what was done to make it fit (cut, repeated). `fields` holds
-    further parts that a proposal fills in, by name, where the problem allows it (the template, label words).
+    further parts that a proposal fills in, by name, where the problem allows it (the template, label words). `source` is for people;
+    `mentor` names who made it where several mentors propose together, `replaces` the member of a population that it may replace.
     """
 
     text: str
@@ -163,14 +164,23 @@ class Proposal(Generic[P]):
     source: str = ""
     note: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
+    mentor: str = ""
+    replaces: int | None = None
+
+
+Rejection = Literal["unusable", "failed_call", "capped"]
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A line of a reply that did not become a proposal, or a call that gave no reply, and why."""
+    """What became no proposal, and why.
+
+    Its kind: an "unusable" text, a "failed_call" that gave no reply, or a call that was not made since it could pass a cap ("capped").
+    """
 
     text: str
     reason: str
+    kind: Rejection = "unusable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +236,11 @@ class Round(Generic[P, S]):
     clues: Clues
     state: S
     cost: Cost
+
+
+def failed_calls(history: tuple[Round[Any, Any], ...]) -> tuple[Rejected, ...]:
+    """Return the calls of a history that gave no reply or were not made, in their order."""
+    return tuple(rejected for r in history for rejected in r.advice.rejected if rejected.kind != "unusable")
 
 
 def total_cost(history: tuple[Round[Any, Any], ...]) -> Cost:

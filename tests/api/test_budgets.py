@@ -66,7 +66,7 @@ def test_calls_that_would_pass_a_cap_are_not_made(llama, data, tmp_path):
     result = run(llama, data, tmp_path / "run", budget__llm_calls=1)
     assert result.cost.llm_calls == 1
     assert len(result.history) == 5  # the walk goes on without the mentor
-    assert "no reply: Call not made: the cap of 1 calls is reached (1 made)." in told(result)
+    assert "Call not made: the cap of 1 calls is reached (1 made)." in told(result)
     assert result.status_reason == "the budget kept the mentor from being asked once"
     found = maao.replay(result.folder)
     assert found.equal and found.llm_calls == 0

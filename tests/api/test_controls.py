@@ -17,7 +17,7 @@ def data(tmp_path_factory):
 CONTROLS = {
     "soft input": {"mentor__name": "soft_input", "mentor__max_tokens": 8},
     "reset": {"mentor__name": "reset", "accept__rule": "always_first"},
-    "no gradient": {"stage__kind": "cma_es", "stage__population": 4, "stage__dim": 4, "stage__lr": 0.01, "mentor__name": "random_restart"},
+    "no gradient": {"stage__kind": "cma_es", "stage__population": 4, "stage__dim": 4, "mentor__name": "random_restart"},
 }
 
 

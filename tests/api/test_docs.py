@@ -39,7 +39,7 @@ def shown(code):
 @pytest.mark.parametrize(("make", "source", "calls"), [("make_thesaurus", "thesaurus", None), ("make_adviser", "scripted", 0)])
 @pytest.mark.parametrize("initial", ["vocabulary", "normal"])
 def test_the_mentors_of_the_page_run_and_replay(shown, llama, tmp_path, make, source, calls, initial):
-    settings = config(llama, write_data(tmp_path), model__initial=initial)
+    settings = config(llama, write_data(tmp_path), model__initial=initial, mentor={"name": "custom"})
     result = maao.run(settings, tmp_path / "run", mentor=shown[make])
     assert {p.source for r in result.history for p in r.advice.proposals} == {source}
     assert result.cost.llm_calls == (0 if calls is None else 2)
@@ -48,7 +48,9 @@ def test_the_mentors_of_the_page_run_and_replay(shown, llama, tmp_path, make, so
 
 
 def test_the_adviser_of_the_page_is_held_to_the_caps(shown, llama, tmp_path):
-    result = maao.run(config(llama, write_data(tmp_path), budget__llm_calls=1), tmp_path / "run", mentor=shown["make_adviser"])
+    result = maao.run(
+        config(llama, write_data(tmp_path), budget__llm_calls=1, mentor={"name": "custom"}), tmp_path / "run", mentor=shown["make_adviser"]
+    )
     assert result.status_reason == "the budget kept the mentor from being asked once"
     assert maao.replay(result.folder, mentor=shown["make_adviser"]).equal
 
@@ -87,9 +89,9 @@ def test_the_settings_that_the_glossary_names_are_there():
     assert len(named) > 8
     for section, key in named:
         field = maao.Config.model_fields[section]
-        tables = [one.table for one in field.metadata if isinstance(one, OneOf)]
-        kinds = [choices.load(table, name) for table in tables for name in choices.names(table)] or [field.annotation]
-        assert any(key in kind.model_fields for kind in kinds), f"{section}.{key}"
+        chosen = [one for one in field.metadata if isinstance(one, OneOf)]
+        kinds = [choices.load(one.table, name) for one in chosen for name in choices.names(one.table)] or [field.annotation]
+        assert key in [one.key for one in chosen] or any(key in kind.model_fields for kind in kinds), f"{section}.{key}"
 
 
 def test_the_readme_names_every_page():

@@ -41,8 +41,9 @@ def data(tmp_path_factory):
 
 def filling(llama, data, lines=LINES, fills=("label_words",), **changes):
     """Return the config of a run in which the first restart is taken, so that it ends in what was filled."""
-    texts = list(lines) if changes.get("mentor__name", "scripted") == "scripted" else []  # nobody else reads them
-    mentor = {"mentor__name": "scripted", "mentor__texts": texts, "mentor__fills": list(fills), "accept__rule": "always_first"}
+    mentor = {"mentor__name": "scripted", "mentor__fills": list(fills), "accept__rule": "always_first"}
+    if changes.get("mentor__name", "scripted") == "scripted":  # nobody else reads them
+        mentor["mentor__texts"] = list(lines)
     return config(llama, data, **{**mentor, **changes})
 
 
@@ -116,7 +117,7 @@ def test_a_language_model_fills_in_a_race(llama, data, tmp_path):
 def test_random_text_draws_words_near_the_own_ones(llama, data, tmp_path):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("The coach of a team said so. Shares | of the bank fell again today.", encoding="utf-8")
-    settings = {"mentor__name": "random_text", "mentor__corpus": str(corpus), "mentor__texts": []}
+    settings = {"mentor__name": "random_text", "mentor__corpus": str(corpus)}
     result = maao.run(filling(llama, data, model__label_words=words_of("market", "song", "team"), **settings), tmp_path / "run")
     proposals = [p for r in result.history for p in r.advice.proposals]
     assert proposals and all(p.fields.keys() == words("", "", "").keys() for p in proposals)
@@ -127,7 +128,7 @@ def test_random_text_draws_words_near_the_own_ones(llama, data, tmp_path):
 def test_random_text_draws_what_stands_around_text_and_prompt(llama, data, tmp_path):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("The coach of a team said so. 12 34 56 78.", encoding="utf-8")
-    settings = {"mentor__name": "random_text", "mentor__corpus": str(corpus), "mentor__texts": [], "plan__proposals": 8}
+    settings = {"mentor__name": "random_text", "mentor__corpus": str(corpus), "plan__proposals": 8}
     result = maao.run(filling(llama, data, fills=["template"], model__template="Now: {text} {slots} Topic:", **settings), tmp_path / "run")
     drawn = {p.fields["template"] for r in result.history for p in r.advice.proposals}
     parts = {re.fullmatch(r"(.*?) ?\{text\} (.*?) ?\{slots\} ?(.*)", template).groups() for template in drawn}
@@ -148,18 +149,18 @@ def test_interpolation_keeps_the_words_that_were_proposed(llama, data, tmp_path)
     [
         (
             {"mentor__name": "random_restart"},
-            r"'mentor\.fills' would be ignored, since .* person, scripted, random_text read it",
+            r"'mentor\.fills' would be ignored, since .* scripted, person, language_model, random_text read it",
         ),
         ({"mentor__name": "language_model", "mentor__style": "completion"}, r"mentor\.style = 'chat', or drop it"),
         ({"mentor__name": "language_model", "mentor__wording": "chat"}, "use 'guided'"),
         ({"problem": "function"}, r"mentor\.fills is for problems of language"),
-        ({"problem": "vision"}, r"mentor\.fills is for problems of language"),
-        ({"mentor__name": "language_model", "mentor__beside": "perturb"}, "jumps from points in other templates"),
+        ({"model__name": "packaged:emoji-vit"}, r"mentor\.fills is for problems of language"),
+        ({"mentor__name": "language_model", "mentor__mix": {"name": "perturb"}}, "jumps from points in other templates"),
         ({"model__label_words": {"business": "a|b", "music": "song", "sport": "team"}}, r"one of them holds a bar: 'a\|b'"),
     ],
 )
 def test_what_cannot_fill_is_refused_before_a_folder_is_made(llama, data, tmp_path, changes, said):
-    data = {"source": "emoji"} if changes.get("problem") == "vision" else data
+    data = {"source": "emoji"} if "model__name" in changes else data
     with pytest.raises(ConfigError, match=said):
         maao.run(filling(llama, data, **changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()

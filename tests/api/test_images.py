@@ -47,10 +47,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAAO_CACHE", str(tmp_path / "cache"))
 
 
-def settings(model: Path, pictures: Path, **given: Any) -> dict[str, Any]:
+def settings(name: Path, pictures: Path, **given: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "problem": "vision",
-        "vision": {"name": str(model), "initial": "vocabulary"},
+        "model": {"name": str(name), "initial": "vocabulary"},
         "data": {"source": str(pictures), "shots": 2, "select_shots": 2},
         "plan": {"rounds": 1, "steps": 4, "store_every": 2},
         "accept": {"rule": "best_of"},
@@ -58,8 +57,8 @@ def settings(model: Path, pictures: Path, **given: Any) -> dict[str, Any]:
         "stage": {"lr": 0.02},
     }
     for key, value in given.items():
-        section, _, name = key.partition("__")
-        values[section] = value if not name else {**values.get(section, {}), name: value}
+        section, _, own = key.partition("__")
+        values[section] = value if not own else {**values.get(section, {}), own: value}
     return values
 
 
@@ -109,9 +108,9 @@ def test_exports_serve_without_the_text_tower(model: Path, pictures: Path, tmp_p
 
 @pytest.mark.parametrize("method", ["zero_shot", "cocoop", "kgcoop", "prograd", "tcp", "maple", "promptsrc", "linear_probe", "lp++"])
 def test_every_method_runs_predicts_and_resumes(method: str, model: Path, pictures: Path, tmp_path: Path) -> None:
-    values = settings(model, pictures, vision__method=method, mentor={"name": "none"})
+    values = settings(model, pictures, model__method=method, mentor={"name": "none"})
     if method in ("zero_shot", "linear_probe", "lp++"):
-        values["vision"].pop("initial")
+        values["model"].pop("initial")
     result = run(make_config(values), tmp_path / "run")
     assert result.finals["chosen"].score.num_examples == 16
     assert (result.history[-1].state.step == 0) == (method == "zero_shot")
@@ -140,7 +139,7 @@ def test_a_gaussian_average_takes_the_place_of_the_last_point(model: Path, pictu
 def test_the_commands_on_pictures(model: Path, pictures: Path, tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
     config.write_text(
-        f'problem = "vision"\n[vision]\nname = "{model}"\ninitial = "vocabulary"\n'
+        f'[model]\nname = "{model}"\ninitial = "vocabulary"\n'
         f'[data]\nsource = "{pictures}"\nshots = 2\nselect_shots = 2\n'
         '[plan]\nrounds = 1\nsteps = 2\nstore_every = 0\n[mentor]\nname = "random_restart"\n'
     )
@@ -177,12 +176,12 @@ def test_what_cannot_be_predicted_is_named(model: Path, pictures: Path, tmp_path
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"vision__depth": 2}, "'vision.depth' would be ignored, since vision.method is 'coop', and tcp, maple, promptsrc read it"),
-        ({"vision__template": "a {class}."}, "no {slots}"),
-        ({"vision__initial": "text", "mentor": {"name": "random_restart"}}, "the same text each time"),
-        ({"vision": {"method": "lp++"}}, "a mentor has nothing to propose"),
-        ({"vision": {"method": "lp++", "num_virtual_tokens": 8}, "mentor": {"name": "none"}}, "'lp++', which trains no prompt"),
-        ({"vision__initial_text": "a photo"}, "vision.initial_text"),
+        ({"model__depth": 2}, "'model.depth' would be ignored, since method is 'coop', and tcp, maple, promptsrc read it"),
+        ({"model__template": "a {class}."}, "no {slots}"),
+        ({"model__initial": "text", "mentor": {"name": "random_restart"}}, "the same text each time"),
+        ({"model": {"method": "lp++"}}, "a mentor has nothing to propose"),
+        ({"model": {"method": "lp++", "num_virtual_tokens": 8}, "mentor": {"name": "none"}}, "'lp++', which trains no prompt"),
+        ({"model__initial_text": "a photo"}, "model.initial_text"),
     ],
 )
 def test_settings_that_nothing_reads_are_refused_before_anything_is_loaded(

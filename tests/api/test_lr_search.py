@@ -42,7 +42,7 @@ def found(tmp_path_factory):
 
 
 def test_the_chosen_rate_becomes_the_runs_own(found, tmp_path):
-    assert found.config.stage.lr == 0.1
+    assert found.config.stage.options.lr == 0.1
     assert json.loads((found.folder / "config.json").read_text())["stage"]["lr"] == 0.1
     plain = run(tmp_path / "plain", stage__lr=0.1, stage__lr_grid=[])
     assert digests(found) == digests(plain) and plain.lr_search is None
@@ -137,7 +137,9 @@ def test_a_schedule_spans_the_legs_that_the_search_leaves(tmp_path):
     result = run(tmp_path / "run", budget__gradient_steps=18, stage__schedule="linear")
     plan = [r.leg.steps for r in result.history]
     assert sum(plan) == 6
-    plain = run(tmp_path / "plain", budget__gradient_steps=6, stage__schedule="linear", stage__lr=result.config.stage.lr, stage__lr_grid=[])
+    plain = run(
+        tmp_path / "plain", budget__gradient_steps=6, stage__schedule="linear", stage__lr=result.config.stage.options.lr, stage__lr_grid=[]
+    )
     assert digests(result) == digests(plain)
 
 
@@ -190,7 +192,7 @@ def test_find_lr_raises_where_all_diverge():
 def test_a_soft_prompts_rate_is_searched_and_the_run_is_the_same_as_with_that_rate(llama, tmp_path):
     data = write_data(tmp_path)
     result = maao.run(config(llama, data, stage__lr_grid=[0.001, 0.05], stage__lr_steps=2), tmp_path / "run")
-    plain = maao.run(config(llama, data, stage__lr=result.config.stage.lr), tmp_path / "plain")
+    plain = maao.run(config(llama, data, stage__lr=result.config.stage.options.lr), tmp_path / "plain")
     assert digests(result) == digests(plain)
     assert maao.replay(result.folder).equal
     assert result.cost.gradient_steps == plain.cost.gradient_steps + 4

@@ -12,10 +12,10 @@ import maao
 from maao.errors import ChatError, ConfigError, DataError, StoreError
 from maao.llm.chat import Message, Request
 from maao.llm.scripted import Scripted
-from maao.mentors.language_model import NO_REPLY
+from maao.mentors.language_model import no_reply
 from maao.runner import free_folder
 from maao.store.recorded import IN_RUN
-from maao.types import Advice, Example, Proposal, Rejected, Splits
+from maao.types import Advice, Example, Proposal, Splits
 from tests.api.small_runs import LABELS, REPLIES, config, digests, examples, pairs, write_csv
 
 CHAT = {"retries": 0, "chat": {"provider": "scripted", "replies": REPLIES}}
@@ -220,7 +220,7 @@ def test_a_stop_between_two_readings_of_test_changes_no_reading(llama, tmp_path,
 def test_label_words_may_differ_from_labels_and_fix_their_order(llama, tmp_path):
     result = tune(llama, tmp_path / "run", labels={"sport": "team", "music": "song", "business": "bank"})
     assert list(result.predict(["a"])[0].probabilities) == ["sport", "music", "business"]
-    assert result.config.model.label_words == {"sport": "team", "music": "song", "business": "bank"}
+    assert result.config.model.kind.options.label_words == {"sport": "team", "music": "song", "business": "bank"}
 
 
 def test_labels_alone_fix_the_order(llama, tmp_path):
@@ -409,7 +409,7 @@ class Asking:
         try:
             text = self.model.complete(Request(self.model.name, (Message("user", f"round {len(history)}"),), seed=seed)).text
         except ChatError as error:
-            return Advice(rejected=(Rejected("", f"{NO_REPLY}{error}"),))
+            return Advice(rejected=(no_reply(error),))
         return Advice((Proposal(text, {"prompt": history[-1].state.params["prompt"] + float(text)}, "asking"),))
 
 

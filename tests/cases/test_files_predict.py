@@ -266,7 +266,7 @@ def test_f_one_bad_picture_leaves_the_good_ones(monkeypatch):
             return (0,) * len(inputs)
 
     class Seen(Result):
-        config = make_config({"problem": "vision", "data": {"source": "emoji"}})
+        config = make_config({"data": {"source": "emoji"}})
         _deployed = Deployed(None, Problem(), {}, ("cat", "dog"))
 
     result = Seen("nowhere")

@@ -20,7 +20,7 @@ from maao.errors import ConfigError, MaaoError
 from maao.llm.chat import Reply, Usage
 from maao.llm.scripted import Scripted
 from maao.mentors.ape import APE
-from maao.mentors.evoprompt import CHILD, EvoPrompt
+from maao.mentors.evoprompt import EvoPrompt
 from maao.mentors.fields import Fields
 from maao.mentors.instruction import Task, json_schema, wording
 from maao.mentors.language_model import LanguageModelMentor, cut_reason
@@ -383,7 +383,7 @@ def test_p8_children_keep_their_members_where_a_reply_is_empty():
 
     told = EvoPrompt(Empty(f"<prompt>{A}</prompt>"), Words(), algorithm="de").propose(BRED, count=2, seed=0)
     proposed = sum(r.leg.proposals for r in BRED if r.leg.ask)
-    assert [p.source for p in told.proposals] == [f"{CHILD}{(proposed + 1) % 3}"]
+    assert [p.replaces for p in told.proposals] == [(proposed + 1) % 3]
     assert [one.reason for one in told.rejected] == ["it says nothing"]
 
 

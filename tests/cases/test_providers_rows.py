@@ -167,7 +167,7 @@ def test_p1_calls_that_cannot_be_used_are_shown_as_such(server, tmp_path, monkey
 )
 def test_p1_no_model_of_any_kind_has_a_bad_reply_recorded(reply):
     class Careless:
-        name = "careless"
+        name, is_remote, price = "careless", False, Price(1.0, 1.0)
 
         def complete(self, request):
             return reply
@@ -231,12 +231,12 @@ def test_p3_counts_of_an_old_record_that_are_none_are_estimated(server, tmp_path
     assert totals.input_tokens > 100 and totals.output_tokens > 10 and totals.usd == 0
 
 
-@pytest.mark.parametrize("caps", [{"max_calls": 2}, {"max_tokens": 400}, {"max_usd": 0.0004, "price": Price(1.0, 1.0)}], ids=str)
+@pytest.mark.parametrize("caps", [{"max_calls": 2}, {"max_tokens": 400}, {"max_usd": 0.0004}], ids=str)
 def test_p3_a_cap_binds_on_calls_whose_replies_are_none(caps):
     asked = []
 
     class Careless:
-        name = "careless"
+        name, is_remote, price = "careless", False, Price(1.0, 1.0)
 
         def complete(self, request):
             asked.append(request)
@@ -254,7 +254,7 @@ def test_p3_a_cap_binds_on_calls_whose_replies_are_none(caps):
 
 
 def test_p3_money_that_is_not_known_does_not_lift_its_cap():
-    capped = Capped(Scripted(["a"]), spent=lambda: Totals(1, usd=float("nan")), max_usd=1.0, price=Price(1.0, 1.0))
+    capped = Capped(Scripted(["a"]), spent=lambda: Totals(1, usd=float("nan")), max_usd=1.0)
     with pytest.raises(ChatError, match="cap"):
         capped.complete(ASK)
 
@@ -445,7 +445,7 @@ def test_p10_further_fields_that_cannot_be_are_refused(server, tmp_path, extra, 
 
 
 def test_p10_settings_of_servers_are_refused_where_no_server_is_asked(server, tmp_path):
-    with pytest.raises(ConfigError, match=r"'mentor.chat.extra' would be ignored, since mentor.chat.provider is 'scripted'"):
+    with pytest.raises(ConfigError, match=r"'mentor.chat.extra' would be ignored, since provider is 'scripted', and openai reads it"):
         run(server, tmp_path / "run", chat={"provider": "scripted", "replies": ["1 1"], "extra": {"a": 1}})
 
 
@@ -615,12 +615,12 @@ def test_p7_what_used_up_the_tokens_is_told_where_the_proposals_are(server, tmp_
     assert json.loads(calls[0].reply)["finish_reason"] == "length"
 
 
-def test_p13_a_mentor_beside_does_not_hide_the_silence_of_the_first(server, tmp_path):
+def test_p13_a_second_mentor_does_not_hide_the_silence_of_the_first(server, tmp_path):
     server.begin(always(http({"error": {"message": "out of order"}}, 500)))
-    result = run(server, tmp_path / "run", beside="random_restart")
+    result = run(server, tmp_path / "run", mix={"name": "random_restart"})
     assert result.warning.startswith("The mentor gave no reply")
     server.begin(always(http(chat("I cannot."))))
-    result = run(server, tmp_path / "other", beside="random_restart")
+    result = run(server, tmp_path / "other", mix={"name": "random_restart"})
     assert all(r.advice.proposals for r in result.history if r.leg.ask) and result.warning.startswith("The mentor gave nothing usable")
 
 

@@ -65,7 +65,7 @@ def test_l3_a_run_keeps_the_turn_that_it_began_with(folder, tmp_path, monkeypatc
     set_day(monkeypatch, 1)
     result = tuned(folder, tmp_path / "run")
     before = [p.probabilities for p in result.predict(texts)]
-    assert result.config.model.chat_turn == "<s>Today is 01 March 2026.\n{turn}</s>\n<s>assistant\n"
+    assert result.config.model.kind.options.chat_turn == "<s>Today is 01 March 2026.\n{turn}</s>\n<s>assistant\n"
     assert any("prints a date" in note for note in result.environment["notes"])
     set_day(monkeypatch, 2)
     again = maao.load(tmp_path / "run")
@@ -74,9 +74,9 @@ def test_l3_a_run_keeps_the_turn_that_it_began_with(folder, tmp_path, monkeypatc
     again.save(tmp_path / "out", "tensor")
     assert "01 March" in (tmp_path / "out" / "use_prompt.json").read_text(encoding="utf-8")
     other = tuned(folder, tmp_path / "other")
-    assert other.config.model.chat_turn.startswith("<s>Today is 02 March")
+    assert other.config.model.kind.options.chat_turn.startswith("<s>Today is 02 March")
     assert digests(other) != digests(result)
-    same = tuned(folder, tmp_path / "same", **{"model.chat_turn": result.config.model.chat_turn})
+    same = tuned(folder, tmp_path / "same", **{"model.chat_turn": result.config.model.kind.options.chat_turn})
     assert digests(same) == digests(result)
 
 
@@ -103,8 +103,9 @@ def test_l3_chance_in_a_template_is_drawn_once():
 
 
 def test_l3_templates_that_a_mentor_fills_stand_in_the_same_turn(monkeypatch):
-    from maao.build import build_framed_reader, build_language
+    from maao.build import build_language
     from maao.problems.language.frame import Frame
+    from maao.problems.texts import build_framed_reader
     from maao.problems.towers.text.template import Template
     from tests.tiny import tiny_splits
 
@@ -116,7 +117,7 @@ def test_l3_templates_that_a_mentor_fills_stand_in_the_same_turn(monkeypatch):
     settings = {"chat": True, "chat_turn": render_turn(own, "{text} {slots} Topic:"), "num_virtual_tokens": 4}
     model = make_config({"model": settings}).model
     set_day(monkeypatch, 2)
-    template = Template.parse("{text} {slots} Topic:", chat=True, turn=model.chat_turn)
+    template = Template.parse("{text} {slots} Topic:", chat=True, turn=model.kind.options.chat_turn)
     frame = Frame(template="{text} {slots} It was", label_words=())
     _, tokenize = build_framed_reader(model, frozen, tiny_splits(2), template, 60, frame)
     assert tokenize.before.startswith("<s>Today is 01 March 2026.\n{text}")

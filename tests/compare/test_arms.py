@@ -26,7 +26,6 @@ heading = "What came of it"
 "problem" = "function"
 "plan.rounds" = 1
 "plan.steps" = 2
-"accept.steps" = 1
 "mentor.name" = "none"
 
 [tasks.bowl]
@@ -122,7 +121,7 @@ def test_a_file_that_cannot_be_imported_is_told(table: Path, tmp_path: Path) -> 
 
 
 def test_baselines_refuse_in_words_what_they_cannot_do(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
-    pictures = make_config({"problem": "vision", "mentor": {"name": "none"}})
+    pictures = make_config({"model": {"kind": "matcher"}, "mentor": {"name": "none"}})
     with pytest.raises(ConfigError, match="'majority' counts the labels of texts"):
         Majority().run(pictures, tmp_path)
     head = make_config(values(model_folder("bert"), write_data(tmp_path), mentor__name="none"))

@@ -21,6 +21,7 @@ from maao.cli import app
 from maao.compare import Row, Table, cells, compare, read_out, read_row, read_table
 from maao.compare.page import ALL, differences, page_text, unequal, won
 from maao.compare.rows import asked
+from maao.config import make_config
 from maao.errors import ConfigError, MaaoError
 from maao.types import Advice, Considered, Leg, Proposal, Score, Verdict
 from tests import tiny_vision as tiny
@@ -33,9 +34,8 @@ seeds = [0, 1]
 baseline = "none"
 
 [base]
-"problem" = "vision"
-"vision.name" = "{model}"
-"vision.initial" = "vocabulary"
+"model.name" = "{model}"
+"model.initial" = "vocabulary"
 "data.shots" = 2
 "data.select_shots" = 2
 "plan.rounds" = 1
@@ -259,7 +259,7 @@ def test_a_margin_is_taken_at_the_age_at_which_the_rule_compared() -> None:
 
     halved = asking(considered(None, 0.5, 6), considered(0, 0.1, 0), considered(1, 0.9, 0), considered(0, 0.4, 6), chosen=0)
     lost = asking(considered(None, 0.5, 6), considered(0, math.nan, 6), considered(1, 0.75, 6))
-    config = SimpleNamespace(accept=SimpleNamespace(rule="race", steps=6))
+    config = make_config({"accept": {"rule": "race", "steps": 6}})
     dropped = asking(considered(None, 0.5, 6), considered(0, 0.1, 0))  # all that were left had to stop before they were as old
     found = asked(SimpleNamespace(config=config, history=[halved, lost, asking(), dropped]))
     assert [entry.margin for entry in found] == [pytest.approx(0.1), -0.25, None, None]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from maao.build import build_framed_reader, build_method, build_reader
 from maao.config import make_config, without_unread
 from maao.problems.language.soft_prompt import SoftPromptProblem
+from maao.problems.texts import build_framed_reader, build_method, build_reader
 from maao.problems.towers.text.forward import context_length
 from maao.problems.towers.text.template import Template
 from tests.tiny import tiny_model, tiny_splits
@@ -36,7 +36,7 @@ def soft_prompt_problem(
     config = make_config(settings)
     of = (config.model, frozen, splits, Template.parse(template), max_length or context_length(frozen))
     reader, tokenize = build_reader(*of)
-    method, codec = build_method(config, frozen, splits.labels)
+    method, codec = build_method(config.model, frozen, config.seed, splits.labels)
     options = {"batch_size": 4, "reframe": lambda frame: build_framed_reader(*of, frame), **options}
     return SoftPromptProblem(frozen, splits, tokenize, reader, codec, method=method, num_virtual_tokens=num_virtual_tokens, **options)
 

@@ -17,19 +17,15 @@ from maao.llm.ledger import MemoryLedger, Recorded
 from maao.llm.scripted import FailingModel
 from maao.llm.scripted import Scripted as ScriptedModel
 from maao.mentors.ape import APE
-from maao.mentors.beside import Beside
+from maao.mentors.controls import NoMentor, Perturb, RandomRestart, Reproject, Reset
 from maao.mentors.evolution import Evolution
 from maao.mentors.evoprompt import EvoPrompt
 from maao.mentors.fields import Fields
 from maao.mentors.instruction import Shown, Task, wording
 from maao.mentors.language_model import LanguageModelMentor
-from maao.mentors.none import NoMentor
+from maao.mentors.mix import Mix
 from maao.mentors.opro import OPRO
-from maao.mentors.perturb import Perturb
-from maao.mentors.random_restart import RandomRestart
 from maao.mentors.random_text import RandomText
-from maao.mentors.reproject import Reproject
-from maao.mentors.reset import Reset
 from maao.mentors.scripted import Scripted
 from maao.mentors.soft_input import SoftInput
 from maao.optimizers.torch import TorchStage
@@ -90,8 +86,8 @@ def filling(problem: Any) -> LanguageModelMentor[Any]:
     )
 
 
-def beside(problem: Any) -> Beside[Any]:
-    return Beside(asks(numbers_reply)(problem), RandomRestart(problem.codec), 0.4)
+def mixed(problem: Any) -> Mix[Any]:
+    return Mix(asks(numbers_reply)(problem), RandomRestart(problem.codec), 0.4)
 
 
 def rival(make: Callable[..., Any], reply: Any, **options: Any) -> Callable[[Any], Any]:
@@ -142,7 +138,7 @@ MENTORS = [
     Row("language_model chat on soft prompts", asks(words_reply, shown=Shown(nearest=True, examples=True)), language=True),
     Row("language_model with shuffled scores", asks(numbers_reply, shown=Shown("shuffled"))),
     Row("language_model shown diverse points", asks(numbers_reply, choice="diverse")),
-    Row("language_model beside random restarts, race", beside, accept=Race(2, rungs=(1,))),
+    Row("language_model mixed with random restarts, race", mixed, accept=Race(2, rungs=(1,))),
     Row("language_model that fills label words, race", filling, language=True, accept=Race(2)),
     Row("language_model completion", asks(continuation, style="completion")),
     Row("language_model that talks only", asks(lambda request: "I'm sorry, I cannot help.")),

@@ -9,9 +9,7 @@ from maao.core.acceptance import AlwaysFirst, BestOf, IfBetter, Interpolate, Rac
 from maao.core.loop import alternate, best_round
 from maao.core.plan import UNTUNED, after_epochs, rounds, walk
 from maao.core.seeds import seed_for
-from maao.mentors.none import NoMentor
-from maao.mentors.random_restart import RandomRestart
-from maao.mentors.reproject import Reproject
+from maao.mentors.controls import NoMentor, RandomRestart, Reproject
 from maao.mentors.scripted import Scripted
 from maao.optimizers.torch import TorchStage
 from maao.problems.functions import FunctionProblem

@@ -52,7 +52,7 @@ def test_the_seed_is_that_of_the_run():
 
     from maao.core.acceptance import BestOf
     from maao.core.loop import alternate
-    from maao.mentors.none import NoMentor
+    from maao.mentors.controls import NoMentor
     from maao.types import Leg
 
     list(try_rates(Seeded(), descend, (0.1,), steps=2, seed=5))

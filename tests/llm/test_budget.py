@@ -4,7 +4,7 @@ from maao.errors import BudgetError, ChatError, ConfigError
 from maao.llm.budget import Capped, worst_case_tokens
 from maao.llm.chat import Message, Reply, Request, Usage
 from maao.llm.ledger import MemoryLedger, Recorded, Totals
-from maao.llm.price import Price, known_price
+from maao.llm.price import FREE, Price, known_price
 from maao.llm.scripted import Scripted
 
 PRICE = Price(input=1.0, output=10.0)
@@ -17,7 +17,7 @@ def ask(text="hi", **settings):
 class Greedy:
     """Uses its whole worst case."""
 
-    name = "m"
+    name, is_remote, price = "m", True, PRICE
 
     def __init__(self):
         self.calls = 0
@@ -39,7 +39,7 @@ def recorded(**caps):
         ({"max_calls": 3}, 3),
         ({"max_tokens": 2 * sum(worst_case_tokens(ask(max_tokens=100)))}, 2),
         ({"max_tokens": 2 * sum(worst_case_tokens(ask(max_tokens=100))) - 1}, 1),
-        ({"max_usd": 0.0035, "price": PRICE}, 3),
+        ({"max_usd": 0.0035}, 3),
         ({"max_calls": 0}, 0),
         ({}, 6),
     ],
@@ -62,7 +62,7 @@ def test_refusal_is_a_chat_error_that_says_cap_spent_and_possible_cost():
         Capped(Greedy(), spent=lambda: spent, max_tokens=1000).complete(ask(max_tokens=100))
     assert "cap is 1000 tokens" in str(tokens.value) and "950 are spent" in str(tokens.value) and "166" in str(tokens.value)
     with pytest.raises(BudgetError) as usd:
-        Capped(Greedy(), spent=lambda: spent, max_usd=0.0205, price=PRICE).complete(ask(max_tokens=100))
+        Capped(Greedy(), spent=lambda: spent, max_usd=0.0205).complete(ask(max_tokens=100))
     assert "$0.0205" in str(usd.value) and "$0.02 " in str(usd.value) and "$0.001066" in str(usd.value)
     with pytest.raises(BudgetError, match=r"cap of 7 calls is reached \(7 made\)"):
         Capped(Greedy(), spent=lambda: spent, max_calls=7).complete(ask())
@@ -115,7 +115,7 @@ WORST = worst_case_tokens(ask(max_tokens=100))
 
 @pytest.mark.parametrize(
     "caps",
-    [{"max_calls": 3}, {"max_tokens": 3 * sum(WORST)}, {"max_usd": 3 * PRICE.usd(*WORST), "price": PRICE}],
+    [{"max_calls": 3}, {"max_tokens": 3 * sum(WORST)}, {"max_usd": 3 * PRICE.usd(*WORST)}],
     ids=lambda c: next(iter(c)),
 )
 def test_call_that_failed_counts_for_every_cap(caps):
@@ -152,8 +152,10 @@ def test_no_text_has_more_tokens_than_its_worst_case(text, style, tiny_tokenizer
 
 
 def test_money_cap_without_a_price_is_refused_at_once():
+    greedy = Greedy()
+    greedy.price = None
     with pytest.raises(ConfigError, match="Set its price"):
-        Capped(Greedy(), spent=Totals, max_usd=1.0)
+        Capped(greedy, spent=Totals, max_usd=1.0)
 
 
 def test_worst_case_counts_what_a_chat_template_adds():
@@ -163,7 +165,7 @@ def test_worst_case_counts_what_a_chat_template_adds():
 
 def test_capped_model_keeps_the_name_and_place_of_the_model():
     capped = Capped(Scripted(["a"], name="s"), spent=Totals)
-    assert capped.name == "s" and not capped.is_remote
+    assert capped.name == "s" and not capped.is_remote and capped.price == FREE
 
 
 def test_price_of_a_known_model_is_found_and_of_an_unknown_one_is_not():

@@ -1,9 +1,13 @@
 import pytest
 
 from maao.errors import BudgetError, ChatError, LedgerMiss, StoreError
+from maao.llm.budget import Capped
 from maao.llm.chat import Message, Reply, Request, Usage
-from maao.llm.ledger import MemoryLedger, Recorded, Replayed, Totals, is_remote, live_calls
+from maao.llm.ledger import MemoryLedger, Recorded, Replayed, Totals, WithExtra
+from maao.llm.price import FREE
 from maao.llm.scripted import FailingModel, Scripted
+from maao.protocols import ChatModel
+from maao.types import Rejected
 
 
 def ask(text="hi", **settings):
@@ -13,10 +17,14 @@ def ask(text="hi", **settings):
 class Counting:
     """Replies with how often it was asked: shows hidden calls."""
 
-    name = "m"
+    name, is_remote, price = "m", True, None
 
     def __init__(self):
         self.calls = 0
+        self.closed = 0
+
+    def close(self):
+        self.closed += 1
 
     def complete(self, request):
         self.calls += 1
@@ -36,7 +44,7 @@ def test_another_process_with_the_same_ledger_makes_no_call():
     first = Recorded(Counting(), ledger).complete(ask())
     later = Recorded(FailingModel(), ledger)
     assert later.complete(ask()) == first
-    assert live_calls(later) == 0
+    assert later.live_calls == 0
 
 
 @pytest.mark.parametrize("other", [ask("ho"), ask(sample=1), ask(temperature=0.5), ask(seed=1), ask(stop=("x",)), ask(extra={"top_k": 1})])
@@ -88,7 +96,7 @@ def test_replay_gives_what_was_recorded():
     reply = Recorded(Counting(), ledger).complete(ask())
     replayed = Replayed(ledger, "m")
     assert replayed.complete(ask()) == reply and replayed.name == "m"
-    assert replayed.live_calls == 0 and not is_remote(replayed)
+    assert replayed.live_calls == 0 and not replayed.is_remote
 
 
 def test_replay_of_a_call_never_made_says_what_to_do():
@@ -105,6 +113,21 @@ def test_recorded_reply_is_never_replaced():
         ledger.put(ask(), Reply("b"))
 
 
-def test_model_that_does_not_say_where_it_is_counts_as_remote():
-    assert is_remote(Recorded(Counting(), MemoryLedger()))
-    assert not is_remote(Recorded(Scripted(["a"]), MemoryLedger()))
+@pytest.mark.parametrize(
+    "wrap", [lambda m: Recorded(m, MemoryLedger()), lambda m: Capped(m, spent=Totals), lambda m: WithExtra(m, {"a": 1})]
+)
+def test_a_wrapper_is_all_that_the_model_is(wrap):
+    counting = Counting()
+    wrapped = wrap(counting)
+    assert isinstance(wrapped, ChatModel) and isinstance(counting, ChatModel)
+    assert (wrapped.name, wrapped.is_remote, wrapped.price) == ("m", True, None)
+    assert (wrap(Scripted(["a"])).is_remote, wrap(Scripted(["a"])).price) == (False, FREE)
+    wrapped.close()
+    assert counting.closed == 1
+
+
+@pytest.mark.parametrize(("kind", "error"), [("failed_call", ChatError), ("capped", BudgetError)])
+def test_a_call_that_failed_fails_again_in_a_replay_as_it_did(kind, error):
+    with pytest.raises(error, match="as it was") as caught:
+        Replayed(MemoryLedger(), "m", [Rejected("", "as it was", kind)]).complete(ask())
+    assert type(caught.value) is error

@@ -8,14 +8,22 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from maao.build import Asked
 from maao.config import make_config
 from maao.console import Terminal
+from maao.core.budget import Budget
 from maao.llm.chat import Message, Request
-from maao.mentors.none import NoMentor
+from maao.llm.ledger import MemoryLedger
+from maao.llm.provider import Here
+from maao.llm.recording import Recording
+from maao.mentors.built import BuiltMentor
+from maao.mentors.controls import NoMentor
 from maao.types import Leg, Observation
 
 REQUEST = Request("anyone", (Message("user", "What next?"),))
+
+
+def load(name):
+    raise AssertionError("no model is loaded")
 
 
 @pytest.fixture
@@ -35,7 +43,7 @@ def started(tmp_path):
             splits=None,
             notes=(),
         )
-        terminal.started(parts, Asked(NoMentor()), tmp_path, 0)
+        terminal.started(parts, BuiltMentor(NoMentor(), Recording(MemoryLedger(), Here("", load), Budget())), tmp_path, 0)
         return terminal
 
     yield make

@@ -122,6 +122,6 @@ def test_unknown_field_in_a_wording_is_found_before_the_run(asked, tmp_path, tex
 
 
 @pytest.mark.parametrize("who", [{"mentor__name": "person"}, {"mentor__chat": {"provider": "person"}}], ids=str)
-def test_a_person_is_asked_once_a_round_whatever_the_style(asked, who):
-    mentor = asked(mentor__style="completion", **who).mentor
-    assert mentor.style == "chat" and "Propose 3 new prompts" in mentor.instruction((), 3)
+def test_a_person_is_asked_once_a_round_as_in_a_chat(asked, who):
+    mentor = asked(**who).mentor
+    assert mentor.style == "chat" and mentor.retries == 0 and "Propose 3 new prompts" in mentor.instruction((), 3)

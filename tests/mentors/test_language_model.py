@@ -11,14 +11,14 @@ from maao.core.plan import rounds
 from maao.errors import BudgetError, ChatError
 from maao.llm.ledger import MemoryLedger, Recorded
 from maao.llm.scripted import FailingModel, Scripted
+from maao.mentors.controls import RandomRestart, Reproject
 from maao.mentors.instruction import Shown, Task, wording
-from maao.mentors.language_model import LanguageModelMentor, failures
-from maao.mentors.random_restart import RandomRestart
-from maao.mentors.reproject import Reproject
+from maao.mentors.language_model import LanguageModelMentor
 from maao.mentors.scripted import Scripted as Script
 from maao.optimizers.torch import TorchStage
 from maao.problems.functions import FunctionProblem
 from maao.protocols import Decoded
+from maao.types import Rejected, failed_calls
 from tests.mentors.histories import TOLD, finished
 
 CODEC = NumberCodec(2)
@@ -121,10 +121,10 @@ def test_training_examples_are_sent_only_where_asked(shown, told):
 # -- calls that fail
 
 
-@pytest.mark.parametrize("error", [ChatError("the line is dead"), BudgetError("the cap is reached")])
-def test_failed_call_costs_its_round_the_proposals_and_is_recorded(error):
+@pytest.mark.parametrize(("error", "kind"), [(ChatError("the line is dead"), "failed_call"), (BudgetError("the cap is reached"), "capped")])
+def test_failed_call_costs_its_round_the_proposals_and_is_recorded(error, kind):
     advice = mentor(FailingModel(error)).propose((), count=3, seed=0)
-    assert advice.proposals == () and [r.reason for r in advice.rejected] == [f"no reply: {error}"]
+    assert advice.proposals == () and advice.rejected == (Rejected("", str(error), kind),)
 
 
 def test_failed_sample_keeps_the_proposals_before_it():
@@ -134,14 +134,14 @@ def test_failed_sample_keeps_the_proposals_before_it():
         return " 0 0"
 
     advice, _ = asked(reply, "completion")
-    assert [p.text for p in advice.proposals] == ["0 0"] and advice.rejected[-1].reason == "no reply: the line is dead"
+    assert [p.text for p in advice.proposals] == ["0 0"] and advice.rejected[-1] == Rejected("", "the line is dead", "failed_call")
 
 
 def test_run_goes_on_when_every_call_fails():
     problem = FunctionProblem("ackley", codec=CODEC)
     failing = mentor(Recorded(FailingModel("the line is dead"), MemoryLedger()))
     history = tuple(alternate(problem, TorchStage(), failing, plan=rounds(2, steps=2), accept=AlwaysFirst(), seed=0))
-    assert len(history) == 4 and failures(history) == ("the line is dead",) * 2
+    assert len(history) == 4 and failed_calls(history) == (Rejected("", "the line is dead", "failed_call"),) * 2
     assert history[-1].state.step == 6 and all(r.verdict.reason == "no proposal to judge" for r in history[2:])
 
 

@@ -16,15 +16,13 @@ from maao.core.loop import alternate
 from maao.errors import CodecError, ConfigError
 from maao.llm.scripted import Scripted
 from maao.mentors.ape import APE
+from maao.mentors.controls import NoMentor, Perturb, Reset
 from maao.mentors.evolution import Evolution
-from maao.mentors.evoprompt import CHILD, EvoPrompt, de_population, roulette
-from maao.mentors.none import NoMentor
+from maao.mentors.evoprompt import EvoPrompt, de_population, roulette
 from maao.mentors.opro import OPRO
-from maao.mentors.perturb import Perturb
 from maao.mentors.population import fittest
 from maao.mentors.random_text import RandomText
 from maao.mentors.reply import read_one
-from maao.mentors.reset import Reset
 from maao.mentors.trajectory import Entry
 from maao.optimizers.torch import TorchStage
 from maao.problems.functions import FunctionProblem
@@ -47,10 +45,10 @@ class Words:
         return Decoded("words")
 
 
-def judged(index, *pairs, sources=(), accuracy=None):
+def judged(index, *pairs, replaces=None):
     """A round whose proposals were scored as they stand, and which ends where it began."""
     told = finished(index, None, 9.0, proposals=tuple((text, loss, 0) for text, loss in pairs))
-    proposals = tuple(Proposal(text, {}, source) for (text, _), source in zip(pairs, sources or [""] * len(pairs), strict=True))
+    proposals = tuple(Proposal(text, {}, replaces=replaces) for text, _ in pairs)
     considered = tuple(replace(c, score=Score(c.score.loss, {"accuracy": 1 - c.score.loss / 10}, 10)) for c in told.verdict.considered)
     return replace(told, advice=Advice(proposals), verdict=replace(told.verdict, considered=considered))
 
@@ -115,8 +113,8 @@ def test_ape_shows_pairs_and_never_a_score():
 
 def test_a_child_of_de_takes_its_members_place_only_if_it_is_better():
     first = judged(0, ("a", 3.0), ("b", 2.0), ("c", 1.0))
-    worse = judged(1, ("child", 2.5), sources=[f"{CHILD}1"])
-    better = judged(2, ("better child", 1.5), sources=[f"{CHILD}1"])
+    worse = judged(1, ("child", 2.5), replaces=1)
+    better = judged(2, ("better child", 1.5), replaces=1)
     assert [m.text for m in de_population((first, worse), 3)] == ["a", "b", "c"]
     assert [m.text for m in de_population((first, worse, better), 3)] == ["a", "better child", "c"]
 
@@ -135,7 +133,7 @@ def test_children_of_de_go_round_the_members():
         history, count=3, seed=0
     )
     proposed = history[0].leg.proposals
-    assert [p.source for p in advice.proposals] == [f"{CHILD}{(proposed + i) % 3}" for i in range(3)]
+    assert [p.replaces for p in advice.proposals] == [(proposed + i) % 3 for i in range(3)]
 
 
 def test_ga_keeps_the_best_of_parents_and_children():

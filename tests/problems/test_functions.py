@@ -12,8 +12,7 @@ from maao.core.acceptance import AlwaysFirst
 from maao.core.loop import alternate
 from maao.core.plan import walk
 from maao.errors import ConfigError
-from maao.mentors.none import NoMentor
-from maao.mentors.reproject import Reproject
+from maao.mentors.controls import NoMentor, Reproject
 from maao.optimizers.torch import TorchStage
 from maao.problems.functions import FUNCTIONS, FunctionProblem
 

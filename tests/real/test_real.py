@@ -64,7 +64,7 @@ def test_a_peft_adapter_of_smollm2_gives_our_logits(tmp_path):
         warnings.simplefilter("ignore", FutureWarning)  # PEFT's own
         theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter").eval()
     problem, labels = result._tuned.problem, result.environment["labels"]
-    words = result.config.model.label_words
+    words = result.config.model.kind.options.label_words
     for text in TEXTS:
         encoded = tokenizer(f" {text} Topic:", return_tensors="pt")
         with torch.no_grad():
@@ -78,7 +78,7 @@ def test_the_exported_file_runs_smollm2_and_gives_our_predictions(tmp_path):
     result = maao.run(make_config(settings(mentor={"name": "none"}, plan={"rounds": 1, "steps": 1})), tmp_path / "run")
     result.save(tmp_path, "tensor")
     prompt = written(tmp_path)
-    ids = [prompt.tokenizer(f" {word}").input_ids[0] for word in result.config.model.label_words.values()]
+    ids = [prompt.tokenizer(f" {word}").input_ids[0] for word in result.config.model.kind.options.label_words.values()]
     theirs = logits(prompt, TEXTS[0])[ids].softmax(-1)
     assert torch.allclose(theirs, torch.tensor(list(result.predict([TEXTS[0]])[0].probabilities.values())), atol=1e-4)
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maao.build import build_acceptance, build_language, build_plan, build_stage
+from maao.build import build_language, build_plan, build_stage
 from maao.config import make_config
 from maao.errors import ConfigError, ModelError
 from maao.export.peft_write import export_peft, why_not_peft
@@ -299,7 +299,7 @@ def _check_scores(report: Report, problem: SoftPromptProblem, name: str, wanted:
 def _check_steps(report: Report, problem: SoftPromptProblem) -> None:
     """Three steps of the default stage give finite losses and move the prompt."""
     config = make_config({})
-    accept = build_acceptance(config.accept)
+    accept = config.accept.options.build()
     stage = build_stage(config, build_plan(config, 1), accept)
     params = start(problem)[0]
     state = stage.init(problem, params, seed=0)

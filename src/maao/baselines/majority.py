@@ -17,7 +17,7 @@ class Majority(Section):
     """The majority class. It loads no model, and has no loss."""
 
     def run(self, config: Config, folder: Path) -> Outcome:
-        if config.problem != "language":
+        if config.input != "text":
             raise ConfigError("The baseline 'majority' counts the labels of texts: it is for problems of language.")
         splits = load_data(config).splits
         test, select = majority_accuracy(splits, "test"), majority_accuracy(splits, "select")

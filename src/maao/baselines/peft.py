@@ -12,6 +12,7 @@ from maao.build import build
 from maao.config import Config
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError
+from maao.optimizers.options import GradientOptions
 from maao.options import Section
 from maao.types import Cost
 
@@ -29,7 +30,7 @@ class Peft(Section):
 
         parts = build(config)
         problem, frozen = parts.problem, parts.frozen
-        if frozen is None or frozen.kind != "decoder" or config.model.method != "prompt_tuning":
+        if frozen is None or frozen.kind != "decoder" or config.model.method.name != "prompt_tuning":
             raise ConfigError(
                 "The baseline 'peft' tunes a prompt in front of a text, read by the label words of a decoder: it takes model.method = "
                 "'prompt_tuning' and a causal language model."
@@ -42,7 +43,9 @@ class Peft(Section):
         weight = model.prompt_encoder["default"].embedding.weight
         with torch.no_grad():
             weight.copy_(point["prompt"])
-        stage = config.stage
+        stage = config.stage.options
+        if not isinstance(stage, GradientOptions):
+            raise ConfigError("The baseline 'peft' makes gradient steps: it takes stage.kind = 'gradient'.")
         optimizer = getattr(torch.optim, stage.optimizer)([weight], lr=stage.lr, **stage.options)
         best, cost, step = None, Cost(), 0
         for leg in parts.plan:

@@ -15,7 +15,7 @@ from maao.types import Score, Split
 def untrained(parts: Parts, split: Split) -> Score | None:
     """Return how label words read on the template alone, with nothing in its slots; None where that cannot be read."""
     frozen = parts.frozen
-    if parts.config.problem != "language" or frozen is None or frozen.kind == "encoder" or parts.config.model.method == "prefix_tuning":
+    if parts.config.input != "text" or frozen is None or frozen.kind == "encoder" or parts.config.model.method.name == "prefix_tuning":
         return None
     import torch
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from maao.baselines.zero_shot import untrained
 from maao.build import build
-from maao.config import Config, MentorConfig
+from maao.config import MENTOR, Config
 from maao.core.loop import run_leg
 from maao.core.seeds import seed_for
 from maao.data.splits import majority_accuracy
@@ -100,12 +100,10 @@ def headroom(config: Config, *, starts: int = 5, watch: Callable[[int, int], Non
     """
     if starts < 2:
         raise ConfigError(f"Headroom is judged over at least two starts; got {starts}.")
-    section = config.vision if config.problem == "vision" else config.model
-    if config.problem != "function" and section.initial in ("text", "labels"):
-        name = "vision" if config.problem == "vision" else "model"
-        raise ConfigError(f'All starts would be one text: set {name}.initial = "vocabulary" or "normal" to judge the headroom.')
-    nobody = MentorConfig(name="none")  # whatever the config's own mentor reads, nothing reads here
-    config = config.model_copy(update={"mentor": nobody, "plan": config.plan.model_copy(update={"clues": False})})
+    if config.problem != "function" and config.model.initial in ("text", "labels"):
+        raise ConfigError('All starts would be one text: set model.initial = "vocabulary" or "normal" to judge the headroom.')
+    nobody = MENTOR.chosen({"name": "none"})  # whatever the config's own mentor reads, nothing reads here
+    config = config.model_copy(update={"mentor": nobody, "plan": config.plan.with_options(clues=False)})
     parts = build(config)
     untuned, tuned, cost = [], [], Cost()
     for number in range(starts):
@@ -126,7 +124,7 @@ def headroom(config: Config, *, starts: int = 5, watch: Callable[[int, int], Non
         tuned.append(best)
         if watch is not None:
             watch(number + 1, starts)
-    labelled = parts.splits is not None and config.problem == "language"
+    labelled = parts.splits is not None and config.input == "text"
     zero_shot = untrained(parts, "select")
     return Headroom(
         prior=_prior(parts.splits) if labelled and parts.splits else None,

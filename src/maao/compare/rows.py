@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from maao.baselines.outcome import Figures, Outcome, figures, spent
 from maao.config import Config
+from maao.core.acceptance import InterpolateOptions, RaceOptions
 from maao.options import Section
 from maao.store.recorded import Record
 from maao.store.run import read_json
@@ -125,8 +126,7 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
 def _begin(cell: Cell) -> dict[str, Any]:
     """Return how a cell's row begins: what was run."""
     config = cell.config
-    sees = config.problem == "vision"
-    method = config.vision.method if sees else config.model.method
+    method = config.model.method.name
     return {
         "task": cell.task,
         "arm": cell.arm,
@@ -141,12 +141,13 @@ def _begin(cell: Cell) -> dict[str, Any]:
 
 def asked(result: Result) -> list[Asking]:
     """Return what became of the proposals, one entry for each time that the mentor was asked."""
-    accept = result.config.accept
-    rule = accept.inner if accept.rule == "interpolate" else accept.rule
-    compared_at = accept.steps if rule == "race" else 0
+    rule = result.config.accept.options
+    if isinstance(rule, InterpolateOptions):
+        rule = rule.inner.options
+    compared_at = rule.steps if isinstance(rule, RaceOptions) else 0
     found = []
     for r in (r for r in result.history if r.leg.ask):
-        own = [c.score.loss for c in r.verdict.considered if c.proposal is None and (rule != "race" or c.age == compared_at)]
+        own = [c.score.loss for c in r.verdict.considered if c.proposal is None and (not compared_at or c.age == compared_at)]
         judged = [c for c in r.verdict.considered if c.proposal is not None]
         theirs = [c.score.loss for c in judged if c.age == compared_at and math.isfinite(c.score.loss)]
         margin = own[0] - min(theirs) if own and theirs and math.isfinite(own[0]) else None

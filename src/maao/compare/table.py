@@ -127,7 +127,7 @@ def read_table(path: str | Path, beside: str | Path | None = None) -> Table:
     try:
         table = Table.model_validate(values, strict=True)
     except ValidationError as error:
-        raise ConfigError(f"{file}: {explain(error, Table)}") from None
+        raise ConfigError(f"{file}: {explain(error)}") from None
     for needed, held in (("seeds", table.seeds), ("tasks", table.tasks), ("arms", table.arms)):
         if not held:
             raise ConfigError(f"{file}: a table needs `{needed}`, and it has none.")

@@ -7,15 +7,18 @@ the incumbent, then to the earlier proposal.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, field_validator
 
 from maao.core.blending import between
 from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError, ProblemError
+from maao.options import MANY, Chosen, Section
 from maao.protocols import Acceptance, GradientStage, History, Problem, Proposals
 from maao.types import Considered, Cost, P, Proposal, S, Score, Verdict
 
@@ -256,3 +259,66 @@ def scores_by_age(history: History[P, S]) -> list[Considered]:
 def _since(history: History[P, S]) -> int:
     """Return the round in which the present walk began."""
     return max((r.index for r in history if r.verdict.chosen is not None), default=0)
+
+
+# -- as sections of a config
+
+
+class AcceptOptions(Section):
+    """Settings of a rule; those of a plugin are a child of this too."""
+
+    def build(self) -> Acceptance[Any, Any]:
+        raise NotImplementedError
+
+
+class AlwaysFirstOptions(AcceptOptions):
+    """`AlwaysFirst` reads no setting."""
+
+    def build(self) -> AlwaysFirst:
+        return AlwaysFirst()
+
+
+class BestOfOptions(AcceptOptions):
+    """`BestOf` reads no setting."""
+
+    def build(self) -> BestOf:
+        return BestOf()
+
+
+class IfBetterOptions(AcceptOptions):
+    """`IfBetter` reads no setting."""
+
+    def build(self) -> IfBetter:
+        return IfBetter()
+
+
+class RaceOptions(AcceptOptions):
+    """Settings of `Race`."""
+
+    steps: int = Field(10, ge=1, le=MANY, description="How far candidates walk.")
+    margin: float = Field(0.0, ge=0, le=1e6, description="Loss by which a candidate must win.")
+    rungs: list[Annotated[int, Field(ge=0, le=MANY)]] = Field(
+        default_factory=list, description="Ages at which the worse half of the proposals drops out."
+    )
+
+    def build(self) -> Race:
+        return Race(self.steps, self.margin, tuple(self.rungs))
+
+
+class InterpolateOptions(AcceptOptions):
+    """Settings of `Interpolate`, beside those of the rule that judges the blends."""
+
+    chooses: ClassVar[Mapping[str, str]] = {"inner": "accept"}
+
+    weight: float = Field(0.5, gt=0, le=1, description="How far to move towards a proposal.")
+    inner: Chosen[AcceptOptions] = Field(Chosen("best_of", BestOfOptions()), description="Which rule judges the blends.")
+
+    @field_validator("inner")
+    @classmethod
+    def _judges(cls, inner: Chosen[AcceptOptions]) -> Chosen[AcceptOptions]:
+        if inner.name == "interpolate":
+            raise ValueError("the rule that judges the blends blends no further: choose another")
+        return inner
+
+    def build(self) -> Interpolate:
+        return Interpolate(self.weight, self.inner.options.build())

@@ -6,9 +6,12 @@ A leg is the unit of storing, so a long walk is several legs of which only the f
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from maao.errors import ConfigError
+from maao.options import MANY, Section
 from maao.types import Leg
 
 Plan = tuple[Leg, ...]
@@ -83,3 +86,68 @@ def _check_length(legs: int) -> None:
             f"A plan of {legs:,} legs is more than the {MOST_LEGS:,} that a run may have: lower `plan.rounds` or `plan.epochs`, or store "
             "less often (`plan.store_every`). To end a run early use `plan.patience` or `budget.seconds`."
         )
+
+
+# -- as sections of a config
+
+
+class PlanOptions(Section):
+    """Settings that every kind of plan reads."""
+
+    clues: bool = Field(
+        True, description="Say in words where each leg ended; without it rounds are cheaper, and no mentor can read a walk."
+    )
+    patience: int = Field(
+        0, ge=0, le=MANY, description="End after so many legs without a new best on select; not before the mentor's turn. 0: never."
+    )
+    min_delta: float = Field(0.0, ge=0, le=1e30, description="Loss by which a new best must be lower (patience).")
+
+    def unread(self) -> dict[str, str]:
+        return {} if self.patience else {"min_delta": "there is no plan.patience: set it, or drop it"}
+
+    def build(self, steps_per_epoch: int) -> Plan:
+        raise NotImplementedError
+
+
+class RoundsOptions(PlanOptions):
+    """Settings of `rounds`."""
+
+    rounds: int = Field(3, ge=0, le=MANY, description="How often the mentor is asked.")
+    steps: int = Field(30, ge=1, le=MANY, description="Gradient steps of a walk.")
+    store_every: int = Field(10, ge=0, le=MANY, description="A walk is stored, scored and told every so many steps.")
+    proposals: int = Field(3, ge=1, le=10_000, description="Proposals asked for at a time.")
+    first: Literal["walk", "ask"] = Field("walk", description="What a run begins with.")
+
+    def build(self, steps_per_epoch: int) -> Plan:
+        return rounds(self.rounds, steps=self.steps, store_every=self.store_every, proposals=self.proposals, first=self.first)
+
+
+class EpochsOptions(PlanOptions):
+    """Settings of `after_epochs`."""
+
+    epochs: int = Field(10, ge=1, le=MANY, description="Epochs in all.")
+    ask_after: list[Annotated[int, Field(ge=0, le=MANY)]] = Field([0, 1, 2], description="The mentor is asked after these epochs.")
+    proposals: int = Field(3, ge=1, le=10_000, description="Proposals asked for at a time.")
+
+    def build(self, steps_per_epoch: int) -> Plan:
+        return after_epochs(self.ask_after, epochs=self.epochs, steps_per_epoch=steps_per_epoch, proposals=self.proposals)
+
+
+class LegOptions(Section):
+    """One explicit leg of a plan."""
+
+    steps: int = Field(ge=0, le=MANY, description="Gradient steps; 0 only measures.")
+    ask: bool = Field(False, description="Ask the mentor before the leg starts.")
+    proposals: int = Field(3, ge=1, le=10_000, description="Proposals asked for.")
+    keep_every: int = Field(0, ge=0, le=MANY, description="Store the params of every n-th step; 0: of none.")
+
+
+class LegsOptions(PlanOptions):
+    """A plan of explicit legs."""
+
+    legs: list[LegOptions] = Field(default_factory=list, description="The legs.")
+
+    def build(self, steps_per_epoch: int) -> Plan:
+        if not any(leg.steps for leg in self.legs):
+            raise ConfigError("plan.kind = 'legs' needs at least one leg with a gradient step: write [[plan.legs]] sections.")
+        return tuple(Leg(leg.steps, leg.ask, leg.proposals, leg.keep_every) for leg in self.legs)

@@ -15,14 +15,11 @@ from collections.abc import Callable
 from maao.errors import BudgetError, ConfigError
 from maao.llm.chat import Reply, Request, estimate_tokens
 from maao.llm.ledger import Totals, Wrapper, refuse_unusable
-from maao.llm.price import Price
 from maao.protocols import ChatModel
 
 # What a chat template adds to the text: a default system turn and the marks around each message.
 CHAT_TOKENS = 48
 MESSAGE_TOKENS = 8
-
-NOT_MADE = "Call not made: "  # how every refusal begins
 
 
 def worst_case_tokens(request: Request) -> tuple[int, int]:
@@ -44,12 +41,11 @@ class Capped(Wrapper):
         model: the model that is asked.
         max_calls: calls, recorded replies and calls that failed counted.
         max_tokens: tokens read and written.
-        max_usd: US dollars; needs a price.
+        max_usd: US dollars; needs the model's price.
         spent: gives what has been spent so far, as the ledger has it.
-        price: what the model's tokens cost; None: unknown.
 
     Raises:
-        ConfigError: money is capped and the price is unknown.
+        ConfigError: money is capped and the model's price is unknown.
     """
 
     def __init__(
@@ -60,9 +56,8 @@ class Capped(Wrapper):
         max_calls: int | None = None,
         max_tokens: int | None = None,
         max_usd: float | None = None,
-        price: Price | None = None,
     ) -> None:
-        if max_usd is not None and price is None:
+        if max_usd is not None and model.price is None:
             raise ConfigError(
                 f"Cannot keep a cap of ${max_usd:g}: the price of {model.name!r} is unknown. "
                 "Set its price (US dollars per million input tokens and per million output tokens), or cap calls or tokens instead."
@@ -70,7 +65,6 @@ class Capped(Wrapper):
         super().__init__(model)
         self.max_calls, self.max_tokens, self.max_usd = max_calls, max_tokens, max_usd
         self.spent = spent
-        self.price = price
         self.failed = Totals()  # the calls that were let through here and gave no reply, each at its worst case
 
     def complete(self, request: Request) -> Reply:
@@ -79,16 +73,16 @@ class Capped(Wrapper):
         told = f", with {failed} that failed counted at their most" if failed else ""
         input_tokens, output_tokens = worst_case_tokens(request)
         if self.max_calls is not None and spent.calls + 1 > self.max_calls:
-            raise BudgetError(f"{NOT_MADE}the cap of {self.max_calls} calls is reached ({spent.calls} made{told}).")
+            raise BudgetError(f"Call not made: the cap of {self.max_calls} calls is reached ({spent.calls} made{told}).")
         if self.max_tokens is not None and spent.tokens + input_tokens + output_tokens > self.max_tokens:
             raise BudgetError(
-                f"{NOT_MADE}the cap is {self.max_tokens} tokens, {spent.tokens} are spent{told}, and this call could take "
+                f"Call not made: the cap is {self.max_tokens} tokens, {spent.tokens} are spent{told}, and this call could take "
                 f"{input_tokens + output_tokens} (prompt at most {input_tokens}, reply at most {output_tokens})."
             )
         could_cost = self.price.usd(input_tokens, output_tokens) if self.price is not None else 0.0
         if self.max_usd is not None and not spent.usd + could_cost <= self.max_usd:  # what is not known (NaN) may be too much
             raise BudgetError(
-                f"{NOT_MADE}the cap is ${self.max_usd:g}, ${spent.usd:.6g} is spent{told}, and this call could cost ${could_cost:.6g} "
+                f"Call not made: the cap is ${self.max_usd:g}, ${spent.usd:.6g} is spent{told}, and this call could cost ${could_cost:.6g} "
                 f"(prompt at most {input_tokens} tokens, reply at most {output_tokens})."
             )
         failed_before = self.failed

@@ -14,9 +14,11 @@ from operator import add
 from time import perf_counter
 from typing import Any, Protocol
 
-from maao.errors import ChatError, LedgerMiss, StoreError
+from maao.errors import BudgetError, ChatError, LedgerMiss, StoreError
 from maao.llm.chat import Reply, Request, what_is_wrong
+from maao.llm.price import FREE, Price
 from maao.protocols import ChatModel
+from maao.types import Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class MemoryLedger:
 
 
 class Wrapper:
-    """A model around another, under its name; asking it sends text where asking the other does."""
+    """Base of a model around another: under its name, where it is and at its price. A child says how it `complete`s."""
 
     def __init__(self, model: ChatModel) -> None:
         self.model = model
@@ -102,10 +104,14 @@ class Wrapper:
 
     @property
     def is_remote(self) -> bool:
-        return is_remote(self.model)
+        return self.model.is_remote
 
-    def reach(self) -> None:
-        reach(self.model)
+    @property
+    def price(self) -> Price | None:
+        return self.model.price
+
+    def close(self) -> None:
+        self.model.close()
 
 
 class Recorded(Wrapper):
@@ -158,10 +164,6 @@ class WithExtra(Wrapper):
         super().__init__(model)
         self.extra = extra
 
-    @property
-    def live_calls(self) -> int:
-        return live_calls(self.model)
-
     def complete(self, request: Request) -> Reply:
         return self.model.complete(replace(request, extra={**self.extra, **request.extra}))
 
@@ -169,12 +171,13 @@ class WithExtra(Wrapper):
 class Replayed:
     """A model that speaks only from the ledger, under the name of the model that was recorded.
 
-    `failures` are the messages of the calls that gave no reply, in their order: such a call left no reply, so it fails again as it did.
+    `failures` are the calls that gave no reply, in their order: such a call left no reply, so it fails again as it did.
     """
 
     is_remote = False
+    price = FREE
 
-    def __init__(self, ledger: Ledger, name: str, failures: Iterable[str] = ()) -> None:
+    def __init__(self, ledger: Ledger, name: str, failures: Iterable[Rejected] = ()) -> None:
         self.ledger = ledger
         self.name = name
         self.live_calls = 0
@@ -186,7 +189,7 @@ class Replayed:
         if reply is None:
             failure = next(self._failures, None)
             if failure is not None:
-                raise ChatError(failure)
+                raise BudgetError(failure.reason) if failure.kind == "capped" else ChatError(failure.reason)
             unusable = self.ledger.unusable(request.key)
             if unusable:
                 raise LedgerMiss(
@@ -200,30 +203,12 @@ class Replayed:
             )
         return reply
 
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
 
 def refuse_unusable(name: str, reply: Reply) -> None:
     """Raise `ChatError` where a model gave what is no reply."""
     wrong = what_is_wrong(reply)
     if wrong:
         raise ChatError(f"{name} gave a reply that cannot be used: {wrong}.")
-
-
-def is_remote(model: ChatModel) -> bool:
-    """Return whether asking this model sends text to another machine. A model that does not say is taken to."""
-    return bool(getattr(model, "is_remote", True))
-
-
-def live_calls(model: ChatModel) -> int:
-    """Return how many calls went past the ledger in this process; 0 for a model that keeps no count."""
-    return int(getattr(model, "live_calls", 0))
-
-
-def reach(model: ChatModel) -> None:
-    """Find out, at no cost, whether a model can be asked; one that does not know how is taken to be at hand.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    find_out = getattr(model, "reach", None)
-    if find_out is not None:
-        find_out()

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from maao.core.pieces import adds_space, continued
-from maao.errors import ChatError, ModelError
+from maao.errors import ChatError, ConfigError, ModelError
 from maao.llm.chat import Reply, Request, Usage, sampling_seed
 from maao.llm.price import FREE
+from maao.llm.provider import ChatOptions, Here
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +70,9 @@ class LocalModel:
             model=self.name,
             finish_reason="stop" if ended else "length",
         )
+
+    def close(self) -> None:
+        """The weights are the process's: they stay."""
 
     def _encode(self, request: Request) -> Tensor:
         if request.style == "completion":
@@ -163,6 +167,23 @@ class LocalModel:
             return found
 
         return continued(ids, text) if adds_space(ids) else ids(text)
+
+
+class LocalOptions(ChatOptions):
+    """Settings of `LocalModel`; by default it is the tuned model itself."""
+
+    def model_name(self, tuned: str) -> str:
+        return self.name or tuned
+
+    def where(self, name: str) -> str:
+        return f"the language model {name}, in this process"
+
+    def build(self, here: Here) -> LocalModel:
+        name = self.model_name(here.tuned)
+        loaded = here.load(name)  # the tuned model's own weights, where they are the same
+        if loaded.kind != "decoder":
+            raise ConfigError(f"{name} is an encoder and cannot write. Name a causal language model in mentor.chat.name.")
+        return LocalModel(loaded.model, loaded.tokenizer, name)
 
 
 # Spelt out, because what a generation config leaves open is filled from the model's own.

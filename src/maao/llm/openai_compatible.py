@@ -17,14 +17,18 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import Field
 
 from maao.errors import ChatError, ConfigError
 from maao.llm.chat import Reply, Request, Style, sampling_seed
 from maao.llm.price import Price, known_price
+from maao.llm.provider import ChatOptions, Here
 from maao.llm.secrets import STRUCK, is_secret, names_secret, struck_from
 from maao.llm.server_reply import Answer, Trouble, read_answer, shown
+from maao.options import Text
 
 if TYPE_CHECKING:
     import httpx2
@@ -189,6 +193,9 @@ class OpenAICompatible:
             with attempt:
                 return self._ask(request)
         raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Nothing is held between calls."""
 
     def _ask(self, request: Request) -> Reply:
         """Ask once; again only without a setting that the server refuses, each at most once."""
@@ -376,6 +383,70 @@ class OpenAICompatible:
 
 class _TooLarge(Exception):
     """An answer beyond `MOST_BYTES`."""
+
+
+class OpenAIOptions(ChatOptions):
+    """Settings of `OpenAICompatible`."""
+
+    base_url: Text | None = Field(None, description="Address of a compatible server, as http://127.0.0.1:8080/v1; a query goes with it.")
+    api_key_env: str = Field("OPENAI_API_KEY", description='Environment variable that holds the key; "" for a server that needs none.')
+    timeout: float = Field(60.0, gt=0, le=86_400, description="Seconds one attempt may take, from the connection to the last byte.")
+    attempts: int = Field(4, ge=1, le=100, description="How often a call is tried.")
+    first_pause: float = Field(
+        FIRST_PAUSE_SECONDS, ge=0, le=86_400, description="Seconds before the second attempt; they double with each."
+    )
+    longest_pause: float = Field(
+        LONGEST_ASKED_PAUSE_SECONDS,
+        ge=0,
+        le=86_400,
+        description="Seconds that a server may ask to wait; where it asks for more, the call fails.",
+    )
+    leave_out: list[Setting] = Field(
+        default_factory=list, description="Settings that are not sent, for servers that refuse them without saying so."
+    )
+    extra: dict[str, Any] = Field(default_factory=dict, description="Further fields of the request's body, as {enable_thinking = false}.")
+    usd_per_million_input: float | None = Field(None, ge=0, le=1e9, description="Price; by default looked up.")
+    usd_per_million_output: float | None = Field(None, ge=0, le=1e9, description="Price; by default looked up.")
+
+    @property
+    def is_remote(self) -> bool:
+        return OpenAICompatible(self.name or "", self.base_url, self.api_key_env).is_remote
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        return self.extra
+
+    def model_name(self, tuned: str) -> str:
+        return self.name or "openai"
+
+    def where(self, name: str) -> str:
+        return f"{name} at {self.base_url or 'the OpenAI API'}" + ("" if self.is_remote else " (this machine)")
+
+    def build(self, here: Here) -> OpenAICompatible:
+        if not self.name:
+            raise ConfigError("mentor.chat.provider = 'openai' needs mentor.chat.name, the model that the server knows.")
+        check_extra(self.extra)
+        server = OpenAICompatible(
+            self.name,
+            self.base_url,
+            self.api_key_env,
+            self.timeout,
+            self.attempts,
+            self._price(),
+            leave_out=self.leave_out,
+            first_pause=self.first_pause,
+            longest_pause=self.longest_pause,
+        )
+        server.check()
+        return server
+
+    def _price(self) -> Price | None:
+        read, written = self.usd_per_million_input, self.usd_per_million_output
+        if read is None and written is None:
+            return None
+        if read is None or written is None:
+            raise ConfigError("Set both mentor.chat.usd_per_million_input and usd_per_million_output, or neither.")
+        return Price(read, written)
 
 
 def check_extra(extra: Mapping[str, object]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TextIO
+from typing import ClassVar, TextIO
 
 from maao.errors import ChatError
 from maao.llm.chat import Reply, Request
 from maao.llm.price import FREE
+from maao.llm.provider import ChatOptions, Here
 from maao.printable import printable
 
 
@@ -37,3 +38,21 @@ class Person:
         if not lines:
             raise ChatError("The person at the terminal gave no reply.")
         return Reply(text="\n".join(lines), model=self.name)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+class PersonOptions(ChatOptions):
+    """Settings of `Person`."""
+
+    is_person: ClassVar[bool] = True
+
+    def model_name(self, tuned: str) -> str:
+        return self.name or "person"
+
+    def where(self, name: str) -> str:
+        return "the person at this terminal"
+
+    def build(self, here: Here) -> Person:
+        return Person(name=self.model_name(here.tuned))

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from pydantic import Field
+
 from maao.errors import ChatError, ConfigError
 from maao.llm.chat import Reply, Request, Usage, estimate_tokens
 from maao.llm.price import FREE
+from maao.llm.provider import ChatOptions, Here
 
 
 class Scripted:
@@ -37,6 +40,9 @@ class Scripted:
         usage = Usage(estimate_tokens(request.text), estimate_tokens(text), estimated=True)
         return Reply(text=text, usage=usage, model=self.name)
 
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
 
 class FailingModel:
     """A model that never replies: it raises the error it was given (a text becomes a `ChatError`)."""
@@ -50,3 +56,21 @@ class FailingModel:
 
     def complete(self, request: Request) -> NoReturn:
         raise self.error
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+class ScriptedOptions(ChatOptions):
+    """Settings of `Scripted`."""
+
+    replies: list[str] = Field(default_factory=list, description="What it says: of several, sample k gets reply k.")
+
+    def model_name(self, tuned: str) -> str:
+        return self.name or "scripted"
+
+    def where(self, name: str) -> str:
+        return "nobody: replies are scripted"
+
+    def build(self, here: Here) -> Scripted:
+        return Scripted(self.replies, self.model_name(here.tuned))

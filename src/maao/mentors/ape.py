@@ -10,8 +10,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from maao.core.seeds import seed_for
+from maao.errors import ConfigError
+from maao.mentors.context import MentorContext, ShowingOptions, asks_in_its_own_words
 from maao.mentors.population import Asking, Gathered
 from maao.protocols import History
 from maao.types import Advice, Example, P, Rejected, S
@@ -54,3 +57,24 @@ class APE(Asking[P]):
     def instruction(self, seed: int) -> str:
         chosen = random.Random(seed).sample(list(self.examples), min(self.demonstrations, len(self.examples)))
         return META.format(pairs="\n\n".join(f"Input: {' / '.join(e.fields.values())}\nOutput: {e.label}" for e in chosen))
+
+
+class APEOptions(ShowingOptions):
+    """Settings of `APE`."""
+
+    def disclosure(self, run: MentorContext) -> str:
+        return asks_in_its_own_words("ape", self, run, shows_examples=self.exemplars > 0 and run.input == "text")
+
+    def build(self, run: MentorContext) -> APE[Any]:
+        model = run.chat(self.chat.options)
+        self.check_shared("ape", run)
+        if not run.train or not self.exemplars:
+            raise ConfigError("The mentor 'ape' guesses from labelled texts: it needs a problem of language, and mentor.exemplars above 0.")
+        return APE(
+            model,
+            run.codec,
+            examples=run.train,
+            demonstrations=self.exemplars,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+        )

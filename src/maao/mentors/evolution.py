@@ -13,7 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic
 
+from pydantic import Field
+
 from maao.core.seeds import seed_for
+from maao.mentors.context import MentorContext, MentorOptions
 from maao.mentors.population import first_new, fittest
 from maao.mentors.trajectory import known_texts
 from maao.protocols import Codec, History
@@ -61,3 +64,16 @@ class Evolution(Generic[P]):
                 word = draw.choice(choices) if choices else self.random_words(1, seed_for(seed, "mutation", position))[0]
             mutated.append(word)
         return " ".join(mutated)
+
+
+class EvolutionOptions(MentorOptions):
+    """Settings of `Evolution`."""
+
+    population: int = Field(10, ge=2, le=100_000, description="The best texts that breed.")
+
+    def disclosure(self, run: MentorContext) -> str:
+        return "Restarts are bred from the best texts without a language model: nothing is sent anywhere."
+
+    def build(self, run: MentorContext) -> Evolution[Any]:
+        words = run.words_of("evolution")
+        return Evolution(run.codec, words.random_words, self.population, words.near, run.length)

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
 
 from maao.core.seeds import seed_for
+from maao.mentors.context import AskingOptions, MentorContext, asks_in_its_own_words
 from maao.mentors.population import Asking, Gathered, fittest
 from maao.mentors.trajectory import Entry
 from maao.protocols import History
@@ -56,7 +59,6 @@ Prompt 3: {best}
 Basic prompt: {basic}
 """
 FEWEST = {"ga": 2, "de": 3}
-CHILD = "evoprompt de, child of member "  # begins a proposal's source, which the history keeps
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,9 @@ class EvoPrompt(Asking[P]):
         numbers = [(proposed + i) % len(members) for i in range(wanted)]
         asks = ((self.instruction(members, number, seed_for(seed, "parents", i)), seed, i) for i, number in enumerate(numbers))
         for number, reply in zip(numbers, self.replies(gathered, asks), strict=False):  # a call that fails ends them
-            self.take(gathered, reply, known, f"{CHILD}{number}" if self.algorithm == "de" else self.model.name, tag="prompt", last=True)
+            place = number if self.algorithm == "de" else None
+            source = self.model.name if place is None else f"evoprompt de, child of member {place}"
+            self.take(gathered, reply, known, source, tag="prompt", last=True, replaces=place)
         return gathered.advice()
 
     def instruction(self, members: list[Entry], number: int, seed: int) -> str:
@@ -117,8 +121,8 @@ def de_population(history: History[Any, Any], size: int) -> list[Entry]:
             if considered is None:
                 continue
             entry = Entry(proposal.text, considered.score, considered.age)
-            if proposal.source.startswith(CHILD):
-                place = int(proposal.source.removeprefix(CHILD))
+            place = proposal.replaces
+            if place is not None:
                 if place < len(members) and entry.reached.loss < members[place].reached.loss:
                     members[place] = entry
             elif len(members) < size and entry.text not in {member.text for member in members}:
@@ -133,3 +137,38 @@ def roulette(members: list[Entry], draw: random.Random) -> tuple[Entry, Entry]:
     rest = [i for i in range(len(members)) if i != first]
     second = draw.choices(rest, weights=[fitness[i] + 1e-6 for i in rest])[0]
     return members[first], members[second]
+
+
+class EvoPromptOptions(AskingOptions):
+    """Settings of `EvoPrompt`."""
+
+    algorithm: ClassVar[Literal["ga", "de"]]
+
+    texts: list[str] = Field(default_factory=list, description="Of these the first `population` ones are what it begins with.")
+    population: int = Field(10, ge=2, le=100_000, description="The best texts that breed.")
+
+    def disclosure(self, run: MentorContext) -> str:
+        return asks_in_its_own_words(f"evoprompt_{self.algorithm}", self, run, shows_examples=False)
+
+    def build(self, run: MentorContext) -> EvoPrompt[Any]:
+        return EvoPrompt(
+            run.chat(self.chat.options),
+            run.codec,
+            algorithm=self.algorithm,
+            population=self.population,
+            initial=tuple(self.texts),
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+        )
+
+
+class EvoPromptGAOptions(EvoPromptOptions):
+    """Settings of `EvoPrompt` as a genetic algorithm."""
+
+    algorithm: ClassVar[Literal["ga", "de"]] = "ga"
+
+
+class EvoPromptDEOptions(EvoPromptOptions):
+    """Settings of `EvoPrompt` as differential evolution."""
+
+    algorithm: ClassVar[Literal["ga", "de"]] = "de"

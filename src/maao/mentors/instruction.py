@@ -14,10 +14,13 @@ from pathlib import Path
 from string import Template
 from typing import Literal
 
+from pydantic import Field
+
 from maao.errors import ConfigError
 from maao.mentors.fields import WORKED, Fields, worked_lines
 from maao.mentors.reply import PLACE
 from maao.mentors.trajectory import Entry
+from maao.options import Section
 from maao.types import TEMPLATE, Clues, Score, Token
 
 GOOD_LOSS = 0.5  # what a continuation is asked to reach when nothing has been tried yet; the wording's own examples are close to it
@@ -60,6 +63,29 @@ class Shown:
     def __post_init__(self) -> None:
         if self.top_words < 1:
             raise ConfigError(f"Clues show at least one word a position; got top_words = {self.top_words}.")
+
+
+class ShownOptions(Section):
+    """Which evidence an instruction shows."""
+
+    scores: Scores = Field(
+        "both", description="The loss reached from a prompt, that of its words alone, both, both dealt out at random (a control), or none."
+    )
+    nearest: bool = Field(False, description="Show the words nearest to the tuned vectors.")
+    gradient: bool = Field(True, description="Show the words that the gradient asks for.")
+    displacement: bool = Field(True, description="Show the words that the vectors have moved towards.")
+    confusions: bool = Field(True, description="Show which labels are read as which, and how often.")
+    examples: bool = Field(False, description="Show misread training examples to a model that runs on this machine.")
+    gap: bool = Field(True, description="Show by how much the tuned vectors do better than their words.")
+    account: bool = Field(
+        False, description="Show how the tuned model continues the vectors (decoders); to a remote model only with share_examples."
+    )
+    top_words: int = Field(3, ge=1, le=1_000, description="Most words shown for each position where clues name words; they hold three.")
+
+    def build(self, *, remote: bool, share_examples: bool) -> Shown:
+        """Return what is shown. What holds training text, or can repeat it, leaves this machine only where the user says so."""
+        shown = Shown(**self.model_dump())
+        return replace(shown, examples=share_examples, account=self.account and share_examples) if remote else shown
 
 
 def wording(name: str, scores: Scores = "both", filled: bool = False) -> Template:

@@ -12,19 +12,23 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from string import Template
-from typing import Generic
+from typing import Annotated, Any, ClassVar, Generic
+
+from pydantic import Field
 
 from maao.core.seeds import seed_for
-from maao.errors import ChatError, CodecError
+from maao.errors import BudgetError, ChatError, CodecError, ConfigError
 from maao.llm.chat import CUT, Message, Reply, Request, Style
-from maao.mentors.fields import WORKED, Fields, proposal_of, worked_lines
-from maao.mentors.instruction import Shown, Task, json_form, json_schema, wording, write
+from maao.llm.provider import ChatOptions
+from maao.mentors.context import AskingOptions, Input, MentorContext, MentorOptions, style_of
+from maao.mentors.fields import WORKED, Fields, Name, proposal_of, worked_lines
+from maao.mentors.instruction import VISION, Shown, ShownOptions, Task, json_form, json_schema, named_wordings, wording, write
 from maao.mentors.reply import MAX_WORDS, read_continuation, read_list
 from maao.mentors.trajectory import Choice, entries, proposed, select, shuffled
+from maao.options import Chosen, OneOf, Text
 from maao.protocols import ChatModel, Codec, History
 from maao.types import Advice, Cost, P, Proposal, Rejected, S
 
-NO_REPLY = "no reply: "
 CUT_AT_CONTEXT = "model_length"
 FILTERED = frozenset({"content_filter", "safety", "recitation"})
 
@@ -167,13 +171,17 @@ def complete(model: ChatModel, request: Request) -> tuple[Reply | None, Rejected
     try:
         return model.complete(request), Rejected("", "")
     except ChatError as error:
-        return None, Rejected("", f"{NO_REPLY}{error}")
+        return None, no_reply(error)
 
 
-def failures(history: History[P, S]) -> tuple[str, ...]:
-    """Return the messages of the calls of a history that gave no reply, in their order."""
-    reasons = [rejected.reason for r in history for rejected in r.advice.rejected]
-    return tuple(reason.removeprefix(NO_REPLY) for reason in reasons if reason.startswith(NO_REPLY))
+def no_reply(error: ChatError) -> Rejected:
+    """Return what a record holds of a call that gave no reply, or was not made: a replay fails in the same way.
+
+    Example:
+        >>> no_reply(ChatError("the line is dead"))
+        Rejected(text='', reason='the line is dead', kind='failed_call')
+    """
+    return Rejected("", str(error), "capped" if isinstance(error, BudgetError) else "failed_call")
 
 
 def reply_cost(reply: Reply) -> Cost:
@@ -201,3 +209,191 @@ def cut_reason(reply: Reply, max_tokens: int) -> str:
 
 def cut_at(max_tokens: int) -> str:
     return f"the reply was cut at {max_tokens} tokens: raise mentor.max_tokens"
+
+
+# -- as sections of a config
+
+
+class InWordsOptions(MentorOptions):
+    """Settings of whoever reads an instruction: a language model or a person."""
+
+    reads_clues: ClassVar[bool] = True
+
+    description: Text = Field("Classify a text.", description="What is told of the task, in a sentence.")
+    wording: Text | None = Field(
+        None,
+        description="guided, chat, completion, released, contrast, or a file; by default guided, or what suits a completion or a person.",
+    )
+    listing: int = Field(8, ge=0, le=100_000, description="Points shown.")
+    choice: Choice = Field(
+        "best",
+        description="Which points are shown; diverse: with few words in common; contrast: best and worst; released: the last walk's first.",
+    )
+    shown: ShownOptions = Field(default_factory=ShownOptions, description="Which evidence an instruction shows.")
+    fills: list[Name] = Field(default_factory=list, description="What proposals fill beside the prompt: its template, the label words.")
+
+    @property
+    def reads_account(self) -> bool:
+        return self.shown.account
+
+    def template(self, input: Input, style: Style, *, is_person: bool) -> Template:
+        """Return the text that instructions are made from: the wording asked for, or that of the style; for pictures their own of it.
+
+        A model asked in a chat is shown worked examples of other tasks: small ones repeat the template otherwise. A person needs none, and
+        they say nothing of a function's points.
+        """
+        return wording(self.wording_name(input, style, is_person=is_person), self.shown.scores, bool(self.fills))
+
+    def wording_name(self, input: Input, style: Style, *, is_person: bool) -> str:
+        shown_examples = style == "chat" and input != "numbers" and not is_person
+        name = self.wording or ("guided" if shown_examples or self.fills else style)
+        own = f"{VISION}{name}"
+        return own if input == "image" and own in named_wordings() else name
+
+    def _hashed(self, template: Template) -> str:
+        """Return all of an instruction's text that a run depends on: with examples that are set in the form that is asked for."""
+        lines = [line for task in WORKED for line in worked_lines(task, self.fills)] if self.fills else []
+        return template.template + "\n".join(lines)
+
+    def _told(self, chat: ChatOptions, shown: Shown, template: Template, tuned: str) -> str:
+        """Say what will be sent, and where to: of all that can be shown, what the wording has a place for."""
+        named = template.get_identifiers()
+        prompts, clues = any(name in named for name in ("listing", "texts", "blocks")), "clues" in named
+        pointing = [word for word, on in (("the gradient", shown.gradient), ("the walk", shown.displacement)) if on]
+        sent = {
+            "the task's description": "description" in named,
+            "the labels": "labels" in named,
+            "the template": "template" in named or "template" in self.fills,
+            "the label words": "label_words" in self.fills,
+            "prompts with their scores": prompts and shown.scores != "none",
+            "prompts": prompts and shown.scores == "none",
+            "a loss to reach": "next" in named and not prompts and shown.scores != "none",
+            "words nearest to the tuned vectors": clues and shown.nearest,
+            f"words that {' and '.join(pointing)} point{'s' if len(pointing) == 1 else ''} to": clues and bool(pointing),
+            "the gap between the tuned vectors and their words": clues and shown.gap,
+            "counts of confused labels": clues and shown.confusions,
+            "misread training examples": clues and shown.examples,
+            "the tuned model's own continuation of its prompt, which can repeat training text": clues and shown.account,
+        }
+        told = ", ".join(part for part, is_sent in sent.items() if is_sent) or "a text that is the same each time"
+        kept = "" if clues and (shown.examples or shown.account) else " No training example is sent."
+        leaves = "leaves this machine" if chat.is_remote else "stays on this machine"
+        return f"Mentor: {chat.where(chat.model_name(tuned))}. It is sent {told}; this {leaves}.{kept}"
+
+
+class LanguageModelOptions(InWordsOptions, AskingOptions):
+    """Settings of `LanguageModelMentor`."""
+
+    style: Style = Field("chat", description="completion suits small or base models.")
+    share_examples: bool = Field(False, description="Let training examples, and what may repeat them, go to a remote model.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest tokens of this probability together.")
+    retries: int = Field(
+        1, ge=0, le=1_000, description="How often a model is asked again in a round for proposals that are missing (chat)."
+    )
+    max_samples: int = Field(6, ge=1, le=100_000, description="Most continuations asked for in a round (completion).")
+    structured: bool = Field(
+        False, description="Ask a server for proposals in JSON, by a schema that it may hold the model to (chat, openai)."
+    )
+
+    def unread(self) -> dict[str, str]:
+        other = "max_samples" if self.style == "chat" else "retries"
+        found = {**super().unread(), other: f"mentor.style is '{self.style}': drop it"}
+        if self.style == "completion" or self.chat.name in ("local", "person"):
+            found["structured"] = (
+                "it asks a server for JSON by a schema, which takes mentor.chat.provider = 'openai' (any server of that kind) and "
+                "mentor.style = 'chat': choose these, or drop it"
+            )
+        if self.asks_a_person:
+            keys = ("style", "share_examples", "top_p", "retries", "max_samples")
+            found |= dict.fromkeys(keys, "a person is asked, once a round as in a chat: drop it")
+        return found
+
+    def check(self) -> None:
+        super().check()
+        if self.fills and style_of(self.chat.options, self.style) == "completion":
+            raise ConfigError(
+                "mentor.fills asks for lines of several parts, and a completion has one: set mentor.style = 'chat', or drop it."
+            )
+        if self.fills and self.mix is not None and self.mix.name == "perturb":
+            raise ConfigError("mentor.mix = 'perturb' jumps from points in other templates or label words: drop it, or mentor.fills.")
+
+    def wording_text(self, input: Input) -> str:
+        return self._hashed(self._template(input))
+
+    def disclosure(self, run: MentorContext) -> str:
+        return self._told(self.chat.options, self._shown(), self._template(run.input), run.tuned)
+
+    def build(self, run: MentorContext) -> LanguageModelMentor[Any]:
+        chat = self.chat.options
+        model = run.chat(chat)
+        return _ready(
+            LanguageModelMentor(
+                model=model,
+                task=run.task(self.description),
+                codec=run.codec,
+                style=style_of(chat, self.style),
+                listing=self.listing,
+                choice=self.choice,
+                shown=self._shown(),
+                template=self._template(run.input),
+                temperature=self.temperature,
+                top_p=self.top_p,
+                max_tokens=self.max_tokens,
+                max_samples=self.max_samples,
+                retries=0 if chat.is_person else self.retries,
+                filled=run.fields(self.fills),
+                structured=self.structured,
+            )
+        )
+
+    def _shown(self) -> Shown:
+        return self.shown.build(remote=self.chat.options.is_remote, share_examples=self.share_examples)
+
+    def _template(self, input: Input) -> Template:
+        chat = self.chat.options
+        return self.template(input, style_of(chat, self.style), is_person=chat.is_person)
+
+
+PERSON = OneOf("chat", "provider", "person")
+
+
+class PersonMentorOptions(InWordsOptions):
+    """Settings of `LanguageModelMentor` where it asks the person at this terminal."""
+
+    asks: ClassVar[bool] = True
+
+    chat: Annotated[Chosen[ChatOptions], PERSON] = Field(default_factory=PERSON.chosen, description="What the person is called.")
+
+    @property
+    def asks_a_person(self) -> bool:
+        return True
+
+    def unread(self) -> dict[str, str]:
+        told = "mentor.name is 'person', who is asked at this terminal: drop it"
+        return {} if self.chat.name == PERSON.default else {"chat.provider": told}
+
+    def wording_text(self, input: Input) -> str:
+        return self._hashed(self.template(input, "chat", is_person=True))
+
+    def disclosure(self, run: MentorContext) -> str:
+        shown = self.shown.build(remote=False, share_examples=False)
+        return self._told(self.chat.options, shown, self.template(run.input, "chat", is_person=True), run.tuned)
+
+    def build(self, run: MentorContext) -> LanguageModelMentor[Any]:
+        return _ready(
+            LanguageModelMentor(
+                model=run.chat(self.chat.options),
+                task=run.task(self.description),
+                codec=run.codec,
+                listing=self.listing,
+                choice=self.choice,
+                shown=self.shown.build(remote=False, share_examples=False),
+                template=self.template(run.input, "chat", is_person=True),
+                filled=run.fields(self.fills),
+            )
+        )
+
+
+def _ready(mentor: LanguageModelMentor[Any]) -> LanguageModelMentor[Any]:
+    mentor.instruction((), 1)  # an unknown field in the wording is told now, not in the middle of a run
+    return mentor

@@ -11,10 +11,15 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
 
 from maao.core.seeds import seed_for
+from maao.mentors.context import MentorContext, ShowingOptions, asks_in_its_own_words
 from maao.mentors.population import Asking, Gathered, fittest
 from maao.mentors.trajectory import Entry, known_texts
+from maao.options import Text
 from maao.protocols import History
 from maao.types import Advice, Example, P, S
 
@@ -64,3 +69,25 @@ class OPRO(Asking[P]):
         shown = "\n".join(f"Input: {' / '.join(example.fields.values())}\nOutput: {example.label}" for example in chosen)
         exemplars = f"\nThese are some problems, to which <INS> is applied:\n{shown}\n" if shown else ""
         return META.format(task=f" {self.task}" if self.task else "", listing=listing, exemplars=exemplars)
+
+
+class OPROOptions(ShowingOptions):
+    """Settings of `OPRO`."""
+
+    description: Text = Field("Classify a text.", description="What it is told of the task, in a sentence.")
+
+    def disclosure(self, run: MentorContext) -> str:
+        return asks_in_its_own_words("opro", self, run, shows_examples=self.exemplars > 0 and run.input == "text")
+
+    def build(self, run: MentorContext) -> OPRO[Any]:
+        model = run.chat(self.chat.options)
+        self.check_shared("opro", run)
+        return OPRO(
+            model,
+            run.codec,
+            task=self.description,
+            exemplars=run.train if self.exemplars else (),
+            shown=self.exemplars,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 
 from maao.core.seeds import seed_for
@@ -52,6 +52,7 @@ class Asking(Generic[P]):
         tag: str = "",
         last: bool = False,
         leads: Sequence[str] = (),
+        replaces: int | None = None,
     ) -> None:
         """Add the prompt of a reply, read by `read_one`, to what is gathered and to what is `known`; or why there is none."""
         if reply.why_empty:
@@ -62,7 +63,7 @@ class Asking(Generic[P]):
         gathered.rejected += rejected
         for text in texts:
             known.add(text)
-            gathered.add(self.codec, text, source)
+            gathered.add(self.codec, text, source, replaces=replaces)
 
     def _ask(self, text: str, seed: int, sample: int) -> tuple[Reply | None, Rejected]:
         """Return the reply; or None and, for the record, why there is none."""
@@ -90,10 +91,10 @@ class Gathered(Generic[P]):
     rejected: list[Rejected] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
 
-    def add(self, codec: Codec[P], text: str, source: str, filled: Fields | None = None) -> None:
+    def add(self, codec: Codec[P], text: str, source: str, filled: Fields | None = None, replaces: int | None = None) -> None:
         """Add a text (with `filled`, a line of all that it fills) as a proposal, or why it cannot be one."""
         proposals, rejected = encode_all(codec, (text,), source, filled)
-        self.proposals += proposals
+        self.proposals += [replace(proposal, replaces=replaces) for proposal in proposals]
         self.rejected += rejected
 
     def advice(self) -> Advice[P]:

@@ -6,12 +6,17 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic
+from pathlib import Path
+from typing import Any, Generic
+
+from pydantic import Field
 
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError
-from maao.mentors.fields import BAR, Fields
+from maao.mentors.context import MentorContext, MentorOptions
+from maao.mentors.fields import BAR, Fields, Name
 from maao.mentors.population import first_new
+from maao.options import Text
 from maao.protocols import Codec, History
 from maao.types import TEMPLATE, WORD, Advice, P, S
 
@@ -63,6 +68,32 @@ class RandomText(Generic[P]):
                 word = draw.choice(re.findall(r"[^\W\d_]+", draw.choice(self.sentences)) or [""])
                 found += draw.choice([part, " ", f" {word}: " if word else " "])
         return re.sub(r" +", " ", found).strip(" ")
+
+
+class RandomTextOptions(MentorOptions):
+    """Settings of `RandomText`."""
+
+    corpus: Text | None = Field(None, description="A text file that sentences are taken from.")
+    fills: list[Name] = Field(default_factory=list, description="What proposals fill beside the prompt: its template, the label words.")
+
+    def check(self) -> None:
+        if self.corpus is None:
+            raise ConfigError("The mentor 'random_text' takes sentences from a text file: name it in mentor.corpus.")
+
+    def disclosure(self, run: MentorContext) -> str:
+        return "Restarts are random sentences: nothing is sent anywhere."
+
+    def build(self, run: MentorContext) -> RandomText[Any]:
+        sentences, filled = sentences_of(self._text()), run.fields(self.fills)
+        near = RandomText.near if filled is None else run.words_of("random_text").near
+        return RandomText(sentences, run.codec, run.length, filled, near)
+
+    def _text(self) -> str:
+        file = Path(self.corpus or "")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"The corpus {file} cannot be read: {error}. Give a UTF-8 text file in mentor.corpus.") from error
 
 
 def sentences_of(text: str, least: int = 4) -> tuple[str, ...]:

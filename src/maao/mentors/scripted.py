@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic
 
-from maao.errors import CodecError
-from maao.mentors.fields import Fields, proposal_of
+from pydantic import Field
+
+from maao.errors import CodecError, ConfigError
+from maao.mentors.context import MentorContext, MentorOptions
+from maao.mentors.fields import Fields, Name, proposal_of
 from maao.protocols import Codec, History
 from maao.types import Advice, P, Proposal, Rejected, S
 
@@ -29,6 +32,21 @@ class Scripted(Generic[P]):
             return Advice(rejected=(Rejected("", f"the script of {len(self.texts)} texts is used up"),))
         proposals, rejected = encode_all(self.codec, texts, "script", self.filled)
         return Advice(proposals, rejected)
+
+
+class ScriptedOptions(MentorOptions):
+    """Settings of `Scripted`."""
+
+    texts: list[str] = Field(default_factory=list, description="What it proposes, in order.")
+    fills: list[Name] = Field(default_factory=list, description="What a text fills beside the prompt: its template, the label words.")
+
+    def disclosure(self, run: MentorContext) -> str:
+        return "Restarts are scripted: nothing is sent anywhere."
+
+    def build(self, run: MentorContext) -> Scripted[Any]:
+        if not self.texts:
+            raise ConfigError("mentor.name = 'scripted' needs mentor.texts, the list of what it proposes.")
+        return Scripted(tuple(self.texts), run.codec, run.fields(self.fills))
 
 
 def encode_all(

@@ -10,15 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic
+
+from pydantic import Field
 
 from maao.core.loop import best_round
 from maao.core.seeds import seed_for
+from maao.errors import ConfigError
+from maao.mentors.context import MentorContext, MentorOptions
 from maao.mentors.instruction import Task
 from maao.mentors.language_model import cut_at
 from maao.mentors.population import Gathered
 from maao.mentors.reply import read_continuation
 from maao.mentors.trajectory import known_texts
+from maao.options import Text
 from maao.protocols import Codec, History
 from maao.types import Advice, Cost, P, Rejected, S
 
@@ -68,3 +74,28 @@ class SoftInput(Generic[P]):
                 known.add(text)
                 gathered.add(self.codec, text, "soft input")
         return gathered.advice()
+
+
+class SoftInputOptions(MentorOptions):
+    """Settings of `SoftInput`."""
+
+    description: Text = Field("Classify a text.", description="What it is told of the task, in a sentence.")
+    temperature: float = Field(0.8, ge=0, le=1_000, description="Sampling temperature of a continuation; 0: the likeliest token each time.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest tokens of this probability together.")
+    max_tokens: int = Field(200, ge=1, le=10_000_000, description="Most tokens of a continuation.")
+    max_samples: int = Field(6, ge=1, le=100_000, description="Most continuations asked for in a round.")
+
+    def disclosure(self, run: MentorContext) -> str:
+        return "Mentor: the tuned model itself, which reads its soft prompt as vectors, in this process: nothing is sent anywhere."
+
+    def build(self, run: MentorContext) -> SoftInput[Any]:
+        if run.proceed is None:
+            raise ConfigError(
+                "The mentor 'soft_input' lets the tuned model go on from its soft prompt: it needs a decoder, and rows in slots."
+            )
+        goes_on = partial(run.proceed, temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
+
+        def proceed(params: Any, before: str, after: str, seed: int) -> tuple[str, int, int]:
+            return goes_on(params, before, after, seed=seed)
+
+        return SoftInput(run.codec, proceed, run.task(self.description), self.max_samples, self.max_tokens)

@@ -8,7 +8,7 @@ from rich.text import Text
 from maao.core.lr_finder import Trial
 from maao.mentors.fields import line_of
 from maao.printable import printable, printable_line
-from maao.types import Cost, P, Proposal, Score
+from maao.types import Cost, P, Proposal, Rejected, Score
 
 
 def shown(text: str, style: str = "") -> Text:
@@ -28,6 +28,11 @@ def add_row(table: Table, *cells: str | Text, style: str | None = None) -> None:
 
 def line_of_proposal(proposal: Proposal[P]) -> str:
     return line_of(proposal.text, proposal.fields)
+
+
+def refusal(rejected: Rejected, unusable: str) -> str:
+    """Return why there is no proposal: a call that was not made says so itself."""
+    return {"unusable": f"not used: {unusable}", "failed_call": f"no reply: {rejected.reason}", "capped": rejected.reason}[rejected.kind]
 
 
 def tried(trial: Trial) -> str:

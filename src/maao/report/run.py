@@ -11,7 +11,7 @@ from rich.text import Text
 from maao.core.lr_finder import LrSearch
 from maao.evaluation.metrics import harmonic_mean
 from maao.evaluation.statistics import wilson_interval
-from maao.report.lines import add_row, columns, cost_line, line_of_proposal, short, shown
+from maao.report.lines import add_row, columns, cost_line, line_of_proposal, refusal, short, shown
 from maao.result import Result
 from maao.types import Token
 
@@ -62,7 +62,7 @@ def _rounds_table(result: Result) -> Table:
             loss, accuracy = columns(scores[None].score)
             add_row(table, str(r.index), "incumbent", "", loss, accuracy, f"at age {scores[None].age}", style="dim")
         for rejected in r.advice.rejected:
-            add_row(table, str(r.index), "mentor", short(rejected.text, 48), "", "", f"not used: {rejected.reason}", style="dim")
+            add_row(table, str(r.index), "mentor", short(rejected.text, 48), "", "", refusal(rejected, rejected.reason), style="dim")
         if r.leg.ask:
             add_row(table, str(r.index), "rule", "", "", "", r.verdict.reason, style="dim")
         loss, accuracy = columns(r.score)

@@ -45,4 +45,15 @@ def m002_checksum(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE rounds ADD COLUMN checksum TEXT")
 
 
-MIGRATIONS = (m001_initial, m002_checksum)  # the schema version is how many of these were made
+def m003_kinds(connection: sqlite3.Connection) -> None:
+    # NULL: stored before there was one, when the reason began with what it was. `rows.py` reads it so.
+    connection.execute("ALTER TABLE rejected ADD COLUMN kind TEXT")
+    connection.execute("ALTER TABLE proposals ADD COLUMN mentor TEXT NOT NULL DEFAULT ''")
+    connection.execute("ALTER TABLE proposals ADD COLUMN replaces INTEGER")
+    child = "evoprompt de, child of member "  # a proposal's source began so, and ended with the number
+    connection.execute(
+        "UPDATE proposals SET replaces = CAST(substr(source, ?) AS INTEGER) WHERE source LIKE ?", (len(child) + 1, child + "%")
+    )
+
+
+MIGRATIONS = (m001_initial, m002_checksum, m003_kinds)  # the schema version is how many of these were made

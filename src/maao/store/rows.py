@@ -14,12 +14,13 @@ from maao.store.values import (
     column_json,
     column_number,
     column_text,
+    decode,
     json_column,
     number_column,
     optional_text,
     text_column,
 )
-from maao.types import JSON, Advice, Clues, Considered, Cost, Leg, Observation, P, Proposal, Rejected, Round, S, Score, Verdict
+from maao.types import JSON, Advice, Clues, Considered, Cost, Leg, Observation, P, Proposal, Rejected, Rejection, Round, S, Score, Verdict
 
 Row = tuple[str, Mapping[str, Column]]  # a table, and its columns by name
 PARTS = ("observations", "proposals", "rejected", "considered")
@@ -73,9 +74,10 @@ def rows_of(round: Round[P, S], tensors: Tensors[P, S], *, date: str) -> list[Ro
         filled = json_column(p.fields, Mapping[str, str])
         place = tensors.put_params(p.params)
         words, source, note = text_column(p.text), text_column(p.source), text_column(p.note)
-        add("proposals", i, text=words, source=source, note=note, fields=filled, params_tensors=place)
+        who = {"mentor": text_column(p.mentor), "replaces": p.replaces}
+        add("proposals", i, text=words, source=source, note=note, fields=filled, params_tensors=place, **who)
     for i, r in enumerate(advice.rejected):
-        add("rejected", i, text=text_column(r.text), reason=text_column(r.reason))
+        add("rejected", i, text=text_column(r.text), reason=text_column(r.reason), kind=r.kind)
     for i, c in enumerate(verdict.considered):
         add("considered", i, proposal=c.proposal, age=c.age, weight=number_column(c.weight), **score_columns(c.score))
     return [("rounds", {**rows[0][1], CHECKSUM: _checksum(rows)}), *rows[1:]]
@@ -143,7 +145,7 @@ def restore(row: sqlite3.Row, parts: Parts, tensors: Tensors[P, S]) -> Round[P, 
         leg=column_json(row["leg"], Leg),
         advice=Advice(
             proposals=tuple(_proposal(p, tensors) for p in proposals),
-            rejected=tuple(Rejected(column_text(r["text"]), column_text(r["reason"])) for r in rejected),
+            rejected=tuple(map(_rejected, rejected)),
             cost=column_json(row["advice_cost"], Cost),
         ),
         verdict=Verdict(
@@ -183,6 +185,20 @@ def _optional_int(column: object) -> int | None:
     return None if column is None else column_int(column)
 
 
+NO_REPLY = "no reply: "  # began the reason of a call that failed, before its kind was stored
+NOT_MADE = "Call not made: "  # and began, behind that, the reason of one that a cap did not allow
+
+
+def _rejected(row: sqlite3.Row) -> Rejected:
+    text, reason = column_text(row["text"]), column_text(row["reason"])
+    if row["kind"] is not None:
+        return Rejected(text, reason, decode(row["kind"], Rejection))
+    if not reason.startswith(NO_REPLY):
+        return Rejected(text, reason)
+    reason = reason.removeprefix(NO_REPLY)
+    return Rejected(text, reason, "capped" if reason.startswith(NOT_MADE) else "failed_call")
+
+
 def _proposal(row: sqlite3.Row, tensors: Tensors[P, S]) -> Proposal[P]:
     return Proposal(
         text=column_text(row["text"]),
@@ -190,4 +206,6 @@ def _proposal(row: sqlite3.Row, tensors: Tensors[P, S]) -> Proposal[P]:
         source=column_text(row["source"]),
         note=optional_text(row["note"]),
         fields=column_json(row["fields"], Mapping[str, str]),  # type: ignore[type-abstract]
+        mentor=column_text(row["mentor"]),
+        replaces=_optional_int(row["replaces"]),
     )

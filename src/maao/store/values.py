@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from maao.errors import StoreError
 from maao.types import JSON
@@ -63,6 +63,8 @@ def encode(value: Any, kind: object, unknowns: Unknowns = types.MappingProxyType
     if is_dataclass(origin):
         declared = _fields(origin)  # type: ignore[arg-type]
         return {n: encode(getattr(value, n), k, unknowns, compared_only) for n, k, c in declared if c or not compared_only}
+    if origin is Literal:
+        return _one_of(kind, value)
     if origin is tuple:
         return [encode(v, get_args(kind)[0], unknowns, compared_only) for v in value]
     if origin is Mapping:
@@ -80,11 +82,19 @@ def decode(data: object, kind: object) -> Any:
     if is_dataclass(origin) and isinstance(origin, type):
         kinds = {name: kind for name, kind, _ in _fields(origin)}
         return origin(**{name: decode(value, kinds[name]) for name, value in _of(dict, data).items()})
+    if origin is Literal:
+        return _one_of(kind, data)
     if origin is tuple:
         return tuple(decode(value, get_args(kind)[0]) for value in _of(list, data))
     if origin is Mapping:
         return {key: decode(value, get_args(kind)[1]) for key, value in _of(dict, data).items()}
     return _READERS[kind](data)
+
+
+def _one_of(kind: object, value: object) -> object:
+    if value not in get_args(kind):
+        raise ValueError(f"{str(value)[:40]!r} is none of {', '.join(map(str, get_args(kind)))}")
+    return value
 
 
 def _of(kind: type[T], data: object) -> T:

@@ -85,7 +85,7 @@ class ClassTemplate:
         if len(ids) > most:
             raise DataError(
                 f"The prompt of the class {name!r} takes {len(ids)} tokens, and the text tower reads {most}: shorten the class name, the "
-                "template or the context (vision.num_virtual_tokens)."
+                "template or the context (model.num_virtual_tokens)."
             )
         return Prompt(tuple(ids), tuple(slots))
 

@@ -18,15 +18,12 @@ from torch import Tensor, nn
 
 from maao.errors import ModelError
 from maao.problems.towers.dual import CausalTextTower, DualEncoder, ImageTower, TextTower, unit
+from maao.problems.towers.dual_names import KINDS, OPEN_CLIP, PACKAGED, PAIR
 from maao.problems.towers.image.preprocess import RESAMPLING, Preprocess
 from maao.problems.towers.pooling import POOLINGS, Pooling, pooled
 from maao.problems.towers.text.loading import load_frozen, locate, quiet
 from maao.problems.towers.tried import reads_alike
 
-PAIR = "dual_encoder.json"
-OPEN_CLIP = "open_clip:"
-PACKAGED = {"packaged:emoji-vit": "emoji_vit"}
-KINDS = ("clip", "siglip", "vision-text-dual-encoder")
 IMAGE_POOLINGS = ("mean", "first", "last", "pooler")
 
 

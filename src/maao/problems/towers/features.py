@@ -66,7 +66,7 @@ class FeatureStore:
     def _unusable(self, error: Exception) -> ProblemError:
         return ProblemError(
             f"The cache of features {self.path} cannot be used: {error}. Delete it (it is computed again), or set MAAO_CACHE to another "
-            "folder, or vision.cache = false."
+            "folder, or model.cache = false."
         )
 
 

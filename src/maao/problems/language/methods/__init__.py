@@ -7,11 +7,12 @@ keys and values in front of everything. A text restarts each of them, exactly wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from maao.protocols import Params, TokenCodec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Method(Protocol):

@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from maao.core.blending import between
 from maao.problems.language.methods import others
+from maao.problems.settings import TextMethodOptions, TextParts
 from maao.protocols import Params
 
 ENCODER = "encoder."
@@ -87,3 +89,13 @@ class PTuning:
             own = own if wanted else {name: value.detach().requires_grad_() for name, value in own.items()}
             result: Tensor = torch.func.functional_call(self._network, own, ())
         return result if wanted else result.detach()
+
+
+class PTuningOptions(TextMethodOptions):
+    """Settings of the network."""
+
+    encoder: Literal["lstm", "mlp"] = Field("lstm", description="The network that rows go through.")
+    hidden: int | None = Field(None, ge=2, le=8_192, description="Width inside the network; by default the embedding's.")
+
+    def build(self, parts: TextParts) -> PTuning:
+        return PTuning(self.encoder, parts.num_virtual_tokens, parts.table.shape[1], hidden=self.hidden, seed=parts.seed)

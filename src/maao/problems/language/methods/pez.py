@@ -5,14 +5,16 @@ Source: Wen et al., Hard Prompts Made Easy, 2023 (AdamW, lr 0.1, weight decay 0.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from maao.core.blending import between
+from maao.problems.settings import TextMethodOptions, TextParts
 from maao.protocols import Codec, Params
 
 
+@runtime_checkable
 class Projecting(Codec[Params], Protocol):
     """A codec that also knows the word nearest to each row."""
 
@@ -56,3 +58,11 @@ class Pez:
         text = self._codec.decode({"prompt": rows}).text
         found = rows[:0] if text is None else self._codec.encode(text).params["prompt"].to(rows)
         return found if found.shape == rows.shape else self._codec.project(rows).to(rows)
+
+
+class PezOptions(TextMethodOptions):
+    """PEZ has no settings of its own."""
+
+    def build(self, parts: TextParts) -> Pez:
+        assert isinstance(parts.rows, Projecting)
+        return Pez(parts.rows)

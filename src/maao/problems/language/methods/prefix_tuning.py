@@ -8,19 +8,22 @@ and values computed by themselves do not: a start near the text, whose gap every
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from maao.core.blending import between
 from maao.errors import ModelError
 from maao.problems.language.methods import others
+from maao.problems.settings import TextMethodOptions, TextParts
 from maao.problems.towers.text.attention import base_model
 from maao.problems.towers.text.forward import key_values, positions
 from maao.problems.towers.text.loading import FrozenModel
 from maao.problems.towers.text.probes import refused, try_behind
-from maao.protocols import Params
+from maao.protocols import Params, TokenCodec
 
 ENCODER = "encoder."
 KEYS, VALUES = "prefix.keys", "prefix.values"
@@ -147,3 +150,21 @@ def value_table(frozen: FrozenModel, table: Tensor, chunk: int = 4096) -> Tensor
         else:
             raise ModelError(f"{frozen.name} shows no keys and values of its first layer, so a deep prompt cannot be put into words.")
     return torch.cat(found)
+
+
+class PrefixTuningOptions(TextMethodOptions):
+    """Settings of the network, if there is to be one."""
+
+    projection: bool = Field(False, description="Train a network instead of the keys and values themselves.")
+    hidden: int | None = Field(None, ge=2, le=8_192, description="Width inside the network; by default 512.")
+
+    def unread(self) -> Mapping[str, str]:
+        told = "prefix_tuning has a network only where you set model.projection = true: do so, or drop it"
+        return {} if self.projection else {"hidden": told}
+
+    def build(self, parts: TextParts) -> PrefixTuning:
+        count, hidden = parts.num_virtual_tokens, self.hidden or 512
+        return PrefixTuning(parts.frozen, count, projection=self.projection, hidden=hidden, seed=parts.seed)
+
+    def words(self, parts: TextParts) -> TokenCodec[Params]:
+        return parts.codec_of(value_table(parts.frozen, parts.table))

@@ -5,10 +5,14 @@ Source: Lester, Al-Rfou and Constant, The Power of Scale for Parameter-Efficient
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from maao.core.blending import between
+from maao.problems.settings import TextMethodOptions, TextParts
 from maao.protocols import Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class PromptTuning:
@@ -31,3 +35,10 @@ class PromptTuning:
 
     def blend(self, incumbent: Params, proposed: Params, weight: float) -> dict[str, Tensor]:
         return between(incumbent, proposed, weight)
+
+
+class PromptTuningOptions(TextMethodOptions):
+    """Prompt tuning has no settings of its own."""
+
+    def build(self, parts: TextParts) -> PromptTuning:
+        return PromptTuning()

@@ -289,7 +289,7 @@ class TemplateTokenizer:
         if self.tokenizer.mask_token is None:
             raise ModelError(
                 "The tokenizer has no mask token, so label words cannot be read at {mask}. Use a masked language model (BERT, RoBERTa, "
-                "DeBERTa), or a trained head (model.kind = 'encoder')."
+                "DeBERTa), or a trained head (model.kind = 'head')."
             )
         return str(self.tokenizer.mask_token)
 

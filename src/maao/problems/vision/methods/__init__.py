@@ -106,7 +106,7 @@ def depth_of(asked: int | None, twelfths: int, *layers: int) -> int:
     if asked is None:
         return max(1, round(twelfths * fewest / 12))
     if not 1 <= asked <= fewest:
-        raise ConfigError(f"vision.depth = {asked}, and the towers have {' and '.join(map(str, layers))} layers: give 1 to {fewest}.")
+        raise ConfigError(f"model.depth = {asked}, and the towers have {' and '.join(map(str, layers))} layers: give 1 to {fewest}.")
     return asked
 
 

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maao.core.seeds import seed_for
-from maao.problems.vision.methods import Images, linear
+from maao.problems.settings import MatcherMethodOptions
+from maao.problems.vision.methods import Bound, Images, linear
 from maao.problems.vision.methods.coop import CoOp
 from maao.protocols import Params
 
@@ -54,3 +55,10 @@ class CoCoOp(CoOp):
 
     def num_tokens(self, num_images: int) -> int:
         return num_images * sum(len(prompt.ids) for prompt in self.bound.prompts)
+
+
+class CoCoOpOptions(MatcherMethodOptions):
+    """CoCoOp has no settings of its own."""
+
+    def build(self, bound: Bound) -> CoCoOp:
+        return CoCoOp(bound)

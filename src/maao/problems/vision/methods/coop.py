@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from maao.core.blending import between
 from maao.errors import ConfigError
+from maao.problems.settings import MatcherMethodOptions
 from maao.problems.towers.dual import NO_ROWS
 from maao.problems.vision.methods import Bound, Images
 from maao.protocols import Params
@@ -73,3 +75,12 @@ class CoOp:
 
     def num_tokens(self, num_images: int) -> int:
         return self.bound.encoder.text.num_tokens(self.bound.prompts, shared=not self.class_specific)
+
+
+class CoOpOptions(MatcherMethodOptions):
+    """Settings of CoOp."""
+
+    class_specific: bool = Field(False, description="A context of its own for each class.")
+
+    def build(self, bound: Bound) -> CoOp:
+        return CoOp(bound, class_specific=self.class_specific)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from maao.problems.vision.methods import Bound, Images
-from maao.problems.vision.methods.coop import CoOp
+from maao.problems.vision.methods.coop import CoOp, CoOpOptions
 from maao.protocols import Params
 
 
@@ -32,3 +33,12 @@ class KgCoOp(CoOp):
         classes = self.classes(params)
         scores = self.bound.encoder.logits(images.features, classes)
         return F.cross_entropy(scores, targets) + self.weight * (1 - (classes * self.bound.anchors).sum(-1).mean())
+
+
+class KgCoOpOptions(CoOpOptions):
+    """Settings of KgCoOp."""
+
+    weight: float = Field(8.0, ge=0, le=1e6, description="Of the distance to the hand-written wordings.")
+
+    def build(self, bound: Bound) -> KgCoOp:
+        return KgCoOp(bound, class_specific=self.class_specific, weight=self.weight)

@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from maao.core.seeds import seed_for
+from maao.problems.settings import MatcherMethodOptions
 from maao.problems.vision.methods import DEEP_STD, Bound, Images, check_tokens, depth_of, linear, seeded
 from maao.problems.vision.methods.coop import CoOp
 from maao.protocols import Params
@@ -61,3 +63,12 @@ class MaPLe(CoOp):
     def logits(self, params: Params, images: Images) -> Tensor:
         assert images.pixels is not None
         return self.bound.encoder.logits(self.images(params, images.pixels), self.classes(params))
+
+
+class MaPLeOptions(MatcherMethodOptions):
+    """Settings of MaPLe."""
+
+    depth: int | None = Field(None, ge=1, le=10_000, description="Layers with prompts; by default as the paper has it, in proportion.")
+
+    def build(self, bound: Bound) -> MaPLe:
+        return MaPLe(bound, depth=self.depth)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from maao.core.blending import between
 from maao.errors import CodecError, ConfigError
+from maao.problems.settings import ProbeOptions
 from maao.problems.vision.methods import Bound, Images
 from maao.protocols import Params
 
@@ -117,3 +118,26 @@ class LPPlusPlus(Probe):
 
     def logits(self, params: Params, images: Images) -> Tensor:
         return images.features @ (params["weight"] + params["blend"][:, None] * self.bound.anchors).T
+
+
+class ZeroShotOptions(ProbeOptions):
+    """Nothing to set, and nothing to train."""
+
+    is_trained: ClassVar[bool] = False
+
+    def build_on(self, bound: Bound, features: Tensor, targets: Tensor) -> ZeroShot:
+        return ZeroShot(bound, features=features, targets=targets)
+
+
+class LinearProbeOptions(ProbeOptions):
+    """Nothing to set."""
+
+    def build_on(self, bound: Bound, features: Tensor, targets: Tensor) -> LinearProbe:
+        return LinearProbe(bound, features=features, targets=targets)
+
+
+class LPPlusPlusOptions(ProbeOptions):
+    """Nothing to set."""
+
+    def build_on(self, bound: Bound, features: Tensor, targets: Tensor) -> LPPlusPlus:
+        return LPPlusPlus(bound, features=features, targets=targets)

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from maao.problems.vision.methods import Bound, Images
-from maao.problems.vision.methods.coop import CoOp
+from maao.problems.vision.methods.coop import CoOp, CoOpOptions
 from maao.protocols import Params
 
 ROUNDING = 1e-5  # a direction this short beside the other is rounding: at a start in the hand-written words it is exactly zero
@@ -63,3 +64,13 @@ class ProGrad(CoOp):
     def num_tokens(self, num_images: int) -> int:
         # A step counts a forward and a backward pass; here there are two backward passes.
         return super().num_tokens(num_images) * 3 // 2
+
+
+class ProGradOptions(CoOpOptions):
+    """Settings of ProGrad."""
+
+    weight: float = Field(1.0, ge=0, le=1e6, description="How much of the part against the zero-shot direction is taken away.")
+    temperature: float = Field(1.0, gt=0, le=1e6, description="Of the distributions that are compared.")
+
+    def build(self, bound: Bound) -> ProGrad:
+        return ProGrad(bound, class_specific=self.class_specific, weight=self.weight, temperature=self.temperature)

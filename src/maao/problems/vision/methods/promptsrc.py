@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from maao.core.seeds import seed_for
+from maao.problems.settings import MatcherMethodOptions
 from maao.problems.vision.methods import DEEP_STD, Bound, Images, check_tokens, depth_of, seeded
 from maao.problems.vision.methods.coop import CoOp
 from maao.protocols import Params
@@ -87,3 +89,16 @@ class PromptSRC(CoOp):
 
     def num_tokens(self, num_images: int) -> int:
         return super().num_tokens(num_images) + num_images * self.num_image_tokens
+
+
+class PromptSRCOptions(MatcherMethodOptions):
+    """Settings of PromptSRC."""
+
+    depth: int | None = Field(None, ge=1, le=10_000, description="Layers with prompts; by default as the paper has it, in proportion.")
+    num_image_tokens: int = Field(4, ge=1, le=10_000, description="Rows among an image's tokens.")
+    text_weight: float = Field(25.0, ge=0, le=1e6, description="Of the distance to the hand-written wordings.")
+    image_weight: float = Field(10.0, ge=0, le=1e6, description="Of the distance to the frozen image features.")
+    score_weight: float = Field(1.0, ge=0, le=1e6, description="Of the distance to the frozen scores.")
+
+    def build(self, bound: Bound) -> PromptSRC:
+        return PromptSRC(bound, **self.model_dump())

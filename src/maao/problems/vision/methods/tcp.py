@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from maao.core.seeds import seed_for
+from maao.problems.settings import MatcherMethodOptions
 from maao.problems.vision.methods import Bound, Images, depth_of, linear
 from maao.problems.vision.methods.coop import CoOp
 from maao.protocols import Params
@@ -58,3 +60,13 @@ class TCP(CoOp):
 
     def num_tokens(self, num_images: int) -> int:
         return self.bound.encoder.text.num_tokens(self.bound.prompts, shared=False)
+
+
+class TCPOptions(MatcherMethodOptions):
+    """Settings of TCP."""
+
+    weight: float = Field(8.0, ge=0, le=1e6, description="Of the distance to the hand-written wordings.")
+    depth: int | None = Field(None, ge=1, le=10_000, description="Block that is reached; by default as the paper has it, in proportion.")
+
+    def build(self, bound: Bound) -> TCP:
+        return TCP(bound, weight=self.weight, depth=self.depth)

@@ -1,0 +1,77 @@
+"""The chat models that a run asks: recorded, held to the run's caps, and in a replay answered from the record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from maao.core.budget import Budget
+from maao.errors import ConfigError
+from maao.llm.budget import Capped
+from maao.llm.ledger import Ledger, Recorded, Replayed, WithExtra
+from maao.llm.provider import ChatOptions, Here
+from maao.protocols import ChatModel, Reachable
+from maao.types import Rejected
+
+
+class Recording:
+    """Models that are recorded in `ledger`; with `failed`, a history's failed calls, they are replayed and none is asked.
+
+    `wrap` may watch the calls that are really made.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        here: Here,
+        budget: Budget,
+        *,
+        failed: Iterable[Rejected] | None = None,
+        wrap: Callable[[ChatModel], ChatModel] = lambda model: model,
+    ) -> None:
+        self.ledger, self.here, self.budget, self.wrap = ledger, here, budget, wrap
+        self.is_replay = failed is not None
+        self._failed = iter(failed or ())
+        self._asked: list[ChatModel] = []
+        self._recorders: list[Recorded | Replayed] = []
+
+    def record(self, model: ChatModel) -> ChatModel:
+        """Return a model whose calls are recorded, count for the caps, and are answered from the record in a replay."""
+        if not isinstance(model, ChatModel):
+            raise ConfigError(f"A chat model has name, is_remote, price, complete and close (see maao.protocols); got {model!r}.")
+        if self.is_replay:
+            return self._replayed(model.name)
+        self._asked.append(model)
+        return self._kept(Recorded(self._capped(self.wrap(model)), self.ledger))
+
+    def chat(self, options: ChatOptions) -> ChatModel:
+        """Return the model of a section, recorded. In a replay it is not built: the record alone speaks, by its name."""
+        model = self._replayed(options.model_name(self.here.tuned)) if self.is_replay else self.record(options.build(self.here))
+        return WithExtra(model, options.fields) if options.fields else model
+
+    @property
+    def live_calls(self) -> int | None:
+        """How many calls were really made; None where no model was recorded."""
+        return sum(recorder.live_calls for recorder in self._recorders) if self._recorders else None
+
+    def reach(self) -> None:
+        """Find out, at no cost, whether the models can be asked. Raises `ConfigError` where one cannot."""
+        for model in self._asked:
+            if isinstance(model, Reachable):
+                model.reach()
+
+    def close(self) -> None:
+        for model in self._asked:
+            model.close()
+
+    def _replayed(self, name: str) -> ChatModel:
+        return self._kept(Replayed(self.ledger, name, self._failed))
+
+    def _kept(self, recorder: Recorded | Replayed) -> ChatModel:
+        self._recorders.append(recorder)
+        return recorder
+
+    def _capped(self, model: ChatModel) -> ChatModel:
+        caps = self.budget
+        if caps.llm_calls is None and caps.llm_tokens is None and caps.usd is None:
+            return model
+        return Capped(model, spent=self.ledger.totals, max_calls=caps.llm_calls, max_tokens=caps.llm_tokens, max_usd=caps.usd)

@@ -1,0 +1,178 @@
+"""How classes are read from a frozen model, by name: the settings of each kind, and how it is built. Importing this loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from maao import choices
+from maao.errors import ConfigError
+from maao.options import MANY, Chosen, Options, Text
+from maao.problems.settings import LANGUAGE_MODEL, KindOptions, ModelConfig
+from maao.problems.towers.text.loading import Kind, kind_of
+
+DEFAULT_TEMPLATE = "{text} {slots} Topic:"
+
+
+class TextOptions(KindOptions):
+    """Settings of models that read the input and the slots as one text."""
+
+    name: Text = Field(LANGUAGE_MODEL, description="Hub name, folder, .gguf file, or packaged:NAME.")
+    quantization: Options | None = Field(
+        None, description="Settings of transformers' own quantisation of the frozen weights, as quant_method with load_in_8bit."
+    )
+    template: Text | None = Field(
+        None, description='The input: {slots}, {fields}, {mask}, {sep}. By default the task\'s, else "{text} {slots} Topic:".'
+    )
+    chat: bool = Field(False, description="Put the template into a user turn of the model's chat template.")
+    chat_turn: str | None = Field(
+        None, description="The text of that turn, {turn} for the template; by default rendered when a run begins, and kept with it."
+    )
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(le=1e6)]] = Field(
+        "none", description="What each label weighs in the training loss; balanced: the inverse of how often train has it."
+    )
+    num_virtual_tokens: int = Field(8, ge=1, le=10_000, description="Rows of the soft prompt; the most there may be if length is free.")
+    length: Literal["fixed", "free"] = Field("fixed", description="Cut or repeat proposals to num_virtual_tokens, or leave their length.")
+    initial: Literal["vocabulary", "normal", "text", "labels"] = Field("vocabulary", description="Where the soft prompt begins.")
+    initial_text: Text | None = Field(None, description='The text to begin with (initial = "text").')
+    adapter: Text | None = Field(None, description="A PEFT prompt-learning adapter to begin with, a folder.")
+    fluency: float = Field(
+        0.0, ge=0, le=1e6, description="What a word's log-probability weighs beside nearness when vectors are put into words."
+    )
+    released: list[Literal["least_similar", "narrow_vocabulary", "joined_by_spaces", "special_tokens", "embed_twice"]] = Field(
+        default_factory=list, description="Defects of the reference release to reproduce, by name."
+    )
+    max_length: int | None = Field(None, ge=4, le=MANY, description="Most tokens of an input; by default the model's context.")
+    frozen_dropout: bool = Field(False, description="Leave the frozen model's dropout on in training, as the reference release.")
+    padding_side: Literal["left", "right"] = Field("right", description="Where batches are padded.")
+    cache_mib: int = Field(2048, ge=0, le=MANY, description="Most memory for the keys and values of texts before the slots; 0: no cache.")
+    part_tokens: int = Field(512, ge=1, le=MANY, description="Most tokens a gradient step runs at a time: bounds its memory.")
+    memory_mib: int | None = Field(
+        None, ge=1, le=MANY, description="Memory that a gradient step may take: sets part_tokens by measuring the model."
+    )
+
+    def unread(self) -> Mapping[str, str]:
+        found = dict(super().unread())
+        if not self.chat:
+            found["chat_turn"] = "model.chat is false: set it to true, or drop it"
+        if self.memory_mib is not None:
+            found["part_tokens"] = "model.memory_mib sets it by measuring the model: drop one of the two"
+        return found
+
+
+class LabelWordsOptions(TextOptions):
+    """Settings of models that say a word for each class."""
+
+    label_words: dict[str, str] | None = Field(None, description="What the model says for each label; by default the label itself.")
+    label_space: Literal["auto"] | bool = Field(
+        "auto", description="A space before each label word; auto: as its script has it (none for 体育), and none behind a new line."
+    )
+    objective: Literal["classes", "vocabulary"] = Field("classes", description="Cross-entropy over the classes, or over the vocabulary.")
+
+
+class DecoderOptions(LabelWordsOptions):
+    """The label word is what a causal model says next."""
+
+
+class MaskedOptions(LabelWordsOptions):
+    """The label word stands at the mask of the template."""
+
+
+class EncoderDecoderOptions(LabelWordsOptions):
+    """The label word is what the decoder says of what the encoder has read."""
+
+
+class HeadOptions(TextOptions):
+    """A linear head on the pooled last hidden states, trained with the prompt."""
+
+    pooling: Literal["mean", "first", "virtual"] = Field("mean", description="What a head reads.")
+
+
+class AutoOptions(LabelWordsOptions, HeadOptions):
+    """Settings before it is known which kind the model is; then those that it does not read are refused."""
+
+
+class MatcherOptions(KindOptions):
+    """Settings of models that match features of the input with features of the classes' texts."""
+
+    name: Text = Field("packaged:emoji-vit", description="Hub name or folder of CLIP or SigLIP, a dual_encoder.json folder, open_clip:....")
+    template: Text = Field(
+        "{slots} {class}.", description="The prompt of a class: {class} once, {slots} before it, after it, or around it."
+    )
+    wordings: list[str] | None = Field(
+        None, description="Hand-written prompts, each with {class}: zero-shot, and what methods stay near. By default the data set's own."
+    )
+    num_virtual_tokens: int = Field(4, ge=1, le=10_000, description="Rows of the context, in tokens.")
+    initial: Literal["text", "vocabulary", "normal"] = Field("text", description="Where the context begins.")
+    initial_text: Text | None = Field(None, description='The text to begin with (initial = "text"); by default "a photo of a".')
+    views: int = Field(0, ge=0, le=10_000, description="Random views (crops, mirrored) of each training picture; 0: pictures as they are.")
+    cache: bool = Field(True, description="Keep image features on disk, by content.")
+    pixel_mib: int = Field(1024, ge=0, le=MANY, description="Most memory for pixels that are read again (maple, promptsrc).")
+    part_tokens: int = Field(
+        0, ge=0, le=MANY, description="Most tokens of class prompts whose activations a step keeps: bounds memory. 0: no bound."
+    )
+
+
+def text_options(model: ModelConfig) -> TextOptions:
+    """Return the settings of a kind that reads texts."""
+    options = model.kind.options
+    assert isinstance(options, TextOptions)
+    return options
+
+
+def matcher_options(model: ModelConfig) -> MatcherOptions:
+    """Return the settings of a matcher."""
+    options = model.kind.options
+    assert isinstance(options, MatcherOptions)
+    return options
+
+
+def label_words(model: ModelConfig) -> Mapping[str, str] | None:
+    """Return the label words that the settings name, if this kind has such."""
+    options = model.kind.options
+    return options.label_words if isinstance(options, LabelWordsOptions) else None
+
+
+def is_masked(model: ModelConfig) -> bool:
+    """Say whether a template asks for a label word at a mask: an encoder is then read there, and by a head otherwise."""
+    return model.template is not None and "{mask}" in model.template
+
+
+def architecture(model: ModelConfig) -> Kind | Literal["auto"]:
+    """Return what a model that reads texts is to be loaded as."""
+    if model.kind.name == "auto" and is_masked(model) and kind_of(model.name, model.revision) == "encoder":
+        return "masked"
+    names: Mapping[str, Kind] = {"head": "encoder", "decoder": "decoder", "masked": "masked", "encoder_decoder": "encoder_decoder"}
+    return names.get(model.kind.name, "auto")
+
+
+def settled(model: ModelConfig, found: Kind) -> ModelConfig:
+    """Return the settings with the kind that `auto` turned out to be, as the loaded model has it.
+
+    Raises:
+        ConfigError: a setting was given that this kind does not read.
+    """
+    if model.kind.name != "auto":
+        return model
+    given = model.kind.options
+    name = "head" if found == "encoder" else found
+    kind: type[KindOptions] = choices.load("kind", name)
+    for key in given.changed():
+        if key not in kind.model_fields:
+            raise ConfigError(_not_read(key, name, given.name))
+    own = {key: getattr(given, key) for key in sorted(given.model_fields_set) if key in kind.model_fields}
+    return model.model_copy(update={"kind": Chosen(name, kind.model_construct(set(own), **own))})
+
+
+def _not_read(key: str, kind: str, model: str) -> str:
+    """Say why a setting cannot stand with a model whose kind was not named."""
+    if key == "label_words":
+        return (
+            f"{model} is an encoder, read by a trained head: leave model.label_words out, or score them at its mask with "
+            'model.kind = "masked" and a {mask} in the template.'
+        )
+    if kind == "head":
+        return f"model.{key} would be ignored, since {model} is read by a head, which scores classes and no vocabulary: drop it."
+    return f"model.{key} would be ignored, since {model} is read by label words, and only a head pools: drop it."

@@ -1,0 +1,344 @@
+"""Build the problem of classes of texts from the settings of a model: how classes are read, what is trained, and its words."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from maao.core.seeds import seed_for
+from maao.errors import CodecError, ConfigError
+from maao.problems.kinds import (
+    DEFAULT_TEMPLATE,
+    HeadOptions,
+    LabelWordsOptions,
+    TextOptions,
+    architecture,
+    label_words,
+    settled,
+    text_options,
+)
+from maao.problems.settings import ModelConfig, TextMethodOptions, TextParts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from maao.codecs.method import MethodCodec, Start
+    from maao.problems.language.frame import Frame
+    from maao.problems.language.methods import Method
+    from maao.problems.language.readers import Reader
+    from maao.problems.language.soft_prompt import Measure, SoftPromptProblem
+    from maao.problems.towers.text.loading import FrozenModel, Kind
+    from maao.problems.towers.text.template import Template, TemplateTokenizer
+    from maao.protocols import Params, TokenCodec
+    from maao.types import Splits
+
+KEPT_TEXTS_BYTES = 3 * 2**30
+
+
+class LoadedModels:
+    """Language models, each loaded once however many use it. With `keep_texts`, what they made of texts is kept with them."""
+
+    def __init__(self, *, keep_texts: bool = False) -> None:
+        self._keep_texts = keep_texts
+        self._held: dict[tuple[str, ...], FrozenModel] = {}
+
+    def __len__(self) -> int:
+        return len({id(frozen) for frozen in self._held.values()})
+
+    def load(self, name: str, model: ModelConfig) -> FrozenModel:
+        """Return the model of that name as the settings say; what they say of the tuned model alone holds for no other."""
+        from maao.problems.towers.text.kept_texts import KeptTexts
+        from maao.problems.towers.text.loading import load_frozen, locate
+
+        options = model.kind.options if name == model.name else None
+        kind: Kind | Literal["auto"] = "auto"
+        revision, quantization = None, None
+        if isinstance(options, TextOptions):
+            kind, revision, quantization = architecture(model), model.revision, options.quantization
+
+        def key(kind: str) -> tuple[str, ...]:
+            return locate(name), kind, model.dtype, model.device, str(revision), json.dumps(quantization, sort_keys=True)
+
+        own = key(kind)
+        if own not in self._held:
+            frozen = load_frozen(name, kind=kind, dtype=model.dtype, device=model.device, revision=revision, quantization=quantization)
+            self._held[own] = replace(frozen, texts=KeptTexts(KEPT_TEXTS_BYTES)) if self._keep_texts else frozen
+            self._held[key(frozen.kind)] = self._held[own]  # which it is asked for once that is known
+        return self._held[own]
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What a task fills into settings that leave it out: its template for label words, that for a head, and its label words."""
+
+    cloze: str = DEFAULT_TEMPLATE
+    pair: str = DEFAULT_TEMPLATE
+    label_words: Mapping[str, str] | None = None
+
+
+def completed(model: ModelConfig, frozen: FrozenModel, wording: Wording | None = None) -> ModelConfig:
+    """Return settings with all that is known once the model is loaded: its kind, its template and label words, the turn of a chat.
+
+    What the chat template renders to now is kept: on another day it may be another text.
+
+    Raises:
+        ConfigError: a setting was given that this kind does not read.
+    """
+    from maao.problems.towers.text.chat_turn import render_turn
+
+    model, wording = settled(model, frozen.kind), wording or Wording()
+    if isinstance(model.kind.options, LabelWordsOptions):
+        words = label_words(model)
+        model = model.with_kind(template=model.template or wording.cloze, label_words=wording.label_words if words is None else words)
+    else:
+        model = model.with_kind(template=model.template or wording.pair)
+    options = text_options(model)
+    if options.chat and options.chat_turn is None:
+        return model.with_kind(chat_turn=render_turn(frozen.tokenizer, options.template or DEFAULT_TEMPLATE))
+    return model
+
+
+def build_texts(
+    model: ModelConfig,
+    frozen: FrozenModel,
+    splits: Splits,
+    *,
+    seed: int = 0,
+    batch_size: int = 32,
+    with_clues: bool = True,
+    account_tokens: int = 0,
+    measure: Measure | None = None,
+    initial_params: Params | None = None,
+) -> SoftPromptProblem:
+    """Build the problem of a frozen language model.
+
+    Args:
+        seed: the run's.
+        account_tokens: length of the model's own continuation of its prompt in clues; 0 for none.
+        measure: a task's own metrics; None where accuracy is all.
+        initial_params: tuned elsewhere, to begin with.
+    """
+    from maao.problems.language.soft_prompt import SoftPromptProblem
+    from maao.problems.towers.text.forward import activation_bytes, context_length
+    from maao.problems.towers.text.probes import require
+    from maao.problems.towers.text.template import Template
+
+    model = completed(model, frozen)
+    options = text_options(model)
+    template = Template.parse(options.template or DEFAULT_TEMPLATE, chat=options.chat, turn=options.chat_turn)
+    if "embed_twice" in options.released:
+        if frozen.kind not in ("encoder", "masked"):
+            raise ConfigError(f"model.released = 'embed_twice' is a defect of encoders, and {frozen.name} is of kind '{frozen.kind}'.")
+        frozen = replace(frozen, embed_twice=True, tried={})
+    require(frozen, 1)
+    context = context_length(frozen)
+    if options.max_length is not None and options.max_length > context:
+        raise ConfigError(f"model.max_length = {options.max_length} is more than {frozen.name} can read: {context} tokens.")
+    length = options.max_length or context
+    reader, tokenize = build_reader(model, frozen, splits, template, length)
+    method, codec = build_method(model, frozen, seed, splits.labels)
+    part_tokens = options.part_tokens
+    if options.memory_mib is not None:
+        part_tokens = max(1, int(options.memory_mib * 2**20 / activation_bytes(frozen)))
+    return SoftPromptProblem(
+        frozen,
+        splits,
+        tokenize,
+        reader,
+        codec,
+        method=method,
+        measure=measure,
+        num_virtual_tokens=options.num_virtual_tokens,
+        initial_params=initial_params,
+        batch_size=batch_size,
+        score_batch=model.score_batch,
+        account_tokens=account_tokens,
+        max_cache_bytes=options.cache_mib * 2**20,
+        part_tokens=part_tokens,
+        frozen_dropout=options.frozen_dropout,
+        with_clues=with_clues,
+        reframe=lambda frame: build_framed_reader(model, frozen, splits, template, length, frame),
+    )
+
+
+def token_notes(model: ModelConfig, frozen: FrozenModel, splits: Splits) -> Iterator[str]:
+    """Say what of a tokenizer is not used as it could be: tokens without an embedding, names of special tokens in texts, a date."""
+    from maao.problems.towers.text.tokenizing import Specials, outside
+
+    unread = outside(frozen)
+    if unread:
+        shown = ", ".join(map(repr, list(unread)[:3])) + (", ..." if len(unread) > 3 else "")
+        yield f"the model has no embedding for {len(unread)} of its tokenizer's tokens ({shown}): a text that holds one is refused"
+    specials = Specials(frozen.tokenizer)
+    for name, examples in (("train", splits.train), ("select", splits.select), ("test", splits.test)):
+        found = [special for example in examples if (special := specials.named_in([*example.fields.values(), *example.choices]))]
+        if found:
+            yield (
+                f"{len(found)} of {len(examples)} texts of {name} hold the name of a special token, such as {found[0]!r}: it is read as "
+                "ordinary text there"
+            )
+    options = text_options(model)
+    if options.chat and "strftime_now" in str(frozen.tokenizer.chat_template):
+        yield f"the chat template prints a date: this run keeps the turn as it was rendered when it began, {options.chat_turn!r}"
+
+
+# -- how classes are read
+
+
+def build_reader(
+    model: ModelConfig, frozen: FrozenModel, splits: Splits, template: Template, length: int
+) -> tuple[Reader, TemplateTokenizer]:
+    """Return how classes are read, and the template bound to the tokenizer with room for the longest answer."""
+    from maao.problems.language.readers import DecodedWords, Head, LabelWords, MaskedWords, label_word_ids
+    from maao.problems.towers.text.template import TemplateTokenizer
+    from maao.problems.towers.text.tokenizing import num_rows
+
+    options = text_options(settled(model, frozen.kind))
+
+    def tokenizer(answer: int) -> TemplateTokenizer:
+        return TemplateTokenizer(
+            frozen.tokenizer,
+            template,
+            kind=frozen.kind,
+            max_length=length,
+            reserved=options.num_virtual_tokens + answer,
+            rows=num_rows(frozen.model),
+            label_space=options.label_space if isinstance(options, LabelWordsOptions) else "auto",
+        )
+
+    chosen = [e for part in (splits.train, splits.select, splits.test) for e in part if e.choices]
+    common: dict[str, Any] = {"side": options.padding_side, "class_weights": _class_weights(options, splits)}
+    if isinstance(options, HeadOptions):
+        if chosen and "choice" not in template.fields:
+            raise ConfigError(f"The examples have choices: show a head each of them, with {{choice}} in the template {str(template)!r}.")
+        if options.pooling == "virtual" and model.method.name == "prefix_tuning":
+            raise ConfigError(
+                "model.pooling = 'virtual' reads the first row in the slots, and prefix_tuning has none: use 'first' or 'mean'."
+            )
+        return Head(frozen, 1 if chosen else len(splits.labels), pooling=options.pooling, **common), tokenizer(0)
+    assert isinstance(options, LabelWordsOptions)
+    if frozen.kind == "masked" and not template.has_mask:
+        raise ConfigError(f"The template {str(template)!r} has no place for the label word of a masked model: write {{mask}} there.")
+    tokenize = tokenizer(0)
+    if "choice" in template.fields:
+        raise ConfigError(f"Label words answer with the choice itself: leave {{choice}} out of the template {str(template)!r}.")
+    if chosen:
+        words = [tokenize.word(choice, whole=False) for example in chosen for choice in example.choices]
+    else:
+        named = options.label_words if options.label_words is not None else {label: label for label in splits.labels}
+        words = label_word_ids(tokenize, splits.labels, named, frozen.name)
+    common |= {"objective": options.objective}
+    answer = 0 if chosen else max(map(len, words)) - 1  # an example's own choices take their own room
+    if frozen.kind == "masked":
+        return MaskedWords(frozen, words, **common), tokenizer(answer)
+    if frozen.kind == "encoder_decoder":
+        lead = tuple(frozen.tokenizer.convert_tokens_to_ids([tokenize.mask])) if tokenize.mask else ()
+        return DecodedWords(frozen, words, lead=lead, **common), tokenizer(0)
+    return LabelWords(frozen, words, **common), tokenizer(answer)
+
+
+def build_framed_reader(
+    model: ModelConfig, frozen: FrozenModel, splits: Splits, template: Template, length: int, frame: Frame
+) -> tuple[Reader, TemplateTokenizer]:
+    """Return the same in a proposal's frame: with its template or its label words in place of the config's."""
+    from maao.problems.towers.text.template import Template
+
+    model = settled(model, frozen.kind)
+    options, own = text_options(model), template
+    if frame.label_words:
+        model = model.with_kind(label_words=dict(zip(splits.labels, frame.label_words, strict=True)))
+    if frame.template is not None:
+        own = Template.parse(frame.template, chat=options.chat, turn=options.chat_turn)
+    return build_reader(model, frozen, splits, own, length)
+
+
+def _class_weights(options: TextOptions, splits: Splits) -> list[float] | None:
+    """Return what each class weighs in the training loss, in the order of the labels; None: all alike."""
+    given = options.class_weights
+    if given == "none" or not splits.train:
+        return None
+    if given == "balanced":
+        counts = Counter(example.label for example in splits.train)
+        return [len(splits.train) / (len(splits.labels) * counts[label]) for label in splits.labels]
+    assert isinstance(given, dict)
+    wrong = sorted(set(given) ^ set(splits.labels))
+    if wrong or any(weight <= 0 for weight in given.values()):
+        raise ConfigError(f"model.class_weights needs a weight above zero for each of the labels {', '.join(splits.labels)}; got {given}.")
+    return [given[label] for label in splits.labels]
+
+
+# -- what is trained, and its words
+
+
+def build_method(model: ModelConfig, frozen: FrozenModel, seed: int = 0, labels: Sequence[str] = ()) -> tuple[Method, MethodCodec]:
+    """Return the prompt method and the codec of its params; `seed` is the run's."""
+    from maao.codecs.method import MethodCodec
+    from maao.problems.towers.text.forward import embedding_table
+
+    chosen = model.method.options
+    assert isinstance(chosen, TextMethodOptions)
+    own = embedding_table(frozen)
+    start, table = _start(model, labels, own), own.cpu()
+    codec_of = _codec_of(model, frozen)
+    parts = TextParts(frozen, table, codec_of(table), codec_of, model.num_virtual_tokens, seed_for(seed, "method"))
+    method = chosen.build(parts)
+    return method, MethodCodec(method, parts.rows, start, chosen.words(parts))
+
+
+def _start(model: ModelConfig, labels: Sequence[str], table: Tensor) -> Start:
+    """Return how runs begin; the labels' words are those that answer where there are such."""
+    from maao.codecs.method import Start
+
+    options, width = text_options(model), table.shape[1]
+    if options.initial == "text" and not options.initial_text:
+        raise ConfigError('`model.initial = "text"` needs the text: set `model.initial_text`.')
+    if options.initial == "vocabulary" or options.initial == "normal":
+        std = float(table.float().std()) if options.initial == "normal" else 0.0
+        return Start(options.initial, options.num_virtual_tokens, width, std)
+    words = list(dict.fromkeys((label_words(model) or {}).values())) or labels
+    text = options.initial_text if options.initial == "text" else " ".join(words)
+    return Start("text", options.num_virtual_tokens, width, text=text or "")
+
+
+def _codec_of(model: ModelConfig, frozen: FrozenModel) -> Callable[[Tensor], TokenCodec[Params]]:
+    """Return what makes the codec of rows as wide as a table of the vocabulary."""
+    from maao.codecs.nearest_token import NearestTokenCodec
+
+    options = text_options(model)
+    defects = [name for name in options.released if name != "embed_twice"]
+    if defects and options.fluency:
+        raise ConfigError(f"model.fluency and model.released = {', '.join(defects)} are two ways to put vectors into words: choose one.")
+
+    def make(table: Tensor) -> TokenCodec[Params]:
+        nearest = NearestTokenCodec(
+            frozen.tokenizer, table, num_virtual_tokens=options.num_virtual_tokens, length=options.length, distance=model.distance
+        )
+        try:
+            if options.fluency:
+                return _fluent(model, options, frozen, nearest)
+            if defects:
+                from maao.codecs.released import ReleasedCodec
+
+                return ReleasedCodec(nearest, **dict.fromkeys(defects, True))
+        except CodecError as error:
+            raise ConfigError(str(error)) from error
+        return nearest
+
+    return make
+
+
+def _fluent(model: ModelConfig, options: TextOptions, frozen: FrozenModel, nearest: Any) -> TokenCodec[Params]:
+    from maao.codecs.fluent import FluentCodec, causal_log_probs
+
+    if frozen.kind != "decoder":
+        raise ConfigError(
+            f"model.fluency asks a causal language model what words follow one another, and {frozen.name} is none: set it to 0."
+        )
+    if model.method.name in ("pez", "prefix_tuning"):
+        raise ConfigError(
+            f"model.fluency is for methods that train rows of embeddings, and model.method is '{model.method.name}': set it to 0."
+        )
+    return FluentCodec(nearest, causal_log_probs(frozen.model), beta=options.fluency)
