@@ -83,7 +83,7 @@ def our_problem(where: str, splits: Splits, **model: Any) -> Any:
             "stage": {"batch_size": len(splits.train)},
         }
     )
-    return build_language(config, splits, load_frozen(MODEL))[0]
+    return build_language(config, splits, load_frozen(MODEL))[0].plain
 
 
 def peak_bytes() -> int:

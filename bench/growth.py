@@ -109,7 +109,7 @@ def _problem(frozen: FrozenModel, setting: Setting) -> Any:
     splits = _texts(setting.batch, setting.length, word)
     template = "{slots} {text} It was" if setting.where == "before" else "{text} It was {slots}"
     model = {"name": MODEL, "template": template, "label_words": WORDS, "num_virtual_tokens": setting.virtual}
-    return build_language(make_config({"model": model, "stage": {"batch_size": setting.batch}}), splits, frozen)[0]
+    return build_language(make_config({"model": model, "stage": {"batch_size": setting.batch}}), splits, frozen)[0].plain
 
 
 def _texts(batch: int, length: int, word: str) -> Splits:
@@ -149,10 +149,10 @@ def _peft_seconds(frozen: FrozenModel, problem: Any, device: str) -> float:
     model = peft_model(frozen).to(device)
     optimizer = torch.optim.AdamW(model.prompt_encoder.parameters(), lr=0.01)
     batch = problem.batch(0, 0)
-    rows = [[*row.before, *row.after] for row in batch.rows]
+    rows = [[*row.before, *row.after] for row in problem.read(batch)]
     width = max(map(len, rows))
     fill = frozen.tokenizer.pad_token_id
-    answers = [problem.reader.words[target][0] for target in batch.targets.tolist()]
+    answers = [problem.scorer.words[target][0] for target in batch.targets.tolist()]
     sequences = [[*row, answer, *[fill] * (width - len(row))] for row, answer in zip(rows, answers, strict=True)]
     ids = torch.tensor(sequences, device=device)
     mask = torch.tensor([[1] * (len(row) + 1) + [0] * (width - len(row)) for row in rows], device=device)

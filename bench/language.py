@@ -31,8 +31,9 @@ def step_times() -> None:
         problem = our_problem(where, splits)
         sides[where] = problem, stage.init(problem, problem.initial(1), seed=0)
     before = sides["before"][0]
-    rows = before.batch(0, 0)
-    rival = TrainerSide(before.frozen, rows.rows, before.reader.words, rows.targets, LR)
+    batch = before.batch(0, 0)
+    rows = before.read(batch)
+    rival = TrainerSide(before.frozen, rows, before.scorer.words, batch.targets, LR)
     seconds: dict[str, list[float]] = {"peft": [], **{where: [] for where in SIDES}}
     for _ in range(BLOCKS):
         seconds["peft"] += rival.steps(STEPS)[1:]
@@ -81,7 +82,7 @@ def _fill_seconds(splits: Any) -> float:
     problem = our_problem("after", splits, cache_mib=0)
     cache = PrefixCache(problem.frozen)
     began = time.perf_counter()
-    cache.fill(problem.batch(0, 0).rows)
+    cache.fill(problem.read(problem.batch(0, 0)))
     return time.perf_counter() - began
 
 
@@ -89,7 +90,7 @@ def _over_limit(problem: Any, rows: Any, seconds: list[float]) -> None:
     model = problem.frozen.model
     table = model.get_input_embeddings().weight.numel()
     parameters = sum(p.numel() for p in model.parameters()) - table
-    tokens = sum(len(row) + NUM_VIRTUAL_TOKENS for row in rows.rows)
+    tokens = sum(len(row) + NUM_VIRTUAL_TOKENS for row in rows)
     rate = _matrix_rate()
     limit = 4 * parameters * tokens / rate
     samples = {"parameters": parameters, "tokens": tokens, "flop_per_second": rate, "limit_seconds": limit, "seconds": seconds}
@@ -120,12 +121,12 @@ def loss_parity() -> None:
         theirs = peft_model(problem.frozen, state.params["prompt"])
         optimizer = torch.optim.AdamW(theirs.prompt_encoder.parameters(), lr=PARITY_LR, weight_decay=0.0)
         batch = problem.batch(0, 0)
-        words = torch.tensor([word[0] for word in problem.reader.words])
+        words = torch.tensor([word[0] for word in problem.scorer.words])
         pairs = []
         for _ in range(20):
             state, seen = stage.step(problem, state)
             optimizer.zero_grad()
-            logits = _peft_answer_logits(theirs, batch.rows, problem.frozen.tokenizer.pad_token_id)
+            logits = _peft_answer_logits(theirs, problem.read(batch), problem.frozen.tokenizer.pad_token_id)
             if objective == "classes":
                 loss = F.cross_entropy(logits[:, words], batch.targets)
             else:
@@ -171,8 +172,8 @@ def _five_steps(side: str) -> None:
         for _ in range(5):
             state, _ = stage.step(problem, state)
     else:
-        rows = problem.batch(0, 0)
-        TrainerSide(problem.frozen, rows.rows, problem.reader.words, rows.targets, LR).steps(5)
+        batch = problem.batch(0, 0)
+        TrainerSide(problem.frozen, problem.read(batch), problem.scorer.words, batch.targets, LR).steps(5)
     print(peak_bytes())
 
 

@@ -20,12 +20,16 @@ from PIL import Image
 from torch import Tensor
 
 from bench.common import Figure, median, peak_bytes
+from maao.codecs.method import MethodCodec, Start
+from maao.codecs.nearest_token import NearestTokenCodec
 from maao.optimizers.torch import TorchStage
+from maao.problems.classification import ClassificationProblem
+from maao.problems.methods import Bound
+from maao.problems.methods.coop import CoOp
+from maao.problems.pictures import PictureReader
+from maao.problems.scorers.matcher import Known, Matcher
 from maao.problems.towers.class_prompts import Prompt
 from maao.problems.towers.dual_loading import from_transformers
-from maao.problems.vision.image_problem import ImageProblem
-from maao.problems.vision.methods import Bound
-from maao.problems.vision.methods.coop import CoOp
 from maao.types import Example, Splits
 
 CLASSES, SHOTS, BATCH, CONTEXT, LENGTH = 24, 16, 32, 4, 77
@@ -75,7 +79,7 @@ def names() -> list[list[int]]:
     return [[*draw.integers(1000, 40000, 1 + c % 3).tolist(), 269] for c in range(CLASSES)]
 
 
-def ours(model: Any) -> tuple[ImageProblem, float]:
+def ours(model: Any) -> tuple[ClassificationProblem[Known], float]:
     """Return our problem and the seconds that filling the cache took."""
     begin, end = model.config.text_config.bos_token_id, model.config.text_config.eos_token_id
     encoder = from_transformers(model, Words(model.config.text_config), "CLIP ViT-B/16, random weights")
@@ -85,9 +89,11 @@ def ours(model: Any) -> tuple[ImageProblem, float]:
     splits = Splits(train, (), (), tuple(f"{c:02}" for c in range(CLASSES)))
     bound = Bound(encoder, prompts, torch.zeros(CLASSES, encoder.embed_dim))
     started = time.perf_counter()
-    problem = ImageProblem(
-        encoder, splits, Noise(), None, CoOp(bound), initial="normal", num_virtual_tokens=CONTEXT, batch_size=BATCH, score_batch=BATCH
-    )
+    method, text = CoOp(bound), encoder.text
+    nearest = NearestTokenCodec(text.tokenizer, text.table, num_virtual_tokens=CONTEXT)
+    codec = MethodCodec(method, nearest, Start("normal", CONTEXT, text.width))
+    reader = PictureReader(encoder, Noise(), batch=BATCH)
+    problem = ClassificationProblem(method, Matcher(method), codec, reader, splits, batch_size=BATCH, score_batch=BATCH, with_clues=False)
     return problem, time.perf_counter() - started
 
 
@@ -137,7 +143,7 @@ def coop_epoch() -> None:
     # The sides take turns, step by step; reading and transforming the pictures counts for neither.
     for step in range(2 * STEPS):
         batch = problem.batch(step, 0)
-        pixels = torch.stack([problem.encoder.pixels.pixels(problem.picture(str(i))) for i in batch.which])
+        pixels = torch.stack([problem.reader.encoder.pixels.pixels(problem.reader.source.open(str(i))) for i in batch.which])
         started = time.perf_counter()
         state, observation = stage.step(problem, state)
         seconds["cached"].append(time.perf_counter() - started)

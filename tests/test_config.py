@@ -253,3 +253,29 @@ def test_the_demo_file_holds_no_default_twice():
 
     values = tomllib.loads((files("maao") / "demo.toml").read_text(encoding="utf-8"))
     assert make_config(values) == read_config("demo")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (
+            {"problem": "vision", "vision": {"method": "tcp"}},
+            "'problem' = 'vision': leave it out.*'vision.method' is now 'model.method'",
+        ),
+        ({"images": {"source": "emoji", "shots": 2}}, "'images.source' is now 'data.source'; 'images.shots' is now 'data.shots'"),
+        ({"model": {"kind": "encoder"}}, "'model.kind' = 'encoder': model.kind = \"head\""),
+        ({"mentor": {"beside": "perturb", "beside_share": 0.5}}, "'mentor.beside' is now 'mentor.mix.name'; 'mentor.beside_share' is now"),
+        ({"mentor": {"options": {"stars": 3}}}, "'mentor.options.stars' is now 'mentor.stars'"),
+    ],
+)
+def test_a_setting_of_an_older_config_is_told_with_its_name_of_today(values, told):
+    with pytest.raises(ConfigError, match=f"the settings: settings have other names now: .*{told}"):
+        make_config(values)
+
+
+def test_a_setting_of_another_codec_is_refused_with_the_codec_that_reads_it():
+    with pytest.raises(
+        ConfigError, match=r"'model.fluency' would be ignored, since codec is 'nearest_token', and fluent reads it: drop it"
+    ):
+        make_config({"model": {"fluency": 0.2}})
+    assert make_config({"model": {"codec": "fluent", "fluency": 0.2}}).model.kind.options.codec.options.fluency == 0.2

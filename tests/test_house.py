@@ -6,10 +6,10 @@ import ast
 
 from tests import house
 
-MOST_ANY = 560
-MOST_OF_OURS = 45
-MOST_BRANCHES = 60
-MOST_LINES_OF_BUILD = 1300
+MOST_ANY = 245
+MOST_OF_OURS = 20
+MOST_BRANCHES = 25
+MOST_LINES_OF_BUILD = 700
 
 
 def test_no_modules_import_one_another():

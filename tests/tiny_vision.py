@@ -11,12 +11,16 @@ from PIL import Image
 
 from maao.codecs.method import MethodCodec, Start
 from maao.codecs.nearest_token import NearestTokenCodec
+from maao.codecs.no_words import NoWords
+from maao.problems.methods import Bound
+from maao.problems.pictures import PictureProblem, PictureReader
+from maao.problems.scorers.matcher import Known, Matcher, class_anchors
+from maao.problems.scorers.probes import NoPrompt, Probe
 from maao.problems.towers.class_prompts import ClassTemplate, prompts_of
 from maao.problems.towers.dual import DualEncoder
 from maao.problems.towers.dual_loading import from_transformers, paired
+from maao.problems.towers.features import KnownFeatures
 from maao.problems.towers.image.preprocess import Preprocess
-from maao.problems.vision.image_problem import class_anchors
-from maao.problems.vision.methods import Bound
 from maao.types import Example, Splits
 
 WORDS = ("photo", "of", "cat", "dog", "sea", "lion", "the", "drawing", "small")
@@ -146,6 +150,42 @@ def codec(method: Any, encoder: DualEncoder, initial: Any = "text", text: str = 
     """Return the words of a method's context of four rows."""
     nearest = NearestTokenCodec(encoder.text.tokenizer, encoder.text.table, num_virtual_tokens=4)
     return MethodCodec(method, nearest, Start(initial, 4, encoder.text.width, text=text))
+
+
+class Given(KnownFeatures):
+    """Inputs whose features, and perhaps pixels, are at hand."""
+
+    def __init__(self, features: torch.Tensor, pixels: torch.Tensor | None = None) -> None:
+        super().__init__(*features.shape)
+        self.features, self._raw = features, pixels
+
+    def fill(self, store: Any) -> Given:
+        return self
+
+    def num_tokens(self, which: Any) -> int:
+        return 0
+
+    def raw(self, which: Any, views: Any = None) -> Any:
+        assert self._raw is not None
+        return self._raw[list(which)]
+
+
+def known(features: torch.Tensor, pixels: torch.Tensor | None = None) -> Known:
+    return Known.all_of(Given(features, pixels), features.device)
+
+
+def start(method: Any, seed: int, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return all params of a method as it begins at these rows."""
+    return {**method.start(rows), **method.extra(seed)}
+
+
+def problem(method: Any, encoder: DualEncoder, *start: Any, **options: Any) -> PictureProblem:
+    """Return the problem of a method, or of a probe, on the tiny pictures; `options` are the reader's and the problem's."""
+    own = {name: options.pop(name) for name in ("store", "views") if name in options}
+    reader = PictureReader(encoder, Pictures(), batch=options.get("score_batch", 64), **own)
+    if isinstance(method, Probe):
+        return PictureProblem(NoPrompt(), method, NoWords(), reader, splits(), **options)
+    return PictureProblem(method, Matcher(method), codec(method, encoder, *start), reader, splits(), **options)
 
 
 ENCODERS = {"clip": clip_encoder, "siglip": siglip_encoder, "pair": pair_encoder}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from maao.config import Config, expand_paths, make_config, set_value
 from maao.data.hub import NoSuchLabels
@@ -16,26 +15,26 @@ from maao.mentors.built import OwnMentor
 from maao.result import Result
 from maao.runner import Watch, free_folder, run
 from maao.store.recorded import IN_RUN
-from maao.types import Example
+from maao.types import JSON, Example
 
-Given = dict[str, tuple[str, Any]]  # dotted key -> the argument that says it, and what
+Given = dict[str, tuple[str, object]]  # dotted key -> the argument that says it, and what
 NOT_OF_TUNE = {"source", "train", "select", "test", "hub_config", "task", "protocol"}  # of the data section: where examples come from
 
 
 def tune(
     *,
     model: str,
-    train: Any,
-    select: Any = None,
-    test: Any = None,
+    train: object,
+    select: object = None,
+    test: object = None,
     labels: Mapping[str, str] | Sequence[str] | None = None,
     template: str = "{text} {slots} Topic:",
-    mentor: str | Mapping[str, Any] | OwnMentor = "language_model",
+    mentor: str | Mapping[str, object] | OwnMentor = "language_model",
     rounds: int = 3,
     steps: int = 30,
     seed: int = 0,
     folder: str | Path | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     watch: Watch | None = None,
 ) -> Result:
     """Tune a soft prompt of a frozen language model on labelled text.
@@ -87,7 +86,7 @@ def tune(
 
 
 def _given_parts(
-    train: Any, select: Any, test: Any, config: Config, labels: Sequence[str] | None
+    train: object, select: object, test: object, config: Config, labels: Sequence[str] | None
 ) -> tuple[tuple[tuple[Example, ...], tuple[Example, ...] | None, tuple[Example, ...]], tuple[str, ...]]:
     """Return the examples of `train`, `select` and `test`, and what there is to note about them."""
     notes: tuple[str, ...] = ()
@@ -115,12 +114,12 @@ def tune_images(
     model: str = "packaged:emoji-vit",
     method: str = "coop",
     shots: int | None = None,
-    mentor: str | Mapping[str, Any] | OwnMentor = "none",
+    mentor: str | Mapping[str, object] | OwnMentor = "none",
     rounds: int = 3,
     steps: int = 30,
     seed: int = 0,
     folder: str | Path | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     watch: Watch | None = None,
 ) -> Result:
     """Tune the words around the class names of a frozen dual encoder on a folder of pictures, a folder a class.
@@ -154,7 +153,7 @@ def tune_images(
 
 
 def _configured(
-    given: Given, mentor: str | Mapping[str, Any] | OwnMentor, settings: Mapping[str, Any] | None, in_run: bool = False
+    given: Given, mentor: str | Mapping[str, object] | OwnMentor, settings: Mapping[str, object] | None, in_run: bool = False
 ) -> tuple[Config, OwnMentor | None]:
     """Return the config of arguments with further settings laid over them, and the mentor if it is one of the caller's own.
 
@@ -171,7 +170,7 @@ def _configured(
         given = {**given, **{f"mentor.{key}": ("mentor", value) for key, value in mentor.items()}}
     else:
         own = mentor
-    values: dict[str, Any] = {}
+    values: JSON = {}
     for key, (_, value) in given.items():
         set_value(values, key, value)
     for key, value in (settings or {}).items():

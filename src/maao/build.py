@@ -34,7 +34,7 @@ from maao.types import TEMPLATE, WORD, Example, Leg, Splits, failed_calls
 if TYPE_CHECKING:
     from maao.build_vision import ImageParts
     from maao.data.dataset import Dataset, InputForm
-    from maao.problems.language.soft_prompt import SoftPromptProblem
+    from maao.problems.framed import FramedProblem
     from maao.problems.towers.dual import DualEncoder
     from maao.problems.towers.text.loading import FrozenModel
 
@@ -269,7 +269,7 @@ def build_for_use(
     return build(own, splits, loaded=None if like is None else like.loaded)
 
 
-def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple[SoftPromptProblem, Codec[Any]]:
+def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple[FramedProblem, Codec[Any]]:
     """Build the problem of a frozen language model and the codec of its prompts."""
     problem = build_texts(
         config.model,
@@ -278,7 +278,7 @@ def build_language(config: Config, splits: Splits, frozen: FrozenModel) -> tuple
         seed=config.seed,
         batch_size=config.stage.options.batch_size,
         with_clues=config.plan.options.clues,
-        account_tokens=12 if config.mentor.options.reads_account else 0,
+        continuation_tokens=12 if config.mentor.options.reads_account else 0,
         measure=_measure(config, splits),
         initial_params=_adapter(config.model, frozen),
     )
@@ -364,8 +364,7 @@ def build_plan(config: Config, steps_per_epoch: int) -> Plan:
 
 def load_data(config: Config) -> Dataset:
     """Read and split the examples that a config names."""
-    found: Dataset = config.data.options.load(config.seed, _input_form(config))
-    return found
+    return config.data.options.load(config.seed, _input_form(config))
 
 
 def _input_form(config: Config) -> InputForm:
@@ -463,7 +462,7 @@ def _context(parts: Parts, models: Recording) -> MentorContext:
         max_tokens=model.num_virtual_tokens,
         vocabulary=_vocabulary(parts),
         proceed=_proceed(parts),
-        own={TEMPLATE: str(problem.template), **{WORD + label: words.get(label, label) for label in splits.labels}},
+        own={TEMPLATE: str(problem.problem_for({}).template), **{WORD + label: words.get(label, label) for label in splits.labels}},
         not_filled=not_filled,
     )
 
@@ -472,10 +471,10 @@ NOTHING_TO_FILL = "mentor.fills is for problems of language: pictures and functi
 
 
 def _vocabulary(parts: Parts) -> Words | None:
-    method = parts.problem.method
     if not isinstance(parts.codec, Vocabulary):
         return None
-    return CodecWords(parts.codec, parts.codec, lambda params: method.in_words(method.realize(params)))
+    method = parts.problem.problem_for({}).method
+    return CodecWords(parts.codec, parts.codec, lambda params: method.to_vocabulary_space(method.realize(params)))
 
 
 def _proceed(parts: Parts) -> Proceed | None:
@@ -485,7 +484,7 @@ def _proceed(parts: Parts) -> Proceed | None:
         return None
     from maao.llm.local import LocalModel
 
-    local, method = LocalModel(frozen.model, frozen.tokenizer, frozen.name), parts.problem.method
+    local, method = LocalModel(frozen.model, frozen.tokenizer, frozen.name), parts.problem.problem_for({}).method
 
     def proceed(
         params: Any, before: str, after: str, *, seed: int, temperature: float, top_p: float, max_tokens: int

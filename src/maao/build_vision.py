@@ -13,10 +13,13 @@ from maao.protocols import Codec
 from maao.types import Splits
 
 if TYPE_CHECKING:
+    from maao.codecs.method import MethodCodec
     from maao.data.dataset import Dataset
+    from maao.problems.classification import ClassificationProblem
+    from maao.problems.methods import Bound, MatcherMethod
+    from maao.problems.pictures import PictureProblem
+    from maao.problems.scorers.matcher import Known
     from maao.problems.towers.dual import DualEncoder
-    from maao.problems.vision.image_problem import ImageProblem
-    from maao.problems.vision.methods import Bound, Method
 
 DEFAULT_WORDING = "a photo of a {class}."
 
@@ -25,7 +28,7 @@ DEFAULT_WORDING = "a photo of a {class}."
 class ImageParts:
     """What a run on pictures is built of, beside what every run has."""
 
-    problem: ImageProblem
+    problem: PictureProblem
     codec: Codec[Any]
     encoder: DualEncoder
     splits: Splits
@@ -58,7 +61,6 @@ def build_images(
         class_names: their classes in words.
         encoder: the towers, where they are loaded already.
     """
-    from maao.codecs.no_words import NoWords
     from maao.problems.towers.dual_loading import load_dual_encoder
 
     model = config.model
@@ -69,13 +71,13 @@ def build_images(
         from maao.data.dataset import Dataset
         from maao.data.images import Files
 
-        dataset = Dataset(given, class_names, Files(bits=config.data.options.bits))
+        dataset = Dataset(given, class_names, Files(bits=config.pictures.bits if config.pictures else None))
     hand = _wordings(model, dataset, (DEFAULT_WORDING,))
     problem = _problem(config, encoder, dataset, _bind(model, encoder, dataset.class_names, hand))
     if given is None:
-        problem.elsewhere = _elsewhere(config, encoder, problem, dataset, hand)
+        problem.transfer_sets = _transfer_sets(config, encoder, problem, dataset, hand)
     notes = (*dataset.splits.notes, *problem.notes)
-    return ImageParts(problem, problem.codec or NoWords(), encoder, dataset.splits, dataset.class_names, notes, dataset.bits)
+    return ImageParts(problem, problem.codec, encoder, dataset.splits, dataset.class_names, notes, dataset.bits)
 
 
 def _wordings(model: ModelConfig, dataset: Dataset, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -83,7 +85,7 @@ def _wordings(model: ModelConfig, dataset: Dataset, default: tuple[str, ...]) ->
     return tuple(matcher_options(model).wordings or ([dataset.template] if dataset.template else default))
 
 
-def _codec(model: ModelConfig, encoder: DualEncoder, method: Method) -> Any:
+def _codec(model: ModelConfig, encoder: DualEncoder, method: MatcherMethod) -> MethodCodec:
     """Return the codec of a prompt method's params."""
     from maao.codecs.method import MethodCodec, Start
     from maao.codecs.nearest_token import NearestTokenCodec
@@ -95,58 +97,56 @@ def _codec(model: ModelConfig, encoder: DualEncoder, method: Method) -> Any:
 
 
 def _bind(model: ModelConfig, encoder: DualEncoder, names: tuple[str, ...], hand: tuple[str, ...]) -> Bound:
+    from maao.problems.scorers.matcher import bind_classes
     from maao.problems.towers.class_prompts import ClassTemplate
-    from maao.problems.vision.image_problem import bind_classes
 
     options, has_prompt = matcher_options(model), model.method.options.has_prompt
     template = ClassTemplate.parse(options.template if has_prompt else hand[0])
     return bind_classes(encoder, template, names, options.num_virtual_tokens if has_prompt else 0, hand, options.part_tokens)
 
 
-def _problem(config: Config, encoder: DualEncoder, dataset: Dataset, bound: Bound) -> ImageProblem:
+def _problem(config: Config, encoder: DualEncoder, dataset: Dataset, bound: Bound) -> PictureProblem:
+    import torch
+
+    from maao.codecs.no_words import NoWords
+    from maao.problems.pictures import PictureProblem, PictureReader
+    from maao.problems.scorers.matcher import Matcher
+    from maao.problems.scorers.probes import NoPrompt
     from maao.problems.towers.features import FeatureStore
-    from maao.problems.vision.image_problem import ImageProblem
 
-    options, own = matcher_options(config.model), config.model.method.options
-    store = FeatureStore(feature_file(encoder) if options.cache else None)
-
-    def make(method: Any, codec: Any) -> ImageProblem:
-        return ImageProblem(
-            encoder,
-            dataset.splits,
-            dataset.pictures,
-            codec,
-            method,
-            store=store,
-            batch_size=config.stage.options.batch_size,
-            score_batch=config.model.score_batch,
-            views=options.views,
-            pixel_bytes=options.pixel_mib * 2**20,
-            with_clues=config.plan.options.clues,
-        )
-
-    if isinstance(own, ProbeOptions):
-        from maao.problems.vision.methods.probes import Probe
-
-        problem = make(Probe(bound), None)
-        features, targets = problem.train_features()  # which a probe may begin from
-        problem.method = own.build_on(bound, features, targets)
-        return problem
+    model, options, own = config.model, matcher_options(config.model), config.model.method.options
+    store, limit = FeatureStore(feature_file(encoder) if options.cache else None), options.pixel_mib * 2**20
+    reader = PictureReader(encoder, dataset.pictures, store=store, views=options.views, batch=model.score_batch, max_bytes=limit)
+    common: dict[str, Any] = {
+        "batch_size": config.stage.options.batch_size,
+        "score_batch": model.score_batch,
+        "with_clues": config.plan.options.clues,
+    }
+    splits = dataset.splits
+    if isinstance(own, ProbeOptions):  # which may begin from the features of `train`
+        train = reader.split(splits.train, train=True)
+        targets = torch.tensor([splits.labels.index(example.label) for example in splits.train], dtype=torch.long)
+        probe = own.build_on(bound, train.features_of.features, targets)
+        return PictureProblem(NoPrompt(), probe, NoWords(), reader, splits, train=train, **common)
     assert isinstance(own, MatcherMethodOptions)
     method = own.build(bound)
-    return make(method, _codec(config.model, encoder, method))
+    problem = PictureProblem(method, Matcher(method), _codec(model, encoder, method), reader, splits, **common)
+    if method.tunes_inputs:
+        told = f"{method.name} puts what it trains into the image tower: every step runs it, and no features of images can be kept"
+        problem.notes = (told,)
+    return problem
 
 
-def _elsewhere(
-    config: Config, encoder: DualEncoder, problem: ImageProblem, dataset: Dataset, hand: tuple[str, ...]
-) -> dict[str, ImageProblem]:
+def _transfer_sets(
+    config: Config, encoder: DualEncoder, problem: PictureProblem, dataset: Dataset, hand: tuple[str, ...]
+) -> dict[str, ClassificationProblem[Known]]:
     """Return the problems that what was tuned is judged on besides: new classes, or other data sets."""
-    from maao.problems.vision.image_problem import transferred
+    from maao.problems.pictures import transferred
 
     found = {}
     for name, other in dataset.transfer_sets.items():
         bound = _bind(config.model, encoder, other.class_names, _wordings(config.model, other, hand))
-        found[name] = transferred(problem, replace(other.splits, train=(), select=()), bound, other.pictures, problem.store)
+        found[name] = transferred(problem, replace(other.splits, train=(), select=()), bound, other.pictures)
     return found
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -33,20 +33,20 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "matcher": "maao.problems.kinds:MatcherOptions",
     },
     "method": {
-        "prompt_tuning": "maao.problems.language.methods.prompt_tuning:PromptTuningOptions",
-        "p_tuning": "maao.problems.language.methods.p_tuning:PTuningOptions",
-        "prefix_tuning": "maao.problems.language.methods.prefix_tuning:PrefixTuningOptions",
-        "pez": "maao.problems.language.methods.pez:PezOptions",
-        "coop": "maao.problems.vision.methods.coop:CoOpOptions",
-        "cocoop": "maao.problems.vision.methods.cocoop:CoCoOpOptions",
-        "kgcoop": "maao.problems.vision.methods.kgcoop:KgCoOpOptions",
-        "prograd": "maao.problems.vision.methods.prograd:ProGradOptions",
-        "tcp": "maao.problems.vision.methods.tcp:TCPOptions",
-        "maple": "maao.problems.vision.methods.maple:MaPLeOptions",
-        "promptsrc": "maao.problems.vision.methods.promptsrc:PromptSRCOptions",
-        "zero_shot": "maao.problems.vision.methods.probes:ZeroShotOptions",
-        "linear_probe": "maao.problems.vision.methods.probes:LinearProbeOptions",
-        "lp++": "maao.problems.vision.methods.probes:LPPlusPlusOptions",
+        "prompt_tuning": "maao.problems.methods.prompt_tuning:PromptTuningOptions",
+        "p_tuning": "maao.problems.methods.p_tuning:PTuningOptions",
+        "prefix_tuning": "maao.problems.methods.prefix_tuning:PrefixTuningOptions",
+        "pez": "maao.problems.methods.pez:PezOptions",
+        "coop": "maao.problems.methods.coop:CoOpOptions",
+        "cocoop": "maao.problems.methods.cocoop:CoCoOpOptions",
+        "kgcoop": "maao.problems.methods.kgcoop:KgCoOpOptions",
+        "prograd": "maao.problems.methods.prograd:ProGradOptions",
+        "tcp": "maao.problems.methods.tcp:TCPOptions",
+        "maple": "maao.problems.methods.maple:MaPLeOptions",
+        "promptsrc": "maao.problems.methods.promptsrc:PromptSRCOptions",
+        "zero_shot": "maao.problems.scorers.probes:ZeroShotOptions",
+        "linear_probe": "maao.problems.scorers.probes:LinearProbeOptions",
+        "lp++": "maao.problems.scorers.probes:LPPlusPlusOptions",
     },
     "stage": {
         "gradient": "maao.optimizers.options:GradientOptions",
@@ -103,10 +103,11 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "zero_shot": "maao.baselines.zero_shot:ZeroShot",
         "peft": "maao.baselines.peft:Peft",
     },
+    "codec": {"nearest_token": "maao.codecs.options:NearestTokenOptions", "fluent": "maao.codecs.options:FluentOptions"},
     "page": {"differences": "maao.compare.page:Differences"},
 }
 
-OWN_FILE = re.compile(r"(?s)(?P<file>.+\.py):(?P<attribute>[A-Za-z_]\w*)")
+OWN_FILE = re.compile(r"(?P<file>.+\.py):(?P<attribute>[A-Za-z_]\w*)")
 
 
 class UnknownName(KeyError):
@@ -120,7 +121,7 @@ class UnknownName(KeyError):
         return self.told
 
 
-def _unknown(table: str, name: Any) -> UnknownName:
+def _unknown(table: str, name: object) -> UnknownName:
     known = names(table)
     near = get_close_matches(str(name), known, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
@@ -128,7 +129,7 @@ def _unknown(table: str, name: Any) -> UnknownName:
 
 
 @cache
-def _plugins() -> Mapping[str, Any]:
+def _plugins() -> Mapping[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=PLUGINS)}
 
 
@@ -137,7 +138,7 @@ def names(table: str) -> tuple[str, ...]:
     return (*CHOICES[table], *(name.removeprefix(f"{table}.") for name in _plugins() if name.startswith(f"{table}.")))
 
 
-def load(table: str, name: Any) -> type[Any]:
+def load(table: str, name: object) -> type[Any]:
     """Return the class that a name leads to.
 
     Raises:
@@ -184,7 +185,7 @@ def _module(file: Path) -> ModuleType:
     return module
 
 
-def own_file(name: Any, folder: Path) -> Any:
+def own_file(name: object, folder: Path) -> object:
     """Return a name with the path of the file that it names made absolute, from `folder`; other names as they are.
 
     Example:

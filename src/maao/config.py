@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from maao.choices import own_file
 from maao.core.acceptance import AcceptOptions
 from maao.core.plan import PlanOptions
 from maao.data.dataset import HUB, PACKAGED
@@ -31,6 +32,7 @@ from maao.mentors.context import AskingOptions, Input, MentorOptions
 from maao.optimizers.options import StageOptions
 from maao.options import STORED, UNKNOWN, UNREAD, Chosen, OneOf, Section
 from maao.problems.settings import ModelConfig
+from maao.renamed import renamed
 from maao.store.files import reading
 
 
@@ -67,7 +69,7 @@ class Config(Section):
     seed: int = Field(0, ge=0, lt=2**63, description="Fixes everything that is random.")
     threads: int | None = Field(None, ge=1, le=1_024, description="CPU threads; fixed for a run, since sums depend on it.")
     model: ModelConfig = Field(default_factory=ModelConfig, description="The frozen model and the soft prompt.")
-    data: Annotated[Chosen, DATA] = Field(default_factory=DATA.chosen, description="Where texts or pictures come from.")
+    data: Annotated[Chosen[TextData | ImageData], DATA] = Field(default_factory=DATA.chosen, description="Where examples come from.")
     function: FunctionConfig = Field(default_factory=FunctionConfig, description="The function, if that is the problem.")
     stage: Annotated[Chosen[StageOptions], STAGE] = Field(
         default_factory=STAGE.chosen, description="The doer: how gradient steps are made, or what takes their place."
@@ -304,6 +306,8 @@ def make_config(values: dict[str, Any], where: str = "the settings") -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
+        if names := renamed(values):
+            raise ConfigError(f"{where}: settings have other names now: {names}. See CHANGELOG.md.") from None
         further = {key: reason for key, reason in _unread_in(values).items() if key not in {_key(item) for item in error.errors()}}
         told = [explain(error), *(_would_be_ignored(key, reason) for key, reason in further.items())]
         raise ConfigError(f"{where}: {' '.join(told)}") from None
@@ -398,6 +402,7 @@ def _short(value: Any) -> str:
 
 def expand_paths(values: dict[str, Any], folder: Path) -> None:
     """Replace paths by absolute ones, so that a run can be resumed from anywhere. `model.name` and `mentor.wording` may be mere names."""
+    _expand_own_files(values, folder)
     for *sections, key in PATHS:
         held: Any = values
         for section in sections:
@@ -411,6 +416,15 @@ def expand_paths(values: dict[str, Any], folder: Path) -> None:
         path = folder / text
         a_name = text in (PARTS, EMOJI, *CATALOG) or text.startswith((HUB, PACKAGED))
         held[key] = str(path.resolve()) if _exists(path, dotted, text) or (sections == ["data"] and not a_name) else text
+
+
+def _expand_own_files(values: dict[str, Any], folder: Path) -> None:
+    """Do so for names that lead to a class of a file of one's own, in any section."""
+    for key, held in values.items():
+        if isinstance(held, dict):
+            _expand_own_files(held, folder)
+        else:
+            values[key] = own_file(held, folder)
 
 
 def _exists(path: Path, key: str, text: str) -> bool:

@@ -16,7 +16,7 @@ from maao.data.memory import examples_in_memory
 from maao.errors import ConfigError, DataError
 from maao.problems.kinds import DEFAULT_TEMPLATE, label_words
 from maao.protocols import Deployable, Params
-from maao.types import Example, Mistake, Score
+from maao.types import JSON, Example, Mistake, Score
 
 
 @dataclass(frozen=True)
@@ -59,22 +59,26 @@ class Deployed:
         cuts = self.problem.cuts(self.params, inputs)
         return [_prediction(self.labels, row, cut) for row, cut in zip(rows, cuts, strict=True)]
 
-    def in_frame(self) -> tuple[Any, Mapping[str, Any]]:
+    def as_read(self) -> tuple[Any, Params]:
         """Return the problem that reads the point (in the template that a proposal filled in, say), and the point as that one takes it."""
-        from maao.problems.language.frame import without_frame
-        from maao.problems.language.soft_prompt import SoftPromptProblem
+        from maao.problems.classification import ClassificationProblem
+        from maao.problems.framed import FramedProblem, without_pair
 
-        if isinstance(self.problem, SoftPromptProblem):
-            return self.problem.framed(self.params), without_frame(self.params)
+        if isinstance(self.problem, FramedProblem | ClassificationProblem):
+            return self.problem.problem_for(self.params), without_pair(self.params)
         return self.problem, self.params
 
-    def about(self, problem: Any) -> dict[str, Any]:
+    def about(self, problem: Any) -> JSON:
         """Return what the point belongs to: the model, the method, the template, the classes."""
+        from maao.problems.framed import PatternVerbalizer
+
         config, model = self.parts.config, self.parts.config.model  # with what a task fills in
         own = {"model": model.name, "revision": model.revision, "method": model.method.name}
         if self.parts.encoder is not None:
             return {**own, "template": model.template, "labels": list(self.labels), "class_names": list(self.parts.class_names)}
-        words = problem.label_words or label_words(model) or {label: label for label in self.labels}
+        pair = PatternVerbalizer.of(self.params)
+        filled = dict(zip(self.labels, pair.label_words, strict=True)) if pair is not None and pair.label_words else None
+        words = filled or label_words(model) or {label: label for label in self.labels}
         return {
             **own,
             "template": str(problem.template),
@@ -136,7 +140,7 @@ def nothing_to_label(config: Config, run: str = "The run") -> ConfigError:
     return ConfigError(f"{run} tunes the function {config.function.name}: it has nothing to predict or export.")
 
 
-def labelled_examples(given: Any, config: Config, name: str, labels: Sequence[str] | None) -> tuple[Example, ...]:
+def labelled_examples(given: object, config: Config, name: str, labels: Sequence[str] | None) -> tuple[Example, ...]:
     """Return the labelled examples of a file or of what is in memory, by the same rules; `name` names them in errors."""
     fields, texts = tuple(name for name in inputs_of(config).fields if name != "choice"), config.texts
     columns: Columns = {"fields": fields} if texts is None else texts.columns(fields)
@@ -149,7 +153,9 @@ def labelled_examples(given: Any, config: Config, name: str, labels: Sequence[st
     return examples_in_memory(given, f"`{name}`", **columns)
 
 
-def evaluated(config: Config, labels: Sequence[str], class_names: Sequence[str], params: Params, given: Any, like: Parts | None) -> Score:
+def evaluated(
+    config: Config, labels: Sequence[str], class_names: Sequence[str], params: Params, given: object, like: Parts | None
+) -> Score:
     """Return how a point does on labelled examples that were given.
 
     Raises:

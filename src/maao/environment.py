@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from maao.build import Parts, wording_digest
 from maao.errors import StoreError
 from maao.installed import installed
 from maao.problems.kinds import TextOptions
 from maao.problems.settings import ModelConfig
+from maao.types import JSON
 
 PACKAGES = ("maao", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "peft", "httpx2", "json-repair")
 
 
-def environment(parts: Parts) -> Mapping[str, Any]:
+def environment(parts: Parts) -> JSON:
     """Return what a result depends on besides its config: versions, threads, and hashes of what the config only names."""
     import torch
 
@@ -69,7 +68,7 @@ CHANGED = {
 }
 
 
-def refuse_changed(folder: Path, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def refuse_changed(folder: Path, recorded: JSON, now: JSON) -> None:
     """Refuse to use a run where what its config only names is no longer the same. A hash that the run did not record is not compared."""
     for key, (told, thing) in CHANGED.items():
         if key in recorded and key in now and now[key] != recorded[key]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
@@ -90,7 +91,7 @@ class Section(BaseModel):
             values[field] = chosen or default
             known += read
             faults += wrong
-        others = {field: (table, values[field].name) for field, table in cls.chooses.items()}
+        others = {key: held for field, table in cls.chooses.items() for key, held in _made(field, table, values[field]).items()}
         for key in [key for key in values if key not in cls.model_fields]:
             if key not in known:
                 faults.append(_extra(key, values[key], known, others))
@@ -159,7 +160,7 @@ def _whole(one: OneOf, given: Any, info: core_schema.ValidationInfo | None) -> C
         values.setdefault(one.key, one.infer(values))
     made, known, faults = _choose(one.table, one.key, one.default, values, info)
     if made is not None:
-        others = {one.key: (one.table, made.name)}
+        others = _made(one.key, one.table, made)
         known = [one.key, *known]
         faults = [*faults, *(_extra(key, value, known, others) for key, value in values.items() if key not in known)]
     if faults:
@@ -202,9 +203,18 @@ def _keys(kind: type[Section], values: Mapping[str, Any], chooser: str) -> list[
     for field, table in kind.chooses.items():
         held = values.get(field, kind.model_fields[field].get_default(call_default_factory=True))
         name = held.name if isinstance(held, Chosen) else held
-        if field != chooser and name in choices.names(table):
-            keys += _keys(choices.load(table, name), values, field)
+        with suppress(choices.UnknownName):  # which is told where it is chosen
+            keys += _keys(choices.load(table, name), values, field) if field != chooser else []
     return keys
+
+
+def _made(field: str, table: str, chosen: Chosen[Any]) -> dict[str, tuple[str, str]]:
+    """Return the table and the name of a choice by its field, and those of what it chose in turn."""
+    found = {field: (table, chosen.name)}
+    for further, its_table in chosen.options.chooses.items():
+        if further != field:
+            found |= _made(further, its_table, getattr(chosen.options, further))
+    return found
 
 
 def _extra(key: str, value: Any, known: Iterable[str], chosen: Mapping[str, tuple[str, str]]) -> InitErrorDetails:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from maao.data.checks import Unread, column_of, listing, nearest, quote
 from maao.data.files import BAD_BYTE, ENDINGS, OPTION, bad_text, decoded, scan_rows, unread_format
@@ -18,6 +17,7 @@ from maao.data.memory import columns_for
 from maao.deploy import Prediction
 from maao.errors import ConfigError, DataError, MaaoError
 from maao.result import Result
+from maao.types import JSON
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Inputs:
     """What there is to predict, or why it cannot be, with where each stands; `columns` are those of a table, None for mere texts."""
 
     places: tuple[str, ...]
-    things: tuple[str | Mapping[str, Any] | Unread, ...]
+    things: tuple[str | Mapping[str, object] | Unread, ...]
     columns: tuple[str, ...] | None = None
 
     def predict(self, result: Result) -> list[Prediction | Unread]:
@@ -82,7 +82,7 @@ def _of_table(result: Result, file: Path, separator: str | None) -> Inputs:
     return Inputs(places, tuple(row if isinstance(row, Unread) else row[1] for row in rows), tuple(names))
 
 
-def _check_columns(result: Result, names: list[str], rows: list[Mapping[str, Any]], where: str) -> None:
+def _check_columns(result: Result, names: list[str], rows: list[Mapping[str, object]], where: str) -> None:
     """Refuse a table that lacks a column in all its rows; a row that lacks one alone is told like any row that cannot be read."""
     fields, named = result.fields, result.inputs.columns or {}
     for field in fields:
@@ -95,7 +95,7 @@ def _check_columns(result: Result, names: list[str], rows: list[Mapping[str, Any
             )
 
 
-def _has(row: Mapping[str, Any], column: str) -> bool:
+def _has(row: Mapping[str, object], column: str) -> bool:
     try:
         column_of(row, column, "", "")
     except DataError:
@@ -127,19 +127,19 @@ def _lines(file: Path) -> list[tuple[str, str]]:
     return [(f"{where}, line {number}", line.removesuffix("\r")) for number, line in enumerate(lines, start=1)]
 
 
-def _as_given(thing: str | Mapping[str, Any] | Unread) -> dict[str, Any]:
+def _as_given(thing: str | Mapping[str, object] | Unread) -> JSON:
     read = thing.read if isinstance(thing, Unread) else thing
     return {"text": read} if isinstance(read, str) else {"row": read}
 
 
-def _judged(one: Prediction | Unread) -> dict[str, Any]:
+def _judged(one: Prediction | Unread) -> JSON:
     if isinstance(one, Unread):
         return {"label": None, "probabilities": None, "not_read": one.reason}
     return {"label": one.label, "probabilities": dict(one.probabilities)}
 
 
 def _table_lines(
-    columns: Sequence[str], things: Sequence[str | Mapping[str, Any] | Unread], found: Sequence[Prediction | Unread]
+    columns: Sequence[str], things: Sequence[str | Mapping[str, object] | Unread], found: Sequence[Prediction | Unread]
 ) -> Iterator[str]:
     yield _csv_line([*columns, *(_free(name, columns) for name in ("predicted", "probability", "not_read"))])
     for thing, one in zip(things, found, strict=True):
@@ -155,13 +155,13 @@ def _free(name: str, columns: Sequence[str]) -> str:
     return name
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return ""
     return _as_bytes(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     """Return a value for JSON, which knows no NaN and no infinities: None stands for them."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -16,6 +16,7 @@ from maao.types import JSON, Advice, Clues, Cost, Example, Observation, P, Round
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from PIL import Image
     from torch import Tensor
 
     from maao.llm.chat import Reply, Request
@@ -171,7 +172,7 @@ class Deployable(Protocol):
 class Pictured(Protocol):
     """A problem on pictures, which shows those of its data by their keys."""
 
-    def picture(self, key: str) -> Any: ...
+    def picture(self, key: str) -> Image.Image: ...
 
 
 class GradientStage(Protocol[P, S]):

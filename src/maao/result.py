@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from maao import choices
 from maao.build import Parts, build
+from maao.codecs.no_words import NoWords
 from maao.config import Config
 from maao.core.loop import best_round
 from maao.core.lr_finder import LrSearch
@@ -20,11 +21,17 @@ from maao.deploy import Deployed, Prediction, deployed, evaluated, inputs_of, mo
 from maao.environment import environment, frozen_digest, refuse_changed
 from maao.errors import ConfigError, StoreError
 from maao.export.tuned import Exporter, Tuned
-from maao.protocols import Pictured
+from maao.protocols import Params, Pictured
 from maao.store.digest import params_digest
 from maao.store.run import Final, is_in_use
 from maao.stored_run import config_of, kept_splits, open_run, recorded_in, torch_serializer
-from maao.types import Cost, Example, Mistake, Round, Score, failed_calls, total_cost
+from maao.types import JSON, Cost, Example, Mistake, Score, failed_calls, total_cost
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from maao.protocols import Params
+    from maao.stored_run import Finished, Rounds
 
 T = TypeVar("T")
 
@@ -63,7 +70,7 @@ class Result:
         return self._stored.config
 
     @property
-    def history(self) -> tuple[Round[Any, Any], ...]:
+    def history(self) -> Rounds:
         """All rounds, in order."""
         return self._stored.history
 
@@ -81,7 +88,7 @@ class Result:
         return gave_nothing(self.history, self.config)
 
     @property
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> JSON:
         return self._stored.environment
 
     @property
@@ -90,7 +97,7 @@ class Result:
         return {final.name: final for final in self._stored.finals}
 
     @property
-    def chosen(self) -> Round[Any, Any]:
+    def chosen(self) -> Finished:
         """The round that ended on the lowest loss on `select`."""
         self._check_begun()
         return best_round(self.history)
@@ -100,7 +107,7 @@ class Result:
             raise StoreError(f"The run {self.folder} has no finished round yet: `maao resume {self.folder}` goes on with it.")
 
     @property
-    def params(self) -> Any:
+    def params(self) -> Params:
         """The chosen params: ``{"prompt": (num_virtual_tokens, embed_dim), ...}``."""
         return self.chosen.state.params
 
@@ -119,9 +126,9 @@ class Result:
     @property
     def filled(self) -> dict[str, str]:
         """What a proposal filled beside the chosen soft prompt: `template`, `label_words.LABEL`; empty where all is as the config says."""
-        from maao.problems.language.frame import Frame
+        from maao.problems.framed import PatternVerbalizer
 
-        return (Frame.of(self.params) or Frame()).fields(self.environment["labels"])
+        return (PatternVerbalizer.of(self.params) or PatternVerbalizer()).fields(self.environment["labels"])
 
     @property
     def lr_search(self) -> LrSearch | None:
@@ -148,7 +155,7 @@ class Result:
         """How inputs are read. Loads no model."""
         return inputs_of(self.config, f"The run {self.folder}")
 
-    def predict(self, inputs: Any) -> list[Prediction]:
+    def predict(self, inputs: object) -> list[Prediction]:
         """Return a prediction for each thing of a list, an array, a Series, a frame or a data set, in its order.
 
         A thing is a text, a mapping of the template's fields (or of the columns that the run's data had; others are not looked at), or an
@@ -163,7 +170,7 @@ class Result:
             _all_read(examples, self.inputs.advice)
         return _all_read(self._predict(examples, names), self.inputs.advice)
 
-    def try_predict(self, inputs: Any, places: Sequence[str] | None = None) -> list[Prediction | Unread]:
+    def try_predict(self, inputs: object, places: Sequence[str] | None = None) -> list[Prediction | Unread]:
         """Return a prediction for each input as `predict` does, and in the place of each that cannot be read, why.
 
         Args:
@@ -186,7 +193,7 @@ class Result:
         answered = (found[place] for place in range(len(examples)))
         return [replace(one, place=name) if isinstance(one, Unread) else one for one, name in zip(answered, names, strict=True)]
 
-    def evaluate(self, examples: Any = "test") -> Score:
+    def evaluate(self, examples: object = "test") -> Score:
         """Return how the chosen point does on labelled examples: its loss and metrics. Costs nothing of the run's.
 
         Args:
@@ -214,7 +221,7 @@ class Result:
         probable = parts.problem.split_probabilities(self.params, "select").tolist()
         return most_confident_mistakes(parts.splits.select if parts.splits else (), self._labels, probable, count)
 
-    def picture(self, example: Example) -> Any:
+    def picture(self, example: Example) -> Image.Image:
         """Return the picture of an example of the run's data, as PIL opens it.
 
         Raises:
@@ -265,11 +272,12 @@ class Result:
     @cached_property
     def _tuned(self) -> Tuned:
         used = self._deployed
-        problem, params = used.in_frame()
-        text = None if problem.codec is None else self.text or problem.codec.decode(self.params).text or ""  # of a run without clues, now
+        problem, params = used.as_read()
+        # Of a run without clues, the words are found now.
+        text = None if isinstance(problem.codec, NoWords) else self.text or problem.codec.decode(params).text or ""
         return Tuned(problem, params, text, {**used.about(problem), "text": text or "", **self._evidence()}, bool(self.filled))
 
-    def _evidence(self) -> dict[str, Any]:
+    def _evidence(self) -> JSON:
         """Return what an export tells of how good a point is, and of where it comes from."""
         return {
             "select": {"loss": self.chosen.score.loss, **self.chosen.score.metrics},
@@ -311,10 +319,10 @@ class Result:
 
 @dataclass(frozen=True)
 class _Stored:
-    history: tuple[Round[Any, Any], ...]
+    history: Rounds
     finals: tuple[Final, ...]
     config: Config
-    environment: dict[str, Any]
+    environment: JSON
     status: str
     status_reason: str
 
@@ -326,7 +334,7 @@ def load(folder: str | Path) -> Result:
     return result
 
 
-def gave_nothing(history: Sequence[Round[Any, Any]], config: Config) -> str:
+def gave_nothing(history: Rounds, config: Config) -> str:
     """Say that a mentor that was asked gave nothing in a whole run: no reply to any call, or no proposal in any reply; else "".
 
     Proposals of a second mentor do not count. Calls that a budget did not allow are the user's own choice, and no failure.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from maao.build import Parts, build, build_mentor, build_stage, shared_stage
 from maao.config import MENTOR, Config, unread_sections
@@ -27,13 +27,18 @@ from maao.llm.chat import Reply, Request
 from maao.llm.ledger import MemoryLedger, Wrapper
 from maao.mentors.built import BuiltMentor, OwnMentor
 from maao.optimizers.options import GradientOptions
-from maao.protocols import ChatModel
+from maao.protocols import ChatModel, GradientStage, Params
 from maao.result import Result, gave_nothing
 from maao.store.digest import params_digest, round_digest
 from maao.store.recorded import IN_RUN
 from maao.store.run import RunFolder, check_vacant
 from maao.stored_run import config_of, keep_splits, kept_splits, open_run, recorded_in, torch_serializer
-from maao.types import Cost, Observation, Round, Splits, failed_calls, total_cost
+from maao.types import Cost, Observation, Splits, failed_calls, total_cost
+
+if TYPE_CHECKING:
+    from maao.optimizers.torch import TorchState
+    from maao.protocols import GradientStage, Params
+    from maao.stored_run import Finished, Rounds, Stored
 
 
 class Watch:
@@ -44,11 +49,11 @@ class Watch:
 
     def started(self, parts: Parts, asked: BuiltMentor, folder: Path, done: int) -> None: ...
 
-    def step(self, observation: Observation[Any]) -> None: ...
+    def step(self, observation: Observation[Params]) -> None: ...
 
     def call(self, request: Request) -> None: ...
 
-    def round(self, finished: Round[Any, Any]) -> None: ...
+    def round(self, finished: Finished) -> None: ...
 
     def testing(self) -> None: ...
 
@@ -185,7 +190,7 @@ def replay(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch 
             raise StoreError(f"{folder}/config.json plans {len(parts.plan)} legs, but {len(history)} rounds are stored: was it changed?")
         asked = build_mentor(parts, stored.ledger, own=mentor, replay=history)
         (watch or Watch()).started(parts, asked, stored.path, 0)
-        again: tuple[Round[Any, Any], ...] = ()
+        again: Rounds = ()
         for finished in _alternate(replace(parts, plan=parts.plan[: len(history)]), asked, (), watch or Watch()):
             again = (*again, finished)
             (watch or Watch()).round(finished)
@@ -211,11 +216,18 @@ def free_folder(parent: Path, name: str) -> Path:
 # -- parts of it
 
 
-def _mentor(stored: RunFolder[Any, Any], parts: Parts, own: OwnMentor | None, watch: Watch) -> BuiltMentor:
+class Patience(TypedDict):
+    """When a run ends early (see `core/patience.py`)."""
+
+    patience: int
+    min_delta: float
+
+
+def _mentor(stored: Stored, parts: Parts, own: OwnMentor | None, watch: Watch) -> BuiltMentor:
     return build_mentor(parts, stored.ledger, own=own, wrap=lambda model: NotifyingModel(model, watch.call))
 
 
-def _drive(stored: RunFolder[Any, Any], parts: Parts, asked: BuiltMentor, watch: Watch) -> Result:
+def _drive(stored: Stored, parts: Parts, asked: BuiltMentor, watch: Watch) -> Result:
     """Go on with an open run to its end, storing each round as it ends."""
     history = stored.history()
     watch.started(parts, asked, stored.path, len(history))
@@ -239,14 +251,14 @@ def _drive(stored: RunFolder[Any, Any], parts: Parts, asked: BuiltMentor, watch:
     return Result(stored.path, parts)
 
 
-def _patience(parts: Parts) -> Any:
+def _patience(parts: Parts) -> Patience:
     return {"patience": parts.config.plan.options.patience, "min_delta": parts.config.plan.options.min_delta}
 
 
 def _search(parts: Parts, rates: Sequence[float], watch: Watch) -> LrSearch:
     """Try rates with the run's own stage, from its own beginning."""
 
-    def stage_at(rate: float) -> Any:
+    def stage_at(rate: float) -> GradientStage[Params, TorchState]:
         return build_stage(parts.config, parts.plan, parts.accept, parts.steps_per_epoch, lr=rate)
 
     trials = []
@@ -271,14 +283,14 @@ def _at_rate(parts: Parts, rate: float) -> Parts:
     return replace(parts, config=config, stage=build_stage(config, parts.plan, parts.accept, parts.steps_per_epoch))
 
 
-def _alternate(parts: Parts, asked: BuiltMentor, history: tuple[Round[Any, Any], ...], watch: Watch) -> Iterable[Round[Any, Any]]:
+def _alternate(parts: Parts, asked: BuiltMentor, history: Rounds, watch: Watch) -> Iterable[Finished]:
     from maao.optimizers.watched import Watched
 
     stage = Watched(shared_stage(parts), watch.step)
     return alternate(parts.problem, stage, asked.mentor, plan=parts.plan, accept=parts.accept, seed=parts.config.seed, history=history)
 
 
-def _why_short(parts: Parts, history: Sequence[Round[Any, Any]]) -> str:
+def _why_short(parts: Parts, history: Rounds) -> str:
     """Say what was planned and did not come about: legs that a cap took away, calls that were not made or gave no reply."""
     told = []
     if len(history) < len(parts.plan) and is_settled(tuple(history), parts.plan, **_patience(parts)):
@@ -304,7 +316,7 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def _read_test(stored: RunFolder[Any, Any], parts: Parts, history: tuple[Round[Any, Any], ...], watch: Watch) -> None:
+def _read_test(stored: Stored, parts: Parts, history: Rounds, watch: Watch) -> None:
     """Read `test` once, for the declared points: the untuned prompt, the chosen soft prompt, its words."""
     if parts.splits is None or not parts.splits.test or not history:
         return
@@ -317,8 +329,8 @@ def _read_test(stored: RunFolder[Any, Any], parts: Parts, history: tuple[Round[A
     if chosen.clues.projection is not None:
         words = chosen.clues.projection.text
         points["words"] = ({**chosen.state.params, **codec.encode(words).params}, words)
-    elsewhere = getattr(problem, "elsewhere", {})
-    further = {f"{name}, {point}": (where, params) for name, where in elsewhere.items() for point, (params, _) in points.items()}
+    sets = problem.transfer_sets
+    further = {f"{name}, {point}": (where, params) for name, where in sets.items() for point, (params, _) in points.items()}
     if done >= {*points, *further}:
         return
     # All are scored, also where a stop left some recorded: scored with fewer, the others could differ in their last bits.
@@ -331,7 +343,7 @@ def _read_test(stored: RunFolder[Any, Any], parts: Parts, history: tuple[Round[A
             stored.record_final(name, "test", where.score([params], "test")[0], "")
 
 
-def _check_mentor(stored: RunFolder[Any, Any], mentor: OwnMentor | None, verb: str) -> None:
+def _check_mentor(stored: Stored, mentor: OwnMentor | None, verb: str) -> None:
     """Refuse to go on with another mentor than the run began with."""
     name = config_of(stored).mentor.name
     if name == "custom" and mentor is None:
@@ -342,7 +354,7 @@ def _check_mentor(stored: RunFolder[Any, Any], mentor: OwnMentor | None, verb: s
         raise ConfigError(f"The run {stored.path} began with the mentor '{name}' of its config: {verb} it without a mentor of your own.")
 
 
-def _check_stored(stored: RunFolder[Any, Any], history: tuple[Round[Any, Any], ...]) -> None:
+def _check_stored(stored: Stored, history: Rounds) -> None:
     """Read the chosen prompt back from the disk and compare, before the run counts as done."""
     if not history:
         return
@@ -353,7 +365,7 @@ def _check_stored(stored: RunFolder[Any, Any], history: tuple[Round[Any, Any], .
         raise StoreError(f"The chosen prompt reads back from {stored.path} differently from what was tuned. Is the disk sound?")
 
 
-def _rebuild(stored: RunFolder[Any, Any]) -> Parts:
+def _rebuild(stored: Stored) -> Parts:
     """Build a stored run's parts again, and make sure that they are the same."""
     config, recorded = config_of(stored), recorded_in(stored)
     threads = config.threads or recorded.get("threads")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from maao.config import Config, stored_config
 from maao.data.checks import as_mapping
@@ -13,31 +13,41 @@ from maao.data.splits import SPLITS, from_parts
 from maao.store.files import sync_folder, write_durably, write_error
 from maao.store.recorded import EXAMPLES, IN_RUN, ConfigRecord, EnvironmentRecord, ExamplesRecord
 from maao.store.run import CONFIG, ENVIRONMENT, RunFolder, read_json, read_settings
-from maao.types import Example, Splits
+from maao.types import JSON, Example, Splits
+
+if TYPE_CHECKING:
+    from maao.optimizers.serializer import TorchSerializer
+    from maao.optimizers.torch import TorchState
+    from maao.protocols import History, Params
+    from maao.types import Round
+
+    Stored: TypeAlias = RunFolder[Params, TorchState]
+    Finished: TypeAlias = Round[Params, TorchState]
+    Rounds: TypeAlias = History[Params, TorchState]
 
 
-def open_run(folder: str | Path, *, write: bool) -> RunFolder[Any, Any]:
+def open_run(folder: str | Path, *, write: bool) -> Stored:
     return RunFolder.open(folder, serializer=torch_serializer(), write=write)
 
 
-def torch_serializer() -> Any:
+def torch_serializer() -> TorchSerializer:
     from maao.optimizers.serializer import TorchSerializer
 
     return TorchSerializer()
 
 
-def config_of(stored: RunFolder[Any, Any]) -> Config:
+def config_of(stored: Stored) -> Config:
     return stored_config(read_settings(stored.path, ConfigRecord), stored.path / CONFIG)
 
 
-def recorded_in(stored: RunFolder[Any, Any]) -> dict[str, Any]:
+def recorded_in(stored: Stored) -> JSON:
     """Return the environment that a run recorded, whole."""
     return read_json(stored.path, ENVIRONMENT, EnvironmentRecord)
 
 
 def keep_splits(folder: Path, splits: Splits) -> None:
     """Write examples that came from memory into the run folder, so that the run can be resumed."""
-    kept = {name: [as_mapping(example) for example in getattr(splits, name)] for name in SPLITS}
+    kept = {name: [as_mapping(example) for example in part] for name, part in splits.parts.items()}
     text = json.dumps({"labels": list(splits.labels), "notes": list(splits.notes), **kept}, ensure_ascii=False)
     try:
         write_durably(folder / EXAMPLES, text.encode())

@@ -238,12 +238,12 @@ class Round(Generic[P, S]):
     cost: Cost
 
 
-def failed_calls(history: tuple[Round[Any, Any], ...]) -> tuple[Rejected, ...]:
+def failed_calls(history: tuple[Round[P, S], ...]) -> tuple[Rejected, ...]:
     """Return the calls of a history that gave no reply or were not made, in their order."""
     return tuple(rejected for r in history for rejected in r.advice.rejected if rejected.kind != "unusable")
 
 
-def total_cost(history: tuple[Round[Any, Any], ...]) -> Cost:
+def total_cost(history: tuple[Round[P, S], ...]) -> Cost:
     """Return what all rounds of a history spent together."""
     return sum((r.cost for r in history), Cost())
 

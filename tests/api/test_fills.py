@@ -12,8 +12,9 @@ from rich.console import Console
 
 import maao
 from maao.errors import ConfigError
-from maao.problems.language.frame import FRAME
+from maao.problems.framed import FRAME
 from maao.report.run import report
+from maao.types import Example
 from tests.api.small_runs import config, digests, write_data
 from tests.api.test_resume import StopAt
 from tests.export.written import written
@@ -73,7 +74,7 @@ def test_a_chosen_frame_predicts_as_a_config_that_says_the_same(llama, data, tmp
     plain = maao.run(config(llama, data, **settings), tmp_path / "plain")
     problem = plain._tuned.problem
     ours = [list(p.probabilities.values()) for p in maao.load(tmp_path / "run").predict(TEXTS)]
-    theirs = problem.probabilities({"prompt": result.params["prompt"]}, [{"text": text} for text in TEXTS])
+    theirs = problem.probabilities({"prompt": result.params["prompt"]}, [Example({"text": text}, "") for text in TEXTS])
     assert torch.equal(torch.tensor(ours), theirs)
 
 
@@ -154,7 +155,7 @@ def test_interpolation_keeps_the_words_that_were_proposed(llama, data, tmp_path)
         ({"mentor__name": "language_model", "mentor__style": "completion"}, r"mentor\.style = 'chat', or drop it"),
         ({"mentor__name": "language_model", "mentor__wording": "chat"}, "use 'guided'"),
         ({"problem": "function"}, r"mentor\.fills is for problems of language"),
-        ({"model__name": "packaged:emoji-vit"}, r"mentor\.fills is for problems of language"),
+        ({"model__name": "packaged:emoji-vit", "model__template": "{slots} {class}."}, r"mentor\.fills is for problems of language"),
         ({"mentor__name": "language_model", "mentor__mix": {"name": "perturb"}}, "jumps from points in other templates"),
         ({"model__label_words": {"business": "a|b", "music": "song", "sport": "team"}}, r"one of them holds a bar: 'a\|b'"),
     ],

@@ -22,7 +22,7 @@ def settings(**changes):
         "problem": "function",
         "function": {"name": "rosenbrock"},
         "mentor": {"name": "random_restart"},
-        "stage": {"optimizer": "SGD", "max_grad_norm": 1.0, "lr": 0.5, "lr_grid": GRID, "lr_steps": 4},
+        "stage": {"optimizer": "SGD", "max_grad_norm": 1.0, "lr_grid": GRID, "lr_steps": 4},
         "plan": {"rounds": 1, "steps": 6, "store_every": 3},
         "accept": {"steps": 2},
     }

@@ -8,9 +8,10 @@ import torch
 
 from maao.build import build_language
 from maao.config import make_config
-from maao.problems.language.soft_prompt import SoftPromptProblem
+from maao.problems.text_problem import TextProblem
 from maao.problems.towers.text.forward import decoder_start, embedding_table
 from maao.problems.towers.text.loading import FrozenModel
+from maao.types import Example
 from tests.tiny import LABELS, _enlarged, bpe_tokenizer, tiny_splits, wordpiece_tokenizer
 
 WINDOW = 16
@@ -49,13 +50,13 @@ def frozen(name: str, kind: str = "decoder", tokenizer: Any = None, **settings: 
     return FrozenModel(model.requires_grad_(False).eval(), tokenizer, kind, f"tiny-{base}")  # type: ignore[arg-type]
 
 
-def problem_of(model: FrozenModel, template: str, *, rows: int = 24, **settings: Any) -> SoftPromptProblem:
+def problem_of(model: FrozenModel, template: str, *, rows: int = 24, **settings: Any) -> TextProblem:
     """Return the problem as a run would build it."""
     splits = tiny_splits(2)
     section = {"template": template, "num_virtual_tokens": rows, "label_words": dict(zip(LABELS, LABELS, strict=True)), **settings}
     if model.kind == "encoder":
         del section["label_words"]
-    return build_language(make_config({"model": section}), splits, model)[0]
+    return build_language(make_config({"model": section}), splits, model)[0].plain
 
 
 def some_tokens(model: FrozenModel, count: int) -> list[int]:
@@ -63,11 +64,11 @@ def some_tokens(model: FrozenModel, count: int) -> list[int]:
     return (words * count)[:count]
 
 
-def plain_scores(problem: SoftPromptProblem, ids: list[int], text: str) -> torch.Tensor:
+def plain_scores(problem: TextProblem, ids: list[int], text: str) -> torch.Tensor:
     """Return the class probabilities that transformers gives for a text with the soft prompt's words in it, and nothing beside it."""
     row = problem.tokenizer({"text": text})
     tokens = torch.tensor([[*row.before, *ids, *row.after]])
-    model, reader = problem.frozen.model, problem.reader
+    model, reader = problem.frozen.model, problem.scorer
     found = []
     for word in reader.words:  # type: ignore[attr-defined]
         with torch.no_grad():
@@ -89,13 +90,13 @@ def texts(*lengths: int) -> list[str]:
     return [" ".join((words[i:] + words[:i]) * length)[: 5 * length].strip() for i, length in enumerate(lengths)]
 
 
-def check(problem: SoftPromptProblem, given: list[str]) -> None:
+def check(problem: TextProblem, given: list[str]) -> None:
     """Check that texts together have the probabilities that transformers gives for each alone."""
     ids = some_tokens(problem.frozen, problem._num_virtual_tokens)
     params = {"prompt": embedding_table(problem.frozen)[ids]}
     wanted = torch.stack([plain_scores(problem, ids, text) for text in given])
     assert float((wanted[0] - wanted[1]).abs().max()) > 1e-3  # what is read depends on the text
-    together = problem.probabilities(params, [{"text": text} for text in given])
+    together = problem.probabilities(params, [Example({"text": text}, "") for text in given])
     torch.testing.assert_close(together, wanted, rtol=1e-4, atol=1e-5)
-    apart = torch.cat([problem.probabilities(params, [{"text": text}]) for text in given])
+    apart = torch.cat([problem.probabilities(params, [Example({"text": text}, "")]) for text in given])
     torch.testing.assert_close(apart, wanted, rtol=1e-4, atol=1e-5)

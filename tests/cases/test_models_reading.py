@@ -10,7 +10,7 @@ import torch
 from maao.errors import ModelError
 from maao.export.peft_write import export_peft
 from maao.problems.towers.text.forward import UNLIMITED, context_length
-from maao.types import Clues
+from maao.types import Clues, Example
 from tests.cases.models import BARTISH, GROUPED, SMALL, WINDOW, check, frozen, problem_of, texts
 
 TEMPLATES = ["{text} {slots} Topic:", "{slots} {text} Topic:"]
@@ -118,7 +118,7 @@ def test_m8_long_texts_are_cut_to_the_limit():
         "LED", "encoder_decoder", attention_window=16, max_encoder_position_embeddings=96, max_decoder_position_embeddings=32, **sizes
     )
     problem = problem_of(model, TEMPLATES[1], rows=3)
-    found = problem.probabilities(problem.initial(0), [{"text": "shares " * 500}, {"text": "music"}])
+    found = problem.probabilities(problem.initial(0), [Example({"text": "shares " * 500}, ""), Example({"text": "music"}, "")])
     assert found.shape == (2, 3) and bool(torch.isfinite(found).all())
 
 
@@ -128,8 +128,8 @@ def test_m8_a_limit_that_no_setting_names_is_found_by_trying():
     model.model.base_model.wpe = torch.nn.Embedding(40, 32)
     problem = problem_of(model, TEMPLATES[1], rows=3)
     with pytest.raises(ModelError, match=r"embeddings of \d+ tokens: index out of range.*set model.max_length"):
-        problem.probabilities(problem.initial(0), [{"text": "shares " * 60}])
-    assert problem.probabilities(problem.initial(0), [{"text": "shares music"}]).shape == (1, 3)
+        problem.probabilities(problem.initial(0), [Example({"text": "shares " * 60}, "")])
+    assert problem.probabilities(problem.initial(0), [Example({"text": "shares music"}, "")]).shape == (1, 3)
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,6 @@ def test_m7_a_system_turn_that_the_template_adds_is_part_of_the_run():
     tokenizer.chat_template = "<s>system\nYou are kind.</s>\n<s>user\n" + CONTENT + "</s>\n<s>assistant{{ '\\n' }}"
     frozen = tiny_model("llama")
     frozen = FrozenModel(frozen.model, tokenizer, frozen.kind, frozen.name)
-    problem, _ = build_language(make_config({"model": {"chat": True, "num_virtual_tokens": 4}}), tiny_splits(2), frozen)
+    problem = build_language(make_config({"model": {"chat": True, "num_virtual_tokens": 4}}), tiny_splits(2), frozen)[0].plain
     assert problem.tokenizer.before == "<s>system\nYou are kind.</s>\n<s>user\n{text}"
     assert problem.tokenizer.after == " Topic:</s>\n<s>assistant\n"

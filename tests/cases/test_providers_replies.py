@@ -29,7 +29,7 @@ from maao.mentors.random_text import sentences_of
 from maao.mentors.reply import LONGEST, LONGEST_REJECTED, MAX_WORDS, MOST_REJECTED, PLACE, read_continuation, read_list, read_one
 from maao.mentors.soft_input import SoftInput
 from maao.optimizers.serializer import TorchSerializer
-from maao.problems.language.soft_prompt import _shown
+from maao.problems.framed import in_braces
 from maao.problems.towers.text.template import Template
 from maao.protocols import NO_FIELDS, Decoded, Encoded
 from maao.runner import run
@@ -498,7 +498,7 @@ def test_p12_what_became_no_text_is_counted_where_it_is_too_much_to_keep():
 
 OUTSIDE = {  # what else reads text from outside
     "parts of a line": lambda text: FIELDS.split(f"x | {text} | y"),
-    "braces of a template": _shown,
+    "braces of a template": in_braces,
     "fields of a template": lambda text: Template.parse(f"{{slots}} {text}"),
     "sentences": sentences_of,
     "numbers": lambda text: NumberCodec(2).encode(text),

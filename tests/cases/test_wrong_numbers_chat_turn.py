@@ -104,8 +104,8 @@ def test_l3_chance_in_a_template_is_drawn_once():
 
 def test_l3_templates_that_a_mentor_fills_stand_in_the_same_turn(monkeypatch):
     from maao.build import build_language
-    from maao.problems.language.frame import Frame
-    from maao.problems.texts import build_framed_reader
+    from maao.problems.framed import PatternVerbalizer
+    from maao.problems.texts import build_framed_scorer
     from maao.problems.towers.text.template import Template
     from tests.tiny import tiny_splits
 
@@ -118,10 +118,10 @@ def test_l3_templates_that_a_mentor_fills_stand_in_the_same_turn(monkeypatch):
     model = make_config({"model": settings}).model
     set_day(monkeypatch, 2)
     template = Template.parse("{text} {slots} Topic:", chat=True, turn=model.kind.options.chat_turn)
-    frame = Frame(template="{text} {slots} It was", label_words=())
-    _, tokenize = build_framed_reader(model, frozen, tiny_splits(2), template, 60, frame)
+    pair = PatternVerbalizer(template="{text} {slots} It was", label_words=())
+    _, tokenize = build_framed_scorer(model, frozen, tiny_splits(2), template, 60, pair)
     assert tokenize.before.startswith("<s>Today is 01 March 2026.\n{text}")
-    problem, _ = build_language(make_config({"model": settings}), tiny_splits(2), frozen)
+    problem = build_language(make_config({"model": settings}), tiny_splits(2), frozen)[0].plain
     assert problem.tokenizer.before == "<s>Today is 01 March 2026.\n{text}"
     assert torch.isfinite(problem.loss(problem.initial(0), problem.batch(0, 0)))
 

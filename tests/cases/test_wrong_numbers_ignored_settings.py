@@ -97,7 +97,6 @@ def test_l12_a_setting_that_nothing_reads_is_refused(values, key):
         ("plan.min_delta", 0.1, "plan.patience", 2),
         ("stage.warmup_lr", 0.1, "stage.warmup_steps", 2),
         ("stage.average_std", 2.0, "stage.average_mean", 3.0),
-        ("stage.schedule_every", 5, "stage.schedule", "cosine"),
         ("stage.population", 5, "stage.kind", "cma_es"),
         ("mentor.max_samples", 3, "mentor.style", "completion"),
         ("mentor.max_samples", 3, "mentor.name", "soft_input"),
@@ -474,5 +473,12 @@ PAIRS = [(f"{word} {i}", word) for i in range(8) for word in ("a", "b")]
 def test_l12_where_tune_takes_its_examples_from_is_no_further_setting(tmp_path, key, value):
     for settings in ({f"data.{key}": value}, {"data": {key: value}}):
         with pytest.raises(ConfigError, match=rf"maao.tune would ignore data.{key} of `settings`: its arguments `train`"):
+            maao.tune(model=str(tmp_path), train=PAIRS, mentor="none", folder=tmp_path / "run", settings=settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_l12_tune_reads_no_pictures(tmp_path):
+    for settings in ({"data.fewer": True}, {"data": {"source": "emoji"}}):
+        with pytest.raises(ConfigError, match=r"maao.tune reads texts, .* use maao.tune_images for pictures"):
             maao.tune(model=str(tmp_path), train=PAIRS, mentor="none", folder=tmp_path / "run", settings=settings)
     assert not (tmp_path / "run").exists()

@@ -10,6 +10,7 @@ import torch
 
 from maao.errors import ModelError
 from maao.problems.towers.text import probes
+from maao.types import Example
 from tests.cases.models import BARTISH, GROUPED, SMALL, WINDOW, check, frozen, problem_of, texts
 from tests.tiny import wordpiece_tokenizer
 
@@ -125,7 +126,7 @@ def test_l2_a_head_pools_what_the_text_alone_gives():
         embeddings = model.model.get_input_embeddings()(torch.tensor([[*row.after]]))
         alone = model.model(inputs_embeds=torch.cat([params["prompt"][None], embeddings], dim=1)).last_hidden_state[0].mean(0)
         wanted.append(alone @ params["head.weight"].T + params["head.bias"])
-    together = problem.probabilities(params, [{"text": text} for text in given])
+    together = problem.probabilities(params, [Example({"text": text}, "") for text in given])
     torch.testing.assert_close(together, torch.stack(wanted).softmax(-1), rtol=1e-4, atol=1e-5)
 
 

@@ -254,8 +254,8 @@ def test_l4_a_setting_says_otherwise():
 def test_l4_the_setting_reaches_the_model(space, before):
     words = dict(zip(LABELS, ("商业", "music", "sport"), strict=True))
     settings = {"label_space": space, "label_words": words, "num_virtual_tokens": 4}
-    problem, _ = build_language(make_config({"model": settings}), tiny_splits(2), tiny_model("llama"))
-    assert problem.reader.words == [tuple(plain(bpe_tokenizer(), lead + word)) for lead, word in zip(before, words.values(), strict=True)]
+    problem = build_language(make_config({"model": settings}), tiny_splits(2), tiny_model("llama"))[0].plain
+    assert problem.scorer.words == [tuple(plain(bpe_tokenizer(), lead + word)) for lead, word in zip(before, words.values(), strict=True)]
 
 
 def test_l4_a_head_reads_no_such_setting():

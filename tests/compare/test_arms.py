@@ -121,9 +121,8 @@ def test_a_file_that_cannot_be_imported_is_told(table: Path, tmp_path: Path) -> 
 
 
 def test_baselines_refuse_in_words_what_they_cannot_do(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
-    pictures = make_config({"model": {"kind": "matcher"}, "mentor": {"name": "none"}})
-    with pytest.raises(ConfigError, match="'majority' counts the labels of texts"):
-        Majority().run(pictures, tmp_path)
+    with pytest.raises(ConfigError, match="'majority' counts the labels of examples, and a function has none"):
+        Majority().run(make_config({"problem": "function", "mentor": {"name": "none"}}), tmp_path)
     head = make_config(values(model_folder("bert"), write_data(tmp_path), mentor__name="none"))
     with pytest.raises(ConfigError, match="'zero_shot' reads label words on the template alone"):
         ZeroShot().run(head, tmp_path)

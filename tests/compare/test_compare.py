@@ -324,3 +324,18 @@ def test_older_rows_are_read_by_the_names_of_today(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text(json.dumps(old))
     read = read_row(tmp_path / "old.json")
     assert read.cost == {"selection_evals": 3} and read.curve == [{"selection_evals": 1, "select_loss": 0.5}]
+
+
+def test_rows_of_a_protocol_that_departs_from_a_named_one_are_read_out(tmp_path: Path) -> None:
+    def told(*protocols: str) -> str:
+        for old in (tmp_path / "rows").glob("*.json"):
+            old.unlink()
+        for i, protocol in enumerate(protocols):
+            one = row(f"arm {i}", 0, 0.5, protocol=protocol, shots=2)
+            (tmp_path / "rows" / f"{i}.json").write_text(one.model_dump_json(exclude_unset=True))
+        return read_out(Table(name="x", baseline="arm 0"), tmp_path, 2).read_text()
+
+    (tmp_path / "rows").mkdir()
+    assert "arm 1" in told("images-few-shot-2-select-3", "images-few-shot-2-select-3")
+    with pytest.raises(ConfigError, match="Results of different protocols cannot be compared"):
+        told("images-few-shot-2-select-3", "images-few-shot-2")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from experiments.paper.released import ReleasedCodec
 from maao.codecs.fluent import FluentCodec, causal_log_probs
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.codecs.numbers import NumberCodec
-from maao.codecs.released import ReleasedCodec
 from maao.testing import CodecConformance
 from tests.conformance.parts import kept_problem
 from tests.tiny import bpe_tokenizer, roberta_tokenizer, tiny_model, wordpiece_tokenizer

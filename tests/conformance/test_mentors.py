@@ -32,7 +32,7 @@ from maao.optimizers.torch import TorchStage
 from maao.problems.functions import FunctionProblem
 from maao.testing import MentorConformance
 from maao.types import Example
-from tests.conformance.parts import kept_problem
+from tests.conformance.parts import kept_framed_problem
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class TestMentorConformance(MentorConformance):
 
     @pytest.fixture
     def problem(self, row):
-        return kept_problem("llama", "{text} {slots} Topic:") if row.language else FunctionProblem("rosenbrock", codec=NumberCodec(2))
+        return kept_framed_problem() if row.language else FunctionProblem("rosenbrock", codec=NumberCodec(2))
 
     @pytest.fixture
     def stage(self):

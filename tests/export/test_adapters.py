@@ -53,7 +53,7 @@ def test_a_p_tuned_adapter_starts_where_its_network_ended(saved):
     folder, prompt = saved("gpt2", "PromptEncoderConfig", encoder_hidden_size=16)
     found = read_adapter(folder, tiny_model("gpt2"), "p_tuning", NUM)["prompt"]
     assert torch.allclose(found, prompt[0], atol=1e-6)
-    from maao.problems.language.methods.p_tuning import PTuning
+    from maao.problems.methods.p_tuning import PTuning
 
     tuning = PTuning("lstm", NUM, 32)
     assert torch.equal(tuning.realize({**tuning.start(torch.zeros(NUM, 32)), "prompt": found})["prompt"], found)

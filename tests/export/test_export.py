@@ -70,7 +70,7 @@ def test_an_adapter_read_fresh_by_peft_gives_our_class_scores(tuned, tmp_path, a
         encoded = tokenizer(template.removeprefix("{slots}").format(text=text), return_tensors="pt", return_token_type_ids=False)
         with torch.no_grad():
             theirs = model(**encoded).logits[0, -1]
-            ours = problem.reader.class_scores(result.params, [problem.tokenizer({"text": text})])[0]
+            ours = problem.scorer.class_scores(result.params, [problem.tokenizer({"text": text})])[0]
         ids = [tokenizer(f" {label}", add_special_tokens=False).input_ids[0] for label in LABELS]
         assert float((ours - theirs[ids]).abs().max() / theirs.abs().max()) < TOLERANCE
         predicted = torch.tensor(list(result.predict([text])[0].probabilities.values()))

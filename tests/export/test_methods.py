@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from experiments.paper import released
 from maao.build import build_for_use
 from maao.config import make_config
 from maao.errors import ConfigError
@@ -16,6 +17,8 @@ from maao.export.tensors import export_tensor
 from maao.types import Example
 from tests.api.small_runs import LABELS, values
 from tests.export.written import written
+
+RELEASED = f"{released.__file__}:Released"
 
 TEXTS = ["shares profit in the market", "music", "team match goal player coach"]
 FRONT = "{slots} {text} It was"
@@ -72,7 +75,7 @@ def made(model_folder, encoder_folder):
         place = encoder_folder if architecture in (*STOCK_HEADS, "deberta") else model_folder
         settings = values(place(architecture), {}, model__template=template, **METHODS[method], **changes)
         settings.pop("data")
-        problem = build_for_use(make_config({**settings, "data": {"source": "run"}}), LABELS).problem
+        problem = build_for_use(make_config({**settings, "data": {"source": "run"}}), LABELS).problem.plain
         generator = torch.Generator().manual_seed(0)
         params = {}
         for name, value in problem.initial(1).items():
@@ -83,7 +86,7 @@ def made(model_folder, encoder_folder):
 
 
 def check(folder, settings, problem, params):
-    ours = problem.probabilities(params, [{"text": text} for text in TEXTS])
+    ours = problem.probabilities(params, [Example({"text": text}, "") for text in TEXTS])
     assert float(ours.std(0).max()) > 1e-3  # what is read depends on the text
     prompt = written(folder, settings)
     for text, row in zip(TEXTS, ours, strict=True):
@@ -225,7 +228,7 @@ def test_a_prefix_gives_our_scores_in_a_batch_padded_on_the_right(made, tmp_path
     with torch.no_grad():
         logits = prompt.model(input_ids=ids, attention_mask=mask).logits
     found = logits[torch.arange(len(rows)), mask.sum(-1) - 1][:, words].softmax(-1)
-    assert torch.allclose(found, problem.probabilities(params, [{"text": text} for text in TEXTS]), atol=1e-5)
+    assert torch.allclose(found, problem.probabilities(params, [Example({"text": text}, "") for text in TEXTS]), atol=1e-5)
 
 
 def test_words_of_several_tokens_are_scored_by_the_code_as_by_us(made, tmp_path):
@@ -259,7 +262,7 @@ def test_token_types_are_passed_where_peft_passes_them(made, tmp_path):
     [
         ("llama", "{text} {slots} Topic:", {}, "has it elsewhere"),
         ("llama", "{text} {slots} Topic:", {"model__method": "p_tuning"}, "has it elsewhere"),
-        ("roberta", "{slots} {text}", {"model__released": ["embed_twice"]}, "embeds it twice"),
+        ("roberta", "{slots} {text}", {"model__codec": RELEASED, "model__embed_twice": True}, "embeds it in a way of its own"),
     ],
 )
 def test_what_peft_cannot_do_is_told(made, tmp_path, architecture, template, changes, told):
@@ -290,11 +293,11 @@ def test_checking_an_adapter_leaves_the_frozen_model_as_it_was(made, tmp_path, m
     model = problem.frozen.model
     before = {name: (type(module), tuple(vars(module))) for name, module in model.named_modules()}
     weights = {name: (value.data_ptr(), value.requires_grad) for name, value in model.named_parameters()}
-    scores = problem.probabilities(params, [{"text": TEXTS[0]}])
+    scores = problem.probabilities(params, [Example({"text": TEXTS[0]}, "")])
     peft(problem, params, tmp_path, about)
     assert {name: (type(module), tuple(vars(module))) for name, module in model.named_modules()} == before
     assert {name: (value.data_ptr(), value.requires_grad) for name, value in model.named_parameters()} == weights
-    assert torch.equal(problem.probabilities(params, [{"text": TEXTS[0]}]), scores)
+    assert torch.equal(problem.probabilities(params, [Example({"text": TEXTS[0]}, "")]), scores)
 
 
 # -- tensors
@@ -338,11 +341,11 @@ def test_the_code_pools_as_the_run_does(made, tmp_path, template, pooling):
     check(tmp_path, "use_prompt.json", problem, params)
 
 
-def test_the_code_embeds_twice_where_the_run_did(made, tmp_path):
-    problem, params, about = made("roberta", "{text} {slots} text", model__released=["embed_twice"])
-    export_tensor(problem, params, tmp_path, about)
-    assert json.loads((tmp_path / "use_prompt.json").read_text(encoding="utf-8"))["embed_twice"]
-    check(tmp_path, "use_prompt.json", problem, params)
+def test_no_code_is_written_where_a_codec_embeds_in_a_way_of_its_own(made, tmp_path):
+    problem, params, about = made("roberta", "{text} {slots} text", model__codec=RELEASED, model__embed_twice=True)
+    with pytest.raises(ConfigError, match="embeds texts as the model itself does, and this codec in a way of its own"):
+        export_tensor(problem, params, tmp_path, about)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_revision_is_named_where_the_model_is_loaded(made, tmp_path):

@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import Any
 
 
-def written(folder: Path, settings: str | None = None) -> Any:
-    """Return the `TunedPrompt` of an export."""
-    spec = spec_from_file_location("copied_out", folder / "use_prompt.py")
+def copied(file: Path) -> Any:
+    """Return the module that a file is."""
+    spec = spec_from_file_location("copied_out", file)
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def written(folder: Path, settings: str | None = None) -> Any:
+    """Return the `TunedPrompt` of an export."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT's own
-        return module.TunedPrompt(folder, settings)
+        return copied(folder / "use_prompt.py").TunedPrompt(folder, settings)
 
 
 def logits(prompt: Any, text: str) -> Any:

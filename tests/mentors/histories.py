@@ -61,3 +61,11 @@ WITH_FIELDS = (
     ),
     finished(3, "news of music", 0.375, words=0.75, age=20),
 )
+
+
+def texts(found):
+    return [entry.text for entry in found]
+
+
+def ended(*losses):
+    return tuple(finished(i, f"text {i}", loss) for i, loss in enumerate(losses))

@@ -36,7 +36,6 @@ FILES = [
         for case in CASES
         if case not in ASKED and (style, case) != ("completion", "one_word")
     ),
-    *(("released", case) for case in ("empty", "history", "scores_words", "scores_none")),
     *((style, case) for style in ("vision_chat", "vision_completion") for case in ("history", "scores_none")),
     ("contrast", "history"),
     *(("guided", case) for case in ("empty", "history", "clues")),
@@ -119,17 +118,6 @@ def test_wording_that_tells_of_no_score_in_examples_is_the_same_for_all():
     assert wording("chat", "none").template == wording("chat").template
 
 
-def test_released_wording_lists_by_the_loss_that_it_shows():
-    told = instruction("released", HISTORY, Shown("words"))
-    losses = [float(line.removeprefix("Loss: ")) for line in told.splitlines() if line.startswith("Loss: ")]
-    assert len(losses) == 4 and losses == sorted(losses, reverse=True)
-
-
-def test_released_wording_tells_nothing_of_the_task():
-    told = instruction("released", TOLD, EVERYTHING)
-    assert "image classification" in told and not [part for part in (TASK.description, *TASK.labels[:1], "gradient") if part in told]
-
-
 def listed(text, shown, history=HISTORY):
     (line,) = [line for line in instruction("chat", history, shown).splitlines() if line.startswith(f"- {text}")]
     return line
@@ -182,7 +170,7 @@ def test_wording_of_ones_own_is_read_from_a_file(tmp_path):
 def test_unknown_wording_is_refused_with_those_there_are():
     with pytest.raises(
         ConfigError,
-        match=r"Unknown wording 'chatt': give one of chat, completion, contrast, guided, released, vision_chat, vision_completion, vision_",
+        match=r"Unknown wording 'chatt': give one of chat, completion, contrast, guided, vision_chat, vision_completion, vision_",
     ):
         wording("chatt")
 

@@ -7,15 +7,7 @@ import math
 import pytest
 
 from maao.mentors.trajectory import entries, select, shuffled
-from tests.mentors.histories import HISTORY, finished
-
-
-def texts(found):
-    return [entry.text for entry in found]
-
-
-def ended(*losses):
-    return tuple(finished(i, f"text {i}", loss) for i, loss in enumerate(losses))
+from tests.mentors.histories import HISTORY, ended, finished, texts
 
 
 def test_entries_are_judged_proposals_and_the_words_of_ends_in_the_order_seen():
@@ -82,7 +74,7 @@ def test_what_words_are_worth_is_kept_when_a_lower_loss_does_not_say():
     assert (entry.reached.loss, entry.steps, entry.words.loss) == (1.0, 4, 1.5)
 
 
-@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "diverse", "released", "contrast"])
+@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "diverse", "contrast"])
 def test_losses_that_are_no_numbers_are_left_out(choice):
     assert texts(select(ended(1.0, math.nan, 3.0), 5, choice)) == ["text 2", "text 0"]
 
@@ -101,31 +93,16 @@ def test_choice_picks_its_entries_worst_first(choice, wanted):
     assert [e.reached.loss for e in found] == wanted
 
 
-@pytest.mark.parametrize(
-    ("points", "wanted"),
-    [(3, [0, 1, 2]), (5, [0, 1, 2, 3, 4]), (9, [0, 1, 2, 3, 4]), (10, [0, 2, 4, 6, 8]), (30, [0, 2, 4, 6, 8])],
-)
-def test_released_choice_takes_the_first_points_of_a_walk_every_other_of_ten_or_more(points, wanted):
-    falling = ended(*(100.0 - i for i in range(points)))
-    assert texts(select(falling, 5, "released")) == [f"text {i}" for i in wanted]
-
-
-def test_released_choice_sees_the_last_walk_only():
-    asked = finished(9, "after asking", 9.0, proposals=(("proposed", 8.5, 0),))
-    history = (*ended(2.0, 1.0), asked, finished(10, "later", 8.0))
-    assert texts(select(history, 5, "released")) == ["after asking", "proposed", "later"]
-
-
 def test_spread_of_one_is_the_best():
     assert [e.reached.loss for e in select(ended(2.0, 4.0, 1.0), 1, "spread")] == [1.0]
 
 
-@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "diverse", "released", "contrast"])
+@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "diverse", "contrast"])
 def test_no_more_are_shown_than_asked_for(choice):
     assert [len(select(ended(2.0, 4.0, 1.0), count, choice)) for count in (0, 1, 2, 3, 9)] == [0, 1, 2, 3, 3]
 
 
-@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "diverse", "released", "contrast"])
+@pytest.mark.parametrize("choice", ["best", "last", "first", "spread", "diverse", "contrast"])
 def test_empty_history_shows_nothing(choice):
     assert select((), 5, choice) == ()
 

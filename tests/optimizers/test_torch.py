@@ -146,11 +146,6 @@ def test_learning_rate_follows_the_schedule(schedule, wanted):
     assert rates(stage, 5) == pytest.approx(wanted, abs=1e-12)
 
 
-def test_a_schedule_may_move_once_an_epoch():
-    stage = TorchStage("SGD", 1.0, schedule="linear", schedule_steps=4, schedule_every=2, max_grad_norm=None)
-    assert rates(stage, 5) == pytest.approx([1.0, 1.0, 0.75, 0.75, 0.5])
-
-
 def test_warmup_rises_to_the_whole_rate():
     assert rates(TorchStage("SGD", 1.0, warmup_steps=4, max_grad_norm=None), 6) == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from maao.build import build_language
 from maao.config import make_config
 from maao.errors import ConfigError, ModelError
-from maao.problems.language.readers import LabelWords
+from maao.problems.scorers.label_words import LabelWords
 from maao.problems.towers.text import probes
 from maao.problems.towers.text.forward import activation_bytes, embedding_table
 from maao.problems.towers.text.template import Template, TemplateTokenizer
@@ -43,11 +43,11 @@ def test_label_words_are_read_at_the_mask(architecture, template):
     ids = ids_with_prompt(problem)
     assert ids.count(frozen.tokenizer.mask_token_id) == 1
     where = ids.index(frozen.tokenizer.mask_token_id)
-    theirs = frozen.model(input_ids=torch.tensor([ids])).logits[0, where, [word[0] for word in problem.reader.words]]
-    assert all(len(word) == 1 for word in problem.reader.words)
+    theirs = frozen.model(input_ids=torch.tensor([ids])).logits[0, where, [word[0] for word in problem.scorer.words]]
+    assert all(len(word) == 1 for word in problem.scorer.words)
     rows = [problem.tokenizer({"text": text}) for text in (TEXT, "team", "the market was good and the bank is bad")]
-    batched = problem.reader.class_scores(params, rows)[0]
-    for ours in (batched, problem.reader.class_scores(params, rows[:1])[0]):
+    batched = problem.scorer.class_scores(params, rows)[0]
+    for ours in (batched, problem.scorer.class_scores(params, rows[:1])[0]):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
 
 
@@ -56,14 +56,14 @@ def test_a_word_of_two_tokens_takes_two_masks(architecture):
     words = {"business": "business", "music": "music film", "sport": "sport"}
     problem, params = problem_of(architecture, "{slots} {text} Topic {mask}.", words=words)
     frozen, mask = problem.frozen, problem.frozen.tokenizer.mask_token_id
-    long = problem.reader.words[1]
-    assert [len(word) for word in problem.reader.words] == [1, 2, 1]
+    long = problem.scorer.words[1]
+    assert [len(word) for word in problem.scorer.words] == [1, 2, 1]
     ids = ids_with_prompt(problem)
     where = ids.index(mask)
     two = [*ids[:where], mask, mask, *ids[where + 1 :]]
     logits = frozen.model(input_ids=torch.tensor([two])).logits[0].log_softmax(-1)
     expected = (logits[where, long[0]] + logits[where + 1, long[1]]) / 2
-    ours = problem.reader.class_scores(params, [problem.tokenizer({"text": TEXT})])[0, 1]
+    ours = problem.scorer.class_scores(params, [problem.tokenizer({"text": TEXT})])[0, 1]
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -73,16 +73,16 @@ def test_label_words_are_what_a_decoder_says(template):
     frozen = problem.frozen
     lead = [0] + ([frozen.tokenizer.convert_tokens_to_ids("<extra_id_0>")] if "{mask}" in template else [])
     rows = [problem.tokenizer({"text": text}) for text in (TEXT, "team")]
-    for k, word in enumerate(problem.reader.words):
+    for k, word in enumerate(problem.scorer.words):
         spoken = torch.tensor([[*lead, *word[:-1]]])
         logits = frozen.model(input_ids=torch.tensor([ids_with_prompt(problem)]), decoder_input_ids=spoken).logits[0].log_softmax(-1)
         expected = torch.stack([logits[len(lead) - 1 + j, token] for j, token in enumerate(word)]).mean()
-        scores = problem.reader.class_scores(params, rows)[0].log_softmax(-1)
-        if all(len(w) == 1 for w in problem.reader.words):
-            expected = logits[-1, [w[0] for w in problem.reader.words]].log_softmax(-1)[k]
+        scores = problem.scorer.class_scores(params, rows)[0].log_softmax(-1)
+        if all(len(w) == 1 for w in problem.scorer.words):
+            expected = logits[-1, [w[0] for w in problem.scorer.words]].log_softmax(-1)[k]
             torch.testing.assert_close(scores[k], expected, rtol=1e-4, atol=1e-5)
         else:
-            torch.testing.assert_close(problem.reader.class_scores(params, rows)[0, k], expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(problem.scorer.class_scores(params, rows)[0, k], expected, rtol=1e-4, atol=1e-5)
 
 
 CHOICES = Example({"text": "the market was good"}, "1", choices=("the bank won", "music film"))
@@ -96,8 +96,8 @@ def test_choices_are_answers_scored_by_their_mean_log_probability(architecture):
     together = problem.probabilities(params, [CHOICES, Example({"text": "team"}, "", choices=("cup", "the race"))])[0].log()
     apart = []
     for choice in CHOICES.choices:
-        reader = type(problem.reader)(
-            problem.frozen, [problem.tokenizer.word(choice)] * 2, **({"lead": problem.reader._lead[1:]} if architecture == "t5" else {})
+        reader = type(problem.scorer)(
+            problem.frozen, [problem.tokenizer.word(choice)] * 2, **({"lead": problem.scorer._lead[1:]} if architecture == "t5" else {})
         )
         apart.append(reader._logits(params, [problem.tokenizer(CHOICES.fields)], [problem.tokenizer.word(choice)]))
     means = []
@@ -110,10 +110,10 @@ def test_choices_are_answers_scored_by_their_mean_log_probability(architecture):
 def test_a_head_gives_each_choice_a_score_from_the_same_weights():
     splits = Splits((CHOICES,), (CHOICES,), (), ("0", "1"))
     problem, params = problem_of("bert", "{slots} {text} {sep} {choice}", splits=splits)
-    params = {**params, **problem.reader.initial(0)}
+    params = {**params, **problem.scorer.extra(0)}
     assert params["head.weight"].shape[0] == 1
-    both = problem.reader.class_scores(params, [problem.tokenizer.example(CHOICES)])
-    swapped = problem.reader.class_scores(params, [problem.tokenizer.example(Example(CHOICES.fields, "0", choices=CHOICES.choices[::-1]))])
+    both = problem.scorer.class_scores(params, [problem.tokenizer.example(CHOICES)])
+    swapped = problem.scorer.class_scores(params, [problem.tokenizer.example(Example(CHOICES.fields, "0", choices=CHOICES.choices[::-1]))])
     torch.testing.assert_close(both, swapped.flip(-1))
 
 
@@ -136,7 +136,7 @@ def test_second_segment_has_the_token_type_of_the_tokenizers_pairs():
     types = [0] * (3 + row.second) + [1] * (len(ids) - 3 - row.second)
     theirs = problem.frozen.model(input_ids=torch.tensor([ids]), token_type_ids=torch.tensor([types])).last_hidden_state.mean(1)
     params = {**params, "head.weight": torch.eye(32)[:3], "head.bias": torch.zeros(3)}
-    ours = problem.reader.class_scores(params, [row, problem.tokenizer({"text": "team"})])[0]
+    ours = problem.scorer.class_scores(params, [row, problem.tokenizer({"text": "team"})])[0]
     torch.testing.assert_close(ours, theirs[0, :3], rtol=1e-4, atol=1e-5)
 
 
@@ -148,16 +148,18 @@ def test_second_segment_has_the_token_type_of_the_tokenizers_pairs():
 def test_class_weights_are_those_of_cross_entropy(architecture, objective, part_tokens):
     weights = {"business": 1.0, "music": 5.0, "sport": 0.5}
     model = {"class_weights": weights, "objective": objective, "num_virtual_tokens": 3, "part_tokens": part_tokens, "name": "tiny"}
-    problem, _ = build_language(make_config({"model": {**model, "template": "{text} {slots}"}}), tiny_splits(), tiny_model(architecture))
+    problem = build_language(make_config({"model": {**model, "template": "{text} {slots}"}}), tiny_splits(), tiny_model(architecture))[
+        0
+    ].plain
     params, batch = problem.initial(0), problem.batch(0, 0)
     given = {name: value.clone().requires_grad_() for name, value in params.items()}
     loss = problem.loss(given, batch)
     if objective == "classes":
-        scores = problem.reader.class_scores(params, batch.rows)
+        scores = problem.scorer.class_scores(params, problem.read(batch))
         expected = F.cross_entropy(scores, batch.targets, weight=torch.tensor([weights[label] for label in LABELS]))
     else:
-        words = [problem.reader.words[target] for target in batch.targets.tolist()]
-        logits = problem.reader._logits(params, batch.rows, words)
+        words = [problem.scorer.words[target] for target in batch.targets.tolist()]
+        logits = problem.scorer._logits(params, problem.read(batch), words)
         own = torch.tensor([weights[LABELS[target]] for target in batch.targets.tolist()])
         log = torch.stack([logits[i, j].log_softmax(-1)[t] * own[i] for i, word in enumerate(words) for j, t in enumerate(word)])
         expected = -log.sum() / (own * torch.tensor([float(len(word)) for word in words])).sum()
@@ -168,10 +170,10 @@ def test_balanced_weights_are_the_inverse_of_how_often_a_label_is_there():
     examples = tiny_splits().train
     rare = tuple(e for e in examples if e.label != "sport") + tuple(e for e in examples if e.label == "sport")[:1]
     splits = Splits(rare, rare, (), LABELS)
-    problem, _ = build_language(
+    problem = build_language(
         make_config({"model": {"class_weights": "balanced", "template": "{text} {slots}"}}), splits, tiny_model("llama")
-    )
-    weights = problem.reader._class_weights
+    )[0].plain
+    weights = problem.scorer._class_weights
     counts = torch.tensor([sum(e.label == label for e in rare) for label in LABELS])
     torch.testing.assert_close(weights * counts, torch.full((3,), len(rare) / 3))
 
@@ -187,7 +189,7 @@ def test_a_memory_limit_sets_how_much_runs_at_a_time():
     each = activation_bytes(frozen)
     assert activation_bytes(frozen, tokens=32) == pytest.approx(each, rel=0.3)
     small, large = (
-        build_language(make_config({"model": {"memory_mib": mib, "template": "{text} {slots}"}}), tiny_splits(), frozen)[0]
+        build_language(make_config({"model": {"memory_mib": mib, "template": "{text} {slots}"}}), tiny_splits(), frozen)[0].plain
         for mib in (1, 4)
     )
     assert small._part_tokens == int(2**20 / each) and large._part_tokens == int(4 * 2**20 / each)
@@ -216,7 +218,7 @@ def test_what_a_model_reads_alike_is_tried_without_its_dropout():
 @pytest.mark.parametrize("template", ["{text} {slots} Topic:", "{slots} {text} Topic:"])
 def test_dropout_reaches_each_row_of_a_decoder_by_itself(template):
     problem = soft_prompt_problem("gpt2", template, frozen_dropout=True)
-    assert problem.prepared.model_tokens == 0 and problem.reader.share(problem.initial(0), problem.batch(0, 0).rows) is None
+    assert problem.prepared.model_tokens == 0 and problem.scorer.share(problem.initial(0), problem.read(problem.batch(0, 0))) is None
     params = {name: value.requires_grad_() for name, value in problem.initial(0).items()}
     here, again, later = (float(problem.loss(params, problem.batch(step, 0)).detach()) for step in (0, 0, 1))
     assert here == again != later
@@ -225,7 +227,7 @@ def test_dropout_reaches_each_row_of_a_decoder_by_itself(template):
 @pytest.mark.parametrize("packed", [False, True])
 def test_attention_drops_out_what_the_model_says(packed, monkeypatch):
     problem = soft_prompt_problem("llama", "{text} {slots}", frozen_dropout=True)
-    monkeypatch.setattr(type(problem.reader), "packs", lambda self, count, rows: packed)
+    monkeypatch.setattr(type(problem.scorer), "packs", lambda self, count, rows: packed)
     for layer in problem.frozen.model.base_model.layers:
         monkeypatch.setattr(layer.self_attn, "attention_dropout", 0.5)  # all the dropout that there is in this architecture
     batch, params = problem.batch(0, 0), problem.initial(0)
@@ -236,15 +238,6 @@ def test_attention_drops_out_what_the_model_says(packed, monkeypatch):
 def test_the_first_virtual_token_is_read_only_where_there_is_one():
     with pytest.raises(ConfigError, match=r"reads the first row in the slots, and prefix_tuning has none"):
         soft_prompt_problem("bert", "{slots} {text}", model={"pooling": "virtual", "method": "prefix_tuning"})
-
-
-def test_text_can_be_embedded_twice_as_in_the_release():
-    config = {"model": {"released": ["embed_twice"], "template": "{text} {slots}"}}
-    twice = build_language(make_config(config), tiny_splits(), tiny_model("roberta"))[0]
-    once = build_language(make_config({"model": {"template": "{text} {slots}"}}), tiny_splits(), tiny_model("roberta"))[0]
-    assert twice.score([once.initial(0)], "select")[0].loss != once.score([once.initial(0)], "select")[0].loss
-    with pytest.raises(ConfigError, match=r"embed_twice.*of kind 'decoder'"):
-        build_language(make_config(config), tiny_splits(), tiny_model("llama"))
 
 
 # -- candidates together
@@ -334,7 +327,7 @@ def test_no_room_is_told_with_what_to_do(monkeypatch, error):
     def full(*_, **__):
         raise error
 
-    monkeypatch.setattr(problem.reader, "loss", full)
+    monkeypatch.setattr(problem.scorer, "loss", full)
     with pytest.raises(ProblemError, match=r"no room in memory for a part of a batch.*Lower model.part_tokens \(now 512\).*memory_mib"):
         problem.loss(problem.initial(0), problem.batch(0, 0))
 

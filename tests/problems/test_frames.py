@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from maao.errors import CodecError, ProblemError
+from maao.errors import CodecError
 from maao.optimizers.cma_es import CMAStage
 from maao.optimizers.serializer import TorchSerializer
 from maao.optimizers.torch import TorchStage
-from maao.problems.language.frame import FRAME, Frame, without_frame
-from tests.conformance.parts import soft_prompt_problem
+from maao.problems.framed import FRAME, PAIRS, PatternVerbalizer, without_pair
+from maao.types import Example
+from tests.conformance.parts import framed_problem, soft_prompt_problem
 
 OWN = {"business": "market", "music": "song", "sport": "team"}
 OTHER = {"business": "economy", "music": "album star", "sport": "goal"}
@@ -26,7 +27,7 @@ TEMPLATES = {
 def pair(architecture, *, template=False, words=True, **options):
     """Return a problem, the params of a frame in it, and the problem whose config says the same."""
     own, other = TEMPLATES[architecture]
-    problem = soft_prompt_problem(architecture, own, words=OWN, **options)
+    problem = framed_problem(architecture, own, words=OWN, **options)
     fields = {**({"template": other} if template else {}), **(FILLED if words else {})}
     plain = soft_prompt_problem(architecture, other if template else own, words=OTHER if words else OWN, **options)
     return problem, frame_of(problem, fields), plain
@@ -53,15 +54,14 @@ def test_a_frame_reads_as_a_config_of_its_own(architecture, template, words):
     assert torch.equal(*losses) and torch.equal(leaves[0].grad, leaves[1].grad)
     assert problem.num_tokens(params, batch) == plain.num_tokens(start, same)
     assert problem.clues(params, start=params) == plain.clues(start, start=start)
-    assert torch.equal(
-        problem.probabilities(params, [{"text": "goal of the team"}]), plain.probabilities(start, [{"text": "goal of the team"}])
-    )
+    asked = [Example({"text": "goal of the team"}, "")]
+    assert torch.equal(problem.probabilities(params, asked), plain.probabilities(start, asked))
 
 
 def test_a_frame_of_the_last_steps_of_an_epoch_takes_the_same_examples():
     problem, frame, plain = pair("llama", template=True)
     for step in range(4):
-        assert problem.framed(frame)._as_here(problem.batch(step, 3)).rows == plain.batch(step, 3).rows
+        assert problem.problem_for(frame).read(problem.batch(step, 3)) == plain.read(plain.batch(step, 3))
 
 
 def test_points_of_several_frames_are_scored_in_their_order():
@@ -82,27 +82,27 @@ def test_frames_that_have_not_been_read_for_longest_are_forgotten():
         for word in "music film song album star bank firm team goal win".split()
     ]
     losses = [problem.score([{**start, **frame}], "select")[0].loss for frame in frames]
-    assert len(problem._framed) == 8
+    assert len(problem._held) == PAIRS == 8
     assert problem.score([{**start, **frames[0]}], "select")[0].loss == losses[0]
 
 
 def test_label_words_alone_keep_the_texts_that_were_read():
     problem, frame, _ = pair("llama")
-    home = problem.framed(frame)
-    assert home.reader.cache is problem.reader.cache is not None
-    assert home.reader.holds(home._rows["train"].rows)
+    home = problem.problem_for(frame)
+    assert home.scorer.cache is problem.plain.scorer.cache is not None
+    assert home.scorer.holds(home.inputs("train"))
 
 
 def test_texts_of_another_template_are_read_once_and_charged_once():
     problem, frame, _ = pair("gpt2", template=True)
     start = {**problem.initial(0), **frame}
-    home = problem.framed(frame)
-    assert home.reader.cache is None  # a frame that is only tried for size reads nothing
+    home = problem.problem_for(frame)
+    assert home.scorer.cache is None  # a frame that is only tried for size reads nothing
     batch = problem.batch(0, 0)
     anew, frame_anew, _ = pair("gpt2", template=True, max_cache_bytes=0)
     assert problem.num_tokens(start, batch) < anew.num_tokens({**start, **frame_anew}, anew.batch(0, 0))
-    texts = {row.before for split in ("train", "select") for row in home._rows[split].rows}
-    assert all(text in home.reader.cache._held for text in texts)
+    texts = {row.before for split in ("train", "select") for row in home.inputs(split)}
+    assert all(text in home.scorer.cache._held for text in texts)
     read = sum(map(len, texts))
     assert problem.prefill_cost([start, start, problem.initial(0)], []).model_tokens == read > 0
     assert problem.prefill_cost([start], [start]).model_tokens == 0
@@ -115,12 +115,12 @@ def test_nothing_is_charged_where_no_other_text_is_kept():
     assert problem.prefill_cost([frame], []).model_tokens == 0
     problem, frame, _ = pair("gpt2", template=True, max_cache_bytes=7)  # no room
     problem.score([{**problem.initial(0), **frame}], "select")
-    assert problem.framed(frame).reader.cache is None and problem.prefill_cost([frame], []).model_tokens == 0
+    assert problem.problem_for(frame).scorer.cache is None and problem.prefill_cost([frame], []).model_tokens == 0
 
 
 def test_frozen_dropout_is_dropped_alike_in_a_frame():
     problem, frame, _ = pair("llama", frozen_dropout=True)
-    assert problem.framed(frame).reader.shares is False
+    assert problem.problem_for(frame).scorer.shares is False
 
 
 @pytest.mark.parametrize(
@@ -185,18 +185,14 @@ def test_what_cannot_be_filled_in_is_refused(fields, said):
 
 
 def test_a_template_that_leaves_no_room_is_refused():
-    problem = soft_prompt_problem("llama", words=OWN, max_length=16)
+    problem = framed_problem("llama", words=OWN, max_length=16)
     with pytest.raises(CodecError, match="alone takes"):
         frame_of(problem, {"template": "{text} {slots}" + " the topic of the news" * 6})
 
 
-def test_a_problem_without_frames_refuses_them():
-    _, frame, _ = pair("llama")
-    without = soft_prompt_problem("llama", words=OWN, reframe=None)
+def test_a_problem_without_pairs_refuses_them():
     with pytest.raises(CodecError, match="fill the slots alone"):
-        frame_of(without, FILLED)
-    with pytest.raises(ProblemError, match="built without them"):
-        without.score([{**without.initial(0), **frame}], "select")
+        frame_of(soft_prompt_problem("llama", words=OWN), FILLED)
 
 
 def test_words_belong_to_their_labels_whatever_their_order():
@@ -205,7 +201,7 @@ def test_words_belong_to_their_labels_whatever_their_order():
 
 
 def test_a_frame_survives_as_a_value():
-    frame = Frame("Überschrift: {text}\n{slots}", ("日本", "a|b"))
-    assert Frame.of({FRAME: frame.tensor()}) == frame
-    assert Frame.from_fields(frame.fields(("x", "y")), ("x", "y")) == frame
-    assert without_frame({"prompt": torch.ones(1), FRAME: frame.tensor()}).keys() == {"prompt"}
+    frame = PatternVerbalizer("Überschrift: {text}\n{slots}", ("日本", "a|b"))
+    assert PatternVerbalizer.of({FRAME: frame.tensor()}) == frame
+    assert PatternVerbalizer.from_fields(frame.fields(("x", "y")), ("x", "y")) == frame
+    assert without_pair({"prompt": torch.ones(1), FRAME: frame.tensor()}).keys() == {"prompt"}

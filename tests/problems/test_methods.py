@@ -8,7 +8,7 @@ import torch
 from maao.core.acceptance import AlwaysFirst, Interpolate
 from maao.optimizers.torch import TorchStage
 from maao.problems.towers.text.forward import embedding_table
-from maao.types import Proposal
+from maao.types import Example, Proposal
 from tests.conformance.parts import soft_prompt_problem
 
 METHODS = {
@@ -32,7 +32,9 @@ def start_at(problem, text=TEXT):
 
 
 def scores(problem, params):
-    return problem.probabilities(params, [{"text": "shares profit"}, {"text": "the market was good and the bank is bad"}])
+    return problem.probabilities(
+        params, [Example({"text": text}, "") for text in ("shares profit", "the market was good and the bank is bad")]
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -151,7 +153,7 @@ def test_a_normal_start_of_deep_prompts_has_the_spread_of_the_reference():
 
 
 def test_first_layers_values_of_the_vocabulary_are_what_the_model_computes():
-    from maao.problems.language.methods.prefix_tuning import value_table
+    from maao.problems.methods.prefix_tuning import value_table
     from maao.problems.towers.text.forward import key_values
     from tests.tiny import tiny_model
 

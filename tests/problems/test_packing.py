@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise, product
 
 import pytest
 import torch
 
-from maao.problems.language import readers
-from maao.problems.towers.text.forward import embedding_table, hidden_states, key_values, pad
+from maao.problems.scorers import label_words
+from maao.problems.towers.text.forward import embedding_table, front, hidden_states, key_values, pad
 from maao.problems.towers.text.packing import _grouped, layout, packed_hidden_states
 from maao.problems.towers.text.template import Tokenized
 from tests.conformance.parts import soft_prompt_problem
@@ -19,18 +20,18 @@ ROWS = [Tokenized((7, 8), (9,)), Tokenized((), (5, 6, 7, 8, 9, 10)), Tokenized((
 
 
 @pytest.mark.parametrize("architecture", PACKING)
-@pytest.mark.parametrize("front", [False, True])
-def test_packed_rows_read_like_rows_alone(architecture, front):
+@pytest.mark.parametrize("behind", [False, True])
+def test_packed_rows_read_like_rows_alone(architecture, behind):
     frozen = tiny_model(architecture)
     prompt = embedding_table(frozen)[[20, 21]].clone().requires_grad_()
-    ahead = key_values(frozen, embedding_table(frozen)[[30, 31, 32]]) if front else None
+    ahead = key_values(frozen, embedding_table(frozen)[[30, 31, 32]]) if behind else None
     sequences = [[*row.before, 0, 0, *row.after] for row in ROWS]
     hidden, starts = packed_hidden_states(frozen, sequences, prompt, [len(row.before) for row in ROWS], ahead)
     total = torch.zeros(())
     for row, start, sequence in zip(ROWS, starts.tolist(), sequences, strict=True):
         inputs = pad([row], num_virtual_tokens=2, fill=0)
         if ahead is not None:
-            inputs = readers.replace(inputs, prefix=readers.front(*ahead, 1))
+            inputs = replace(inputs, prefix=front(*ahead, 1))
         alone = hidden_states(frozen, prompt, inputs)[0]
         torch.testing.assert_close(hidden[start : start + len(sequence)], alone, rtol=1e-4, atol=1e-5)
         total = total + alone.pow(3).sum()
@@ -41,7 +42,7 @@ def test_packed_rows_read_like_rows_alone(architecture, front):
 
 def test_a_model_with_capped_attention_is_not_packed():
     frozen = tiny_model("gemma2")
-    reader = readers.LabelWords(frozen, [(3,), (4,)])
+    reader = label_words.LabelWords(frozen, [(3,), (4,)])
     assert not reader.packs(0, ROWS)
 
 
@@ -50,9 +51,9 @@ def test_a_model_with_capped_attention_is_not_packed():
 def test_packing_changes_no_loss_and_no_gradient(architecture, template, monkeypatch):
     found = []
     for most in (0.0, float("inf")):
-        monkeypatch.setattr(readers, "PADDING", most)
+        monkeypatch.setattr(label_words, "PADDING", most)
         problem = soft_prompt_problem(architecture, template, batch_size=100, max_cache_bytes=0)
-        assert problem.reader.packs(3, problem.batch(0, 0).rows) is (most == 0.0)
+        assert problem.scorer.packs(3, problem.read(problem.batch(0, 0))) is (most == 0.0)
         params = {key: value.clone().requires_grad_() for key, value in problem.initial(3).items()}
         loss = problem.loss(params, problem.batch(0, 0))
         loss.backward()

@@ -47,7 +47,7 @@ def test_a_model_is_shared_and_packed_in_every_precision(architecture, dtype, sc
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_model_that_reads_kept_text_otherwise_is_found_out(dtype, monkeypatch):
+def test_a_model_that_supports_kv_cache_text_otherwise_is_found_out(dtype, monkeypatch):
     tiny = tiny_model("llama")
     frozen = replace(tiny, model=copy.deepcopy(tiny.model).to(dtype), tried={})
     own = forward.front

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from maao.errors import ConfigError, DataError, ModelError
+from maao.export.sentence_code import feature_code
 from maao.problems.towers.class_prompts import ClassTemplate, Prompt, prompts_of
 from maao.problems.towers.features import FeatureStore
 from maao.problems.towers.text.inputs import InputTemplate, Texts
@@ -341,3 +342,24 @@ def test_an_input_template_shows_fields() -> None:
 def test_a_place_that_an_input_template_cannot_have_is_named(text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         InputTemplate.parse(text)
+
+
+# -- code for others
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first", "last", "max", "weighted_mean"])
+def test_code_for_plain_transformers_makes_the_same_feature(pooling: str, tmp_path: Any) -> None:
+    prompts = {"prompts": {"query": "Query: "}, "default_prompt_name": "query"}
+    folder, _, _ = sentence_folder(tmp_path, pooling=pooling, prompts=prompts, lowercase=True, max_length=9)
+    encoder = load_sentence_encoder(str(folder))
+    code = feature_code(encoder.inputs, "{title}: {text}")
+    assert code is not None
+    names: dict[str, Any] = {}
+    exec(code, names)
+    fields = {"title": "The Song", "text": "A great movie about the game"}
+    near(names["feature"](**fields), features(encoder, [f"{fields['title']}: {fields['text']}"])[0])
+
+
+def test_there_is_no_code_for_what_plain_transformers_lacks(tmp_path: Any) -> None:
+    folder, _, _ = sentence_folder(tmp_path, dense=20)
+    assert feature_code(load_sentence_encoder(str(folder)).inputs, "{text}") is None

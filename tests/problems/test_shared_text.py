@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from maao.problems.language import readers
+from maao.problems.scorers import label_words
 from tests.conformance.parts import soft_prompt_problem
 from tests.tiny import bpe_tokenizer
 
@@ -23,7 +23,7 @@ def loss_and_gradient(problem, params, batch):
 def plain(*args, **options):
     """Return the same problem where every row runs all of its tokens."""
     problem = soft_prompt_problem(*args, max_cache_bytes=0, **options)
-    problem.reader.shares = False
+    problem.scorer.shares = False
     return problem
 
 
@@ -35,8 +35,8 @@ def test_a_shared_text_changes_no_loss_no_gradient_and_no_score(architecture, me
     options = {"words": words, "model": {"method": method}, "part_tokens": part_tokens, "batch_size": 100}
     ours, theirs = (make(architecture, CONSTANT, **options) for make in (soft_prompt_problem, plain))
     batch = ours.batch(0, 0)
-    assert ours.reader.holds(batch.rows) and ours.reader.can_share(3, batch.rows)
-    assert not theirs.reader.holds(batch.rows) and not theirs.reader.can_share(3, batch.rows)
+    assert ours.scorer.holds(ours.read(batch)) and ours.scorer.can_share(3, ours.read(batch))
+    assert not theirs.scorer.holds(theirs.read(batch)) and not theirs.scorer.can_share(3, theirs.read(batch))
     params = ours.initial(3)
     (loss, gradient), (other, wanted) = (loss_and_gradient(problem, params, batch) for problem in (ours, theirs))
     torch.testing.assert_close(loss, other, rtol=1e-5, atol=1e-5)
@@ -51,10 +51,10 @@ def test_a_shared_text_changes_no_loss_no_gradient_and_no_score(architecture, me
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_text_and_slots_run_once_for_all_rows(packed, monkeypatch):
-    monkeypatch.setattr(readers, "PADDING", 0.0 if packed else float("inf"))
+    monkeypatch.setattr(label_words, "PADDING", 0.0 if packed else float("inf"))
     problem = soft_prompt_problem("llama", CONSTANT, batch_size=100)
     params, batch = problem.initial(0), problem.batch(0, 0)
-    assert problem.reader.packs(3, batch.rows) is packed
+    assert problem.scorer.packs(3, problem.read(batch)) is packed
     with torch.no_grad():
         problem.loss(params, batch)  # what is tried of a model is tried once
     seen: list[int] = []
@@ -65,7 +65,7 @@ def test_text_and_slots_run_once_for_all_rows(packed, monkeypatch):
         problem.loss(params, batch)
     hook.remove()
     assert seen[0] == 3  # the slots, behind a text whose keys and values are kept
-    rest = [len(row.after) for row in batch.rows]
+    rest = [len(row.after) for row in problem.read(batch)]
     assert sum(seen[1:]) == (sum(rest) if packed else len(rest) * max(rest))
     assert problem.num_tokens(params, batch) == 3 + sum(rest)
 
@@ -73,14 +73,14 @@ def test_text_and_slots_run_once_for_all_rows(packed, monkeypatch):
 def test_without_a_cache_the_text_runs_with_the_slots():
     problem = soft_prompt_problem("llama", CONSTANT, batch_size=100, max_cache_bytes=0)
     batch = problem.batch(0, 0)
-    rest = sum(len(row.after) for row in batch.rows)
-    assert problem.num_tokens(problem.initial(0), batch) == len(batch.rows[0].before) + 3 + rest
+    rest = sum(len(row.after) for row in problem.read(batch))
+    assert problem.num_tokens(problem.initial(0), batch) == len(problem.read(batch)[0].before) + 3 + rest
 
 
 def test_texts_that_differ_are_kept_and_not_shared():
     problem = soft_prompt_problem("llama", "{text} {slots} Topic:", batch_size=100)
-    rows = problem.batch(0, 0).rows
-    assert problem.reader.holds(rows) and not problem.reader.can_share(3, rows)
+    rows = problem.read(problem.batch(0, 0))
+    assert problem.scorer.holds(rows) and not problem.scorer.can_share(3, rows)
 
 
 def test_the_head_of_a_chat_is_shared():
@@ -94,8 +94,8 @@ def test_the_head_of_a_chat_is_shared():
         problem = soft_prompt_problem("llama", CONSTANT)
         rows = [tokenize({"text": text}) for text in ("shares profit", "the team and the cup")]
         assert rows[0].before == rows[1].before and rows[0].before
-        assert problem.reader.keep_prefixes(3, rows, CACHE) is None
-        assert problem.reader.can_share(3, rows)
-        assert problem.reader.num_tokens(3, rows) == 3 + sum(len(row.after) for row in rows)
+        assert problem.scorer.prefill(3, rows, CACHE) is None
+        assert problem.scorer.can_share(3, rows)
+        assert problem.scorer.num_tokens(problem.initial(0), rows) == 3 + sum(len(row.after) for row in rows)
     finally:
         tokenizer.chat_template = before

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from maao.problems.language.readers import Head, LabelWords
+from maao.problems.scorers.head import PooledHead
+from maao.problems.scorers.label_words import LabelWords
 from maao.problems.towers.text.forward import embedding_table, hidden_states, pad
 from maao.problems.towers.text.template import Template, TemplateTokenizer
 from tests.tiny import tiny_model
@@ -63,8 +64,8 @@ def test_label_word_scores_are_the_models_own_logits(architecture, side, cached)
     assert all(len(word) == 1 for word in words)
     reader = LabelWords(frozen, words, side=side)
     if cached:
-        assert reader.keep_prefixes(3, rows, max_bytes=2**20) is None
-        assert reader.num_tokens(len(ids), rows) == sum(len(row.after) + len(ids) for row in rows)
+        assert reader.prefill(3, rows, max_bytes=2**20) is None
+        assert reader.num_tokens({"prompt": embedding_table(frozen)[ids]}, rows) == sum(len(row.after) + len(ids) for row in rows)
     ours = reader.class_scores({"prompt": embedding_table(frozen)[ids]}, rows)
     for i, row in enumerate(rows):
         theirs = frozen.model(input_ids=torch.tensor([as_text(row, ids)])).logits[0, -1]
@@ -84,7 +85,7 @@ def test_long_label_words_are_scored_by_their_mean_log_probability(side, cached)
     assert [len(word) for word in words] == [1, 2, 3]
     reader = LabelWords(frozen, words, side=side)
     if cached:
-        assert reader.keep_prefixes(3, rows, max_bytes=2**20) is None
+        assert reader.prefill(3, rows, max_bytes=2**20) is None
     params = {"prompt": embedding_table(frozen)[ids]}
     ours = reader.class_scores(params, rows)
     for i, row in enumerate(rows):
@@ -107,8 +108,8 @@ def test_head_pools_the_token_it_names(architecture, pooling, template):
     ids = token_ids(frozen, PROMPTS[0])
     tokenize = TemplateTokenizer(frozen.tokenizer, Template.parse(template), kind="encoder", max_length=64, reserved=len(ids))
     rows = [tokenize({"text": text}) for text in TEXTS]
-    head = Head(frozen, 3, pooling=pooling, side="left")
-    params = {"prompt": embedding_table(frozen)[ids], **head.initial(0)}
+    head = PooledHead(frozen, 3, pooling=pooling, side="left")
+    params = {"prompt": embedding_table(frozen)[ids], **head.extra(0)}
     ours = head.class_scores(params, rows)
     first = frozen.tokenizer.cls_token_id
     for i, row in enumerate(rows):

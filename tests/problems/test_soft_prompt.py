@@ -11,7 +11,9 @@ from maao.build import build_language
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.config import make_config
 from maao.errors import ConfigError, ModelError, ProblemError
-from maao.problems.language.readers import Head, count_in_slots, label_word_ids
+from maao.problems.clues import gradient
+from maao.problems.scorers.head import PooledHead
+from maao.problems.scorers.label_words import label_word_ids
 from maao.problems.towers.text import probes
 from maao.problems.towers.text.forward import embedding_table
 from maao.problems.towers.text.template import Template, TemplateTokenizer
@@ -86,9 +88,9 @@ def test_gradient_reaches_prompt_and_head():
 
 
 def test_head_depends_on_the_seed_only():
-    head = Head(tiny_model("bert"), 3)
-    assert torch.equal(head.initial(1)["head.weight"], head.initial(1)["head.weight"])
-    assert not torch.equal(head.initial(1)["head.weight"], head.initial(2)["head.weight"])
+    head = PooledHead(tiny_model("bert"), 3)
+    assert torch.equal(head.extra(1)["head.weight"], head.extra(1)["head.weight"])
+    assert not torch.equal(head.extra(1)["head.weight"], head.extra(2)["head.weight"])
 
 
 # -- where a soft prompt begins
@@ -133,12 +135,12 @@ def test_start_can_be_moved_without_moving_the_problem():
 
 
 def seen(problem, steps, seed=0):
-    return [row.before for step in steps for row in problem.batch(step, seed).rows]
+    return [row.before for step in steps for row in problem.read(problem.batch(step, seed))]
 
 
 def test_an_epoch_covers_each_example_once():
     problem = soft_prompt_problem(*LLAMA, splits=tiny_splits(4), batch_size=3)  # 12 examples
-    whole = sorted(row.before for row in problem._rows["train"].rows)
+    whole = sorted(row.before for row in problem.inputs("train"))
     for epoch in range(3):
         assert sorted(seen(problem, range(4 * epoch, 4 * epoch + 4))) == whole
 
@@ -180,7 +182,7 @@ def test_accuracy_and_its_balanced_kind_count_what_is_read_right():
     problem = kept_problem(*LLAMA)
     params = problem.initial(0)
     examples = problem.splits.select
-    read = problem.probabilities(params, [e.fields for e in examples]).argmax(-1).tolist()
+    read = problem.probabilities(params, examples).argmax(-1).tolist()
     right = [LABELS[i] == e.label for i, e in zip(read, examples, strict=True)]
     metrics = problem.score([params], "select")[0].metrics
     assert metrics["accuracy"] == pytest.approx(sum(right) / len(right))
@@ -198,7 +200,7 @@ def test_split_without_examples_cannot_be_scored(split):
 def test_unlabelled_examples_without_the_field_are_refused():
     problem = kept_problem(*LLAMA)
     with pytest.raises(ConfigError, match=r"unknown field {text}\. Did you mean {texts}"):
-        problem.probabilities(problem.initial(0), [{"texts": "music"}])
+        problem.probabilities(problem.initial(0), [Example({"texts": "music"}, "")])
 
 
 def test_template_with_an_unknown_field_is_refused_at_once():
@@ -211,7 +213,7 @@ def test_note_says_how_many_texts_were_cut_and_by_how_much():
     splits = tiny_splits(2)
     splits = Splits((*splits.train, *long), splits.select, (*splits.test, long[0]), LABELS)
     problem = soft_prompt_problem(*LLAMA, splits=splits, max_length=32)
-    cut = max(row.cut for row in problem._rows["train"].rows)
+    cut = max(row.cut for row in problem.inputs("train"))
     assert cut > 20
     *cuts, short = problem.notes
     assert "each input begins with a short text" in short
@@ -294,10 +296,12 @@ def test_gradient_clue_is_that_of_all_of_train():
 
 
 def test_model_gives_its_own_account_where_it_can():
-    account = soft_prompt_problem(*LLAMA, account_tokens=4).clues(kept_problem(*LLAMA).initial(0)).account
+    account = soft_prompt_problem(*LLAMA, continuation_tokens=4).clues(kept_problem(*LLAMA).initial(0)).account
     assert isinstance(account, str)
     assert (
-        soft_prompt_problem("bert", "{text} {slots}", account_tokens=4).clues(kept_problem("bert", "{text} {slots}").initial(0)).account
+        soft_prompt_problem("bert", "{text} {slots}", continuation_tokens=4)
+        .clues(kept_problem("bert", "{text} {slots}").initial(0))
+        .account
         is None
     )
 
@@ -310,7 +314,7 @@ def test_a_batch_in_parts_has_the_loss_and_gradient_of_the_whole(architecture, o
     found = []
     for part_tokens in (10**6, 40, 1):
         settings = {"model": {"name": "tiny", "num_virtual_tokens": 3, "part_tokens": part_tokens, **model, **label_words}}
-        problem, _ = build_language(make_config(settings), tiny_splits(), tiny_model(architecture))
+        problem = build_language(make_config(settings), tiny_splits(), tiny_model(architecture))[0].plain
         params = {name: value.clone().requires_grad_() for name, value in problem.initial(0).items()}
         batch = problem.batch(0, 0)
         loss = problem.loss(params, batch)
@@ -392,7 +396,7 @@ def test_the_tokens_of_clues_are_those_that_ran(template):
     assert ran == (clues.cost.model_tokens - of_words) // 2 + of_words  # the gradient's tokens count forward and backward
 
 
-@pytest.mark.parametrize("model", [{"method": "prefix_tuning"}, {"fluency": 0.1}, {"method": "p_tuning", "fluency": 0.1}], ids=str)
+@pytest.mark.parametrize("model", [{"method": "prefix_tuning"}, {"codec": "fluent"}, {"method": "p_tuning", "codec": "fluent"}], ids=str)
 def test_what_putting_into_words_and_back_runs_is_part_of_the_clues_cost(model):
     problem = soft_prompt_problem("llama", "{slots} {text} Topic:", model=model)
     tried(problem)
@@ -407,10 +411,10 @@ def test_what_putting_into_words_and_back_runs_is_part_of_the_clues_cost(model):
     hook.remove()
     clues = found[0]
     assert clues.projection is not None
-    gradient = problem.reader.num_tokens(count_in_slots(params), problem._rows["train"].rows)
+    gradient = problem.scorer.num_tokens(params, problem.inputs("train"))
     assert ran - gradient == clues.cost.model_tokens - 2 * gradient
     beside = clues.cost.model_tokens - 2 * gradient - clues.projection.score.cost.model_tokens
-    assert beside == (sum(whole) if "fluency" in model else 3) > 0
+    assert beside == (sum(whole) if "codec" in model else 3) > 0
 
 
 def test_a_start_that_runs_through_the_model_is_prepared():
@@ -434,23 +438,29 @@ def test_choices_run_as_many_tokens_as_are_told_whatever_they_run_beside():
         assert told[0].cost.model_tokens == ran, architecture
 
 
+def gradient_of(problem):
+    """Return what clues take the gradient and the class scores from."""
+    targets = torch.tensor([problem.splits.labels.index(example.label) for example in problem.splits.train])
+    own = problem.method, problem.scorer, problem.initial(0), problem.inputs("train"), targets
+    return gradient(*own, problem._part_tokens, problem._score_batch)
+
+
 @pytest.mark.parametrize("template", ["{slots} {text} Topic:", "Topic {text} {slots}"])
 @pytest.mark.parametrize("method", ["prompt_tuning", "prefix_tuning", "p_tuning"])
 def test_clues_in_parts_say_what_those_of_the_whole_say(template, method):
     told = []
     for part_tokens in (10, 100_000):
         problem = soft_prompt_problem("llama", template, model={"method": method}, part_tokens=part_tokens, max_cache_bytes=0)
-        gradient, scores = problem._gradient(problem.initial(0), problem._rows["train"])
-        told.append((gradient, scores))
+        told.append(gradient_of(problem))
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(*told, strict=True))
 
 
 def test_clues_take_no_more_memory_than_a_step():
     problem = soft_prompt_problem("llama", "{slots} {text} Topic:", part_tokens=20)
     seen = []
-    scored = problem.reader.class_scores
-    problem.reader.class_scores = lambda params, rows: seen.append(sum(map(len, rows))) or scored(params, rows)
-    problem._gradient(problem.initial(0), problem._rows["train"])
+    scored = problem.scorer.class_scores
+    problem.scorer.class_scores = lambda params, rows: seen.append(sum(map(len, rows))) or scored(params, rows)
+    gradient_of(problem)
     assert len(seen) > 1 and max(seen) <= 20
 
 

@@ -69,7 +69,7 @@ def test_a_peft_adapter_of_smollm2_gives_our_logits(tmp_path):
         encoded = tokenizer(f" {text} Topic:", return_tensors="pt")
         with torch.no_grad():
             logits = theirs(**encoded).logits[0, -1]
-            ours = problem.reader.class_scores(result.params, [problem.tokenizer({"text": text})])[0]
+            ours = problem.scorer.class_scores(result.params, [problem.tokenizer({"text": text})])[0]
         ids = [tokenizer(f" {words[label]}", add_special_tokens=False).input_ids for label in labels]
         assert float((ours - logits[[word for (word,) in ids]]).abs().max() / logits.abs().max()) < 1e-5
 

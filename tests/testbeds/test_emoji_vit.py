@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 import maao
+from maao.problems.scorers.matcher import class_anchors
 from maao.problems.towers.dual_loading import load_dual_encoder
-from maao.problems.vision.image_problem import class_anchors
 
 FOLDER = Path(maao.__file__).parent / "testbeds" / "emoji_vit"
 

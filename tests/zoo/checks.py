@@ -21,7 +21,7 @@ from maao.build import build_language, build_plan, build_stage
 from maao.config import make_config
 from maao.errors import ConfigError, ModelError
 from maao.export.peft_write import export_peft, why_not_peft
-from maao.problems.language.soft_prompt import SoftPromptProblem
+from maao.problems.text_problem import TextProblem
 from maao.problems.towers.text.forward import embedding_table
 from maao.problems.towers.text.loading import FrozenModel, load_frozen
 from maao.problems.towers.text.template import Tokenized
@@ -133,13 +133,13 @@ def problem_of(
     words: Mapping[str, str] | None = None,
     method: str = "prompt_tuning",
     part_tokens: int = 512,
-) -> SoftPromptProblem:
+) -> TextProblem:
     """Return the problem of a run's default settings."""
     model: dict[str, Any] = {"num_virtual_tokens": NUM_VIRTUAL_TOKENS, "padding_side": side, "method": method, "part_tokens": part_tokens}
     if frozen.kind != "encoder":
         model["label_words"] = {label: label for label in LABELS} | dict(words or {})
     model["template"] = template + " {mask}" if frozen.kind == "masked" else template
-    return build_language(make_config({"model": model, "stage": {"batch_size": len(LENGTHS)}}), splits(), frozen)[0]
+    return build_language(make_config({"model": model, "stage": {"batch_size": len(LENGTHS)}}), splits(), frozen)[0].plain
 
 
 def splits() -> Splits:
@@ -153,12 +153,12 @@ def texts() -> list[str]:
     return [" ".join(draw.choices(WORDS, k=count)) for count in LENGTHS]
 
 
-def start(problem: SoftPromptProblem) -> tuple[dict[str, Tensor], list[int]]:
+def start(problem: TextProblem) -> tuple[dict[str, Tensor], list[int]]:
     """Return params whose soft prompt is some tokens' embeddings, and these tokens."""
     draw = random.Random(1)
     tokenizer = problem.frozen.tokenizer
     ids = tokenizer(" " + " ".join(draw.choices(WORDS, k=2 * NUM_VIRTUAL_TOKENS)), add_special_tokens=False).input_ids[:NUM_VIRTUAL_TOKENS]
-    params = {"prompt": embedding_table(problem.frozen)[ids].clone(), **problem.reader.initial(0)}
+    params = {"prompt": embedding_table(problem.frozen)[ids].clone(), **problem.scorer.extra(0)}
     if "head.weight" in params:
         params["head.weight"] = params["head.weight"] * 5  # so that classes differ
     return params, ids
@@ -184,14 +184,14 @@ def _rows_replaced(model: Any, where: slice, prompt: Tensor) -> Iterator[None]:
         handle.remove()
 
 
-def plain_scores(problem: SoftPromptProblem, params: Mapping[str, Tensor], ids: Sequence[int], text: str) -> tuple[Tensor, float]:
+def plain_scores(problem: TextProblem, params: Mapping[str, Tensor], ids: Sequence[int], text: str) -> tuple[Tensor, float]:
     """Return a text's class scores as plain transformers gives them for the text alone, and the largest logit."""
     frozen, row = problem.frozen, problem.tokenizer({"text": text})
     if frozen.kind == "encoder":
         hidden = _forward(frozen, row, ids, params["prompt"]).last_hidden_state[0]
         scores = F.linear(hidden.mean(0), params["head.weight"], params["head.bias"])
         return scores, float(scores.detach().abs().max())
-    words = problem.reader.words  # type: ignore[attr-defined]
+    words = problem.scorer.words  # type: ignore[attr-defined]
     before = [(0,) * (len(word) - 1) if frozen.kind == "masked" else word[:-1] for word in words]
     first = dict(zip(before[::-1], words[::-1], strict=True))  # of words before whose last token the same is read, one runs
     found = {own: _answer_logits(problem, row, ids, params["prompt"], word) for own, word in first.items()}
@@ -203,7 +203,7 @@ def plain_scores(problem: SoftPromptProblem, params: Mapping[str, Tensor], ids: 
     return torch.stack(means), scale
 
 
-def _answer_logits(problem: SoftPromptProblem, row: Tokenized, ids: Sequence[int], prompt: Tensor, word: Sequence[int]) -> Tensor:
+def _answer_logits(problem: TextProblem, row: Tokenized, ids: Sequence[int], prompt: Tensor, word: Sequence[int]) -> Tensor:
     """Return the logits ``(tokens of the word, vocab_size)`` where each of its tokens is read."""
     frozen = problem.frozen
     if frozen.kind == "masked":
@@ -227,7 +227,7 @@ def _forward(frozen: FrozenModel, row: Tokenized, ids: Sequence[int], prompt: Te
 # -- checks
 
 
-def _check_reload(report: Report, problem: SoftPromptProblem, original: Any, folder: Path) -> None:
+def _check_reload(report: Report, problem: TextProblem, original: Any, folder: Path) -> None:
     """A model that was saved and loaded gives the numbers that it gave, in plain transformers and in ours."""
     frozen = problem.frozen
     params, ids = start(problem)
@@ -242,13 +242,13 @@ def _check_reload(report: Report, problem: SoftPromptProblem, original: Any, fol
         report.compare("reload", first, second, 1.0, 0.0)
 
 
-def _with(problem: SoftPromptProblem, frozen: FrozenModel) -> SoftPromptProblem:
+def _with(problem: TextProblem, frozen: FrozenModel) -> TextProblem:
     other = copy.copy(problem)
     other.frozen = frozen
     return other
 
 
-def _check_dependence(report: Report, problem: SoftPromptProblem) -> None:
+def _check_dependence(report: Report, problem: TextProblem) -> None:
     """What is compared depends on the text and on the prompt: without that, agreement would prove nothing."""
     params, ids = start(problem)
     with torch.no_grad():
@@ -260,7 +260,7 @@ def _check_dependence(report: Report, problem: SoftPromptProblem) -> None:
             report.wrong.append(f"the zoo: scores do not depend on the {name}")
 
 
-def _check_template(report: Report, problem: SoftPromptProblem, name: str, tolerance: float) -> None:
+def _check_template(report: Report, problem: TextProblem, name: str, tolerance: float) -> None:
     """Slots equal tokens, alone and beside other texts and from what is kept of them; so do the training loss and its gradient."""
     params, ids = start(problem)
     theirs = {key: value.clone().requires_grad_() for key, value in params.items()}
@@ -285,9 +285,9 @@ def _check_template(report: Report, problem: SoftPromptProblem, name: str, toler
         report.compare(f"gradient ({name})", own, other, largest, GRADIENT_TOLERANCE * tolerance / TOLERANCE)
 
 
-def _check_scores(report: Report, problem: SoftPromptProblem, name: str, wanted: Tensor, scale: float, tolerance: float) -> None:
+def _check_scores(report: Report, problem: TextProblem, name: str, wanted: Tensor, scale: float, tolerance: float) -> None:
     params = start(problem)[0]
-    fields = [{"text": text} for text in texts()]
+    fields = [Example({"text": text}, "") for text in texts()]
     alone = torch.cat([problem.probabilities(params, [own]) for own in fields]).log()
     report.compare(f"slots ({name})", alone, wanted, scale, tolerance)
     report.compare(f"batch ({name})", problem.probabilities(params, fields).log(), wanted, scale, tolerance)
@@ -296,7 +296,7 @@ def _check_scores(report: Report, problem: SoftPromptProblem, name: str, wanted:
         report.compare(f"score ({name})", torch.tensor(score.loss), loss, scale, tolerance)
 
 
-def _check_steps(report: Report, problem: SoftPromptProblem) -> None:
+def _check_steps(report: Report, problem: TextProblem) -> None:
     """Three steps of the default stage give finite losses and move the prompt."""
     config = make_config({})
     accept = config.accept.options.build()
@@ -311,13 +311,13 @@ def _check_steps(report: Report, problem: SoftPromptProblem) -> None:
         report.wrong.append("steps: the prompt did not move")
 
 
-def _note_shortcuts(report: Report, problem: SoftPromptProblem, name: str) -> None:
+def _note_shortcuts(report: Report, problem: TextProblem, name: str) -> None:
     params, _ = start(problem)
-    rows = problem.batch(0, 0).rows
+    rows = problem.read(problem.batch(0, 0))
     for shortcut, held in {
-        "shared keys": name in ("front", "behind an instruction") and problem.reader.share(params, rows) is not None,
+        "shared keys": name in ("front", "behind an instruction") and problem.scorer.share(params, rows) is not None,
         "kept keys": problem.prepared.model_tokens > 0,
-        "packing": problem.reader.packs(NUM_VIRTUAL_TOKENS, rows),  # type: ignore[call-arg, arg-type]
+        "packing": problem.scorer.packs(NUM_VIRTUAL_TOKENS, rows),  # type: ignore[call-arg, arg-type]
     }.items():
         report.works[shortcut] = report.works.get(shortcut, False) or held
     report.notes += [note for note in problem.notes if note not in report.notes]
@@ -329,21 +329,21 @@ def _check_deep(report: Report, frozen: FrozenModel, tolerance: float) -> None:
     params, ids = start(problem)
     rest = {key: value for key, value in params.items() if key != "prompt"}
     deep = {**problem.method.start(params["prompt"]), **rest}
-    fields = [{"text": text} for text in texts()]
+    fields = [Example({"text": text}, "") for text in texts()]
     together = problem.probabilities(deep, fields).log()
     alone = torch.cat([problem.probabilities(deep, [own]) for own in fields]).log()
     report.compare("deep prompts alone and together", together, alone, max(1.0, float(alone.abs().max())), tolerance)
     if frozen.kind == "decoder":
         rows = [problem.tokenizer({"text": text}) for text in texts()]
         with torch.no_grad():
-            first = [word[0] for word in problem.reader.words]  # type: ignore[attr-defined]
+            first = [word[0] for word in problem.scorer.words]  # type: ignore[attr-defined]
             plain = [frozen.model(input_ids=torch.tensor([[*ids, *row.before, *row.after]])).logits[0, -1] for row in rows]
         wanted = torch.stack([logits[first].log_softmax(-1) for logits in plain])
         report.compare("deep prompts equal tokens", together, wanted, max(float(logits.abs().max()) for logits in plain), tolerance)
     report.works["deep prompts"] = True
 
 
-def _check_peft(report: Report, problem: SoftPromptProblem, folder: Path) -> None:
+def _check_peft(report: Report, problem: TextProblem, folder: Path) -> None:
     """The adapter that PEFT loads gives our scores; the product compares them itself, and refuses to export where they differ."""
     reason = why_not_peft(problem)
     if reason:

@@ -29,7 +29,7 @@ by more than 1e-5 of the largest logit (gradients: 1e-4 of the largest).
 
 A shortcut that a model reads differently is left, and the run says so in its notes: it is slower, and right. The columns:
 
-* **kind**: how it is read (`model.kind`): `decoder`, `masked` and `encoder_decoder` by label words, `encoder` by a trained head.
+* **kind**: how it is read: `decoder`, `masked` and `encoder_decoder` by label words, `encoder` by a trained head (`model.kind = "head"`).
 * **slots**: a soft prompt works (`model.method = "prompt_tuning"`, `"p_tuning"`, `"pez"`).
 * **shared**: slots that open every row, or stand behind a text that all rows begin with, run once for all of them.
 * **kept**: texts before the slots run once for the whole run.

@@ -17,8 +17,8 @@ class Majority(Section):
     """The majority class. It loads no model, and has no loss."""
 
     def run(self, config: Config, folder: Path) -> Outcome:
-        if config.input != "text":
-            raise ConfigError("The baseline 'majority' counts the labels of texts: it is for problems of language.")
+        if config.problem == "function":
+            raise ConfigError("The baseline 'majority' counts the labels of examples, and a function has none.")
         splits = load_data(config).splits
         test, select = majority_accuracy(splits, "test"), majority_accuracy(splits, "select")
         return {"select": {"accuracy": select}, "test": {"accuracy": test, "examples": len(splits.test)}, "cost": spent(Cost())}

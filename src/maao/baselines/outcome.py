@@ -9,7 +9,7 @@ from typing import Protocol
 from maao.config import Config
 from maao.types import Cost, Score
 
-Figures = dict[str, float]  # what was measured, by name
+Figures = dict[str, int | float]  # what was measured, by name
 Outcome = dict[str, object]
 """How something did. A row is what was run, and this: `select` and `test` (`figures` of a score), `words` (the prompt in words), `steps`
 (gradient steps that led to the result), `cost` (what was `spent`), and what further keys there are."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from maao.baselines.outcome import Outcome, figures, spent
 from maao.build import build
@@ -14,7 +14,12 @@ from maao.core.seeds import seed_for
 from maao.errors import ConfigError
 from maao.optimizers.options import GradientOptions
 from maao.options import Section
-from maao.types import Cost
+from maao.types import JSON, Cost
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from maao.problems.towers.text.template import Tokenized
 
 
 class Peft(Section):
@@ -29,7 +34,7 @@ class Peft(Section):
         from peft import PromptTuningConfig, TaskType, get_peft_model
 
         parts = build(config)
-        problem, frozen = parts.problem, parts.frozen
+        problem, frozen = parts.problem.problem_for({}), parts.frozen
         if frozen is None or frozen.kind != "decoder" or config.model.method.name != "prompt_tuning":
             raise ConfigError(
                 "The baseline 'peft' tunes a prompt in front of a text, read by the label words of a decoder: it takes model.method = "
@@ -52,7 +57,7 @@ class Peft(Section):
             for _ in range(leg.steps):
                 batch = problem.batch(step, seed)
                 optimizer.zero_grad()
-                loss = model(**_padded(batch, problem.reader.words, frozen.tokenizer.pad_token_id)).loss
+                loss = model(**_padded(problem.read(batch), batch.targets, problem.scorer.words, frozen.tokenizer.pad_token_id)).loss
                 loss.backward()
                 if stage.max_grad_norm:
                     torch.nn.utils.clip_grad_norm_([weight], stage.max_grad_norm)
@@ -68,11 +73,11 @@ class Peft(Section):
         return {"select": figures(best[0]), "test": figures(test), "steps": best[2], "cost": spent(cost)}
 
 
-def _padded(batch: Any, words: Sequence[Sequence[int]], fill: int) -> Mapping[str, Any]:
+def _padded(inputs: Sequence[Tokenized], targets: Tensor, words: Sequence[Sequence[int]], fill: int) -> JSON:
     """Return a batch as the examples of PEFT's documentation make it: the label's word is the last token, and the only one with a label."""
     import torch
 
-    rows = [[*row.before, *row.after, words[target][0]] for row, target in zip(batch.rows, batch.targets.tolist(), strict=True)]
+    rows = [[*row.before, *row.after, words[target][0]] for row, target in zip(inputs, targets.tolist(), strict=True)]
     width = max(map(len, rows))
     ids = torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])

@@ -27,9 +27,9 @@ class Worded(Protocol):
 
     def realize(self, params: Params) -> Params: ...
 
-    def in_words(self, realized: Params) -> Tensor: ...
+    def to_vocabulary_space(self, realized: Params) -> Tensor: ...
 
-    def blend(self, incumbent: Params, proposed: Params, weight: float) -> dict[str, Tensor]: ...
+    def blend(self, old: Params, new: Params, weight: float) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class MethodCodec:
 
     Args:
         rows: the codec of the model's embedding rows; it encodes.
-        words: the codec of what `method.in_words` gives; it decodes. The same one, where these are embedding rows.
+        words: the codec of what `method.to_vocabulary_space` gives; it decodes. The same one, where these are embedding rows.
         start: what random starts are.
     """
 
@@ -77,7 +77,7 @@ class MethodCodec:
         return Encoded(params, encoded.text, encoded.note, Cost(model_tokens=self._method.start_tokens(params)))
 
     def decode(self, params: Params) -> Decoded:
-        return self._words.decode({"prompt": self._method.in_words(self._method.realize(params)).detach()})
+        return self._words.decode({"prompt": self._method.to_vocabulary_space(self._method.realize(params)).detach()})
 
     def random(self, seed: int) -> Params:
         start, seed = self._start, seed_for(seed, "prompt")

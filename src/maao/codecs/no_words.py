@@ -21,6 +21,7 @@ class NoWords:
     """
 
     fields: ClassVar[tuple[str, ...]] = ()
+    start_tokens: ClassVar[int] = 0
 
     def encode(self, text: str, fields: Mapping[str, str] = NO_FIELDS) -> Encoded[Params]:
         raise CodecError(f"This method trains no prompt: the text {text!r} cannot become one.")

@@ -124,11 +124,11 @@ def headroom(config: Config, *, starts: int = 5, watch: Callable[[int, int], Non
         tuned.append(best)
         if watch is not None:
             watch(number + 1, starts)
-    labelled = parts.splits is not None and config.input == "text"
+    splits = parts.splits
     zero_shot = untrained(parts, "select")
     return Headroom(
-        prior=_prior(parts.splits) if labelled and parts.splits else None,
-        majority=majority_accuracy(parts.splits, "select") if labelled and parts.splits else None,
+        prior=None if splits is None else _prior(splits),
+        majority=None if splits is None else majority_accuracy(splits, "select"),
         zero_shot=zero_shot,
         untuned=tuple(untuned),
         tuned=tuple(tuned),

@@ -59,13 +59,15 @@ class Difference:
 
 def check_protocols(rows: Sequence[Row]) -> None:
     """Refuse to compare rows of one task that followed different protocols, where they name one. Raises `ConfigError`."""
-    from maao.data.protocols import check_same
+    from maao.data.protocols import IMAGE_PROTOCOLS, PROTOCOLS, Protocol, check_same
 
+    unnamed = {row.protocol for row in rows if row.protocol} - {*PROTOCOLS, *IMAGE_PROTOCOLS}
+    departed = [Protocol(name, "its name says how it departs from a known one") for name in sorted(unnamed)]
     for task in dict.fromkeys(row.task for row in rows):
         own = [row.model_dump(include={"protocol", "shots"}, exclude_unset=True) for row in rows if row.task == task]
         named = next((row["protocol"] for row in own if row.get("protocol")), None)
         if named is not None:
-            check_same(own)
+            check_same(own, departed)
 
 
 def differences(rows: Sequence[Row], baseline: str, metric: str = "accuracy") -> list[Difference]:

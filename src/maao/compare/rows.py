@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
@@ -39,13 +39,12 @@ class Asking(Record):
 class Row(Record):
     """A row, as far as a page may need it. Older ones are taken by the names of today."""
 
-    arm: str
-    model: str
     task: str
-    seed: int
-    cost: dict[str, int | float]
+    arm: str
     method: str = ""
+    model: str
     mentor: str = ""
+    seed: int
     shots: int | None = None
     protocol: str | None = None
     select: Figures | None = None
@@ -54,12 +53,13 @@ class Row(Record):
     test_words: Figures | None = None
     words: str | None = None
     steps: int | None = None
-    curve: list[dict[str, int | float]] = Field(default_factory=list)
+    cost: Figures
+    curve: list[Figures] = Field(default_factory=list)
     asked: list[Asking] = Field(default_factory=list)
 
     @model_validator(mode="before")
     @classmethod
-    def _renamed(cls, given: Any) -> Any:
+    def _renamed(cls, given: object) -> object:
         if not isinstance(given, dict):
             return given
         values = dict(given)
@@ -79,7 +79,7 @@ class Row(Record):
         return None if self.test is None else self.test.get(metric)
 
 
-def _today(held: dict[str, Any]) -> dict[str, Any]:
+def _today(held: dict[str, object]) -> dict[str, object]:
     return {OLDER.get(name, name): value for name, value in held.items()}
 
 
@@ -118,12 +118,12 @@ class Tune(Section):
         }
 
 
-def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
+def run_cell(cell: Cell, folder: Path) -> dict[str, object]:
     """Run a cell, or go on with it, and return its row."""
     return {**_begin(cell), **cell.how.options.run(cell.config, folder)}
 
 
-def _begin(cell: Cell) -> dict[str, Any]:
+def _begin(cell: Cell) -> dict[str, object]:
     """Return how a cell's row begins: what was run."""
     config = cell.config
     method = config.model.method.name
@@ -155,9 +155,9 @@ def asked(result: Result) -> list[Asking]:
     return found
 
 
-def curve(result: Result) -> list[dict[str, int | float]]:
+def curve(result: Result) -> list[Figures]:
     """Return how the best score on `select` fell while tokens were spent: one point a round."""
-    spent_so_far, best, points = Cost(), float("inf"), list[dict[str, int | float]]()
+    spent_so_far, best, points = Cost(), float("inf"), list[Figures]()
     for r in result.history:
         spent_so_far += r.cost
         best = min(best, r.score.loss)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field, ValidationError
 
@@ -24,7 +24,7 @@ from maao.options import Chosen, Section, Text
 
 SAMPLED = ("data.train", "data.select", "data.test")  # paths in which {seed} stands for the sample of a seed
 LONGEST_NAME = 240  # bytes: file systems take 255, and endings and locks take some
-Settings = dict[str, Any]  # of a config, by dotted key
+Settings = dict[str, object]  # of a config, by dotted key
 
 
 class Arm(Section):
@@ -145,7 +145,7 @@ def read_table(path: str | Path, beside: str | Path | None = None) -> Table:
     return table
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def _read_toml(file: Path) -> dict[str, object]:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -153,10 +153,11 @@ def _read_toml(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read as a table: {error}.") from error
     values = parse_toml(text, str(file))
-    arms = values.get("arms", [])
-    for section, key in [(values, "page"), *((arm, "how") for arm in arms if isinstance(arm, dict))]:
-        if key in section:
-            section[key] = own_file(section[key], file.parent)
+    arms = values.get("arms")
+    for section in (values, *(arms if isinstance(arms, list) else ())):
+        for key in ("page", "how"):
+            if isinstance(section, dict) and key in section:
+                section[key] = own_file(section[key], file.parent)
     return values
 
 
@@ -221,13 +222,13 @@ def _shared(table: Table, model: str, task: str) -> Mapping[str, Settings]:
 
 def _config_and_dropped(table: Table, arm: Arm, model: str, task: str, seed: int, folder: Path) -> tuple[Config, Mapping[str, str]]:
     """Return the config of a cell, and what it does not read of the settings that arms share, each with the reason."""
-    values: dict[str, Any] = {"seed": seed, "threads": 1}  # one thread: the same bits whatever the number of workers
+    values: dict[str, object] = {"seed": seed, "threads": 1}  # one thread: the same bits whatever the number of workers
     sample = table.samples.get(str(seed), seed)
     own = arm.settings, arm.by_task.get(task, {})
     for settings in (*_shared(table, model, task).values(), *own):
         for key, value in settings.items():
-            sampled = key in SAMPLED and isinstance(value, str)
-            set_value(values, key, value.format(seed=sample) if sampled else deepcopy(value))  # a section may be given whole
+            named = value.format(seed=sample) if key in SAMPLED and isinstance(value, str) else value
+            set_value(values, key, deepcopy(named))  # a section may be given whole
     expand_paths(values, folder)
     dropped = without_unread(values, [key for settings in own for key in settings])  # what arms share is read by those that can
     return make_config(values, f"{table.name}, arm '{arm.name}', task '{task}'"), dropped

@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Unpack
+from types import ModuleType
+from typing import Unpack
 
 from maao.data.checks import Columns, Row, Unread, columns_read, examples_from_rows, listing, quote, refuse, repeated
 from maao.errors import ConfigError, DataError
@@ -375,7 +376,7 @@ def _parquet_rows(file: Path, wanted: Callable[[list[str]], list[str]] | None) -
         raise DataError(f"{file}: cannot be read as parquet: {error}.") from error
 
 
-def _pyarrow(file: Path) -> Any:
+def _pyarrow(file: Path) -> ModuleType:
     try:
         import pyarrow
         import pyarrow.parquet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from maao.data.checks import Unread
 from maao.data.memory import things_to_predict, to_predict
@@ -36,11 +36,11 @@ class GivenInputs(Protocol):
         """Whether what cannot be read is known before it is used: a picture file shows only when it is opened."""
         ...
 
-    def things(self, given: Any) -> list[Any]:
+    def things(self, given: object) -> list[object]:
         """Return what is given, one by one. Raises `DataError` where that is one thing and no list."""
         ...
 
-    def read(self, thing: Any, place: str) -> Example | Unread: ...
+    def read(self, thing: object, place: str) -> Example | Unread: ...
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class GivenTexts:
     def advice(self) -> str:
         return f" The template {self.template!r} is read."
 
-    def things(self, given: Any) -> list[Any]:
+    def things(self, given: object) -> list[object]:
         return things_to_predict(given)
 
-    def read(self, thing: Any, place: str) -> Example | Unread:
+    def read(self, thing: object, place: str) -> Example | Unread:
         return to_predict(thing, self.fields, self.columns, place)
 
 
@@ -77,18 +77,18 @@ class GivenPictures:
     advice: str = ""
     told_at_once = False
 
-    def things(self, given: Any) -> list[Any]:
+    def things(self, given: object) -> list[object]:
         if isinstance(given, str | Path | Mapping):
             raise DataError("Give `predict` a list of image files, not one file: predict([path]).")
         return things_to_predict(given)
 
-    def read(self, thing: Any, place: str) -> Example | Unread:
+    def read(self, thing: object, place: str) -> Example | Unread:
         if not isinstance(thing, str | Path):
             return Unread(place, f"it is a {type(thing).__name__}, and a run on pictures predicts the paths of image files")
         return Example({"image": str(thing)}, "-") if str(thing).strip() else Unread(place, "there is no file name")
 
 
-def read_given(inputs: GivenInputs, given: Any, places: Sequence[str] | None) -> tuple[list[Example | Unread], Sequence[str]]:
+def read_given(inputs: GivenInputs, given: object, places: Sequence[str] | None) -> tuple[list[Example | Unread], Sequence[str]]:
     """Return each input as it is read, or why it is not, and what each is called: by default "number 3"."""
     things = inputs.things(given)
     names = places or [f"number {number}" for number in range(1, len(things) + 1)]

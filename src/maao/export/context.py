@@ -6,32 +6,31 @@ What is written is read back and compared before the export counts as done.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from maao.errors import ConfigError, ModelError
+from maao.export import use_classes
 from maao.export.tensors import write_tensors
 from maao.export.tuned import Tuned
-from maao.problems.vision.image_problem import ImageProblem
+from maao.problems.classification import ClassificationProblem
+from maao.problems.scorers.matcher import Known, KnownScorer, Matcher
 from maao.protocols import Params
 
 COOP_FILE = "model.pth.tar"
 CLASSES_FILE = "classes.safetensors"
 USE = """# Class features of {model}
 
-`{file}` holds `weight`, shape ({count}, {width}): one normalised feature a class, in the order of `labels.json`. An image is named by
+`{file}` holds `weight`, shape ({count}, {width}): one normalised feature a class, in the order of `labels.json`;
+and `scale`. `use_classes.py` names a picture by them:
 
 ```python
-import json
-from safetensors.torch import load_file
+from use_classes import Classes
 
-classes = load_file("{file}")["weight"]
-labels = json.load(open("labels.json", encoding="utf-8"))
-# feature: (embed_dim,), the image tower's normalised feature of a picture
-probabilities = ({scale!r} * feature @ classes.T).softmax(-1)
-print(labels[int(probabilities.argmax())])
+Classes(".").probabilities(feature)  # (embed_dim,), the image tower's normalised feature of a picture
 ```
 """
 
@@ -55,27 +54,31 @@ def export_ctx(params: Params, folder: Path) -> list[Path]:
     return [path, plain]
 
 
-def export_classes(problem: ImageProblem, params: Params, folder: Path, labels: Sequence[str]) -> list[Path]:
+def export_classes(problem: ClassificationProblem[Known], params: Params, folder: Path, labels: Sequence[str]) -> list[Path]:
     """Write the features of the classes, their labels and the scale, so that serving needs the image tower alone.
 
     Raises:
         ConfigError: they differ from image to image, or pictures run through a tuned tower (its prompts are in ``prompt.safetensors``).
     """
-    if problem.method.tunes_images:
+    scorer = problem.scorer
+    assert isinstance(scorer, KnownScorer)
+    if scorer.tunes_inputs:
         raise ConfigError(
-            f"'{problem.method.name}' has prompts in the image tower too: class features alone do not serve it. Use `maao predict`, or the "
+            f"'{scorer.name}' has prompts in the image tower too: class features alone do not serve it. Use `maao predict`, or the "
             "tensors of the export."
         )
-    classes = problem.classes(params).contiguous()
+    with torch.no_grad():
+        classes = scorer.classes(params).cpu().contiguous()
+        own = scorer.scale(params) if isinstance(scorer, Matcher) else scorer.encoder.scale  # it may be trained
+        scale = torch.as_tensor(own, dtype=torch.float32).cpu()
     path, names, readme = folder / CLASSES_FILE, folder / "labels.json", folder / "USE.md"
-    write_tensors("class feature", {"weight": classes}, path)
+    write_tensors("class feature", {"weight": classes, "scale": scale}, path)
     names.write_text(json.dumps(list(labels), ensure_ascii=False), encoding="utf-8")
-    scale = problem.encoder.scale
     count, width = classes.shape
-    readme.write_text(
-        USE.format(model=problem.encoder.name, file=CLASSES_FILE, count=count, width=width, scale=round(scale, 6)), encoding="utf-8"
-    )
-    return [path, names, readme]
+    readme.write_text(USE.format(model=scorer.encoder.name, file=CLASSES_FILE, count=count, width=width), encoding="utf-8")
+    code = folder / "use_classes.py"
+    shutil.copyfile(use_classes.__file__, code)
+    return [path, names, code, readme]
 
 
 class ContextExport:
@@ -84,7 +87,7 @@ class ContextExport:
     by_name_only = False
 
     def serves(self, problem: object) -> bool:
-        return isinstance(problem, ImageProblem)
+        return isinstance(problem, ClassificationProblem) and isinstance(problem.scorer, KnownScorer)
 
     def write(self, tuned: Tuned, folder: Path) -> list[Path]:
         return export_ctx(tuned.params, folder)
@@ -96,7 +99,7 @@ class ClassesExport:
     by_name_only = False
 
     def serves(self, problem: object) -> bool:
-        return isinstance(problem, ImageProblem)
+        return isinstance(problem, ClassificationProblem) and isinstance(problem.scorer, KnownScorer)
 
     def write(self, tuned: Tuned, folder: Path) -> list[Path]:
         return export_classes(tuned.problem, tuned.params, folder, tuned.about["labels"])

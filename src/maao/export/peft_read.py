@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from maao.errors import ConfigError, ModelError
-from maao.problems.language.methods.prefix_tuning import KEYS, VALUES
+from maao.problems.methods.prefix_tuning import KEYS, VALUES
 from maao.problems.towers.text.forward import key_values
 from maao.problems.towers.text.loading import FrozenModel, locate
+from maao.store.files import read_object
+from maao.types import JSON
 
 CONFIG, ADAPTER = "adapter_config.json", "adapter_model.safetensors"
 
@@ -86,17 +86,14 @@ def other_model(folder: str | Path, frozen: FrozenModel) -> str | None:
     return f"the adapter {folder} was made for {base}, and starts a prompt of {frozen.name}"
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> JSON:
     path = folder / CONFIG
     if not path.is_file():
         raise ModelError(f"There is no {path}. Give model.adapter a folder that PEFT's `save_pretrained` wrote.")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except (OSError, ValueError) as error:
         raise ModelError(f"Cannot read {path}: {error}.") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path} holds no settings of an adapter.")
-    return found
 
 
 def _read_table(folder: Path) -> Tensor:
@@ -121,7 +118,7 @@ def _read_table(folder: Path) -> Tensor:
     return table.float().cpu().contiguous()
 
 
-def _check_width(folder: Path, config: Mapping[str, Any], frozen: FrozenModel, table: Tensor, wanted: int) -> None:
+def _check_width(folder: Path, config: JSON, frozen: FrozenModel, table: Tensor, wanted: int) -> None:
     if table.shape[1] != wanted:
         base = config.get("base_model_name_or_path")
         raise ModelError(

@@ -21,6 +21,7 @@ Which task an adapter is for follows from how classes are read:
   way: with the rows ``e*[W; -W]`` in the dense layer, the last layer takes ``f(e*Wx) - f(-e*Wx)``, which is ``e*Wx`` for ReLU, GELU and
   SiLU, and for tanh ``2e*Wx`` to the last bit if e is small. Elsewhere (mean pooling; ``[CLS]`` behind slots; a stock head with a norm
   inside) FEATURE_EXTRACTION, with the head beside it in ``head.safetensors``.
+* A head on a decoder: SEQ_CLS where it reads the last token and has no bias, as the stock matrix `score`; else FEATURE_EXTRACTION too.
 * Label words of a masked model: FEATURE_EXTRACTION, which PEFT puts around any model, here the one with its language modeling head.
 * Label words of an encoder-decoder: SEQ_2_SEQ_LM, the soft prompt in the encoder only.
 
@@ -59,14 +60,19 @@ from maao.export.tensors import (
     write_use,
 )
 from maao.export.tuned import Tuned
-from maao.problems.language.methods.prefix_tuning import PrefixTuning
-from maao.problems.language.readers import Head, LabelWords
-from maao.problems.language.soft_prompt import SoftPromptProblem
+from maao.problems.framed import FramedProblem
+from maao.problems.methods.prefix_tuning import PrefixTuning
+from maao.problems.scorers.head import Head
+from maao.problems.scorers.label_words import LabelWords
+from maao.problems.scorers.tokens import Rows
+from maao.problems.text_problem import TextProblem
+from maao.problems.towers.text.attention import base_model
 from maao.problems.towers.text.forward import front, model_inputs, pad
 from maao.problems.towers.text.loading import FrozenModel, locate
 from maao.problems.towers.text.probes import head_of, refused
 from maao.problems.towers.text.template import Tokenized
 from maao.protocols import Params
+from maao.types import JSON
 
 Task = Literal["CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM"]
 
@@ -106,11 +112,11 @@ TunedPrompt(".", "use_adapter.json").probabilities({{{fields}}})
 # -- writing
 
 
-def why_not_peft(problem: SoftPromptProblem, *, classifier: bool = False) -> str | None:
+def why_not_peft(problem: TextProblem, *, classifier: bool = False) -> str | None:
     """Return why a problem's prompts cannot be PEFT adapters (with `classifier`: for sequence classification), or None if they can."""
     frozen, template = problem.frozen, problem.template
-    if frozen.embed_twice:
-        return "PEFT embeds a text once, and model.released = 'embed_twice' embeds it twice: tune without that defect."
+    if frozen.embed is not None:
+        return "PEFT embeds a text as the model itself does, and this codec embeds it in a way of its own: tune with another model.codec."
     if not _is_deep(problem) and (not template.front or template.chat):
         place = "inside a chat turn" if template.chat else "elsewhere: begin it with {slots}"
         return f"PEFT puts a soft prompt in front of the input, and the template {str(template)!r} has it {place}."
@@ -125,10 +131,10 @@ def why_not_peft(problem: SoftPromptProblem, *, classifier: bool = False) -> str
 
 
 def export_peft(
-    problem: SoftPromptProblem,
+    problem: TextProblem,
     params: Params,
     folder: Path,
-    about: Mapping[str, Any],
+    about: JSON,
     examples: Sequence[Mapping[str, str]],
     *,
     classifier: bool = False,
@@ -145,7 +151,7 @@ def export_peft(
         ModelError: the adapter that PEFT loads does not give ours.
     """
     reason = why_not_peft(problem, classifier=classifier)
-    if classifier and about.get("choices") and isinstance(problem.reader, LabelWords):
+    if classifier and about.get("choices") and isinstance(problem.scorer, LabelWords):
         reason = "each example has choices of its own to answer with, and a classification model has the same classes for all."
     if reason:
         raise ConfigError(f"No PEFT adapter{' for sequence classification' if classifier else ''}: {reason}")
@@ -165,9 +171,9 @@ def export_peft(
         json.dumps(_adapter_config(problem, realized, task, saved, about), indent=2, sort_keys=True) + "\n", encoding="utf-8"
     )
     write_tensors("adapter", tensors, paths[1])
-    if problem.frozen.kind == "encoder" and task != "SEQ_CLS":
+    if isinstance(problem.scorer, Head) and task != "SEQ_CLS":
         paths.append(folder / HEAD)
-        write_tensors("head", {name: realized[name] for name in ("head.weight", "head.bias")}, paths[-1])
+        write_tensors("head", {name: value for name, value in realized.items() if name.startswith("head.")}, paths[-1])
     page = USE.format(model=locate(problem.frozen.name), fields=fields_shown(problem), padding=_padding(problem, task))
     paths[2].write_text(page, encoding="utf-8")
     paths += write_use(_used(problem, realized, task, about), folder / OF_ADAPTER)
@@ -182,22 +188,25 @@ def export_peft(
     return [*paths, write_about(about, folder)], worst
 
 
-def _is_deep(problem: SoftPromptProblem) -> bool:
+def _is_deep(problem: TextProblem) -> bool:
     return isinstance(problem.method, PrefixTuning)
 
 
-def _task(problem: SoftPromptProblem, classifier: bool) -> Task:
-    if classifier or (problem.frozen.kind == "encoder" and _why_not_classifier(problem) is None):
+def _task(problem: TextProblem, classifier: bool) -> Task:
+    head = isinstance(problem.scorer, Head)
+    if classifier or (head and _why_not_classifier(problem) is None):
         return "SEQ_CLS"
+    if head:
+        return "FEATURE_EXTRACTION"
     tasks: dict[str, Task] = {"decoder": "CAUSAL_LM", "encoder_decoder": "SEQ_2_SEQ_LM"}
     return tasks.get(problem.frozen.kind, "FEATURE_EXTRACTION")
 
 
-def _why_not_classifier(problem: SoftPromptProblem) -> str | None:
+def _why_not_classifier(problem: TextProblem) -> str | None:
     """Return why the stock classification model cannot give our class scores, or None if it can."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
-    frozen, reader = problem.frozen, problem.reader
+    frozen, reader = problem.frozen, problem.scorer
     kind, name = frozen.model.config.model_type, frozen.name
     if frozen.kind in ("masked", "encoder_decoder"):
         return f"label words of a model of kind '{frozen.kind}' are read by its language modeling head, which a classification model lacks."
@@ -211,6 +220,8 @@ def _why_not_classifier(problem: SoftPromptProblem) -> str | None:
             return f"the logits of {name} are not just its last hidden states times a matrix, which is all that a classification model has."
         return None
     assert isinstance(reader, Head)
+    if frozen.kind == "decoder":
+        return _why_not_decoder_head(reader, frozen)
     if kind not in STOCK_HEADS:
         return f"the classification head that transformers has for type '{kind}' is none of those that can hold a linear one."
     wanted = "first" if _is_deep(problem) else "virtual"
@@ -223,6 +234,19 @@ def _why_not_classifier(problem: SoftPromptProblem) -> str | None:
         return f"a classification head would compute in {frozen.model.dtype}, and ours computes in torch.float32."
     if 2 * reader.num_classes > frozen.model.config.hidden_size:
         return f"{reader.num_classes} classes are more than the dense layer of the classification head has room for."
+    return None
+
+
+def _why_not_decoder_head(reader: Head, frozen: FrozenModel) -> str | None:
+    """Return why the matrix `score` of a decoder's classification model cannot be our head, or None if it can."""
+    if reader.pooling != "last":
+        return (
+            f"a classification model of a decoder reads the last token, and model.pooling = '{reader.pooling}' another: tune with 'last'."
+        )
+    if reader.bias:
+        return "a decoder's classification model has no bias: tune with model.head_bias = false."
+    if frozen.model.dtype != torch.float32:
+        return f"a classification head would compute in {frozen.model.dtype}, and ours computes in torch.float32."
     return None
 
 
@@ -245,11 +269,9 @@ def prefix_table(keys: Tensor, values: Tensor) -> Tensor:
     return both.permute(3, 0, 1, 2, 4).reshape(keys.shape[2], -1).float().contiguous()
 
 
-def _adapter_config(
-    problem: SoftPromptProblem, realized: Params, task: Task, saved: list[str] | None, about: Mapping[str, Any]
-) -> dict[str, Any]:
+def _adapter_config(problem: TextProblem, realized: Params, task: Task, saved: list[str] | None, about: JSON) -> JSON:
     config = problem.frozen.model.config.get_text_config()
-    common: dict[str, Any] = {
+    common: JSON = {
         "auto_mapping": None,
         "base_model_name_or_path": locate(problem.frozen.name),
         "inference_mode": True,
@@ -284,13 +306,15 @@ def _adapter_config(
     }
 
 
-def _stock_head(problem: SoftPromptProblem, realized: Params) -> tuple[dict[str, Tensor], list[str]]:
+def _stock_head(problem: TextProblem, realized: Params) -> tuple[dict[str, Tensor], list[str]]:
     """Return the tensors of the stock classification head that gives our class scores, and which modules PEFT takes from the adapter."""
-    frozen, reader = problem.frozen, problem.reader
+    frozen, reader = problem.frozen, problem.scorer
     modules = ["classifier", "score"]  # PEFT adds these two itself
     if isinstance(reader, LabelWords):
         ids = [word[0] for word in reader.words]
         return {"base_model.score.weight": frozen.model.get_output_embeddings().weight[ids].detach().cpu().clone()}, modules
+    if frozen.kind == "decoder":
+        return {"base_model.score.weight": realized["head.weight"].float()}, modules
     dense, last, slope = STOCK_HEADS[frozen.model.config.model_type]
     weight, bias = realized["head.weight"].float(), realized["head.bias"].float()
     classes, width = weight.shape
@@ -309,12 +333,13 @@ def _stock_head(problem: SoftPromptProblem, realized: Params) -> tuple[dict[str,
 # -- checking
 
 
-def _difference(problem: SoftPromptProblem, realized: Params, task: Task, folder: Path, examples: Sequence[Mapping[str, str]]) -> float:
+def _difference(problem: TextProblem, realized: Params, task: Task, folder: Path, examples: Sequence[Mapping[str, str]]) -> float:
     """Return the largest difference from what PEFT gives, relative to the largest of ours."""
     from peft import PeftModel
 
     frozen = problem.frozen
-    model = _stock_classifier(problem, realized) if task == "SEQ_CLS" else _sharing_weights(frozen.model)
+    body = base_model(frozen) if isinstance(problem.scorer, Head) else frozen.model
+    model = _stock_classifier(problem, realized) if task == "SEQ_CLS" else _sharing_weights(body)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers for names that are on their way out
         theirs = PeftModel.from_pretrained(model, str(folder)).eval()
@@ -324,29 +349,29 @@ def _difference(problem: SoftPromptProblem, realized: Params, task: Task, folder
     return max(float((ours - other).abs().max()) for ours, other in pairs) / largest
 
 
-def _both(problem: SoftPromptProblem, realized: Params, task: Task, theirs: Any, folder: Path, row: Tokenized) -> tuple[Tensor, Tensor]:
+def _both(problem: TextProblem, realized: Params, task: Task, theirs: Any, folder: Path, row: Tokenized) -> tuple[Tensor, Tensor]:
     """Return our logits or class scores of an input, and PEFT's."""
     frozen = problem.frozen
     ids = torch.tensor([[*row.before, *row.after]], device=frozen.device)
     count = len(realized["prompt"]) if "prompt" in realized else 0
-    arguments: dict[str, Any] = {"input_ids": ids}
+    arguments: JSON = {"input_ids": ids}
     if not _is_deep(problem) or frozen.kind == "decoder":
         arguments["attention_mask"] = torch.ones_like(ids)
     inputs = pad([row], num_virtual_tokens=count, fill=frozen.tokenizer.pad_token_id or 0, device=frozen.device)
     if count == 0:
         dtype = frozen.model.get_input_embeddings().weight.dtype
         inputs = replace(inputs, prefix=front(realized["keys"].to(dtype), realized["values"].to(dtype), 1))
-    if task == "SEQ_CLS" or frozen.kind == "encoder":
-        ours = problem.reader.class_scores(realized, [row])[0]
+    if task == "SEQ_CLS" or isinstance(problem.scorer, Head):
+        ours = problem.scorer.class_scores(realized, Rows([row]))[0]
         if task == "SEQ_CLS":
             if inputs.segments is not None and reads_token_types(frozen):
                 arguments["token_type_ids"] = inputs.segments[:, count:]
             return ours, theirs(**arguments).logits[0].float()
         head = {name: value.to(frozen.device) for name, value in load_file(folder / HEAD).items()}
         hidden = theirs(**arguments).last_hidden_state.float()
-        assert isinstance(problem.reader, Head)
-        pooled = problem.reader._pool(hidden, inputs, [row])
-        return ours, F.linear(pooled, head["head.weight"], head["head.bias"])[0]
+        assert isinstance(problem.scorer, Head)
+        pooled = problem.scorer.pool(hidden, inputs, [row])
+        return ours, F.linear(pooled, head["head.weight"], head.get("head.bias"))[0]
     if frozen.kind == "encoder_decoder":
         arguments["decoder_input_ids"] = torch.tensor([decoder_lead(frozen, problem.tokenizer)], device=frozen.device)
         own = frozen.model(
@@ -370,7 +395,7 @@ def _sharing_weights(module: Any) -> Any:
     return copy.deepcopy(module, {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]})
 
 
-def _stock_classifier(problem: SoftPromptProblem, realized: Params) -> Any:
+def _stock_classifier(problem: TextProblem, realized: Params) -> Any:
     """Return the stock classification model around the frozen model's weights; its head is filled from the adapter."""
     from transformers import AutoModelForSequenceClassification
 
@@ -392,23 +417,22 @@ def _stock_classifier(problem: SoftPromptProblem, realized: Params) -> Any:
     return model.to(frozen.model.dtype).eval()
 
 
-def _num_labels(problem: SoftPromptProblem, realized: Params) -> int:
-    return len(realized["head.weight"]) if "head.weight" in realized else len(problem.reader.words)  # type: ignore[attr-defined]
+def _num_labels(problem: TextProblem, realized: Params) -> int:
+    return len(realized["head.weight"]) if "head.weight" in realized else len(problem.scorer.words)  # type: ignore[attr-defined]
 
 
-def _used(problem: SoftPromptProblem, realized: Params, task: Task, about: Mapping[str, Any]) -> dict[str, Any]:
+def _used(problem: TextProblem, realized: Params, task: Task, about: JSON) -> JSON:
     """Return how an adapter is used, as `use_prompt.py` reads it."""
     settings = {**used(problem, realized, about), "adapter": True}
     if problem.frozen.kind == "encoder_decoder":
         settings["slots"] = 0  # they stand among the encoder's positions alone
     if task != "SEQ_CLS":
-        head = problem.frozen.kind == "encoder"
-        return {**settings, "token_types": False, "tensors": HEAD if head else None}
+        return {**settings, "token_types": False, "tensors": HEAD if isinstance(problem.scorer, Head) else None}
     stock = {"model_class": "AutoModelForSequenceClassification", "model_options": {"num_labels": _num_labels(problem, realized)}}
     return {**settings, **stock, "reads": "scores", "words": None}
 
 
-def _padding(problem: SoftPromptProblem, task: Task) -> str:
+def _padding(problem: TextProblem, task: Task) -> str:
     """Say which batches PEFT reads as it reads single texts."""
     if _is_deep(problem) and problem.frozen.kind != "decoder":
         return "Texts of one batch must be equally long: the model masks no padding behind keys and values that are given to it."
@@ -427,7 +451,7 @@ class PeftExport:
     classifier = False
 
     def serves(self, problem: object) -> bool:
-        return isinstance(problem, SoftPromptProblem)
+        return isinstance(problem, TextProblem | FramedProblem)
 
     def write(self, tuned: Tuned, folder: Path) -> list[Path]:
         texts = ("A short text.", "Another text, which is a little longer than that.")

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
@@ -19,12 +17,15 @@ from torch import Tensor
 from maao.errors import ConfigError, ModelError
 from maao.export import use_prompt
 from maao.export.tuned import Tuned
-from maao.problems.language.readers import DecodedWords, Head, LabelWords
-from maao.problems.language.soft_prompt import SoftPromptProblem
+from maao.problems.scorers.head import Head
+from maao.problems.scorers.label_words import LabelWords
+from maao.problems.scorers.other_words import DecodedWords
+from maao.problems.text_problem import TextProblem
 from maao.problems.towers.text.forward import decoder_start
 from maao.problems.towers.text.loading import FrozenModel, locate
 from maao.problems.towers.text.template import TemplateTokenizer
 from maao.protocols import Deployable, Params
+from maao.types import JSON
 
 WEIGHTS, TRAINING = "prompt.safetensors", "training.safetensors"
 OF_PROMPT, OF_ADAPTER = use_prompt.SETTINGS
@@ -60,7 +61,7 @@ def export_text(text: str, folder: Path) -> list[Path]:
     return [path]
 
 
-def export_tensor(problem: SoftPromptProblem, params: Params, folder: Path, about: Mapping[str, Any]) -> list[Path]:
+def export_tensor(problem: TextProblem, params: Params, folder: Path, about: JSON) -> list[Path]:
     """Write what the frozen model reads of a point, what it belongs to, and a file that uses it.
 
     ``prompt.safetensors`` holds ``prompt (num_virtual_tokens, embed_dim)``, or ``keys`` and ``values``, each ``(layers, heads,
@@ -68,9 +69,11 @@ def export_tensor(problem: SoftPromptProblem, params: Params, folder: Path, abou
     rows of PEZ), ``training.safetensors`` holds that, all of it.
 
     Raises:
+        ConfigError: the codec embeds texts in a way of its own.
         ModelError: the tensors read back differently from what was written.
     """
     realized = realize(problem, params)
+    settings = {**used(problem, realized, about), "tensors": WEIGHTS}
     paths = [folder / WEIGHTS]
     write_tensors("tensor", realized, paths[0])
     trained = {name: value.detach().cpu() for name, value in params.items()}
@@ -90,18 +93,17 @@ def export_tensor(problem: SoftPromptProblem, params: Params, folder: Path, abou
     readme = folder / "USE.md"
     page = USE.format(model=locate(problem.frozen.name), tells=tells, template=problem.template, fields=fields_shown(problem))
     readme.write_text(page, encoding="utf-8")
-    settings = {**used(problem, realized, about), "tensors": WEIGHTS}
     return [*paths, *write_use(settings, folder / OF_PROMPT), write_about(about, folder), readme]
 
 
-def export_params(params: Params, folder: Path, about: Mapping[str, Any]) -> list[Path]:
+def export_params(params: Params, folder: Path, about: JSON) -> list[Path]:
     """Write all that was trained, by name."""
     path = folder / WEIGHTS
     write_tensors("tensor", {name: value.detach().cpu() for name, value in params.items()}, path)
     return [path, write_about(about, folder)]
 
 
-def realize(problem: SoftPromptProblem, params: Params) -> dict[str, Tensor]:
+def realize(problem: TextProblem, params: Params) -> dict[str, Tensor]:
     """Return what the frozen model reads of a point, and what its reader does (a head): on the CPU, free of gradients."""
     with torch.no_grad():
         return {name: value.detach().cpu().contiguous() for name, value in problem.method.realize(params).items()}
@@ -121,24 +123,24 @@ def write_tensors(what: str, tensors: Params, path: Path) -> None:
             raise ModelError(f"The exported {what} '{name}' reads back differently from what was written. Is the disk sound?")
 
 
-def write_about(about: Mapping[str, Any], folder: Path) -> Path:
+def write_about(about: JSON, folder: Path) -> Path:
     """Write what an exported prompt belongs to."""
     return _write_json(about, folder / "maao.json")
 
 
-def write_use(settings: Mapping[str, Any], path: Path) -> list[Path]:
+def write_use(settings: JSON, path: Path) -> list[Path]:
     """Write the file that uses an export, and its settings."""
     code = path.with_name("use_prompt.py")
     shutil.copyfile(use_prompt.__file__, code)
     return [_write_json(settings, path), code]
 
 
-def _write_json(value: Mapping[str, Any], path: Path) -> Path:
+def _write_json(value: JSON, path: Path) -> Path:
     path.write_text(json.dumps(dict(value), indent=2, ensure_ascii=False), encoding="utf-8")
     return path
 
 
-def fields_shown(problem: SoftPromptProblem) -> str:
+def fields_shown(problem: TextProblem) -> str:
     """Return the fields that a person fills in, as a mapping is written."""
     return ", ".join(f'"{name}": "..."' for name in problem.template.fields)
 
@@ -146,16 +148,18 @@ def fields_shown(problem: SoftPromptProblem) -> str:
 # -- the settings of `use_prompt.py`
 
 
-def used(problem: SoftPromptProblem, realized: Params, about: Mapping[str, Any]) -> dict[str, Any]:
+def used(problem: TextProblem, realized: Params, about: JSON) -> JSON:
     """Return how the exported tensors of a point are used, as `use_prompt.py` reads it."""
     frozen, tokenize = problem.frozen, problem.tokenizer
+    if frozen.embed is not None:
+        raise ConfigError("The code that uses an export embeds texts as the model itself does, and this codec in a way of its own.")
     before, after = _around_slots(tokenize)
     slots = len(realized["prompt"]) if "prompt" in realized else 0
     return {
         "model": locate(frozen.name),
         "revision": about.get("revision"),
         "dtype": str(frozen.model.dtype).removeprefix("torch."),
-        "model_class": MODEL_CLASSES[frozen.kind],
+        "model_class": "AutoModel" if isinstance(problem.scorer, Head) else MODEL_CLASSES[frozen.kind],
         "model_options": {},
         "adapter": False,
         "tensors": None,
@@ -166,7 +170,6 @@ def used(problem: SoftPromptProblem, realized: Params, about: Mapping[str, Any])
         "slots": slots,
         "begins_at": slots if tokenize.begins_behind_slots else 0,
         "fill": frozen.tokenizer.pad_token_id or 0,
-        "embed_twice": frozen.embed_twice,
         "token_types": bool(tokenize.separator) and reads_token_types(frozen) and frozen.kind != "encoder_decoder",
         "mask": frozen.tokenizer.mask_token_id,
         **_reading(problem, about),
@@ -178,16 +181,16 @@ def reads_token_types(frozen: FrozenModel) -> bool:
     return getattr(frozen.model.config, "type_vocab_size", 0) > 1
 
 
-def _around_slots(tokenize: TemplateTokenizer) -> tuple[list[Any], list[Any]]:
+def _around_slots(tokenize: TemplateTokenizer) -> tuple[list[object], list[object]]:
     """Return what stands around the slots: token ids, texts with fields to fill in, and "second" where a second segment begins."""
     front, prefix, suffix = tokenize.begins_behind_slots, list(tokenize.prefix), list(tokenize.suffix)
     before, after = _items(tokenize, tokenize.before, begins=True), _items(tokenize, tokenize.after, begins=front)
     return ([], [*prefix, *after, *suffix]) if front else ([*prefix, *before], [*after, *suffix])
 
 
-def _items(tokenize: TemplateTokenizer, text: str, *, begins: bool) -> list[Any]:
+def _items(tokenize: TemplateTokenizer, text: str, *, begins: bool) -> list[object]:
     first, mark, second = text.replace("{mask}", tokenize.mask).partition("{sep}")
-    items: list[Any] = [{"text": text, "begins": begins} for text in (first.rstrip(" ") if mark else first,) if text]
+    items: list[object] = [{"text": text, "begins": begins} for text in (first.rstrip(" ") if mark else first,) if text]
     if mark:
         items += [*tokenize.separator, "second", *({"text": text, "begins": True} for text in (second.lstrip(" "),) if text)]
     return items
@@ -199,10 +202,10 @@ def decoder_lead(frozen: FrozenModel, tokenize: TemplateTokenizer) -> list[int]:
     return [decoder_start(frozen), *lead]
 
 
-def _reading(problem: SoftPromptProblem, about: Mapping[str, Any]) -> dict[str, Any]:
+def _reading(problem: TextProblem, about: JSON) -> JSON:
     """Return how class scores are read from what the model gives."""
-    reader, tokenize, labels = problem.reader, problem.tokenizer, list(about.get("labels", ()))
-    found: dict[str, Any] = {"labels": labels, "words": None, "one_token": False, "start": None, "pooling": None}
+    reader, tokenize, labels = problem.scorer, problem.tokenizer, list(about.get("labels", ()))
+    found: JSON = {"labels": labels, "words": None, "one_token": False, "start": None, "pooling": None}
     if isinstance(reader, Head):
         return {**found, "reads": "head", "pooling": reader.pooling}
     assert isinstance(reader, LabelWords)
@@ -246,6 +249,6 @@ class TensorExport:
         return isinstance(problem, Deployable)
 
     def write(self, tuned: Tuned, folder: Path) -> list[Path]:
-        if isinstance(tuned.problem, SoftPromptProblem):
+        if isinstance(tuned.problem, TextProblem):
             return export_tensor(tuned.problem, tuned.params, folder, tuned.about)
         return export_params(tuned.params, folder, tuned.about)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from maao.protocols import Params
+from maao.types import JSON
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Tuned:
     problem: Any
     params: Params
     text: str | None
-    about: Mapping[str, Any]
+    about: JSON
     filled: bool = False
 
 

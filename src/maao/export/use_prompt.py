@@ -76,9 +76,9 @@ class TunedPrompt:
             return scores
         if reads == "head":
             hidden = self.run(before, after, second).last_hidden_state[0].float()
-            at = {"virtual": len(before), "first": self.use["begins_at"]}.get(self.use["pooling"])
+            at = {"virtual": len(before), "first": self.use["begins_at"], "last": -1}.get(self.use["pooling"])
             pooled = hidden.mean(0) if at is None else hidden[at]
-            return self.tensors["head.weight"] @ pooled + self.tensors["head.bias"]
+            return self.tensors["head.weight"] @ pooled + self.tensors.get("head.bias", torch.zeros(()))
         assert words is not None
         if self.use["one_token"] and words is self.use["words"]:
             where = self._mask_at(before, after) if reads == "mask" else -1
@@ -101,7 +101,7 @@ class TunedPrompt:
         if "prompt" in self.tensors:
             prompt = self.tensors["prompt"]  # (tokens, embed_dim)
             row = [*before, *[self.use["fill"]] * len(prompt), *after]
-            table = self.model.base_model.embeddings if self.use["embed_twice"] else self.model.get_input_embeddings()
+            table = self.model.get_input_embeddings()
             embeddings = table(torch.tensor([row])).detach()
             embeddings[0, len(before) : len(before) + len(prompt)] = prompt.to(self.model.dtype)
             arguments["inputs_embeds"] = embeddings

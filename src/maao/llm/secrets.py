@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 SECRETS = frozenset({
     "key", "apikey", "api_keys", "token", "accesstoken", "authtoken", "subscriptionkey", "secret", "password", "passwd", "pwd",
@@ -53,7 +52,7 @@ def names_secret(value: object) -> str:
     return ""
 
 
-def struck(value: Any) -> Any:
+def struck(value: object) -> object:
     """Return nested values without what is under such a name."""
     if isinstance(value, dict):
         return {name: HIDDEN if is_secret(name) else struck(inner) for name, inner in value.items()}

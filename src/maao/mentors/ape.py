@@ -10,13 +10,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError
 from maao.mentors.context import MentorContext, ShowingOptions, asks_in_its_own_words
 from maao.mentors.population import Asking, Gathered
-from maao.protocols import History
+from maao.protocols import History, Params
 from maao.types import Advice, Example, P, Rejected, S
 
 META = """I gave a friend an instruction. Following it, the friend read the inputs and wrote an output for every one of them. Here are the
@@ -65,7 +64,7 @@ class APEOptions(ShowingOptions):
     def disclosure(self, run: MentorContext) -> str:
         return asks_in_its_own_words("ape", self, run, shows_examples=self.exemplars > 0 and run.input == "text")
 
-    def build(self, run: MentorContext) -> APE[Any]:
+    def build(self, run: MentorContext) -> APE[Params]:
         model = run.chat(self.chat.options)
         self.check_shared("ape", run)
         if not run.train or not self.exemplars:

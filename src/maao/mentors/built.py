@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from maao.choices import CHOICES
 from maao.errors import ConfigError
@@ -12,9 +11,10 @@ from maao.llm.recording import Recording
 from maao.mentors.context import AskingOptions, MentorContext, MentorOptions
 from maao.mentors.mix import Mix
 from maao.options import Chosen
-from maao.protocols import Mentor
+from maao.protocols import Mentor, Params
 
-OwnMentor = Mentor[Any] | Callable[[MentorContext], Mentor[Any]]  # a mentor of one's own, or what makes one from what it may use of a run
+# a mentor of one's own, or what makes one from what it may use of a run
+OwnMentor = Mentor[Params] | Callable[[MentorContext], Mentor[Params]]
 FROM_THE_RECORD = "Mentor: replies come from the record. No model is asked, nothing is sent anywhere."
 
 
@@ -22,7 +22,7 @@ FROM_THE_RECORD = "Mentor: replies come from the record. No model is asked, noth
 class BuiltMentor:
     """A mentor with the chat models behind it; `is_known`: it is maao's own, so that it asks no other."""
 
-    mentor: Mentor[Any]
+    mentor: Mentor[Params]
     models: Recording
     disclosure: str = ""
     is_known: bool = True

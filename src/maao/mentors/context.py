@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 
 from pydantic import Field, field_validator
 
@@ -17,8 +17,11 @@ from maao.llm.provider import ChatOptions
 from maao.mentors.fields import BAR, NAMES, Fields, Name
 from maao.mentors.instruction import Task
 from maao.options import Chosen, OneOf, Section
-from maao.protocols import ChatModel, Codec, Mentor, Vocabulary
+from maao.protocols import ChatModel, Codec, Mentor, Params, Vocabulary
 from maao.types import Example
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Input = Literal["text", "image", "numbers"]
 
@@ -43,9 +46,9 @@ class CodecWords:
         rows: ``params -> (num_virtual_tokens, embed_dim)``, the rows whose nearest tokens are words.
     """
 
-    codec: Codec[Any]
+    codec: Codec[Params]
     vocabulary: Vocabulary
-    rows: Callable[[Any], Any]
+    rows: Callable[[Params], Tensor]
 
     def random_words(self, count: int, seed: int) -> list[str]:
         rows = self.vocabulary.sample(count, seed)
@@ -64,7 +67,7 @@ class Proceed(Protocol):
     """How the tuned model goes on from a text with a point's vectors in it."""
 
     def __call__(
-        self, params: Any, before: str, after: str, *, seed: int, temperature: float, top_p: float, max_tokens: int
+        self, params: Params, before: str, after: str, *, seed: int, temperature: float, top_p: float, max_tokens: int
     ) -> tuple[str, int, int]:
         """Return the continuation, and the tokens read and written."""
         ...
@@ -92,7 +95,7 @@ class MentorContext:
         tuned: the name of the model that is tuned.
     """
 
-    codec: Codec[Any]
+    codec: Codec[Params]
     record: Callable[[ChatModel], ChatModel]
     chat: Callable[[ChatOptions], ChatModel]
     input: Input = "text"
@@ -165,14 +168,14 @@ class MentorOptions(Section):
         """Say what is sent, and where to."""
         return ""
 
-    def build(self, run: MentorContext) -> Mentor[Any]:
+    def build(self, run: MentorContext) -> Mentor[Params]:
         raise NotImplementedError
 
 
 class CustomOptions(MentorOptions):
     """A mentor of one's own, an object: it reads no setting."""
 
-    def build(self, run: MentorContext) -> Mentor[Any]:
+    def build(self, run: MentorContext) -> Mentor[Params]:
         raise ConfigError("mentor.name = 'custom' stands for a mentor of your own: start the run from Python, with mentor=... .")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from pydantic import Field
 
@@ -12,15 +12,18 @@ from maao.core.loop import best_round
 from maao.core.seeds import seed_for
 from maao.errors import CodecError, ConfigError
 from maao.mentors.context import MentorContext, MentorOptions
-from maao.protocols import Codec, History
+from maao.protocols import Codec, History, Params
 from maao.types import Advice, P, Proposal, Rejected, S
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class NoMentor:
     """Proposes nothing: plain prompt tuning, the control of all controls."""
 
-    def propose(self, history: History[Any, Any], *, count: int, seed: int) -> Advice[Any]:
+    def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
         return Advice()
 
 
@@ -54,7 +57,7 @@ class RandomRestartOptions(MentorOptions):
     def disclosure(self, run: MentorContext) -> str:
         return "Restarts are random: nothing is sent anywhere."
 
-    def build(self, run: MentorContext) -> RandomRestart[Any]:
+    def build(self, run: MentorContext) -> RandomRestart[Params]:
         return RandomRestart(run.codec)
 
 
@@ -86,7 +89,7 @@ class ReprojectOptions(MentorOptions):
     def disclosure(self, run: MentorContext) -> str:
         return "Restarts are the best point's own words: nothing is sent anywhere."
 
-    def build(self, run: MentorContext) -> Reproject[Any]:
+    def build(self, run: MentorContext) -> Reproject[Params]:
         return Reproject(run.codec)
 
 
@@ -119,7 +122,7 @@ class ResetOptions(MentorOptions):
     def disclosure(self, run: MentorContext) -> str:
         return "Restarts move nothing: nothing is sent anywhere."
 
-    def build(self, run: MentorContext) -> Reset[Any]:
+    def build(self, run: MentorContext) -> Reset[Params]:
         return Reset(run.codec, tuple(run.codec.random(0)))
 
 
@@ -136,7 +139,7 @@ class Perturb(Generic[P]):
     """
 
     codec: Codec[P]
-    noise: Callable[[Any, int], Any]
+    noise: Callable[[Tensor, int], Tensor]
     size: float = 0.1
     names: tuple[str, ...] = ()
 
@@ -160,7 +163,7 @@ class Perturb(Generic[P]):
         return Advice(tuple(proposals))
 
 
-def normal_noise(value: Any, seed: int) -> Any:
+def normal_noise(value: Tensor, seed: int) -> Tensor:
     """Return standard normal numbers in a tensor's shape."""
     import torch
 
@@ -175,5 +178,5 @@ class PerturbOptions(MentorOptions):
     def disclosure(self, run: MentorContext) -> str:
         return f"Restarts are jumps of {self.size:g} from the best point: nothing is sent anywhere."
 
-    def build(self, run: MentorContext) -> Perturb[Any]:
+    def build(self, run: MentorContext) -> Perturb[Params]:
         return Perturb(run.codec, normal_noise, self.size, tuple(run.codec.random(0)))

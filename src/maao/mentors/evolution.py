@@ -19,7 +19,7 @@ from maao.core.seeds import seed_for
 from maao.mentors.context import MentorContext, MentorOptions
 from maao.mentors.population import first_new, fittest
 from maao.mentors.trajectory import known_texts
-from maao.protocols import Codec, History
+from maao.protocols import Codec, History, Params
 from maao.types import Advice, P, S
 
 TRIES = 20
@@ -74,6 +74,6 @@ class EvolutionOptions(MentorOptions):
     def disclosure(self, run: MentorContext) -> str:
         return "Restarts are bred from the best texts without a language model: nothing is sent anywhere."
 
-    def build(self, run: MentorContext) -> Evolution[Any]:
+    def build(self, run: MentorContext) -> Evolution[Params]:
         words = run.words_of("evolution")
         return Evolution(run.codec, words.random_words, self.population, words.near, run.length)

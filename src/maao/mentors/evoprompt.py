@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ from maao.core.seeds import seed_for
 from maao.mentors.context import AskingOptions, MentorContext, asks_in_its_own_words
 from maao.mentors.population import Asking, Gathered, fittest
 from maao.mentors.trajectory import Entry
-from maao.protocols import History
+from maao.protocols import History, Params
 from maao.types import Advice, P, Rejected, S
 
 GA = """Follow these steps to make a better prompt.
@@ -108,7 +108,7 @@ class EvoPrompt(Asking[P]):
         return DE.format(first=one.text, second=two.text, best=best.text, basic=basic.text)
 
 
-def de_population(history: History[Any, Any], size: int) -> list[Entry]:
+def de_population(history: History[P, S], size: int) -> list[Entry]:
     """Return the population of DE: the first `size` texts that were scored; each child has since taken its member's place if it was better.
 
     Better is a lower loss on `select`, where the paper's is a higher score on its development set.
@@ -150,7 +150,7 @@ class EvoPromptOptions(AskingOptions):
     def disclosure(self, run: MentorContext) -> str:
         return asks_in_its_own_words(f"evoprompt_{self.algorithm}", self, run, shows_examples=False)
 
-    def build(self, run: MentorContext) -> EvoPrompt[Any]:
+    def build(self, run: MentorContext) -> EvoPrompt[Params]:
         return EvoPrompt(
             run.chat(self.chat.options),
             run.codec,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from maao.errors import CodecError
 from maao.mentors.reply_lines import unquoted
@@ -124,7 +124,7 @@ class Fields:
         """How many words a line may have beside those of the prompt; a longer one is prose."""
         return (20 if "template" in self.names else 0) + (5 * len(self.labels) if "label_words" in self.names else 0)
 
-    def line_of_object(self, given: Mapping[str, Any]) -> str | None:
+    def line_of_object(self, given: Mapping[str, object]) -> str | None:
         """Return an object (of JSON, or a row of a table by its names) as a line; None where it does not hold a prompt and more.
 
         Example:

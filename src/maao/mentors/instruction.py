@@ -89,10 +89,10 @@ class ShownOptions(Section):
 
 
 def wording(name: str, scores: Scores = "both", filled: bool = False) -> Template:
-    """Return a wording by name ("chat", "completion", "guided", "released", ...) or by the path of a text file.
+    """Return a wording by name ("chat", "completion", "guided", ...) or by the path of a text file.
 
-    A named wording whose own examples tell of scores has a second text that does not, for an instruction that shows none. What asks for
-    more than a prompt, `filled`, has a text of its own too.
+    A wording whose own examples tell of scores has a second text that does not, for an instruction that shows none (beside `mine.txt`,
+    `mine_unscored.txt`). What asks for more than a prompt, `filled`, has a text of its own too.
 
     Raises:
         ConfigError: there is no such wording, its file is not UTF-8, or it does not say what is asked for beside the prompt.
@@ -104,12 +104,14 @@ def wording(name: str, scores: Scores = "both", filled: bool = False) -> Templat
     folder = files("maao.mentors") / "instructions"
     if filled:
         return _filled_wording(name)
-    unscored = folder / f"{name}{UNSCORED}.txt"
-    path = unscored if scores == "none" and unscored.is_file() else folder / f"{name}.txt"
+    named = folder / f"{name}{UNSCORED}.txt"
+    path = named if scores == "none" and named.is_file() else folder / f"{name}.txt"
     if path.is_file():
         return Template(path.read_text(encoding="utf-8"))
     own = Path(name)
+    unscored = own.with_name(f"{own.stem}{UNSCORED}{own.suffix}")
     if own.is_file():
+        own = unscored if scores == "none" and unscored.is_file() else own
         try:
             return Template(own.read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:

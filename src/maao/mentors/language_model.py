@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from string import Template
-from typing import Annotated, Any, ClassVar, Generic
+from typing import Annotated, ClassVar, Generic
 
 from pydantic import Field
 
@@ -24,9 +24,9 @@ from maao.mentors.context import AskingOptions, Input, MentorContext, MentorOpti
 from maao.mentors.fields import WORKED, Fields, Name, proposal_of, worked_lines
 from maao.mentors.instruction import VISION, Shown, ShownOptions, Task, json_form, json_schema, named_wordings, wording, write
 from maao.mentors.reply import MAX_WORDS, read_continuation, read_list
-from maao.mentors.trajectory import Choice, entries, proposed, select, shuffled
+from maao.mentors.trajectory import Choice, Entry, entries, proposed, select, shuffled
 from maao.options import Chosen, OneOf, Text
-from maao.protocols import ChatModel, Codec, History
+from maao.protocols import ChatModel, Codec, History, Params
 from maao.types import Advice, Cost, P, Proposal, Rejected, S
 
 CUT_AT_CONTEXT = "model_length"
@@ -142,9 +142,13 @@ class LanguageModelMentor(Generic[P]):
                 found.add(self._line(self.codec.encode(text).text, fields))
         return found
 
+    def listed(self, history: History[P, S]) -> tuple[Entry, ...]:
+        """Return the points that an instruction shows, worst first."""
+        return select(history, self.listing, self.choice)
+
     def instruction(self, history: History[P, S], count: int, seed: int = 0) -> str:
         """Return the text that the model is sent; `seed` deals out the scores where they are shuffled."""
-        chosen = select(history, self.listing, self.choice)
+        chosen = self.listed(history)
         if self.shown.scores == "shuffled":
             chosen = shuffled(chosen, seed_for(seed, "scores"))
         clues = history[-1].clues if history else None
@@ -222,12 +226,12 @@ class InWordsOptions(MentorOptions):
     description: Text = Field("Classify a text.", description="What is told of the task, in a sentence.")
     wording: Text | None = Field(
         None,
-        description="guided, chat, completion, released, contrast, or a file; by default guided, or what suits a completion or a person.",
+        description="guided, chat, completion, contrast, or a file; by default guided, or what suits a completion or a person.",
     )
     listing: int = Field(8, ge=0, le=100_000, description="Points shown.")
     choice: Choice = Field(
         "best",
-        description="Which points are shown; diverse: with few words in common; contrast: best and worst; released: the last walk's first.",
+        description="Which points are shown; diverse: with few words in common; contrast: best and worst.",
     )
     shown: ShownOptions = Field(default_factory=ShownOptions, description="Which evidence an instruction shows.")
     fills: list[Name] = Field(default_factory=list, description="What proposals fill beside the prompt: its template, the label words.")
@@ -323,7 +327,7 @@ class LanguageModelOptions(InWordsOptions, AskingOptions):
     def disclosure(self, run: MentorContext) -> str:
         return self._told(self.chat.options, self._shown(), self._template(run.input), run.tuned)
 
-    def build(self, run: MentorContext) -> LanguageModelMentor[Any]:
+    def build(self, run: MentorContext) -> LanguageModelMentor[Params]:
         chat = self.chat.options
         model = run.chat(chat)
         return _ready(
@@ -379,7 +383,7 @@ class PersonMentorOptions(InWordsOptions):
         shown = self.shown.build(remote=False, share_examples=False)
         return self._told(self.chat.options, shown, self.template(run.input, "chat", is_person=True), run.tuned)
 
-    def build(self, run: MentorContext) -> LanguageModelMentor[Any]:
+    def build(self, run: MentorContext) -> LanguageModelMentor[Params]:
         return _ready(
             LanguageModelMentor(
                 model=run.chat(self.chat.options),
@@ -394,6 +398,6 @@ class PersonMentorOptions(InWordsOptions):
         )
 
 
-def _ready(mentor: LanguageModelMentor[Any]) -> LanguageModelMentor[Any]:
+def _ready(mentor: LanguageModelMentor[Params]) -> LanguageModelMentor[Params]:
     mentor.instruction((), 1)  # an unknown field in the wording is told now, not in the middle of a run
     return mentor

@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import Field
 
@@ -20,7 +19,7 @@ from maao.mentors.context import MentorContext, ShowingOptions, asks_in_its_own_
 from maao.mentors.population import Asking, Gathered, fittest
 from maao.mentors.trajectory import Entry, known_texts
 from maao.options import Text
-from maao.protocols import History
+from maao.protocols import History, Params
 from maao.types import Advice, Example, P, S
 
 LISTED = 20
@@ -79,7 +78,7 @@ class OPROOptions(ShowingOptions):
     def disclosure(self, run: MentorContext) -> str:
         return asks_in_its_own_words("opro", self, run, shows_examples=self.exemplars > 0 and run.input == "text")
 
-    def build(self, run: MentorContext) -> OPRO[Any]:
+    def build(self, run: MentorContext) -> OPRO[Params]:
         model = run.chat(self.chat.options)
         self.check_shared("opro", run)
         return OPRO(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic
+from typing import Generic
 
 from maao.core.seeds import seed_for
 from maao.llm.chat import Message, Reply, Request
@@ -14,7 +14,7 @@ from maao.mentors.reply import read_one
 from maao.mentors.scripted import encode_all
 from maao.mentors.trajectory import Entry, entries
 from maao.protocols import ChatModel, Codec, History
-from maao.types import Advice, Cost, P, Proposal, Rejected
+from maao.types import Advice, Cost, P, Proposal, Rejected, S
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Asking(Generic[P]):
         return complete(self.model, request)
 
 
-def fittest(history: History[Any, Any], size: int | None = None) -> list[Entry]:
+def fittest(history: History[P, S], size: int | None = None) -> list[Entry]:
     """Return the texts of a history with the lowest losses (None: all), best first: the top of all parents and children."""
     return sorted(entries(history), key=lambda entry: entry.reached.loss)[:size]
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic
+from typing import Generic
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ from maao.mentors.context import MentorContext, MentorOptions
 from maao.mentors.fields import BAR, Fields, Name
 from maao.mentors.population import first_new
 from maao.options import Text
-from maao.protocols import Codec, History
+from maao.protocols import Codec, History, Params
 from maao.types import TEMPLATE, WORD, Advice, P, S
 
 TRIES = 8  # texts looked at for each proposal
@@ -83,7 +83,7 @@ class RandomTextOptions(MentorOptions):
     def disclosure(self, run: MentorContext) -> str:
         return "Restarts are random sentences: nothing is sent anywhere."
 
-    def build(self, run: MentorContext) -> RandomText[Any]:
+    def build(self, run: MentorContext) -> RandomText[Params]:
         sentences, filled = sentences_of(self._text()), run.fields(self.fills)
         near = RandomText.near if filled is None else run.words_of("random_text").near
         return RandomText(sentences, run.codec, run.length, filled, near)

@@ -6,11 +6,11 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from maao.mentors.reply_lines import LONGEST_LINE, MOST_LINES, Part, clean, is_marked, items, lines_of, read_around, read_lines, unread
 
-Fill = Callable[[Mapping[str, Any]], str | None]  # a line of all that an object fills; None: it names no prompt
+Fill = Callable[[Mapping[str, object]], str | None]  # a line of all that an object fills; None: it names no prompt
 
 DEEPEST = 30
 MOST_FAILURES = 5  # places where JSON seems to begin and does not, before the rest is read as lines
@@ -81,7 +81,7 @@ def _beginnings(reply: str) -> Iterator[int]:
 class _Block(NamedTuple):
     """A value in JSON, with where it begins and ends."""
 
-    value: Any
+    value: object
     begin: int
     end: int
 
@@ -109,7 +109,7 @@ def _blocks(reply: str, places: list[int]) -> list[_Block]:
     return found
 
 
-def _speaks(value: Any) -> bool:
+def _speaks(value: object) -> bool:
     """Return whether a value may hold prompts: "[1]" is a mark."""
     if isinstance(value, list):
         return len(value) != 1 or not isinstance(value[0], int)
@@ -140,7 +140,7 @@ def _mended(reply: str, begin: int, fill: Fill | None) -> tuple[list[Part], bool
     return [*read_around(f"{reply[:begin]}\n{reply[begin + len(whole) :]}"), *parts], seen
 
 
-def _named(value: Any) -> bool:
+def _named(value: object) -> bool:
     """Return whether mended JSON is a list, or an object whose names tell of prompts: anything in braces can be mended into some object."""
     if isinstance(value, dict):
         ranks = [rank for name, one in value.items() if (rank := _rank(name, one)) is not None]
@@ -155,7 +155,7 @@ def _without_talk(text: str) -> str:
     return text if line < 0 else text[:line]
 
 
-def _texts(values: list[Any], fill: Fill | None) -> list[Part]:
+def _texts(values: list[object], fill: Fill | None) -> list[Part]:
     """Return what values say: of a list of lists, or of several values, each is one text or holds several."""
     top = values[0] if len(values) == 1 and isinstance(values[0], list) else values
     found = list(islice((part for value in top for part in _walk(value, fill, 0)), MOST_LINES + 1))
@@ -166,7 +166,7 @@ def _texts(values: list[Any], fill: Fill | None) -> list[Part]:
     )
 
 
-def _walk(value: Any, fill: Fill | None, depth: int) -> Iterator[Part]:
+def _walk(value: object, fill: Fill | None, depth: int) -> Iterator[Part]:
     if depth > DEEPEST:
         yield Part(_short(value), "", f"it stands more than {DEEPEST} brackets deep")
     elif isinstance(value, str):
@@ -202,7 +202,7 @@ def _of_string(text: str, fill: Fill | None, depth: int) -> Iterator[Part]:
         yield from items(text)
 
 
-def _of_object(value: Mapping[str, Any], fill: Fill | None, depth: int) -> Iterator[Part]:
+def _of_object(value: Mapping[str, object], fill: Fill | None, depth: int) -> Iterator[Part]:
     line = fill(value) if fill is not None else None
     if line is not None:
         yield Part(_short(value), line)
@@ -235,7 +235,7 @@ def name_rank(name: str) -> int | None:
     return next((place for place, known in enumerate(_NAMES) if known in singular), len(_NAMES))
 
 
-def _rank(name: str, value: Any) -> int | None:
+def _rank(name: str, value: object) -> int | None:
     """Return the rank of a name with its value: that of the surest name within, where an object stands under it."""
     if not isinstance(value, str | list | dict) or not value:
         return None
@@ -245,7 +245,7 @@ def _rank(name: str, value: Any) -> int | None:
     return min([own, *(rank for inner in islice(value, MOST_LINES) if (rank := name_rank(inner)) is not None)])
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     """Return the beginning of a value as JSON, without writing all of it where it is long."""
     if isinstance(value, str):
         return value[:SHOWN]

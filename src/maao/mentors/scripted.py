@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Generic
 
 from pydantic import Field
 
 from maao.errors import CodecError, ConfigError
 from maao.mentors.context import MentorContext, MentorOptions
 from maao.mentors.fields import Fields, Name, proposal_of
-from maao.protocols import Codec, History
+from maao.protocols import Codec, History, Params
 from maao.types import Advice, P, Proposal, Rejected, S
 
 
@@ -43,7 +43,7 @@ class ScriptedOptions(MentorOptions):
     def disclosure(self, run: MentorContext) -> str:
         return "Restarts are scripted: nothing is sent anywhere."
 
-    def build(self, run: MentorContext) -> Scripted[Any]:
+    def build(self, run: MentorContext) -> Scripted[Params]:
         if not self.texts:
             raise ConfigError("mentor.name = 'scripted' needs mentor.texts, the list of what it proposes.")
         return Scripted(tuple(self.texts), run.codec, run.fields(self.fills))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic
+from typing import Generic
 
 from pydantic import Field
 
@@ -25,11 +25,11 @@ from maao.mentors.population import Gathered
 from maao.mentors.reply import read_continuation
 from maao.mentors.trajectory import known_texts
 from maao.options import Text
-from maao.protocols import Codec, History
+from maao.protocols import Codec, History, Params
 from maao.types import Advice, Cost, P, Rejected, S
 
 # ``(params, text before the vectors, text after them, seed) -> (continuation, tokens read, tokens written)``
-Continue = Callable[[Any, str, str, int], tuple[str, int, int]]
+Continue = Callable[[Params, str, str, int], tuple[str, int, int]]
 BEFORE = """A prompt is a few plain words that ask a language model for the label of a text.
 
 Task: {description}
@@ -88,14 +88,14 @@ class SoftInputOptions(MentorOptions):
     def disclosure(self, run: MentorContext) -> str:
         return "Mentor: the tuned model itself, which reads its soft prompt as vectors, in this process: nothing is sent anywhere."
 
-    def build(self, run: MentorContext) -> SoftInput[Any]:
+    def build(self, run: MentorContext) -> SoftInput[Params]:
         if run.proceed is None:
             raise ConfigError(
                 "The mentor 'soft_input' lets the tuned model go on from its soft prompt: it needs a decoder, and rows in slots."
             )
         goes_on = partial(run.proceed, temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
 
-        def proceed(params: Any, before: str, after: str, seed: int) -> tuple[str, int, int]:
+        def proceed(params: Params, before: str, after: str, seed: int) -> tuple[str, int, int]:
             return goes_on(params, before, after, seed=seed)
 
         return SoftInput(run.codec, proceed, run.task(self.description), self.max_samples, self.max_tokens)

@@ -16,7 +16,7 @@ from maao.mentors.fields import line_of
 from maao.protocols import History
 from maao.types import Score
 
-Choice = Literal["best", "last", "first", "spread", "diverse", "released", "contrast"]
+Choice = Literal["best", "last", "first", "spread", "diverse", "contrast"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +108,10 @@ def select(history: History[Any, Any], count: int, choice: Choice = "best") -> t
     `choice` "best" takes those of lowest loss, "spread" some evenly from worst to best, "last" and "first" those seen last and first.
     "diverse" begins with the best and goes on with the entry that shares fewest words with those taken, the better one of equals.
     "contrast" takes half of them from the best and half from the worst (Liu et al., 2023).
-    "released" takes what the reference release (2024) did: of the last walk alone the first points, every other one where there are ten
-    or more, so that a mentor never reads where a walk ended.
     """
     if count < 1:
         return ()
-    seen = entries(history, _last_walk(history) if choice == "released" else 0)
-    known = [entry for entry in seen if not math.isnan(entry.reached.loss)]  # NaN says nothing
+    known = [entry for entry in entries(history) if not math.isnan(entry.reached.loss)]  # NaN says nothing
     ranked = sorted(known, key=_loss, reverse=True)
     if choice == "best":
         return tuple(ranked[-count:])
@@ -125,15 +122,8 @@ def select(history: History[Any, Any], count: int, choice: Choice = "best") -> t
         return tuple(_spread(ranked, count))
     if choice == "diverse":
         return tuple(sorted(_diverse(ranked, count), key=_loss, reverse=True))
-    if choice == "released":
-        known = known[:: min(max(len(known) // 5, 1), 2)]
     chosen = known[-count:] if choice == "last" else known[:count]
     return tuple(sorted(chosen, key=_loss, reverse=True))
-
-
-def _last_walk(history: History[Any, Any]) -> int:
-    """Return the place of the round in which the mentor was last asked, or of the first where it never was."""
-    return max((i for i, r in enumerate(history) if r.leg.ask), default=0)
 
 
 def _loss(entry: Entry) -> float:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from maao.errors import ConfigError
 from maao.options import MANY, Options, Section, Text
-from maao.protocols import GradientStage
+from maao.protocols import GradientStage, Params
 
 if TYPE_CHECKING:
     from maao.optimizers.cma_es import CMAStage
-    from maao.optimizers.torch import TorchStage
+    from maao.optimizers.torch import TorchStage, TorchState
 
 
 class StageOptions(Section):
@@ -35,7 +35,7 @@ class StageOptions(Section):
     def check(self) -> None:
         """Say before anything is loaded what the stage lacks. Raises `ConfigError`."""
 
-    def build(self, schedule_steps: int, steps_per_epoch: int, lr: float | None = None) -> GradientStage[Any, Any]:
+    def build(self, schedule_steps: int, steps_per_epoch: int, lr: float | None = None) -> GradientStage[Params, TorchState]:
         """Build the stage.
 
         Args:
@@ -53,9 +53,6 @@ class GradientOptions(StageOptions):
     lr: float = Field(0.01, gt=0, description="Learning rate.")
     options: Options = Field(default_factory=dict, description="Further arguments of the optimizer's class.")
     schedule: Literal["constant", "linear", "cosine", "exponential"] = Field("constant", description="Learning rate over the plan.")
-    schedule_every: int = Field(
-        1, ge=1, le=MANY, description="Steps after which the schedule moves on; an epoch's, to do as the reference release."
-    )
     warmup_steps: int = Field(0, ge=0, le=MANY, description="Steps over which the learning rate rises first.")
     warmup_lr: float | None = Field(None, gt=0, description="A constant rate for the warm-up, in place of a rise (CoOp's: 1e-5).")
     average_mean: float | None = Field(
@@ -76,8 +73,6 @@ class GradientOptions(StageOptions):
             found["warmup_lr"] = "there are no stage.warmup_steps: set them, or drop it"
         if self.average_mean is None:
             found["average_std"] = "there is no stage.average_mean: set it, or drop it"
-        if self.schedule == "constant":
-            found["schedule_every"] = "stage.schedule is 'constant': set another, or drop it"
         return found
 
     def build(self, schedule_steps: int, steps_per_epoch: int, lr: float | None = None) -> TorchStage:
@@ -89,7 +84,6 @@ class GradientOptions(StageOptions):
             options=self.options,
             schedule=self.schedule,
             warmup_steps=self.warmup_steps,
-            schedule_every=self.schedule_every,
             schedule_steps=schedule_steps or None,
             max_grad_norm=self.max_grad_norm or None,  # 0 in a config: TOML has no null
             warmup_lr=self.warmup_lr,

@@ -72,8 +72,6 @@ class TorchStage:
         schedule: how the learning rate changes over `schedule_steps`: "constant", "linear" (to zero), "cosine" (to zero) or "exponential"
             (times 0.1 over the whole length). Counted over the run, not from the last restart.
         warmup_steps: the rate first rises linearly over so many steps.
-        schedule_every: the schedule moves on after so many steps; the reference release moved once an epoch on a schedule counted in
-            steps, so that its rate hardly changed.
         schedule_steps: length of the schedule, usually all steps of the plan; needed unless the schedule is constant.
         max_grad_norm: clip the gradient of all params together to this norm; None: do not clip.
         warmup_lr: a constant rate for the warm-up, in place of the rise.
@@ -96,7 +94,6 @@ class TorchStage:
     schedule: Literal["constant", "linear", "cosine", "exponential"] = "constant"
     warmup_steps: int = 0
     schedule_steps: int | None = None
-    schedule_every: int = 1
     max_grad_norm: float | None = 1.0
     on_restart: Literal["clear", "keep"] = "clear"
     warmup_lr: float | None = None
@@ -232,10 +229,14 @@ class TorchStage:
             return self.warmup_lr / self.lr * state.lr_scale
         rate = min(1.0, (state.step + 1) / self.warmup_steps) if self.warmup_steps and self.warmup_lr is None else 1.0
         if self.schedule != "constant":
-            assert self.schedule_steps is not None
-            done = min(1.0, state.step // self.schedule_every / self.schedule_steps)
+            done = self.scheduled(state.step)
             rate *= {"linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "exponential": 0.1**done}[self.schedule]
         return rate * state.lr_scale
+
+    def scheduled(self, step: int) -> float:
+        """Return how much of the schedule lies behind a step, from 0 to 1."""
+        assert self.schedule_steps is not None
+        return min(1.0, step / self.schedule_steps)
 
 
 def optimizer_names() -> tuple[str, ...]:

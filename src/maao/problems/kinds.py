@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from maao import choices
+from maao.codecs.options import CodecOptions, NearestTokenOptions
 from maao.errors import ConfigError
 from maao.options import MANY, Chosen, Options, Text
 from maao.problems.settings import LANGUAGE_MODEL, KindOptions, ModelConfig
@@ -18,6 +19,8 @@ DEFAULT_TEMPLATE = "{text} {slots} Topic:"
 
 class TextOptions(KindOptions):
     """Settings of models that read the input and the slots as one text."""
+
+    chooses: ClassVar[Mapping[str, str]] = {"codec": "codec"}
 
     name: Text = Field(LANGUAGE_MODEL, description="Hub name, folder, .gguf file, or packaged:NAME.")
     quantization: Options | None = Field(
@@ -38,11 +41,8 @@ class TextOptions(KindOptions):
     initial: Literal["vocabulary", "normal", "text", "labels"] = Field("vocabulary", description="Where the soft prompt begins.")
     initial_text: Text | None = Field(None, description='The text to begin with (initial = "text").')
     adapter: Text | None = Field(None, description="A PEFT prompt-learning adapter to begin with, a folder.")
-    fluency: float = Field(
-        0.0, ge=0, le=1e6, description="What a word's log-probability weighs beside nearness when vectors are put into words."
-    )
-    released: list[Literal["least_similar", "narrow_vocabulary", "joined_by_spaces", "special_tokens", "embed_twice"]] = Field(
-        default_factory=list, description="Defects of the reference release to reproduce, by name."
+    codec: Chosen[CodecOptions] = Field(
+        default_factory=lambda: Chosen("nearest_token", NearestTokenOptions()), description="How vectors are put into words."
     )
     max_length: int | None = Field(None, ge=4, le=MANY, description="Most tokens of an input; by default the model's context.")
     frozen_dropout: bool = Field(False, description="Leave the frozen model's dropout on in training, as the reference release.")
@@ -160,7 +160,7 @@ def settled(model: ModelConfig, found: Kind) -> ModelConfig:
     name = "head" if found == "encoder" else found
     kind: type[KindOptions] = choices.load("kind", name)
     for key in given.changed():
-        if key not in kind.model_fields:
+        if key in type(given).model_fields and key not in kind.model_fields:
             raise ConfigError(_not_read(key, name, given.name))
     own = {key: getattr(given, key) for key in sorted(given.model_fields_set) if key in kind.model_fields}
     return model.model_copy(update={"kind": Chosen(name, kind.model_construct(set(own), **own))})

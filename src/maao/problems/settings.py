@@ -19,10 +19,9 @@ from maao.problems.towers.dual_names import names_dual_encoder
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from maao.problems.language.methods import Method
+    from maao.problems.methods import Bound, MatcherMethod, PromptMethod
+    from maao.problems.scorers.probes import Probe
     from maao.problems.towers.text.loading import FrozenModel
-    from maao.problems.vision.methods import Bound
-    from maao.problems.vision.methods import Method as MatcherMethod
     from maao.protocols import Params, TokenCodec
 
 
@@ -76,7 +75,7 @@ class TextMethodOptions(MethodOptions):
 
     of_matchers: ClassVar[bool] = False
 
-    def build(self, parts: TextParts) -> Method:
+    def build(self, parts: TextParts) -> PromptMethod:
         """Return the method."""
         raise NotImplementedError
 
@@ -100,7 +99,7 @@ class ProbeOptions(MatcherMethodOptions):
 
     has_prompt: ClassVar[bool] = False
 
-    def build_on(self, bound: Bound, features: Tensor, targets: Tensor) -> MatcherMethod:
+    def build_on(self, bound: Bound, features: Tensor, targets: Tensor) -> Probe:
         """Return the method for these classes, and for the features ``(num_examples, embed_dim)`` of `train`, with their classes."""
         raise NotImplementedError
 

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from maao.codecs.method import MethodCodec, Start
-    from maao.problems.language.frame import Frame
-    from maao.problems.language.methods import Method
-    from maao.problems.language.readers import Reader
-    from maao.problems.language.soft_prompt import Measure, SoftPromptProblem
+    from maao.problems.classification import Measure
+    from maao.problems.framed import FramedProblem, PatternVerbalizer
+    from maao.problems.methods import PromptMethod
+    from maao.problems.scorers.tokens import TokenScorer
     from maao.problems.towers.text.loading import FrozenModel, Kind
     from maao.problems.towers.text.template import Template, TemplateTokenizer
     from maao.protocols import Params, TokenCodec
@@ -109,19 +109,20 @@ def build_texts(
     seed: int = 0,
     batch_size: int = 32,
     with_clues: bool = True,
-    account_tokens: int = 0,
+    continuation_tokens: int = 0,
     measure: Measure | None = None,
     initial_params: Params | None = None,
-) -> SoftPromptProblem:
+) -> FramedProblem:
     """Build the problem of a frozen language model.
 
     Args:
         seed: the run's.
-        account_tokens: length of the model's own continuation of its prompt in clues; 0 for none.
+        continuation_tokens: length of the model's own continuation of its prompt in clues; 0 for none.
         measure: a task's own metrics; None where accuracy is all.
         initial_params: tuned elsewhere, to begin with.
     """
-    from maao.problems.language.soft_prompt import SoftPromptProblem
+    from maao.problems.framed import FramedProblem
+    from maao.problems.text_problem import text_problem
     from maao.problems.towers.text.forward import activation_bytes, context_length
     from maao.problems.towers.text.probes import require
     from maao.problems.towers.text.template import Template
@@ -129,39 +130,39 @@ def build_texts(
     model = completed(model, frozen)
     options = text_options(model)
     template = Template.parse(options.template or DEFAULT_TEMPLATE, chat=options.chat, turn=options.chat_turn)
-    if "embed_twice" in options.released:
-        if frozen.kind not in ("encoder", "masked"):
-            raise ConfigError(f"model.released = 'embed_twice' is a defect of encoders, and {frozen.name} is of kind '{frozen.kind}'.")
-        frozen = replace(frozen, embed_twice=True, tried={})
+    frozen = options.codec.options.read_by(frozen)
     require(frozen, 1)
     context = context_length(frozen)
     if options.max_length is not None and options.max_length > context:
         raise ConfigError(f"model.max_length = {options.max_length} is more than {frozen.name} can read: {context} tokens.")
     length = options.max_length or context
-    reader, tokenize = build_reader(model, frozen, splits, template, length)
+    scorer, tokenize = build_scorer(model, frozen, splits, template, length)
     method, codec = build_method(model, frozen, seed, splits.labels)
     part_tokens = options.part_tokens
     if options.memory_mib is not None:
         part_tokens = max(1, int(options.memory_mib * 2**20 / activation_bytes(frozen)))
-    return SoftPromptProblem(
-        frozen,
+    cache = options.cache_mib * 2**20
+    plain = text_problem(
         splits,
         tokenize,
-        reader,
+        scorer,
         codec,
-        method=method,
-        measure=measure,
+        method,
         num_virtual_tokens=options.num_virtual_tokens,
+        continuation_tokens=continuation_tokens,
+        max_cache_bytes=cache,
+        measure=measure,
         initial_params=initial_params,
         batch_size=batch_size,
         score_batch=model.score_batch,
-        account_tokens=account_tokens,
-        max_cache_bytes=options.cache_mib * 2**20,
         part_tokens=part_tokens,
-        frozen_dropout=options.frozen_dropout,
         with_clues=with_clues,
-        reframe=lambda frame: build_framed_reader(model, frozen, splits, template, length, frame),
     )
+
+    def reframe(pair: PatternVerbalizer) -> tuple[TokenScorer, TemplateTokenizer]:
+        return build_framed_scorer(model, frozen, splits, template, length, pair)
+
+    return FramedProblem(plain, reframe, num_virtual_tokens=options.num_virtual_tokens, max_cache_bytes=cache)
 
 
 def token_notes(model: ModelConfig, frozen: FrozenModel, splits: Splits) -> Iterator[str]:
@@ -188,11 +189,13 @@ def token_notes(model: ModelConfig, frozen: FrozenModel, splits: Splits) -> Iter
 # -- how classes are read
 
 
-def build_reader(
+def build_scorer(
     model: ModelConfig, frozen: FrozenModel, splits: Splits, template: Template, length: int
-) -> tuple[Reader, TemplateTokenizer]:
+) -> tuple[TokenScorer, TemplateTokenizer]:
     """Return how classes are read, and the template bound to the tokenizer with room for the longest answer."""
-    from maao.problems.language.readers import DecodedWords, Head, LabelWords, MaskedWords, label_word_ids
+    from maao.problems.scorers.head import PooledHead
+    from maao.problems.scorers.label_words import LabelWords, label_word_ids
+    from maao.problems.scorers.other_words import DecodedWords, MaskedWords
     from maao.problems.towers.text.template import TemplateTokenizer
     from maao.problems.towers.text.tokenizing import num_rows
 
@@ -210,7 +213,11 @@ def build_reader(
         )
 
     chosen = [e for part in (splits.train, splits.select, splits.test) for e in part if e.choices]
-    common: dict[str, Any] = {"side": options.padding_side, "class_weights": _class_weights(options, splits)}
+    common: dict[str, Any] = {
+        "side": options.padding_side,
+        "class_weights": _class_weights(options, splits),
+        "dropout": options.frozen_dropout,
+    }
     if isinstance(options, HeadOptions):
         if chosen and "choice" not in template.fields:
             raise ConfigError(f"The examples have choices: show a head each of them, with {{choice}} in the template {str(template)!r}.")
@@ -218,7 +225,7 @@ def build_reader(
             raise ConfigError(
                 "model.pooling = 'virtual' reads the first row in the slots, and prefix_tuning has none: use 'first' or 'mean'."
             )
-        return Head(frozen, 1 if chosen else len(splits.labels), pooling=options.pooling, **common), tokenizer(0)
+        return PooledHead(frozen, 1 if chosen else len(splits.labels), pooling=options.pooling, **common), tokenizer(0)
     assert isinstance(options, LabelWordsOptions)
     if frozen.kind == "masked" and not template.has_mask:
         raise ConfigError(f"The template {str(template)!r} has no place for the label word of a masked model: write {{mask}} there.")
@@ -240,19 +247,19 @@ def build_reader(
     return LabelWords(frozen, words, **common), tokenizer(answer)
 
 
-def build_framed_reader(
-    model: ModelConfig, frozen: FrozenModel, splits: Splits, template: Template, length: int, frame: Frame
-) -> tuple[Reader, TemplateTokenizer]:
-    """Return the same in a proposal's frame: with its template or its label words in place of the config's."""
+def build_framed_scorer(
+    model: ModelConfig, frozen: FrozenModel, splits: Splits, template: Template, length: int, pair: PatternVerbalizer
+) -> tuple[TokenScorer, TemplateTokenizer]:
+    """Return the same with a proposal's pair: with its template or its label words in place of the config's."""
     from maao.problems.towers.text.template import Template
 
     model = settled(model, frozen.kind)
     options, own = text_options(model), template
-    if frame.label_words:
-        model = model.with_kind(label_words=dict(zip(splits.labels, frame.label_words, strict=True)))
-    if frame.template is not None:
-        own = Template.parse(frame.template, chat=options.chat, turn=options.chat_turn)
-    return build_reader(model, frozen, splits, own, length)
+    if pair.label_words:
+        model = model.with_kind(label_words=dict(zip(splits.labels, pair.label_words, strict=True)))
+    if pair.template is not None:
+        own = Template.parse(pair.template, chat=options.chat, turn=options.chat_turn)
+    return build_scorer(model, frozen, splits, own, length)
 
 
 def _class_weights(options: TextOptions, splits: Splits) -> list[float] | None:
@@ -273,7 +280,7 @@ def _class_weights(options: TextOptions, splits: Splits) -> list[float] | None:
 # -- what is trained, and its words
 
 
-def build_method(model: ModelConfig, frozen: FrozenModel, seed: int = 0, labels: Sequence[str] = ()) -> tuple[Method, MethodCodec]:
+def build_method(model: ModelConfig, frozen: FrozenModel, seed: int = 0, labels: Sequence[str] = ()) -> tuple[PromptMethod, MethodCodec]:
     """Return the prompt method and the codec of its params; `seed` is the run's."""
     from maao.codecs.method import MethodCodec
     from maao.problems.towers.text.forward import embedding_table
@@ -308,37 +315,20 @@ def _codec_of(model: ModelConfig, frozen: FrozenModel) -> Callable[[Tensor], Tok
     from maao.codecs.nearest_token import NearestTokenCodec
 
     options = text_options(model)
-    defects = [name for name in options.released if name != "embed_twice"]
-    if defects and options.fluency:
-        raise ConfigError(f"model.fluency and model.released = {', '.join(defects)} are two ways to put vectors into words: choose one.")
+    codec = options.codec.options
+    if codec.for_rows_alone and model.method.name in ("pez", "prefix_tuning"):
+        raise ConfigError(
+            f"model.codec = '{options.codec.name}' is for methods that train rows of embeddings, and model.method is "
+            f"'{model.method.name}': choose 'nearest_token'."
+        )
 
     def make(table: Tensor) -> TokenCodec[Params]:
         nearest = NearestTokenCodec(
             frozen.tokenizer, table, num_virtual_tokens=options.num_virtual_tokens, length=options.length, distance=model.distance
         )
         try:
-            if options.fluency:
-                return _fluent(model, options, frozen, nearest)
-            if defects:
-                from maao.codecs.released import ReleasedCodec
-
-                return ReleasedCodec(nearest, **dict.fromkeys(defects, True))
+            return codec.build(nearest, frozen)
         except CodecError as error:
             raise ConfigError(str(error)) from error
-        return nearest
 
     return make
-
-
-def _fluent(model: ModelConfig, options: TextOptions, frozen: FrozenModel, nearest: Any) -> TokenCodec[Params]:
-    from maao.codecs.fluent import FluentCodec, causal_log_probs
-
-    if frozen.kind != "decoder":
-        raise ConfigError(
-            f"model.fluency asks a causal language model what words follow one another, and {frozen.name} is none: set it to 0."
-        )
-    if model.method.name in ("pez", "prefix_tuning"):
-        raise ConfigError(
-            f"model.fluency is for methods that train rows of embeddings, and model.method is '{model.method.name}': set it to 0."
-        )
-    return FluentCodec(nearest, causal_log_probs(frozen.model), beta=options.fluency)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from maao.errors import MaaoError, StoreError
+from maao.types import JSON
 
 TEMP_SUFFIX = ".tmp"
 RESTORE = "Restore it from a copy of the folder, or start again in another folder."
@@ -101,6 +103,19 @@ def reading(file: Path) -> Iterator[None]:
         raise is_damaged(file, f"it does not hold {error}") from error
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise is_damaged(file, error) from error
+
+
+def read_object(file: Path) -> JSON:
+    """Return the JSON object in a file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds no JSON, or no object.
+    """
+    value = json.loads(file.read_bytes())
+    if not isinstance(value, dict):
+        raise ValueError(f"it holds {str(value)[:40]!r} and no JSON object")
+    return value
 
 
 def is_damaged(file: Path, what: object) -> StoreError:

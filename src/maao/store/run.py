@@ -28,7 +28,7 @@ from pydantic import BaseModel, ValidationError
 from maao.errors import StoreError
 from maao.protocols import Serializer
 from maao.store.database import DATABASE, Database
-from maao.store.files import TEMP_SUFFIX, is_damaged, read_error, reading, sync_folder, write_durably, write_error
+from maao.store.files import TEMP_SUFFIX, is_damaged, read_error, read_object, reading, sync_folder, write_durably, write_error
 from maao.store.ledger import SqliteLedger, now
 from maao.store.recorded import FORMAT, FORMAT_KEY
 from maao.store.rows import StoredState, Tensors, check_whole, insert, read, restore, rows_of, score_columns
@@ -349,9 +349,7 @@ def read_json(path: Path, name: str, shape: type[BaseModel] | None = None) -> JS
         StoreError: the file is missing or cannot be read, is no JSON, or is of another shape.
     """
     with reading(path / name):
-        value = json.loads((path / name).read_bytes())
-        if not isinstance(value, dict):
-            raise TypeError(f"it holds {str(value)[:40]!r} and no JSON object")
+        value = read_object(path / name)
         try:
             if shape is not None:
                 shape.model_validate(value)

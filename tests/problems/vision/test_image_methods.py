@@ -8,17 +8,18 @@ import torch
 from torch import Tensor
 
 from maao.errors import CodecError, ConfigError
+from maao.problems.methods.cocoop import CoCoOp
+from maao.problems.methods.coop import CoOp
+from maao.problems.methods.kgcoop import KgCoOp
+from maao.problems.methods.layers import depth_of
+from maao.problems.methods.maple import MaPLe
+from maao.problems.methods.prograd import ProGrad
+from maao.problems.methods.promptsrc import PromptSRC
+from maao.problems.methods.tcp import TCP
+from maao.problems.scorers.matcher import Matcher
+from maao.problems.scorers.probes import LinearProbe, LPPlusPlus, NoPrompt, ZeroShot
 from maao.problems.towers.dual_loading import from_transformers
 from maao.problems.towers.image.preprocess import Preprocess
-from maao.problems.vision.methods import Images, depth_of
-from maao.problems.vision.methods.cocoop import CoCoOp
-from maao.problems.vision.methods.coop import CoOp
-from maao.problems.vision.methods.kgcoop import KgCoOp
-from maao.problems.vision.methods.maple import MaPLe
-from maao.problems.vision.methods.probes import LinearProbe, LPPlusPlus, ZeroShot
-from maao.problems.vision.methods.prograd import ProGrad
-from maao.problems.vision.methods.promptsrc import PromptSRC
-from maao.problems.vision.methods.tcp import TCP
 from tests import tiny_vision as tiny
 from tests.problems.vision import reference
 
@@ -40,7 +41,7 @@ class Case:
         draw = torch.Generator().manual_seed(seed)
         self.pixels = torch.randn(4, 3, 32, 32, generator=draw, dtype=torch.float64)
         self.frozen = torch.stack([reference.image_feature(self.model, pixels) for pixels in self.pixels]).detach()
-        start = self.method.initial(0, tiny.rows(self.encoder))
+        start = tiny.start(self.method, 0, tiny.rows(self.encoder))
         self.params = {
             name: (value.double() + 0.1 * torch.randn(value.shape, generator=draw, dtype=torch.float64)).requires_grad_()
             for name, value in start.items()
@@ -55,7 +56,7 @@ class Case:
     def check(self, expected: Tensor, gradients: dict[str, Tensor] | None = None) -> None:
         """Compare the loss and all gradients, in double precision."""
         names = list(self.params)
-        ours = self.method.loss(self.params, Images(self.frozen, self.pixels), torch.tensor(self.targets))
+        ours = Matcher(self.method).loss(self.params, tiny.known(self.frozen, self.pixels), torch.tensor(self.targets))
         found = dict(zip(names, torch.autograd.grad(ours, list(self.params.values())), strict=True))
         if gradients is None:
             gradients = dict(zip(names, torch.autograd.grad(expected, list(self.params.values())), strict=True))
@@ -154,10 +155,10 @@ def test_gradients_reach_what_a_method_trains_and_nothing_else(name: str, kind: 
     draw = torch.Generator().manual_seed(1)
     params = {
         key: (value + 0.05 * torch.randn(value.shape, generator=draw)).requires_grad_()
-        for key, value in method.initial(0, tiny.rows(encoder)).items()
+        for key, value in tiny.start(method, 0, tiny.rows(encoder)).items()
     }
     pixels = torch.randn(4, 3, 32, 32, generator=draw)
-    loss = method.loss(params, Images(encoder.input.features(pixels), pixels), torch.tensor(TARGETS))
+    loss = Matcher(method).loss(params, tiny.known(encoder.input.features(pixels), pixels), torch.tensor(TARGETS))
     loss.backward()
     assert all(value.grad is None for value in encoder.modules.parameters())
     assert {key for key, value in params.items() if value.grad is None or not bool(value.grad.any())} == set()
@@ -173,7 +174,7 @@ def test_a_text_replaces_the_context_and_leaves_the_rest(name: str) -> None:
     expected = {"prompt", "meta.2.weight", "meta.2.bias"} if name == "cocoop" else {"prompt"}
     assert set(encoded.params) == expected
     torch.testing.assert_close(encoded.params["prompt"], tiny.rows(encoder, "a photo of the"))
-    moved = {**method.initial(0, tiny.rows(encoder)), **encoded.params}
+    moved = {**tiny.start(method, 0, tiny.rows(encoder)), **encoded.params}
     assert codec.decode(moved).text == "a photo of the"
 
 
@@ -182,11 +183,11 @@ def test_a_restart_of_cocoop_is_exactly_the_text() -> None:
     bound = tiny.bound(encoder)
     method = CoCoOp(bound)
     features = encoder.input.features(torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-    walked = {name: value + 0.3 for name, value in method.initial(0, tiny.rows(encoder)).items()}
+    walked = {name: value + 0.3 for name, value in tiny.start(method, 0, tiny.rows(encoder)).items()}
     params = {**walked, **method.start(tiny.rows(encoder))}
-    assert bool(params["meta.0.weight"].ne(method.initial(0, tiny.rows(encoder))["meta.0.weight"]).any())  # the rest of it stays
-    plain = CoOp(bound).logits({"prompt": tiny.rows(encoder)}, Images(features))
-    torch.testing.assert_close(method.logits(params, Images(features)), plain, atol=1e-5, rtol=1e-5)
+    assert bool(params["meta.0.weight"].ne(tiny.start(method, 0, tiny.rows(encoder))["meta.0.weight"]).any())  # the rest of it stays
+    plain = Matcher(CoOp(bound)).class_scores({"prompt": tiny.rows(encoder)}, tiny.known(features))
+    torch.testing.assert_close(Matcher(method).class_scores(params, tiny.known(features)), plain, atol=1e-5, rtol=1e-5)
 
 
 def test_contexts_of_each_class_begin_alike_and_are_read_in_the_mean() -> None:
@@ -194,7 +195,7 @@ def test_contexts_of_each_class_begin_alike_and_are_read_in_the_mean() -> None:
     method = CoOp(tiny.bound(encoder), class_specific=True)
     params = method.start(tiny.rows(encoder))
     assert params["prompt"].shape == (3, 4, 32)
-    torch.testing.assert_close(method.in_words(params), tiny.rows(encoder))
+    torch.testing.assert_close(method.to_vocabulary_space(params), tiny.rows(encoder))
     with pytest.raises(ConfigError, match="shared context"):
         method.bind(tiny.bound(encoder, names=("cat", "dog")))
 
@@ -203,8 +204,8 @@ def test_a_method_bound_to_other_classes_judges_those_with_the_same_params() -> 
     encoder = tiny.clip_encoder()
     params = {"prompt": tiny.rows(encoder)}
     other = CoOp(tiny.bound(encoder)).bind(tiny.bound(encoder, names=("sea lion", "cat")))
-    own = CoOp(tiny.bound(encoder)).classes(params)
-    torch.testing.assert_close(other.classes(params), own[[2, 0]], atol=1e-6, rtol=0)
+    own = Matcher(CoOp(tiny.bound(encoder))).classes(params)
+    torch.testing.assert_close(Matcher(other).classes(params), own[[2, 0]], atol=1e-6, rtol=0)
 
 
 def test_probes_begin_as_they_say_and_have_no_words() -> None:
@@ -214,18 +215,18 @@ def test_probes_begin_as_they_say_and_have_no_words() -> None:
     targets = torch.tensor([0, 0, 1, 1, 2, 2])
     held = {"features": features, "targets": targets}
     zero = ZeroShot(bound, **held)
-    torch.testing.assert_close(zero.logits(zero.initial(0, features), Images(features)), encoder.scale * features @ bound.anchors.T)
+    torch.testing.assert_close(zero.class_scores(zero.extra(0), tiny.known(features)), encoder.scale * features @ bound.anchors.T)
     linear = LinearProbe(bound, **held)
-    assert not bool(linear.logits(linear.initial(0, features), Images(features)).any())
+    assert not bool(linear.class_scores(linear.extra(0), tiny.known(features)).any())
     plus = LPPlusPlus(bound, **held)
-    params = plus.initial(0, features)
+    params = plus.extra(0)
     torch.testing.assert_close(params["weight"][1], features[2:4].mean(0))
     cosines = torch.stack([(features[i] * bound.anchors[targets[i]]).sum() for i in range(6)])
     torch.testing.assert_close(params["blend"], 250 * cosines.mean().expand(3))
     text = (params["blend"][:, None] * bound.anchors) @ features[0]
-    torch.testing.assert_close(plus.logits(params, Images(features))[0], params["weight"] @ features[0] + text)
+    torch.testing.assert_close(plus.class_scores(params, tiny.known(features))[0], params["weight"] @ features[0] + text)
     with pytest.raises(CodecError, match="no prompt"):
-        plus.start(features)
+        NoPrompt().start(features)
     with pytest.raises(ConfigError, match="own classes"):
         linear.bind(bound)
 

@@ -11,29 +11,31 @@ from maao.deploy import most_confident_mistakes
 from maao.errors import ConfigError, ProblemError
 from maao.optimizers.serializer import TorchSerializer
 from maao.optimizers.torch import TorchStage
+from maao.problems.classification import ClassificationProblem
+from maao.problems.methods.coop import CoOp
+from maao.problems.methods.maple import MaPLe
+from maao.problems.pictures import transferred
+from maao.problems.scorers.matcher import Known, class_anchors
+from maao.problems.scorers.probes import LinearProbe
 from maao.problems.towers.features import FeatureStore
 from maao.problems.towers.image.features import Pictures
 from maao.problems.towers.image.preprocess import Preprocess
-from maao.problems.vision.image_problem import ImageProblem, class_anchors, transferred
-from maao.problems.vision.methods.coop import CoOp
-from maao.problems.vision.methods.maple import MaPLe
-from maao.problems.vision.methods.probes import LinearProbe
 from maao.report.contact_sheet import contact_sheet
 from maao.testing import ProblemConformance
 from maao.types import Example
 from tests import tiny_vision as tiny
 
 
-def problem(kind: type = CoOp, **options: Any) -> ImageProblem:
+def problem(kind: type = CoOp, **options: Any) -> ClassificationProblem[Known]:
     encoder = tiny.clip_encoder()
     bound = tiny.bound(encoder)
     start = options.pop("initial", "vocabulary"), options.pop("initial_text", "a photo of a")
     common: dict[str, Any] = {"batch_size": 5, "score_batch": 4} | options
     if kind is LinearProbe:
         method: Any = LinearProbe(bound, features=bound.anchors, targets=torch.arange(3))
-        return ImageProblem(encoder, tiny.splits(), tiny.Pictures(), None, method, **common)
+        return tiny.problem(method, encoder, **common)
     method = kind(bound)
-    return ImageProblem(encoder, tiny.splits(), tiny.Pictures(), tiny.codec(method, encoder, *start), method, **common)
+    return tiny.problem(method, encoder, *start, **common)
 
 
 class OnTinyClip(ProblemConformance):
@@ -44,32 +46,32 @@ class OnTinyClip(ProblemConformance):
 
 class TestCoOpIsAProblem(OnTinyClip):
     @pytest.fixture
-    def problem(self) -> ImageProblem:
+    def problem(self) -> ClassificationProblem[Known]:
         return problem()
 
 
 class TestCoOpWithViewsIsAProblem(OnTinyClip):
     @pytest.fixture
-    def problem(self) -> ImageProblem:
+    def problem(self) -> ClassificationProblem[Known]:
         return problem(views=3)
 
 
 class TestMaPLeIsAProblem(OnTinyClip):
     @pytest.fixture
-    def problem(self) -> ImageProblem:
+    def problem(self) -> ClassificationProblem[Known]:
         return problem(MaPLe)
 
 
 def test_walking_lowers_the_loss_and_changes_no_weight() -> None:
     held = problem(initial="text", initial_text="a photo of the", batch_size=12)
-    before = {key: value.clone() for key, value in held.encoder.modules.state_dict().items()}
+    before = {key: value.clone() for key, value in held.reader.encoder.modules.state_dict().items()}
     stage = TorchStage(lr=0.02)
     state = stage.init(held, held.initial(0), seed=0)
     first = held.score([state.params], "train")[0].loss
     for _ in range(15):
         state, _ = stage.step(held, state)
     assert held.score([state.params], "train")[0].loss < 0.7 * first
-    assert all(torch.equal(value, before[key]) for key, value in held.encoder.modules.state_dict().items())
+    assert all(torch.equal(value, before[key]) for key, value in held.reader.encoder.modules.state_dict().items())
 
 
 def test_a_probe_walks_on_kept_features() -> None:
@@ -107,8 +109,9 @@ def test_features_are_computed_once_and_found_by_content(tmp_path: Path) -> None
     again = problem(store=store, views=2)
     assert again.prepared.model_tokens == 0
     for split in ("train", "select"):
-        torch.testing.assert_close(again._pictures[split].features, first._pictures[split].features, rtol=0, atol=0)
-    torch.testing.assert_close(again._pictures["train"].view_features, first._pictures["train"].view_features, rtol=0, atol=0)
+        torch.testing.assert_close(again.inputs(split).features, first.inputs(split).features, rtol=0, atol=0)
+    views = [held.inputs("train").features_of.view_features for held in (again, first)]
+    torch.testing.assert_close(*views, rtol=0, atol=0)
 
 
 class _Renamed(tiny.Pictures):
@@ -202,14 +205,14 @@ def test_probabilities_mistakes_and_their_sheet() -> None:
 def test_what_was_tuned_is_judged_on_other_classes() -> None:
     held = problem()
     params = held.initial(0)
-    encoder = held.encoder
+    encoder = held.reader.encoder
     names = ("dog", "cat")
     own = tiny.splits()
     kept = type(own)((), (), tuple(e for e in own.test if e.label in names), names)
     there = transferred(held, kept, tiny.bound(encoder, names=names), tiny.Pictures())
     score = there.score([params], "test")[0]
     assert score.num_examples == 6
-    with pytest.raises(ProblemError, match="no pictures in the split 'select'"):
+    with pytest.raises(ProblemError, match="no examples in the split 'select'"):
         there.score([params], "select")
     with pytest.raises(ConfigError, match="own classes"):
         transferred(problem(LinearProbe), kept, tiny.bound(encoder, names=names), tiny.Pictures())

@@ -11,14 +11,13 @@ from safetensors.torch import save_file
 
 from maao.build_vision import feature_file
 from maao.errors import ModelError
+from maao.problems.methods.cocoop import CoCoOp
+from maao.problems.methods.promptsrc import PromptSRC
+from maao.problems.methods.tcp import TCP
+from maao.problems.scorers.matcher import Matcher, bind_classes, class_anchors
 from maao.problems.towers.class_prompts import ClassTemplate
 from maao.problems.towers.dual_loading import load_dual_encoder
 from maao.problems.towers.image.preprocess import Preprocess
-from maao.problems.vision.image_problem import bind_classes, class_anchors
-from maao.problems.vision.methods import Images
-from maao.problems.vision.methods.cocoop import CoCoOp
-from maao.problems.vision.methods.promptsrc import PromptSRC
-from maao.problems.vision.methods.tcp import TCP
 from tests import tiny_vision as tiny
 from tests.problems.vision.other_towers import (
     bert_model,
@@ -189,10 +188,10 @@ def test_half_precision_trains_params_in_single(method, dtype, tmp_path):
     encoder = load_dual_encoder(str(save("clip", tmp_path)), dtype=dtype)
     own = method(bind_classes(encoder, ClassTemplate.parse("{slots} {class}."), tiny.NAMES, 4, ["a photo of the {class}."]))
     rows = encoder.text.table[:4].float()
-    params = {name: value.requires_grad_() for name, value in own.initial(0, rows).items()}
+    params = {name: value.requires_grad_() for name, value in tiny.start(own, 0, rows).items()}
     pixels = PIXELS.to(encoder.modules.dtype)
     features = encoder.input.features(pixels)
-    loss = own.loss(params, Images(features, pixels), torch.tensor([0, 1, 2]))
+    loss = Matcher(own).loss(params, tiny.known(features, pixels), torch.tensor([0, 1, 2]))
     loss.backward()
     assert features.dtype == loss.dtype == torch.float32
     assert all(value.grad.dtype == torch.float32 and bool(value.grad.isfinite().all()) for value in params.values())

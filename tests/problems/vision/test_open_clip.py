@@ -7,14 +7,14 @@ import torch
 
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.errors import ConfigError, ModelError
+from maao.problems.methods.coop import CoOp
+from maao.problems.methods.maple import MaPLe
+from maao.problems.methods.tcp import TCP
+from maao.problems.scorers.matcher import Matcher, bind_classes
 from maao.problems.towers.class_prompts import ClassTemplate
 from maao.problems.towers.dual_loading import from_open_clip, load_dual_encoder
 from maao.problems.towers.image.preprocess import Preprocess
-from maao.problems.vision.image_problem import bind_classes
-from maao.problems.vision.methods import Images
-from maao.problems.vision.methods.coop import CoOp
-from maao.problems.vision.methods.maple import MaPLe
-from maao.problems.vision.methods.tcp import TCP
+from tests import tiny_vision
 
 NAMES = ("cat", "sea lion", "tyrannosaurus rex", "it's a dog, isn't it")
 WORDING = "a photo of a {class}."
@@ -70,15 +70,15 @@ def test_a_context_of_a_texts_embeddings_gives_that_text(open_clip, tiny, templa
     params = codec.encode("a photo of a").params
     bound = bind_classes(encoder, ClassTemplate.parse(template), NAMES, 4, [wording])
     with torch.no_grad():
-        torch.testing.assert_close(CoOp(bound).classes(params), bound.anchors, atol=1e-5, rtol=0)
+        torch.testing.assert_close(Matcher(CoOp(bound)).classes(params), bound.anchors, atol=1e-5, rtol=0)
 
 
 def test_later_layers_take_rows_and_image_prompts_are_refused(open_clip, tiny):
     encoder = from_open_clip(tiny, open_clip.get_tokenizer("ViT-B-32"), "tiny")
     method = TCP(bound_to(encoder))
     rows = encoder.text.table[:4]
-    params = {name: value.requires_grad_() for name, value in method.initial(0, rows).items()}
-    method.loss(params, Images(encoder.input.features(PIXELS)), torch.tensor([0, 1, 2, 3, 0])).backward()
+    params = {name: value.requires_grad_() for name, value in {**method.start(rows), **method.extra(0)}.items()}
+    Matcher(method).loss(params, tiny_vision.known(encoder.input.features(PIXELS)), torch.tensor([0, 1, 2, 3, 0])).backward()
     assert all(bool(value.grad.any()) for value in params.values())
     assert all(value.grad is None and not value.requires_grad for value in tiny.parameters())
     with pytest.raises(ConfigError, match="MaPLe"):

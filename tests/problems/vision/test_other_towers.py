@@ -7,9 +7,9 @@ import torch
 
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.errors import DataError
+from maao.problems.methods.coop import CoOp
+from maao.problems.scorers.matcher import Matcher, bind_classes, class_anchors
 from maao.problems.towers.class_prompts import ClassTemplate, prompts_of
-from maao.problems.vision.image_problem import bind_classes, class_anchors
-from maao.problems.vision.methods.coop import CoOp
 from tests import tiny_vision as tiny
 from tests.problems.vision.other_towers import LENGTH, NAMES, WORDS, other_encoder, siglip_model
 
@@ -103,7 +103,7 @@ def test_a_context_of_a_text_is_that_text_read_as_one(kind, template, specific):
     assert encoded.note is None
     method = CoOp(bound, class_specific=specific)
     with torch.no_grad():
-        classes = method.classes(method.start(encoded.params["prompt"]))
+        classes = Matcher(method).classes(method.start(encoded.params["prompt"]))
     assert near(classes, bound.anchors)
     assert float((classes[0] - classes[1]).abs().max()) > 0.01
 

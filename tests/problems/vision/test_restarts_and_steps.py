@@ -12,18 +12,18 @@ from torch import Tensor
 from maao.errors import CodecError
 from maao.optimizers.serializer import TorchSerializer
 from maao.optimizers.torch import GaussianAverage, TorchStage
+from maao.problems.classification import ClassificationProblem
+from maao.problems.methods.cocoop import CoCoOp
+from maao.problems.methods.coop import CoOp
+from maao.problems.methods.kgcoop import KgCoOp
+from maao.problems.methods.maple import MaPLe
+from maao.problems.methods.prograd import ProGrad
+from maao.problems.methods.promptsrc import PromptSRC
+from maao.problems.methods.tcp import TCP
+from maao.problems.scorers.matcher import Known, Matcher
+from maao.problems.scorers.probes import LinearProbe, LPPlusPlus, ZeroShot
 from maao.problems.towers.features import FeatureStore
 from maao.problems.towers.image.features import Pictures
-from maao.problems.vision.image_problem import ImageProblem
-from maao.problems.vision.methods import Images
-from maao.problems.vision.methods.cocoop import CoCoOp
-from maao.problems.vision.methods.coop import CoOp
-from maao.problems.vision.methods.kgcoop import KgCoOp
-from maao.problems.vision.methods.maple import MaPLe
-from maao.problems.vision.methods.probes import LinearProbe, LPPlusPlus, ZeroShot
-from maao.problems.vision.methods.prograd import ProGrad
-from maao.problems.vision.methods.promptsrc import PromptSRC
-from maao.problems.vision.methods.tcp import TCP
 from maao.testing import ProblemConformance
 from tests import tiny_vision as tiny
 
@@ -42,23 +42,23 @@ STAYS = {
 TEXT = "the small sea lion"
 
 
-def image_problem(name: str, kind: str = "clip", settings: dict[str, Any] | None = None, **options: Any) -> ImageProblem:
+def image_problem(name: str, kind: str = "clip", settings: dict[str, Any] | None = None, **options: Any) -> ClassificationProblem[Known]:
     encoder = tiny.ENCODERS[kind]()
     start = options.pop("initial", "text"), options.pop("initial_text", "a photo of the")
     options = {"batch_size": 5, "score_batch": 4, **options}
     if name in PROBES:
         bound = tiny.bound(encoder)
         probe = PROBES[name](bound, features=bound.anchors, targets=torch.arange(3))
-        return ImageProblem(encoder, tiny.splits(), tiny.Pictures(), None, probe, **options)
+        return tiny.problem(probe, encoder, **options)
     method = METHODS[name](tiny.bound(encoder), **(settings or {}))
-    return ImageProblem(encoder, tiny.splits(), tiny.Pictures(), tiny.codec(method, encoder, *start), method, **options)
+    return tiny.problem(method, encoder, *start, **options)
 
 
-def bits(problem: ImageProblem) -> dict[str, Tensor]:
-    return {key: value.clone() for key, value in problem.encoder.modules.state_dict().items()}
+def bits(problem: ClassificationProblem[Known]) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in problem.reader.encoder.modules.state_dict().items()}
 
 
-def walked(problem: ImageProblem, steps: int = 3, **options: Any) -> tuple[TorchStage, Any]:
+def walked(problem: ClassificationProblem[Known], steps: int = 3, **options: Any) -> tuple[TorchStage, Any]:
     stage = TorchStage("SGD", lr=0.02, **options)
     state = stage.init(problem, problem.initial(0), seed=0)
     for _ in range(steps):
@@ -77,7 +77,7 @@ def test_steps_move_all_that_is_trained_and_no_weight_of_the_model(name: str, ki
     _, state = walked(problem)
     assert set(state.params) == {"prompt", *STAYS[name], *REPLACED.get(name, ())}
     assert {key for key, value in state.params.items() if torch.equal(value, start[key])} == set()
-    assert all(value.grad is None and not value.requires_grad for value in problem.encoder.modules.parameters())
+    assert all(value.grad is None and not value.requires_grad for value in problem.reader.encoder.modules.parameters())
     assert all(torch.equal(value, before[key]) for key, value in bits(problem).items())
 
 
@@ -114,7 +114,7 @@ def test_a_restart_replaces_the_context_to_the_bit_and_keeps_the_rest_to_the_bit
     stage, state = walked(problem)
     assert problem.codec is not None
     moved = stage.restart(state, problem.codec.encode(TEXT).params, seed=1)
-    assert torch.equal(moved.params["prompt"], tiny.rows(problem.encoder, TEXT))  # without start and end tokens
+    assert torch.equal(moved.params["prompt"], tiny.rows(problem.reader.encoder, TEXT))  # without start and end tokens
     assert {key for key in state.params if torch.equal(moved.params[key], state.params[key])} == STAYS[name]
     assert moved.age == 0 and moved.step == state.step and not moved.moments
     assert problem.codec.decode(moved.params).text == TEXT
@@ -126,7 +126,7 @@ def test_a_text_of_another_length_is_fitted_and_says_so(text: str, filled: str, 
     assert problem.codec is not None
     encoded = problem.codec.encode(text)
     assert encoded.text == filled and told in (encoded.note or "")
-    assert torch.equal(encoded.params["prompt"], tiny.rows(problem.encoder, filled))
+    assert torch.equal(encoded.params["prompt"], tiny.rows(problem.reader.encoder, filled))
 
 
 @pytest.mark.parametrize("name", ["coop", "kgcoop", "prograd"])
@@ -135,12 +135,12 @@ def test_contexts_of_each_class_all_become_the_text(name: str) -> None:
     stage, state = walked(problem)
     assert problem.codec is not None
     params = stage.restart(state, problem.codec.encode(TEXT).params, seed=1).params
-    rows = tiny.rows(problem.encoder, TEXT)
+    rows = tiny.rows(problem.reader.encoder, TEXT)
     assert torch.equal(params["prompt"], rows.expand(3, 4, 32))
-    assert torch.equal(problem.method.in_words(params), rows)  # a mean of equals is each of them, to the bit
+    assert torch.equal(problem.method.to_vocabulary_space(params), rows)  # a mean of equals is each of them, to the bit
     assert problem.codec.decode(params).text == TEXT
-    shared = CoOp(tiny.bound(problem.encoder)).classes({"prompt": rows})
-    classes = problem.method.classes(params)
+    shared = Matcher(CoOp(tiny.bound(problem.reader.encoder))).classes({"prompt": rows})
+    classes = problem.scorer.classes(params)
     assert classes is not None
     torch.testing.assert_close(classes, shared, atol=1e-6, rtol=0)
 
@@ -150,7 +150,7 @@ def test_a_restart_of_cocoop_scores_exactly_as_the_text_after_a_walk() -> None:
     stage, state = walked(problem)
     assert problem.codec is not None
     params = stage.restart(state, problem.codec.encode(TEXT).params, seed=1).params
-    wanted = plain.score([{"prompt": tiny.rows(plain.encoder, TEXT)}], "test")[0]
+    wanted = plain.score([{"prompt": tiny.rows(plain.reader.encoder, TEXT)}], "test")[0]
     assert problem.score([params], "test")[0].loss == pytest.approx(wanted.loss, rel=1e-6)
     assert problem.score([state.params], "test")[0].loss != pytest.approx(wanted.loss, rel=1e-3)
 
@@ -160,12 +160,12 @@ def test_a_text_reaches_tcp_through_the_layers_before_its_depth_only() -> None:
     rows, other = tiny.rows(encoder), tiny.rows(encoder, TEXT)
     for depth in (1, 2):
         method = TCP(tiny.bound(encoder), depth=depth)
-        params = method.initial(0, rows)
+        params = tiny.start(method, 0, rows)
         entering: list[Tensor] = []
         norm = encoder.text.layers[depth].layer_norm1  # reads what enters the layer, once the rows are put there
         handle = norm.register_forward_pre_hook(lambda module, given, entering=entering: entering.append(given[0]))
         with torch.no_grad():
-            one, two = method.classes(params), method.classes({**params, **method.start(other)})
+            one, two = Matcher(method).classes(params), Matcher(method).classes({**params, **method.start(other)})
         handle.remove()
         before, after = (held[0] for held in entering)
         slots = [1, 2, 3, 4]  # of the first class, behind the start token: what stands there is the network's at this depth
@@ -180,14 +180,18 @@ def test_a_text_reaches_tcp_through_the_layers_before_its_depth_only() -> None:
 def test_a_text_reaches_the_image_tower_of_maple_through_its_first_projection_only() -> None:
     encoder = tiny.clip_encoder()
     method = MaPLe(tiny.bound(encoder), depth=2)
-    params = method.initial(0, tiny.rows(encoder))
+    params = tiny.start(method, 0, tiny.rows(encoder))
     restarted = {**params, **method.start(tiny.rows(encoder, TEXT))}
     pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def seen(held: Any) -> Tensor:
+        return encoder.input.features(pixels, method.input_rows(held))
+
     with torch.no_grad():
-        assert float((method.images(params, pixels) - method.images(restarted, pixels)).abs().max()) > 1e-5
+        assert float((seen(params) - seen(restarted)).abs().max()) > 1e-5
         cut = {"project.weight": params["project.weight"].clone()}
         cut["project.weight"][0] = 0  # without the first projection no word is seen there
-        same = [method.images({**held, **cut}, pixels) for held in (params, restarted)]
+        same = [seen({**held, **cut}) for held in (params, restarted)]
     assert torch.equal(*same)
 
 
@@ -202,13 +206,14 @@ def test_a_text_leaves_the_image_tower_of_promptsrc_and_begins_its_average_anew(
     pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     method: Any = problem.method
     with torch.no_grad():
-        assert torch.equal(method.images(moved.params, pixels), method.images(state.params, pixels))
+        features = problem.reader.encoder.input.features
+        assert torch.equal(*(features(pixels, method.input_rows(held.params)) for held in (moved, state)))
 
 
 @pytest.mark.parametrize("name", PROBES)
 def test_no_text_restarts_a_probe(name: str) -> None:
     method = image_problem(name).method
-    for asked in (method.start, lambda rows: method.in_words({"weight": rows})):
+    for asked in (method.start, lambda rows: method.to_vocabulary_space({"weight": rows})):
         with pytest.raises(CodecError, match="no prompt"):
             asked(torch.zeros(4, 32))
 
@@ -219,7 +224,7 @@ def test_no_text_restarts_a_probe(name: str) -> None:
 @pytest.mark.parametrize("name", PROBES)
 class TestProbesAreProblems(ProblemConformance):
     @pytest.fixture
-    def problem(self, name: str) -> ImageProblem:
+    def problem(self, name: str) -> ClassificationProblem[Known]:
         return image_problem(name)
 
     @pytest.fixture
@@ -235,7 +240,7 @@ class TestEveryMethodIsAProblem(ProblemConformance):
     @pytest.fixture(
         params=[*((name, "clip") for name in METHODS if name not in ("coop", "maple")), ("coop", "pair"), ("maple", "pair")], ids=str
     )
-    def problem(self, request: Any) -> ImageProblem:
+    def problem(self, request: Any) -> ClassificationProblem[Known]:
         name, kind = request.param
         return image_problem(name, kind, initial="vocabulary")
 
@@ -293,9 +298,9 @@ def test_probabilities_of_new_pictures_are_the_softmax_of_the_scores() -> None:
     keys = [example.fields["image"] for example in problem.splits.test]
     probable = problem.probabilities(params, problem.splits.test)
     with torch.no_grad():
-        pictures = Pictures(problem.encoder, tiny.Pictures(), keys)
-        images = Images(torch.zeros(len(keys), 24), pictures.raw(range(len(keys))))
-        torch.testing.assert_close(probable, problem.method.logits(params, images).softmax(-1), atol=1e-5, rtol=0)
+        pictures = Pictures(problem.reader.encoder, tiny.Pictures(), keys)
+        images = tiny.known(torch.zeros(len(keys), 24), pictures.raw(range(len(keys))))
+        torch.testing.assert_close(probable, problem.scorer.class_scores(params, images).softmax(-1), atol=1e-5, rtol=0)
     labels = [problem.splits.labels[i] for i in probable.argmax(-1).tolist()]
     right = sum(a == example.label for a, example in zip(labels, problem.splits.test, strict=True))
     assert problem.score([params], "test")[0].metrics["accuracy"] == right / len(keys)

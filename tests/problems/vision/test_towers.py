@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from maao.errors import ConfigError, DataError
+from maao.problems.methods.coop import CoOp
+from maao.problems.scorers.matcher import Matcher, class_anchors
 from maao.problems.towers.class_prompts import ClassTemplate, Prompt, prompts_of
 from maao.problems.towers.dual import common_opening
-from maao.problems.vision.image_problem import class_anchors
-from maao.problems.vision.methods import Images
-from maao.problems.vision.methods.coop import CoOp
 from tests import tiny_vision as tiny
 
 PIXELS = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -69,7 +68,7 @@ def test_a_pair_is_the_two_models_pooled_and_projected() -> None:
 def test_a_context_of_a_texts_embeddings_gives_that_texts_scores(kind: str, template: str, specific: bool) -> None:
     encoder = tiny.ENCODERS[kind]()
     method = CoOp(tiny.bound(encoder, template), class_specific=specific)
-    ours = method.logits(method.start(tiny.rows(encoder)), Images(encoder.input.features(PIXELS)))
+    ours = Matcher(method).class_scores(method.start(tiny.rows(encoder)), tiny.known(encoder.input.features(PIXELS)))
     assert close(ours, hf_logits(encoder.modules, [POSITIONS[template].format(name) for name in tiny.NAMES]))
 
 
@@ -78,7 +77,7 @@ def test_a_context_of_a_texts_embeddings_gives_that_texts_features_in_a_pair(tem
     encoder = tiny.pair_encoder()
     method = CoOp(tiny.bound(encoder, template))
     anchors = class_anchors(encoder, tiny.NAMES, [POSITIONS[template].format("{class}")])
-    torch.testing.assert_close(method.classes(method.start(tiny.rows(encoder))), anchors, atol=1e-5, rtol=0)
+    torch.testing.assert_close(Matcher(method).classes(method.start(tiny.rows(encoder))), anchors, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", tiny.ENCODERS)
@@ -89,7 +88,7 @@ def test_parts_and_packs_change_neither_features_nor_gradients(kind: str, specif
     for part_tokens in (0, 12):
         method = CoOp(tiny.bound(encoder, part_tokens=part_tokens), class_specific=specific)
         params = {"prompt": method.start(tiny.rows(encoder))["prompt"].requires_grad_()}
-        classes = method.classes(params)
+        classes = Matcher(method).classes(params)
         (classes * torch.arange(24 if kind != "siglip" else 32)).sum().backward()
         found.append((classes.detach(), params["prompt"].grad))
     torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)  # gradients of up to ten

@@ -12,11 +12,14 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from maao.core.pieces import continued
 from maao.errors import ConfigError, DataError
 from maao.problems.towers.text.tokenizing import special_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SLOTS, CLASS = "{slots}", "{class}"
 
@@ -60,7 +63,7 @@ class ClassTemplate:
         """Return the template as text, where words stand in its only slots."""
         return self.text.replace(SLOTS, words).replace(CLASS, name)
 
-    def prompt(self, tokenizer: Any, name: str, num_virtual_tokens: int, most: int) -> Prompt:
+    def prompt(self, tokenizer: PreTrainedTokenizerBase, name: str, num_virtual_tokens: int, most: int) -> Prompt:
         """Return the tokens of the prompt of one class.
 
         Raises:
@@ -90,7 +93,7 @@ class ClassTemplate:
         return Prompt(tuple(ids), tuple(slots))
 
 
-def _tokens(tokenizer: Any, piece: str, *, inside: bool) -> list[int]:
+def _tokens(tokenizer: PreTrainedTokenizerBase, piece: str, *, inside: bool) -> list[int]:
     """Return the ids of a part of a text; `inside`: of one that something stands before, which makes no word of its beginning."""
 
     def ids(text: str) -> list[int]:
@@ -102,6 +105,8 @@ def _tokens(tokenizer: Any, piece: str, *, inside: bool) -> list[int]:
     return ids(piece) if piece else []
 
 
-def prompts_of(template: ClassTemplate, tokenizer: Any, names: Sequence[str], num_virtual_tokens: int, most: int) -> tuple[Prompt, ...]:
+def prompts_of(
+    template: ClassTemplate, tokenizer: PreTrainedTokenizerBase, names: Sequence[str], num_virtual_tokens: int, most: int
+) -> tuple[Prompt, ...]:
     """Return the prompt of every class, in order."""
     return tuple(template.prompt(tokenizer, name, num_virtual_tokens, most) for name in names)

@@ -22,6 +22,9 @@ from maao.problems.towers.class_prompts import Prompt
 from maao.problems.towers.text.loading import weights_digest
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from transformers.modeling_outputs import ModelOutput
+
     from maao.problems.towers.image.preprocess import Preprocess
 
 Deep = Mapping[int, Tensor]  # layer -> rows that replace what enters it at the slots: (num_rows, width), or (num_prompts, num_rows, width)
@@ -46,8 +49,8 @@ class TextTower:
     def __init__(
         self,
         model: nn.Module,
-        tokenizer: Any,
-        finish: Callable[[Any, Tensor], Tensor],
+        tokenizer: PreTrainedTokenizerBase,
+        finish: Callable[[ModelOutput, Tensor], Tensor],
         *,
         most: int,
         padded_to: int | None = None,
@@ -147,7 +150,9 @@ class CausalTextTower(TextTower):
         projection: onto the common space; None: there is none.
     """
 
-    def __init__(self, text: nn.Module, projection: nn.Module | None, tokenizer: Any, *, most: int, pack_tokens: int = 1024) -> None:
+    def __init__(
+        self, text: nn.Module, projection: nn.Module | None, tokenizer: PreTrainedTokenizerBase, *, most: int, pack_tokens: int = 1024
+    ) -> None:
         super().__init__(text, tokenizer, lambda output, mask: output, most=most)
         self._text: Any = getattr(text, "text_model", text)
         self._projection = projection
@@ -248,7 +253,7 @@ class ImageTower:
     """
 
     def __init__(
-        self, model: nn.Module, finish: Callable[[Any], Tensor], *, embeddings: nn.Module | None, num_tokens: int, width: int
+        self, model: nn.Module, finish: Callable[[ModelOutput], Tensor], *, embeddings: nn.Module | None, num_tokens: int, width: int
     ) -> None:
         self.model, self._finish, self._embeddings = model, finish, embeddings
         self.num_tokens, self.width = num_tokens, width  # tokens of one image
@@ -338,7 +343,7 @@ def output_changed(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Ite
 def input_changed(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Let the hidden states that enter a layer be changed while this lasts."""
 
-    def hook(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def hook(module: nn.Module, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         if given:
             return (change(given[0]), *given[1:]), named
         return given, {**named, "hidden_states": change(named["hidden_states"])}

@@ -6,12 +6,11 @@ A pair is a folder with ``dual_encoder.json`` (which models, how each is pooled,
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,11 @@ from maao.problems.towers.image.preprocess import RESAMPLING, Preprocess
 from maao.problems.towers.pooling import POOLINGS, Pooling, pooled
 from maao.problems.towers.text.loading import load_frozen, locate, quiet
 from maao.problems.towers.tried import reads_alike
+from maao.store.files import read_object
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.modeling_outputs import ModelOutput
 
 IMAGE_POOLINGS = ("mean", "first", "last", "pooler")
 
@@ -85,7 +89,7 @@ def _transformers(name: str, revision: str | None) -> DualEncoder:
 
 
 def from_transformers(
-    model: Any, tokenizer: Any, name: str, *, pixels: Preprocess | None = None, revision: str | None = None
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, *, pixels: Preprocess | None = None, revision: str | None = None
 ) -> DualEncoder:
     """Return the towers of a transformers model that is at hand: a `CLIPModel`, `SiglipModel` or `VisionTextDualEncoderModel`."""
     kind = model.config.model_type
@@ -102,7 +106,7 @@ def from_transformers(
     if kind == "clip":
         most = model.config.text_config.max_position_embeddings
         text: TextTower = CausalTextTower(model.text_model, model.text_projection, tokenizer, most=most)
-        finish: Callable[[Any], Tensor] = lambda output: model.visual_projection(output.pooler_output)  # noqa: E731
+        finish: Callable[[ModelOutput], Tensor] = lambda output: model.visual_projection(output.pooler_output)  # noqa: E731
         dim = model.config.projection_dim
     elif kind == "siglip":
         most = model.config.text_config.max_position_embeddings
@@ -120,7 +124,7 @@ def from_transformers(
     return DualEncoder(name, text, image, scale, dim, pixels, model, revision)
 
 
-def _own_features(model: Any, tokenizer: Any, text: str, most: int, *, whole: bool) -> Tensor:
+def _own_features(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, most: int, *, whole: bool) -> Tensor:
     """Return the features of one text as the model's own method gives them, padded as its processor pads; `whole`: to the full length."""
     inputs = tokenizer([text], return_tensors="pt", truncation=True, max_length=most, padding="max_length" if whole else False)
     read = ("input_ids",) if whole else ("input_ids", "attention_mask")
@@ -129,7 +133,7 @@ def _own_features(model: Any, tokenizer: Any, text: str, most: int, *, whole: bo
     return unit(found if isinstance(found, Tensor) else found.pooler_output)
 
 
-def _transform(place: str, config: Any, revision: str | None) -> Preprocess:
+def _transform(place: str, config: PretrainedConfig, revision: str | None) -> Preprocess:
     size = int(getattr(getattr(config, "vision_config", None), "image_size", 224))
     default = Preprocess.squashed(size) if config.model_type == "siglip" else Preprocess.square(size)
     if Path(place).is_dir():
@@ -142,13 +146,13 @@ def _transform(place: str, config: Any, revision: str | None) -> Preprocess:
     return default if folder is None else Preprocess.from_folder(folder, default)
 
 
-def _most(config: Any, tokenizer: Any) -> int:
+def _most(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     padded = getattr(config, "pad_token_id", None) if config.model_type in ("roberta", "xlm-roberta", "camembert") else None
     return int(positions) - (padded + 1 if padded is not None else 0)  # these count positions from behind their padding
 
 
-def image_tower(model: nn.Module, finish: Callable[[Any], Tensor], pixels: Preprocess, name: str) -> ImageTower:
+def image_tower(model: nn.Module, finish: Callable[[ModelOutput], Tensor], pixels: Preprocess, name: str) -> ImageTower:
     """Return the tower of an image model; whether it works on tokens is seen by running it once on an empty image.
 
     Raises:
@@ -195,11 +199,12 @@ class ConvStem(nn.Sequential):
     @property
     def weight(self) -> Tensor:
         """Where the model around it looks for the precision of pixels."""
-        found: Any = self[0].weight
+        found = self[0].weight
+        assert isinstance(found, Tensor)
         return found
 
 
-def image_model(config: Any, stem: Sequence[int] | None) -> Any:
+def image_model(config: PretrainedConfig, stem: Sequence[int] | None) -> PreTrainedModel:
     """Return an image model with fresh weights; with `stem`, the channels of each convolution that makes its patches (ViT).
 
     Raises:
@@ -226,7 +231,7 @@ def _pair(folder: Path, name: str) -> DualEncoder:
     from transformers import AutoConfig
 
     try:
-        about = json.loads((folder / PAIR).read_text(encoding="utf-8"))
+        about = read_object(folder / PAIR)
         text, vision, size = about["text"], about["vision"], int(about["image"]["size"])
         weights = {key: value.float() for key, value in load_file(folder / "model.safetensors").items()}
         place = folder / vision["name"]
@@ -265,7 +270,7 @@ def _pair(folder: Path, name: str) -> DualEncoder:
 def paired(
     vision: nn.Module,
     text: nn.Module,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     projection: Tensor,
     text_projection: Tensor | None,
     pooling: Pooling,
@@ -283,10 +288,10 @@ def paired(
     held.requires_grad_(False)
     held.eval()
 
-    def image_features(output: Any) -> Tensor:
+    def image_features(output: ModelOutput) -> Tensor:
         return pooled(output, None, pooling) @ projections["image"].T
 
-    def text_features(output: Any, mask: Tensor) -> Tensor:
+    def text_features(output: ModelOutput, mask: Tensor) -> Tensor:
         own = pooled(output, mask, text_pooling)
         return own if text_projection is None else own @ projections["text"].T
 
@@ -301,7 +306,7 @@ def paired(
 
 
 class _OpenText(nn.Module):
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
 
@@ -311,7 +316,7 @@ class _OpenText(nn.Module):
 
 
 class _OpenImage(nn.Module):
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
 
@@ -333,7 +338,7 @@ def _open_clip(name: str) -> DualEncoder:
     return from_open_clip(model, open_clip.get_tokenizer(architecture), name)
 
 
-def from_open_clip(model: Any, tokenizer: Any, name: str) -> DualEncoder:
+def from_open_clip(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> DualEncoder:
     """Return the towers of an open_clip model that is at hand: texts at their full length, images without room for prompts."""
     from transformers import CLIPTokenizer
 
@@ -357,7 +362,7 @@ def from_open_clip(model: Any, tokenizer: Any, name: str) -> DualEncoder:
     return DualEncoder(name, text, image, float(model.logit_scale.detach().exp()), dim, pixels, model)
 
 
-def _open_clip_transform(visual: Any, name: str) -> Preprocess:
+def _open_clip_transform(visual: nn.Module, name: str) -> Preprocess:
     """Return what `create_model` notes beside an image tower; where nothing is noted, CLIP's transform at the tower's size."""
     size = visual.image_size
     held = {"size": size, "resize_mode": "shortest", "interpolation": "bicubic", **getattr(visual, "preprocess_cfg", {})}

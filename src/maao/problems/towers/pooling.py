@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers.modeling_outputs import ModelOutput
 
 Pooling = Literal["mean", "first", "last", "max", "weighted_mean", "pooler"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 
-def pooled(output: Any, mask: Tensor | None, pooling: Pooling) -> Tensor:
+def pooled(output: ModelOutput, mask: Tensor | None, pooling: Pooling) -> Tensor:
     """Return one vector ``(batch, width)`` for each row of a model's output.
 
     Args:

@@ -17,6 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from maao.errors import ModelError
+from maao.store.files import read_object
+from maao.types import JSON
 
 RESAMPLING = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 MOST_RESIZED = 2**24  # pixels of a resized picture, of which only the middle is wanted; longer pictures are cut before
@@ -25,7 +27,7 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 
 HALVES = (0.5,) * 3
 # What image processors of transformers do where their file says nothing.
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+DEFAULTS: Mapping[str, JSON] = {
     "CLIP": {"size": 224, "image_mean": CLIP_MEAN, "image_std": CLIP_STD, "resample": RESAMPLING["bicubic"], "do_center_crop": True},
     "Siglip": {"size": {"height": 224, "width": 224}, "image_mean": HALVES, "image_std": HALVES, "resample": RESAMPLING["bicubic"]},
     "ViT": {"size": {"height": 224, "width": 224}, "image_mean": HALVES, "image_std": HALVES, "resample": RESAMPLING["bilinear"]},
@@ -82,7 +84,7 @@ class Preprocess:
             raise ModelError(f"{file} cannot be understood: {error}.") from error
 
     @classmethod
-    def _of_settings(cls, held: Mapping[str, Any]) -> Preprocess:
+    def _of_settings(cls, held: JSON) -> Preprocess:
         """Return the transform of an image processor of transformers; what is not set is as its class has it."""
         named = str(held.get("image_processor_type") or held.get("feature_extractor_type") or "CLIPImageProcessor")
         kind = re.sub(r"(ImageProcessor(Fast|Pil)?|FeatureExtractor)$", "", named)
@@ -180,11 +182,8 @@ class Preprocess:
         return json.dumps(asdict(self), sort_keys=True)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> JSON:
     try:
-        held = json.loads(file.read_text(encoding="utf-8"))
+        return read_object(file)
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be understood: {error}.") from error
-    if not isinstance(held, dict):
-        raise ModelError(f"{file} cannot be understood: it holds a {type(held).__name__} and no settings.")
-    return held

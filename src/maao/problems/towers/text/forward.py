@@ -137,7 +137,7 @@ def logits_where(frozen: FrozenModel, arguments: Arguments, where: Tensor) -> Te
 def model_inputs(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> Arguments:
     """Return what the frozen model's forward is called with."""
     with torch.no_grad():
-        embed = base_model(frozen).embeddings if frozen.embed_twice else frozen.model.get_input_embeddings()
+        embed = frozen.embed or frozen.model.get_input_embeddings()
         embeddings = embed(inputs.ids)
     if inputs.slots.shape[1]:
         embeddings = embeddings.index_put(

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from maao.errors import ModelError
+from maao.problems.towers.dual_names import KINDS as DUAL
 from maao.problems.towers.text.tokenizing import num_rows
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, QuantizationConfigMixin
     from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
@@ -48,16 +50,16 @@ PACKAGED = {
 class FrozenModel:
     """A model that is never trained, its tokenizer, what kind it is, and what to call it.
 
-    `embed_twice` reproduces a defect of the reference release: text goes through the whole embedding layer (positions, norm) and then, as
-    input embeddings, through it again. `texts` keeps what the model made of texts for runs to come in this process; `tried` what was found
-    out about the model (`probes.py`).
+    `embed` takes the place of the model's own input embedding: ids ``(batch, length)`` to rows ``(batch, length, embed_dim)``. A model that
+    reads so is compared with no plain forward of its own, since none is like it. `texts` keeps what the model made of texts for runs to
+    come in this process; `tried` what was found out about the model (`probes.py`).
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     kind: Kind
     name: str
-    embed_twice: bool = False
+    embed: Callable[[Tensor], Tensor] | None = None
     texts: KeptTexts | None = None
     notes: tuple[str, ...] = ()  # what of the model is other than its config says
     tried: dict[tuple[object, ...], Any] = field(default_factory=dict, compare=False, repr=False)
@@ -81,7 +83,7 @@ def without_dropout(frozen: FrozenModel) -> Iterator[None]:
 def load_frozen(
     name: str,
     *,
-    kind: Kind | Literal["auto"] = "auto",
+    kind: Kind | Literal["auto", "head"] = "auto",
     dtype: str = "float32",
     device: str = "cpu",
     revision: str | None = None,
@@ -92,8 +94,8 @@ def load_frozen(
     Args:
         name: a hub name ("HuggingFaceTB/SmolLM2-135M-Instruct"), a folder as `save_pretrained` writes it, a ``.gguf`` file, or
             "packaged:..." for a model that an installed package carries.
-        kind: "decoder", "masked" and "encoder_decoder" (scored by label words), "encoder" (with a head), or "auto" to tell by the model's
-            type (an encoder then gets a head).
+        kind: "decoder", "masked" and "encoder_decoder" (scored by label words), "encoder" (with a head), "head" (with a head too: an
+            encoder, or a decoder), or "auto" to tell by the model's type (an encoder then gets a head).
         dtype: precision of the frozen weights; params stay in fp32.
         revision: hub revision.
         quantization: settings of one of transformers' own quantisation methods, as in a config's `quantization_config`:
@@ -377,17 +379,23 @@ def _kind(config: PretrainedConfig, name: str) -> Kind:
         return "encoder"
     elif config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return "decoder"
+    dual = " It is a dual encoder, for model.kind = 'matcher'." if config.model_type in DUAL else ""
     raise ModelError(
         f"{name} is of type '{config.model_type}', which is neither a causal or masked language model, a text encoder, nor a text-to-text "
-        "encoder-decoder."
+        f"encoder-decoder.{dual}"
     )
 
 
-def _checked(kind: Kind, config: PretrainedConfig, name: str) -> Kind:
+def _checked(kind: Kind | Literal["head"], config: PretrainedConfig, name: str) -> Kind:
     """Return the kind that was asked for, if the model can be read that way."""
     found = _kind(config, name)
+    if kind == "head":
+        if found == "encoder_decoder":
+            raise ModelError(f"{name} is an encoder-decoder: a head reads an encoder or a decoder, and this one is read by label words.")
+        return "decoder" if found == "decoder" else "encoder"
     if kind != found and not {kind, found} <= {"encoder", "masked"}:
-        raise ModelError(f"{name} is of type '{config.model_type}', a model of kind '{found}': it cannot be read as '{kind}'.")
+        asked = {"encoder": "head"}.get(kind, kind)  # as a config calls it
+        raise ModelError(f"{name} is of type '{config.model_type}', a model of kind '{found}': it cannot be read as '{asked}'.")
     return kind
 
 

@@ -95,7 +95,7 @@ def way_of(frozen: FrozenModel, length: int, side: Side) -> Way:
     Raises:
         ModelError: the model cannot be read by its input embeddings.
     """
-    if frozen.embed_twice:  # a defect that is wanted: no plain forward has it
+    if frozen.embed is not None:  # no plain forward is like it
         return Way("padded", side, True)
     size = _size(frozen, length)
     return _once(frozen, ("way", size, side), lambda: _find_way(frozen, size, side))
@@ -103,7 +103,7 @@ def way_of(frozen: FrozenModel, length: int, side: Side) -> Way:
 
 def packs(frozen: FrozenModel, length: int, ahead: int) -> bool:
     """Say whether rows that reach `length` tokens, `ahead` of them keys and values before every row, can be read one behind the other."""
-    if frozen.kind != "decoder" or frozen.embed_twice:
+    if frozen.kind != "decoder" or frozen.embed is not None:
         return False
     size = _size(frozen, length)
     return _once(frozen, ("packs", size, ahead > 0), lambda: _tried(lambda: _pack_alike(frozen, size, behind=ahead > 0)))
@@ -198,7 +198,7 @@ def _size(frozen: FrozenModel, length: int) -> int:
     """Return the length that is tried for rows of up to `length` tokens; the model has then been found to read input embeddings there."""
     rounded = max(SMALL, 1 << (length - 1).bit_length()) if length <= STEP else -(-length // STEP) * STEP
     rounded = min(rounded, max(length, context_length(frozen)))
-    if frozen.embed_twice:
+    if frozen.embed is not None:
         return rounded
     for size in dict.fromkeys((rounded, max(SMALL, length))):  # the round length may lie beyond a limit that no config names
         try:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,12 @@ from maao.problems.towers.text.forward import context_length
 from maao.problems.towers.text.loading import FrozenModel, load_encoder, model_file
 from maao.problems.towers.text.tokenizing import Specials, refuse_surrogates, special_tokens
 from maao.problems.towers.tried import heeds_slots, reads_alike
+from maao.store.files import read_object
+from maao.types import JSON
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.modeling_outputs import ModelOutput
 
 MODULES = "modules.json"
 # What the library's pooling is called here. The mean over the square root of the length points where the mean does.
@@ -86,13 +92,13 @@ class TextInputs:
 
     Args:
         tower: reads whole rows.
-        prompt: what stands before every text.
-        about: how a vector is made of the hidden states, for the keys of kept features.
+        name: of the encoder.
+        reading: how it makes a vector of a text.
+        plain: nothing but the pooling stands between the hidden states and the vector.
     """
 
-    def __init__(self, tower: TextTower, *, prompt: str = "", about: str = "") -> None:
-        self.tower, self.about = tower, about
-        self._prompt = prompt
+    def __init__(self, tower: TextTower, name: str, reading: Reading, *, plain: bool = True) -> None:
+        self.tower, self.name, self.reading, self.plain = tower, name, reading, plain
         self._begin, self._end = special_tokens(tower.tokenizer)
         self._specials = Specials(tower.tokenizer)
         self.layers = tower.layers
@@ -100,6 +106,11 @@ class TextInputs:
     @property
     def width(self) -> int:
         return self.tower.width
+
+    @property
+    def about(self) -> str:
+        """How a vector is made of the hidden states, for the keys of kept features."""
+        return f"{self.reading.pooling} {len(self.reading.dense)}"
 
     def read(self, texts: Sequence[str]) -> tuple[tuple[Prompt, ...], int]:
         """Return the tokens of texts, and of how many the end was cut away.
@@ -111,7 +122,7 @@ class TextInputs:
         room = self.tower.most - len(self._begin) - len(self._end)
         for text in texts:
             refuse_surrogates(f"The text {text[:40]!r}", text)
-            ids = self._ids((self._prompt + text).strip())
+            ids = self._ids((self.reading.prompt + text).strip())
             cut += len(ids) > room
             whole = (*self._begin, *ids[:room], *self._end)
             if not whole:
@@ -183,7 +194,9 @@ def load_sentence_encoder(
     return sentence_encoder(model, tokenizer, name, reading, projection)
 
 
-def sentence_encoder(model: Any, tokenizer: Any, name: str, reading: Reading, projection: Tensor | None = None) -> SentenceEncoder:
+def sentence_encoder(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, reading: Reading, projection: Tensor | None = None
+) -> SentenceEncoder:
     """Return a text encoder of transformers that is at hand as a sentence encoder.
 
     Args:
@@ -202,7 +215,7 @@ def sentence_encoder(model: Any, tokenizer: Any, name: str, reading: Reading, pr
     weight = next(model.parameters())
     after.to(device=weight.device, dtype=weight.dtype)
 
-    def finish(output: Any, mask: Tensor) -> Tensor:
+    def finish(output: ModelOutput, mask: Tensor) -> Tensor:
         vector: Tensor = after(pooled(output, mask, reading.pooling))
         return vector
 
@@ -210,7 +223,7 @@ def sentence_encoder(model: Any, tokenizer: Any, name: str, reading: Reading, pr
     tower = TextTower(model, tokenizer, finish, most=most)
     reads_alike(tower, name)
     heeds_slots(tower, name)
-    inputs = TextInputs(tower, prompt=reading.prompt, about=f"{reading.pooling} {len(reading.dense)}")
+    inputs = TextInputs(tower, name, reading, plain=not len(after))
     with torch.no_grad():
         width = int(inputs.features(inputs.read(["a"])[0]).shape[1])
     return SentenceEncoder(name, tower, inputs, width, reading, held)
@@ -226,15 +239,14 @@ def read_folder(name: str, revision: str | None = None) -> Reading | None:
     if found is None:
         return None
 
-    def read(inside: str) -> dict[str, Any]:
+    def read(inside: str) -> JSON:
         file = model_file(name, inside, revision)
         if file is None:
             return {}
         try:
-            held = json.loads(file.read_text(encoding="utf-8"))
+            return read_object(file)
         except (OSError, ValueError) as error:
             raise ModelError(f"{name}: {inside} cannot be read: {error}.") from error
-        return dict(held)
 
     try:
         modules = [(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in json.loads(found.read_text("utf-8"))]
@@ -257,7 +269,7 @@ def read_folder(name: str, revision: str | None = None) -> Reading | None:
     return Reading(pooling or "mean", limits.get("max_seq_length"), bool(limits.get("do_lower_case", False)), prompt, tuple(dense), place)
 
 
-def _prompt(about: Mapping[str, Any], name: str) -> tuple[str, bool]:
+def _prompt(about: JSON, name: str) -> tuple[str, bool]:
     """Return the prompt before every text, and whether there is one."""
     chosen = about.get("default_prompt_name")
     if chosen is None:
@@ -268,7 +280,7 @@ def _prompt(about: Mapping[str, Any], name: str) -> tuple[str, bool]:
     return str(prompts[chosen]), bool(prompts[chosen])
 
 
-def _pooling(about: Mapping[str, Any], name: str, *, prompt: bool) -> Pooling:
+def _pooling(about: JSON, name: str, *, prompt: bool) -> Pooling:
     mode = about.get("pooling_mode")
     flags = [key.removeprefix("pooling_mode_") for key, value in about.items() if key.startswith("pooling_mode_") and value is True]
     modes = [mode] if isinstance(mode, str) else list(mode or flags)
@@ -293,7 +305,7 @@ def _dense(folder: Path, name: str) -> nn.Module:
     from safetensors.torch import load_file
 
     try:
-        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        about = read_object(folder / "config.json")
         layer = nn.Linear(int(about["in_features"]), int(about["out_features"]), bias=bool(about.get("bias", True)))
         weights = load_file(folder / "model.safetensors")
         layer.load_state_dict({key.removeprefix("linear."): value.float() for key, value in weights.items()})
@@ -311,7 +323,7 @@ def _linear(weight: Tensor) -> nn.Module:
     return layer
 
 
-def _lowercase(tokenizer: Any, name: str) -> None:
+def _lowercase(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     """Let a tokenizer write every text in small letters first."""
     from tokenizers import normalizers
 
@@ -322,7 +334,7 @@ def _lowercase(tokenizer: Any, name: str) -> None:
     backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
 
 
-def _most(model: Any, tokenizer: Any, name: str) -> int:
+def _most(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> int:
     """Return the most tokens that an encoder reads, as its config and its tokenizer say."""
     limit = int(tokenizer.model_max_length)
     return min(context_length(FrozenModel(model, tokenizer, "encoder", name)), limit if limit < UNLIMITED else UNLIMITED)

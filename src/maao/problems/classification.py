@@ -1,0 +1,276 @@
+"""Classification by a frozen model, as a `Problem`: made of a prompt method, a way to read classes, the words of its params, and data.
+
+What is tuned is named by the method, ``{"prompt": (num_virtual_tokens, embed_dim)}`` in prompt tuning, and by the scorer (a head, where it
+has one). Nothing of the frozen model changes. Texts and pictures differ in how an example is read alone (`InputReader`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Generic, Protocol, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maao.core.seeds import seed_for
+from maao.errors import ProblemError, is_out_of_memory
+from maao.problems.clues import Errors, gradient, pointing
+from maao.problems.gradients import loss_in_parts
+from maao.problems.methods import PromptMethod
+from maao.problems.scorers import ClassScorer, I, InputReader, StartsFromData
+from maao.problems.scoring import accuracies, class_scores, epoch_batch
+from maao.protocols import Codec, Params, Vocabulary
+from maao.types import Clues, Cost, Example, Projection, Score, Split, Splits
+
+Measure = Callable[[Sequence[Example], Sequence[Sequence[float]]], Mapping[str, float]]
+Continuation = Callable[[Params], tuple[str | None, int]]  # of realized params: the model's own words, and the tokens that took
+
+
+class PromptCodec(Codec[Params], Protocol):
+    """The codec of a method's params, which knows where a run begins."""
+
+    @property
+    def start_tokens(self) -> int:
+        """The tokens that a random start runs through the model."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Which examples of `train`, a view of each (None: as they are), their class numbers ``(batch,)``, and the seed of what is dropped."""
+
+    which: tuple[int, ...]
+    views: tuple[int, ...] | None
+    targets: Tensor
+    seed: int
+
+
+class ClassificationProblem(Generic[I]):
+    """Few or many labelled examples, read by a frozen model.
+
+    Args:
+        method: what is trained, and what of it the model reads.
+        scorer: how classes are read.
+        codec: the words of params, and where a run begins.
+        reader: turns examples into what `scorer` reads.
+        splits: labelled examples.
+        measure: further metrics of class scores, by name.
+        initial_params: tuned beforehand, to begin with; what they do not name begins as the codec's random starts do.
+        batch_size: examples a gradient step; all of `train` if it is no larger.
+        score_batch: examples scored at a time.
+        part_tokens: the most tokens, padding included, that a gradient step runs at a time; bounds its memory.
+        clue_tokens: how many tokens a slot are kept in each clue.
+        clue_misread: how many misread examples are.
+        with_clues: say in words where a leg ended; otherwise clues are empty, and cost nothing.
+        train: the split `train`, where it is read already.
+        continuation: the model's own continuation of what it reads; None: it has none.
+    """
+
+    def __init__(
+        self,
+        method: PromptMethod,
+        scorer: ClassScorer[I],
+        codec: PromptCodec,
+        reader: InputReader[I],
+        splits: Splits,
+        *,
+        measure: Measure | None = None,
+        initial_params: Params | None = None,
+        batch_size: int = 32,
+        score_batch: int = 64,
+        part_tokens: int = 512,
+        clue_tokens: int = 3,
+        clue_misread: int = 5,
+        with_clues: bool = True,
+        train: I | None = None,
+        continuation: Continuation | None = None,
+    ) -> None:
+        self.method, self.scorer, self.codec, self.reader, self.splits = method, scorer, codec, reader, splits
+        self.notes: tuple[str, ...] = ()
+        self.transfer_sets: dict[str, ClassificationProblem[I]] = {}  # where what was tuned is judged besides, by name
+        self._measure, self._initial_params, self._continuation = measure, initial_params, continuation
+        self._batch_size, self._score_batch, self._part_tokens = batch_size, score_batch, part_tokens
+        self._clue_tokens, self._clue_misread = clue_tokens, clue_misread
+        self._vocabulary = codec if with_clues and isinstance(codec, Vocabulary) else None
+        self._inputs: dict[str, I] = {} if train is None else {"train": train}
+        self._examples: dict[str, tuple[Example, ...]] = {"train": splits.train, "select": splits.select, "test": splits.test}
+        numbers = {label: i for i, label in enumerate(splits.labels)}
+        self._targets = {
+            name: torch.tensor([numbers[example.label] for example in part], dtype=torch.long) for name, part in self._examples.items()
+        }
+        for name in self._examples:
+            self.inputs(name)
+
+    def inputs(self, split: str) -> I:
+        """Return a split as the scorer reads it."""
+        if split not in self._inputs:
+            self._inputs[split] = self.reader.split(self._examples[split], train=split == "train")
+        return self._inputs[split]
+
+    def read(self, batch: Batch) -> I:
+        """Return a batch as the scorer reads it."""
+        return self.inputs("train").take(batch.which, batch.views)
+
+    def problem_for(self, params: Params) -> Self:
+        """Return the problem as params read it: this one."""
+        return self
+
+    def read_by(self, scorer: ClassScorer[I], reader: InputReader[I]) -> Self:
+        """Return the same problem with classes and examples read in another way, each split when it is first asked for."""
+        found = copy.copy(self)
+        found.scorer, found.reader, found._inputs = scorer, reader, {}
+        return found
+
+    @property
+    def prepared(self) -> Cost:
+        """What was run through the model once, before the first step."""
+        tokens = self.scorer.prepared_tokens + self.reader.prepared_tokens + self.codec.start_tokens
+        if isinstance(self.scorer, StartsFromData):
+            tokens += self.scorer.start_tokens(self.method.realize(self.codec.random(0)), self.inputs("train"))
+        return Cost(model_tokens=tokens)
+
+    # -- Problem
+
+    def initial(self, seed: int) -> Params:
+        given = self._initial_params or {}
+        start = {
+            **self.codec.random(seed),
+            **self.method.extra(seed_for(seed, "method")),
+            **self.scorer.extra(seed_for(seed, "reader")),
+        }
+        if isinstance(self.scorer, StartsFromData):
+            with torch.no_grad(), self._room():
+                start |= self.scorer.start(self.method.realize({**start, **given}), self.inputs("train"), self._targets["train"])
+        return {**start, **given}
+
+    def batch(self, step: int, seed: int) -> Batch:
+        count, num_views = len(self._targets["train"]), self.inputs("train").num_views
+        if not count:
+            raise ProblemError("There are no examples in the split 'train' to walk on.")
+        which = epoch_batch(count, self._batch_size, step, seed)
+        views = None
+        if num_views:
+            drawn = torch.randint(num_views, (len(which),), generator=torch.Generator().manual_seed(seed_for(seed, "views", step)))
+            views = tuple(drawn.tolist())
+        return Batch(tuple(which), views, self._targets["train"][which], seed_for(seed, "dropout", step))
+
+    def loss(self, params: Params, batch: Batch) -> Tensor:
+        inputs = self.read(batch)
+        with self._room(), self.scorer.training(batch.seed):
+            parts = self.scorer.parts(params, inputs, self._part_tokens)
+            if len(parts) > 1 and torch.is_grad_enabled() and any(value.requires_grad for value in params.values()):
+                return loss_in_parts(self.method, self.scorer, params, inputs, batch.targets, parts)
+            realized = self.method.realize(params)
+            read, short = self.scorer.share(realized, inputs) or (realized, inputs)
+            return self.scorer.loss(read, short, batch.targets.to(self.scorer.device))
+
+    def num_tokens(self, params: Params, batch: Batch) -> int:
+        # A probe on kept features runs nothing; a step is counted all the same.
+        return max(1, self.scorer.num_tokens(params, self.read(batch), batch.targets))
+
+    def score(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
+        """Return the scores of points on a split. What they read alike, such as a text before the slots, is read once for all of them."""
+        if not self._examples.get(split):
+            raise ProblemError(f"There are no examples in the split '{split}' to score.")
+        if not points:
+            return ()
+        inputs = self.inputs(split)
+        scores, once = self._class_scores(points, inputs)
+        found = []
+        for i, (point, own) in enumerate(zip(points, scores, strict=True)):
+            tokens = self.scorer.num_tokens(point, inputs, known=once > 0) + (once if i == 0 else 0)
+            found.append(self._score(own, split, tokens))
+        return tuple(found)
+
+    def clues(self, params: Params, *, start: Params | None = None, score: Score | None = None) -> Clues:
+        words = self._vocabulary
+        if words is None:
+            return Clues()
+        inputs, targets = self.inputs("train"), self._targets["train"]
+        with self._room():
+            directions, scores = gradient(self.method, self.scorer, params, inputs, targets, self._part_tokens, self._score_batch)
+        passes = 2
+        if not self.scorer.scores_with_gradient:
+            (scores,), _ = self._class_scores([params], inputs)
+            passes += 1
+        errors = Errors.of(self.splits, scores, targets)
+        projection, cost = self._project(params, score or self.score([params], "select")[0])
+        now = self._in_vocabulary_space(params)
+        then = None if start is None else self._in_vocabulary_space(start)
+        moved = None if then is None or then.shape != now.shape else now - then
+        continuation, generated = (None, 0) if self._continuation is None else self._continuation(self.method.realize(params))
+        tokens = passes * self.scorer.num_tokens(params, inputs) + generated
+        return Clues(
+            projection=projection,
+            nearest=words.nearest(now, self._clue_tokens),
+            gradient=pointing(words, -directions, self._clue_tokens),
+            displacement=pointing(words, moved, self._clue_tokens),
+            confusions=errors.confusions(),
+            misread=errors.most_confident(self._clue_misread, self.reader.readable),
+            account=continuation,
+            cost=cost + Cost(model_tokens=tokens, scored_examples=len(targets)),
+        )
+
+    # -- using what was tuned
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return self.reader.fields
+
+    def probabilities(self, params: Params, inputs: Sequence[Example]) -> Tensor:
+        """Return ``(len(inputs), num_classes)`` probabilities of inputs, whose labels are not looked at."""
+        (scores,), _ = self._class_scores([params], self.reader.given(inputs))
+        return scores.softmax(-1)
+
+    def split_probabilities(self, params: Params, split: Split) -> Tensor:
+        """Return ``(num_examples, num_classes)`` probabilities of the examples of a split."""
+        (scores,), _ = self._class_scores([params], self.inputs(split))
+        return scores.softmax(-1)
+
+    def cuts(self, params: Params, inputs: Sequence[Example]) -> tuple[int, ...]:
+        """Return how many tokens of each input do not fit the model's context."""
+        return self.reader.cuts(inputs)
+
+    # -- parts
+
+    def _class_scores(self, points: Sequence[Params], inputs: I) -> tuple[list[Tensor], int]:
+        with torch.no_grad(), self._room():
+            return class_scores(self.scorer, [self.method.realize(point) for point in points], inputs, self._score_batch)
+
+    def _score(self, scores: Tensor, split: Split, tokens: int) -> Score:
+        examples, targets = self._examples[split], self._targets[split]
+        metrics = accuracies(scores, targets)
+        if self._measure is not None:
+            metrics |= self._measure(examples, scores.tolist())
+        cost = Cost(model_tokens=tokens, scored_examples=len(examples), selection_evals=int(split == "select"))
+        return Score(float(F.cross_entropy(scores, targets)), metrics, len(examples), cost)
+
+    def _project(self, params: Params, soft: Score) -> tuple[Projection | None, Cost]:
+        """Return the point's words with what they are worth on `select`, and what it cost to find, start at and score them."""
+        decoded = self.codec.decode(params)
+        if decoded.text is None:
+            return None, decoded.cost
+        start = self.codec.encode(decoded.text)
+        (hard,) = self.score([{**params, **start.params}], "select")
+        return Projection(decoded.text, hard, hard.loss - soft.loss), decoded.cost + start.cost + hard.cost
+
+    def _in_vocabulary_space(self, params: Params) -> Tensor:
+        with torch.no_grad():
+            return self.method.to_vocabulary_space(self.method.realize(params))
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Say what to do where an accelerator's memory does not suffice."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ProblemError(
+                f"There is no room in memory for a part of a batch: {str(error).splitlines()[0]} Lower model.part_tokens (now "
+                f"{self._part_tokens}) or model.score_batch (now {self._score_batch}), or set model.memory_mib."
+            ) from error

@@ -1,0 +1,265 @@
+"""Proposals that fill the pattern around the slots (the template) and the verbalizer (the label words) as well as the slots.
+
+The pair stands among the params as ``{"frame": (bytes,)}``, UTF-8 of a JSON object as whole numbers, which a stage carries and does not
+train. So it is stored, restarted and walked from like anything that is tuned, and a point says itself how it is read.
+
+Source: label words and templates as choices to be made: PET (Schick and Schuetze, 2021), LM-BFF (Gao et al., 2021).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor
+
+from maao.errors import CodecError, ConfigError, DataError, ModelError
+from maao.problems.classification import Batch, PromptCodec
+from maao.problems.scorers.label_words import AnswerScorer, LabelWords
+from maao.problems.scorers.tokens import TokenScorer
+from maao.problems.text_problem import TextProblem, TextReader, prefilled
+from maao.problems.towers.text.template import TemplateTokenizer
+from maao.protocols import NO_FIELDS, Decoded, Encoded, Params, Vocabulary
+from maao.types import TEMPLATE, WORD, Clues, Cost, Example, Score, Split, Token
+
+FRAME = "frame"  # the pair's name among the params
+PAIRS = 8  # proposals' pairs that are kept with their tokenized examples
+
+
+@dataclass(frozen=True, slots=True)
+class PatternVerbalizer:
+    """What a proposal filled in; what it left out is as the config says. `label_words` are in the order of the labels.
+
+    Example:
+        >>> pair = PatternVerbalizer(label_words=("terrible", "great"))
+        >>> PatternVerbalizer.of({"frame": pair.tensor()}) == pair, PatternVerbalizer.of({})
+        (True, None)
+    """
+
+    template: str | None = None
+    label_words: tuple[str, ...] = ()
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, str], labels: Sequence[str]) -> PatternVerbalizer:
+        """Return the pair of a proposal's fields: `template`, a `label_words.LABEL` for each label, or both.
+
+        Raises:
+            CodecError: a field of another name, or a label without a word beside one that has one.
+
+        Example:
+            >>> PatternVerbalizer.from_fields({"label_words.good": "great", "label_words.bad": "terrible"}, ("bad", "good")).label_words
+            ('terrible', 'great')
+        """
+        known = [TEMPLATE, *(WORD + label for label in labels)]
+        unknown = [name for name in fields if name not in known]
+        if unknown:
+            raise CodecError(f"There is nothing to fill that is called {', '.join(unknown)}; there is: {', '.join(known)}.")
+        words = [fields[WORD + label] for label in labels if WORD + label in fields]
+        if words and len(words) < len(labels):
+            raise CodecError(f"Of {len(labels)} labels only {len(words)} have a word: {', '.join(labels)}.")
+        return cls(fields.get(TEMPLATE), tuple(words))
+
+    def fields(self, labels: Sequence[str]) -> dict[str, str]:
+        """Return the fields that `from_fields` made it of."""
+        template = {} if self.template is None else {TEMPLATE: self.template}
+        return template | {WORD + label: word for label, word in zip(labels, self.label_words, strict=False)}
+
+    @classmethod
+    def of(cls, params: Mapping[str, Tensor]) -> PatternVerbalizer | None:
+        """Return the pair that params name; None: they name none."""
+        if FRAME not in params:
+            return None
+        told = json.loads(params[FRAME].cpu().numpy().tobytes().decode("utf-8"))
+        return cls(told["template"], tuple(told["label_words"]))
+
+    def tensor(self) -> Tensor:
+        return torch.frombuffer(bytearray(json.dumps(asdict(self), ensure_ascii=False).encode("utf-8")), dtype=torch.uint8).clone()
+
+
+def without_pair(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return params without their pair: what a problem with that pair reads."""
+    return {name: value for name, value in params.items() if name != FRAME}
+
+
+Reframe = Callable[[PatternVerbalizer], tuple[TokenScorer, TemplateTokenizer]]
+
+
+class FramedCodec:
+    """A codec whose proposals may fill the pair too; a text alone is encoded as by the codec beneath.
+
+    Args:
+        codec: of the prompt.
+        fields: the names of what may be filled.
+        fill: the params of filled fields; raises `CodecError` for what cannot be.
+    """
+
+    def __init__(self, codec: PromptCodec, fields: tuple[str, ...], fill: Callable[[Mapping[str, str]], Params]) -> None:
+        self._codec, self.fields, self._fill = codec, fields, fill
+
+    def encode(self, text: str, fields: Mapping[str, str] = NO_FIELDS) -> Encoded[Params]:
+        encoded = self._codec.encode(text)
+        return replace(encoded, params={**encoded.params, **self._fill(fields)}) if fields else encoded
+
+    def decode(self, params: Params) -> Decoded:
+        return self._codec.decode(params)
+
+    def random(self, seed: int) -> Params:
+        return self._codec.random(seed)
+
+    def blend(self, old: Params, new: Params, weight: float) -> Params:
+        pair = {name: value for name, value in new.items() if name == FRAME}  # there is nothing between two pairs
+        return {**self._codec.blend(old, without_pair(new), weight), **pair}
+
+    def nearest(self, vectors: Tensor, count: int) -> tuple[tuple[Token, ...], ...]:
+        return self._vocabulary.nearest(vectors, count)
+
+    def sample(self, count: int, seed: int) -> Tensor:
+        found: Tensor = self._vocabulary.sample(count, seed)
+        return found
+
+    @property
+    def _vocabulary(self) -> Vocabulary:
+        assert isinstance(self._codec, Vocabulary)
+        return self._codec
+
+
+class FramedProblem:
+    """A problem on text whose proposals may fill the pattern and the verbalizer: a `Problem` itself, which reads each point as it says.
+
+    Args:
+        plain: the problem as its config says.
+        reframe: how classes and examples are read with another pair.
+        num_virtual_tokens: rows of the initial soft prompt.
+        max_cache_bytes: the most memory for keys and values of texts before the slots, of all pairs together.
+    """
+
+    def __init__(self, plain: TextProblem, reframe: Reframe, *, num_virtual_tokens: int, max_cache_bytes: int = 2 * 2**30) -> None:
+        self.plain, self._reframe = plain, reframe
+        self.splits, self.notes, self.transfer_sets = plain.splits, plain.notes, plain.transfer_sets
+        self.codec = FramedCodec(plain.codec, self._fields, self._filled)
+        self._num_virtual_tokens, self._bytes_of_pair = num_virtual_tokens, max_cache_bytes // PAIRS
+        self._held: OrderedDict[PatternVerbalizer, TextProblem] = OrderedDict()
+        self._unread: set[PatternVerbalizer] = set()  # whose texts are to be kept once they are walked or scored
+
+    @property
+    def prepared(self) -> Cost:
+        return self.plain.prepared
+
+    # -- Problem
+
+    def initial(self, seed: int) -> Params:
+        return self.plain.initial(seed)
+
+    def batch(self, step: int, seed: int) -> Batch:
+        return self.plain.batch(step, seed)
+
+    def loss(self, params: Params, batch: Batch) -> Tensor:
+        return self._home(params).loss(without_pair(params), batch)
+
+    def num_tokens(self, params: Params, batch: Batch) -> int:
+        return self._home(params).num_tokens(without_pair(params), batch)
+
+    def score(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
+        """Return scores in the order of the points: those of one pair are scored together."""
+        homes = [self._home(point) for point in points]
+        found: dict[int, Score] = {}
+        for home in dict.fromkeys(homes):
+            own = [i for i, other in enumerate(homes) if other is home]
+            found |= zip(own, home.score([without_pair(points[i]) for i in own], split), strict=True)
+        return tuple(found[i] for i in range(len(points)))
+
+    def clues(self, params: Params, *, start: Params | None = None, score: Score | None = None) -> Clues:
+        return self._home(params).clues(without_pair(params), start=None if start is None else without_pair(start), score=score)
+
+    def prefill_cost(self, points: Sequence[Params], known: Sequence[Params]) -> Cost:
+        """Return what points cost beside walks and scores: the texts before the slots are read once in each template that is new."""
+        seen = {PatternVerbalizer.of(point) for point in known}
+        new = {pair: point for point in points if (pair := PatternVerbalizer.of(point)) not in seen}
+        homes = [home for home in map(self._home, new.values()) if home.tokenizer.before != self.plain.tokenizer.before]
+        return Cost(model_tokens=sum(home.scorer.prepared_tokens for home in homes))
+
+    # -- using what was tuned
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return self.plain.fields
+
+    def probabilities(self, params: Params, inputs: Sequence[Example]) -> Tensor:
+        return self.problem_for(params).probabilities(without_pair(params), inputs)
+
+    def split_probabilities(self, params: Params, split: Split) -> Tensor:
+        return self._home(params).split_probabilities(without_pair(params), split)
+
+    def cuts(self, params: Params, inputs: Sequence[Example]) -> tuple[int, ...]:
+        return self.problem_for(params).cuts(params, inputs)
+
+    # -- pairs
+
+    def problem_for(self, params: Params) -> TextProblem:
+        """Return the problem as params read it: the plain one, or one with the pair that they name."""
+        pair = PatternVerbalizer.of(params)
+        if pair is None:
+            return self.plain
+        found = self._held.pop(pair, None) or self._with(pair)
+        self._held[pair] = found  # the last one used, at the end
+        if len(self._held) > PAIRS:
+            self._unread.discard(self._held.popitem(last=False)[0])
+        return found
+
+    def _with(self, pair: PatternVerbalizer) -> TextProblem:
+        scorer, tokenizer = self._reframe(pair)
+        found = self.plain.read_by(scorer, TextReader(tokenizer, keep=False))
+        own = self.plain.scorer
+        if isinstance(scorer, AnswerScorer) and isinstance(own, AnswerScorer):
+            if found.tokenizer.before == self.plain.tokenizer.before:
+                scorer.cache = own.cache
+            elif self._bytes_of_pair > 0 and scorer.shares and self.plain.reads_text_first:
+                self._unread.add(pair)
+        return found
+
+    def _home(self, params: Params) -> TextProblem:
+        """Return the problem as params read it, its texts before the slots kept as the plain one's are, in its share of their memory."""
+        home, pair = self.problem_for(params), PatternVerbalizer.of(params)
+        if pair is not None and pair in self._unread:
+            self._unread.discard(pair)
+            list(prefilled(home, self._num_virtual_tokens, self._bytes_of_pair))
+        return home
+
+    @property
+    def _fields(self) -> tuple[str, ...]:
+        """The names of what proposals may fill: a head has no label words, and examples with choices have words of their own."""
+        words = isinstance(self.plain.scorer, LabelWords) and not any(example.choices for example in self.splits.train)
+        return (TEMPLATE, *(WORD + label for label in self.splits.labels)) if words else (TEMPLATE,)
+
+    def _filled(self, fields: Mapping[str, str]) -> Params:
+        """Return the params of what a proposal fills in beside the slots, by name (see `PatternVerbalizer.from_fields`).
+
+        Raises:
+            CodecError: it is no template of these examples, or its words cannot be written or told apart.
+        """
+        pair = PatternVerbalizer.from_fields(fields, self.splits.labels)
+        template = str(self.plain.template)
+        if pair.template is not None and sorted(in_braces(pair.template)) != sorted(in_braces(template)):
+            own = ", ".join(f"{{{name}}}" for name in in_braces(template))
+            raise CodecError(f"The template {pair.template!r} must hold each of these once, and nothing else in braces: {own}.")
+        params = {FRAME: pair.tensor()}
+        try:
+            tokenizer = self.problem_for(params).tokenizer
+            tokenizer(dict.fromkeys(tokenizer.template.fields, ""))  # is there room for it?
+        except (ConfigError, ModelError, DataError) as error:
+            raise CodecError(str(error)) from error
+        return params
+
+
+def in_braces(template: str) -> list[str]:
+    """Return all that a template has in braces.
+
+    Example:
+        >>> in_braces("{text} {slots} It was")
+        ['text', 'slots']
+    """
+    return re.findall(r"\{([^}]*)\}", template[: template.rfind("}") + 1])  # each search ends at a brace: no time is lost on open ones

@@ -1,0 +1,71 @@
+"""A batch in parts: little padding, and the memory of one part only, with the gradient of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from maao.problems.methods import PromptMethod
+from maao.problems.scorers import ClassScorer, I
+from maao.protocols import Params
+
+PartLoss = Callable[[Params, I, list[int]], Tensor]  # of params, the inputs of a part, and which they are
+
+
+def loss_in_parts(
+    method: PromptMethod, scorer: ClassScorer[I], params: Params, inputs: I, targets: Tensor, parts: Sequence[Sequence[int]]
+) -> Tensor:
+    """Return the mean loss of a batch, its gradient computed part by part.
+
+    A network's output is computed once, and its gradient is summed over the parts before it goes on to the params.
+    """
+    tuned = {name: value for name, value in params.items() if value.requires_grad}
+    own = {name: value.detach().requires_grad_() for name, value in tuned.items()}
+    targets = targets.to(scorer.device)
+    weights = scorer.weights(inputs, targets)
+    losses = []
+
+    def part_loss(read: Params, part: I, which: list[int]) -> Tensor:
+        loss = scorer.loss(read, part, targets[which]) * (weights[which].sum() / weights.sum())
+        losses.append(loss.detach())
+        return loss
+
+    gradients = summed_gradients(scorer, method.realize({**params, **own}), list(own.values()), inputs, parts, part_loss)
+    total = torch.zeros((), device=scorer.device)
+    for loss in losses:
+        total += loss
+    # The sums below are exactly zero; what they carry is the gradient.
+    carriers = [
+        ((value - value.detach()) * gradient.to(value)).sum().to(total)
+        for value, gradient in zip(tuned.values(), gradients, strict=True)
+        if gradient is not None
+    ]
+    return total + torch.stack(carriers).sum()
+
+
+def summed_gradients(
+    scorer: ClassScorer[I],
+    realized: Params,
+    wanted: Sequence[Tensor],
+    inputs: I,
+    parts: Sequence[Sequence[int]],
+    part_loss: PartLoss[I],
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of the sum of all parts' losses with respect to what `realized` follows from; None: nothing follows from it.
+
+    What all inputs share is computed once. What goes on from there is the gradient that all parts sum up to.
+    """
+    read, short = scorer.share(realized, inputs) or (realized, inputs)
+    moving = {name: value for name, value in read.items() if value.requires_grad}
+    leaves = {name: value.detach().requires_grad_() for name, value in moving.items()}
+    summed = {name: torch.zeros_like(value, dtype=torch.float32) for name, value in leaves.items()}  # bf16 would lose small parts
+    for which in parts:
+        index = list(which)
+        loss = part_loss({**read, **leaves}, short.take(index), index)
+        for name, gradient in zip(leaves, torch.autograd.grad(loss, list(leaves.values()), allow_unused=True), strict=True):
+            if gradient is not None:
+                summed[name] += gradient
+    carried = [gradient.to(value.dtype) for gradient, value in zip(summed.values(), moving.values(), strict=True)]
+    return torch.autograd.grad(list(moving.values()), list(wanted), carried, allow_unused=True)

@@ -1,0 +1,46 @@
+"""Texts for matchers and probes: a sentence encoder reads each, and its features are computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from maao.problems.scorers.matcher import Known
+from maao.problems.towers.dual import DualEncoder
+from maao.problems.towers.features import FeatureStore
+from maao.problems.towers.text.inputs import InputTemplate, Texts
+from maao.problems.towers.text.sentence import TextInputs
+from maao.types import Example
+
+
+class KnownTextReader:
+    """Reads examples as texts of a matcher's input tower.
+
+    Args:
+        encoder: the towers; that of inputs reads texts.
+        template: what of an example is read.
+        store: where features are kept.
+        batch: texts that run through the tower at a time.
+    """
+
+    def __init__(self, encoder: DualEncoder, template: InputTemplate, *, store: FeatureStore | None = None, batch: int = 64) -> None:
+        assert isinstance(encoder.input, TextInputs)
+        self.encoder, self.template, self.store = encoder, template, store or FeatureStore(None)
+        self._tower, self._batch = encoder.input, batch
+        self.prepared_tokens = 0
+
+    def split(self, examples: Sequence[Example], *, train: bool) -> Known:
+        texts = self._texts(examples)
+        self.prepared_tokens += texts.computed_tokens
+        return Known.all_of(texts, self.encoder.device)
+
+    def given(self, examples: Sequence[Example]) -> Known:
+        return Known.all_of(self._texts(examples), self.encoder.device)
+
+    def readable(self, example: Example) -> str:
+        return " / ".join(example.fields.values())
+
+    def _texts(self, examples: Sequence[Example]) -> Texts:
+        for example in examples:
+            self.template.check(example)
+        texts = [self.template.fill(example.fields) for example in examples]
+        return Texts(self._tower, texts, self.encoder.embed_dim, batch=self._batch).fill(self.store)

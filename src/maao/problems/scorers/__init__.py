@@ -1,0 +1,146 @@
+"""How a class is read: by label words (*verbalizers*), a head, a matcher of inputs and class texts, or a probe on kept features.
+
+A scorer gives class scores ``(batch, num_classes)`` and a loss; whatever it trains beside the prompt it names in `extra`. What it reads is
+params as a model takes them (`PromptMethod.realize`) and a batch of inputs, which know how to take some of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, Self, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from maao.protocols import Params
+from maao.types import Example
+
+
+class Inputs(Protocol):
+    """Some examples, as a scorer reads them."""
+
+    @property
+    def num_views(self) -> int:
+        """How many random views of each there are to train on; 0: each is read as it is."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, which: Sequence[int], views: Sequence[int] | None = None) -> Self:
+        """Return some of them, by their places here, in one view each (None: as they are)."""
+        ...
+
+
+I = TypeVar("I", bound=Inputs)  # noqa: E741
+Given = TypeVar("Given", bound=Inputs, contravariant=True)
+I_co = TypeVar("I_co", bound=Inputs, covariant=True)
+
+
+class InputReader(Protocol[I_co]):
+    """Turns examples into inputs."""
+
+    @property
+    def prepared_tokens(self) -> int:
+        """The tokens that reading ran through the model so far."""
+        ...
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that an example must have."""
+        ...
+
+    def split(self, examples: Sequence[Example], *, train: bool) -> I_co:
+        """Return a split of labelled examples."""
+        ...
+
+    def given(self, examples: Sequence[Example]) -> I_co:
+        """Return examples that someone asks about. Raises `ConfigError` for those that lack a field."""
+        ...
+
+    def cuts(self, examples: Sequence[Example]) -> tuple[int, ...]:
+        """Return how many tokens of each example do not fit the model's context."""
+        ...
+
+    def readable(self, example: Example) -> str:
+        """Return what stands for an example in words."""
+        ...
+
+
+class ClassScorer(Protocol[I]):
+    """Turns what a model reads and a batch of inputs into class scores.
+
+    Params are realized ones; what is not of the method, such as a head, passes through a method as it is.
+    """
+
+    scores_with_gradient: bool  # the pass that gives clues their gradient gives their scores too; else they are a pass of their own
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def extra(self, seed: int) -> dict[str, Tensor]:
+        """Return what is trained beside the prompt, as it begins."""
+        ...
+
+    def class_scores(self, params: Params, inputs: I) -> Tensor:
+        """Return ``(batch, num_classes)`` scores in fp32 whose softmax is the distribution over the classes."""
+        ...
+
+    def loss(self, params: Params, inputs: I, targets: Tensor) -> Tensor:
+        """Return the mean training loss of a batch; `targets` are class numbers ``(batch,)``."""
+        ...
+
+    def weights(self, inputs: I, targets: Tensor) -> Tensor:
+        """Return ``(batch,)``, what each example weighs in the mean of `loss`."""
+        ...
+
+    def num_tokens(self, params: Params, inputs: I, targets: Tensor | None = None, *, known: bool = False) -> int:
+        """Return the real tokens that `class_scores`, or with `targets` `loss`, runs through the frozen model, padding not counted.
+
+        `known`: what stands before the slots was read beforehand, for several points.
+        """
+        ...
+
+    # -- what is computed once, and what runs together
+
+    def share(self, params: Params, inputs: I) -> tuple[Params, I] | None:
+        """Return params with what is the same for all inputs, computed once, and the inputs without it; None: nothing is."""
+        ...
+
+    def reading_once(self, inputs: I, points: Sequence[Params]) -> AbstractContextManager[int]:
+        """Keep what these points read of the inputs alike while they are scored; give the tokens that this took."""
+        ...
+
+    def lengths(self, inputs: I) -> list[int]:
+        """Return how long each input is: those of similar length are scored together."""
+        ...
+
+    def parts(self, params: Params, inputs: I, most: int) -> list[list[int]]:
+        """Return a batch in parts that a training step runs one after the other, each of at most `most` tokens."""
+        ...
+
+    def clue_parts(self, params: Params, inputs: I, most: int, at_a_time: int) -> Sequence[Sequence[int]]:
+        """Return all inputs of a split in parts for the gradient of clues; `at_a_time` are scored together."""
+        ...
+
+    def training(self, seed: int) -> AbstractContextManager[None]:
+        """What holds during a training step, such as dropout that a seed says."""
+        ...
+
+    @property
+    def prepared_tokens(self) -> int:
+        """The tokens that were run through the model before the first step."""
+        ...
+
+
+@runtime_checkable
+class StartsFromData(Protocol[Given]):
+    """Capability of a scorer: what it trains beside the prompt may begin at the examples of `train`."""
+
+    def start(self, realized: Params, train: Given, targets: Tensor) -> Mapping[str, Tensor]:
+        """Return what begins at data, read with these realized params, in place of what `extra` gives of it."""
+        ...
+
+    def start_tokens(self, realized: Params, train: Given) -> int:
+        """Return the tokens that this runs through the model."""
+        ...

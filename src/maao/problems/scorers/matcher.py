@@ -1,0 +1,203 @@
+"""Classes read by how near their texts are to an input: a dual encoder, whose text tower reads what a prompt method put among the words.
+
+Source: Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maao.errors import ConfigError
+from maao.problems.methods import Bound, Matched, MatcherMethod
+from maao.problems.towers.class_prompts import ClassTemplate, prompts_of
+from maao.problems.towers.dual import DualEncoder
+from maao.problems.towers.features import KnownFeatures
+from maao.protocols import Params
+
+LOG_SCALE = "log_scale"  # the param of towers that no scale was learned with
+MOST_SCALE = 100.0
+CLASSES = "classes read once"  # beside the params: features that are the same for all inputs
+
+
+@dataclass(frozen=True)
+class Known:
+    """Some inputs whose features are kept: which of a split, and which random view of each (None: as it is)."""
+
+    features_of: KnownFeatures
+    device: torch.device
+    which: tuple[int, ...]
+    views: tuple[int, ...] | None = None
+
+    @classmethod
+    def all_of(cls, features: KnownFeatures, device: torch.device) -> Known:
+        return cls(features, device, tuple(range(len(features))))
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    @property
+    def num_views(self) -> int:
+        return self.features_of.views
+
+    def take(self, which: Sequence[int], views: Sequence[int] | None = None) -> Known:
+        if views is None and self.views is not None:
+            views = [self.views[i] for i in which]
+        return Known(self.features_of, self.device, tuple(self.which[i] for i in which), None if views is None else tuple(views))
+
+    @property
+    def features(self) -> Tensor:
+        """``(len, embed_dim)``, as the frozen tower sees them."""
+        return self.features_of.of(self.which, self.views).to(self.device)
+
+    @property
+    def raw(self) -> Any:
+        """The inputs as their tower reads them, for a tower that is tuned."""
+        return self.features_of.raw(self.which, self.views)
+
+    @property
+    def num_tokens(self) -> int:
+        return self.features_of.num_tokens(self.which)
+
+
+class KnownScorer:
+    """Base of what reads inputs whose features are kept: every input weighs alike, and a step is one part."""
+
+    name = ""
+    scores_with_gradient = False
+    tunes_inputs = False
+    prepared_tokens = 0
+
+    def __init__(self, bound: Bound) -> None:
+        self.bound, self.encoder = bound, bound.encoder
+
+    def classes(self, params: Params) -> Tensor:
+        """Return the classes' features ``(num_classes, embed_dim)``, normalised.
+
+        Raises:
+            ConfigError: they differ from input to input (CoCoOp), or there are none (probes).
+        """
+        raise ConfigError(f"'{self.name}' has no class features that stand for all images: keep its params instead.")
+
+    @property
+    def device(self) -> torch.device:
+        return self.encoder.device
+
+    def weights(self, inputs: Known, targets: Tensor) -> Tensor:
+        return torch.ones(len(inputs), device=targets.device)
+
+    def share(self, params: Params, inputs: Known) -> tuple[Params, Known] | None:
+        return None
+
+    @contextmanager
+    def reading_once(self, inputs: Known, points: Sequence[Params]) -> Iterator[int]:
+        yield 0
+
+    def lengths(self, inputs: Known) -> list[int]:
+        return [0] * len(inputs)
+
+    def parts(self, params: Params, inputs: Known, most: int) -> list[list[int]]:
+        return [list(range(len(inputs)))]
+
+    def clue_parts(self, params: Params, inputs: Known, most: int, at_a_time: int) -> Sequence[Sequence[int]]:
+        return self.parts(params, inputs, most)
+
+    def training(self, seed: int) -> nullcontext[None]:
+        return nullcontext()
+
+
+class Matcher(KnownScorer):
+    """Score a class by ``scale`` times the cosine between an input and the class's text, with a method's rows in its slots.
+
+    Args:
+        method: bound to the towers and the classes.
+    """
+
+    def __init__(self, method: MatcherMethod) -> None:
+        super().__init__(method.bound)
+        self.method, self.name, self.tunes_inputs = method, method.name, method.tunes_inputs
+
+    def extra(self, seed: int) -> dict[str, Tensor]:
+        return {LOG_SCALE: torch.tensor(math.log(self.encoder.scale))} if self.encoder.trains_scale else {}
+
+    def scale(self, params: Params) -> float | Tensor:
+        """Return what the cosine is multiplied by: what the towers were trained with, or what is trained here, at most 100 as in CLIP."""
+        if LOG_SCALE not in params:
+            return self.encoder.scale
+        return params[LOG_SCALE].to(self.device).clamp(max=math.log(MOST_SCALE)).exp()
+
+    def classes(self, params: Params) -> Tensor:
+        if self.method.moves_by_input:
+            return super().classes(params)
+        bound = self.bound
+        return self.encoder.text.features(bound.prompts, params["prompt"], self.method.deep(params), part_tokens=bound.part_tokens)
+
+    def share(self, params: Params, inputs: Known) -> tuple[Params, Known] | None:
+        return None if self.method.moves_by_input else ({**params, CLASSES: self.classes(params)}, inputs)
+
+    def class_scores(self, params: Params, inputs: Known) -> Tensor:
+        return self._read(params, inputs)[0]
+
+    def loss(self, params: Params, inputs: Known, targets: Tensor) -> Tensor:
+        scores, classes, seen = self._read(params, inputs)
+        tuned = {name: value for name, value in params.items() if value.requires_grad and name != CLASSES}
+        return self.method.loss(Matched(scores, targets, classes, seen, inputs.features, tuned, self.scale(params)))
+
+    def num_tokens(self, params: Params, inputs: Known, targets: Tensor | None = None, *, known: bool = False) -> int:
+        """Return the tokens of one pass; an input whose features are kept runs through no tower."""
+        return (inputs.num_tokens if self.tunes_inputs else 0) + self.method.num_tokens(len(inputs))
+
+    def clue_parts(self, params: Params, inputs: Known, most: int, at_a_time: int) -> Sequence[Sequence[int]]:
+        if not (self.tunes_inputs or self.method.moves_by_input):
+            return self.parts(params, inputs, most)
+        return [range(begin, min(begin + at_a_time, len(inputs))) for begin in range(0, len(inputs), at_a_time)]
+
+    def _read(self, params: Params, inputs: Known) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return scores, the classes' features (None: they differ from input to input), and the inputs' features as they were read."""
+        if self.method.moves_by_input:
+            return *self._moved(params, inputs.features), inputs.features
+        classes = params[CLASSES] if CLASSES in params else self.classes(params)
+        seen = inputs.features
+        if self.tunes_inputs:
+            seen = self.encoder.input.features(inputs.raw, self.method.input_rows(params))
+        return self.scale(params) * seen @ classes.T, classes, seen
+
+    def _moved(self, params: Params, features: Tensor) -> tuple[Tensor, None]:
+        """Return the scores where the text tower runs once for every input and class."""
+        prompts = self.bound.prompts
+        each = self.method.moved(params, features).repeat_interleave(len(prompts), 0)
+        text = self.encoder.text.features(prompts * len(features), each, part_tokens=self.bound.part_tokens)
+        found = self.scale(params) * torch.einsum("bd,bcd->bc", features, text.view(len(features), len(prompts), -1))
+        return found, None
+
+
+def class_anchors(encoder: DualEncoder, names: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """Return the classes' features in hand-written wordings ``(num_classes, embed_dim)``: their mean over wordings, normalised.
+
+    Source: Radford et al., 2021, prompt ensembling.
+    """
+    if not templates:
+        raise ConfigError('There is no hand-written wording of the classes: give at least one, "a photo of a {class}.", say.')
+    with torch.no_grad():
+        each = []
+        for text in templates:
+            template = ClassTemplate.parse(text)
+            if template.has_slots:
+                raise ConfigError(f"The hand-written wording {text!r} has slots: it is read as it stands, with {{class}} alone.")
+            each.append(encoder.text.features(prompts_of(template, encoder.text.tokenizer, names, 0, encoder.text.most)))
+        mean = torch.stack(each).mean(0)
+    return mean / mean.norm(dim=-1, keepdim=True)
+
+
+def bind_classes(
+    encoder: DualEncoder, template: ClassTemplate, names: Sequence[str], num_virtual_tokens: int, hand: Sequence[str], part_tokens: int = 0
+) -> Bound:
+    """Return the prompts and anchors of some classes, for a method to be bound to."""
+    prompts = prompts_of(template, encoder.text.tokenizer, names, num_virtual_tokens, encoder.text.most)
+    return Bound(encoder, prompts, class_anchors(encoder, names, hand), part_tokens)

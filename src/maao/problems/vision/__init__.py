@@ -1,1 +1,0 @@
-"""Prompts of frozen dual encoders: images, class names, and the words around them."""
