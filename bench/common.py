@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from maao.build import build_language
+from maao.build_text import build_language
 from maao.config import make_config
 from maao.data.files import read_examples
 from maao.data.splits import from_parts

@@ -13,7 +13,7 @@ import torch
 
 from bench.common import MODEL, RESULTS, WORDS, environment, median, peak_bytes
 from bench.peft_side import peft_model
-from maao.build import build_language
+from maao.build_text import build_language
 from maao.config import make_config
 from maao.optimizers.torch import TorchStage
 from maao.problems.towers.text.loading import FrozenModel, load_frozen

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from maao.problems.vision.methods.probes import ZeroShotOptions
-
 from maao.baselines.outcome import Outcome, figures, spent
 from maao.build import build
 from maao.config import Config
 from maao.errors import ConfigError
 from maao.options import Chosen, Section
 from maao.problems.kinds import matcher_options
+from maao.problems.scorers.probes import ZeroShotOptions
 
 
 class ZeroShotWordings(Section):

@@ -7,7 +7,9 @@ from pydantic import Field
 
 from maao import build as building
 from maao import choices
-from maao.build import build_mentor, build_plan
+from maao.build import build_plan
+from maao.build_mentor import build_mentor
+from maao.build_text import load_data
 from maao.config import make_config, read_config
 from maao.core.acceptance import AcceptOptions, AlwaysFirst, BestOf, IfBetter, Interpolate, Race
 from maao.data.checks import canonical
@@ -326,12 +328,12 @@ def test_a_training_file_may_say_how_it_is_read(source, tmp_path):
     (tmp_path / "train.csv").write_text(rows, encoding="utf-8")
     names = {"b": "business", "m": "music", "s": "sport"}
     data = {"train": str(tmp_path / "train.csv"), "text_fields": {"text": "headline"}, "label_field": "topic", "label_names": names}
-    splits = building.load_data(make_config({"data": {**source, **data, "drop_repeats": True}})).splits
+    splits = load_data(make_config({"data": {**source, **data, "drop_repeats": True}})).splits
     assert splits.labels == ("business", "music", "sport")
 
 
 def test_the_demos_splits_are_what_they_were():
-    splits = building.load_data(read_config("demo")).splits
+    splits = load_data(read_config("demo")).splits
     assert splits.digest == "sha256:6f61cd365ae023ffce713892868ed871f26d56213f72223cd8c2d13d9b783b1d"
     assert (len(splits.train), len(splits.select), len(splits.test)) == (80, 80, 500)
 
@@ -355,7 +357,7 @@ def hub(monkeypatch):
             return tuple(held[split])
 
         monkeypatch.setattr("maao.data.hub.read_hub", read_hub)
-        return building.load_data(make_config({"data": {"source": "hub:a/b", "shots": 2}})).splits
+        return load_data(make_config({"data": {"source": "hub:a/b", "shots": 2}})).splits
 
     return load
 

@@ -44,7 +44,7 @@ def test_the_list_of_settings_reaches_all_depths():
         "data.separator",
         "data.style",
         "plan.legs.keep_every",
-        "mentor.shown.account",
+        "mentor.shown.self_continuation",
         "mentor.chat.base_url",
         "budget.usd",
         "function.digits",

@@ -97,6 +97,25 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "classes": "maao.export.context:ClassesExport",
     },
     "data": {"text": "maao.data.text_data:TextData", "image": "maao.data.image_data:ImageData"},
+    "task": {  # values of `Task`
+        "boolq": "maao.data.superglue:BOOLQ",
+        "cb": "maao.data.superglue:CB",
+        "copa": "maao.data.superglue:COPA",
+        "multirc": "maao.data.superglue:MULTIRC",
+        "record": "maao.data.superglue:RECORD",
+        "rte": "maao.data.superglue:RTE",
+        "wic": "maao.data.superglue:WIC",
+        "wsc": "maao.data.superglue:WSC",
+    },
+    "metric": {  # functions (see `evaluation/metrics.py`)
+        "accuracy": "maao.evaluation.metrics:accuracy",
+        "balanced_accuracy": "maao.evaluation.metrics:balanced_accuracy",
+        "f1_macro": "maao.evaluation.metrics:f1_macro",
+        "f1a": "maao.evaluation.metrics:f1a",
+        "em": "maao.evaluation.metrics:em",
+        "f1": "maao.evaluation.metrics:f1",
+        "log_loss": "maao.evaluation.metrics:log_loss",
+    },
     "baseline": {
         "tune": "maao.compare.rows:Tune",
         "majority": "maao.baselines.majority:Majority",
@@ -107,6 +126,7 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
     "page": {"differences": "maao.compare.page:Differences"},
 }
 
+VALUES = ("task", "metric")  # tables whose names lead to values and functions; those of the others lead to classes
 OWN_FILE = re.compile(r"(?P<file>.+\.py):(?P<attribute>[A-Za-z_]\w*)")
 
 
@@ -150,7 +170,7 @@ def load(table: str, name: object) -> type[Any]:
         maao.choices.UnknownName: ...
     """
     if isinstance(name, str) and (own_class := OWN_FILE.fullmatch(name)):
-        return _from_file(Path(own_class["file"]), own_class["attribute"])
+        return _from_file(Path(own_class["file"]), own_class["attribute"], values=table in VALUES)
     if not isinstance(name, str) or name not in names(table):
         raise _unknown(table, name)
     own = CHOICES[table].get(name)
@@ -161,14 +181,15 @@ def load(table: str, name: object) -> type[Any]:
     return getattr(import_module(module), attribute)
 
 
-def _from_file(file: Path, attribute: str) -> type[Any]:
-    """Return a class of a file of one's own."""
+def _from_file(file: Path, attribute: str, *, values: bool) -> type[Any]:
+    """Return a class of a file of one's own; with `values` a function or a value."""
     if not file.is_file():
         raise UnknownName(f"there is no file {file}")
     held = vars(_module(file.resolve())).get(attribute)
-    if not isinstance(held, type):
-        raise UnknownName(f"{file} holds no class {attribute}")
-    return held
+    if held is None or not (values or isinstance(held, type)):
+        raise UnknownName(f"{file} holds no {'such name as' if values else 'class'} {attribute}")
+    found: type[Any] = held
+    return found
 
 
 @cache

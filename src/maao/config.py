@@ -424,7 +424,7 @@ def _expand_own_files(values: dict[str, Any], folder: Path) -> None:
         if isinstance(held, dict):
             _expand_own_files(held, folder)
         else:
-            values[key] = own_file(held, folder)
+            values[key] = [own_file(one, folder) for one in held] if isinstance(held, list) else own_file(held, folder)
 
 
 def _exists(path: Path, key: str, text: str) -> bool:

@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from maao.build import Parts
+from maao.build import RunComponents
 from maao.core.lr_finder import Trial
 from maao.llm.chat import Request
 from maao.mentors.built import BuiltMentor
@@ -67,7 +67,7 @@ class Terminal(Watch):
     def rate(self, trial: Trial) -> None:
         self.console.print(shown(f"learning rate {trial.rate:g}: {tried(trial)}"))
 
-    def started(self, parts: Parts, asked: BuiltMentor, folder: Path, done: int) -> None:
+    def started(self, parts: RunComponents, asked: BuiltMentor, folder: Path, done: int) -> None:
         self.console.print(Panel(Group(*_opening(parts, asked, folder, done)), title="maao", title_align="left"))
         self._person = parts.config.mentor.options.asks_a_person
         legs = parts.plan[done:]
@@ -99,7 +99,7 @@ class Terminal(Watch):
         self.progress.update(self._task, description="reading test, once")
 
 
-def _opening(parts: Parts, asked: BuiltMentor, folder: Path, done: int) -> Iterable[Text]:
+def _opening(parts: RunComponents, asked: BuiltMentor, folder: Path, done: int) -> Iterable[Text]:
     config = parts.config
     if parts.frozen is not None and parts.splits is not None:
         sizes = ", ".join(f"{len(part)} {name}" for name, part in parts.splits.parts.items())

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maao.build import Parts, build_for_use
+from maao.build import RunComponents, build_for_use
 from maao.config import Config
 from maao.data.checks import Columns, Unread
 from maao.data.files import read_examples
 from maao.data.given import GivenInputs, GivenPictures, GivenTexts
 from maao.data.memory import examples_in_memory
 from maao.errors import ConfigError, DataError
-from maao.problems.kinds import DEFAULT_TEMPLATE, label_words
+from maao.problems.kinds import DEFAULT_TEMPLATE, MatcherOptions, label_words
 from maao.protocols import Deployable, Params
 from maao.types import JSON, Example, Mistake, Score
 
@@ -42,7 +42,7 @@ class Deployed:
         labels: the classes, in order.
     """
 
-    parts: Parts
+    parts: RunComponents
     problem: Deployable
     params: Params
     labels: tuple[str, ...]
@@ -75,7 +75,9 @@ class Deployed:
         config, model = self.parts.config, self.parts.config.model  # with what a task fills in
         own = {"model": model.name, "revision": model.revision, "method": model.method.name}
         if self.parts.encoder is not None:
-            return {**own, "template": model.template, "labels": list(self.labels), "class_names": list(self.parts.class_names)}
+            options = model.kind.options
+            read = {"input_template": options.input_template} if config.input == "text" and isinstance(options, MatcherOptions) else {}
+            return {**own, "template": model.template, **read, "labels": list(self.labels), "class_names": list(self.parts.class_names)}
         pair = PatternVerbalizer.of(self.params)
         filled = dict(zip(self.labels, pair.label_words, strict=True)) if pair is not None and pair.label_words else None
         words = filled or label_words(model) or {label: label for label in self.labels}
@@ -83,16 +85,16 @@ class Deployed:
             **own,
             "template": str(problem.template),
             "labels": list(self.labels),
-            "label_words": None if problem.frozen.kind == "encoder" else words,
+            "label_words": None if model.kind.name == "head" else words,
             "choices": _has_choices(config),
         }
 
 
 def _has_choices(config: Config) -> bool:
     """Say whether examples come with answers of their own to choose from."""
-    from maao.data.superglue import TASKS
+    from maao.data.task import task_named
 
-    return config.task is not None and TASKS[config.task].multiple_choice
+    return config.task is not None and task_named(config.task).multiple_choice
 
 
 def deployed(
@@ -102,7 +104,7 @@ def deployed(
     params: Params,
     *,
     test: tuple[Example, ...] = (),
-    like: Parts | None = None,
+    like: RunComponents | None = None,
 ) -> Deployed:
     """Return a tuned point in use.
 
@@ -125,14 +127,17 @@ def inputs_of(config: Config, run: str = "The run") -> GivenInputs:
     Raises:
         ConfigError: it labels nothing; `run` names it.
     """
+    from maao.problems.towers.text.inputs import InputTemplate
     from maao.problems.towers.text.template import Template
 
     if config.problem == "function":
         raise nothing_to_label(config, run)
-    texts = config.texts
+    texts, options = config.texts, config.model.kind.options
     if texts is None:
         return GivenPictures()
-    template = config.model.template or DEFAULT_TEMPLATE
+    if isinstance(options, MatcherOptions):
+        return GivenTexts(InputTemplate.parse(options.input_template).fields, options.input_template, texts.text_fields or {})
+    template = options.template or DEFAULT_TEMPLATE
     return GivenTexts(Template.parse(template).fields, template, texts.text_fields or {})
 
 
@@ -154,7 +159,7 @@ def labelled_examples(given: object, config: Config, name: str, labels: Sequence
 
 
 def evaluated(
-    config: Config, labels: Sequence[str], class_names: Sequence[str], params: Params, given: object, like: Parts | None
+    config: Config, labels: Sequence[str], class_names: Sequence[str], params: Params, given: object, like: RunComponents | None
 ) -> Score:
     """Return how a point does on labelled examples that were given.
 

@@ -7,7 +7,8 @@ import platform
 import sys
 from pathlib import Path
 
-from maao.build import Parts, wording_digest
+from maao.build import RunComponents
+from maao.build_mentor import wording_digest
 from maao.errors import StoreError
 from maao.installed import installed
 from maao.problems.kinds import TextOptions
@@ -17,7 +18,7 @@ from maao.types import JSON
 PACKAGES = ("maao", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "peft", "httpx2", "json-repair")
 
 
-def environment(parts: Parts) -> JSON:
+def environment(parts: RunComponents) -> JSON:
     """Return what a result depends on besides its config: versions, threads, and hashes of what the config only names."""
     import torch
 
@@ -41,7 +42,7 @@ def environment(parts: Parts) -> JSON:
     }
 
 
-def frozen_digest(parts: Parts) -> str:
+def frozen_digest(parts: RunComponents) -> str:
     """Return a hash of a run's frozen weights, or nothing where there are none."""
     from maao.problems.towers.text.loading import weights_digest
 

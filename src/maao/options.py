@@ -269,6 +269,20 @@ def _not_blank(text: str, info: ValidationInfo) -> str:
     return text
 
 
+def named(table: str) -> AfterValidator:
+    """Return the check that a text is a name of a table (`choices.py`)."""
+
+    def check(name: str, info: ValidationInfo) -> str:
+        if info.context != STORED:  # a run that stored one was made with it
+            try:
+                choices.load(table, name)
+            except choices.UnknownName as error:
+                raise ValueError(str(error)) from None
+        return name
+
+    return AfterValidator(check)
+
+
 def _plain(value: Any) -> Any:
     """Refuse what a stored config cannot hold: what is no JSON, and numbers that no library takes."""
     if isinstance(value, dict):

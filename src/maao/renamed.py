@@ -11,14 +11,18 @@ RENAMED = {  # a key, or a section with all its keys
     "images": "data",
     "mentor.beside": "mentor.mix.name",
     "mentor.beside_share": "mentor.mix_share",
+    "mentor.shown.account": "mentor.shown.self_continuation",
     "mentor.options": "mentor",
     "accept.options": "accept",
     "model.released": "model.codec, whose settings stand in experiments/paper/released.py",
+    "stage.schedule_every": "stage.every, where stage.kind is that of experiments/paper/released.py",
 }
 OTHERWISE = {
     ("problem", "language"): "leave it out",
     ("problem", "vision"): "leave it out, for pictures in [data] say it",
     ("model.kind", "encoder"): 'model.kind = "head"',
+    ("mentor.choice", "released"): "a mentor of experiments/paper/released.py makes it",
+    ("mentor.wording", "released"): "experiments/paper/released.txt, by its path",
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from maao import choices
-from maao.build import Parts, build
+from maao.build import RunComponents, build
 from maao.codecs.no_words import NoWords
 from maao.config import Config
 from maao.core.loop import best_round
@@ -49,7 +49,7 @@ class Result:
         3
     """
 
-    def __init__(self, folder: str | Path, parts: Parts | None = None) -> None:
+    def __init__(self, folder: str | Path, parts: RunComponents | None = None) -> None:
         self.folder = Path(folder)
         self._parts = parts
 
@@ -298,7 +298,7 @@ class Result:
         return found
 
     @cached_property
-    def _whole(self) -> Parts:
+    def _whole(self) -> RunComponents:
         """The run's parts with its data, read anew."""
         parts = build(self.config, kept_splits(self.folder, self.config), loaded=None if self._parts is None else self._parts.loaded)
         refuse_changed(self.folder, self.environment, environment(parts))

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from maao.build import Parts, build, build_mentor, build_stage, shared_stage
+from maao.build import RunComponents, build, build_stage
+from maao.build_mentor import build_mentor
 from maao.config import MENTOR, Config, unread_sections
 from maao.core.budget import until
 from maao.core.loop import alternate, best_round
@@ -29,6 +30,7 @@ from maao.mentors.built import BuiltMentor, OwnMentor
 from maao.optimizers.options import GradientOptions
 from maao.protocols import ChatModel, GradientStage, Params
 from maao.result import Result, gave_nothing
+from maao.sharing import shared_stage
 from maao.store.digest import params_digest, round_digest
 from maao.store.recorded import IN_RUN
 from maao.store.run import RunFolder, check_vacant
@@ -47,7 +49,7 @@ class Watch:
     def rate(self, trial: Trial) -> None:
         """A learning rate was tried, before the run starts."""
 
-    def started(self, parts: Parts, asked: BuiltMentor, folder: Path, done: int) -> None: ...
+    def started(self, parts: RunComponents, asked: BuiltMentor, folder: Path, done: int) -> None: ...
 
     def step(self, observation: Observation[Params]) -> None: ...
 
@@ -223,11 +225,11 @@ class Patience(TypedDict):
     min_delta: float
 
 
-def _mentor(stored: Stored, parts: Parts, own: OwnMentor | None, watch: Watch) -> BuiltMentor:
+def _mentor(stored: Stored, parts: RunComponents, own: OwnMentor | None, watch: Watch) -> BuiltMentor:
     return build_mentor(parts, stored.ledger, own=own, wrap=lambda model: NotifyingModel(model, watch.call))
 
 
-def _drive(stored: Stored, parts: Parts, asked: BuiltMentor, watch: Watch) -> Result:
+def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watch) -> Result:
     """Go on with an open run to its end, storing each round as it ends."""
     history = stored.history()
     watch.started(parts, asked, stored.path, len(history))
@@ -251,11 +253,11 @@ def _drive(stored: Stored, parts: Parts, asked: BuiltMentor, watch: Watch) -> Re
     return Result(stored.path, parts)
 
 
-def _patience(parts: Parts) -> Patience:
+def _patience(parts: RunComponents) -> Patience:
     return {"patience": parts.config.plan.options.patience, "min_delta": parts.config.plan.options.min_delta}
 
 
-def _search(parts: Parts, rates: Sequence[float], watch: Watch) -> LrSearch:
+def _search(parts: RunComponents, rates: Sequence[float], watch: Watch) -> LrSearch:
     """Try rates with the run's own stage, from its own beginning."""
 
     def stage_at(rate: float) -> GradientStage[Params, TorchState]:
@@ -269,7 +271,7 @@ def _search(parts: Parts, rates: Sequence[float], watch: Watch) -> LrSearch:
     return LrSearch(steps, tuple(trials))
 
 
-def _check_time_left(parts: Parts, search: LrSearch) -> None:
+def _check_time_left(parts: RunComponents, search: LrSearch) -> None:
     if parts.budget.seconds is not None and search.cost.seconds >= parts.budget.seconds:
         raise ConfigError(
             f"The search for a learning rate took {search.cost.seconds:.3g} seconds, all of the budget of {parts.budget.seconds:g}: raise "
@@ -277,20 +279,20 @@ def _check_time_left(parts: Parts, search: LrSearch) -> None:
         )
 
 
-def _at_rate(parts: Parts, rate: float) -> Parts:
+def _at_rate(parts: RunComponents, rate: float) -> RunComponents:
     """Return a run's parts with another learning rate, in their config too. `lr_grid` stays: its steps count for the budget."""
     config = parts.config.model_copy(update={"stage": parts.config.stage.with_options(lr=rate)})
     return replace(parts, config=config, stage=build_stage(config, parts.plan, parts.accept, parts.steps_per_epoch))
 
 
-def _alternate(parts: Parts, asked: BuiltMentor, history: Rounds, watch: Watch) -> Iterable[Finished]:
+def _alternate(parts: RunComponents, asked: BuiltMentor, history: Rounds, watch: Watch) -> Iterable[Finished]:
     from maao.optimizers.watched import Watched
 
     stage = Watched(shared_stage(parts), watch.step)
     return alternate(parts.problem, stage, asked.mentor, plan=parts.plan, accept=parts.accept, seed=parts.config.seed, history=history)
 
 
-def _why_short(parts: Parts, history: Rounds) -> str:
+def _why_short(parts: RunComponents, history: Rounds) -> str:
     """Say what was planned and did not come about: legs that a cap took away, calls that were not made or gave no reply."""
     told = []
     if len(history) < len(parts.plan) and is_settled(tuple(history), parts.plan, **_patience(parts)):
@@ -316,7 +318,7 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def _read_test(stored: Stored, parts: Parts, history: Rounds, watch: Watch) -> None:
+def _read_test(stored: Stored, parts: RunComponents, history: Rounds, watch: Watch) -> None:
     """Read `test` once, for the declared points: the untuned prompt, the chosen soft prompt, its words."""
     if parts.splits is None or not parts.splits.test or not history:
         return
@@ -365,7 +367,7 @@ def _check_stored(stored: Stored, history: Rounds) -> None:
         raise StoreError(f"The chosen prompt reads back from {stored.path} differently from what was tuned. Is the disk sound?")
 
 
-def _rebuild(stored: Stored) -> Parts:
+def _rebuild(stored: Stored) -> RunComponents:
     """Build a stored run's parts again, and make sure that they are the same."""
     config, recorded = config_of(stored), recorded_in(stored)
     threads = config.threads or recorded.get("threads")

@@ -75,8 +75,23 @@ class Score:
     cost: Cost = Cost()
 
     @property
+    def primary(self) -> tuple[str, float] | None:
+        """The metric that is shown where there is room for one, the first, by name: accuracy, if `data.metrics` names no other."""
+        return next(iter(self.metrics.items()), None)
+
+    @property
     def accuracy(self) -> float | None:
         return self.metrics.get("accuracy")
+
+
+def readable(name: str) -> str:
+    """Return a metric's name as people read it, without the file that it may come from.
+
+    Example:
+        >>> readable("f1_macro"), readable("/tables/own.py:rare_recall")
+        ('f1 macro', 'rare recall')
+    """
+    return name.rpartition(":")[2].replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +139,7 @@ class Confusion:
 
 
 @dataclass(frozen=True, slots=True)
-class Misread:
+class Misclassified:
     """An example of `train` that the point reads wrongly."""
 
     text: str
@@ -141,8 +156,8 @@ class Clues:
     gradient: tuple[tuple[Token, ...], ...] = ()  # per slot, the tokens that the negative gradient points to
     displacement: tuple[tuple[Token, ...], ...] = ()  # per slot, the tokens that the walk since the last restart points to
     confusions: tuple[Confusion, ...] = ()
-    misread: tuple[Misread, ...] = ()
-    account: str | None = None  # the tuned model's own continuation of its soft prompt
+    misclassified: tuple[Misclassified, ...] = ()
+    self_continuation: str | None = None  # the tuned model's own continuation of its soft prompt
     cost: Cost = Cost()
 
 

@@ -91,6 +91,8 @@ def test_the_settings_that_the_glossary_names_are_there():
         field = maao.Config.model_fields[section]
         chosen = [one for one in field.metadata if isinstance(one, OneOf)]
         kinds = [choices.load(one.table, name) for one in chosen for name in choices.names(one.table)] or [field.annotation]
+        tables = [table for kind in kinds if section == "model" for table in kind.chooses.values()]
+        kinds += [choices.load(table, name) for table in tables for name in choices.names(table)]
         assert key in [one.key for one in chosen] or any(key in kind.model_fields for kind in kinds), f"{section}.{key}"
 
 

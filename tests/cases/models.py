@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from maao.build import build_language
+from maao.build_text import build_language
 from maao.config import make_config
 from maao.problems.text_problem import TextProblem
 from maao.problems.towers.text.forward import decoder_start, embedding_table
@@ -92,7 +92,7 @@ def texts(*lengths: int) -> list[str]:
 
 def check(problem: TextProblem, given: list[str]) -> None:
     """Check that texts together have the probabilities that transformers gives for each alone."""
-    ids = some_tokens(problem.frozen, problem._num_virtual_tokens)
+    ids = some_tokens(problem.frozen, len(problem.initial(0)["prompt"]))
     params = {"prompt": embedding_table(problem.frozen)[ids]}
     wanted = torch.stack([plain_scores(problem, ids, text) for text in given])
     assert float((wanted[0] - wanted[1]).abs().max()) > 1e-3  # what is read depends on the text

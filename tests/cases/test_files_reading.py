@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from maao.build import load_data
+from maao.build_text import load_data
 from maao.config import make_config
 from maao.data.files import read_examples, scan_rows
-from maao.data.superglue import read_task
+from maao.data.task import read_task
 from maao.errors import ConfigError, DataError
 from maao.types import Example
 

@@ -23,6 +23,7 @@ from maao.core.plan import MOST_LEGS
 from maao.errors import ConfigError, MaaoError, ProblemError
 from maao.optimizers.torch import TorchStage
 from maao.options import OneOf
+from maao.problems.settings import ModelConfig
 from maao.types import Score
 from tests.api.fixtures import llama, model_folder  # noqa: F401  (fixtures)
 from tests.api.small_runs import values, write_config, write_data
@@ -57,10 +58,27 @@ def numeric(section: type[BaseModel] = Config, path: str = "") -> Iterator[str]:
             yield from numeric(field.annotation, f"{path}{name}.")
         elif ("int" in kinds or "float" in kinds) and "str" not in kinds and "dict" not in kinds:
             yield f"{path}{name}"
+    if section is ModelConfig:
+        yield from KIND_OR_METHOD
+
+
+def of_kinds_and_methods() -> dict[str, tuple[str, str]]:
+    """Return the numbers that a kind or a method of the model's section reads, each with what chooses it."""
+    found = {}
+    for field, table in ModelConfig.chooses.items():
+        for choice in choices.names(table):
+            found |= dict.fromkeys(numeric(choices.load(table, choice), "model."), (f"model.{field}", choice))
+    return found
+
+
+KIND_OR_METHOD = of_kinds_and_methods()
+NEEDED |= KIND_OR_METHOD
 
 
 def with_value(key: str, value: Any) -> dict[str, Any]:
     values: dict[str, Any] = {name: dict(held) if isinstance(held, dict) else held for name, held in QUICK.items()}
+    if key.startswith(("mentor.chat.", "mentor.shown.")):  # which a mentor that asks reads
+        values["mentor"] = {"name": "language_model", "chat": {"provider": "openai"}}
     is_list = key in ("stage.lr_grid", "accept.rungs", "plan.ask_after")
     set_value(values, key, [value] if is_list else value)
     if key in NEEDED:
@@ -73,7 +91,7 @@ def test_m10_every_section_has_its_numbers_driven():
     assert len(found) > 70 and {"seed", "stage.lr", "function.dim", "mentor.chat.timeout", "budget.usd", "plan.rounds"} <= set(found)
 
 
-@pytest.mark.parametrize("key", list(numeric()))
+@pytest.mark.parametrize("key", sorted(set(numeric())))
 def test_m10_a_number_either_runs_or_is_refused_in_words(key, tmp_path):
     for told, value in VALUES.items():
         said = refusal(key, value, tmp_path / f"run {told}")
@@ -96,7 +114,7 @@ def refusal(key: str, value: Any, folder: Path) -> str:
 RATES = ("stage.lr", "stage.lr_grid", "stage.warmup_lr")  # any finite one may be tried: that it diverges is what a search finds
 
 
-@pytest.mark.parametrize("key", list(numeric()))
+@pytest.mark.parametrize("key", sorted(set(numeric())))
 @pytest.mark.parametrize("value", ["nan", "inf", "1e38", "huge"])
 def test_m10_what_is_not_finite_or_absurd_is_refused_by_every_setting(key, value):
     if key in RATES and value == "1e38":

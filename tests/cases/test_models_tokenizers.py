@@ -11,7 +11,7 @@ import transformers as hf
 from transformers.utils import logging
 
 import maao
-from maao.build import build_language
+from maao.build_text import build_language
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.config import make_config
 from maao.errors import CodecError, ModelError

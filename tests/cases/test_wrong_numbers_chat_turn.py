@@ -103,7 +103,7 @@ def test_l3_chance_in_a_template_is_drawn_once():
 
 
 def test_l3_templates_that_a_mentor_fills_stand_in_the_same_turn(monkeypatch):
-    from maao.build import build_language
+    from maao.build_text import build_language
     from maao.problems.framed import PatternVerbalizer
     from maao.problems.texts import build_framed_scorer
     from maao.problems.towers.text.template import Template

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from maao.build import build_language
+from maao.build_text import build_language
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.config import make_config
 from maao.errors import CodecError, ConfigError, DataError, ModelError

@@ -100,6 +100,14 @@ def test_show_prints_the_same_as_the_run_did(maao, run):
     assert "Clues" not in done.out
 
 
+def test_show_writes_the_worst_mistakes_as_a_table(maao, run, tmp_path):
+    done = maao("show", run, "--mistakes", tmp_path / "worst.csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "worst.csv").read_bytes().decode(), newline="")))
+    assert done.code == 0 and f"The {len(rows)} worst mistakes on select" in done.out and len(rows) > 0
+    assert all(row["label"] != row["predicted"] and row["predicted"] in LABELS for row in rows)
+    assert_error(maao("show", run, "--mistakes", tmp_path / "worst.png"), "is not on pictures")
+
+
 def test_show_tells_clues_and_calls_where_asked(maao, run):
     done = maao("show", run, "--clues", "--calls")
     assert "gradient asks for" in done.out and "confusions on train" in done.out

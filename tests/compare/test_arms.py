@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,3 +129,17 @@ def test_baselines_refuse_in_words_what_they_cannot_do(model_folder: Callable[[s
         ZeroShot().run(head, tmp_path)
     with pytest.raises(ConfigError, match="'peft' tunes a prompt in front of a text, read by the label words of a decoder"):
         Peft().run(head, tmp_path)
+
+
+def test_the_guides_table_and_its_arm_are_understood(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "compare.md").read_text(encoding="utf-8")
+    first, *arms = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "guide.toml").write_text(first + "".join(arms))
+    found = list(cells(read_table(tmp_path / "guide.toml"), tmp_path))
+    assert {cell.arm for cell in found} == {"none", "random restart", "mentor", "majority class"}
+    (tmp_path / "arms.py").write_text(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)[0])
+    own = TABLE.replace("mine.py:Guess", "arms.py:Untuned").replace("at = 0.25", "begin = 2").replace("mine.py:Short", "differences")
+    (tmp_path / "own.toml").write_text(own.replace('heading = "What came of it"\n', ""))
+    compare(tmp_path / "own.toml", tmp_path / "out", workers=1, only="guess")
+    row = json.loads((tmp_path / "out" / "rows" / "_guess_bowl_0.json").read_text())
+    assert row["method"] == "Untuned" and row["test"]["loss"] > 0

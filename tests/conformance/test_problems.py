@@ -17,7 +17,7 @@ PROBLEMS = {
     "llama, slots inside, not cached": lambda: kept_problem("llama", "{text} {slots} Topic:", max_cache_bytes=0),
     "llama, slots after, cached": lambda: kept_problem("llama", "text: {text} {slots}"),
     "llama, slots after, not cached": lambda: kept_problem("llama", "text: {text} {slots}", max_cache_bytes=0),
-    "llama, its own account": lambda: kept_problem("llama", "{text} {slots} Topic:", continuation_tokens=3),
+    "llama, its own continuation": lambda: kept_problem("llama", "{text} {slots} Topic:", continuation_tokens=3),
     "llama, with a template and label words of proposals": kept_framed_problem,
     "llama, normal start": lambda: kept_problem("llama", "{text} {slots} Topic:", initial="normal"),
     "gpt2, all of train a batch": lambda: kept_problem("gpt2", "{text} {slots} Topic:", batch_size=100),

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from maao.data.hub import NoSuchLabels, read_hub, read_task_hub
-from maao.data.superglue import examples_of
+from maao.data.task import examples_of
 from maao.errors import DataError
 from maao.types import Example
 

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from maao import choices
 from maao.data.splits import from_parts
-from maao.data.superglue import TASKS, as_answer, cloze_examples, examples_of, read_task, task_named
+from maao.data.superglue import as_answer
+from maao.data.task import cloze_examples, examples_of, read_task, task_named
 from maao.errors import ConfigError, DataError
 from maao.types import Example
 
 FEWGLUE = Path(os.environ.get("MAAO_DATA", "data"), "fewglue")
 needs_fewglue = pytest.mark.skipif(not FEWGLUE.is_dir(), reason=f"{FEWGLUE} is not there: set MAAO_DATA")
+TASKS = {name: task_named(name) for name in choices.names("task")}
 IN_FEWGLUE = ("boolq", "copa", "rte", "wic", "wsc")
 
 TEXT = "Mark told Pete many lies, which Pete put in his book. He was sorry."
@@ -160,7 +163,7 @@ def test_record_gives_an_example_an_entity_and_a_group_a_query():
 
 
 def test_an_unknown_task_is_refused_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"no SuperGLUE task 'bolq'. Did you mean 'boolq'"):
+    with pytest.raises(ConfigError, match=r"no task 'bolq'. Did you mean 'boolq'"):
         task_named("bolq")
 
 

@@ -262,3 +262,19 @@ def test_loading_a_packaged_model_names_files_that_others_can_load(tmp_path):
 
     assert locate("hub/name") == "hub/name"
     assert locate("packaged:all-minilm-l6-v2").endswith("model")
+
+
+def test_the_file_names_a_text_from_the_command_line(tuned, tmp_path, monkeypatch, capsys):
+    import runpy
+    import sys
+
+    result = tuned("llama", "{slots} {text} Topic:")
+    for format, arguments in (("peft", []), ("tensor", []), ("tensor", ["use_adapter.json"])):  # both stand in one folder
+        result.save(tmp_path, format)
+        monkeypatch.setattr(sys, "argv", ["use_prompt.py", *arguments, f"text={TEXTS[0]}"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT's own
+            runpy.run_path(str(tmp_path / "use_prompt.py"), run_name="__main__")
+        told = dict(line.split("\t")[::-1] for line in capsys.readouterr().out.splitlines())
+        expected = result.predict(TEXTS[:1])[0].probabilities
+        assert {label: float(probability) for label, probability in told.items()} == pytest.approx(expected, abs=1e-4)

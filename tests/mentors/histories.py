@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from maao.types import Advice, Clues, Confusion, Considered, Cost, Leg, Misread, Projection, Proposal, Round, Score, Token, Verdict
+from maao.types import Advice, Clues, Confusion, Considered, Cost, Leg, Misclassified, Projection, Proposal, Round, Score, Token, Verdict
 
 
 def score(loss, accuracy=None):
@@ -35,8 +35,8 @@ CLUES = {
     "gradient": tokens("sport game", "team match", "win cup"),
     "displacement": tokens("topic label", "of in", "text movie"),
     "confusions": (Confusion("music", "sport", 4), Confusion("sport", "business", 1)),
-    "misread": (Misread("star wins award", "music", "sport"),),
-    "account": "is a list of news",
+    "misclassified": (Misclassified("star wins award", "music", "sport"),),
+    "self_continuation": "is a list of news",
 }
 HISTORY = (
     finished(0, "the a of", 1.5, age=0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from maao import build as building
-from maao.build import build_mentor
+from maao.build_mentor import build_mentor
 from maao.config import make_config
 from maao.errors import ConfigError
 from maao.llm.ledger import MemoryLedger
@@ -16,7 +16,7 @@ from tests.mentors.histories import TOLD
 KEY_NAME = "A_KEY_FOR_TESTS"
 REMOTE = {"provider": "openai", "name": "big", "base_url": "https://models.example.com/v1", "api_key_env": KEY_NAME}
 CLUES = ("gradient", "walk", "confused", "misread", "nearest", "gap", "continuation")
-EVERYTHING = {"nearest": True, "examples": True, "account": True}
+EVERYTHING = {"nearest": True, "examples": True, "self_continuation": True}
 
 
 @pytest.fixture(scope="module")
@@ -96,18 +96,18 @@ def test_wording_of_ones_own_is_announced_by_its_fields(asked, tmp_path, wording
 
 @pytest.mark.parametrize(("share", "account"), [(False, False), (True, True)])
 def test_a_remote_model_is_shown_an_account_only_where_training_text_is_shared(asked, share, account):
-    found = asked(mentor__chat=REMOTE, mentor__shown={"account": True}, mentor__share_examples=share)
-    assert found.mentor.shown.account is account
+    found = asked(mentor__chat=REMOTE, mentor__shown={"self_continuation": True}, mentor__share_examples=share)
+    assert found.mentor.shown.self_continuation is account
     assert ("own continuation" in found.disclosure) is account
     assert ("No training example is sent." in found.disclosure) is not account
 
 
 def test_sharing_examples_does_not_show_an_account_that_is_off(asked):
-    assert asked(mentor__chat=REMOTE, mentor__share_examples=True).mentor.shown.account is False
+    assert asked(mentor__chat=REMOTE, mentor__share_examples=True).mentor.shown.self_continuation is False
 
 
 def test_a_model_on_this_machine_is_shown_an_account_where_asked_for(asked):
-    assert asked(mentor__shown={"account": True}).mentor.shown.account is True
+    assert asked(mentor__shown={"self_continuation": True}).mentor.shown.self_continuation is True
 
 
 # -- before a run

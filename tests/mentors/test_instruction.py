@@ -76,11 +76,11 @@ def test_misread_examples_are_shown_only_where_asked():
         ("confusions", "music read as sport (4 times)"),
         ("examples", "star wins award"),
         ("gap", "by a loss of 0.500"),
-        ("account", "is a list of news"),
+        ("self_continuation", "is a list of news"),
     ],
 )
 def test_each_clue_is_shown_or_left_out_by_itself(part, telling):
-    off = dict.fromkeys(("nearest", "gradient", "displacement", "confusions", "examples", "gap", "account"), False)
+    off = dict.fromkeys(("nearest", "gradient", "displacement", "confusions", "examples", "gap", "self_continuation"), False)
     assert telling in instruction("chat", TOLD, Shown("both", **{**off, part: True}))
     assert telling not in instruction("chat", TOLD, Shown("both", **{**dict.fromkeys(off, True), part: False}))
 
@@ -170,7 +170,7 @@ def test_wording_of_ones_own_is_read_from_a_file(tmp_path):
 def test_unknown_wording_is_refused_with_those_there_are():
     with pytest.raises(
         ConfigError,
-        match=r"Unknown wording 'chatt': give one of chat, completion, contrast, guided, vision_chat, vision_completion, vision_",
+        match=r"Unknown wording 'chatt': give one of chat, completion, contrast, guided, matched_chat, .*vision_chat, vision_",
     ):
         wording("chatt")
 

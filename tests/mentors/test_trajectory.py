@@ -136,7 +136,7 @@ def test_diverse_takes_the_best_and_then_what_shares_fewest_words():
     assert texts(select(history, 3, "diverse")) == ["a topic", "sort the new", "sort the news"]
 
 
-def test_shuffled_scores_keep_texts_and_numbers_but_deal_them_anew():
+def test_shuffled_scores_keep_caches_and_numbers_but_deal_them_anew():
     chosen = select(ended(3.0, 6.0, 1.0, 2.0, 5.0, 4.0), 6)
     dealt = shuffled(chosen, 3)
     assert sorted(texts(dealt)) == sorted(texts(chosen))

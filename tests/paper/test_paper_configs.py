@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from experiments.paper import released
-from maao.build import build_language
+from maao.build_text import build_language
 from maao.compare import Row, cells, read_table
 from maao.compare.rows import run_cell
 from maao.config import make_config, read_config, stored_config

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from maao.build import build_language
+from maao.build_text import build_language
 from maao.config import make_config
 from maao.errors import ConfigError, ModelError
 from maao.problems.scorers.label_words import LabelWords
@@ -208,7 +208,7 @@ def test_what_a_model_reads_alike_is_tried_without_its_dropout():
     problems = [soft_prompt_problem("gpt2", "{slots} {text}") for _ in range(2)]
     problems[1].frozen.model.train()
     try:
-        found = [(probes.reads_keys(problem.frozen, 16), probes.packs(problem.frozen, 16, 0)) for problem in problems]
+        found = [(probes.supports_kv_cache(problem.frozen, 16), probes.supports_packing(problem.frozen, 16, 0)) for problem in problems]
         assert problems[1].frozen.model.training
     finally:
         problems[1].frozen.model.eval()

@@ -12,12 +12,12 @@ from maao.codecs.method import MethodCodec, Start
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError, ModelError
-from maao.optimizers.torch import TorchSerializer
+from maao.optimizers.serializer import TorchSerializer
 from maao.problems.methods.prompt_tuning import PromptTuning
 from maao.problems.scorers.head import AnswerHead, PooledHead
 from maao.problems.scorers.head_starts import from_class_texts, logistic_regression
 from maao.problems.scorers.tokens import Rows
-from maao.problems.texts import text_problem
+from maao.problems.text_problem import text_problem
 from maao.problems.towers.text.forward import embedding_table
 from maao.problems.towers.text.loading import load_frozen
 from maao.problems.towers.text.template import Template, TemplateTokenizer

@@ -43,7 +43,7 @@ def test_a_model_is_shared_and_packed_in_every_precision(architecture, dtype, sc
     rounding = 4 * torch.finfo(dtype).eps
     own = forward.front
     monkeypatch.setattr(probes, "front", lambda keys, values, batch: own(keys, values * (1 + rounding), batch))
-    assert probes.reads_keys(frozen, 16) and probes.packs(frozen, 16, 0) and probes.packs(frozen, 16, 8)
+    assert probes.supports_kv_cache(frozen, 16) and probes.supports_packing(frozen, 16, 0) and probes.supports_packing(frozen, 16, 8)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -52,4 +52,4 @@ def test_a_model_that_supports_kv_cache_text_otherwise_is_found_out(dtype, monke
     frozen = replace(tiny, model=copy.deepcopy(tiny.model).to(dtype), tried={})
     own = forward.front
     monkeypatch.setattr(probes, "front", lambda keys, values, batch: own(keys, values.flip(2), batch))
-    assert not probes.reads_keys(frozen, 16)
+    assert not probes.supports_kv_cache(frozen, 16)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from maao.build import build_language
+from maao.build_text import build_language
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.config import make_config
 from maao.errors import ConfigError, ModelError, ProblemError
@@ -256,7 +256,7 @@ def test_kept_texts_change_no_score_and_cost_less():
 def test_misread_examples_come_from_train_only_and_are_misread():
     problem = kept_problem(*LLAMA)
     params = problem.initial(0)
-    misread = problem.clues(params).misread
+    misread = problem.clues(params).misclassified
     train = {e.fields["text"]: e.label for e in problem.splits.train}
     assert misread and all(train[m.text] == m.label != m.predicted for m in misread)
 
@@ -296,12 +296,12 @@ def test_gradient_clue_is_that_of_all_of_train():
 
 
 def test_model_gives_its_own_account_where_it_can():
-    account = soft_prompt_problem(*LLAMA, continuation_tokens=4).clues(kept_problem(*LLAMA).initial(0)).account
-    assert isinstance(account, str)
+    words = soft_prompt_problem(*LLAMA, continuation_tokens=4).clues(kept_problem(*LLAMA).initial(0)).self_continuation
+    assert isinstance(words, str)
     assert (
         soft_prompt_problem("bert", "{text} {slots}", continuation_tokens=4)
         .clues(kept_problem("bert", "{text} {slots}").initial(0))
-        .account
+        .self_continuation
         is None
     )
 
@@ -355,8 +355,8 @@ def tried(problem):
     frozen = problem.frozen
     for length in (1, 32, 64):
         probes.way_of(frozen, length, "right")
-        probes.reads_keys(frozen, length)
-        assert all(isinstance(probes.packs(frozen, length, ahead), bool) for ahead in (0, 1))
+        probes.supports_kv_cache(frozen, length)
+        assert all(isinstance(probes.supports_packing(frozen, length, ahead), bool) for ahead in (0, 1))
     probes.head_of(frozen), probes.continues_vectors(frozen)
     return problem
 

@@ -14,7 +14,8 @@ from maao.codecs.method import MethodCodec, Start
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.codecs.no_words import NoWords
 from maao.errors import ConfigError
-from maao.optimizers.torch import TorchSerializer, TorchStage
+from maao.optimizers.serializer import TorchSerializer
+from maao.optimizers.torch import TorchStage
 from maao.problems.classification import ClassificationProblem
 from maao.problems.known_texts import KnownTextReader
 from maao.problems.methods.cocoop import CoCoOp

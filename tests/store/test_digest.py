@@ -24,7 +24,7 @@ def test_digests_are_the_same_on_every_machine(digest, serializer):
     assert params_digest({"x": np.arange(3, dtype=np.float32)}, serializer) == (
         "0c0efddf3b5c7d8dc92fcce77290bc442634c53316f89aa97845f71ff3fe4658"
     )
-    assert digest(make_round(0)) == "bf66f74c504094597b3f58b1f9f4cc6e476a0a343f174479a3721ed2220d2178"
+    assert digest(make_round(0)) == "74cbf3dccc396727e6e2bd129116b830fbdfa6e861c53b1bb1b4a8a454124309"
 
 
 def test_seconds_take_no_part(digest):
@@ -50,7 +50,7 @@ def test_every_other_part_takes_part(digest):
         replace(r, observations=r.observations[:1]),
         replace(r, observations=(r.observations[0], Observation(1, -float("nan")))),
         replace(r, score=Score(r.score.loss)),
-        replace(r, clues=replace(r.clues, account=None)),
+        replace(r, clues=replace(r.clues, self_continuation=None)),
         replace(r, clues=replace(r.clues, projection=replace(r.clues.projection, gap=0.0))),  # it was -0.0
         replace(r, state=state),
         replace(r, state=moved),

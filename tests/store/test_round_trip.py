@@ -19,7 +19,7 @@ from maao.types import (
     Considered,
     Cost,
     Leg,
-    Misread,
+    Misclassified,
     Observation,
     Projection,
     Proposal,
@@ -60,7 +60,7 @@ clues = st.builds(
     tokens,
     tokens,
     tuples(st.builds(Confusion, texts, texts, any_size)),
-    tuples(st.builds(Misread, texts, texts, texts)),
+    tuples(st.builds(Misclassified, texts, texts, texts)),
     notes,
     costs,
 )

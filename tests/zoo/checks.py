@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maao.build import build_language, build_plan, build_stage
+from maao.build import build_plan, build_stage
+from maao.build_text import build_language
 from maao.config import make_config
 from maao.errors import ConfigError, ModelError
 from maao.export.peft_write import export_peft, why_not_peft

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from maao.baselines.outcome import Outcome, spent
-from maao.build import load_data
+from maao.build_text import load_data
 from maao.config import Config
 from maao.data.splits import majority_accuracy
 from maao.errors import ConfigError

@@ -14,6 +14,7 @@ from maao.core.seeds import seed_for
 from maao.errors import ConfigError
 from maao.optimizers.options import GradientOptions
 from maao.options import Section
+from maao.problems.kinds import DecoderOptions
 from maao.types import JSON, Cost
 
 if TYPE_CHECKING:
@@ -33,9 +34,11 @@ class Peft(Section):
         import torch
         from peft import PromptTuningConfig, TaskType, get_peft_model
 
+        from maao.optimizers.torch import optimizer_class
+
         parts = build(config)
         problem, frozen = parts.problem.problem_for({}), parts.frozen
-        if frozen is None or frozen.kind != "decoder" or config.model.method.name != "prompt_tuning":
+        if frozen is None or not isinstance(parts.config.model.kind.options, DecoderOptions) or config.model.method.name != "prompt_tuning":
             raise ConfigError(
                 "The baseline 'peft' tunes a prompt in front of a text, read by the label words of a decoder: it takes model.method = "
                 "'prompt_tuning' and a causal language model."
@@ -51,7 +54,7 @@ class Peft(Section):
         stage = config.stage.options
         if not isinstance(stage, GradientOptions):
             raise ConfigError("The baseline 'peft' makes gradient steps: it takes stage.kind = 'gradient'.")
-        optimizer = getattr(torch.optim, stage.optimizer)([weight], lr=stage.lr, **stage.options)
+        optimizer = optimizer_class(stage.optimizer)([weight], lr=stage.lr, **stage.options)
         best, cost, step = None, Cost(), 0
         for leg in parts.plan:
             for _ in range(leg.steps):

@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from maao.baselines.outcome import Outcome, figures, spent
-from maao.build import Parts, build
+from maao.build import RunComponents, build
 from maao.config import Config
 from maao.errors import ConfigError
 from maao.options import Section
+from maao.problems.kinds import LabelWordsOptions
 from maao.types import Score, Split
 
 
-def untrained(parts: Parts, split: Split) -> Score | None:
+def untrained(parts: RunComponents, split: Split) -> Score | None:
     """Return how label words read on the template alone, with nothing in its slots; None where that cannot be read."""
-    frozen = parts.frozen
-    if parts.config.input != "text" or frozen is None or frozen.kind == "encoder" or parts.config.model.method.name == "prefix_tuning":
+    frozen, model = parts.frozen, parts.config.model
+    if frozen is None or not isinstance(model.kind.options, LabelWordsOptions) or model.method.name == "prefix_tuning":
         return None
     import torch
 

@@ -6,15 +6,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from maao.build import kept_between_runs
 from maao.compare.table import read_table
 from maao.compare.workers import work
+from maao.sharing import share_caches
 
 
 def main(arguments: Sequence[str]) -> int:
     path, place, only = Path(arguments[0]), Path(arguments[1]), arguments[2]
     beside = arguments[3] if len(arguments) > 3 else None
-    with kept_between_runs():
+    with share_caches():
         failed = work(read_table(path, beside), path.parent, place, only)
     if failed:
         print(failed, file=sys.stderr)

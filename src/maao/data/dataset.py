@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from maao.data.splits import from_parts
+from maao.options import named
 from maao.types import Splits
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 HUB = "hub:"  # how a source names a data set on the hub, or a folder laid out like one
 PACKAGED = "packaged:"
+Metrics = list[Annotated[str, named("metric")]]  # in `[data]` of texts and of pictures
 NO_HUB = f"data.source names no hub data set: drop it, or write data.source = '{HUB}NAME'"  # why settings of one are not read
 
 

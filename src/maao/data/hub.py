@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 from maao.data.checks import Columns, Row, columns_read, examples_from_rows, listing, nearest, quote
-from maao.data.superglue import MISSING, examples_of, task_named
+from maao.data.task import MISSING, examples_of, task_named
 from maao.errors import DataError
 from maao.types import Example
 
@@ -142,7 +142,7 @@ def read_task_hub(
     """Return the examples of one split of a SuperGLUE task, from the hub's `super_glue` or a data set laid out like it.
 
     Args:
-        task: one of `maao.data.superglue.TASKS`.
+        task: one of the table `task` of `choices.py`.
         split: "train" or "validation"; "test" was published without labels.
         name: the data set on the hub, or a folder on disk, with one folder of parquet files a task (`boolq/train/...`; WSC's is
             `wsc.fixed`, whose spans were corrected).
@@ -153,7 +153,7 @@ def read_task_hub(
     Raises:
         ConfigError: there is no such task.
         NoSuchLabels: there is no such split, or it was published without its labels.
-        DataError: as for `read_hub` and `maao.data.superglue.read_task`.
+        DataError: as for `read_hub` and `maao.data.task.read_task`.
 
     Example:
         >>> import tempfile, pathlib, pyarrow, pyarrow.parquet

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field
 
-from maao.data.dataset import HUB, NO_HUB, Dataset, InputForm
+from maao.data.dataset import HUB, NO_HUB, Dataset, InputForm, Metrics
 from maao.data.image_sets import CATALOG, EMOJI, EMOJI_SELECT, EMOJI_TEST, EMOJI_TRAIN
 from maao.data.protocols import protocol_of
 from maao.data.sampling import base_and_new
 from maao.errors import ConfigError, DataError
+from maao.evaluation.metrics import Measure, measured
 from maao.options import MANY, Section, Text
 
 
 class ImageData(Section):
     """Where pictures come from, and how they are split."""
 
+    metrics: Metrics = Field(default_factory=list, description="Metrics to report, the primary one first; by default accuracy.")
     source: Text = Field(
         EMOJI, description="A folder of class folders, hub:NAME, emoji, or one of the field's eleven sets (with root): oxford_pets, ..."
     )
@@ -42,6 +44,10 @@ class ImageData(Section):
     def protocol_name(self) -> str:
         """The protocol by which results may be compared."""
         return protocol_of(self).name
+
+    def measure(self, labels: Sequence[str]) -> Measure | None:
+        """Return what computes the metrics asked for; None where accuracy is all."""
+        return measured(self.metrics, (), labels)
 
     def unread(self) -> Mapping[str, str]:
         source = f"data.source is '{self.source}'"

@@ -191,7 +191,7 @@ def majority_accuracy(splits: Splits, on: Split = "test") -> float:
     """
     if on not in SPLITS:
         raise ConfigError(f"There is no split {on!r}.{nearest(str(on), SPLITS)} Splits: {listing(SPLITS)}.")
-    part: tuple[Example, ...] = getattr(splits, on)
+    part = splits.parts[on]
     if not part:
         raise DataError(f"{on} is empty: there is no accuracy on it.")
     counts = count_labels(splits.train)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from maao.data.checks import Columns
-from maao.data.dataset import HUB, NO_HUB, PACKAGED, Dataset, InputForm
+from maao.data.dataset import HUB, NO_HUB, PACKAGED, Dataset, InputForm, Metrics
 from maao.data.protocols import protocol_named, splits_by
 from maao.data.sampling import at_most
 from maao.data.splits import few_shot, from_parts
+from maao.data.task import cloze_examples, read_task, task_named
 from maao.errors import ConfigError, DataError
-from maao.options import MANY, Section, Text
+from maao.evaluation.metrics import Measure, measured
+from maao.options import MANY, Section, Text, named
 from maao.store.recorded import IN_RUN
 from maao.types import Example, Splits
 
@@ -26,9 +28,10 @@ SHOTS = 16  # of a pool and of a hub data set, by default
 class TextData(Section):
     """Where texts come from, and how they are split."""
 
-    task: Literal["boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc"] | None = Field(
-        None, description="A SuperGLUE task: its file format, templates, label words and metrics. Give its files in train, select, test."
+    task: Annotated[str, named("task")] | None = Field(
+        None, description="A known task (boolq, cb, copa, ...): its file format, templates, label words and metrics. Give its files too."
     )
+    metrics: Metrics = Field(default_factory=list, description="Metrics to report, the primary one first; by default accuracy.")
     protocol: Text | None = Field(
         None, description="The named protocol that the splits follow; results of different ones are not compared."
     )
@@ -90,6 +93,10 @@ class TextData(Section):
             own = f"data.task = '{self.task}' knows the fields and labels of its files: drop it"
             ignored |= dict.fromkeys(("text_fields", "label_names", "label_field", "hub_config", "separator"), own)
         return ignored
+
+    def measure(self, labels: Sequence[str]) -> Measure | None:
+        """Return what computes the metrics asked for and the task's own, in that order; None where accuracy is all."""
+        return measured(self.metrics, () if self.task is None else task_named(self.task).metrics, labels)
 
     def columns(self, fields: Sequence[str]) -> Columns:
         """Return which columns of a table make an example for a template of these fields."""
@@ -197,9 +204,7 @@ class TextData(Section):
     def _labels(self) -> Sequence[str] | None:
         if self.labels is not None or self.task is None:
             return self.labels
-        from maao.data.superglue import TASKS
-
-        return TASKS[self.task].labels
+        return task_named(self.task).labels
 
 
 @dataclass(frozen=True)
@@ -215,8 +220,6 @@ class _Reader:
 
             return bbc_headlines()
         if self.data.task is not None:
-            from maao.data.superglue import read_task
-
             return self._worded(self.data.task, read_task(self.data.task, source))
         if source.startswith(PACKAGED):
             raise DataError(f"Unknown packaged data '{source}'. Known: {BBC}.")
@@ -234,6 +237,4 @@ class _Reader:
         return read_hub(name, self.data.hub_config, split, **self.data.columns(self.form.fields))
 
     def _worded(self, task: str, examples: tuple[Example, ...]) -> tuple[Example, ...]:
-        from maao.data.superglue import cloze_examples
-
         return cloze_examples(task, examples) if self.form.cloze else examples

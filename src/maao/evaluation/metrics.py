@@ -1,6 +1,7 @@
 """Metrics of classes, multiple choice, and questions of several examples. All lie in [0, 1] and are better when higher, but `log_loss`.
 
-Every metric starts from the same thing: per example one score a class, or one a choice. Which of them a task reports is the task's to say.
+Every metric starts from the same thing: per example one score a class, or one a choice. A metric is a function (`Metric`) with a row in the
+table `metric` of `choices.py`; which of them a run reports is for its task and for `data.metrics` to say.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from maao import choices
 from maao.errors import ConfigError, DataError
 from maao.types import Example
 
 ALWAYS = ("accuracy", "balanced_accuracy")
+Measure = Callable[[Sequence[Example], Sequence[Sequence[float]]], Mapping[str, float]]  # examples and their scores to metrics by name
+Metric = Callable[[Sequence[Example], Sequence[str], Sequence[Sequence[float]]], float]  # of examples, labels and scores: see `measure`
 POSITIVE = "true"  # the class of a right answer (MultiRC) or entity (ReCoRD)
 
 
@@ -56,11 +60,35 @@ def measure(
     Source: Wang et al., SuperGLUE, 2019, section 3; the official scripts of MultiRC (Khashabi et al., 2018) and of ReCoRD (Zhang et al.,
         2018), as the hub's `super_glue` metric runs them. The reference release of the method compares the bare scores of "true" instead.
     """
-    for name in names:
-        if name not in _METRICS:
-            raise ConfigError(f"There is no metric {name!r}. Metrics: {', '.join(_METRICS)}.")
+    chosen = {name: _metric(name) for name in dict.fromkeys((*ALWAYS, *names))}
     _check(examples, labels, scores)
-    return {name: _METRICS[name](examples, labels, scores) for name in dict.fromkeys((*ALWAYS, *names))}
+    return {name: metric(examples, labels, scores) for name, metric in chosen.items()}
+
+
+def measured(asked: Sequence[str], own: Sequence[str], labels: Sequence[str]) -> Measure | None:
+    """Return what computes metrics: those asked for first, the first of all being primary, then accuracies and a task's own. None: no more.
+
+    Example:
+        >>> measure_all = measured(["f1_macro"], (), ("bad", "good"))
+        >>> list(measure_all([Example({"text": "fine"}, "good")], [[0.1, 0.9]]))
+        ['f1_macro', 'accuracy', 'balanced_accuracy']
+    """
+    if not asked and not own:
+        return None
+
+    def compute(examples: Sequence[Example], scores: Sequence[Sequence[float]]) -> Mapping[str, float]:
+        found = measure((*own, *asked), examples, labels, scores)
+        return {name: found[name] for name in dict.fromkeys((*asked, *found))}
+
+    return compute
+
+
+def _metric(name: str) -> Metric:
+    try:
+        metric: Metric = choices.load("metric", name)
+    except choices.UnknownName:
+        raise ConfigError(f"There is no metric {name!r}. Metrics: {', '.join(choices.names('metric'))}.") from None
+    return metric
 
 
 def harmonic_mean(base: float, new: float) -> float:
@@ -137,25 +165,25 @@ def _answers(examples: Sequence[Example], labels: Sequence[str], scores: Sequenc
     return [_classes(example, labels)[best] for example, best in zip(examples, chosen, strict=True)]
 
 
-def _accuracy(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
+def accuracy(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
     answers = _answers(examples, labels, scores)
     return sum(answer == example.label for answer, example in zip(answers, examples, strict=True)) / len(examples)
 
 
-def _balanced_accuracy(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
+def balanced_accuracy(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
     have = Counter(example.label for example in examples)
     answers = _answers(examples, labels, scores)
     right = Counter(example.label for answer, example in zip(answers, examples, strict=True) if answer == example.label)
     return math.fsum(right[label] / count for label, count in have.items()) / len(have)
 
 
-def _f1_macro(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
+def f1_macro(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
     golds, answers = [example.label for example in examples], _answers(examples, labels, scores)
     occurring = sorted({*golds, *answers})
     return math.fsum(_f1_of(label, golds, answers) for label in occurring) / len(occurring)
 
 
-def _f1a(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
+def f1a(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
     _check_positive("f1a", labels)
     return _f1_of(POSITIVE, [example.label for example in examples], _answers(examples, labels, scores))
 
@@ -167,7 +195,7 @@ def _f1_of(label: str, golds: Sequence[str], answers: Sequence[str]) -> float:
     return 2 * right / named if named else 0.0
 
 
-def _em(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
+def em(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
     if "entity" in examples[0].fields:
         return _of_entities("em", examples, labels, scores, lambda entity, gold: normalize_answer(entity) == normalize_answer(gold))
     answers = _answers(examples, labels, scores)
@@ -175,7 +203,7 @@ def _em(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Seq
     return sum(all(answers[i] == examples[i].label for i in group) for group in groups.values()) / len(groups)
 
 
-def _f1(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
+def f1(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
     return _of_entities("f1", examples, labels, scores, token_f1)
 
 
@@ -201,7 +229,7 @@ def _of_entities(
     return math.fsum(found) / len(found)
 
 
-def _log_loss(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
+def log_loss(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
     right = (_classes(example, labels).index(example.label) for example in examples)
     return -math.fsum(_log_probability(row, index) for row, index in zip(scores, right, strict=True)) / len(examples)
 
@@ -226,9 +254,3 @@ def _groups(name: str, examples: Sequence[Example]) -> dict[str, list[int]]:
 def _check_positive(name: str, labels: Sequence[str]) -> None:
     if POSITIVE not in labels:
         raise DataError(f"The metric {name!r} needs the class {POSITIVE!r}; the classes are {', '.join(labels)}.")
-
-
-_METRICS: Mapping[str, Callable[[Sequence[Example], Sequence[str], Sequence[Sequence[float]]], float]] = {
-    "accuracy": _accuracy, "balanced_accuracy": _balanced_accuracy, "f1_macro": _f1_macro, "f1a": _f1a, "em": _em, "f1": _f1,
-    "log_loss": _log_loss,
-}  # fmt: skip

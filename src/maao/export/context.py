@@ -11,13 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from maao.errors import ConfigError, ModelError
 from maao.export import use_classes
+from maao.export.sentence_code import feature_code
 from maao.export.tensors import write_tensors
 from maao.export.tuned import Tuned
 from maao.problems.classification import ClassificationProblem
 from maao.problems.scorers.matcher import Known, KnownScorer, Matcher
+from maao.problems.towers.text.inputs import InputTemplate
+from maao.problems.towers.text.sentence import TextInputs
 from maao.protocols import Params
 
 COOP_FILE = "model.pth.tar"
@@ -25,14 +29,15 @@ CLASSES_FILE = "classes.safetensors"
 USE = """# Class features of {model}
 
 `{file}` holds `weight`, shape ({count}, {width}): one normalised feature a class, in the order of `labels.json`;
-and `scale`. `use_classes.py` names a picture by them:
+and `scale`. `use_classes.py` names {input} by them:
 
 ```python
 from use_classes import Classes
-
-Classes(".").probabilities(feature)  # (embed_dim,), the image tower's normalised feature of a picture
+{code}
+Classes(".").probabilities({feature}
 ```
 """
+PICTURES = "feature)  # (embed_dim,), the image tower's normalised feature of a picture"
 
 
 def export_ctx(params: Params, folder: Path) -> list[Path]:
@@ -54,17 +59,20 @@ def export_ctx(params: Params, folder: Path) -> list[Path]:
     return [path, plain]
 
 
-def export_classes(problem: ClassificationProblem[Known], params: Params, folder: Path, labels: Sequence[str]) -> list[Path]:
-    """Write the features of the classes, their labels and the scale, so that serving needs the image tower alone.
+def export_classes(
+    problem: ClassificationProblem[Known], params: Params, folder: Path, labels: Sequence[str], input_template: str | None = None
+) -> list[Path]:
+    """Write the features of the classes, their labels and the scale, so that serving needs the tower of inputs alone.
 
     Raises:
-        ConfigError: they differ from image to image, or pictures run through a tuned tower (its prompts are in ``prompt.safetensors``).
+        ConfigError: they differ from input to input, or inputs run through a tuned tower (its prompts are in ``prompt.safetensors``).
     """
     scorer = problem.scorer
     assert isinstance(scorer, KnownScorer)
+    tower = "image" if scorer.encoder.pixels is not None else "text"
     if scorer.tunes_inputs:
         raise ConfigError(
-            f"'{scorer.name}' has prompts in the image tower too: class features alone do not serve it. Use `maao predict`, or the "
+            f"'{scorer.name}' has prompts in the {tower} tower too: class features alone do not serve it. Use `maao predict`, or the "
             "tensors of the export."
         )
     with torch.no_grad():
@@ -74,11 +82,24 @@ def export_classes(problem: ClassificationProblem[Known], params: Params, folder
     path, names, readme = folder / CLASSES_FILE, folder / "labels.json", folder / "USE.md"
     write_tensors("class feature", {"weight": classes, "scale": scale}, path)
     names.write_text(json.dumps(list(labels), ensure_ascii=False), encoding="utf-8")
-    count, width = classes.shape
-    readme.write_text(USE.format(model=scorer.encoder.name, file=CLASSES_FILE, count=count, width=width), encoding="utf-8")
+    readme.write_text(_use(scorer, classes, input_template), encoding="utf-8")
     code = folder / "use_classes.py"
     shutil.copyfile(use_classes.__file__, code)
     return [path, names, code, readme]
+
+
+def _use(scorer: KnownScorer, classes: Tensor, input_template: str | None) -> str:
+    """Return the page that says how class features are used."""
+    encoder, (count, width) = scorer.encoder, classes.shape
+    told = {"model": encoder.name, "file": CLASSES_FILE, "count": count, "width": width}
+    if not isinstance(encoder.input, TextInputs) or input_template is None:
+        return USE.format(**told, input="a picture", code="", feature=PICTURES)
+    code = feature_code(encoder.input, input_template, encoder.revision)
+    if code is None:  # plain transformers lacks a part of it
+        told_feature = f"feature)  # (embed_dim,), the normalised feature that {encoder.input.name} makes of a text"
+        return USE.format(**told, input="a text", code="", feature=told_feature)
+    fields = ", ".join(f'{name}="..."' for name in InputTemplate.parse(input_template).fields)
+    return USE.format(**told, input="a text", code=f"{code}\n", feature=f"feature({fields}))")
 
 
 class ContextExport:
@@ -102,4 +123,4 @@ class ClassesExport:
         return isinstance(problem, ClassificationProblem) and isinstance(problem.scorer, KnownScorer)
 
     def write(self, tuned: Tuned, folder: Path) -> list[Path]:
-        return export_classes(tuned.problem, tuned.params, folder, tuned.about["labels"])
+        return export_classes(tuned.problem, tuned.params, folder, tuned.about["labels"], tuned.about.get("input_template"))

@@ -39,7 +39,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +73,9 @@ from maao.problems.towers.text.probes import head_of, refused
 from maao.problems.towers.text.template import Tokenized
 from maao.protocols import Params
 from maao.types import JSON
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Task = Literal["CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM"]
 
@@ -349,7 +352,9 @@ def _difference(problem: TextProblem, realized: Params, task: Task, folder: Path
     return max(float((ours - other).abs().max()) for ours, other in pairs) / largest
 
 
-def _both(problem: TextProblem, realized: Params, task: Task, theirs: Any, folder: Path, row: Tokenized) -> tuple[Tensor, Tensor]:
+def _both(
+    problem: TextProblem, realized: Params, task: Task, theirs: PreTrainedModel, folder: Path, row: Tokenized
+) -> tuple[Tensor, Tensor]:
     """Return our logits or class scores of an input, and PEFT's."""
     frozen = problem.frozen
     ids = torch.tensor([[*row.before, *row.after]], device=frozen.device)
@@ -390,12 +395,12 @@ def _no_rows(frozen: FrozenModel) -> Tensor:
     return torch.empty(0, frozen.model.get_input_embeddings().embedding_dim, device=frozen.device)
 
 
-def _sharing_weights(module: Any) -> Any:
+def _sharing_weights(module: PreTrainedModel) -> PreTrainedModel:
     """Return a copy that has modules of its own and the same tensors: PEFT changes the modules that it is given."""
     return copy.deepcopy(module, {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]})
 
 
-def _stock_classifier(problem: TextProblem, realized: Params) -> Any:
+def _stock_classifier(problem: TextProblem, realized: Params) -> PreTrainedModel:
     """Return the stock classification model around the frozen model's weights; its head is filled from the adapter."""
     from transformers import AutoModelForSequenceClassification
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from maao.core.pieces import adds_space, continued
 from maao.errors import ChatError, ConfigError, ModelError
@@ -19,7 +19,7 @@ from maao.llm.provider import ChatOptions, Here
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BatchEncoding, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria
 
 CONTEXT_TOKENS = 4  # prompt tokens that are decoded together with the reply, so that its first space is kept
 
@@ -76,7 +76,7 @@ class LocalModel:
 
     def _encode(self, request: Request) -> Tensor:
         if request.style == "completion":
-            encoded: Any = self.tokenizer(request.text, return_tensors="pt", verbose=False)
+            encoded: BatchEncoding = self.tokenizer(request.text, return_tensors="pt", verbose=False)
         else:
             encoded = self._encode_chat(request)
         ids: Tensor = encoded["input_ids"]
@@ -84,7 +84,7 @@ class LocalModel:
             raise ChatError(f"The prompt for {self.name!r} holds no token.")
         return ids
 
-    def _encode_chat(self, request: Request) -> Any:
+    def _encode_chat(self, request: Request) -> BatchEncoding:
         if not self.tokenizer.chat_template:
             raise ChatError(
                 f"The tokenizer of {self.name!r} has no chat template, so it cannot hold a conversation. "
@@ -128,10 +128,10 @@ class LocalModel:
         new: list[int] = output[0, prompt.shape[-1] :].tolist()
         return new
 
-    def _settings(self, temperature: float, top_p: float, max_tokens: int, ends: list[int]) -> Any:
+    def _settings(self, temperature: float, top_p: float, max_tokens: int, ends: list[int]) -> GenerationConfig:
         from transformers import GenerationConfig
 
-        sampling: dict[str, Any] = {"do_sample": False}
+        sampling: dict[str, object] = {"do_sample": False}
         if temperature > 0:
             sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
         return GenerationConfig(
@@ -187,7 +187,7 @@ class LocalOptions(ChatOptions):
 
 
 # Spelt out, because what a generation config leaves open is filled from the model's own.
-_NEUTRAL: dict[str, Any] = {
+_NEUTRAL: dict[str, object] = {
     "num_beams": 1,
     "num_return_sequences": 1,
     "temperature": 1.0,
@@ -232,7 +232,7 @@ def _decoder(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int]) -> Calla
     """
 
     def decode(ids: Sequence[int]) -> str:
-        text: Any = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text)
 
     tail = list(prompt[-CONTEXT_TOKENS:])
@@ -256,12 +256,12 @@ def _first_stop(text: str, stops: Sequence[str]) -> int | None:
     return min((text.find(stop) for stop in stops if stop and stop in text), default=None)
 
 
-def _stop_at(stops: Sequence[str], prompt_tokens: int, text_so_far: Callable[[Sequence[int]], str]) -> Any:
+def _stop_at(stops: Sequence[str], prompt_tokens: int, text_so_far: Callable[[Sequence[int]], str]) -> StoppingCriteria:
     import torch
     from transformers import StoppingCriteria
 
     class StopStrings(StoppingCriteria):  # type: ignore[misc]
-        def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        def __call__(self, input_ids: Tensor, scores: object, **_: object) -> Tensor:
             done = _first_stop(text_so_far(input_ids[0, prompt_tokens:].tolist()), stops) is not None
             return torch.full((input_ids.shape[0],), done, device=input_ids.device, dtype=torch.bool)
 

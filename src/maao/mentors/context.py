@@ -23,7 +23,7 @@ from maao.types import Example
 if TYPE_CHECKING:
     from torch import Tensor
 
-Input = Literal["text", "image", "numbers"]
+Input = Literal["text", "matched_text", "image", "numbers"]  # "matched_text": texts that are compared with the texts of classes
 
 
 class Words(Protocol):
@@ -153,7 +153,7 @@ class MentorOptions(Section):
         return False
 
     @property
-    def reads_account(self) -> bool:
+    def reads_self_continuation(self) -> bool:
         """Whether the tuned model's continuation of its prompt is shown, which takes tokens to make."""
         return False
 

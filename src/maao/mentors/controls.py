@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Generic
 
 from pydantic import Field
 
@@ -94,7 +94,7 @@ class ReprojectOptions(MentorOptions):
 
 
 @dataclass(frozen=True)
-class Reset(Generic[P]):
+class Reset:
     """Proposes the present point; with the rule `always_first` and moments cleared at restarts that is a reset and no more.
 
     Nothing moves, but the optimizer begins anew: is it the jump, or the fresh moments?
@@ -105,14 +105,14 @@ class Reset(Generic[P]):
     Source: the control S-reset, asked for in the paper's reviews.
     """
 
-    codec: Codec[P]
+    codec: Codec[Params]
     names: tuple[str, ...] = ()
 
-    def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
+    def propose(self, history: History[Params, S], *, count: int, seed: int) -> Advice[Params]:
         if not history:
             return Advice(rejected=(Rejected("", "there is no point to restart from before the first round"),))
-        here: Any = history[-1].state.params
-        own: Any = {name: here[name] for name in self.names or here}
+        here: Params = history[-1].state.params
+        own: Params = {name: here[name] for name in self.names or here}
         return Advice((Proposal(self.codec.decode(here).text or "", own, source="reset"),))
 
 
@@ -122,12 +122,12 @@ class ResetOptions(MentorOptions):
     def disclosure(self, run: MentorContext) -> str:
         return "Restarts move nothing: nothing is sent anywhere."
 
-    def build(self, run: MentorContext) -> Reset[Params]:
+    def build(self, run: MentorContext) -> Reset:
         return Reset(run.codec, tuple(run.codec.random(0)))
 
 
 @dataclass(frozen=True)
-class Perturb(Generic[P]):
+class Perturb:
     """Proposes ``best + size * rms(best) * noise``, with the root mean square over all entries, and standard normal noise.
 
     Args:
@@ -138,7 +138,7 @@ class Perturb(Generic[P]):
     Source: the control M-pert, asked for in the paper's reviews (would any jump do?).
     """
 
-    codec: Codec[P]
+    codec: Codec[Params]
     noise: Callable[[Tensor, int], Tensor]
     size: float = 0.1
     names: tuple[str, ...] = ()
@@ -147,18 +147,18 @@ class Perturb(Generic[P]):
         if not self.size > 0:
             raise ConfigError(f"The size of a jump must be above zero; got {self.size}.")
 
-    def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]:
+    def propose(self, history: History[Params, S], *, count: int, seed: int) -> Advice[Params]:
         if not history:
             return Advice(rejected=(Rejected("", "there is no point to jump from before the first round"),))
-        best: Any = best_round(history).state.params
-        proposals = []
+        best: Params = best_round(history).state.params
+        proposals: list[Proposal[Params]] = []
         for i in range(count):
-            moved: Any = {}
+            moved: dict[str, Tensor] = {}
             for name in self.names or best:
                 value = best[name]
                 rms = float((value**2).mean()) ** 0.5
                 moved[name] = value + self.size * rms * self.noise(value, seed_for(seed, i, name))
-            whole: Any = {**best, **moved}
+            whole: Params = {**best, **moved}
             proposals.append(Proposal(self.codec.decode(whole).text or "", moved, source=f"perturb {self.size:g}"))
         return Advice(tuple(proposals))
 
@@ -178,5 +178,5 @@ class PerturbOptions(MentorOptions):
     def disclosure(self, run: MentorContext) -> str:
         return f"Restarts are jumps of {self.size:g} from the best point: nothing is sent anywhere."
 
-    def build(self, run: MentorContext) -> Perturb[Params]:
+    def build(self, run: MentorContext) -> Perturb:
         return Perturb(run.codec, normal_noise, self.size, tuple(run.codec.random(0)))

@@ -131,8 +131,8 @@ def de_population(history: History[P, S], size: int) -> list[Entry]:
 
 
 def roulette(members: list[Entry], draw: random.Random) -> tuple[Entry, Entry]:
-    """Return two different members, each drawn with a chance in proportion to its accuracy (or, without one, to one over its loss)."""
-    fitness = [entry.reached.accuracy if entry.reached.accuracy is not None else 1 / max(entry.reached.loss, 1e-6) for entry in members]
+    """Return two different members, each drawn with a chance in proportion to its metric (or, without one, to one over its loss)."""
+    fitness = [primary[1] if (primary := entry.reached.primary) else 1 / max(entry.reached.loss, 1e-6) for entry in members]
     first = draw.choices(range(len(members)), weights=[value + 1e-6 for value in fitness])[0]
     rest = [i for i in range(len(members)) if i != first]
     second = draw.choices(rest, weights=[fitness[i] + 1e-6 for i in rest])[0]

@@ -21,10 +21,10 @@ from maao.mentors.fields import WORKED, Fields, worked_lines
 from maao.mentors.reply import PLACE
 from maao.mentors.trajectory import Entry
 from maao.options import Section
-from maao.types import TEMPLATE, Clues, Score, Token
+from maao.types import TEMPLATE, Clues, Score, Token, readable
 
 GOOD_LOSS = 0.5  # what a continuation is asked to reach when nothing has been tried yet; the wording's own examples are close to it
-VISION = "vision_"  # begins the name of a wording's text for pictures
+OWN = {"image": "vision_", "matched_text": "matched_"}  # begins the name of a wording's text for such inputs
 UNSCORED = "_unscored"  # ends the name of a wording's text for instructions that show no scores
 FILLED = "_filled"  # ends the name of a wording's text that asks for more than the prompt
 
@@ -57,7 +57,7 @@ class Shown:
     confusions: bool = True
     examples: bool = False
     gap: bool = True
-    account: bool = False
+    self_continuation: bool = False
     top_words: int = 3
 
     def __post_init__(self) -> None:
@@ -77,7 +77,7 @@ class ShownOptions(Section):
     confusions: bool = Field(True, description="Show which labels are read as which, and how often.")
     examples: bool = Field(False, description="Show misread training examples to a model that runs on this machine.")
     gap: bool = Field(True, description="Show by how much the tuned vectors do better than their words.")
-    account: bool = Field(
+    self_continuation: bool = Field(
         False, description="Show how the tuned model continues the vectors (decoders); to a remote model only with share_examples."
     )
     top_words: int = Field(3, ge=1, le=1_000, description="Most words shown for each position where clues name words; they hold three.")
@@ -85,7 +85,7 @@ class ShownOptions(Section):
     def build(self, *, remote: bool, share_examples: bool) -> Shown:
         """Return what is shown. What holds training text, or can repeat it, leaves this machine only where the user says so."""
         shown = Shown(**self.model_dump())
-        return replace(shown, examples=share_examples, account=self.account and share_examples) if remote else shown
+        return replace(shown, examples=share_examples, self_continuation=self.self_continuation and share_examples) if remote else shown
 
 
 def wording(name: str, scores: Scores = "both", filled: bool = False) -> Template:
@@ -133,7 +133,7 @@ def _filled_wording(name: str) -> Template:
 
 
 def named_wordings() -> list[str]:
-    """Return the names of the wordings that there are; those for pictures begin with "vision_"."""
+    """Return the names of the wordings that there are; those for pictures begin with "vision_", those for matched texts with "matched_"."""
     names = sorted(p.name.removesuffix(".txt") for p in (files("maao.mentors") / "instructions").iterdir() if p.name.endswith(".txt"))
     return [name for name in names if not name.endswith((UNSCORED, FILLED))]
 
@@ -248,7 +248,7 @@ def _reached(entry: Entry) -> str:
 
 
 def _score(score: Score) -> str:
-    return f"loss {score.loss:.3f}{_accuracy(score.accuracy)}"
+    return f"loss {score.loss:.3f}{_primary(score)}"
 
 
 def _short_line(entry: Entry, shown: Shown) -> str:
@@ -260,8 +260,8 @@ def _block(entry: Entry, shown: Shown) -> str:
     if shown.scores == "none":
         return f"Template: {entry.line}"
     score = _shown_score(entry, shown)
-    accuracy = [] if score.accuracy is None else [f"Accuracy: {score.accuracy:.3f}"]
-    return "\n".join([f"Template: {entry.line}", f"Loss: {score.loss:.3f}", *accuracy])
+    primary = [] if score.primary is None else [f"{readable(score.primary[0]).capitalize()}: {score.primary[1]:.3f}"]
+    return "\n".join([f"Template: {entry.line}", f"Loss: {score.loss:.3f}", *primary])
 
 
 def _next(listing: Sequence[Entry], shown: Shown) -> str:
@@ -282,8 +282,8 @@ def _shown_score(entry: Entry, shown: Shown) -> Score:
     return entry.words if shown.scores == "words" and entry.words else entry.reached
 
 
-def _accuracy(accuracy: float | None) -> str:
-    return "" if accuracy is None else f", accuracy {accuracy:.3f}"
+def _primary(score: Score) -> str:
+    return "" if score.primary is None else f", {readable(score.primary[0])} {score.primary[1]:.3f}"
 
 
 def _clue_lines(clues: Clues, shown: Shown) -> list[str]:
@@ -299,11 +299,11 @@ def _clue_lines(clues: Clues, shown: Shown) -> list[str]:
     if shown.confusions and clues.confusions:
         pairs = ", ".join(f"{c.label} read as {c.predicted} ({c.count} times)" for c in clues.confusions[:5])
         lines.append(f"Mistakes on the training examples: {pairs}")
-    if shown.examples and clues.misread:
+    if shown.examples and clues.misclassified:
         lines.append("Training examples that are misread:")
-        lines += [f'- "{m.text}" is {m.label}, read as {m.predicted}' for m in clues.misread]
-    if shown.account and clues.account:
-        lines.append(f"How the model itself continues the tuned vectors: {clues.account}")
+        lines += [f'- "{m.text}" is {m.label}, read as {m.predicted}' for m in clues.misclassified]
+    if shown.self_continuation and clues.self_continuation:
+        lines.append(f"How the model itself continues the tuned vectors: {clues.self_continuation}")
     return lines
 
 

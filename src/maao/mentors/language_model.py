@@ -22,7 +22,7 @@ from maao.llm.chat import CUT, Message, Reply, Request, Style
 from maao.llm.provider import ChatOptions
 from maao.mentors.context import AskingOptions, Input, MentorContext, MentorOptions, style_of
 from maao.mentors.fields import WORKED, Fields, Name, proposal_of, worked_lines
-from maao.mentors.instruction import VISION, Shown, ShownOptions, Task, json_form, json_schema, named_wordings, wording, write
+from maao.mentors.instruction import OWN, Shown, ShownOptions, Task, json_form, json_schema, named_wordings, wording, write
 from maao.mentors.reply import MAX_WORDS, read_continuation, read_list
 from maao.mentors.trajectory import Choice, Entry, entries, proposed, select, shuffled
 from maao.options import Chosen, OneOf, Text
@@ -237,11 +237,11 @@ class InWordsOptions(MentorOptions):
     fills: list[Name] = Field(default_factory=list, description="What proposals fill beside the prompt: its template, the label words.")
 
     @property
-    def reads_account(self) -> bool:
-        return self.shown.account
+    def reads_self_continuation(self) -> bool:
+        return self.shown.self_continuation
 
     def template(self, input: Input, style: Style, *, is_person: bool) -> Template:
-        """Return the text that instructions are made from: the wording asked for, or that of the style; for pictures their own of it.
+        """Return the text that instructions are made from: the wording asked for, or that of the style; for what is matched its own of it.
 
         A model asked in a chat is shown worked examples of other tasks: small ones repeat the template otherwise. A person needs none, and
         they say nothing of a function's points.
@@ -251,8 +251,8 @@ class InWordsOptions(MentorOptions):
     def wording_name(self, input: Input, style: Style, *, is_person: bool) -> str:
         shown_examples = style == "chat" and input != "numbers" and not is_person
         name = self.wording or ("guided" if shown_examples or self.fills else style)
-        own = f"{VISION}{name}"
-        return own if input == "image" and own in named_wordings() else name
+        own = f"{OWN.get(input, '')}{name}"
+        return own if own in named_wordings() else name
 
     def _hashed(self, template: Template) -> str:
         """Return all of an instruction's text that a run depends on: with examples that are set in the form that is asked for."""
@@ -277,10 +277,10 @@ class InWordsOptions(MentorOptions):
             "the gap between the tuned vectors and their words": clues and shown.gap,
             "counts of confused labels": clues and shown.confusions,
             "misread training examples": clues and shown.examples,
-            "the tuned model's own continuation of its prompt, which can repeat training text": clues and shown.account,
+            "the tuned model's own continuation of its prompt, which can repeat training text": clues and shown.self_continuation,
         }
         told = ", ".join(part for part, is_sent in sent.items() if is_sent) or "a text that is the same each time"
-        kept = "" if clues and (shown.examples or shown.account) else " No training example is sent."
+        kept = "" if clues and (shown.examples or shown.self_continuation) else " No training example is sent."
         leaves = "leaves this machine" if chat.is_remote else "stays on this machine"
         return f"Mentor: {chat.where(chat.model_name(tuned))}. It is sent {told}; this {leaves}.{kept}"
 

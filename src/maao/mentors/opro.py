@@ -40,7 +40,7 @@ class OPRO(Asking[P]):
     Args:
         task: a sentence on the task.
         exemplars: examples of `train`, of which `shown` random ones are shown at a step; they hold the user's data. Empty: none are shown.
-        threshold: instructions below this accuracy are left out.
+        threshold: instructions below this accuracy (or other primary metric) are left out.
     """
 
     task: str = ""
@@ -60,7 +60,7 @@ class OPRO(Asking[P]):
 
     def instruction(self, known: Sequence[Entry], seed: int) -> str:
         """Return the meta-prompt: scores ascending, the best last."""
-        scored = [(round(100 * (entry.reached.accuracy or 0.0)), entry) for entry in known]
+        scored = [(round(100 * (entry.reached.primary or ("", 0.0))[1]), entry) for entry in known]
         kept = [pair for pair in scored if pair[0] >= 100 * self.threshold][:LISTED]
         ordered = sorted(kept, key=lambda pair: (pair[0], -pair[1].reached.loss))
         listing = "\n\n".join(f"text:\n{entry.text}\nscore:\n{score}" for score, entry in ordered) or "(none yet)"

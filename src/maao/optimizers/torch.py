@@ -7,7 +7,7 @@ costs well under a millisecond, and nothing is left that a stored run would forg
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -220,8 +220,7 @@ class TorchStage:
         optimizer.step(closure)  # type: ignore[arg-type]
 
     def _build(self, leaves: list[Tensor], rate: float) -> torch.optim.Optimizer:
-        kind = getattr(torch.optim, self.optimizer)
-        return kind(leaves, lr=self.lr * rate, **self.options)
+        return optimizer_class(self.optimizer)(leaves, lr=self.lr * rate, **self.options)
 
     def _rate(self, state: TorchState) -> float:
         """Return what the learning rate is multiplied with at this step."""
@@ -247,6 +246,12 @@ def optimizer_names() -> tuple[str, ...]:
         for name, kind in kinds.items()
         if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in ("Optimizer", "SparseAdam")
     )
+
+
+def optimizer_class(name: str) -> Callable[..., torch.optim.Optimizer]:
+    """Return the class of `torch.optim` of that name."""
+    found: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, name)
+    return found
 
 
 def is_trained(value: Tensor) -> bool:

@@ -7,7 +7,7 @@ has one). Nothing of the frozen model changes. Texts and pictures differ in how 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, Self
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from maao.core.seeds import seed_for
 from maao.errors import ProblemError, is_out_of_memory
+from maao.evaluation.metrics import Measure
 from maao.problems.clues import Errors, gradient, pointing
 from maao.problems.gradients import loss_in_parts
 from maao.problems.methods import PromptMethod
@@ -26,7 +27,6 @@ from maao.problems.scoring import accuracies, class_scores, epoch_batch
 from maao.protocols import Codec, Params, Vocabulary
 from maao.types import Clues, Cost, Example, Projection, Score, Split, Splits
 
-Measure = Callable[[Sequence[Example], Sequence[Sequence[float]]], Mapping[str, float]]
 Continuation = Callable[[Params], tuple[str | None, int]]  # of realized params: the model's own words, and the tokens that took
 
 
@@ -64,7 +64,7 @@ class ClassificationProblem(Generic[I]):
         score_batch: examples scored at a time.
         part_tokens: the most tokens, padding included, that a gradient step runs at a time; bounds its memory.
         clue_tokens: how many tokens a slot are kept in each clue.
-        clue_misread: how many misread examples are.
+        clue_misclassified: how many misread examples are.
         with_clues: say in words where a leg ended; otherwise clues are empty, and cost nothing.
         train: the split `train`, where it is read already.
         continuation: the model's own continuation of what it reads; None: it has none.
@@ -84,7 +84,7 @@ class ClassificationProblem(Generic[I]):
         score_batch: int = 64,
         part_tokens: int = 512,
         clue_tokens: int = 3,
-        clue_misread: int = 5,
+        clue_misclassified: int = 5,
         with_clues: bool = True,
         train: I | None = None,
         continuation: Continuation | None = None,
@@ -94,7 +94,7 @@ class ClassificationProblem(Generic[I]):
         self.transfer_sets: dict[str, ClassificationProblem[I]] = {}  # where what was tuned is judged besides, by name
         self._measure, self._initial_params, self._continuation = measure, initial_params, continuation
         self._batch_size, self._score_batch, self._part_tokens = batch_size, score_batch, part_tokens
-        self._clue_tokens, self._clue_misread = clue_tokens, clue_misread
+        self._clue_tokens, self._clue_misread = clue_tokens, clue_misclassified
         self._vocabulary = codec if with_clues and isinstance(codec, Vocabulary) else None
         self._inputs: dict[str, I] = {} if train is None else {"train": train}
         self._examples: dict[str, tuple[Example, ...]] = {"train": splits.train, "select": splits.select, "test": splits.test}
@@ -210,8 +210,8 @@ class ClassificationProblem(Generic[I]):
             gradient=pointing(words, -directions, self._clue_tokens),
             displacement=pointing(words, moved, self._clue_tokens),
             confusions=errors.confusions(),
-            misread=errors.most_confident(self._clue_misread, self.reader.readable),
-            account=continuation,
+            misclassified=errors.most_confident(self._clue_misread, self.reader.readable),
+            self_continuation=continuation,
             cost=cost + Cost(model_tokens=tokens, scored_examples=len(targets)),
         )
 
@@ -243,9 +243,7 @@ class ClassificationProblem(Generic[I]):
 
     def _score(self, scores: Tensor, split: Split, tokens: int) -> Score:
         examples, targets = self._examples[split], self._targets[split]
-        metrics = accuracies(scores, targets)
-        if self._measure is not None:
-            metrics |= self._measure(examples, scores.tolist())
+        metrics = accuracies(scores, targets) if self._measure is None else self._measure(examples, scores.tolist())
         cost = Cost(model_tokens=tokens, scored_examples=len(examples), selection_evals=int(split == "select"))
         return Score(float(F.cross_entropy(scores, targets)), metrics, len(examples), cost)
 

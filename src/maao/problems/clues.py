@@ -14,7 +14,7 @@ from maao.problems.gradients import summed_gradients
 from maao.problems.methods import PromptMethod
 from maao.problems.scorers import ClassScorer, I
 from maao.protocols import Params, Vocabulary
-from maao.types import Confusion, Example, Misread, Splits, Token
+from maao.types import Confusion, Example, Misclassified, Splits, Token
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Errors:
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return tuple(Confusion(label, predicted, count) for (label, predicted), count in ranked)
 
-    def most_confident(self, most: int, readable: Callable[[Example], str]) -> tuple[Misread, ...]:
+    def most_confident(self, most: int, readable: Callable[[Example], str]) -> tuple[Misclassified, ...]:
         """Return the examples that are misread with the most confidence, each as `readable` tells it."""
         confidence = self.scores.softmax(-1)
         worst = sorted(self.pairs, key=lambda pair: (-float(confidence[pair[0], pair[1]]), pair[0]))[:most]
         shown: Sequence[tuple[Example, str]] = [(self.splits.train[i], self.splits.labels[p]) for i, p in worst]
-        return tuple(Misread(readable(example), example.label, predicted) for example, predicted in shown)
+        return tuple(Misclassified(readable(example), example.label, predicted) for example, predicted in shown)
 
 
 def gradient(

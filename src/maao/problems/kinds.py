@@ -85,9 +85,15 @@ class EncoderDecoderOptions(LabelWordsOptions):
 
 
 class HeadOptions(TextOptions):
-    """A linear head on the pooled last hidden states, trained with the prompt."""
+    """A linear head on the last hidden states of an encoder or a decoder, trained with the prompt."""
 
-    pooling: Literal["mean", "first", "virtual"] = Field("mean", description="What a head reads.")
+    pooling: Literal["auto", "mean", "first", "virtual", "last"] = Field(
+        "auto", description="What a head reads; auto: the last token of a decoder, the mean of an encoder."
+    )
+    head_start: Literal["auto", "random", "zeros", "class_texts", "logistic_regression"] = Field(
+        "auto", description="Where a head begins; auto: random on an encoder, zeros on a decoder."
+    )
+    head_bias: bool = Field(True, description="Whether a head has a bias; the stock heads of decoders have none.")
 
 
 class AutoOptions(LabelWordsOptions, HeadOptions):
@@ -97,18 +103,36 @@ class AutoOptions(LabelWordsOptions, HeadOptions):
 class MatcherOptions(KindOptions):
     """Settings of models that match features of the input with features of the classes' texts."""
 
-    name: Text = Field("packaged:emoji-vit", description="Hub name or folder of CLIP or SigLIP, a dual_encoder.json folder, open_clip:....")
-    template: Text = Field(
-        "{slots} {class}.", description="The prompt of a class: {class} once, {slots} before it, after it, or around it."
+    name: Text = Field(
+        "packaged:emoji-vit",
+        description="Hub name or folder of CLIP or SigLIP, a dual_encoder.json folder, open_clip:...; for texts any text encoder.",
+    )
+    template: Text | None = Field(
+        None,
+        description='The prompt of a class: {class} once, {slots} before it, after it, or around it; by default "{slots} {class}.", '
+        'for texts "{slots} {class}".',
+    )
+    label_words: dict[str, str] | None = Field(
+        None, description="What stands for each label as {class}, of texts; by default the label with spaces for underscores."
+    )
+    input_template: Text = Field("{text}", description="What of an example is read, of texts: its {fields}.")
+    pooling: Literal["mean", "first", "last", "max", "weighted_mean"] | None = Field(
+        None, description="How a text becomes one vector; by default as the text encoder says itself, else the mean."
+    )
+    max_length: int | None = Field(None, ge=4, le=MANY, description="Most tokens of a text; by default those it was made for.")
+    scale: float | None = Field(
+        None, gt=0, le=100, description="What the cosine is multiplied by as training begins, where no scale came with the towers: 20."
     )
     wordings: list[str] | None = Field(
         None, description="Hand-written prompts, each with {class}: zero-shot, and what methods stay near. By default the data set's own."
     )
     num_virtual_tokens: int = Field(4, ge=1, le=10_000, description="Rows of the context, in tokens.")
     initial: Literal["text", "vocabulary", "normal"] = Field("text", description="Where the context begins.")
-    initial_text: Text | None = Field(None, description='The text to begin with (initial = "text"); by default "a photo of a".')
+    initial_text: Text | None = Field(
+        None, description='The text to begin with (initial = "text"); by default "a photo of a", for texts "this text is about".'
+    )
     views: int = Field(0, ge=0, le=10_000, description="Random views (crops, mirrored) of each training picture; 0: pictures as they are.")
-    cache: bool = Field(True, description="Keep image features on disk, by content.")
+    cache: bool = Field(True, description="Keep features of inputs on disk, by content.")
     pixel_mib: int = Field(1024, ge=0, le=MANY, description="Most memory for pixels that are read again (maple, promptsrc).")
     part_tokens: int = Field(
         0, ge=0, le=MANY, description="Most tokens of class prompts whose activations a step keeps: bounds memory. 0: no bound."
@@ -140,11 +164,16 @@ def is_masked(model: ModelConfig) -> bool:
     return model.template is not None and "{mask}" in model.template
 
 
-def architecture(model: ModelConfig) -> Kind | Literal["auto"]:
+def architecture(model: ModelConfig) -> Kind | Literal["auto", "head"]:
     """Return what a model that reads texts is to be loaded as."""
     if model.kind.name == "auto" and is_masked(model) and kind_of(model.name, model.revision) == "encoder":
         return "masked"
-    names: Mapping[str, Kind] = {"head": "encoder", "decoder": "decoder", "masked": "masked", "encoder_decoder": "encoder_decoder"}
+    names: Mapping[str, Kind | Literal["head"]] = {
+        "head": "head",
+        "decoder": "decoder",
+        "masked": "masked",
+        "encoder_decoder": "encoder_decoder",
+    }
     return names.get(model.kind.name, "auto")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from maao.problems.classification import ClassificationProblem
 from maao.problems.scorers.matcher import Known
 from maao.problems.towers.dual import DualEncoder
 from maao.problems.towers.features import FeatureStore
@@ -36,6 +37,13 @@ class KnownTextReader:
     def given(self, examples: Sequence[Example]) -> Known:
         return Known.all_of(self._texts(examples), self.encoder.device)
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return self.template.fields
+
+    def cuts(self, examples: Sequence[Example]) -> tuple[int, ...]:
+        return self._tower.read([self.template.fill(example.fields) for example in examples])[1]
+
     def readable(self, example: Example) -> str:
         return " / ".join(example.fields.values())
 
@@ -44,3 +52,14 @@ class KnownTextReader:
             self.template.check(example)
         texts = [self.template.fill(example.fields) for example in examples]
         return Texts(self._tower, texts, self.encoder.embed_dim, batch=self._batch).fill(self.store)
+
+
+def cut_notes(problem: ClassificationProblem[Known]) -> tuple[str, ...]:
+    """Say which texts are longer than what the encoder reads; nothing of pictures."""
+    notes = []
+    for name in ("train", "select", "test"):
+        texts = problem.inputs(name).features_of
+        cuts = [cut for cut in texts.cuts if cut] if isinstance(texts, Texts) else []
+        if cuts:
+            notes.append(f"{len(cuts)} of {len(texts)} texts of {name} were cut to fit the context, by at most {max(cuts)} tokens")
+    return tuple(notes)

@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from maao.codecs.method import MethodCodec, Start
-    from maao.problems.classification import Measure
+    from maao.evaluation.metrics import Measure
     from maao.problems.framed import FramedProblem, PatternVerbalizer
     from maao.problems.methods import PromptMethod
     from maao.problems.scorers.tokens import TokenScorer
     from maao.problems.towers.text.loading import FrozenModel, Kind
-    from maao.problems.towers.text.template import Template, TemplateTokenizer
+    from maao.problems.towers.text.template import Template, TemplateTokenizer, Tokenized
     from maao.protocols import Params, TokenCodec
     from maao.types import Splits
 
-KEPT_TEXTS_BYTES = 3 * 2**30
+KV_CACHE_BYTES = 3 * 2**30
 
 
 class LoadedModels:
-    """Language models, each loaded once however many use it. With `keep_texts`, what they made of texts is kept with them."""
+    """Language models, each loaded once however many use it. With `keep_caches`, what they made of texts is kept with them."""
 
-    def __init__(self, *, keep_texts: bool = False) -> None:
-        self._keep_texts = keep_texts
+    def __init__(self, *, keep_caches: bool = False) -> None:
+        self._keep_caches = keep_caches
         self._held: dict[tuple[str, ...], FrozenModel] = {}
 
     def __len__(self) -> int:
@@ -50,11 +50,11 @@ class LoadedModels:
 
     def load(self, name: str, model: ModelConfig) -> FrozenModel:
         """Return the model of that name as the settings say; what they say of the tuned model alone holds for no other."""
-        from maao.problems.towers.text.kept_texts import KeptTexts
+        from maao.problems.towers.text.kv_cache import KVCache
         from maao.problems.towers.text.loading import load_frozen, locate
 
         options = model.kind.options if name == model.name else None
-        kind: Kind | Literal["auto"] = "auto"
+        kind: Kind | Literal["auto", "head"] = "auto"
         revision, quantization = None, None
         if isinstance(options, TextOptions):
             kind, revision, quantization = architecture(model), model.revision, options.quantization
@@ -65,7 +65,7 @@ class LoadedModels:
         own = key(kind)
         if own not in self._held:
             frozen = load_frozen(name, kind=kind, dtype=model.dtype, device=model.device, revision=revision, quantization=quantization)
-            self._held[own] = replace(frozen, texts=KeptTexts(KEPT_TEXTS_BYTES)) if self._keep_texts else frozen
+            self._held[own] = replace(frozen, texts=KVCache(KV_CACHE_BYTES)) if self._keep_caches else frozen
             self._held[key(frozen.kind)] = self._held[own]  # which it is asked for once that is known
         return self._held[own]
 
@@ -193,7 +193,6 @@ def build_scorer(
     model: ModelConfig, frozen: FrozenModel, splits: Splits, template: Template, length: int
 ) -> tuple[TokenScorer, TemplateTokenizer]:
     """Return how classes are read, and the template bound to the tokenizer with room for the longest answer."""
-    from maao.problems.scorers.head import PooledHead
     from maao.problems.scorers.label_words import LabelWords, label_word_ids
     from maao.problems.scorers.other_words import DecodedWords, MaskedWords
     from maao.problems.towers.text.template import TemplateTokenizer
@@ -221,11 +220,7 @@ def build_scorer(
     if isinstance(options, HeadOptions):
         if chosen and "choice" not in template.fields:
             raise ConfigError(f"The examples have choices: show a head each of them, with {{choice}} in the template {str(template)!r}.")
-        if options.pooling == "virtual" and model.method.name == "prefix_tuning":
-            raise ConfigError(
-                "model.pooling = 'virtual' reads the first row in the slots, and prefix_tuning has none: use 'first' or 'mean'."
-            )
-        return PooledHead(frozen, 1 if chosen else len(splits.labels), pooling=options.pooling, **common), tokenizer(0)
+        return _head(model, options, frozen, splits, tokenizer(0), common, chosen=bool(chosen)), tokenizer(0)
     assert isinstance(options, LabelWordsOptions)
     if frozen.kind == "masked" and not template.has_mask:
         raise ConfigError(f"The template {str(template)!r} has no place for the label word of a masked model: write {{mask}} there.")
@@ -245,6 +240,53 @@ def build_scorer(
         lead = tuple(frozen.tokenizer.convert_tokens_to_ids([tokenize.mask])) if tokenize.mask else ()
         return DecodedWords(frozen, words, lead=lead, **common), tokenizer(0)
     return LabelWords(frozen, words, **common), tokenizer(answer)
+
+
+def _head(
+    model: ModelConfig,
+    options: HeadOptions,
+    frozen: FrozenModel,
+    splits: Splits,
+    tokenize: TemplateTokenizer,
+    common: Mapping[str, Any],
+    *,
+    chosen: bool,
+) -> TokenScorer:
+    """Return a head; with `chosen`, examples have choices of their own."""
+    from maao.problems.scorers.head import AnswerHead, PooledHead
+
+    decodes = frozen.kind == "decoder"
+    pooling = ("last" if decodes else "mean") if options.pooling == "auto" else options.pooling
+    start = ("zeros" if decodes else "random") if options.head_start == "auto" else options.head_start
+    if pooling == "virtual" and model.method.name == "prefix_tuning":
+        raise ConfigError("model.pooling = 'virtual' reads the first row in the slots, and prefix_tuning has none: use 'first' or 'mean'.")
+    if decodes and pooling in ("first", "virtual"):
+        raise ConfigError(
+            f"model.pooling = '{pooling}' reads a token that has seen nothing of the text behind it, since {frozen.name} is a decoder: use "
+            "'last' or 'mean'."
+        )
+    if not decodes and pooling == "last":
+        raise ConfigError(f"model.pooling = 'last' is for decoders, and {frozen.name} is an encoder: use 'mean' or 'first'.")
+    if chosen and start in ("class_texts", "logistic_regression"):
+        raise ConfigError(
+            f"model.head_start = '{start}' needs classes that are the same for all examples, and these have choices of their own: use "
+            "'zeros' or 'random'."
+        )
+    class_rows = _class_rows(splits, tokenize) if start == "class_texts" else ()
+    own: dict[str, Any] = {"start": start, "class_rows": class_rows, "bias": options.head_bias, **common}
+    count = 1 if chosen else len(splits.labels)
+    return AnswerHead(frozen, count, **own) if pooling == "last" else PooledHead(frozen, count, pooling=pooling, **own)
+
+
+def _class_rows(splits: Splits, tokenize: TemplateTokenizer) -> tuple[Tokenized, ...]:
+    """Return the inputs whose text is that of a class."""
+    fields = tokenize.template.fields
+    if len(fields) != 1:
+        raise ConfigError(
+            f"model.head_start = 'class_texts' puts the label in the place of the text, and the template {str(tokenize.template)!r} has "
+            f"{len(fields)} fields: use another start."
+        )
+    return tuple(tokenize({fields[0]: label.replace("_", " ")}) for label in splits.labels)
 
 
 def build_framed_scorer(

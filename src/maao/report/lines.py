@@ -8,7 +8,7 @@ from rich.text import Text
 from maao.core.lr_finder import Trial
 from maao.mentors.fields import line_of
 from maao.printable import printable, printable_line
-from maao.types import Cost, P, Proposal, Rejected, Score
+from maao.types import Cost, P, Proposal, Rejected, Score, readable
 
 
 def shown(text: str, style: str = "") -> Text:
@@ -52,12 +52,16 @@ def cost_line(cost: Cost) -> Text:
 def columns(score: Score | None) -> tuple[str, str]:
     if score is None:
         return "", ""
-    return f"{score.loss:.3f}", "" if score.accuracy is None else f"{score.accuracy:.3f}"
+    return f"{score.loss:.3f}", "" if score.primary is None else f"{score.primary[1]:.3f}"
 
 
 def score_line(score: Score) -> str:
-    accuracy = "" if score.accuracy is None else f", accuracy {score.accuracy:.3f}"
-    return f"loss {score.loss:.3f}{accuracy}"
+    return f"loss {score.loss:.3f}" + ("" if score.primary is None else f", {readable(score.primary[0])} {score.primary[1]:.3f}")
+
+
+def metric_name(score: Score) -> str:
+    """Return how the primary metric is called over a column; accuracy where there is none, as of a function."""
+    return "accuracy" if score.primary is None else printable_line(readable(score.primary[0]))
 
 
 def short(text: str, length: int = 80) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 from maao.core.lr_finder import LrSearch
 from maao.evaluation.metrics import harmonic_mean
 from maao.evaluation.statistics import wilson_interval
-from maao.report.lines import add_row, columns, cost_line, line_of_proposal, refusal, short, shown
+from maao.report.lines import add_row, columns, cost_line, line_of_proposal, metric_name, refusal, short, shown
 from maao.result import Result
 from maao.types import Token
 
@@ -38,13 +38,14 @@ def report(result: Result) -> Group:
 
 
 def _rounds_table(result: Result) -> Table:
-    table = Table(title=shown(f"Rounds of {result.folder.name} (loss and accuracy on select)"), title_justify="left", expand=False)
+    metric = metric_name(result.history[0].score)
+    table = Table(title=shown(f"Rounds of {result.folder.name} (loss and {metric} on select)"), title_justify="left", expand=False)
     for name, options in (
         ("round", {"justify": "right"}),
         ("who", {}),
         ("text", {"overflow": "fold", "max_width": 48}),
         ("loss", {"justify": "right"}),
-        ("accuracy", {"justify": "right"}),
+        (metric, {"justify": "right"}),
         ("what became of it", {"overflow": "fold"}),
     ):
         table.add_column(name, **options)
@@ -74,26 +75,27 @@ def _rounds_table(result: Result) -> Table:
 
 
 def _test_table(result: Result) -> Table:
-    examples = next(iter(result.finals.values())).score.num_examples
+    first = next(iter(result.finals.values())).score
+    examples, metric = first.num_examples, metric_name(first)
     table = Table(title=f"On test ({examples} examples, read once)", title_justify="left")
     table.add_column("prompt")
-    for name in ("accuracy", "95 % interval", "loss"):
+    for name in (metric, "95 % interval", "loss"):
         table.add_column(name, justify="right")
     majority = result.environment["majority"]
-    if majority is not None:
+    if majority is not None and metric == "accuracy":
         add_row(table, "majority class", f"{majority:.3f}", "", "")
     for name, final in result.finals.items():
-        accuracy = final.score.accuracy
         interval = ""
-        if accuracy is not None:
-            low, high = wilson_interval(accuracy, final.score.num_examples)
+        if final.score.accuracy is not None and metric == "accuracy":  # a share of examples, as no other metric is
+            low, high = wilson_interval(final.score.accuracy, final.score.num_examples)
             interval = f"{low:.3f} to {high:.3f}"
         style = "bold" if name == "chosen" else ""
         where, _, point = name.rpartition(", ")
         told = f"{where} ({final.score.num_examples} examples): {FINALS.get(point, point)}" if where else FINALS.get(point, point)
-        add_row(table, told, "" if accuracy is None else f"{accuracy:.3f}", interval, f"{final.score.loss:.3f}", style=style)
+        loss, figure = columns(final.score)
+        add_row(table, told, figure, interval, loss, style=style)
     if NEW_CLASSES in result.finals:
-        both = [result.finals[name].score.accuracy or 0.0 for name in ("chosen", NEW_CLASSES)]
+        both = [(result.finals[name].score.primary or ("", 0.0))[1] for name in ("chosen", NEW_CLASSES)]
         add_row(table, "harmonic mean of base and new classes, tuned", f"{harmonic_mean(*both):.3f}", "", "")
     return table
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from maao.compare.headroom import Headroom
 from maao.core.lr_finder import LrSearch
-from maao.report.lines import add_row, columns, shown, tried
+from maao.report.lines import add_row, columns, metric_name, shown, tried
 from maao.store.listing import RunSummary
 
 
@@ -28,10 +28,12 @@ def rates_table(search: LrSearch) -> Table:
 def headroom_table(found: Headroom) -> Table:
     """Return what needs no tuning beside where each start led."""
     table = Table(title=f"On select, each start walked {found.steps} steps", title_justify="left")
-    for name in ("point", "loss", "accuracy"):
+    metric = metric_name(found.untuned[0])
+    for name in ("point", "loss", metric):
         table.add_column(name, justify="left" if name == "point" else "right")
     if found.prior is not None:
-        add_row(table, "shares of the classes", f"{found.prior:.3f}", "" if found.majority is None else f"{found.majority:.3f}")
+        majority = "" if found.majority is None or metric != "accuracy" else f"{found.majority:.3f}"
+        add_row(table, "shares of the classes", f"{found.prior:.3f}", majority)
     if found.zero_shot is not None:
         add_row(table, "no soft prompt", *columns(found.zero_shot))
     for number, (untuned, tuned) in enumerate(zip(found.untuned, found.tuned, strict=True), start=1):

@@ -98,7 +98,7 @@ def test_clues_tell_of_train_and_project_on_select() -> None:
     assert clues.projection is not None and clues.projection.text == "a photo of the"
     assert clues.projection.gap == pytest.approx(0, abs=1e-5)
     assert len(clues.nearest) == len(clues.gradient) == 4
-    assert {m.label for m in clues.misread} <= set(tiny.NAMES)
+    assert {m.label for m in clues.misclassified} <= set(tiny.NAMES)
     assert sum(c.count for c in clues.confusions) == 12 - round(12 * held.score([params], "train")[0].metrics["accuracy"])
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from maao.build_vision import feature_file
+from maao.build_matcher import feature_file
 from maao.errors import ModelError
 from maao.problems.methods.cocoop import CoCoOp
 from maao.problems.methods.promptsrc import PromptSRC

@@ -23,7 +23,7 @@ from maao.data.images.layout import part_of
 from maao.data.images.reading import image_of
 from maao.data.images.sampling import FewShot, sample_parts, sample_pool
 from maao.data.sampling import IMAGE_SHOTS
-from maao.data.superglue import MISSING
+from maao.data.task import MISSING
 from maao.errors import DataError
 from maao.types import Example
 

@@ -93,7 +93,7 @@ class Matched:
 
     def zero_shot(self, anchors: Tensor) -> Tensor:
         """Return the scores ``(batch, num_classes)`` of classes that nothing is tuned of, on inputs read by the frozen tower."""
-        scale = self.scale.detach() if isinstance(self.scale, Tensor) else self.scale  # what is known does not move
+        scale = self.scale if isinstance(self.scale, float) else self.scale.detach()  # what is known does not move
         found: Tensor = scale * self.frozen @ anchors.T
         return found
 

@@ -6,7 +6,7 @@ Source: Zhou et al., Learning to Prompt for Vision-Language Models, IJCV 2022.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch.nn.functional as F
 from pydantic import Field
@@ -18,6 +18,7 @@ from maao.problems.methods.prompt_tuning import PromptTuning
 from maao.problems.settings import MatcherMethodOptions
 from maao.problems.towers.dual import NO_ROWS
 from maao.protocols import Params
+from maao.types import JSON
 
 
 class CoOp(PromptTuning):
@@ -38,7 +39,7 @@ class CoOp(PromptTuning):
             raise ConfigError("Contexts of each class's own say nothing of other classes: use a shared context to judge new ones.")
         return type(self)(bound, **self.options())
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> JSON:
         """Return the settings with which the method is made anew."""
         return {"class_specific": self.class_specific}
 

@@ -6,7 +6,7 @@ code's, one minus the mean cosine; the paper writes the squared distance, which 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch.nn.functional as F
 from pydantic import Field
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from maao.problems.methods import Bound, Matched
 from maao.problems.methods.coop import CoOp, CoOpOptions
+from maao.types import JSON
 
 
 class KgCoOp(CoOp):
@@ -25,7 +26,7 @@ class KgCoOp(CoOp):
         super().__init__(bound, class_specific=class_specific)
         self.weight = weight
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> JSON:
         return {**super().options(), "weight": self.weight}
 
     def loss(self, read: Matched) -> Tensor:

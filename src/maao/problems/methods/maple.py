@@ -6,7 +6,7 @@ Source: Khattak et al., MaPLe: Multi-modal Prompt Learning, CVPR 2023, with its 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from maao.problems.methods.coop import CoOp
 from maao.problems.methods.layers import DEEP_STD, check_tokens, depth_of, linear, seeded
 from maao.problems.settings import MatcherMethodOptions
 from maao.protocols import Params
+from maao.types import JSON
 
 
 class MaPLe(CoOp):
@@ -43,7 +44,7 @@ class MaPLe(CoOp):
         self._asked = depth
         self.depth = depth_of(depth, 9, len(bound.encoder.text.layers), len(bound.encoder.input.layers))
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> JSON:
         return {"depth": self._asked}
 
     def extra(self, seed: int) -> dict[str, Tensor]:

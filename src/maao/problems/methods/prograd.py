@@ -5,7 +5,7 @@ Source: Zhu et al., Prompt-aligned Gradient for Prompt Tuning, ICCV 2023, with t
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from maao.problems.methods import Bound, Matched
 from maao.problems.methods.coop import CoOp, CoOpOptions
+from maao.types import JSON
 
 ROUNDING = 1e-5  # a direction this short beside the other is rounding: at a start in the hand-written words it is exactly zero
 
@@ -32,7 +33,7 @@ class ProGrad(CoOp):
         super().__init__(bound, class_specific=class_specific)
         self.weight, self.temperature = weight, temperature
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> JSON:
         return {**super().options(), "weight": self.weight, "temperature": self.temperature}
 
     def loss(self, read: Matched) -> Tensor:

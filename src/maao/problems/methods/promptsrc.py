@@ -7,7 +7,7 @@ The Gaussian average of its weights over epochs is the stage's (`stage.average`)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from maao.problems.methods.coop import CoOp
 from maao.problems.methods.layers import DEEP_STD, check_tokens, depth_of, seeded
 from maao.problems.settings import MatcherMethodOptions
 from maao.protocols import Params
+from maao.types import JSON
 
 
 class PromptSRC(CoOp):
@@ -54,7 +55,7 @@ class PromptSRC(CoOp):
         self.text_weight, self.image_weight, self.score_weight = text_weight, image_weight, score_weight
         self.depth = depth_of(depth, 9, len(bound.encoder.text.layers), len(bound.encoder.input.layers))
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> JSON:
         weights = {"text_weight": self.text_weight, "image_weight": self.image_weight, "score_weight": self.score_weight}
         return {"depth": self._asked, "num_image_tokens": self.num_image_tokens, **weights}
 

@@ -6,7 +6,7 @@ Source: Yao et al., TCP: Textual-based Class-aware Prompt Tuning for Visual-Lang
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from maao.problems.methods.kgcoop import KgCoOp
 from maao.problems.methods.layers import depth_of, linear
 from maao.problems.settings import MatcherMethodOptions
 from maao.protocols import Params
+from maao.types import JSON
 
 HIDDEN = 128
 
@@ -40,7 +41,7 @@ class TCP(KgCoOp):
         self._asked = depth
         self.depth = min(depth_of(depth, 8, len(bound.encoder.text.layers)), len(bound.encoder.text.layers) - 1)
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> JSON:
         return {"weight": self.weight, "depth": self._asked}
 
     def extra(self, seed: int) -> dict[str, Tensor]:

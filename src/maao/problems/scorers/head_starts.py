@@ -6,17 +6,23 @@ A head is ``weight (num_classes, width)`` and ``bias (num_classes,)``; a class's
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from maao.errors import ConfigError
 
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)  # inverse strengths of the penalty that are tried
 FOLDS = 5
+Which = slice | npt.NDArray[np.int64]  # of the examples
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ def logistic_regression(features: Tensor, targets: Tensor, num_classes: int, *, 
     spread[spread == 0] = 1.0
     scaled = (values - middle) / spread
 
-    def fitted(strength: float, which: Any) -> Any:
+    def fitted(strength: float, which: Which) -> LogisticRegression:
         model = LogisticRegression(C=strength, fit_intercept=with_bias, max_iter=1000)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # it is where training begins, not where it ends
@@ -101,7 +107,9 @@ def logistic_regression(features: Tensor, targets: Tensor, num_classes: int, *, 
     return LinearStart(torch.from_numpy(all_weights).float(), torch.from_numpy(all_biases).float(), note)
 
 
-def _strength(fitted: Any, scaled: Any, labels: Any, seed: int) -> tuple[float, str]:
+def _strength(
+    fitted: Callable[[float, Which], LogisticRegression], scaled: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], seed: int
+) -> tuple[float, str]:
     """Return the inverse strength of the penalty, and how it was chosen."""
     from sklearn.metrics import log_loss
     from sklearn.model_selection import StratifiedKFold

@@ -30,7 +30,7 @@ from maao.problems.scorers.tokens import (
 from maao.problems.towers.text.forward import Inputs, PrefixCache, Side, hidden_states, key_values, logits_at, model_inputs
 from maao.problems.towers.text.loading import FrozenModel
 from maao.problems.towers.text.packing import packed_hidden_states
-from maao.problems.towers.text.probes import Way, head_of, packs, reads_keys
+from maao.problems.towers.text.probes import Way, head_of, supports_kv_cache, supports_packing
 from maao.problems.towers.text.template import TemplateTokenizer, Tokenized
 from maao.protocols import Params
 
@@ -126,7 +126,7 @@ class AnswerScorer(TokenScorer):
 
     def supports_kv_cache(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> bool:
         """Say whether the model reads these rows behind keys and values that are kept as it reads the text."""
-        return reads_keys(self.frozen, self._longest(num_virtual_tokens, rows))
+        return supports_kv_cache(self.frozen, self._longest(num_virtual_tokens, rows))
 
     def _longest(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> int:
         """Return the most tokens that any of the rows reaches with the slots and its longest answer, whatever of it runs once."""
@@ -186,11 +186,11 @@ class AnswerScorer(TokenScorer):
         longest = self._longest(num_virtual_tokens, rows)
         found = batch_notes(self.frozen, longest, self.side)
         opened = self.frozen.kind == "decoder" and num_virtual_tokens and self._begin_alike(rows)
-        if opened and not reads_keys(self.frozen, longest):
+        if opened and not supports_kv_cache(self.frozen, longest):
             found.append(
                 f"the slots run anew in every row, which is slower: {self.frozen.name} reads keys and values in their place differently"
             )
-        if self._would_pack(rows) and not packs(self.frozen, longest, 0):
+        if self._would_pack(rows) and not supports_packing(self.frozen, longest, 0):
             found.append(f"rows are padded to one length, which is slower: {self.frozen.name} reads packed rows differently")
         return found
 
@@ -238,7 +238,7 @@ class AnswerScorer(TokenScorer):
         """Say whether rows are packed as they are given, behind so many keys and values, without anything more being shared."""
         if not self._would_pack(rows):
             return False
-        return packs(self.frozen, self._longest(num_virtual_tokens + ahead, rows), ahead)
+        return supports_packing(self.frozen, self._longest(num_virtual_tokens + ahead, rows), ahead)
 
     def _would_pack(self, rows: Sequence[Tokenized]) -> bool:
         """Say whether packing is worth its while."""

@@ -28,3 +28,17 @@ def names_dual_encoder(name: str) -> bool:
     except (OSError, ValueError):  # no such folder, or a name that can be none
         return False
     return isinstance(held, dict) and held.get("model_type") in KINDS
+
+
+def reads_pictures(name: str) -> bool:
+    """Say whether a name is surely that of a dual encoder with an image tower.
+
+    Example:
+        >>> reads_pictures("packaged:emoji-vit"), reads_pictures("packaged:all-minilm-l6-v2")
+        (True, False)
+    """
+    try:
+        pair = json.loads((Path(name).expanduser() / PAIR).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return names_dual_encoder(name)
+    return not (isinstance(pair, dict) and "input" in pair)

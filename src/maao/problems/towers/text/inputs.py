@@ -82,7 +82,7 @@ class Texts(KnownFeatures):
     def __init__(self, tower: TextInputs, texts: Sequence[str], embed_dim: int, *, batch: int = 64) -> None:
         super().__init__(len(texts), embed_dim, batch=batch)
         self._tower = tower
-        self._tokens, self.num_cut = tower.read(texts)
+        self._tokens, self.cuts = tower.read(texts)
 
     def fill(self, store: FeatureStore) -> Self:
         """Find or compute all features, texts of similar length together."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, QuantizationConfigMixin
     from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
-    from maao.problems.towers.text.kept_texts import KeptTexts
+    from maao.problems.towers.text.kv_cache import KVCache
 
 Kind = Literal["decoder", "encoder", "masked", "encoder_decoder"]
 
@@ -60,7 +60,7 @@ class FrozenModel:
     kind: Kind
     name: str
     embed: Callable[[Tensor], Tensor] | None = None
-    texts: KeptTexts | None = None
+    texts: KVCache | None = None
     notes: tuple[str, ...] = ()  # what of the model is other than its config says
     tried: dict[tuple[object, ...], Any] = field(default_factory=dict, compare=False, repr=False)
 

@@ -101,7 +101,7 @@ def way_of(frozen: FrozenModel, length: int, side: Side) -> Way:
     return _once(frozen, ("way", size, side), lambda: _find_way(frozen, size, side))
 
 
-def packs(frozen: FrozenModel, length: int, ahead: int) -> bool:
+def supports_packing(frozen: FrozenModel, length: int, ahead: int) -> bool:
     """Say whether rows that reach `length` tokens, `ahead` of them keys and values before every row, can be read one behind the other."""
     if frozen.kind != "decoder" or frozen.embed is not None:
         return False
@@ -109,7 +109,7 @@ def packs(frozen: FrozenModel, length: int, ahead: int) -> bool:
     return _once(frozen, ("packs", size, ahead > 0), lambda: _tried(lambda: _pack_alike(frozen, size, behind=ahead > 0)))
 
 
-def reads_keys(frozen: FrozenModel, length: int) -> bool:
+def supports_kv_cache(frozen: FrozenModel, length: int) -> bool:
     """Say whether a causal model reads keys and values in place of tokens as it reads the tokens, in rows of up to `length` tokens."""
     if frozen.kind != "decoder" or not takes_keys(frozen):
         return False

@@ -112,23 +112,23 @@ class TextInputs:
         """How a vector is made of the hidden states, for the keys of kept features."""
         return f"{self.reading.pooling} {len(self.reading.dense)}"
 
-    def read(self, texts: Sequence[str]) -> tuple[tuple[Prompt, ...], int]:
-        """Return the tokens of texts, and of how many the end was cut away.
+    def read(self, texts: Sequence[str]) -> tuple[tuple[Prompt, ...], tuple[int, ...]]:
+        """Return the tokens of texts, and how many of each were cut away at its end.
 
         Raises:
             DataError: a text with half a character, or one without a token.
         """
-        found, cut = [], 0
+        found, cuts = [], []
         room = self.tower.most - len(self._begin) - len(self._end)
         for text in texts:
             refuse_surrogates(f"The text {text[:40]!r}", text)
             ids = self._ids((self.reading.prompt + text).strip())
-            cut += len(ids) > room
+            cuts.append(max(0, len(ids) - room))
             whole = (*self._begin, *ids[:room], *self._end)
             if not whole:
                 raise DataError(f"The text {text!r} has no token of this tokenizer: there is nothing to read.")
             found.append(Prompt(whole))
-        return tuple(found), cut
+        return tuple(found), tuple(cuts)
 
     def _ids(self, text: str) -> list[int]:
         as_text = {"split_special_tokens": True} if self._specials.named_in([text]) else {}  # its name in a text is text
@@ -182,7 +182,7 @@ def load_sentence_encoder(
 
     Example:
         >>> encoder = load_sentence_encoder("packaged:all-minilm-l6-v2")
-        >>> texts, num_cut = encoder.inputs.read(["a song", "an album"])
+        >>> texts, cuts = encoder.inputs.read(["a song", "an album"])
         >>> encoder.inputs.features(texts).shape, encoder.reading.pooling, encoder.classes.most
         (torch.Size([2, 384]), 'mean', 256)
     """

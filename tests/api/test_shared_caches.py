@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import maao
-from maao.build import _KEPT, kept_between_runs
-from maao.problems.towers.text.kept_texts import KeptTexts
+from maao.problems.towers.text.kv_cache import KVCache
+from maao.sharing import _KEPT, share_caches
 from tests.api.small_runs import config, digests, write_data
 
 ARMS = {"none": {"mentor__name": "none"}, "restart": {"mentor__name": "random_restart"}, "slower": {"stage__lr": 0.001}}
@@ -23,7 +23,7 @@ def runs(llama, data, folder):
 
 def test_what_is_shared_changes_no_bit_and_no_cost(llama, data, tmp_path):
     alone = runs(llama, data, tmp_path / "alone")
-    with kept_between_runs():
+    with share_caches():
         together = runs(llama, data, tmp_path / "together")
         kept = _KEPT.get()
         assert kept is not None and len(kept.loaded) == 1 and kept.steps
@@ -48,7 +48,7 @@ def test_the_batch_that_was_not_used_for_longest_goes_first():
         read.append(tuple(texts))
         return [(torch.zeros(4), torch.zeros(4)) for _ in texts]  # 32 bytes a text
 
-    kept = KeptTexts(max_bytes=64)
+    kept = KVCache(max_bytes=64)
     for text in ((1,), (2,), (1,), (3,), (1,), (2,)):
         assert len(kept.get([text], compute)) == 1
     assert read == [((1,),), ((2,),), ((3,),), ((2,),)]

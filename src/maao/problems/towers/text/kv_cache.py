@@ -16,7 +16,7 @@ Text = tuple[int, ...]  # token ids
 KeyValues = tuple["Tensor", "Tensor"]  # each (layers, heads, length, head_dim)
 
 
-class KeptTexts:
+class KVCache:
     """Keys and values of batches of texts, up to a size; what has not been used for longest goes first.
 
     Args:

@@ -1,0 +1,67 @@
+"""What the runs of one process share: the models that they load, what these made of texts, and how walks began."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from maao.problems.texts import LoadedModels
+from maao.protocols import GradientStage
+
+if TYPE_CHECKING:
+    from maao.build import RunComponents
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What runs of one process share: the language models that they load, and the steps that walks began with."""
+
+    loaded: LoadedModels = field(default_factory=lambda: LoadedModels(keep_caches=True))
+    steps: dict[str, Any] = field(default_factory=dict)
+
+
+_KEPT: ContextVar[Kept | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def share_caches() -> Iterator[None]:
+    """Within this, runs share models, what these made of texts, and the beginnings of walks. Results and costs are as without it."""
+    token = _KEPT.set(Kept())
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+def shared_models() -> LoadedModels:
+    """Return where a run finds loaded models, and leaves its own: what runs share within `share_caches`, else a place of its own."""
+    kept = _KEPT.get()
+    return LoadedModels() if kept is None else kept.loaded
+
+
+STEPS_DEPEND_ON = {"problem", "seed", "threads", "model", "data", "function", "stage"}
+
+
+def shared_stage(parts: RunComponents) -> GradientStage[Any, Any]:
+    """Return the run's stage; where runs share what they can, one that remembers how walks began."""
+    from maao.optimizers.remembered import Remembered
+    from maao.optimizers.serializer import TorchSerializer
+    from maao.store.tensors import arrays_digest
+
+    kept = _KEPT.get()
+    if kept is None:
+        return parts.stage
+    serializer = TorchSerializer()
+
+    def digest(state: Any) -> str:
+        arrays, meta = serializer.dump_state(state)
+        return f"{arrays_digest(dict(sorted(arrays.items())))} {json.dumps(meta, sort_keys=True, default=str)}"
+
+    data = parts.splits.digest if parts.splits is not None else ""
+    run = f"{parts.config.model_dump_json(include=STEPS_DEPEND_ON)} {data} {parts.stage}"
+    return Remembered(parts.stage, kept.steps, hashlib.sha256(run.encode()).hexdigest(), digest)
