@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast test-real test-server test-zoo lint types imports check bench server clean
+.PHONY: setup demo test test-fast test-real test-server test-zoo house reference lint types imports check bench server clean
 
 setup: $(READY)
 
@@ -45,6 +45,15 @@ server: .venv/.server
 
 test-server: .venv/.server
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m server tests/integration
+
+# What is counted of the source: import cycles, names asked for, Any, branches by kind of input, sizes
+house: $(READY)
+	$(BIN)/python -m tests.house
+
+# 101 small runs of everything, as hashes: OUT of two versions of the source, on one machine, are to be equal
+OUT ?= reference.json
+reference: $(READY)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.reference $(OUT)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -5,15 +5,16 @@
 * `getattr`, `hasattr`: each call. Members of our own protocols are asked for by type; only objects that others made are asked by name, and
   the files that meet them are listed here with the reason.
 * `Any`: each time that the name stands in the source, beside its import.
-* Branches by kind of input: outside `problems/` and `data/`, each comparison or `match` of a name of `KIND_NAMES` with a text of `KINDS`,
-  each look-up of a table by such a name, and each test of a name that says what a run is on (`SAYS_KIND`).
+* Branches by kind of input (texts or pictures): outside `problems/` and `data/`, each comparison of a name of `KIND_NAMES` with a text of
+  `KINDS`, each `match` of `input` or look-up of a table by it, and each test of a name that says what a run is on (`SAYS_KIND`). Those that
+  ask whether the problem is a plain function, which has no inputs, are counted apart.
 """
 
 from __future__ import annotations
 
 import ast
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,8 @@ from pathlib import Path
 SOURCE = Path(__file__).parent.parent / "src" / "maao"
 BY_NAME = ("getattr", "hasattr")
 KIND_NAMES = ("problem", "input")
-KINDS = ("language", "vision", "classification", "function", "text", "image")
+KINDS = ("language", "vision", "text", "image")
+PROBLEMS = ("classification", "function")
 SAYS_KIND = ("_sees", "sees", "_sees_images", "is_image", "is_text")
 BELOW = ("problems", "data")
 
@@ -181,38 +183,57 @@ def anys() -> Counter[str]:
 
 
 def branches_by_kind() -> dict[str, list[str]]:
-    """Return the places above `problems/` and `data/` that ask what a run is on, by file."""
+    """Return the places above `problems/` and `data/` that ask whether a run is on texts or on pictures, by file."""
+    return _places(_asks_kind)
+
+
+def branches_by_problem() -> dict[str, list[str]]:
+    """Return those that ask whether a run is on a plain function."""
+    return _places(_asks_problem)
+
+
+def _places(asks: Callable[[ast.AST], bool]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for module in modules().values():
         if module.file.split("/")[0] in BELOW:
             continue
         for node in ast.walk(module.tree):
-            if _asks_kind(node):
+            if asks(node):
                 found[module.file].append(f"{getattr(node, 'lineno', 0)}: {ast.unparse(node).splitlines()[0]}")
     return dict(found)
 
 
 def _asks_kind(node: ast.AST) -> bool:
     if isinstance(node, ast.Compare):
-        sides = [node.left, *node.comparators]
-        return any(map(_names_kind, sides)) and any(map(_is_kind, sides))
-    if isinstance(node, ast.Match):
-        return _names_kind(node.subject)
-    if isinstance(node, ast.Subscript):
-        return _names_kind(node.slice)
+        return _compares(node, KIND_NAMES, KINDS)
+    if isinstance(node, ast.Match | ast.Subscript):
+        return _is_named(node.subject if isinstance(node, ast.Match) else node.slice, ("input",))
     if isinstance(node, ast.If | ast.IfExp | ast.While):
         return any(isinstance(inner, ast.Attribute) and inner.attr in SAYS_KIND for inner in ast.walk(node.test))
     return False
 
 
-def _names_kind(node: ast.expr) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr in KIND_NAMES
+def _asks_problem(node: ast.AST) -> bool:
+    if isinstance(node, ast.Compare):
+        return _compares(node, ("problem",), PROBLEMS)
+    if isinstance(node, ast.Match | ast.Subscript):
+        return _is_named(node.subject if isinstance(node, ast.Match) else node.slice, ("problem",))
+    return False
 
 
-def _is_kind(node: ast.expr) -> bool:
+def _compares(node: ast.Compare, names: Collection[str], texts: Collection[str]) -> bool:
+    sides = [node.left, *node.comparators]
+    return any(_is_named(side, names) for side in sides) and any(_says(side, texts) for side in sides)
+
+
+def _is_named(node: ast.expr, names: Collection[str]) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr in names
+
+
+def _says(node: ast.expr, texts: Collection[str]) -> bool:
     if isinstance(node, ast.Tuple | ast.List | ast.Set):
-        return any(map(_is_kind, node.elts))
-    return isinstance(node, ast.Constant) and node.value in KINDS
+        return any(_says(inner, texts) for inner in node.elts)
+    return isinstance(node, ast.Constant) and node.value in texts
 
 
 # -- the report
@@ -222,7 +243,7 @@ def report() -> str:
     """Return all of it in words."""
     held = modules()
     sizes = sorted(held.values(), key=lambda module: -module.lines)
-    asked, said, branches = asked_by_name(), anys(), branches_by_kind()
+    asked, said, branches, functions = asked_by_name(), anys(), branches_by_kind(), branches_by_problem()
     ours = {file: calls for file, calls in asked.items() if file not in FOREIGN}
     loaded, called = import_cycles(inside_functions=False), import_cycles(inside_functions=True)
     told = [
@@ -237,6 +258,8 @@ def report() -> str:
         *(f"    {count:4} {file}" for file, count in said.most_common()),
         f"branches by kind of input above problems/: {sum(map(len, branches.values()))}",
         *(f"    {file}:{place}" for file, places in sorted(branches.items()) for place in places),
+        f"branches by whether the problem is a function: {sum(map(len, functions.values()))}",
+        *(f"    {file}:{place}" for file, places in sorted(functions.items()) for place in places),
         "largest files:",
         *(f"    {module.lines:5} {module.file}" for module in sizes[:25]),
     ]

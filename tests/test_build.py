@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from maao import build as building
 from maao import choices
 from maao.build import build_plan
 from maao.build_mentor import build_mentor
-from maao.build_text import load_data
+from maao.builder import load_data
 from maao.config import make_config, read_config
 from maao.core.acceptance import AcceptOptions, AlwaysFirst, BestOf, IfBetter, Interpolate, Race
 from maao.data.checks import canonical
@@ -26,95 +27,12 @@ from maao.mentors.instruction import wording as named_wording
 from maao.mentors.language_model import LanguageModelOptions
 from maao.types import Advice, Leg
 from tests.api.fixtures import llama, model_folder  # noqa: F401  (fixtures)
-from tests.api.small_runs import examples, pairs, values, write_csv, write_data
-
-KEY_NAME = "A_KEY_FOR_TESTS"
-REMOTE = {"provider": "openai", "name": "big", "base_url": "https://models.example.com/v1", "api_key_env": KEY_NAME}
+from tests.api.small_runs import KEY_NAME, REMOTE, examples, pairs, values, write_csv, write_data
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def asked(llama, data, monkeypatch):  # noqa: F811
-    """Return the function from changed settings to what is asked, with nobody ever called."""
-    monkeypatch.setenv(KEY_NAME, "not-a-key")
-
-    def make(**changes):
-        return build_mentor(building.build(make_config(values(llama, data, **changes))), MemoryLedger())
-
-    return make
-
-
-# -- what leaves this machine
-
-
-def test_a_remote_model_is_shown_no_training_example(asked):
-    found = asked(mentor__chat=REMOTE, mentor__shown={"examples": True}, mentor__wording="chat")  # that switch speaks of this machine
-    assert found.mentor.shown.examples is False
-    assert found.disclosure == (
-        "Mentor: big at https://models.example.com/v1. It is sent the task's description, the labels, the template, prompts with their "
-        "scores, words that the gradient and the walk point to, the gap between the tuned vectors and their words, counts of confused "
-        "labels; this leaves this machine. "
-        "No training example is sent."
-    )
-
-
-def test_what_a_remote_model_may_fill_is_told_as_sent(asked):
-    found = asked(mentor__chat=REMOTE, mentor__fills=["template", "label_words"])
-    assert "the labels, the template, the label words, prompts with their scores" in found.disclosure
-
-
-def test_a_remote_model_is_shown_training_examples_where_the_user_shares_them(asked):
-    found = asked(mentor__chat=REMOTE, mentor__share_examples=True)
-    assert found.mentor.shown.examples is True
-    assert "misread training examples; this leaves this machine." in found.disclosure
-    assert "No training example" not in found.disclosure
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
-def test_a_server_on_this_machine_is_not_remote(asked, host):
-    chat = {"provider": "openai", "name": "small", "base_url": f"http://{host}:8000/v1"}
-    assert "(this machine)" in asked(mentor__chat=chat).disclosure
-    assert "this stays on this machine" in asked(mentor__chat=chat).disclosure
-    assert asked(mentor__chat=chat, mentor__share_examples=True).mentor.shown.examples is False  # sharing speaks of remote models
-    assert asked(mentor__chat=chat, mentor__shown={"examples": True}).mentor.shown.examples is True
-
-
-@pytest.mark.parametrize("host", ["10.0.0.7", "192.168.1.2", "127.0.0.1.example.com", "models.example.com"])
-def test_every_other_machine_is_remote(asked, host):
-    found = asked(mentor__chat={**REMOTE, "base_url": f"https://{host}/v1"}, mentor__shown={"examples": True})
-    assert found.mentor.shown.examples is False
-    assert "leaves this machine" in found.disclosure
-
-
-def test_openai_itself_is_named_as_what_it_is(asked):
-    assert asked(mentor__chat={**REMOTE, "base_url": None}).disclosure.startswith("Mentor: big at the OpenAI API.")
-
-
-def test_hiding_the_clues_is_told(asked):
-    shown = {"gradient": False, "displacement": False, "confusions": False}
-    disclosure = asked(mentor__chat=REMOTE, mentor__shown=shown).disclosure
-    assert "gradient" not in disclosure and "confused" not in disclosure
-
-
-@pytest.mark.parametrize("name", ["none", "random_restart", "reproject", "scripted"])
-def test_mentors_that_ask_nobody_say_so(asked, name):
-    disclosure = asked(mentor={"name": name, **({"texts": ["a"]} if name == "scripted" else {})}).disclosure
-    assert "nothing is sent anywhere" in disclosure or "No mentor is asked" in disclosure
-
-
-def test_a_person_is_asked_at_this_terminal(asked):
-    assert asked(mentor__name="person").disclosure.startswith("Mentor: the person at this terminal.")
-
-
-def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, monkeypatch):  # noqa: F811
-    monkeypatch.delenv(KEY_NAME, raising=False)
-    parts = building.build(make_config(values(llama, data, mentor__chat=REMOTE)))
-    with pytest.raises(ConfigError, match=f"set the environment variable {KEY_NAME}"):
-        build_mentor(parts, MemoryLedger())
 
 
 # -- refusals
@@ -138,9 +56,9 @@ def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, mon
         (
             {"accept": {"rule": "bestof"}},
             ConfigError,
-            "'accept.rule': there is no accept of that name. Did you mean 'best_of'? Known: always_first, best_of",
+            "'accept.rule': there is no acceptance rule of that name. Did you mean 'best_of'? Known: always_first, best_of",
         ),
-        ({"accept": {"rule": "interpolate", "inner": "rase"}}, ConfigError, "'accept.inner': there is no accept of that name"),
+        ({"accept": {"rule": "interpolate", "inner": "rase"}}, ConfigError, "'accept.inner': there is no acceptance rule of that name"),
         ({"accept": {"rule": "interpolate"}, "model__length": "free"}, ConfigError, "use model.length = 'fixed'"),
         ({"stage__optimizer": "Adamm"}, ConfigError, "Unknown optimizer 'Adamm'"),
         ({"plan": {"kind": "legs"}}, ConfigError, "at least one leg with a gradient step"),
@@ -159,6 +77,7 @@ def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, mon
         ({"model__chat": True}, ModelError, "has no chat template"),
         ({"model__initial": "text"}, ConfigError, "set `model.initial_text`"),
         ({"model__initial": "labels", "mentor__name": "random_restart"}, ConfigError, "is the same text each time"),
+        ({"model__initial": "labels", "mentor__mix": {"name": "random_restart"}}, ConfigError, "is the same text each time"),
         ({"data": {"task": "rte"}}, ConfigError, "reads the task's own files: name them in data.train"),
         (
             {"data": {"task": "rte", "train": "t.jsonl", "label_field": "gold"}},
@@ -194,15 +113,19 @@ def test_a_remote_model_without_a_key_is_refused_before_the_run(llama, data, mon
         (
             {"model__projection": True},
             ConfigError,
-            "'model.projection' would be ignored, since method is 'prompt_tuning', and prefix_tuning reads it",
+            "'model.projection' would be ignored, since model.method is 'prompt_tuning', and prefix_tuning reads it",
         ),
         ({"model__method": "p_tuning", "model__projection": True}, ConfigError, "'model.projection' would be ignored"),
         (
             {"model__encoder": "mlp"},
             ConfigError,
-            "'model.encoder' would be ignored, since method is 'prompt_tuning', and p_tuning",
+            "'model.encoder' would be ignored, since model.method is 'prompt_tuning', and p_tuning",
         ),
-        ({"model__hidden": 16}, ConfigError, "'model.hidden' would be ignored, since method is 'prompt_tuning', and p_tuning, prefix_"),
+        (
+            {"model__hidden": 16},
+            ConfigError,
+            "'model.hidden' would be ignored, since model.method is 'prompt_tuning', and p_tuning, prefix_",
+        ),
         ({"model__method": "prefix_tuning", "model__hidden": 16}, ConfigError, "set model.projection = true"),
         ({"model__initial_text": "the news"}, ConfigError, "'model.initial_text' would be ignored, since model.initial is 'vocabulary'"),
         ({"model__initial_text": "a", "model__initial": "labels"}, ConfigError, "since model.initial is 'labels'"),
@@ -450,9 +373,9 @@ def test_plugins_are_found_by_name_and_their_settings_are_checked_like_ours(llam
     for section, told in (
         ({"mentor": {"name": "mine", "dept": 3}}, "unknown key 'mentor.dept'. Did you mean 'mentor.depth'?"),
         ({"mentor": {"name": "mine", "depth": 0}}, "'mentor.depth': input should be greater than or equal to 1"),
-        ({"mentor": {"name": "mine", "style": "chat"}}, "'mentor.style' would be ignored, since name is 'mine'"),
-        ({"accept": {"rule": "ours", "steps": 3}}, "'accept.steps' would be ignored, since rule is 'ours'"),
-        ({"accept": {"share": 0.1}}, "'accept.share' would be ignored, since rule is 'race', and ours reads it"),
+        ({"mentor": {"name": "mine", "style": "chat"}}, "'mentor.style' would be ignored, since mentor.name is 'mine'"),
+        ({"accept": {"rule": "ours", "steps": 3}}, "'accept.steps' would be ignored, since accept.rule is 'ours'"),
+        ({"accept": {"share": 0.1}}, "'accept.share' would be ignored, since accept.rule is 'race', and ours reads it"),
         ({"mentor": {"name": "theirs"}}, "Known: none, custom"),
     ):
         with pytest.raises(ConfigError) as raised:
@@ -464,6 +387,45 @@ def test_a_plugin_that_is_no_class_of_settings_is_refused(plugins):
     plugins(mentor__mine=lambda options, parts: None)
     with pytest.raises(ConfigError, match=r"'mentor.name': the plugin of that name leads to .* a subclass of maao.options.Section"):
         make_config({"mentor": {"name": "mine"}})
+
+
+class Broken:
+    """An entry point whose module raises what a module can raise."""
+
+    value = "theirs:Mentor"
+
+    def load(self):
+        raise ImportError("no module named cma")
+
+
+def test_a_plugin_that_cannot_be_imported_is_told_where_it_is_chosen_and_breaks_nothing_else(monkeypatch):
+    monkeypatch.setattr(choices, "_plugins", lambda: {"mentor.theirs": Broken(), "mentor.odd": FakeEntry("mentor.odd", print)})
+    told = r"'mentor.name': the mentor 'theirs' is a plugin's, theirs:Mentor, which cannot be imported \(ImportError: no module named cma\)"
+    with pytest.raises(ConfigError, match=told):
+        make_config({"mentor": {"name": "theirs"}})
+    with pytest.raises(ConfigError, match=r"'mentor.size' would be ignored, since name is 'reproject', and perturb reads it"):
+        make_config({"mentor": {"name": "reproject", "size": 0.1}})
+    with pytest.raises(ConfigError, match=r"unknown key 'mentor.sise'"):
+        make_config({"mentor": {"name": "perturb", "sise": 0.1}})
+
+
+class Even(MentorOptions):
+    """A mentor with a check that has an error of its own."""
+
+    depth: int = 2
+
+    @field_validator("depth")
+    @classmethod
+    def _even(cls, depth):
+        if depth % 2:
+            raise PydanticCustomError("odd", "it is odd: {depth}", {"depth": depth})
+        return depth
+
+
+def test_an_error_of_a_plugins_own_kind_is_told(plugins):
+    plugins(mentor__even=Even)
+    with pytest.raises(ConfigError, match=r"'mentor.depth': it is odd: 3; got 3\."):
+        make_config({"mentor": {"name": "even", "depth": 3}})
 
 
 class AsksOptions(MentorOptions):

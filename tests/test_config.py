@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -260,7 +261,7 @@ def test_the_demo_file_holds_no_default_twice():
     [
         (
             {"problem": "vision", "vision": {"method": "tcp"}},
-            "'problem' = 'vision': leave it out.*'vision.method' is now 'model.method'",
+            "'problem' = 'vision': leave it out: a source of pictures.*'vision.method' is now 'model.method'",
         ),
         ({"images": {"source": "emoji", "shots": 2}}, "'images.source' is now 'data.source'; 'images.shots' is now 'data.shots'"),
         ({"model": {"kind": "encoder"}}, "'model.kind' = 'encoder': model.kind = \"head\""),
@@ -275,7 +276,16 @@ def test_a_setting_of_an_older_config_is_told_with_its_name_of_today(values, tol
 
 def test_a_setting_of_another_codec_is_refused_with_the_codec_that_reads_it():
     with pytest.raises(
-        ConfigError, match=r"'model.fluency' would be ignored, since codec is 'nearest_token', and fluent reads it: drop it"
+        ConfigError, match=r"'model.fluency' would be ignored, since model.codec is 'nearest_token', and fluent reads it: drop it"
     ):
         make_config({"model": {"fluency": 0.2}})
     assert make_config({"model": {"codec": "fluent", "fluency": 0.2}}).model.kind.options.codec.options.fluency == 0.2
+
+
+@pytest.mark.parametrize("key", ["mentor", "mentor.mix", "mentor.chat", "accept", "plan", "stage", "data"])
+@pytest.mark.parametrize("given", [3, "perturb", [], [{}], True, 1.5])
+def test_a_value_where_a_section_is_wanted_is_told(key, given):
+    values = {}
+    set_value(values, key, given)
+    with pytest.raises(ConfigError, match=rf"'{key}': it is a section, with keys of its own: .* got {re.escape(repr(given))}\."):
+        make_config(values)

@@ -41,7 +41,7 @@ def test_every_cell_of_a_table_is_a_config_of_its_own(path, monkeypatch):
     cells = list(comparison.cells(comparison.read_table(path), path.parent))
     assert len({cell.key for cell in cells}) == len(cells) > 10
     assert {type(cell.how.options).__name__ for cell in cells} <= {"Tune", "Majority", "ZeroShot", "ZeroShotWordings", "Peft"}
-    texts = [cell for cell in cells if cell.config.input == "text"]
+    texts = [cell for cell in cells if cell.config.texts is not None]
     assert all(cell.config.texts.protocol in PROTOCOLS for cell in texts)
     assert all(cell.config.texts.test.startswith("/somewhere") and "{" not in cell.config.texts.train for cell in texts)
     assert all(cell.config.pictures.source == "emoji" and cell.config.pictures.shots for cell in cells if cell not in texts)
@@ -94,7 +94,7 @@ def test_the_readmes_configs_are_understood():
 def nothing_ignored(config):
     """Check what a config's sections say together; of a model that is on this machine, the way it is read too."""
     building._check_together(config)
-    if config.input == "text" and config.model.kind.name == "auto" and config.model.name.startswith("packaged:"):
+    if config.texts is not None and config.model.kind.name == "auto" and config.model.name.startswith("packaged:"):
         settled(config.model, own_kind(config.model.name))
 
 

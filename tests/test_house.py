@@ -7,8 +7,9 @@ import ast
 from tests import house
 
 MOST_ANY = 200
-MOST_BRANCHES = 18
-MOST_LINES_OF_BUILD = 520
+MOST_BRANCHES = 5
+MOST_BRANCHES_BY_PROBLEM = 5
+MOST_LINES_OF_BUILD = 300
 
 
 def test_no_modules_import_one_another():
@@ -31,6 +32,11 @@ def test_any_is_rare():
 def test_few_places_ask_what_kind_of_input_a_run_is_on():
     places = house.branches_by_kind()
     assert sum(map(len, places.values())) <= MOST_BRANCHES, places
+
+
+def test_few_places_ask_whether_the_problem_is_a_function():
+    places = house.branches_by_problem()
+    assert sum(map(len, places.values())) <= MOST_BRANCHES_BY_PROBLEM, places
 
 
 def test_a_run_is_built_in_few_lines():
@@ -63,7 +69,7 @@ def test_branches_by_kind_are_found_in_all_their_forms():
     yes = (
         "config.problem == 'vision'",
         "config.data.input in ('text', 'image')",
-        "TABLE[config.problem]",
+        "TABLE[config.data.input]",
         "a if self._sees else b",
     )
     no = ("model.kind == 'head'", "config.problem", "name == 'text'", "data.source == 'emoji'")

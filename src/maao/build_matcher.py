@@ -1,60 +1,84 @@
-"""Build the problem of a matcher, on pictures or on texts, from a config: that half of `build.py`, loaded only where it is wanted."""
+"""Build the problem of a matcher, on pictures or on texts, from a config."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maao.config import Config
+from maao.builder import NOTHING_TO_FILL, Built, ClassesBuilder
 from maao.data.dataset import Dataset
 from maao.errors import ConfigError
-from maao.problems.kinds import MatcherOptions, matcher_options
+from maao.matched_inputs import INPUTS, MatchedInputs
+from maao.mentors.context import Input, MentorContext
+from maao.mentors.fields import NAMES
+from maao.problems.kinds import matcher_options
 from maao.problems.settings import MatcherMethodOptions, ModelConfig, ProbeOptions
-from maao.protocols import Codec
-from maao.types import Splits
+from maao.types import JSON, Splits
 
 if TYPE_CHECKING:
+    from maao.build import RunComponents
     from maao.codecs.method import MethodCodec
+    from maao.config import Config
     from maao.problems.classification import ClassificationProblem
-    from maao.problems.known_texts import KnownTextReader
     from maao.problems.methods import Bound, MatcherMethod
-    from maao.problems.pictures import PictureReader
     from maao.problems.scorers.matcher import Known
+    from maao.problems.texts import LoadedModels
     from maao.problems.towers.dual import DualEncoder
 
 
-@dataclass(frozen=True)
-class Usual:
-    """What settings that are left out are, for one kind of input."""
+class MatcherBuilder(ClassesBuilder):
+    """Builds what compares features of inputs with features of classes."""
 
-    template: str
-    initial_text: str
-    wording: str
+    @property
+    def inputs_matched(self) -> MatchedInputs:
+        """What is matched with the classes: texts or pictures."""
+        return INPUTS[self.config.data.options.input]
+
+    @property
+    def input(self) -> Input:
+        return self.inputs_matched.told
+
+    def unread(self) -> dict[str, str]:
+        told = f"the inputs are {self.inputs_matched.plural}: drop it"
+        own = matcher_options(self.config.model).changed()
+        return {**super().unread(), **{f"model.{key}": told for key in own if key in self.inputs_matched.unread}}
+
+    def check(self) -> None:
+        self.inputs_matched.check(self.config)
+        check_matcher(self.config, self.inputs_matched)
+
+    def build(self, splits: Splits | None, loaded: LoadedModels | None) -> Built:
+        dataset = self.load_data() if splits is None else self.inputs_matched.at_hand(splits)
+        return build_matcher(self.config, self.inputs_matched, dataset)
+
+    def build_for_use(self, splits: Splits, class_names: tuple[str, ...], like: RunComponents | None) -> Built:
+        from maao.problems.towers.dual import DualEncoder
+
+        encoder = like.frozen if like is not None and isinstance(like.frozen, DualEncoder) else None
+        dataset = self.inputs_matched.in_use(self.config, splits, class_names)
+        return build_matcher(self.config, self.inputs_matched, dataset, class_names, encoder)
+
+    def for_mentor(self, parts: RunComponents, run: MentorContext) -> MentorContext:
+        model = parts.config.model
+        return replace(
+            run,
+            labels=parts.class_names,
+            template=(model.template or "").replace("{class}", "<CLASS>"),
+            length=model.num_virtual_tokens,
+            max_tokens=model.num_virtual_tokens,
+            not_filled=dict.fromkeys(NAMES, NOTHING_TO_FILL),
+        )
+
+    def described(self, params: Any, problem: Any, parts: RunComponents, labels: tuple[str, ...]) -> JSON:
+        text = self.inputs("The run").template
+        read = {"input_template": text} if text else {}
+        return {"template": parts.config.model.template, **read, "labels": list(labels), "class_names": list(parts.class_names)}
 
 
-PICTURES = Usual("{slots} {class}.", "a photo of a", "a photo of a {class}.")
-TEXTS = Usual("{slots} {class}", "this text is about", "{class}")
-OF_TEXTS = ("label_words", "input_template", "pooling", "max_length", "scale")
-OF_PICTURES = ("views", "pixel_mib")
-
-
-@dataclass(frozen=True)
-class MatcherParts:
-    """What a run of a matcher is built of, beside what every run has."""
-
-    model: ModelConfig  # with what was left out
-    problem: ClassificationProblem[Known]
-    codec: Codec[Any]
-    encoder: DualEncoder
-    splits: Splits
-    class_names: tuple[str, ...]
-    notes: tuple[str, ...]
-    bits: int | None = None
-
-
-def check_matcher(config: Config) -> None:
+def check_matcher(config: Config, inputs: MatchedInputs) -> None:
     """Refuse settings that cannot go together, and mentors that a method cannot follow. Loads nothing."""
-    model, method = completed(config).model, config.model.method
+    model, method = completed(config, inputs).model, config.model.method
     if not method.options.has_prompt:
         if config.mentor.name not in ("none", "custom"):
             raise ConfigError(
@@ -64,88 +88,44 @@ def check_matcher(config: Config) -> None:
         raise ConfigError(f"model.template = {model.template!r} has no {{slots}}, the place of what is tuned.")
     if not method.options.is_trained and config.stage.options.lr_grid:  # the grid that `find_lr` takes
         raise ConfigError(f"model.method = '{method.name}' trains nothing: there is no learning rate to search for.")
-    of_texts = config.input == "text"
-    read = "texts" if of_texts else "pictures"
-    for key in OF_PICTURES if of_texts else OF_TEXTS:
-        if getattr(matcher_options(config.model), key) != MatcherOptions.model_fields[key].default:
-            raise ConfigError(f"model.{key} would be ignored, since the inputs are {read}: drop it.")
 
 
-def completed(config: Config) -> Config:
+def completed(config: Config, inputs: MatchedInputs) -> Config:
     """Return a config with the template of classes that it leaves out."""
-    usual = TEXTS if config.input == "text" else PICTURES
-    return config.model_copy(update={"model": config.model.with_kind(template=config.model.template or usual.template)})
+    return config.model_copy(update={"model": config.model.with_kind(template=config.model.template or inputs.template)})
 
 
 def build_matcher(
-    config: Config,
-    given: Splits | None = None,
-    class_names: tuple[str, ...] = (),
-    encoder: DualEncoder | None = None,
-    *,
-    dataset: Dataset | None = None,
-) -> MatcherParts:
+    config: Config, inputs: MatchedInputs, dataset: Dataset, class_names: tuple[str, ...] = (), encoder: DualEncoder | None = None
+) -> Built:
     """Build the problem of a matcher.
 
     Args:
-        given: examples to use a run on, pictures by the paths of their files, in place of the config's data section.
-        class_names: their classes in words.
+        class_names: the classes in words, of a run that is used.
         encoder: the towers, where they are loaded already.
-        dataset: the data, where they are read already.
     """
-    config = completed(config)
-    model, of_texts = config.model, config.input == "text"
-    encoder = encoder or _encoder(model, of_texts)
-    if given is not None:
-        dataset = _given(config, given, class_names)
-    elif dataset is None:
-        dataset = config.data.options.load(config.seed)
-    assert dataset is not None
-    names = dataset.class_names if not of_texts else class_names or _names(model, dataset.splits.labels)
-    hand = _wordings(model, dataset, ((TEXTS if of_texts else PICTURES).wording,))
-    problem = _problem(config, encoder, dataset, _bind(model, encoder, names, hand))
-    if given is None and dataset.transfer_sets:
+    config = completed(config, inputs)
+    model = config.model
+    encoder = encoder or inputs.encoder(model)
+    names = inputs.class_names(model, dataset, class_names)
+    hand = _wordings(model, dataset, (inputs.wording,))
+    problem = _problem(config, inputs, encoder, dataset, _bind(model, encoder, names, hand))
+    if dataset.transfer_sets:
         problem.transfer_sets = _transfer_sets(config, encoder, problem, dataset, hand)
-    notes = (*dataset.splits.notes, *encoder.notes, *problem.notes)
-    return MatcherParts(model, problem, problem.codec, encoder, dataset.splits, names, notes, dataset.bits)
-
-
-def _encoder(model: ModelConfig, of_texts: bool) -> DualEncoder:
-    from maao.problems.towers.dual_loading import load_dual_encoder
-    from maao.problems.towers.text.matching import load_text_matcher
-
-    common: dict[str, Any] = {"device": model.device, "dtype": model.dtype, "revision": model.revision}
-    if not of_texts:
-        return load_dual_encoder(model.name, **common)
-    options = matcher_options(model)
-    found = load_text_matcher(model.name, pooling=options.pooling, max_length=options.max_length, **common)
-    return found if options.scale is None else replace(found, scale=options.scale)
-
-
-def _given(config: Config, given: Splits, class_names: tuple[str, ...]) -> Dataset:
-    """Return examples that a run is used on as a data set."""
-    if config.input == "text":
-        return Dataset(given, class_names or given.labels)
-    from maao.data.images import Files
-
-    return Dataset(given, class_names, Files(bits=config.pictures.bits if config.pictures else None))
-
-
-def _names(model: ModelConfig, labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the words of the classes of texts.
-
-    Raises:
-        ConfigError: words of a label that the data do not have, or none for one that they have.
-    """
-    words = matcher_options(model).label_words
-    if words is None:
-        return tuple(label.replace("_", " ") for label in labels)
-    wrong = sorted(set(words) ^ set(labels))
-    if wrong:
-        raise ConfigError(
-            f"model.label_words needs the words of each of the labels {', '.join(labels)}, and no others: {', '.join(wrong)}."
-        )
-    return tuple(words[label] for label in labels)
+    if dataset.bits is not None:  # what single pictures are read by when the run is used
+        config = config.model_copy(update={"data": config.data.with_options(bits=dataset.bits)})
+    steps_per_epoch = max(1, len(dataset.splits.train) // config.stage.options.batch_size)
+    return Built(
+        config,
+        problem,
+        problem.codec,
+        dataset.splits,
+        encoder,
+        class_names=names,
+        notes=(*dataset.splits.notes, *encoder.notes, *problem.notes),
+        steps_per_epoch=steps_per_epoch,
+        average_every=steps_per_epoch,
+    )
 
 
 def _wordings(model: ModelConfig, dataset: Dataset, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -153,14 +133,14 @@ def _wordings(model: ModelConfig, dataset: Dataset, default: tuple[str, ...]) ->
     return tuple(matcher_options(model).wordings or ([dataset.template] if dataset.template else default))
 
 
-def _codec(model: ModelConfig, encoder: DualEncoder, method: MatcherMethod) -> MethodCodec:
+def _codec(model: ModelConfig, inputs: MatchedInputs, encoder: DualEncoder, method: MatcherMethod) -> MethodCodec:
     """Return the codec of a prompt method's params."""
     from maao.codecs.method import MethodCodec, Start
     from maao.codecs.nearest_token import NearestTokenCodec
 
-    options, text, usual = matcher_options(model), encoder.text, TEXTS if encoder.pixels is None else PICTURES
+    options, text = matcher_options(model), encoder.text
     count = options.num_virtual_tokens
-    start = Start(options.initial, count, text.width, text=options.initial_text or usual.initial_text)
+    start = Start(options.initial, count, text.width, text=options.initial_text or inputs.initial_text)
     return MethodCodec(method, NearestTokenCodec(text.tokenizer, text.table, num_virtual_tokens=count, distance=model.distance), start)
 
 
@@ -173,40 +153,20 @@ def _bind(model: ModelConfig, encoder: DualEncoder, names: tuple[str, ...], hand
     return bind_classes(encoder, template, names, options.num_virtual_tokens if has_prompt else 0, hand, options.part_tokens)
 
 
-def _reader(model: ModelConfig, encoder: DualEncoder, dataset: Dataset) -> PictureReader | KnownTextReader:
-    """Return what reads inputs, and keeps their features."""
-    from maao.problems.known_texts import KnownTextReader
-    from maao.problems.towers.features import FeatureStore
-    from maao.problems.towers.text.inputs import InputTemplate
-
-    options = matcher_options(model)
-    store = FeatureStore(feature_file(encoder) if options.cache else None)
-    if encoder.pixels is None:
-        return KnownTextReader(encoder, InputTemplate.parse(options.input_template), store=store, batch=model.score_batch)
-    from maao.problems.pictures import PictureReader
-
-    limit = options.pixel_mib * 2**20
-    return PictureReader(encoder, dataset.pictures, store=store, views=options.views, batch=model.score_batch, max_bytes=limit)
-
-
-def _problem(config: Config, encoder: DualEncoder, dataset: Dataset, bound: Bound) -> ClassificationProblem[Known]:
+def _problem(config: Config, inputs: MatchedInputs, encoder: DualEncoder, dataset: Dataset, bound: Bound) -> ClassificationProblem[Known]:
     import torch
 
     from maao.codecs.no_words import NoWords
-    from maao.problems.classification import ClassificationProblem
     from maao.problems.known_texts import cut_notes
     from maao.problems.scorers.matcher import Matcher
     from maao.problems.scorers.probes import NoPrompt
+    from maao.problems.towers.features import FeatureStore
 
     model, own, splits = config.model, config.model.method.options, dataset.splits
     if any(example.choices for example in (*splits.train, *splits.select, *splits.test)):
         raise ConfigError("The examples have choices of their own, and a matcher has the same classes for all: use another model.kind.")
-    reader = _reader(model, encoder, dataset)
-    made: type[ClassificationProblem[Known]] = ClassificationProblem
-    if encoder.pixels is not None:
-        from maao.problems.pictures import PictureProblem
-
-        made = PictureProblem
+    store = FeatureStore(feature_file(encoder) if matcher_options(model).cache else None)
+    reader, made = inputs.reader(model, encoder, dataset, store), inputs.problem()
     common: dict[str, Any] = {
         "batch_size": config.stage.options.batch_size,
         "score_batch": model.score_batch,
@@ -222,9 +182,9 @@ def _problem(config: Config, encoder: DualEncoder, dataset: Dataset, bound: Boun
         return problem
     assert isinstance(own, MatcherMethodOptions)
     method = own.build(bound)
-    problem = made(method, Matcher(method), _codec(model, encoder, method), reader, splits, **common)
-    inputs, tower = ("texts", "text tower") if encoder.pixels is None else ("images", "image tower")
-    told = f"{method.name} puts what it trains into the {tower}: every step runs it, and no features of {inputs} can be kept"
+    problem = made(method, Matcher(method), _codec(model, inputs, encoder, method), reader, splits, **common)
+    read = inputs.features_of
+    told = f"{method.name} puts what it trains into the {inputs.tower}: every step runs it, and no features of {read} can be kept"
     problem.notes = (*cut_notes(problem), *((told,) if method.tunes_inputs else ()))
     return problem
 
@@ -242,7 +202,7 @@ def _transfer_sets(
     return found
 
 
-def feature_file(encoder: DualEncoder) -> Any:
+def feature_file(encoder: DualEncoder) -> Path:
     """Return where the features of an image tower are kept, a file named by its weights."""
     from maao.problems.towers.text.loading import cache_folder
 

@@ -1,29 +1,115 @@
-"""Build the problem of texts from a config, and read its data as the model reads them."""
+"""Build the problem of texts that a language model reads, from a config."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from maao.config import Config
-from maao.data.dataset import Dataset, InputForm
-from maao.problems.kinds import DEFAULT_TEMPLATE, architecture, is_masked, matcher_options, text_options
-from maao.problems.settings import ModelConfig
-from maao.problems.texts import Wording, build_texts
+from maao.builder import Built, ClassesBuilder, load_data
+from maao.data.task import task_named
+from maao.data.text_data import TextData
+from maao.errors import ConfigError
+from maao.mentors.context import MentorContext, Proceed
+from maao.problems.kinds import DEFAULT_TEMPLATE, label_words, text_options
+from maao.problems.settings import ModelConfig, text_method
+from maao.problems.texts import Wording, build_texts, completed, token_notes
 from maao.protocols import Codec
-from maao.types import Splits
+from maao.sharing import shared_models
+from maao.types import JSON, TEMPLATE, WORD, Splits
 
 if TYPE_CHECKING:
+    from maao.build import RunComponents
+    from maao.config import Config
     from maao.problems.framed import FramedProblem
+    from maao.problems.texts import LoadedModels
     from maao.problems.towers.text.loading import FrozenModel
+
+
+class TextBuilder(ClassesBuilder):
+    """Builds what a language model reads from texts, by label words or a head."""
+
+    def check(self) -> None:
+        config, options = self.config, text_options(self.config.model)
+        if config.accept.name == "interpolate" and options.length == "free":
+            raise ConfigError("accept.rule 'interpolate' blends prompts of equal length: use model.length = 'fixed' with it.")
+        if not isinstance(config.data.options, TextData):
+            raise ConfigError(
+                f"model.kind = '{config.model.kind.name}' reads texts, and data.source = '{config.data.options.source}' is of pictures "
+                "(data.input = 'image'): name a source of texts, or set model.kind = 'matcher'."
+            )
+
+    def build(self, splits: Splits | None, loaded: LoadedModels | None) -> Built:
+        splits = splits or load_data(self.config).splits
+        loaded = shared_models() if loaded is None else loaded
+        frozen = loaded.load(self.config.model.name, self.config.model)
+        model = completed(self.config.model, frozen, wording_of(self.config))
+        config = self.config.model_copy(update={"model": model})
+        problem, codec = build_language(config, splits, frozen)
+        return Built(
+            config,
+            problem,
+            codec,
+            splits,
+            frozen,
+            class_names=splits.labels,
+            notes=(*splits.notes, *problem.notes, *adapter_notes(model, frozen), *token_notes(model, frozen, splits)),
+            loaded=loaded,
+            steps_per_epoch=max(1, len(splits.train) // config.stage.options.batch_size),
+        )
+
+    def build_for_use(self, splits: Splits, class_names: tuple[str, ...], like: RunComponents | None) -> Built:
+        model = self.config.model.with_kind(adapter=None)
+        own = replace(self, config=self.config.model_copy(update={"model": model}))
+        return own.build(splits, None if like is None else like.loaded)
+
+    def for_mentor(self, parts: RunComponents, run: MentorContext) -> MentorContext:
+        splits, model = parts.examples, parts.config.model
+        words = label_words(model) or {label: label for label in splits.labels}
+        return replace(
+            run,
+            train=splits.train,
+            labels=splits.labels,
+            template=model.template or DEFAULT_TEMPLATE,
+            length=model.num_virtual_tokens,
+            max_tokens=model.num_virtual_tokens,
+            proceed=_proceed(parts),
+            own={
+                TEMPLATE: str(parts.problem.problem_for({}).template),
+                **{WORD + label: words.get(label, label) for label in splits.labels},
+            },
+            not_filled=_not_filled(model, splits),
+        )
+
+    def described(self, params: Any, problem: Any, parts: RunComponents, labels: tuple[str, ...]) -> JSON:
+        from maao.problems.framed import PatternVerbalizer
+
+        model, task = parts.config.model, parts.config.task  # with what a task fills in
+        pair = PatternVerbalizer.of(params)
+        filled = dict(zip(labels, pair.label_words, strict=True)) if pair is not None and pair.label_words else None
+        words = filled or label_words(model) or {label: label for label in labels}
+        return {
+            "template": str(problem.template),
+            "labels": list(labels),
+            "label_words": None if model.kind.name == "head" else words,
+            "choices": task is not None and task_named(task).multiple_choice,
+        }
+
+
+def _not_filled(model: ModelConfig, splits: Splits) -> dict[str, str]:
+    """Return what a proposal cannot fill, and why."""
+    told = ""
+    if model.kind.name == "head":
+        told = "mentor.fills names label_words, and this model is read by a trained head, which has none: drop them."
+    elif any(example.choices for example in splits.train):
+        told = "mentor.fills names label_words, and these examples have answers of their own to choose from: drop them."
+    return {"label_words": told} if told else {}
 
 
 def wording_of(config: Config) -> Wording:
     """Return what a SuperGLUE task fills into the model's settings."""
     if config.task is None:
         return Wording()
-    from maao.data.task import task_named
-
     task = task_named(config.task)
     return Wording(task.cloze, task.pair, task.label_words or None)
 
@@ -61,40 +147,27 @@ def _adapter(model: ModelConfig, frozen: FrozenModel) -> Mapping[str, Any] | Non
         return None
     from maao.export.peft_read import read_adapter
 
-    return read_adapter(adapter, frozen, model.method.name, model.num_virtual_tokens)
+    return read_adapter(adapter, frozen, model.method.name, model.num_virtual_tokens, in_slots=text_method(model).in_slots)
 
 
-def load_data(config: Config) -> Dataset:
-    """Read and split the examples that a config names."""
-    return config.data.options.load(config.seed, _input_form(config))
+def _proceed(parts: RunComponents) -> Proceed | None:
+    """Return how the tuned model goes on from its soft prompt: it is a decoder, and there are rows in slots."""
+    from maao.problems.towers.text.loading import FrozenModel
 
+    frozen, model = parts.frozen, parts.config.model
+    if not isinstance(frozen, FrozenModel) or frozen.kind != "decoder" or not text_method(model).in_slots:
+        return None
+    from maao.llm.local import LocalModel
 
-def _input_form(config: Config) -> InputForm:
-    """Return what the model reads of an example, which decides what is read of the data."""
-    texts = config.texts
-    if texts is None:
-        return InputForm()
-    return InputForm(template_fields(config.model), texts.task is None or _is_cloze(config.model))
+    local, method = LocalModel(frozen.model, frozen.tokenizer, frozen.name), parts.problem.problem_for({}).method
 
+    def proceed(
+        params: Any, before: str, after: str, *, seed: int, temperature: float, top_p: float, max_tokens: int
+    ) -> tuple[str, int, int]:
+        import torch
 
-def template_fields(model: ModelConfig) -> tuple[str, ...]:
-    """Return the fields of an example that the template reads."""
-    from maao.problems.towers.text.inputs import InputTemplate
-    from maao.problems.towers.text.template import Template
+        with torch.no_grad():
+            rows = method.realize(params)["prompt"]
+        return local.proceed(rows, before, after, seed=seed, temperature=temperature, top_p=top_p, max_tokens=max_tokens)
 
-    if model.kind.name == "matcher":
-        return InputTemplate.parse(matcher_options(model).input_template).fields
-    template = Template.parse(model.template or DEFAULT_TEMPLATE, chat=text_options(model).chat)
-    return tuple(name for name in template.fields if name != "choice")
-
-
-def _is_cloze(model: ModelConfig) -> bool:
-    """Say whether words answer: a head reads a task's examples as they were published."""
-    from maao.problems.towers.text.loading import kind_of
-
-    if model.kind.name == "matcher":
-        return False
-    kind = architecture(model)
-    if kind == "auto":
-        kind = kind_of(model.name, model.revision)
-    return kind not in ("encoder", "head") or is_masked(model)
+    return proceed

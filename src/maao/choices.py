@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -48,6 +48,7 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "linear_probe": "maao.problems.scorers.probes:LinearProbeOptions",
         "lp++": "maao.problems.scorers.probes:LPPlusPlusOptions",
     },
+    "problem": {"classification": "maao.build_classes:Classification", "function": "maao.build_function:FunctionBuilder"},
     "stage": {
         "gradient": "maao.optimizers.options:GradientOptions",
         "cma_es": "maao.optimizers.options:CMAOptions",
@@ -141,11 +142,14 @@ class UnknownName(KeyError):
         return self.told
 
 
+IN_WORDS = {"accept": "acceptance rule", "chat": "provider"}  # what a table holds, where its name does not say it
+
+
 def _unknown(table: str, name: object) -> UnknownName:
     known = names(table)
     near = get_close_matches(str(name), known, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return UnknownName(f"there is no {table} of that name.{hint} Known: {', '.join(known)}")
+    return UnknownName(f"there is no {IN_WORDS.get(table, table)} of that name.{hint} Known: {', '.join(known)}")
 
 
 @cache
@@ -175,10 +179,19 @@ def load(table: str, name: object) -> type[Any]:
         raise _unknown(table, name)
     own = CHOICES[table].get(name)
     if own is None:
-        found: type[Any] = _plugins()[f"{table}.{name}"].load()
-        return found
+        return _from_plugin(table, name)
     module, _, attribute = own.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def _from_plugin(table: str, name: str) -> type[Any]:
+    entry = _plugins()[f"{table}.{name}"]
+    try:
+        found: type[Any] = entry.load()
+    except Exception as error:  # anything may happen in a module of others
+        told = f"the {IN_WORDS.get(table, table)} '{name}' is a plugin's, {entry.value}, which cannot be imported"
+        raise UnknownName(f"{told} ({type(error).__name__}: {error})") from error
+    return found
 
 
 def _from_file(file: Path, attribute: str, *, values: bool) -> type[Any]:
@@ -217,6 +230,27 @@ def own_file(name: object, folder: Path) -> object:
     return name if found is None else f"{(folder / found['file']).resolve()}:{found['attribute']}"
 
 
+def own_files(settings: object) -> set[Path]:
+    """Return the files of one's own that nested settings name something of."""
+    if isinstance(settings, Mapping):
+        return own_files(list(settings.values()))
+    if isinstance(settings, list):
+        return {file for held in settings for file in own_files(held)}
+    found = OWN_FILE.fullmatch(settings) if isinstance(settings, str) else None
+    return {Path(found["file"])} if found is not None and Path(found["file"]).is_file() else set()
+
+
 def readers(table: str, key: str) -> tuple[str, ...]:
-    """Return the names of a table whose things read a setting of that name. Imports all of them: for messages."""
-    return tuple(name for name in names(table) if key in load(table, name).model_fields)
+    """Return the names of a table whose things read a setting of that name. Imports all of them: for messages.
+
+    What a plugin breaks is told where it is chosen, not here.
+    """
+    return tuple(name for name in names(table) if key in _fields(table, name))
+
+
+def _fields(table: str, name: str) -> Collection[str]:
+    try:
+        found: Collection[str] = getattr(load(table, name), "model_fields", ())
+    except UnknownName:
+        return ()
+    return found

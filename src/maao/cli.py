@@ -86,7 +86,9 @@ def find_lr(
     _console().print(rates_table(search))
     _console().print(cost_line(search.cost))
     rate = search.chosen.rate
-    _say(f"Put this into the config, or give --set stage.lr={rate}:\n\n[stage]\nlr = {rate}")
+    grid = " --set stage.lr_grid=[]" if checked.stage.options.lr_grid else ""  # a rate beside a grid would be refused
+    instead = " in the place of its lr_grid" if grid else ""
+    _say(f"Put this into the config{instead}, or give --set stage.lr={rate}{grid}:\n\n[stage]\nlr = {rate}")
 
 
 @app.command()

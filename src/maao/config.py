@@ -13,11 +13,12 @@ from copy import deepcopy
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from maao import choices
 from maao.choices import own_file
 from maao.core.acceptance import AcceptOptions
 from maao.core.plan import PlanOptions
@@ -28,12 +29,15 @@ from maao.data.image_sets import CATALOG, EMOJI
 from maao.data.inputs import input_of
 from maao.data.text_data import PARTS, TextData
 from maao.errors import ConfigError
-from maao.mentors.context import AskingOptions, Input, MentorOptions
+from maao.mentors.context import AskingOptions, MentorOptions
 from maao.optimizers.options import StageOptions
 from maao.options import STORED, UNKNOWN, UNREAD, Chosen, OneOf, Section
 from maao.problems.settings import ModelConfig
 from maao.renamed import renamed
 from maao.store.files import reading
+
+if TYPE_CHECKING:
+    from maao.builder import Builder
 
 
 class BudgetConfig(Section):
@@ -99,11 +103,10 @@ class Config(Section):
         return self.data.options if isinstance(self.data.options, ImageData) else None
 
     @property
-    def input(self) -> Input:
-        """What the classes are of: texts or pictures; a function's points are numbers."""
-        if self.problem == "function":
-            return "numbers"
-        return "image" if self.pictures is not None else "text"
+    def builder(self) -> Builder:
+        """What reads the sections of this kind of problem, and builds it."""
+        found: Builder = choices.load("problem", self.problem).of(self)
+        return found
 
     @model_validator(mode="wrap")
     @classmethod
@@ -118,7 +121,7 @@ class Config(Section):
     def unread(self) -> dict[str, str]:
         return {
             **_of_other_problems(self),
-            **_of_no_training(self),
+            **self.builder.unread(),
             **_of_no_mentor(self),
         }
 
@@ -130,8 +133,6 @@ def _are_pictures(data: Any) -> bool:
     return isinstance(data, Chosen) and data.name == "image"
 
 
-# Which settings are read. What stands in none of these tables is read always, or checked where it is used.
-SECTIONS_READ = {"classification": ("model", "data"), "function": ("function",)}
 OF_LOCAL_MODELS = ("name", "revision", "quantization", "dtype", "device")  # of [model]: a mentor in this process is loaded so
 
 
@@ -142,11 +143,11 @@ def unread_sections(config: Config) -> set[str]:
         >>> sorted(unread_sections(Config(problem="function", mentor={"name": "none"})))
         ['data', 'model']
     """
-    return {name for names in SECTIONS_READ.values() for name in names} - _sections_read(config)
+    return {name for problem in choices.names("problem") for name in choices.load("problem", problem).sections} - _sections_read(config)
 
 
 def _sections_read(config: Config) -> set[str]:
-    return {*SECTIONS_READ[config.problem], *(("model",) if _asks_in_this_process(config) else ())}
+    return {*config.builder.sections, *(("model",) if _asks_in_this_process(config) else ())}
 
 
 def _asks_in_this_process(config: Config) -> bool:
@@ -155,7 +156,7 @@ def _asks_in_this_process(config: Config) -> bool:
 
 
 def _of_other_problems(config: Config) -> dict[str, str]:
-    own = SECTIONS_READ[config.problem]
+    own = config.builder.sections
     instead = f"problem is '{config.problem}', which reads {' and '.join(f'[{name}]' for name in own)}"
     found = {
         f"{name}.{key}": f"{instead}: drop it{_twin(config, own, key)}" for name in unread_sections(config) for key in _given(config, name)
@@ -164,13 +165,6 @@ def _of_other_problems(config: Config) -> dict[str, str]:
         further = set(_given(config, "model")) - {*OF_LOCAL_MODELS}
         found |= {f"model.{key}": f"{instead}, and of [model] only the mentor's own model: drop it" for key in sorted(further)}
     return found
-
-
-def _of_no_training(config: Config) -> dict[str, str]:
-    method = config.model.method
-    if config.problem == "function" or method.options.is_trained or not config.stage.options.lr_grid:
-        return {}
-    return {"stage.lr_grid": f"model.method is '{method.name}', which trains nothing: drop it"}
 
 
 def _of_no_mentor(config: Config) -> dict[str, str]:
@@ -340,7 +334,7 @@ def _unread_in(values: dict[str, Any]) -> dict[str, str]:
         try:
             Config.model_validate(left)
         except ValidationError as error:
-            here = {_key(item): item["ctx"]["reason"] for item in error.errors() if item["type"] == UNREAD}
+            here = {_key(item): _reason(item) for item in error.errors() if item["type"] == UNREAD}
             for key in here:
                 _drop(left, key)
             found |= here
@@ -375,12 +369,18 @@ def explain(error: ValidationError) -> str:
 def _explained(item: ErrorDetails) -> str:
     key, reason = _key(item), item["msg"].removeprefix("Value error, ")
     if item["type"] == UNREAD:
-        return _would_be_ignored(key, item["ctx"]["reason"])
+        return _would_be_ignored(key, _reason(item))
     if item["type"] == UNKNOWN:
         prefix = key.removesuffix(str(item["loc"][-1]))
         hint = "".join(f" Did you mean '{prefix}{near}'?" for near in item["ctx"]["near"])
         return f"unknown key '{key}'.{hint} Known keys: {', '.join(item['ctx']['known'])}."
     return f"'{key}': {reason[0].lower()}{reason[1:]}; got {_short(item['input'])}." if key else reason
+
+
+def _reason(item: ErrorDetails) -> str:
+    """Return why nothing reads a setting, with the section's name before a setting that stands in the same section."""
+    reason = str(item["ctx"]["reason"])
+    return f"{_key(item).removesuffix(str(item['loc'][-1]))}{reason}" if item["ctx"].get("beside") else reason
 
 
 def _would_be_ignored(key: str, reason: str) -> str:

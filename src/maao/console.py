@@ -17,7 +17,7 @@ from maao.build import RunComponents
 from maao.core.lr_finder import Trial
 from maao.llm.chat import Request
 from maao.mentors.built import BuiltMentor
-from maao.printable import printable_line
+from maao.printable import printable_line, times
 from maao.report.lines import line_of_proposal, refusal, score_line, short, shown, tried
 from maao.runner import Watch
 from maao.types import Observation, P, Round, S
@@ -102,23 +102,19 @@ class Terminal(Watch):
 def _opening(parts: RunComponents, asked: BuiltMentor, folder: Path, done: int) -> Iterable[Text]:
     config = parts.config
     if parts.frozen is not None and parts.splits is not None:
-        sizes = ", ".join(f"{len(part)} {name}" for name, part in parts.splits.parts.items())
-        yield shown(f"Frozen model: {parts.frozen.name} ({parts.frozen.kind}), template: {config.model.template!r}")
-        yield shown(f"Data: {sizes}; classes: {', '.join(parts.splits.labels)}")
-    if parts.encoder is not None and parts.splits is not None:
-        sizes = ", ".join(f"{len(part)} {name}" for name, part in parts.splits.parts.items())
-        about = f"method: {config.model.method.name}, template: {config.model.template!r}"
-        yield shown(f"Frozen model: {parts.encoder.name} (dual encoder), {about}")
-        yield shown(f"Pictures: {sizes}; {len(parts.class_names)} classes: {short(', '.join(parts.class_names), 120)}")
+        model, sizes = config.model, ", ".join(f"{len(part)} {name}" for name, part in parts.splits.parts.items())
+        yield shown(f"Frozen model: {model.name} ({parts.frozen.kind}), method: {model.method.name}, template: {model.template!r}")
+        yield shown(f"Data: {sizes}; {len(parts.class_names)} classes: {short(', '.join(parts.class_names), 120)}")
     for note in parts.notes:
         yield shown(f"  {note}", style="dim")
     yield from map(shown, asked.disclosure.splitlines())
     steps = sum(leg.steps for leg in parts.plan)
     asks = sum(leg.ask for leg in parts.plan)
+    judged = f"the mentor is asked {times(asks)}; rule: {config.accept.name}" if asks else "no mentor is asked"
     walks = f"{steps} gradient steps in {len(parts.plan)} legs"
     patience = config.plan.options.patience
     early = f"; ends early after {patience} legs without a new best" if patience else ""
-    yield shown(f"Plan: {walks}, the mentor is asked {asks} times{early}; rule: {config.accept.name}; seed {config.seed}")
+    yield shown(f"Plan: {walks}, {judged}{early}; seed {config.seed}")
     yield shown(f"Run folder: {folder}" + (f", going on after {done} stored rounds" if done else ""))
 
 
@@ -145,5 +141,5 @@ def _proposals(finished: Round[P, S]) -> Iterable[tuple[str, str]]:
     scores = {c.proposal: c for c in finished.verdict.considered}
     for i, proposal in enumerate(finished.advice.proposals):
         looked = scores.get(i)
-        after = f" after {looked.age} steps" if looked and looked.age else ""
+        after = f" after {looked.age} step{'s' * (looked.age > 1)}" if looked and looked.age else ""
         yield short(line_of_proposal(proposal), 70), f"{score_line(looked.score)}{after}" if looked else "not scored"

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from maao.build import RunComponents, build_for_use
+from maao.builder import nothing_to_label
 from maao.config import Config
-from maao.data.checks import Columns, Unread
+from maao.data.checks import Unread
 from maao.data.files import read_examples
-from maao.data.given import GivenInputs, GivenPictures, GivenTexts
+from maao.data.given import GivenInputs
 from maao.data.memory import examples_in_memory
 from maao.errors import ConfigError, DataError
-from maao.problems.kinds import DEFAULT_TEMPLATE, MatcherOptions, label_words
 from maao.protocols import Deployable, Params
 from maao.types import JSON, Example, Mistake, Score
 
@@ -70,31 +70,9 @@ class Deployed:
 
     def about(self, problem: Any) -> JSON:
         """Return what the point belongs to: the model, the method, the template, the classes."""
-        from maao.problems.framed import PatternVerbalizer
-
-        config, model = self.parts.config, self.parts.config.model  # with what a task fills in
+        config, model = self.parts.config, self.parts.config.model
         own = {"model": model.name, "revision": model.revision, "method": model.method.name}
-        if self.parts.encoder is not None:
-            options = model.kind.options
-            read = {"input_template": options.input_template} if config.input == "text" and isinstance(options, MatcherOptions) else {}
-            return {**own, "template": model.template, **read, "labels": list(self.labels), "class_names": list(self.parts.class_names)}
-        pair = PatternVerbalizer.of(self.params)
-        filled = dict(zip(self.labels, pair.label_words, strict=True)) if pair is not None and pair.label_words else None
-        words = filled or label_words(model) or {label: label for label in self.labels}
-        return {
-            **own,
-            "template": str(problem.template),
-            "labels": list(self.labels),
-            "label_words": None if model.kind.name == "head" else words,
-            "choices": _has_choices(config),
-        }
-
-
-def _has_choices(config: Config) -> bool:
-    """Say whether examples come with answers of their own to choose from."""
-    from maao.data.task import task_named
-
-    return config.task is not None and task_named(config.task).multiple_choice
+        return {**own, **config.builder.described(self.params, problem, self.parts, self.labels)}
 
 
 def deployed(
@@ -115,9 +93,10 @@ def deployed(
     Raises:
         ConfigError: the run's problem labels nothing.
     """
+    inputs_of(config)  # tells where there is nothing to label
     parts = build_for_use(config, tuple(labels), tuple(class_names), test=test, like=like)
     if not isinstance(parts.problem, Deployable):
-        raise nothing_to_label(config)
+        nothing_to_label(config)
     return Deployed(parts, parts.problem, params, tuple(labels))
 
 
@@ -127,30 +106,14 @@ def inputs_of(config: Config, run: str = "The run") -> GivenInputs:
     Raises:
         ConfigError: it labels nothing; `run` names it.
     """
-    from maao.problems.towers.text.inputs import InputTemplate
-    from maao.problems.towers.text.template import Template
-
-    if config.problem == "function":
-        raise nothing_to_label(config, run)
-    texts, options = config.texts, config.model.kind.options
-    if texts is None:
-        return GivenPictures()
-    if isinstance(options, MatcherOptions):
-        return GivenTexts(InputTemplate.parse(options.input_template).fields, options.input_template, texts.text_fields or {})
-    template = options.template or DEFAULT_TEMPLATE
-    return GivenTexts(Template.parse(template).fields, template, texts.text_fields or {})
-
-
-def nothing_to_label(config: Config, run: str = "The run") -> ConfigError:
-    return ConfigError(f"{run} tunes the function {config.function.name}: it has nothing to predict or export.")
+    return config.builder.inputs(run)
 
 
 def labelled_examples(given: object, config: Config, name: str, labels: Sequence[str] | None) -> tuple[Example, ...]:
     """Return the labelled examples of a file or of what is in memory, by the same rules; `name` names them in errors."""
-    fields, texts = tuple(name for name in inputs_of(config).fields if name != "choice"), config.texts
-    columns: Columns = {"fields": fields} if texts is None else texts.columns(fields)
+    fields, data = tuple(name for name in inputs_of(config).fields if name != "choice"), config.data.options
+    columns, separator = data.columns(fields), data.separator
     columns["labels"] = labels
-    separator = None if texts is None else texts.separator
     if isinstance(given, str | Path):
         return read_examples(given, separator=separator, **columns)
     if separator is not None:

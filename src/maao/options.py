@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -40,6 +40,7 @@ from maao import choices
 STORED = "stored"  # the context of a config that a run stored, which names every setting, those too that it does not read
 UNREAD, UNKNOWN = "unread", "unknown_key"  # types of errors: a setting that nothing reads here, and one that is nowhere
 OWN = (UNREAD, UNKNOWN, "unknown_name", "section")
+PYDANTICS = frozenset(get_args(core_schema.ErrorType))
 
 SectionT = TypeVar("SectionT", bound="Section", covariant=True)
 
@@ -154,7 +155,7 @@ class OneOf:
 
 def _whole(one: OneOf, given: Any, info: core_schema.ValidationInfo | None) -> Chosen[Any]:
     if not isinstance(given, dict):
-        raise PydanticCustomError("section", "it is a section, with keys of its own: write them behind a dot or under a header")
+        raise _custom("section", told="it is a section, with keys of its own: write them behind a dot or under a header")
     values = dict(given)
     if one.infer is not None:
         values.setdefault(one.key, one.infer(values))
@@ -222,17 +223,18 @@ def _extra(key: str, value: Any, known: Iterable[str], chosen: Mapping[str, tupl
     for field, (table, name) in chosen.items():
         readers = choices.readers(table, key)
         if readers:
-            return _ignored(key, f"{field} is '{name}', and {', '.join(readers)} read{'s' if len(readers) == 1 else ''} it: drop it")
+            told = f"{field} is '{name}', and {', '.join(readers)} read{'s' if len(readers) == 1 else ''} it: drop it"
+            return _ignored(key, told, beside=True)
     names = [*known]
     near = get_close_matches(key, names, n=1)
     told = f"unknown key.{f' Did you mean {near[0]!r}?' if near else ''} Known keys: {', '.join(names)}."
     return InitErrorDetails(type=_custom(UNKNOWN, told=told, near=near, known=names), loc=(key,), input=value)
 
 
-def _ignored(key: str, reason: str) -> InitErrorDetails:
-    return InitErrorDetails(
-        type=_custom(UNREAD, told=f"would be ignored, since {reason}", reason=reason), loc=(*key.split("."),), input=None
-    )
+def _ignored(key: str, reason: str, *, beside: bool = False) -> InitErrorDetails:
+    """Return that nothing reads a key, and why; `beside` where the reason begins with a setting of the same section, to be told in full."""
+    told = _custom(UNREAD, told=f"would be ignored, since {reason}", reason=reason, beside=beside)
+    return InitErrorDetails(type=told, loc=(*key.split("."),), input=None)
 
 
 def _custom(kind: Any, **held: Any) -> PydanticCustomError:
@@ -248,7 +250,11 @@ def _details(error: ValidationError) -> list[InitErrorDetails]:
     again = []
     for fault in error.errors():
         held = fault.get("ctx", {})
-        kind: Any = _custom(fault["type"], **held) if fault["type"] in OWN else fault["type"]
+        kind: Any = fault["type"]
+        if kind in OWN:
+            kind = _custom(kind, **held)
+        elif kind not in PYDANTICS:  # of a plugin's own
+            kind = _custom(kind, **held | {"told": fault["msg"]})
         again.append(InitErrorDetails(type=kind, loc=fault["loc"], input=fault["input"], ctx=held))
     return again
 

@@ -50,7 +50,8 @@ def given_inputs(result: Result, texts: Sequence[str], file: Path | None, separa
             raise ConfigError(f"Give texts or the table {file}, not both: a table is written with its columns.")
         return _of_table(result, file, separator)
     lines = [] if file is None else _lines(file)
-    things = [(f"text {number}", text) for number, text in enumerate(texts, start=1)] + lines
+    kind = "picture" if result.inputs.columns is None else "text"
+    things = [(f"{kind} {number}", text) for number, text in enumerate(texts, start=1)] + lines
     _check_one_field(result, bool(things))
     checked = [Unread(place, reason, _as_bytes(text)) if (reason := bad_text(text)) else text for place, text in things]
     return Inputs(tuple(place for place, _ in things), tuple(checked))
@@ -72,7 +73,7 @@ def written(inputs: Inputs, found: Sequence[Prediction | Unread], *, as_json: bo
 
 def _of_table(result: Result, file: Path, separator: str | None) -> Inputs:
     is_csv = file.suffix.lower() == ".csv"
-    own = result.config.texts.separator if is_csv and result.config.texts else None
+    own = result.config.data.options.separator if is_csv else None
     rows = scan_rows(file, own if separator is None else separator, OPTION)
     good = [row for row in rows if not isinstance(row, Unread)]
     names = list(dict.fromkeys(name for _, row in good for name in row))

@@ -36,3 +36,13 @@ def _is_obeyed(char: str) -> bool:
     if char in "\n\t" or char in _JOINERS:
         return False
     return char in _DIRECTION or unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def times(count: int) -> str:
+    """Return how often in words.
+
+    Example:
+        >>> times(1), times(3)
+        ('once', '3 times')
+    """
+    return "once" if count == 1 else f"{count} times"

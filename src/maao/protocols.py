@@ -175,6 +175,23 @@ class Pictured(Protocol):
     def picture(self, key: str) -> Image.Image: ...
 
 
+class Frozen(Protocol):
+    """The frozen model of a run: a language model, or the towers of a matcher."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> str:
+        """How it reads: decoder, masked, encoder, encoder_decoder, or matcher."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """A hash of its weights."""
+        ...
+
+
 class GradientStage(Protocol[P, S]):
     """The doer. States are values: `step` and `restart` return a new one and leave the old one as it was."""
 

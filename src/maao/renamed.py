@@ -19,7 +19,7 @@ RENAMED = {  # a key, or a section with all its keys
 }
 OTHERWISE = {
     ("problem", "language"): "leave it out",
-    ("problem", "vision"): "leave it out, for pictures in [data] say it",
+    ("problem", "vision"): "leave it out: a source of pictures says it (of a hub data set data.input = 'image')",
     ("model.kind", "encoder"): 'model.kind = "head"',
     ("mentor.choice", "released"): "a mentor of experiments/paper/released.py makes it",
     ("mentor.wording", "released"): "experiments/paper/released.txt, by its path",
@@ -30,8 +30,8 @@ def renamed(values: JSON) -> str:
     """Return what of nested values has another name today, and which; nothing where all have their own.
 
     Example:
-        >>> renamed({"problem": "vision", "images": {"shots": 4}})
-        "'problem' = 'vision': leave it out, for pictures in [data] say it; 'images.shots' is now 'data.shots'"
+        >>> renamed({"problem": "language", "images": {"shots": 4}})
+        "'problem' = 'language': leave it out; 'images.shots' is now 'data.shots'"
         >>> renamed({"model": {"kind": "auto"}, "mentor": {"name": "none"}})
         ''
     """

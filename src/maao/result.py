@@ -229,7 +229,9 @@ class Result:
         """
         problem = self._whole.problem
         if not isinstance(problem, Pictured):
-            raise ConfigError(f"The run {self.folder} is not on pictures: there is none to show of an example.")
+            raise ConfigError(
+                f"The run {self.folder} is not on pictures: there is none to show of an example (with maao show --mistakes write a .csv)."
+            )
         return problem.picture(example.fields["image"])
 
     @property

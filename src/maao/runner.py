@@ -28,6 +28,7 @@ from maao.llm.chat import Reply, Request
 from maao.llm.ledger import MemoryLedger, Wrapper
 from maao.mentors.built import BuiltMentor, OwnMentor
 from maao.optimizers.options import GradientOptions
+from maao.printable import times
 from maao.protocols import ChatModel, GradientStage, Params
 from maao.result import Result, gave_nothing
 from maao.sharing import shared_stage
@@ -261,7 +262,7 @@ def _search(parts: RunComponents, rates: Sequence[float], watch: Watch) -> LrSea
     """Try rates with the run's own stage, from its own beginning."""
 
     def stage_at(rate: float) -> GradientStage[Params, TorchState]:
-        return build_stage(parts.config, parts.plan, parts.accept, parts.steps_per_epoch, lr=rate)
+        return build_stage(parts.config, parts.plan, parts.accept, parts.average_every, lr=rate)
 
     trials = []
     steps = parts.config.stage.options.lr_steps
@@ -282,7 +283,7 @@ def _check_time_left(parts: RunComponents, search: LrSearch) -> None:
 def _at_rate(parts: RunComponents, rate: float) -> RunComponents:
     """Return a run's parts with another learning rate, in their config too. `lr_grid` stays: its steps count for the budget."""
     config = parts.config.model_copy(update={"stage": parts.config.stage.with_options(lr=rate)})
-    return replace(parts, config=config, stage=build_stage(config, parts.plan, parts.accept, parts.steps_per_epoch))
+    return replace(parts, config=config, stage=build_stage(config, parts.plan, parts.accept, parts.average_every))
 
 
 def _alternate(parts: RunComponents, asked: BuiltMentor, history: Rounds, watch: Watch) -> Iterable[Finished]:
@@ -306,16 +307,12 @@ def _why_short(parts: RunComponents, history: Rounds) -> str:
     failed = failed_calls(tuple(history))
     unmade = sum(failure.kind == "capped" for failure in failed)
     if unmade:
-        told.append(f"the budget kept the mentor from being asked {_times(unmade)}")
+        told.append(f"the budget kept the mentor from being asked {times(unmade)}")
     if len(failed) > unmade:
-        told.append(f"the mentor gave no reply {_times(len(failed) - unmade)}")
+        told.append(f"the mentor gave no reply {times(len(failed) - unmade)}")
     elif gave_nothing(history, parts.config):
         told.append("the mentor gave nothing usable")
     return "; ".join(told)
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
 
 
 def _read_test(stored: Stored, parts: RunComponents, history: Rounds, watch: Watch) -> None:

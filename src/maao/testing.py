@@ -12,15 +12,20 @@ The suites need pytest; nothing else in maao does. Fixtures named in a suite's d
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from maao.core.loop import alternate
 from maao.core.plan import Plan, rounds
+from maao.data.task import cloze_examples, examples_of, task_named
+from maao.errors import DataError
+from maao.evaluation.metrics import measure
 from maao.llm.chat import Message, Request, Style
 from maao.protocols import Acceptance, ChatModel, Codec, GradientStage, History, Mentor, Params, Problem, Proposals, Serializer
 from maao.store.digest import params_digest, round_digest
-from maao.types import Advice, Cost, P, S, Split, Verdict
+from maao.types import Advice, Cost, Example, P, S, Split, Verdict
 
 SMALL_PLAN: Plan = rounds(2, steps=2, store_every=1, proposals=2)
 
@@ -274,6 +279,61 @@ class ChatModelConformance:
 
     def test_equal_requests_get_equal_replies(self, model: ChatModel, style: Style) -> None:
         assert model.complete(self._request(model, style)) == model.complete(self._request(model, style))
+
+
+class MetricConformance:
+    """Fixtures: `metric` (its name in a config), `examples` (of at least two classes), `labels`, and `better`: "higher" or "lower"."""
+
+    @pytest.fixture
+    def better(self) -> str:
+        return "higher"
+
+    def _scores(self, examples: Sequence[Example], labels: Sequence[str]) -> list[list[float]]:
+        """Return scores that answer some examples rightly and some wrongly, none of them sure."""
+        return [[(7 * i + 3 * j) % 5 - 2.0 for j in range(len(labels))] for i in range(len(examples))]
+
+    def test_is_one_finite_number_and_the_same_each_time(self, metric: str, examples: Sequence[Example], labels: Sequence[str]) -> None:
+        scores = self._scores(examples, labels)
+        first, again = (measure((metric,), examples, labels, scores)[metric] for _ in range(2))
+        assert isinstance(first, float) and math.isfinite(first) and first == again
+
+    def test_the_order_of_examples_is_of_no_matter(self, metric: str, examples: Sequence[Example], labels: Sequence[str]) -> None:
+        scores = self._scores(examples, labels)
+        back = measure((metric,), examples[::-1], labels, scores[::-1])[metric]
+        assert math.isclose(measure((metric,), examples, labels, scores)[metric], back, abs_tol=1e-12)
+
+    def test_right_answers_are_better_than_wrong_ones(
+        self, metric: str, examples: Sequence[Example], labels: Sequence[str], better: str
+    ) -> None:
+        right = [[9.0 if label == example.label else 0.0 for label in labels] for example in examples]
+        wrong = [[-score for score in row] for row in right]
+        good, bad = (measure((metric,), examples, labels, scores)[metric] for scores in (right, wrong))
+        assert good < bad if better == "lower" else good > bad
+
+
+class TaskConformance:
+    """Fixtures: `task` (its name in a config) and `rows` (some as they are published, at least one)."""
+
+    def test_wordings_have_slots_and_the_cloze_an_answer(self, task: str) -> None:
+        found = task_named(task)
+        assert found.labels and len(set(found.labels)) == len(found.labels)
+        assert "{slots}" in found.pair and "{slots}" in found.cloze and found.cloze.endswith("{mask}")
+        assert not found.label_words or set(found.label_words) == set(found.labels)
+
+    def test_rows_become_examples_of_its_classes(self, task: str, rows: Sequence[Mapping[str, object]]) -> None:
+        found, examples = task_named(task), examples_of(task, rows)
+        assert len(examples) >= len(rows) and {example.label for example in examples} <= set(found.labels)
+        assert examples_of(task, rows) == examples
+
+    def test_examples_have_the_fields_that_the_wordings_read(self, task: str, rows: Sequence[Mapping[str, object]]) -> None:
+        found, examples = task_named(task), examples_of(task, rows)
+        for wording, worded in ((found.pair, examples), (found.cloze, cloze_examples(task, examples))):
+            fields = {*re.findall(r"\{(\w+)\}", wording)} - {"slots", "mask", "sep", "choice"}
+            assert all(fields <= {*example.fields} for example in worded)
+
+    def test_a_row_without_its_columns_is_told(self, task: str, rows: Sequence[Mapping[str, object]]) -> None:
+        with pytest.raises(DataError):
+            examples_of(task, [*rows, {"label": rows[0].get("label")}])
 
 
 def _dumped(state: S, serializer: Serializer[P, S]) -> object:

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import maao
 from maao.config import Config, make_config, without_unread
 from maao.types import Example
 from tests.tiny import LABELS, tiny_splits
@@ -15,6 +16,11 @@ REPLIES = [
     '1. "sport and music"\n2. business news',
     "Sure! Here are two:\n- label of the text\n- topic of the news",
 ]
+
+
+# A chat model elsewhere; nobody is ever called.
+KEY_NAME = "A_KEY_FOR_TESTS"
+REMOTE = {"provider": "openai", "name": "big", "base_url": "https://models.example.com/v1", "api_key_env": KEY_NAME}
 
 
 def examples(split: str) -> list[Example]:
@@ -95,4 +101,40 @@ def digests(result: Any) -> list[str]:
     return [*(round_digest(r, TorchSerializer()) for r in result.history), result.digest]
 
 
-__all__ = ["LABELS", "REPLIES", "config", "digests", "examples", "pairs", "to_toml", "values", "write_config", "write_csv", "write_data"]
+class StopAt(maao.Watch):
+    """Interrupts a run once the round with this number is stored."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def round(self, finished: Any) -> None:
+        if finished.index == self.index:
+            raise KeyboardInterrupt
+
+
+class Notes(maao.Watch):
+    """Keeps what there is to note about a run as it begins."""
+
+    notes: tuple[str, ...] = ()
+
+    def started(self, parts: Any, asked: Any, folder: Path, done: Any) -> None:
+        self.notes = parts.notes
+
+
+__all__ = [
+    "KEY_NAME",
+    "LABELS",
+    "REMOTE",
+    "REPLIES",
+    "Notes",
+    "StopAt",
+    "config",
+    "digests",
+    "examples",
+    "pairs",
+    "to_toml",
+    "values",
+    "write_config",
+    "write_csv",
+    "write_data",
+]

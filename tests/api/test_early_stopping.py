@@ -7,7 +7,7 @@ import pytest
 import maao
 from maao.config import make_config
 from maao.errors import ConfigError
-from tests.api.small_runs import digests
+from tests.api.small_runs import StopAt, digests
 
 
 def settings(**plan):
@@ -47,13 +47,9 @@ def test_it_is_replayed_to_the_same_and_returned_as_it_is(stopped):
 
 @pytest.mark.parametrize("before_the_end", [1, 2, 4])
 def test_a_stopped_run_goes_on_to_the_same_end(stopped, tmp_path, before_the_end):
-    class Stop(maao.Watch):
-        def round(self, finished):
-            if finished.index == len(stopped.history) - before_the_end:
-                raise KeyboardInterrupt
-
+    stop = StopAt(len(stopped.history) - before_the_end)
     with pytest.raises(KeyboardInterrupt):
-        maao.run(make_config(settings(patience=3, min_delta=1e-3)), tmp_path / "run", watch=Stop())
+        maao.run(make_config(settings(patience=3, min_delta=1e-3)), tmp_path / "run", watch=stop)
     result = maao.resume(tmp_path / "run")
     assert (digests(result), result.status_reason) == (digests(stopped), stopped.status_reason)
 

@@ -152,7 +152,7 @@ def test_the_commands_on_pictures(model: Path, pictures: Path, tmp_path: Path) -
         return done.output
 
     told = say("tune", str(config), "--run", str(folder))
-    assert "dual encoder" in told and "4 classes: cat, dog, lion, sea lion" in told
+    assert "(matcher)" in told and "4 classes: cat, dog, lion, sea lion" in told
     told = say("show", str(folder), "--mistakes", str(sheet))
     assert "worst mistakes on select" in told and sheet.stat().st_size > 1000
     told = say("predict", str(folder), str(pictures / "cat" / "0.png"))
@@ -176,7 +176,7 @@ def test_what_cannot_be_predicted_is_named(model: Path, pictures: Path, tmp_path
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"model__depth": 2}, "'model.depth' would be ignored, since method is 'coop', and tcp, maple, promptsrc read it"),
+        ({"model__depth": 2}, "'model.depth' would be ignored, since model.method is 'coop', and tcp, maple, promptsrc read it"),
         ({"model__template": "a {class}."}, "no {slots}"),
         ({"model__initial": "text", "mentor": {"name": "random_restart"}}, "the same text each time"),
         ({"model": {"method": "lp++"}}, "a mentor has nothing to propose"),

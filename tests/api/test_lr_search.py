@@ -12,7 +12,7 @@ from maao.config import make_config
 from maao.errors import ConfigError
 from maao.store.listing import list_runs
 from maao.types import Cost
-from tests.api.small_runs import config, digests, write_data
+from tests.api.small_runs import StopAt, config, digests, write_data
 
 GRID = [0.001, 0.1, 1e200]
 
@@ -72,13 +72,8 @@ def test_the_cost_of_the_search_is_part_of_the_runs(found, tmp_path):
 
 
 def test_neither_resuming_nor_replaying_searches_again(found, tmp_path, monkeypatch):
-    class Stop(maao.Watch):
-        def round(self, finished):
-            if finished.index == 2:
-                raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "run", watch=Stop())
+        run(tmp_path / "run", watch=StopAt(2))
 
     def never(*_, **__):
         raise AssertionError("searched again")
@@ -123,13 +118,9 @@ def test_the_budget_of_gradient_steps_holds_for_search_and_run_together(tmp_path
 
 
 def test_a_resumed_run_has_the_same_budget_left(tmp_path):
-    class Stop(maao.Watch):
-        def round(self, finished):
-            raise KeyboardInterrupt
-
     whole = run(tmp_path / "whole", budget__gradient_steps=20)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "run", watch=Stop(), budget__gradient_steps=20)
+        run(tmp_path / "run", watch=StopAt(0), budget__gradient_steps=20)
     assert digests(maao.resume(tmp_path / "run")) == digests(whole)
 
 

@@ -8,6 +8,7 @@ import io
 import pytest
 
 import maao
+from maao.config import make_config
 from maao.errors import ConfigError, DataError, StoreError
 from maao.report.mistakes import mistakes_table
 from tests.api.small_runs import LABELS, config, examples, pairs, write_csv, write_data
@@ -84,3 +85,33 @@ def test_a_function_has_nothing_to_evaluate(tmp_path):
     for use in (lambda: result.evaluate([("a", "b")]), result.mistakes):
         with pytest.raises(ConfigError, match="it has nothing to predict or export"):
             use()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [{"kind": "matcher", "template": "{slots} {class}", "num_virtual_tokens": 2}, {"kind": "head"}, {}],
+    ids=["matcher", "head", "words"],
+)
+def test_a_result_is_used_alike_however_classes_are_read(model_folder, data, tmp_path, model):
+    architecture = "bert" if model.get("kind") == "matcher" else "llama"
+    settings = {
+        "threads": 1,
+        "model": {"template": "{text} {slots} Topic:", "name": str(model_folder(architecture)), **model},
+        "data": data,
+        "plan": {"rounds": 1, "steps": 2},
+        "mentor": {"name": "none"},
+    }
+    result = maao.run(make_config(settings), tmp_path / "run")
+    loaded = maao.load(tmp_path / "run")
+    final = result.finals["chosen"].score
+    assert loaded.fields == ("text",)
+    predicted = loaded.predict([text for text, _ in pairs("test")])
+    assert [one.probabilities for one in predicted] == [one.probabilities for one in result.predict([text for text, _ in pairs("test")])]
+    right = sum(one.label == label for one, (_, label) in zip(predicted, pairs("test"), strict=True))
+    assert loaded.evaluate(pairs("test")).accuracy == loaded.evaluate("test").accuracy == final.accuracy == right / len(predicted)
+    assert loaded.evaluate(pairs("test")).loss == pytest.approx(final.loss, abs=1e-5)
+    wrong = round(result.chosen.score.num_examples * (1 - result.chosen.score.accuracy))
+    assert len(loaded.mistakes(count=1000)) == wrong
+    assert set(loaded.formats) == ({"text", "tensor", "ctx", "classes"} if "matcher" in str(model) else {"text", "tensor", "peft"})
+    for format in ("text", "tensor"):
+        assert all(path.is_file() for path in loaded.save(tmp_path / "out", format))

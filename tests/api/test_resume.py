@@ -16,7 +16,7 @@ import pytest
 import maao
 from maao.errors import DataError, StoreError
 from maao.runner import Replay
-from tests.api.small_runs import REPLIES, config, digests, pairs, write_csv, write_data
+from tests.api.small_runs import REPLIES, Notes, StopAt, config, digests, pairs, write_csv, write_data
 
 ROOT = Path(__file__).parents[2]
 MOMENTS = [
@@ -91,15 +91,6 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(llama, data, tmp_path_factory):
     return maao.run(config(llama, data), tmp_path_factory.mktemp("whole") / "run")
-
-
-class StopAt(maao.Watch):
-    def __init__(self, index):
-        self.index = index
-
-    def round(self, finished):
-        if finished.index == self.index:
-            raise KeyboardInterrupt
 
 
 def stopped(llama, data, folder, index=2):
@@ -369,10 +360,6 @@ def test_a_plan_shorter_than_what_is_stored_is_told(llama, data, tmp_path):
 
 
 def test_versions_that_differ_are_noted(llama, data, tmp_path):
-    class Notes(maao.Watch):
-        def started(self, parts, asked, folder, done):
-            self.notes = parts.notes
-
     folder = stopped(llama, data, tmp_path / "run")
     file = folder / "environment.json"
     environment = json.loads(file.read_text(encoding="utf-8"))

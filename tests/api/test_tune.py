@@ -16,7 +16,7 @@ from maao.mentors.language_model import no_reply
 from maao.runner import free_folder
 from maao.store.recorded import IN_RUN
 from maao.types import Advice, Example, Proposal, Splits
-from tests.api.small_runs import LABELS, REPLIES, config, digests, examples, pairs, write_csv
+from tests.api.small_runs import LABELS, REPLIES, Notes, StopAt, config, digests, examples, pairs, write_csv
 
 CHAT = {"retries": 0, "chat": {"provider": "scripted", "replies": REPLIES}}
 SMALL = {"model.num_virtual_tokens": 4, "accept.steps": 2, "plan.store_every": 2, "plan.proposals": 2, "threads": 1}
@@ -374,13 +374,8 @@ def test_a_mentor_of_ones_own_is_asked(llama, tmp_path):
 def test_a_run_with_a_mentor_of_ones_own_goes_on_only_with_it(llama, tmp_path):
     whole = tune(llama, tmp_path / "whole", mentor=Echo(), rounds=2)
 
-    class Stop(maao.Watch):
-        def round(self, finished):
-            if finished.index == 2:
-                raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        tune(llama, tmp_path / "run", mentor=Echo(), rounds=2, watch=Stop())
+        tune(llama, tmp_path / "run", mentor=Echo(), rounds=2, watch=StopAt(2))
     assert maao.load(tmp_path / "run").status == "stopped"
     with pytest.raises(ConfigError, match=r"a mentor of your own: resume it from Python"):
         maao.resume(tmp_path / "run")
@@ -393,6 +388,25 @@ def test_a_run_with_a_mentor_of_ones_own_goes_on_only_with_it(llama, tmp_path):
 def test_another_mentor_than_the_runs_own_is_refused(result):
     with pytest.raises(ConfigError, match="began with the mentor 'language_model' of its config"):
         maao.replay(result.folder, mentor=Echo())
+
+
+def test_a_run_that_goes_on_has_its_mentor_made_once(llama, tmp_path):
+    made = []
+
+    def make(run):
+        made.append(run)
+        return Echo()
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(llama, tmp_path / "run", mentor=make, watch=StopAt(0))
+    begun = len(made)
+    assert maao.resume(tmp_path / "run", mentor=make).status == "finished" and len(made) == begun + 1
+
+
+def test_a_mentor_of_ones_own_takes_the_place_of_no_other_in_silence(llama, tmp_path):
+    with pytest.raises(ConfigError, match=r"takes the place of the config's, whose mentor.name, mentor.listing would be ignored"):
+        tune(llama, tmp_path / "run", mentor=Echo(), settings={"mentor.listing": 3})
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_cannot_propose_is_no_mentor(llama, tmp_path):
@@ -520,10 +534,6 @@ def test_kept_examples_that_were_changed_are_refused(llama, tmp_path):
 
 def test_notes_are_not_told_twice_when_a_run_goes_on(llama, tmp_path):
     long = [(f"{text} " * 60, label) for text, label in pairs("train")]
-
-    class Notes(maao.Watch):
-        def started(self, parts, asked, folder, done):
-            self.notes = parts.notes
 
     first, again = Notes(), Notes()
     result = tune(llama, tmp_path / "run", train=long, watch=first)

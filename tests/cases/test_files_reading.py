@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from maao.build_text import load_data
+from maao.builder import load_data
 from maao.config import make_config
 from maao.data.files import read_examples, scan_rows
 from maao.data.task import read_task

@@ -445,7 +445,9 @@ def test_p10_further_fields_that_cannot_be_are_refused(server, tmp_path, extra, 
 
 
 def test_p10_settings_of_servers_are_refused_where_no_server_is_asked(server, tmp_path):
-    with pytest.raises(ConfigError, match=r"'mentor.chat.extra' would be ignored, since provider is 'scripted', and openai reads it"):
+    with pytest.raises(
+        ConfigError, match=r"'mentor.chat.extra' would be ignored, since mentor.chat.provider is 'scripted', and openai reads it"
+    ):
         run(server, tmp_path / "run", chat={"provider": "scripted", "replies": ["1 1"], "extra": {"a": 1}})
 
 

@@ -13,7 +13,7 @@ import maao
 from maao.config import make_config
 from maao.errors import ConfigError
 from maao.problems.towers.text.chat_turn import in_turn, render_turn
-from tests.api.small_runs import LABELS, REPLIES, digests, pairs
+from tests.api.small_runs import LABELS, REPLIES, StopAt, digests, pairs
 from tests.tiny import bpe_tokenizer, tiny_model
 
 DATED = "<s>Today is {{ strftime_now('%d %B %Y') }}.\n{{ messages[0]['content'] }}</s>\n<s>assistant{{ '\\n' }}"
@@ -80,16 +80,11 @@ def test_l3_a_run_keeps_the_turn_that_it_began_with(folder, tmp_path, monkeypatc
     assert digests(same) == digests(result)
 
 
-class StopAtTheFirstRound(maao.Watch):
-    def round(self, finished):
-        raise KeyboardInterrupt
-
-
 def test_l3_an_interrupted_run_goes_on_in_the_same_turn(folder, tmp_path, monkeypatch):
     set_day(monkeypatch, 1)
     whole = tuned(folder, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        tuned(folder, tmp_path / "part", watch=StopAtTheFirstRound())
+        tuned(folder, tmp_path / "part", watch=StopAt(0))
     set_day(monkeypatch, 2)
     assert digests(maao.resume(tmp_path / "part")) == digests(whole)
 

@@ -248,7 +248,7 @@ def test_l12_an_empty_text_is_no_default(key, blank):
 def test_l12_an_empty_name_is_no_default(key):
     values: dict = {}
     set_value(values, key, "")
-    with pytest.raises(ConfigError, match=rf"'{key}': there is no \w+ of that name.* Known: .*; got ''"):
+    with pytest.raises(ConfigError, match=rf"'{key}': there is no [\w ]+ of that name.* Known: .*; got ''"):
         make_config(values)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from maao.api import tune
-from maao.build_text import load_data
+from maao.builder import load_data
 from maao.config import make_config
 from maao.data.files import read_examples
 from maao.data.memory import examples_in_memory, splits_in_memory, things_to_predict, to_predict

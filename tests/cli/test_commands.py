@@ -301,8 +301,10 @@ def test_find_lr_prints_a_table_and_the_line_to_put_into_the_config(maao, tmp_pa
     assert done.code == 0, done.err
     assert "Loss on select after 3 steps" in done.out and done.out.count("diverged (step 1") == 2  # as it is found, and in the table
     assert "Cost: 8 gradient steps" in done.out and "2 evaluations on select" in done.out
-    assert done.out.endswith("--set stage.lr=0.1:\n\n[stage]\nlr = 0.1\n")
+    assert done.out.endswith("--set stage.lr=0.1 --set stage.lr_grid=[]:\n\n[stage]\nlr = 0.1\n")
     assert list(tmp_path.iterdir()) == [tmp_path / "f.toml"]
+    again = maao("tune", tmp_path / "f.toml", "--set", "stage.lr=0.1", "--set", "stage.lr_grid=[]", "--run", tmp_path / "run")
+    assert again.code == 0, again.err
 
 
 def test_find_lr_in_which_all_diverge_is_an_error(maao, tmp_path):

@@ -11,17 +11,8 @@ import torch
 from maao.codecs.fluent import FluentCodec, beam_search, causal_log_probs
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.errors import CodecError
-from tests.tiny import bpe_tokenizer, roberta_tokenizer, tiny_model, wordpiece_tokenizer
-
-TOKENIZERS = {"bpe": bpe_tokenizer, "roberta": roberta_tokenizer, "wordpiece": wordpiece_tokenizer}
-WIDTH = 24
-ROWS = 5
-
-
-def nearest_codec(kind="bpe", **options):
-    tokenizer = TOKENIZERS[kind]()
-    table = torch.randn(len(tokenizer), WIDTH, generator=torch.Generator().manual_seed(0))
-    return NearestTokenCodec(tokenizer, table, **{"num_virtual_tokens": ROWS, **options})
+from tests.tiny import tiny_model
+from tests.tiny_codecs import TOKENIZERS, nearest_codec, point
 
 
 def made_up(vocab_size, seed=0):
@@ -33,10 +24,6 @@ def made_up(vocab_size, seed=0):
 def codec(kind="bpe", **options):
     nearest = nearest_codec(kind)
     return FluentCodec(nearest, made_up(len(nearest.embeddings)), **options)
-
-
-def point(seed):
-    return {"prompt": torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(seed))}
 
 
 def never(sequences):

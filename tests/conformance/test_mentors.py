@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 import torch
 
+from maao import choices
 from maao.codecs.numbers import NumberCodec
 from maao.core.acceptance import AlwaysFirst, IfBetter, Race
 from maao.core.loop import alternate
 from maao.core.plan import rounds
 from maao.llm.ledger import MemoryLedger, Recorded
+from maao.llm.provider import Here
 from maao.llm.scripted import FailingModel
 from maao.llm.scripted import Scripted as ScriptedModel
 from maao.mentors.ape import APE
-from maao.mentors.controls import NoMentor, Perturb, RandomRestart, Reproject, Reset
+from maao.mentors.context import MentorContext
+from maao.mentors.controls import NoMentor, Perturb, RandomRestart, Reproject
 from maao.mentors.evolution import Evolution
 from maao.mentors.evoprompt import EvoPrompt
 from maao.mentors.fields import Fields
@@ -33,6 +36,7 @@ from maao.problems.functions import FunctionProblem
 from maao.testing import MentorConformance
 from maao.types import Example
 from tests.conformance.parts import kept_framed_problem
+from tests.tiny import tiny_model
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,18 @@ def soft_input(problem: Any) -> SoftInput[Any]:
     return SoftInput(problem.codec, proceed, Task("Find the prompt.", ("music", "sport"), "{text} {slots}"))
 
 
+def chosen(name: str, **settings: Any) -> Callable[[Any], Any]:
+    """A mentor by the name and the settings that it has in a config."""
+
+    def record(model: Any) -> Any:
+        return Recorded(model, MemoryLedger())
+
+    def chat(options: Any) -> Any:
+        return record(options.build(Here("llama", tiny_model)))
+
+    return lambda problem: choices.load("mentor", name)(**settings).build(MentorContext(problem.codec, record, chat))
+
+
 PAIRS = tuple(Example({"text": f"text {i}"}, "music" if i % 2 else "sport") for i in range(6))
 STARTS = ("music news", "team match", "film song", "market bank")
 
@@ -123,8 +139,8 @@ MENTORS = [
     Row("scripted and used up", lambda problem: Scripted(("0.5 0.5",), problem.codec)),
     Row("perturb", lambda problem: Perturb(problem.codec, noise, 0.1)),
     Row("perturb of soft prompts, race", lambda problem: Perturb(problem.codec, noise, 1.0), language=True, accept=Race(2)),
-    Row("reset", lambda problem: Reset(problem.codec)),
-    Row("reset of soft prompts", lambda problem: Reset(problem.codec), language=True),
+    Row("reset", chosen("reset")),
+    Row("reset of soft prompts", chosen("reset"), language=True),
     Row("soft_input", soft_input, language=True),
     Row("random_text", lambda problem: RandomText(("goal of the match", "song in a film", "bank news"), problem.codec, 3), language=True),
     Row("evolution", lambda problem: Evolution(problem.codec, number_words, length=2)),

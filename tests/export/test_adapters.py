@@ -45,7 +45,7 @@ def saved(tmp_path):
 @pytest.mark.parametrize("safe", [True, False])
 def test_rows_are_read_bit_for_bit(saved, method, name, safe):
     folder, prompt = saved("llama", name, safe=safe)
-    found = read_adapter(folder, tiny_model("llama"), method, NUM)
+    found = read_adapter(folder, tiny_model("llama"), method, NUM, in_slots=method != "prefix_tuning")
     assert found.keys() == {"prompt"} and torch.equal(found["prompt"], prompt[0])
 
 
@@ -64,7 +64,7 @@ def test_a_p_tuned_adapter_starts_where_its_network_ended(saved):
 def test_a_prefix_is_read_as_peft_passes_it(saved, architecture, options):
     task = "FEATURE_EXTRACTION" if architecture == "bert_masked" else "CAUSAL_LM"
     folder, cache = saved(architecture, "PrefixTuningConfig", task=task, **options)
-    found = read_adapter(folder, tiny_model(architecture), "prefix_tuning", NUM)
+    found = read_adapter(folder, tiny_model(architecture), "prefix_tuning", NUM, in_slots=False)
     assert found.keys() == {"prefix.keys", "prefix.values"}
     for layer, keys, values in zip(cache.layers, found["prefix.keys"], found["prefix.values"], strict=True):
         assert torch.allclose(layer.keys[0], keys, atol=1e-6) and torch.allclose(layer.values[0], values, atol=1e-6)
@@ -103,7 +103,7 @@ def test_another_number_of_virtual_tokens_is_told_with_the_one_to_set(saved):
 def test_an_adapter_of_another_method_is_told(saved, name, method, told):
     folder, _ = saved("llama", name)
     with pytest.raises(ConfigError, match=re.escape(told)):
-        read_adapter(folder, tiny_model("llama"), method, NUM)
+        read_adapter(folder, tiny_model("llama"), method, NUM, in_slots=method != "prefix_tuning")
 
 
 @pytest.mark.parametrize("kind", ["MULTITASK_PROMPT_TUNING", "LORA"])

@@ -2,16 +2,13 @@ import pytest
 
 from maao.errors import BudgetError, ChatError, ConfigError
 from maao.llm.budget import Capped, worst_case_tokens
-from maao.llm.chat import Message, Reply, Request, Usage
+from maao.llm.chat import Reply, Usage
 from maao.llm.ledger import MemoryLedger, Recorded, Totals
 from maao.llm.price import FREE, Price, known_price
 from maao.llm.scripted import Scripted
+from tests.llm.asking import ask
 
 PRICE = Price(input=1.0, output=10.0)
-
-
-def ask(text="hi", **settings):
-    return Request("m", (Message("user", text),), **settings)
 
 
 class Greedy:

@@ -2,16 +2,13 @@ import pytest
 
 from maao.errors import BudgetError, ChatError, LedgerMiss, StoreError
 from maao.llm.budget import Capped
-from maao.llm.chat import Message, Reply, Request, Usage
+from maao.llm.chat import Reply, Usage
 from maao.llm.ledger import MemoryLedger, Recorded, Replayed, Totals, WithExtra
 from maao.llm.price import FREE
 from maao.llm.scripted import FailingModel, Scripted
 from maao.protocols import ChatModel
 from maao.types import Rejected
-
-
-def ask(text="hi", **settings):
-    return Request("m", (Message("user", text),), **settings)
+from tests.llm.asking import ask
 
 
 class Counting:

@@ -8,15 +8,12 @@ from maao.llm.chat import Message, Request, sampling_seed
 from maao.llm.ledger import MemoryLedger, Recorded
 from maao.llm.openai_compatible import OpenAICompatible
 from maao.llm.price import Price
+from tests.llm.asking import ask
 
 httpx2 = pytest.importorskip("httpx2")
 
 KEY = "sk-verySecret0123456789"
 LOCAL = "http://127.0.0.1:8000/v1"
-
-
-def ask(text="hi", **settings):
-    return Request("m", (Message("user", text),), **settings)
 
 
 def chat_reply(text="hello", usage=True, **fields):

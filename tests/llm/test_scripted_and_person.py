@@ -3,13 +3,9 @@ import io
 import pytest
 
 from maao.errors import BudgetError, ChatError, ConfigError
-from maao.llm.chat import Message, Request
 from maao.llm.person import Person
 from maao.llm.scripted import FailingModel, Scripted
-
-
-def ask(text="hi", **settings):
-    return Request("m", (Message("user", text),), **settings)
+from tests.llm.asking import ask
 
 
 class Terminal(io.StringIO):

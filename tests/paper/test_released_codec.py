@@ -7,28 +7,15 @@ import torch
 
 from experiments.paper import released
 from experiments.paper.released import ReleasedCodec
-from maao.codecs.nearest_token import NearestTokenCodec
 from maao.errors import CodecError
-from tests.tiny import bpe_tokenizer, roberta_tokenizer, wordpiece_tokenizer
+from tests.tiny import roberta_tokenizer
+from tests.tiny_codecs import ROWS, TOKENIZERS, WIDTH, nearest_codec, point
 
-TOKENIZERS = {"bpe": bpe_tokenizer, "roberta": roberta_tokenizer, "wordpiece": wordpiece_tokenizer}
-WIDTH = 24
-ROWS = 5
 DEFECTS = ("least_similar", "narrow_vocabulary", "joined_by_spaces", "special_tokens")
-
-
-def nearest_codec(kind="roberta", **options):
-    tokenizer = TOKENIZERS[kind]()
-    table = torch.randn(len(tokenizer), WIDTH, generator=torch.Generator().manual_seed(0))
-    return NearestTokenCodec(tokenizer, table, **{"num_virtual_tokens": ROWS, **options})
 
 
 def codec(*defects, kind="roberta", **options):
     return ReleasedCodec(nearest_codec(kind, **options), **dict.fromkeys(defects, True))
-
-
-def point(seed):
-    return {"prompt": torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(seed))}
 
 
 # -- none, one, all
@@ -49,7 +36,7 @@ def test_without_defects_it_is_the_nearest_token_codec(kind, distance, length):
 
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_clues_and_random_words_are_those_of_the_nearest_token_codec(defect):
-    ours, theirs = codec(defect), nearest_codec()
+    ours, theirs = codec(defect), nearest_codec("roberta")
     assert ours.nearest(point(0)["prompt"], 3) == theirs.nearest(point(0)["prompt"], 3)
     assert torch.equal(ours.sample(4, 1), theirs.sample(4, 1))
     assert torch.equal(ours.project(point(0)["prompt"]), theirs.project(point(0)["prompt"]))
@@ -72,7 +59,7 @@ def test_with_all_defects_words_can_be_encoded_or_it_is_said_that_they_cannot(ki
 
 
 def test_each_row_becomes_its_least_similar_token():
-    ours, theirs = codec("least_similar"), nearest_codec(num_virtual_tokens=1)
+    ours, theirs = codec("least_similar"), nearest_codec("roberta", num_virtual_tokens=1)
     ids = theirs.stable.nonzero().flatten()
     rows = torch.randn(40, 1, WIDTH, generator=torch.Generator().manual_seed(0))
     worst = [int(ids[torch.cosine_similarity(row, theirs.embeddings[ids]).argmin()]) for row in rows]
@@ -97,7 +84,7 @@ def test_least_similar_is_refused_where_the_release_is_right():
 def test_only_the_ids_that_the_release_searches_are_named(monkeypatch):
     few = range(300, 340)
     monkeypatch.setattr(released, "SEARCHED", few)
-    ours, theirs = codec("narrow_vocabulary"), nearest_codec()
+    ours, theirs = codec("narrow_vocabulary"), nearest_codec("roberta")
     for seed in range(10):
         text = ours.decode(point(seed)).text
         assert set(theirs.tokenizer(theirs._lead + text, add_special_tokens=False).input_ids) <= set(few)
@@ -119,7 +106,7 @@ def test_a_vocabulary_with_nothing_to_search_is_told(monkeypatch):
 
 
 def test_pieces_of_words_become_words():
-    ours, theirs = codec("joined_by_spaces", num_virtual_tokens=9), nearest_codec()
+    ours, theirs = codec("joined_by_spaces", num_virtual_tokens=9), nearest_codec("roberta")
     pieces = theirs.tokenizer(" unbelievable", add_special_tokens=False).input_ids
     assert len(pieces) > 2
     told = ours.decode({"prompt": theirs.embeddings[pieces]}).text
@@ -127,7 +114,7 @@ def test_pieces_of_words_become_words():
 
 
 def test_joined_words_may_have_other_tokens_than_were_chosen():
-    ours, theirs = codec("joined_by_spaces", "special_tokens"), nearest_codec()
+    ours, theirs = codec("joined_by_spaces", "special_tokens"), nearest_codec("roberta")
     lengths = [len(theirs.tokenizer(ours.decode(point(seed)).text, add_special_tokens=False).input_ids) for seed in range(20)]
     assert max(lengths) > ROWS
 
@@ -145,7 +132,7 @@ def test_special_tokens_become_virtual_tokens():
     encoded = codec("special_tokens").encode("the a of")
     ids = roberta_tokenizer()("the a of").input_ids
     assert ids[0] == roberta_tokenizer().bos_token_id and len(ids) >= ROWS
-    assert torch.equal(encoded.params["prompt"], nearest_codec().embeddings[ids[:ROWS]])
+    assert torch.equal(encoded.params["prompt"], nearest_codec("roberta").embeddings[ids[:ROWS]])
     assert encoded.text.startswith("<s>") and "special token" in encoded.note
 
 
@@ -153,7 +140,7 @@ def test_a_short_text_is_padded_and_says_so():
     ours = codec("special_tokens", num_virtual_tokens=9)
     encoded = ours.encode("a")
     ids = roberta_tokenizer()("a" + " a" * 10).input_ids[:9]
-    assert torch.equal(encoded.params["prompt"], nearest_codec().embeddings[ids])
+    assert torch.equal(encoded.params["prompt"], nearest_codec("roberta").embeddings[ids])
     assert encoded.note == "3 tokens, padded to 9 with 'a'; 1 special token kept"
 
 

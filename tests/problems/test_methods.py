@@ -20,7 +20,6 @@ METHODS = {
     "pez": {"method": "pez"},
 }
 TEXT = "music team bank"
-TOKENS = {"prompt tuning": {"prompt"}, "pez": {"prompt"}, "prefix tuning": {"prefix.keys", "prefix.values"}}
 
 
 def problem_of(name, architecture="llama", template="{slots} {text} Topic:", **options):

@@ -17,7 +17,7 @@ from maao.errors import StoreError
 from maao.store import migrations
 from maao.store.listing import list_runs
 from maao.store.run import RunFolder
-from maao.types import Score
+from maao.types import Rejected, Score
 
 
 def create(folder, **config):
@@ -356,3 +356,22 @@ def test_a_folder_of_another_format_is_refused_with_what_made_it(folder, written
             _ = run.config
     (summary,) = list_runs(folder.parent)
     assert re.search(told, summary.problem)
+
+
+@pytest.mark.parametrize(
+    ("reason", "read"),
+    [
+        ("holds no word", Rejected("", "holds no word")),
+        ("no reply: the line is dead", Rejected("", "the line is dead", "failed_call")),
+        ("no reply: Call not made: the cap of 1 calls is reached", Rejected("", "Call not made: the cap of 1 calls is reached", "capped")),
+    ],
+)
+def test_what_was_rejected_before_kinds_were_stored_has_the_kind_that_its_reason_begins_with(folder, reason, read):
+    held = make_round(0)
+    with create(folder) as run:
+        run.append(replace(held, advice=replace(held.advice, rejected=(Rejected("", "as it is now"),))))
+    with sqlite(folder) as connection:
+        connection.execute("UPDATE rejected SET kind = NULL, reason = ?", (reason,))
+        connection.execute("UPDATE rounds SET checksum = NULL")
+    with open_run(folder) as reader:
+        assert reader.history()[0].advice.rejected == (read,)

@@ -245,7 +245,8 @@ def _check_reload(report: Report, problem: TextProblem, original: Any, folder: P
 
 def _with(problem: TextProblem, frozen: FrozenModel) -> TextProblem:
     other = copy.copy(problem)
-    other.frozen = frozen
+    other.scorer = copy.copy(problem.tokens)
+    other.scorer.frozen = frozen
     return other
 
 

@@ -99,7 +99,7 @@ SOUND = (
 
 # What is refused in words before a run starts, and why. First what is refused by its type alone, before any weight is read.
 BY_TYPE: dict[str, str] = {
-    **{f"decoder:{name}": "a type of masked models: read it as `masked` or `encoder`" for name in BOTH.split()},
+    **{f"decoder:{name}": "a type of masked models: read it as `masked`, or by a `head`" for name in BOTH.split()},
     **{f"{kind}:{name}": "a type of encoder-decoders" for kind in ("decoder", "masked", "encoder") for name in ("bart", "mbart", "mvp")},
     **{f"encoder_decoder:{name}": "a decoder that listens: it has no text encoder" for name in SOUND.split()},
     "decoder:musicgen": "it speaks codes of sound",

@@ -35,14 +35,17 @@ class Peft(Section):
         from peft import PromptTuningConfig, TaskType, get_peft_model
 
         from maao.optimizers.torch import optimizer_class
+        from maao.problems.towers.text.loading import FrozenModel
 
         parts = build(config)
-        problem, frozen = parts.problem.problem_for({}), parts.frozen
-        if frozen is None or not isinstance(parts.config.model.kind.options, DecoderOptions) or config.model.method.name != "prompt_tuning":
+        frozen, model = parts.frozen, parts.config.model
+        of_decoder = isinstance(model.kind.options, DecoderOptions)
+        if not isinstance(frozen, FrozenModel) or not of_decoder or model.method.name != "prompt_tuning":
             raise ConfigError(
                 "The baseline 'peft' tunes a prompt in front of a text, read by the label words of a decoder: it takes model.method = "
                 "'prompt_tuning' and a causal language model."
             )
+        problem = parts.problem.problem_for({})
         seed = seed_for(config.seed, "stage")
         point = problem.initial(seed_for(config.seed, "initial"))
         with warnings.catch_warnings():

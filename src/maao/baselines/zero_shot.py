@@ -10,13 +10,16 @@ from maao.config import Config
 from maao.errors import ConfigError
 from maao.options import Section
 from maao.problems.kinds import LabelWordsOptions
+from maao.problems.settings import text_method
 from maao.types import Score, Split
 
 
 def untrained(parts: RunComponents, split: Split) -> Score | None:
     """Return how label words read on the template alone, with nothing in its slots; None where that cannot be read."""
+    from maao.problems.towers.text.loading import FrozenModel
+
     frozen, model = parts.frozen, parts.config.model
-    if frozen is None or not isinstance(model.kind.options, LabelWordsOptions) or model.method.name == "prefix_tuning":
+    if not isinstance(frozen, FrozenModel) or not isinstance(model.kind.options, LabelWordsOptions) or not text_method(model).in_slots:
         return None
     import torch
 

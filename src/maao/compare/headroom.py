@@ -100,7 +100,7 @@ def headroom(config: Config, *, starts: int = 5, watch: Callable[[int, int], Non
     """
     if starts < 2:
         raise ConfigError(f"Headroom is judged over at least two starts; got {starts}.")
-    if config.problem != "function" and config.model.initial in ("text", "labels"):
+    if config.builder.starts_are_alike:
         raise ConfigError('All starts would be one text: set model.initial = "vocabulary" or "normal" to judge the headroom.')
     nobody = MENTOR.chosen({"name": "none"})  # whatever the config's own mentor reads, nothing reads here
     config = config.model_copy(update={"mentor": nobody, "plan": config.plan.with_options(clues=False)})

@@ -22,6 +22,11 @@ class GivenInputs(Protocol):
         ...
 
     @property
+    def template(self) -> str:
+        """The text in which a model reads the fields; empty where it reads no text."""
+        ...
+
+    @property
     def columns(self) -> Mapping[str, str] | None:
         """Field -> column, where inputs may be the rows of a table; None: they may not."""
         ...
@@ -73,6 +78,7 @@ class GivenPictures:
     """
 
     fields: tuple[str, ...] = ("image",)
+    template: str = ""
     columns: None = None
     advice: str = ""
     told_at_once = False

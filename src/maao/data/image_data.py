@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from maao.data.checks import Columns
 from maao.data.dataset import HUB, NO_HUB, Dataset, InputForm, Metrics
+from maao.data.given import GivenPictures
 from maao.data.image_sets import CATALOG, EMOJI, EMOJI_SELECT, EMOJI_TEST, EMOJI_TRAIN
 from maao.data.protocols import protocol_of
 from maao.data.sampling import base_and_new
@@ -19,6 +21,9 @@ from maao.options import MANY, Section, Text
 
 class ImageData(Section):
     """Where pictures come from, and how they are split."""
+
+    input: ClassVar[Literal["image"]] = "image"
+    separator: ClassVar[str | None] = None  # of the columns of a file: pictures stand in none
 
     metrics: Metrics = Field(default_factory=list, description="Metrics to report, the primary one first; by default accuracy.")
     source: Text = Field(
@@ -48,6 +53,14 @@ class ImageData(Section):
     def measure(self, labels: Sequence[str]) -> Measure | None:
         """Return what computes the metrics asked for; None where accuracy is all."""
         return measured(self.metrics, (), labels)
+
+    def given_inputs(self, fields: tuple[str, ...], template: str) -> GivenPictures:
+        """Return how inputs to predict are read: picture files, of which no template shows anything."""
+        return GivenPictures()
+
+    def columns(self, fields: Sequence[str]) -> Columns:
+        """Return which columns of a table name a picture."""
+        return {"fields": fields}
 
     def unread(self) -> Mapping[str, str]:
         source = f"data.source is '{self.source}'"

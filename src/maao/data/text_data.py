@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from maao.data.checks import Columns
 from maao.data.dataset import HUB, NO_HUB, PACKAGED, Dataset, InputForm, Metrics
+from maao.data.given import GivenTexts
 from maao.data.protocols import protocol_named, splits_by
 from maao.data.sampling import at_most
 from maao.data.splits import few_shot, from_parts
@@ -27,6 +28,8 @@ SHOTS = 16  # of a pool and of a hub data set, by default
 
 class TextData(Section):
     """Where texts come from, and how they are split."""
+
+    input: ClassVar[Literal["text"]] = "text"
 
     task: Annotated[str, named("task")] | None = Field(
         None, description="A known task (boolq, cb, copa, ...): its file format, templates, label words and metrics. Give its files too."
@@ -97,6 +100,10 @@ class TextData(Section):
     def measure(self, labels: Sequence[str]) -> Measure | None:
         """Return what computes the metrics asked for and the task's own, in that order; None where accuracy is all."""
         return measured(self.metrics, () if self.task is None else task_named(self.task).metrics, labels)
+
+    def given_inputs(self, fields: tuple[str, ...], template: str) -> GivenTexts:
+        """Return how inputs to predict are read: texts with these fields, which the template shows."""
+        return GivenTexts(fields, template, self.text_fields or {})
 
     def columns(self, fields: Sequence[str]) -> Columns:
         """Return which columns of a table make an example for a template of these fields."""

@@ -20,7 +20,9 @@ from maao.types import JSON
 CONFIG, ADAPTER = "adapter_config.json", "adapter_model.safetensors"
 
 
-def read_adapter(folder: str | Path, frozen: FrozenModel, method: str, num_virtual_tokens: int) -> dict[str, Tensor]:
+def read_adapter(
+    folder: str | Path, frozen: FrozenModel, method: str, num_virtual_tokens: int, *, in_slots: bool = True
+) -> dict[str, Tensor]:
     """Read a PEFT prompt-learning adapter as the starting params of a prompt method.
 
     Rows (PROMPT_TUNING, P_TUNING) start "prompt_tuning", "pez" and "p_tuning" (whose network begins fresh, so the rows are exactly these);
@@ -28,8 +30,9 @@ def read_adapter(folder: str | Path, frozen: FrozenModel, method: str, num_virtu
 
     Args:
         folder: with ``adapter_config.json`` and ``adapter_model.safetensors`` (or ``adapter_model.bin``).
-        method: the run's `model.method`.
+        method: the run's `model.method`, for messages.
         num_virtual_tokens: the run's.
+        in_slots: whether the method's params are read as rows in the slots; else as keys and values.
 
     Returns:
         ``{"prompt": (num_virtual_tokens, embed_dim)}``, or ``{"prefix.keys", "prefix.values"}``, each ``(layers, heads,
@@ -50,7 +53,7 @@ def read_adapter(folder: str | Path, frozen: FrozenModel, method: str, num_virtu
             + (" Of a multitask prompt, export the one task's rows as PROMPT_TUNING." if kind == "MULTITASK_PROMPT_TUNING" else "")
         )
     deep = kind == "PREFIX_TUNING"
-    if deep != (method == "prefix_tuning"):
+    if deep == in_slots:
         fitting = "'prefix_tuning'" if deep else "'prompt_tuning', 'p_tuning' or 'pez'"
         raise ConfigError(f"The adapter {folder} is of type {kind}, and model.method is '{method}': set model.method to {fitting}.")
     table = _read_table(folder)

@@ -62,7 +62,7 @@ class APEOptions(ShowingOptions):
     """Settings of `APE`."""
 
     def disclosure(self, run: MentorContext) -> str:
-        return asks_in_its_own_words("ape", self, run, shows_examples=self.exemplars > 0 and run.input == "text")
+        return asks_in_its_own_words("ape", self, run, shows_examples=self.exemplars > 0 and bool(run.train))
 
     def build(self, run: MentorContext) -> APE[Params]:
         model = run.chat(self.chat.options)

@@ -76,7 +76,7 @@ class OPROOptions(ShowingOptions):
     description: Text = Field("Classify a text.", description="What it is told of the task, in a sentence.")
 
     def disclosure(self, run: MentorContext) -> str:
-        return asks_in_its_own_words("opro", self, run, shows_examples=self.exemplars > 0 and run.input == "text")
+        return asks_in_its_own_words("opro", self, run, shows_examples=self.exemplars > 0 and bool(run.train))
 
     def build(self, run: MentorContext) -> OPRO[Params]:
         model = run.chat(self.chat.options)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,10 +68,10 @@ class FunctionProblem:
     def batch(self, step: int, seed: int) -> None:
         return None
 
-    def loss(self, params: Params, batch: Any) -> Tensor:
+    def loss(self, params: Params, batch: None) -> Tensor:
         return FUNCTIONS[self.name](params["x"])
 
-    def num_tokens(self, params: Params, batch: Any) -> int:
+    def num_tokens(self, params: Params, batch: None) -> int:
         return 1
 
     def score(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:

@@ -53,6 +53,16 @@ class TextOptions(KindOptions):
         None, ge=1, le=MANY, description="Memory that a gradient step may take: sets part_tokens by measuring the model."
     )
 
+    @property
+    def input_text(self) -> str:
+        return self.template or DEFAULT_TEMPLATE
+
+    @property
+    def input_fields(self) -> tuple[str, ...]:
+        from maao.problems.towers.text.template import Template
+
+        return Template.parse(self.input_text, chat=self.chat).fields
+
     def unread(self) -> Mapping[str, str]:
         found = dict(super().unread())
         if not self.chat:
@@ -137,6 +147,16 @@ class MatcherOptions(KindOptions):
     part_tokens: int = Field(
         0, ge=0, le=MANY, description="Most tokens of class prompts whose activations a step keeps: bounds memory. 0: no bound."
     )
+
+    @property
+    def input_text(self) -> str:
+        return self.input_template
+
+    @property
+    def input_fields(self) -> tuple[str, ...]:
+        from maao.problems.towers.text.inputs import InputTemplate
+
+        return InputTemplate.parse(self.input_template).fields
 
 
 def text_options(model: ModelConfig) -> TextOptions:

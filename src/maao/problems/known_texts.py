@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from maao.problems.classification import ClassificationProblem
-from maao.problems.scorers.matcher import Known
+from maao.problems.scorers.matcher import Known, KnownReader
 from maao.problems.towers.dual import DualEncoder
 from maao.problems.towers.features import FeatureStore
 from maao.problems.towers.text.inputs import InputTemplate, Texts
@@ -13,7 +13,7 @@ from maao.problems.towers.text.sentence import TextInputs
 from maao.types import Example
 
 
-class KnownTextReader:
+class KnownTextReader(KnownReader):
     """Reads examples as texts of a matcher's input tower.
 
     Args:
@@ -25,17 +25,8 @@ class KnownTextReader:
 
     def __init__(self, encoder: DualEncoder, template: InputTemplate, *, store: FeatureStore | None = None, batch: int = 64) -> None:
         assert isinstance(encoder.input, TextInputs)
-        self.encoder, self.template, self.store = encoder, template, store or FeatureStore(None)
-        self._tower, self._batch = encoder.input, batch
-        self.prepared_tokens = 0
-
-    def split(self, examples: Sequence[Example], *, train: bool) -> Known:
-        texts = self._texts(examples)
-        self.prepared_tokens += texts.computed_tokens
-        return Known.all_of(texts, self.encoder.device)
-
-    def given(self, examples: Sequence[Example]) -> Known:
-        return Known.all_of(self._texts(examples), self.encoder.device)
+        super().__init__(encoder, store)
+        self.template, self._tower, self._batch = template, encoder.input, batch
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -47,7 +38,7 @@ class KnownTextReader:
     def readable(self, example: Example) -> str:
         return " / ".join(example.fields.values())
 
-    def _texts(self, examples: Sequence[Example]) -> Texts:
+    def _features(self, examples: Sequence[Example], *, train: bool) -> Texts:
         for example in examples:
             self.template.check(example)
         texts = [self.template.fill(example.fields) for example in examples]

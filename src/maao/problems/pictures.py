@@ -9,7 +9,7 @@ from PIL.Image import Image
 from maao.errors import DataError
 from maao.problems.classification import ClassificationProblem
 from maao.problems.methods import Bound
-from maao.problems.scorers.matcher import Known, Matcher
+from maao.problems.scorers.matcher import Known, KnownReader, Matcher
 from maao.problems.scorers.probes import Probe
 from maao.problems.towers.dual import DualEncoder
 from maao.problems.towers.features import FeatureStore
@@ -17,7 +17,7 @@ from maao.problems.towers.image.features import Pictures, Source
 from maao.types import Example, Splits
 
 
-class PictureReader:
+class PictureReader(KnownReader):
     """Opens pictures by the field "image" of an example.
 
     Args:
@@ -39,17 +39,8 @@ class PictureReader:
         batch: int = 64,
         max_bytes: int = 2**30,
     ) -> None:
-        self.encoder, self.source, self.store = encoder, source, store or FeatureStore(None)
-        self._views, self._batch, self._max_bytes = views, batch, max_bytes
-        self.prepared_tokens = 0
-
-    def split(self, examples: Sequence[Example], *, train: bool) -> Known:
-        pictures = self._pictures(examples, self._views if train else 0)
-        self.prepared_tokens += pictures.computed_tokens
-        return Known.all_of(pictures, self.encoder.device)
-
-    def given(self, examples: Sequence[Example]) -> Known:
-        return Known.all_of(self._pictures(examples, 0), self.encoder.device)
+        super().__init__(encoder, store)
+        self.source, self._views, self._batch, self._max_bytes = source, views, batch, max_bytes
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -65,8 +56,8 @@ class PictureReader:
         """Return a reader of other pictures, whose features are kept in the same place."""
         return PictureReader(self.encoder, source, store=self.store, batch=self._batch, max_bytes=self._max_bytes)
 
-    def _pictures(self, examples: Sequence[Example], views: int) -> Pictures:
-        keys = [example.fields["image"] for example in examples]
+    def _features(self, examples: Sequence[Example], *, train: bool) -> Pictures:
+        keys, views = [example.fields["image"] for example in examples], self._views if train else 0
         own = Pictures(self.encoder, self.source, keys, views=views, batch=self._batch, max_bytes=self._max_bytes)
         return own.fill(self.store)
 

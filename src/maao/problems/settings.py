@@ -38,6 +38,16 @@ class KindOptions(Section):
     initial_text: Text | None = Field(description="The text to begin with.")
     part_tokens: int = Field(description="Most tokens that a step keeps activations of at a time.")
 
+    @property
+    def input_text(self) -> str:
+        """What of an example is read, with its ``{fields}``."""
+        raise NotImplementedError
+
+    @property
+    def input_fields(self) -> tuple[str, ...]:
+        """The fields of an example that are read."""
+        raise NotImplementedError
+
     def unread(self) -> Mapping[str, str]:
         told = f"model.initial is '{self.initial}': set it to 'text', or drop model.initial_text"
         return {} if self.initial == "text" else {"initial_text": told}
@@ -74,6 +84,8 @@ class TextMethodOptions(MethodOptions):
     """Base of the settings of a method whose params stand in what a language model reads."""
 
     of_matchers: ClassVar[bool] = False
+    in_slots: ClassVar[bool] = True  # the model reads rows in the slots; else keys and values in front of everything
+    any_codec: ClassVar[bool] = True  # its words are those of any codec of rows; else of the nearest tokens alone
 
     def build(self, parts: TextParts) -> PromptMethod:
         """Return the method."""
@@ -151,7 +163,9 @@ class ModelConfig(Section):
     def _go_together(self) -> Self:
         kind, method = self.kind.name, self.method.name
         if self.method.options.of_matchers and kind != "matcher":
-            raise ValueError(f"method '{method}' matches features, and kind is '{kind}': set kind = 'matcher', or choose another method")
+            raise ValueError(
+                f"method '{method}' matches features, and model.kind is '{kind}': set it to 'matcher', or choose another method"
+            )
         if kind == "matcher" and not self.method.options.of_matchers:
             raise ValueError(
                 f"method '{method}' is trained in a text that the model reads, and a matcher reads none: choose {', '.join(_of_matchers())}"
@@ -190,6 +204,13 @@ class ModelConfig(Section):
     def with_kind(self, **changes: Any) -> ModelConfig:
         """Return the same with some of the kind's settings changed, unchecked."""
         return self.model_copy(update={"kind": self.kind.with_options(**changes)})
+
+
+def text_method(model: ModelConfig) -> TextMethodOptions:
+    """Return the settings of a method of texts."""
+    options = model.method.options
+    assert isinstance(options, TextMethodOptions)
+    return options
 
 
 def _chosen(table: str, name: str) -> Chosen[Any]:

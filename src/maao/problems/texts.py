@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from maao.core.seeds import seed_for
 from maao.errors import CodecError, ConfigError
@@ -20,7 +20,7 @@ from maao.problems.kinds import (
     settled,
     text_options,
 )
-from maao.problems.settings import ModelConfig, TextMethodOptions, TextParts
+from maao.problems.settings import ModelConfig, TextParts, text_method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from maao.evaluation.metrics import Measure
     from maao.problems.framed import FramedProblem, PatternVerbalizer
     from maao.problems.methods import PromptMethod
-    from maao.problems.scorers.tokens import TokenScorer
+    from maao.problems.scorers.tokens import TokenOptions, TokenScorer
     from maao.problems.towers.text.loading import FrozenModel, Kind
     from maao.problems.towers.text.template import Template, TemplateTokenizer, Tokenized
     from maao.protocols import Params, TokenCodec
@@ -212,7 +212,7 @@ def build_scorer(
         )
 
     chosen = [e for part in (splits.train, splits.select, splits.test) for e in part if e.choices]
-    common: dict[str, Any] = {
+    common: TokenOptions = {
         "side": options.padding_side,
         "class_weights": _class_weights(options, splits),
         "dropout": options.frozen_dropout,
@@ -232,14 +232,13 @@ def build_scorer(
     else:
         named = options.label_words if options.label_words is not None else {label: label for label in splits.labels}
         words = label_word_ids(tokenize, splits.labels, named, frozen.name)
-    common |= {"objective": options.objective}
     answer = 0 if chosen else max(map(len, words)) - 1  # an example's own choices take their own room
     if frozen.kind == "masked":
-        return MaskedWords(frozen, words, **common), tokenizer(answer)
+        return MaskedWords(frozen, words, objective=options.objective, **common), tokenizer(answer)
     if frozen.kind == "encoder_decoder":
         lead = tuple(frozen.tokenizer.convert_tokens_to_ids([tokenize.mask])) if tokenize.mask else ()
-        return DecodedWords(frozen, words, lead=lead, **common), tokenizer(0)
-    return LabelWords(frozen, words, **common), tokenizer(answer)
+        return DecodedWords(frozen, words, objective=options.objective, lead=lead, **common), tokenizer(0)
+    return LabelWords(frozen, words, objective=options.objective, **common), tokenizer(answer)
 
 
 def _head(
@@ -248,7 +247,7 @@ def _head(
     frozen: FrozenModel,
     splits: Splits,
     tokenize: TemplateTokenizer,
-    common: Mapping[str, Any],
+    common: TokenOptions,
     *,
     chosen: bool,
 ) -> TokenScorer:
@@ -258,8 +257,10 @@ def _head(
     decodes = frozen.kind == "decoder"
     pooling = ("last" if decodes else "mean") if options.pooling == "auto" else options.pooling
     start = ("zeros" if decodes else "random") if options.head_start == "auto" else options.head_start
-    if pooling == "virtual" and model.method.name == "prefix_tuning":
-        raise ConfigError("model.pooling = 'virtual' reads the first row in the slots, and prefix_tuning has none: use 'first' or 'mean'.")
+    if pooling == "virtual" and not text_method(model).in_slots:
+        raise ConfigError(
+            f"model.pooling = 'virtual' reads the first row in the slots, and {model.method.name} has none: use 'first' or 'mean'."
+        )
     if decodes and pooling in ("first", "virtual"):
         raise ConfigError(
             f"model.pooling = '{pooling}' reads a token that has seen nothing of the text behind it, since {frozen.name} is a decoder: use "
@@ -273,9 +274,10 @@ def _head(
             "'zeros' or 'random'."
         )
     class_rows = _class_rows(splits, tokenize) if start == "class_texts" else ()
-    own: dict[str, Any] = {"start": start, "class_rows": class_rows, "bias": options.head_bias, **common}
-    count = 1 if chosen else len(splits.labels)
-    return AnswerHead(frozen, count, **own) if pooling == "last" else PooledHead(frozen, count, pooling=pooling, **own)
+    count, bias = 1 if chosen else len(splits.labels), options.head_bias
+    if pooling == "last":
+        return AnswerHead(frozen, count, start=start, class_rows=class_rows, bias=bias, **common)
+    return PooledHead(frozen, count, pooling=pooling, start=start, class_rows=class_rows, bias=bias, **common)
 
 
 def _class_rows(splits: Splits, tokenize: TemplateTokenizer) -> tuple[Tokenized, ...]:
@@ -327,8 +329,7 @@ def build_method(model: ModelConfig, frozen: FrozenModel, seed: int = 0, labels:
     from maao.codecs.method import MethodCodec
     from maao.problems.towers.text.forward import embedding_table
 
-    chosen = model.method.options
-    assert isinstance(chosen, TextMethodOptions)
+    chosen = text_method(model)
     own = embedding_table(frozen)
     start, table = _start(model, labels, own), own.cpu()
     codec_of = _codec_of(model, frozen)
@@ -358,7 +359,7 @@ def _codec_of(model: ModelConfig, frozen: FrozenModel) -> Callable[[Tensor], Tok
 
     options = text_options(model)
     codec = options.codec.options
-    if codec.for_rows_alone and model.method.name in ("pez", "prefix_tuning"):
+    if codec.for_rows_alone and not text_method(model).any_codec:
         raise ConfigError(
             f"model.codec = '{options.codec.name}' is for methods that train rows of embeddings, and model.method is "
             f"'{model.method.name}': choose 'nearest_token'."

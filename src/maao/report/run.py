@@ -11,6 +11,7 @@ from rich.text import Text
 from maao.core.lr_finder import LrSearch
 from maao.evaluation.metrics import harmonic_mean
 from maao.evaluation.statistics import wilson_interval
+from maao.printable import times
 from maao.report.lines import add_row, columns, cost_line, line_of_proposal, metric_name, refusal, short, shown
 from maao.result import Result
 from maao.types import Token
@@ -106,7 +107,7 @@ def _summary(result: Result) -> Text:
     accepted = sum(r.verdict.chosen is not None for r in asked)
     if not asked:
         return shown("No mentor was asked: plain gradient descent.")
-    return shown(f"The mentor was asked {len(asked)} times and made {proposed} proposals that could be used; {accepted} became a restart.")
+    return shown(f"The mentor was asked {times(len(asked))} and made {proposed} proposals that could be used; {accepted} became a restart.")
 
 
 def _search_line(search: LrSearch) -> Text:

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from maao.data.images import load_folder
-from maao.data.images.reading import as_rgb, read_image
+from maao.data.images.levels import Stated, to_rgb
+from maao.data.images.reading import read_image
 from maao.data.sampling import base_and_new
 from maao.errors import DataError
 
@@ -52,7 +53,7 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
 def test_what_is_transparent_is_white() -> None:
     image = Image.new("RGBA", (2, 1), (255, 0, 0, 0))
     image.putpixel((1, 0), (0, 0, 255, 255))
-    assert np.asarray(as_rgb(image)).tolist() == [[[255, 255, 255], [0, 0, 255]]]
+    assert np.asarray(to_rgb(image, Stated(), "it").image).tolist() == [[[255, 255, 255], [0, 0, 255]]]
 
 
 def test_a_picture_is_turned_as_its_camera_said(tmp_path: Path) -> None:

@@ -74,16 +74,6 @@ class Rgb(NamedTuple):
     needs: int | None = None
 
 
-def as_rgb(image: Image.Image, where: str = "The picture") -> Image.Image:
-    """Return a picture of any mode as RGB of 8 bits, as `to_rgb` does.
-
-    Example:
-        >>> as_rgb(Image.new("L", (1, 1), 7)).getpixel((0, 0))
-        (7, 7, 7)
-    """
-    return to_rgb(image, Stated(), where).image
-
-
 def to_rgb(image: Image.Image, stated: Stated, where: str, bits: int | None = None) -> Rgb:
     """Return a picture of any mode as RGB of 8 bits, and which depth its grey needs where its file says none.
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from maao.data.images.levels import Rgb, Stated, as_rgb, to_rgb
+from maao.data.images.levels import Rgb, Stated, to_rgb
 from maao.errors import DataError
 
-__all__ = ["SUFFIXES", "Rgb", "as_rgb", "decoded", "image_of", "read_image"]
+__all__ = ["SUFFIXES", "Rgb", "decoded", "image_of", "read_image"]
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # none that starts a program

@@ -5,6 +5,7 @@ Source: Zhou et al., Learning to Prompt for Vision-Language Models, IJCV 2022.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
@@ -18,7 +19,6 @@ from maao.problems.methods.prompt_tuning import PromptTuning
 from maao.problems.settings import MatcherMethodOptions
 from maao.problems.towers.dual import NO_ROWS
 from maao.protocols import Params
-from maao.types import JSON
 
 
 class CoOp(PromptTuning):
@@ -37,11 +37,9 @@ class CoOp(PromptTuning):
     def bind(self, bound: Bound) -> Self:
         if self.class_specific and len(bound.prompts) != len(self.bound.prompts):
             raise ConfigError("Contexts of each class's own say nothing of other classes: use a shared context to judge new ones.")
-        return type(self)(bound, **self.options())
-
-    def options(self) -> JSON:
-        """Return the settings with which the method is made anew."""
-        return {"class_specific": self.class_specific}
+        found = copy.copy(self)  # the towers are the same, so that depths are too
+        found.bound = bound
+        return found
 
     def start(self, rows: Tensor) -> dict[str, Tensor]:
         return {"prompt": rows.expand(len(self.bound.prompts), *rows.shape).clone() if self.class_specific else rows.clone()}

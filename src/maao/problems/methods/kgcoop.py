@@ -14,7 +14,6 @@ from torch import Tensor
 
 from maao.problems.methods import Bound, Matched
 from maao.problems.methods.coop import CoOp, CoOpOptions
-from maao.types import JSON
 
 
 class KgCoOp(CoOp):
@@ -25,9 +24,6 @@ class KgCoOp(CoOp):
     def __init__(self, bound: Bound, *, class_specific: bool = False, weight: float = 8.0) -> None:
         super().__init__(bound, class_specific=class_specific)
         self.weight = weight
-
-    def options(self) -> JSON:
-        return {**super().options(), "weight": self.weight}
 
     def loss(self, read: Matched) -> Tensor:
         assert read.classes is not None

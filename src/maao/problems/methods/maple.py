@@ -19,7 +19,6 @@ from maao.problems.methods.coop import CoOp
 from maao.problems.methods.layers import DEEP_STD, check_tokens, depth_of, linear, seeded
 from maao.problems.settings import MatcherMethodOptions
 from maao.protocols import Params
-from maao.types import JSON
 
 
 class MaPLe(CoOp):
@@ -41,11 +40,7 @@ class MaPLe(CoOp):
     def __init__(self, bound: Bound, *, depth: int | None = None) -> None:
         super().__init__(bound)
         check_tokens(bound, "MaPLe")
-        self._asked = depth
         self.depth = depth_of(depth, 9, len(bound.encoder.text.layers), len(bound.encoder.input.layers))
-
-    def options(self) -> JSON:
-        return {"depth": self._asked}
 
     def extra(self, seed: int) -> dict[str, Tensor]:
         text, encoder = (self.bound.num_rows, self.bound.encoder.text.width), self.bound.encoder

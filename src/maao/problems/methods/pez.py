@@ -5,7 +5,7 @@ Source: Wen et al., Hard Prompts Made Easy, 2023 (AdamW, lr 0.1, weight decay 0.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -47,6 +47,8 @@ class Pez(PromptTuning):
 
 class PezOptions(TextMethodOptions):
     """PEZ has no settings of its own."""
+
+    any_codec: ClassVar[bool] = False
 
     def build(self, parts: TextParts) -> Pez:
         assert isinstance(parts.rows, Projecting)

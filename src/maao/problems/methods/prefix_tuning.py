@@ -9,7 +9,7 @@ and values computed by themselves do not: a start near the text, whose gap every
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import ClassVar, NoReturn
 
 import torch
 from pydantic import Field
@@ -57,7 +57,6 @@ class PrefixTuning:
 
     def __init__(self, frozen: FrozenModel, num_virtual_tokens: int, *, projection: bool = False, hidden: int = 512, seed: int = 0) -> None:
         self._frozen = frozen
-        self._count = num_virtual_tokens
         width = frozen.model.get_input_embeddings().embedding_dim
         with torch.no_grad(), refused(f"{frozen.name} cannot have deep prompts, so use another model.method"):
             keys, values = key_values(frozen, torch.zeros(num_virtual_tokens, width))
@@ -122,7 +121,7 @@ def value_table(frozen: FrozenModel, table: Tensor, chunk: int = 4096) -> Tensor
     from transformers import DynamicCache
 
     class Ended(DynamicCache):
-        def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
+        def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> NoReturn:
             raise _Seen(value_states)
 
     options = {"use_cache": True} if frozen.kind == "decoder" else {}
@@ -144,6 +143,9 @@ def value_table(frozen: FrozenModel, table: Tensor, chunk: int = 4096) -> Tensor
 
 class PrefixTuningOptions(TextMethodOptions):
     """Settings of the network, if there is to be one."""
+
+    in_slots: ClassVar[bool] = False
+    any_codec: ClassVar[bool] = False
 
     projection: bool = Field(False, description="Train a network instead of the keys and values themselves.")
     hidden: int | None = Field(None, ge=2, le=8_192, description="Width inside the network; by default 512.")

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from maao.problems.methods import Bound, Matched
 from maao.problems.methods.coop import CoOp, CoOpOptions
-from maao.types import JSON
 
 ROUNDING = 1e-5  # a direction this short beside the other is rounding: at a start in the hand-written words it is exactly zero
 
@@ -32,9 +31,6 @@ class ProGrad(CoOp):
     def __init__(self, bound: Bound, *, class_specific: bool = False, weight: float = 1.0, temperature: float = 1.0) -> None:
         super().__init__(bound, class_specific=class_specific)
         self.weight, self.temperature = weight, temperature
-
-    def options(self) -> JSON:
-        return {**super().options(), "weight": self.weight, "temperature": self.temperature}
 
     def loss(self, read: Matched) -> Tensor:
         """Return the cross-entropy; what its backward pass gives is the gradient described above."""

@@ -20,7 +20,6 @@ from maao.problems.methods.coop import CoOp
 from maao.problems.methods.layers import DEEP_STD, check_tokens, depth_of, seeded
 from maao.problems.settings import MatcherMethodOptions
 from maao.protocols import Params
-from maao.types import JSON
 
 
 class PromptSRC(CoOp):
@@ -51,13 +50,9 @@ class PromptSRC(CoOp):
     ) -> None:
         super().__init__(bound)
         check_tokens(bound, "PromptSRC")
-        self._asked, self.num_image_tokens = depth, num_image_tokens
+        self.num_image_tokens = num_image_tokens
         self.text_weight, self.image_weight, self.score_weight = text_weight, image_weight, score_weight
         self.depth = depth_of(depth, 9, len(bound.encoder.text.layers), len(bound.encoder.input.layers))
-
-    def options(self) -> JSON:
-        weights = {"text_weight": self.text_weight, "image_weight": self.image_weight, "score_weight": self.score_weight}
-        return {"depth": self._asked, "num_image_tokens": self.num_image_tokens, **weights}
 
     def extra(self, seed: int) -> dict[str, Tensor]:
         text = (self.bound.num_rows, self.bound.encoder.text.width)

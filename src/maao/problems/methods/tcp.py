@@ -19,7 +19,6 @@ from maao.problems.methods.kgcoop import KgCoOp
 from maao.problems.methods.layers import depth_of, linear
 from maao.problems.settings import MatcherMethodOptions
 from maao.protocols import Params
-from maao.types import JSON
 
 HIDDEN = 128
 
@@ -38,11 +37,7 @@ class TCP(KgCoOp):
 
     def __init__(self, bound: Bound, *, weight: float = 8.0, depth: int | None = None) -> None:
         super().__init__(bound, weight=weight)
-        self._asked = depth
         self.depth = min(depth_of(depth, 8, len(bound.encoder.text.layers)), len(bound.encoder.text.layers) - 1)
-
-    def options(self) -> JSON:
-        return {"weight": self.weight, "depth": self._asked}
 
     def extra(self, seed: int) -> dict[str, Tensor]:
         size = self.bound.num_rows * self.bound.encoder.text.width

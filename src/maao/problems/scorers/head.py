@@ -7,7 +7,7 @@ input, which has seen all of it; texts before the slots are then read once for a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,18 @@ from maao.core.seeds import seed_for
 from maao.errors import ConfigError
 from maao.problems.scorers.head_starts import LinearStart, from_class_texts, logistic_regression
 from maao.problems.scorers.label_words import AnswerScorer
-from maao.problems.scorers.tokens import TokenScorer, ahead_of, batch_notes, batches, count_in_slots, in_order, pad_rows, prompt_of
-from maao.problems.towers.text.forward import Inputs, Side, hidden_states
+from maao.problems.scorers.tokens import (
+    TokenOptions,
+    TokenScorer,
+    ahead_of,
+    batch_notes,
+    batches,
+    count_in_slots,
+    in_order,
+    pad_rows,
+    prompt_of,
+)
+from maao.problems.towers.text.forward import Inputs, hidden_states
 from maao.problems.towers.text.loading import FrozenModel
 from maao.problems.towers.text.probes import Way, hidden_width
 from maao.problems.towers.text.template import Tokenized
@@ -43,7 +53,6 @@ class Head:
             `train`, both on what the model gives at the start of the soft prompt.
         class_rows: the inputs whose texts are those of the classes, for a start there.
         bias: whether the head has one; stock heads of decoders have none.
-        seed: of the folds by which the penalty of logistic regression is chosen.
     """
 
     pooling: Pooling
@@ -56,12 +65,11 @@ class Head:
         start: HeadStart = "random",
         class_rows: Sequence[Tokenized] = (),
         bias: bool = True,
-        seed: int = 0,
     ) -> None:
         self.frozen, self.num_classes = frozen, num_classes
         self.head_start: HeadStart = start
         self.bias = bias
-        self._class_rows, self._seed = class_rows, seed
+        self._class_rows = class_rows
         self.start_note = ""  # how the last start was found
 
     def extra(self, seed: int) -> dict[str, Tensor]:
@@ -101,7 +109,7 @@ class Head:
     def _found(self, features: Tensor, targets: Tensor) -> LinearStart:
         if self.head_start == "class_texts":
             return from_class_texts(features)
-        return logistic_regression(features, targets, self.num_classes, seed=seed_for(self._seed, "folds"), with_bias=self.bias)
+        return logistic_regression(features, targets, self.num_classes, seed=seed_for(0, "folds"), with_bias=self.bias)
 
     def _named(self, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
         return {WEIGHT: weight, BIAS: bias} if self.bias else {WEIGHT: weight}
@@ -133,16 +141,13 @@ class PooledHead(Head, TokenScorer):
         num_classes: int,
         *,
         pooling: Pooling = "mean",
-        side: Side = "right",
-        class_weights: Sequence[float] | None = None,
-        dropout: bool = False,
         start: HeadStart = "random",
         class_rows: Sequence[Tokenized] = (),
         bias: bool = True,
-        seed: int = 0,
+        **options: Unpack[TokenOptions],
     ) -> None:
-        TokenScorer.__init__(self, frozen, side=side, class_weights=class_weights, dropout=dropout)
-        Head.__init__(self, frozen, num_classes, start=start, class_rows=class_rows, bias=bias, seed=seed)
+        TokenScorer.__init__(self, frozen, **options)
+        Head.__init__(self, frozen, num_classes, start=start, class_rows=class_rows, bias=bias)
         self.pooling: Pooling = pooling
 
     def features(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
@@ -198,17 +203,14 @@ class AnswerHead(Head, AnswerScorer):
         frozen: FrozenModel,
         num_classes: int,
         *,
-        side: Side = "right",
-        class_weights: Sequence[float] | None = None,
-        dropout: bool = False,
         start: HeadStart = "random",
         class_rows: Sequence[Tokenized] = (),
         bias: bool = True,
-        seed: int = 0,
+        **options: Unpack[TokenOptions],
     ) -> None:
         words = [(0,)]  # any of one token: none is said
-        AnswerScorer.__init__(self, frozen, words, side=side, class_weights=class_weights, dropout=dropout)
-        Head.__init__(self, frozen, num_classes, start=start, class_rows=class_rows, bias=bias, seed=seed)
+        AnswerScorer.__init__(self, frozen, words, **options)
+        Head.__init__(self, frozen, num_classes, start=start, class_rows=class_rows, bias=bias)
 
     def features(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
         inputs_of = choices_of(rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor
 from maao.errors import ConfigError, ModelError
 from maao.problems.scorers.tokens import (
     Rows,
+    TokenOptions,
     TokenScorer,
     ahead_of,
     batch_notes,
@@ -27,7 +28,7 @@ from maao.problems.scorers.tokens import (
     prompt_of,
     stripped,
 )
-from maao.problems.towers.text.forward import Inputs, PrefixCache, Side, hidden_states, key_values, logits_at, model_inputs
+from maao.problems.towers.text.forward import Inputs, PrefixCache, hidden_states, key_values, logits_at, model_inputs
 from maao.problems.towers.text.loading import FrozenModel
 from maao.problems.towers.text.packing import packed_hidden_states
 from maao.problems.towers.text.probes import Way, head_of, supports_kv_cache, supports_packing
@@ -35,6 +36,7 @@ from maao.problems.towers.text.template import TemplateTokenizer, Tokenized
 from maao.protocols import Params
 
 Word = tuple[int, ...]
+Objective = Literal["classes", "vocabulary"]
 
 PADDING = 0.04  # rows are packed where their padding would be more than this part of them
 
@@ -47,20 +49,12 @@ class AnswerScorer(TokenScorer):
 
     _spoken = 0  # tokens beside context and answer that a pass runs for each row
 
-    def __init__(
-        self,
-        frozen: FrozenModel,
-        words: Sequence[Word],
-        *,
-        side: Side = "right",
-        class_weights: Sequence[float] | None = None,
-        dropout: bool = False,
-    ) -> None:
-        super().__init__(frozen, side=side, class_weights=class_weights, dropout=dropout)
+    def __init__(self, frozen: FrozenModel, words: Sequence[Word], **options: Unpack[TokenOptions]) -> None:
+        super().__init__(frozen, **options)
         self.words = [tuple(word) for word in words]
         self.cache: PrefixCache | None = None  # keys and values of texts before the slots
         # What all rows begin with runs once for all of them, where the model reads that alike; what runs once would drop nothing.
-        self.shares = not dropout
+        self.shares = not self._dropout
 
     def class_scores(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
         raise NotImplementedError
@@ -284,12 +278,10 @@ class LabelWords(AnswerScorer):
         frozen: FrozenModel,
         words: Sequence[Word],
         *,
-        objective: Literal["classes", "vocabulary"] = "classes",
-        side: Side = "right",
-        class_weights: Sequence[float] | None = None,
-        dropout: bool = False,
+        objective: Objective = "classes",
+        **options: Unpack[TokenOptions],
     ) -> None:
-        super().__init__(frozen, words, side=side, class_weights=class_weights, dropout=dropout)
+        super().__init__(frozen, words, **options)
         self.objective = objective
         self._first = torch.tensor([word[0] for word in self.words], device=frozen.device)
 

@@ -6,6 +6,7 @@ Source: Radford et al., Learning Transferable Visual Models From Natural Languag
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from maao.errors import ConfigError
 from maao.problems.methods import Bound, Matched, MatcherMethod
 from maao.problems.towers.class_prompts import ClassTemplate, prompts_of
 from maao.problems.towers.dual import DualEncoder
-from maao.problems.towers.features import KnownFeatures
+from maao.problems.towers.features import FeatureStore, KnownFeatures
 from maao.protocols import Params
+from maao.types import Example
 
 LOG_SCALE = "log_scale"  # the param of towers that no scale was learned with
 MOST_SCALE = 100.0
@@ -64,6 +66,31 @@ class Known:
     @property
     def num_tokens(self) -> int:
         return self.features_of.num_tokens(self.which)
+
+
+class KnownReader(ABC):
+    """Base of what turns examples into inputs whose features are kept.
+
+    Args:
+        encoder: the towers.
+        store: where features are kept; by default nowhere.
+    """
+
+    def __init__(self, encoder: DualEncoder, store: FeatureStore | None) -> None:
+        self.encoder, self.store = encoder, store or FeatureStore(None)
+        self.prepared_tokens = 0
+
+    def split(self, examples: Sequence[Example], *, train: bool) -> Known:
+        found = self._features(examples, train=train)
+        self.prepared_tokens += found.computed_tokens
+        return Known.all_of(found, self.encoder.device)
+
+    def given(self, examples: Sequence[Example]) -> Known:
+        return Known.all_of(self._features(examples, train=False), self.encoder.device)
+
+    @abstractmethod
+    def _features(self, examples: Sequence[Example], *, train: bool) -> KnownFeatures:
+        """Return the features of examples, found or computed; with `train`, of random views too where there are to be some."""
 
 
 class KnownScorer:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from maao.problems.scorers.label_words import LabelWords, Word
-from maao.problems.scorers.tokens import prompt_of
+from maao.problems.scorers.label_words import LabelWords, Objective, Word
+from maao.problems.scorers.tokens import TokenOptions, prompt_of
 from maao.problems.towers.text.forward import decoder_start, model_inputs
 from maao.problems.towers.text.loading import FrozenModel
 from maao.problems.towers.text.probes import Way, speaking
@@ -50,8 +50,16 @@ class DecodedWords(LabelWords):
     Source: Raffel et al., 2020 (T5), for sentinels; Lester et al., 2021, tune prompts of its encoder.
     """
 
-    def __init__(self, frozen: FrozenModel, words: Sequence[Word], *, lead: Word = (), **options: Any) -> None:
-        super().__init__(frozen, words, **options)
+    def __init__(
+        self,
+        frozen: FrozenModel,
+        words: Sequence[Word],
+        *,
+        objective: Objective = "classes",
+        lead: Word = (),
+        **options: Unpack[TokenOptions],
+    ) -> None:
+        super().__init__(frozen, words, objective=objective, **options)
         self._lead: Word = (decoder_start(frozen), *lead)
         self._spoken = len(self._lead)
 

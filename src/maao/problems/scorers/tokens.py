@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Self
+from typing import Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -30,23 +30,31 @@ class Rows(tuple[Tokenized, ...]):
         return type(self)(self[i] for i in which)
 
 
-class TokenScorer(ABC):
-    """Base of what reads rows of tokens.
+class TokenOptions(TypedDict, total=False):
+    """How rows of tokens are read, whatever reads them.
 
     Args:
-        class_weights: what each class weighs in the loss.
-        dropout: leave the frozen model's dropout on in training; what is dropped follows from the step's seed.
+        side: where short rows are padded; by default on the right.
+        class_weights: what each class weighs in the loss; by default all alike.
+        dropout: leave the frozen model's dropout on in training; what is dropped follows from the step's seed. By default it is off.
     """
+
+    side: Side
+    class_weights: Sequence[float] | None
+    dropout: bool
+
+
+class TokenScorer(ABC):
+    """Base of what reads rows of tokens."""
 
     scores_with_gradient = True
 
-    def __init__(
-        self, frozen: FrozenModel, *, side: Side = "right", class_weights: Sequence[float] | None = None, dropout: bool = False
-    ) -> None:
+    def __init__(self, frozen: FrozenModel, **options: Unpack[TokenOptions]) -> None:
+        class_weights = options.get("class_weights")
         self.frozen = frozen
-        self.side: Side = side
+        self.side: Side = options.get("side", "right")
         self._class_weights = None if class_weights is None else torch.tensor(class_weights, device=frozen.device)
-        self._dropout = dropout
+        self._dropout = options.get("dropout", False)
 
     @property
     def device(self) -> torch.device:
@@ -193,20 +201,19 @@ def pad_rows(
     held = cache if cache is not None and "keys" not in params and all(row in cache for row in rows) else None
     # Behind keys and values padding goes to the right: nothing must part a row from what stands in front of it.
     side: Side = "right" if "keys" in params or held is not None else way.side
-    options: dict[str, Any] = {
-        "num_virtual_tokens": count_in_slots(params),
-        "fill": fill,
-        "side": side,
-        "answers": answers,
-        "device": frozen.device,
-    }
+    inputs = pad(
+        rows if held is None else stripped(rows),
+        num_virtual_tokens=count_in_slots(params),
+        fill=fill,
+        side=side,
+        answers=answers,
+        device=frozen.device,
+    )
     if "keys" in params:
         dtype = frozen.model.get_input_embeddings().weight.dtype
-        prefix = front(params["keys"].to(frozen.device, dtype), params["values"].to(frozen.device, dtype), len(rows))
-        return replace(pad(rows, **options), prefix=prefix, grouped=way.grouped)
-    if held is None:
-        return replace(pad(rows, **options), grouped=way.grouped)
-    return replace(pad(stripped(rows), **options), prefix=held.take(rows), grouped=way.grouped)
+        ahead = front(params["keys"].to(frozen.device, dtype), params["values"].to(frozen.device, dtype), len(rows))
+        return replace(inputs, prefix=ahead, grouped=way.grouped)
+    return replace(inputs, prefix=None if held is None else held.take(rows), grouped=way.grouped)
 
 
 def _cut_evenly(order: Sequence[int], widths: Sequence[int], most: int) -> list[list[int]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -311,6 +311,7 @@ class DualEncoder:
     revision: str | None = None
     trains_scale: bool = False
     notes: tuple[str, ...] = ()
+    kind: ClassVar[str] = "matcher"
 
     @cached_property
     def digest(self) -> str:

@@ -68,6 +68,11 @@ class FrozenModel:
     def device(self) -> torch.device:
         return self.model.device
 
+    @property
+    def digest(self) -> str:
+        """A hash of all weights, read anew each time that it is asked for."""
+        return weights_digest(self.model)
+
 
 @contextmanager
 def without_dropout(frozen: FrozenModel) -> Iterator[None]:

@@ -1,0 +1,167 @@
+"""What a run is on, decided once: a class for each kind of problem, which says what of a config it reads and builds it.
+
+``config.builder`` is that of a config: for functions `build_function.py`, for classes that a language model reads from texts
+`build_text.py`, for classes that a matcher compares with inputs `build_matcher.py`. What all of them build is `Built`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+
+from maao.data.dataset import Dataset, InputForm
+from maao.data.given import GivenInputs
+from maao.errors import ConfigError
+from maao.mentors.context import Input, MentorContext
+from maao.problems.kinds import MatcherOptions, architecture, is_masked
+from maao.problems.settings import ModelConfig
+from maao.problems.texts import LoadedModels
+from maao.protocols import Codec, Frozen
+from maao.types import JSON, Splits
+
+if TYPE_CHECKING:
+    from maao.build import RunComponents
+    from maao.config import Config
+
+
+@dataclass(frozen=True)
+class Built:
+    """A problem, and what of a run depends on it.
+
+    Attributes:
+        config: the run's, with what was left out.
+        splits: the examples; None where there are none.
+        frozen: the frozen model; None where there is none.
+        class_names: the classes in words.
+        loaded: the language models of the run.
+        steps_per_epoch: gradient steps that read `train` once.
+        average_every: how many gradient steps make an epoch to a stage that averages.
+    """
+
+    config: Config
+    problem: Any
+    codec: Codec[Any]
+    splits: Splits | None = None
+    frozen: Frozen | None = None
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    loaded: LoadedModels = field(default_factory=LoadedModels)
+    steps_per_epoch: int = 1
+    average_every: int = 1
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Builds what a run is on from its config. Making one loads nothing."""
+
+    config: Config
+    sections: ClassVar[tuple[str, ...]]  # of a config, that this kind of problem reads and others do not
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Return what builds the problem of a config."""
+        return cls(config)
+
+    @property
+    def input(self) -> Input:
+        """What the problem reads, as the mentor's wording tells it."""
+        raise NotImplementedError
+
+    @property
+    def starts_are_alike(self) -> bool:
+        """Whether every random start is the same point."""
+        return False
+
+    def unread(self) -> dict[str, str]:
+        """Return the settings that this problem does not read though its sections have them, each with the reason."""
+        return {}
+
+    def check(self) -> None:
+        """Refuse settings that cannot go together. Loads nothing. Raises `ConfigError`."""
+
+    def load_data(self) -> Dataset | None:
+        """Read and split the examples that the config names; None where the problem has none."""
+        return None
+
+    def inputs(self, run: str) -> GivenInputs:
+        """Return how inputs to predict are read. Raises `ConfigError`, which names the `run`, where nothing is predicted."""
+        raise NotImplementedError
+
+    def build(self, splits: Splits | None, loaded: LoadedModels | None) -> Built:
+        """Build the problem.
+
+        Args:
+            splits: examples at hand, in place of the config's data section.
+            loaded: models that are loaded already.
+        """
+        raise NotImplementedError
+
+    def build_for_use(self, splits: Splits, class_names: tuple[str, ...], like: RunComponents | None) -> Built:
+        """Build it for a point of a run that is over; `like` are parts of that run, whose models are used."""
+        raise NotImplementedError
+
+    def for_mentor(self, parts: RunComponents, run: MentorContext) -> MentorContext:
+        """Return what a mentor may use of the problem and its data, beside what is the same of all."""
+        raise NotImplementedError
+
+    def described(self, params: Any, problem: Any, parts: RunComponents, labels: tuple[str, ...]) -> JSON:
+        """Return what a point belongs to, for one who uses it elsewhere: the template and the classes."""
+        raise NotImplementedError
+
+
+class ClassesBuilder(Builder):
+    """What is the same of all that tells the classes of inputs."""
+
+    sections: ClassVar[tuple[str, ...]] = ("model", "data")
+
+    @property
+    def input(self) -> Input:
+        return self.config.data.options.input
+
+    @property
+    def starts_are_alike(self) -> bool:
+        return self.config.model.initial in ("text", "labels")
+
+    def unread(self) -> dict[str, str]:
+        method = self.config.model.method
+        if method.options.is_trained or not self.config.stage.options.lr_grid:
+            return {}
+        return {"stage.lr_grid": f"model.method is '{method.name}', which trains nothing: drop it"}
+
+    def load_data(self) -> Dataset:
+        return load_data(self.config)
+
+    def inputs(self, run: str) -> GivenInputs:
+        options = self.config.model.kind.options
+        return self.config.data.options.given_inputs(options.input_fields, options.input_text)
+
+
+def load_data(config: Config) -> Dataset:
+    """Read and split the examples that a config names."""
+    form = InputForm(template_fields(config.model), config.task is None or _is_cloze(config.model))
+    return config.data.options.load(config.seed, form)
+
+
+def template_fields(model: ModelConfig) -> tuple[str, ...]:
+    """Return the fields of an example that the template reads."""
+    return tuple(name for name in model.kind.options.input_fields if name != "choice")
+
+
+def _is_cloze(model: ModelConfig) -> bool:
+    """Say whether words answer: a head reads a task's examples as they were published."""
+    from maao.problems.towers.text.loading import kind_of
+
+    if isinstance(model.kind.options, MatcherOptions):
+        return False
+    kind = architecture(model)
+    if kind == "auto":
+        kind = kind_of(model.name, model.revision)
+    return kind not in ("encoder", "head") or is_masked(model)
+
+
+NOTHING_TO_FILL = "mentor.fills is for problems of language: pictures and functions have no template or label words to fill."
+
+
+def nothing_to_label(config: Config, run: str = "The run") -> NoReturn:
+    """Refuse to use a run that tells no classes."""
+    raise ConfigError(f"{run} tunes the function {config.function.name}: it has nothing to predict or export.")

@@ -1,0 +1,187 @@
+"""Whole runs of matchers on texts and of heads on decoders: tuned, replayed, used and exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import maao
+from maao import run
+from maao.config import make_config
+from maao.errors import ConfigError
+from tests.api.small_runs import pairs, values, write_data
+from tests.export.written import copied, written
+from tests.tiny import LABELS
+from tests.tiny_sentence import sentence_folder
+
+TEXTS = ["shares profit the news", "song album", "team match the news"]
+PROMPTED = ("coop", "kgcoop", "prograd", "cocoop", "tcp", "maple", "promptsrc")
+PROBES = ("zero_shot", "linear_probe", "lp++")
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sentence_folder(tmp_path_factory.mktemp("encoder"), max_length=12)[0]
+
+
+def settings(model: Path, tmp_path: Path, **changes: Any) -> dict[str, Any]:
+    own = {"kind": "matcher", "name": str(model)}
+    return values(model, write_data(tmp_path), **{"model": own, "mentor": {"name": "none"}, **changes})
+
+
+@pytest.mark.parametrize("method", [*PROMPTED, *PROBES])
+def test_every_method_tunes_texts_predicts_and_replays(method: str, encoder: Path, tmp_path: Path) -> None:
+    result = run(make_config(settings(encoder, tmp_path, model__method=method)), tmp_path / "run")
+    assert result.finals["chosen"].score.num_examples == len(pairs("test"))
+    assert ("log_scale" in result.params) == (method in PROMPTED)
+    assert maao.replay(tmp_path / "run").equal
+    loaded = maao.load(tmp_path / "run")
+    assert [p.probabilities for p in loaded.predict(TEXTS)] == [p.probabilities for p in result.predict(TEXTS)]
+    assert (
+        loaded.evaluate([{"text": text, "label": label} for text, label in pairs("test")]).metrics == result.finals["chosen"].score.metrics
+    )
+    assert all(one.example.label != one.predicted for one in loaded.mistakes())
+
+
+def test_a_mentor_proposes_words_around_the_classes(encoder: Path, tmp_path: Path) -> None:
+    mentor = {"name": "language_model", "retries": 0, "chat": {"provider": "scripted", "replies": ["- news of\n- a text about"] * 4}}
+    result = run(make_config(settings(encoder, tmp_path, mentor=mentor)), tmp_path / "run")
+    asked = [one for one in result.history if one.leg.ask]
+    assert asked and any(p.text.startswith("news of") for one in asked for p in one.advice.proposals)
+    assert maao.replay(tmp_path / "run").equal
+
+
+def test_words_of_classes_and_fields_of_an_example_are_named(encoder: Path, tmp_path: Path) -> None:
+    words = {"business": "bank market", "music": "song", "sport": "game"}
+    changes = {"model__label_words": words, "model__input_template": "the news: {text}", "model__method": "zero_shot"}
+    result = run(make_config(settings(encoder, tmp_path, **changes)), tmp_path / "run")
+    plain = run(make_config(settings(encoder, tmp_path, model__method="zero_shot")), tmp_path / "plain")
+    assert result.predict(TEXTS)[0].probabilities != plain.predict(TEXTS)[0].probabilities
+    assert result.environment["class_names"] == ["bank market", "song", "game"]
+    assert set(result.predict(TEXTS)[0].probabilities) == set(LABELS)
+
+
+def test_a_long_text_is_cut_and_told(encoder: Path, tmp_path: Path) -> None:
+    result = run(make_config(settings(encoder, tmp_path, model__method="zero_shot", model__max_length=5)), tmp_path / "run")
+    assert any("were cut to fit the context" in note for note in result.environment["notes"])
+    assert result.predict(["song album award star team match"])[0].cut > 0
+
+
+def test_exports_of_a_matcher_serve_with_plain_transformers(encoder: Path, tmp_path: Path) -> None:
+    result = run(make_config(settings(encoder, tmp_path)), tmp_path / "run")
+    out = tmp_path / "out"
+    result.save(out, "ctx")
+    result.save(out, "classes")
+    code = (out / "USE.md").read_text().split("```python\n")[1].split("Classes(")[0].replace("from use_classes import Classes", "")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    classes = copied(out / "use_classes.py").Classes(out)
+    for text in TEXTS:
+        expected = dict(result.predict([text])[0].probabilities)
+        assert classes.probabilities(names["feature"](text=text)) == pytest.approx(expected, abs=1e-5)
+    result.save(out, "tensor")
+    assert json.loads((out / "maao.json").read_text())["input_template"] == "{text}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model__views": 2}, r"'model\.views' would be ignored, since the inputs are texts"),
+        ({"model__template": "{class}"}, r"has no \{slots\}"),
+        ({"model__input_template": "all the same"}, "shows nothing of an example"),
+        ({"model__label_words": {"music": "song"}}, "needs the words of each of the labels"),
+        ({"model__name": "packaged:emoji-vit"}, "reads pictures"),
+    ],
+)
+def test_what_cannot_be_is_named(changes: dict[str, Any], told: str, encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=told):
+        run(make_config(settings(encoder, tmp_path, **changes)), tmp_path / "run")
+
+
+# -- heads on decoders
+
+
+def head(model: Path, tmp_path: Path, **changes: Any) -> dict[str, Any]:
+    own = {"kind": "head", "name": str(model), "num_virtual_tokens": 3, "template": "{text} {slots} so"}
+    return values(model, write_data(tmp_path), **{"model": own, "mentor": {"name": "none"}, **changes})
+
+
+@pytest.mark.parametrize("start", ["auto", "class_texts", "logistic_regression"])
+@pytest.mark.parametrize("pooling", ["auto", "mean"])
+def test_a_head_on_a_decoder_from_beginning_to_end(start: str, pooling: str, model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    if start == "logistic_regression":
+        pytest.importorskip("sklearn")
+    changes = {"model__head_start": start, "model__pooling": pooling}
+    result = run(make_config(head(model_folder("llama"), tmp_path, **changes)), tmp_path / "run")
+    assert maao.replay(tmp_path / "run").equal
+    assert set(result.params) == {"prompt", "head.weight", "head.bias"}
+    ours = [p.probabilities for p in maao.load(tmp_path / "run").predict(TEXTS)]
+    assert ours == [p.probabilities for p in result.predict(TEXTS)]
+    result.save(tmp_path / "out", "tensor")
+    prompt = written(tmp_path / "out")
+    for text, expected in zip(TEXTS, ours, strict=True):
+        assert prompt.probabilities({"text": text}) == pytest.approx(dict(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("format", "changes"),
+    [
+        ("peft-classifier", {"model__head_bias": False}),
+        ("peft", {"model__head_bias": False}),
+        ("peft", {}),
+        ("peft", {"model__pooling": "mean"}),
+        ("peft", {"model__method": "prefix_tuning"}),
+    ],
+)
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_an_adapter_of_a_decoders_head_gives_its_scores(
+    format: Any, changes: dict[str, Any], architecture: str, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    values = head(model_folder(architecture), tmp_path, model__template="{slots} {text} so", **changes)
+    result = run(make_config(values), tmp_path / "run")
+    result.save(tmp_path / "out", format)
+    prompt = written(tmp_path / "out", "use_adapter.json")
+    for text in TEXTS:
+        assert prompt.probabilities({"text": text}) == pytest.approx(dict(result.predict([text])[0].probabilities), abs=1e-5)
+
+
+@pytest.mark.parametrize(("changes", "told"), [({}, "has no bias"), ({"model__pooling": "mean"}, "reads the last token")])
+def test_a_head_that_no_stock_classifier_can_hold_is_refused_in_words(
+    changes: dict[str, Any], told: str, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    values = head(model_folder("llama"), tmp_path, model__template="{slots} {text} so", **changes)
+    result = run(make_config(values), tmp_path / "run")
+    with pytest.raises(ConfigError, match=told):
+        result.save(tmp_path / "out", "peft-classifier")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "told"),
+    [
+        ("llama", {"model__pooling": "first"}, "has seen nothing of the text"),
+        ("llama", {"model__pooling": "virtual"}, "has seen nothing of the text"),
+        ("bert", {"model__pooling": "last"}, "is for decoders"),
+        ("llama", {"model__head_start": "class_texts", "model__template": "{text} {label} {slots} so"}, "has 2 fields"),
+    ],
+)
+def test_a_head_that_cannot_be_is_named(
+    architecture: str, changes: dict[str, Any], told: str, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        run(make_config(head(model_folder(architecture), tmp_path, **changes)), tmp_path / "run")
+
+
+def test_logistic_regression_is_a_better_start_than_zeros(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    found: dict[str, Tensor] = {}
+    for start in ("zeros", "logistic_regression"):
+        result = run(make_config(head(model_folder("llama"), tmp_path, model__head_start=start)), tmp_path / start)
+        found[start] = torch.tensor(result.finals["untuned"].score.loss)
+    assert float(found["zeros"]) == pytest.approx(1.0986, abs=1e-3) and found["logistic_regression"] < found["zeros"]
