@@ -7,10 +7,12 @@ where it stopped, and a cell that has its row is not run again.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from experiments.committed import commit
 from maao.compare import compare
+from maao.errors import MaaoError
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -43,4 +45,7 @@ def main(folder: Path = HERE, prog: str = "python -m experiments") -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MaaoError as error:
+        sys.exit(f"Error: {error}")

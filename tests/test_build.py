@@ -403,7 +403,7 @@ def test_a_plugin_that_cannot_be_imported_is_told_where_it_is_chosen_and_breaks_
     told = r"'mentor.name': the mentor 'theirs' is a plugin's, theirs:Mentor, which cannot be imported \(ImportError: no module named cma\)"
     with pytest.raises(ConfigError, match=told):
         make_config({"mentor": {"name": "theirs"}})
-    with pytest.raises(ConfigError, match=r"'mentor.size' would be ignored, since name is 'reproject', and perturb reads it"):
+    with pytest.raises(ConfigError, match=r"'mentor.size' would be ignored, since mentor.name is 'reproject', and perturb reads it"):
         make_config({"mentor": {"name": "reproject", "size": 0.1}})
     with pytest.raises(ConfigError, match=r"unknown key 'mentor.sise'"):
         make_config({"mentor": {"name": "perturb", "sise": 0.1}})

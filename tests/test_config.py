@@ -289,3 +289,24 @@ def test_a_value_where_a_section_is_wanted_is_told(key, given):
     set_value(values, key, given)
     with pytest.raises(ConfigError, match=rf"'{key}': it is a section, with keys of its own: .* got {re.escape(repr(given))}\."):
         make_config(values)
+
+
+def test_a_class_of_a_file_that_sets_something_else_is_told(tmp_path):
+    (tmp_path / "own.py").write_text("from maao.core.plan import EpochsOptions\n")
+    told = r"'mentor.name': '.*own.py:EpochsOptions' leads to EpochsOptions, .* a subclass of maao.mentors.context.MentorOptions"
+    with pytest.raises(ConfigError, match=told):
+        make_config({"problem": "function", "mentor": {"name": f"{tmp_path}/own.py:EpochsOptions"}})
+
+
+def test_a_file_that_ends_the_process_is_told(tmp_path):
+    (tmp_path / "own.py").write_text("raise SystemExit(3)\n")
+    with pytest.raises(ConfigError, match=r"own.py cannot be imported \(SystemExit: 3\)"):
+        make_config({"problem": "function", "mentor": {"name": f"{tmp_path}/own.py:Mine"}})
+
+
+def test_a_text_that_ends_like_a_name_in_a_file_stays_as_it_is(tmp_path):
+    values = {"mentor": {"name": "my own.py:Mine", "texts": ["Look into main.py:Main"]}, "model": {"template": "{text} of a.py:B"}}
+    (tmp_path / "my own.py").touch()
+    expand_paths(values, tmp_path)
+    assert values["mentor"] == {"name": f"{tmp_path}/my own.py:Mine", "texts": ["Look into main.py:Main"]}
+    assert values["model"]["template"] == "{text} of a.py:B"

@@ -9,6 +9,7 @@ package: a name ``"FILE.py:Class"`` in a TOML file means a class of a file besid
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Collection, Mapping
@@ -188,7 +189,7 @@ def _from_plugin(table: str, name: str) -> type[Any]:
     entry = _plugins()[f"{table}.{name}"]
     try:
         found: type[Any] = entry.load()
-    except Exception as error:  # anything may happen in a module of others
+    except (Exception, SystemExit) as error:  # anything may happen in a module of others
         told = f"the {IN_WORDS.get(table, table)} '{name}' is a plugin's, {entry.value}, which cannot be imported"
         raise UnknownName(f"{told} ({type(error).__name__}: {error})") from error
     return found
@@ -213,21 +214,25 @@ def _module(file: Path) -> ModuleType:
     sys.modules[module.__name__] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[module.__name__]
         raise UnknownName(f"{file} cannot be imported ({type(error).__name__}: {error})") from error
     return module
 
 
 def own_file(name: object, folder: Path) -> object:
-    """Return a name with the path of the file that it names made absolute, from `folder`; other names as they are.
+    """Return a name with the path of the file that it names made absolute, from `folder`; other names and texts as they are.
 
     Example:
         >>> own_file("mine.py:Mine", Path("/tables")), own_file("perturb", Path("/tables"))
         ('/tables/mine.py:Mine', 'perturb')
     """
     found = OWN_FILE.fullmatch(name) if isinstance(name, str) else None
-    return name if found is None else f"{(folder / found['file']).resolve()}:{found['attribute']}"
+    if found is None:
+        return name
+    file = folder / found["file"]
+    is_text = " " in found["file"] and not os.path.isfile(file)  # words that end like such a name
+    return name if is_text else f"{file.resolve()}:{found['attribute']}"
 
 
 def own_files(settings: object) -> set[Path]:

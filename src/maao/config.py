@@ -28,7 +28,7 @@ from maao.data.image_data import ImageData
 from maao.data.image_sets import CATALOG, EMOJI
 from maao.data.inputs import input_of
 from maao.data.text_data import PARTS, TextData
-from maao.errors import ConfigError
+from maao.errors import ConfigError, StoreError
 from maao.mentors.context import AskingOptions, MentorOptions
 from maao.optimizers.options import StageOptions
 from maao.options import STORED, UNKNOWN, UNREAD, Chosen, OneOf, Section
@@ -313,6 +313,8 @@ def stored_config(values: dict[str, Any], file: Path) -> Config:
         try:
             return Config.model_validate(values, context=STORED)
         except ValidationError as error:
+            if all(item["type"] == "unknown_name" for item in error.errors()):  # a file of one's own, or a plugin
+                raise StoreError(f"{file} names what is not here: {explain(error)} Put it back where it was, or install it.") from error
             raise ValueError(explain(error).rstrip(".")) from error
 
 

@@ -76,11 +76,10 @@ class MatchedTexts(MatchedInputs):
     def check(self, config: Config) -> None:
         if reads_pictures(config.model.name):
             source = config.data.options.source
-            source = config.data.options.source
             raise ConfigError(
                 f"model.name = '{config.model.name}' reads pictures, and data.source = '{source}' is of texts, as far as can be told: name "
-                "a folder that is there and holds a folder for each class, emoji, or one of the field's sets; or say that it is of pictures, "
-                "with data.input = 'image'. To match texts name a text encoder, such as packaged:all-minilm-l6-v2."
+                "a folder that is there and holds a folder for each class, emoji, or one of the field's sets; or say that it is of "
+                "pictures, with data.input = 'image'. To match texts name a text encoder, such as packaged:all-minilm-l6-v2."
             )
 
     def encoder(self, model: ModelConfig) -> DualEncoder:

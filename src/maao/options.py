@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from types import UnionType
 from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, get_args
 
 from pydantic import (
@@ -146,11 +147,22 @@ class OneOf:
         return _whole(self, dict(values or {}), None)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        kinds = tuple(kind for kind in get_args(source) if isinstance(kind, type | UnionType))
+
         def read(given: Any, info: core_schema.ValidationInfo) -> Chosen[Any]:
-            return given if isinstance(given, Chosen) else _whole(self, given, info)
+            chosen = given if isinstance(given, Chosen) else _whole(self, given, info)
+            if kinds and not isinstance(chosen.options, kinds):
+                told = f"'{chosen.name}' leads to {type(chosen.options).__name__}, which has settings of something else"
+                fault = _custom("unknown_name", told=f"{told}: the class must be a subclass of {_called(kinds)}")
+                raise _error(self.table, [InitErrorDetails(type=fault, loc=(self.key,), input=chosen.name)])
+            return chosen
 
         write = core_schema.plain_serializer_function_ser_schema(lambda held: _flat(self.key, held))
         return core_schema.with_info_plain_validator_function(read, serialization=write)
+
+
+def _called(kinds: Iterable[type | UnionType]) -> str:
+    return " or ".join(f"{kind.__module__}.{kind.__name__}" if isinstance(kind, type) else str(kind) for kind in kinds)
 
 
 def _whole(one: OneOf, given: Any, info: core_schema.ValidationInfo | None) -> Chosen[Any]:

@@ -49,6 +49,8 @@ STEPS_DEPEND_ON = {"problem", "seed", "threads", "model", "data", "function", "s
 
 def shared_stage(parts: RunComponents) -> GradientStage[Any, Any]:
     """Return the run's stage; where runs share what they can, one that remembers how walks began."""
+    import torch
+
     from maao.optimizers.remembered import Remembered
     from maao.optimizers.serializer import TorchSerializer
     from maao.store.tensors import arrays_digest
@@ -63,5 +65,6 @@ def shared_stage(parts: RunComponents) -> GradientStage[Any, Any]:
         return f"{arrays_digest(dict(sorted(arrays.items())))} {json.dumps(meta, sort_keys=True, default=str)}"
 
     data = parts.splits.digest if parts.splits is not None else ""
-    run = f"{parts.config.model_dump_json(include=STEPS_DEPEND_ON)} {data} {parts.stage}"
+    threads = torch.get_num_threads()  # sums depend on it, and another run may have set it
+    run = f"{parts.config.model_dump_json(include=STEPS_DEPEND_ON)} {threads} {data} {parts.stage}"
     return Remembered(parts.stage, kept.steps, hashlib.sha256(run.encode()).hexdigest(), digest)

@@ -6,10 +6,12 @@ import pytest
 from rich.console import Console
 
 import maao
-from maao.config import make_config, read_config
+from maao.config import make_config, read_config, stored_config
 from maao.data.task import task_named
-from maao.errors import ConfigError
+from maao.errors import ConfigError, DataError, StoreError
+from maao.evaluation.metrics import measure
 from maao.report.run import report
+from maao.types import Example
 from tests.api.small_runs import config, write_data
 
 METRIC = "def rare(examples, labels, scores):\n    return 0.25\n"
@@ -32,6 +34,24 @@ def test_a_metric_of_a_file_is_the_primary_one_of_a_run(llama, tmp_path):
     assert [*result.chosen.score.metrics][1:] == ["f1_macro", "accuracy", "balanced_accuracy"]
     name, value = result.chosen.score.primary
     assert name.endswith("own.py:rare") and value == 0.25
+
+
+@pytest.mark.parametrize("body", ["raise ZeroDivisionError('by zero')", "return 'high'", "return None"])
+def test_a_metric_that_gives_no_number_is_told(body, tmp_path):
+    (tmp_path / "own.py").write_text(f"def rare(examples, labels, scores):\n    {body}\n")
+    with pytest.raises(DataError, match=r"The metric '.*own.py:rare' gives no number \((ZeroDivision|Value|Type)Error: "):
+        measure([f"{tmp_path}/own.py:rare"], [Example({"text": "fine"}, "good")], ("bad", "good"), [[0.1, 0.9]])
+
+
+def test_a_run_whose_metric_is_gone_says_so(tmp_path):
+    with pytest.raises(ConfigError, match=r"There is no metric '.*own.py:rare': there is no file "):
+        measure([f"{tmp_path}/own.py:rare"], [Example({"text": "fine"}, "good")], ("bad", "good"), [[0.1, 0.9]])
+
+
+def test_a_run_whose_mentor_is_gone_says_so_and_is_not_called_damaged(tmp_path):
+    values = {"problem": "function", "mentor": {"name": f"{tmp_path}/own.py:Mine"}}
+    with pytest.raises(StoreError, match=r"config.json names what is not here: 'mentor.name': there is no file .*; got .* Put it back"):
+        stored_config(values, tmp_path / "config.json")
 
 
 def test_a_known_metric_is_the_primary_one_where_it_is_named(llama, tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import maao
+from maao.config import make_config
 from maao.problems.towers.text.kv_cache import KVCache
 from maao.sharing import _KEPT, share_caches
 from tests.api.small_runs import config, digests, write_data
@@ -52,3 +54,20 @@ def test_the_batch_that_was_not_used_for_longest_goes_first():
     for text in ((1,), (2,), (1,), (3,), (1,), (2,)):
         assert len(kept.get([text], compute)) == 1
     assert read == [((1,),), ((2,),), ((3,),), ((2,),)]
+
+
+def test_steps_made_with_other_threads_are_not_taken(tmp_path):
+    settings = {"problem": "function", "plan": {"rounds": 1, "steps": 2}, "mentor": {"name": "none"}}
+    before = torch.get_num_threads()
+    try:
+        with share_caches():
+            made = []
+            for threads in (1, 2, 1):  # as a run with `threads` leaves them to the next one
+                torch.set_num_threads(threads)
+                maao.run(make_config(settings), tmp_path / f"{len(made)}")
+                kept = _KEPT.get()
+                assert kept is not None
+                made.append(len(kept.steps))
+    finally:
+        torch.set_num_threads(before)
+    assert made[1] == 2 * made[0] == made[2]

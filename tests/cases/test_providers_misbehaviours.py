@@ -289,7 +289,7 @@ CASES = {
     "wait-too-long-date": error(429, message("slow"), "asks to wait", headers={"Retry-After": formatdate(time.time() + 7200, usegmt=True)}),
     "wait-too-long-inner": error(
         429,
-        message("slow", metadata={"headers": {"X-RateLimit-Reset": str(int((time.time() + 7200) * 1000))}}),
+        message("slow", metadata={"headers": {"X-RateLimit-Reset": str(int((time.time() + 79_000) * 1000))}}),
         "a limit is open again in 7",
         calls=2,
     ),

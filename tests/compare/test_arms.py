@@ -14,7 +14,7 @@ from maao.baselines.peft import Peft
 from maao.baselines.zero_shot import ZeroShot
 from maao.compare import cells, compare, read_table
 from maao.config import make_config
-from maao.errors import ConfigError
+from maao.errors import ConfigError, MaaoError
 from tests.api.small_runs import values, write_data
 
 TABLE = """
@@ -119,6 +119,25 @@ def test_a_file_that_cannot_be_imported_is_told(table: Path, tmp_path: Path) -> 
     (tmp_path / "mine.py").write_text("import nothing_of_that_name\n")
     with pytest.raises(ConfigError, match=r"mine\.py cannot be imported \(ModuleNotFoundError: No module named 'nothing_of_that_name'\)"):
         read_table(table)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("raise ZeroDivisionError('by\\nzero')", "_guess_bowl_0: ZeroDivisionError: by zero"),
+        ("return {'test': {'loss': 0.1}}", "_guess_bowl_0: The arm's way '.*mine.py:Guess' gave no row: .*cost"),
+        ("return {'cost': spent(Cost()), 'words': object()}", "gave no row: Object of type object is not JSON serializable"),
+        ("return None", "_guess_bowl_0: TypeError"),
+    ],
+)
+def test_an_arm_that_fails_leaves_no_row_and_stops_no_other(body: str, told: str, table: Path, tmp_path: Path) -> None:
+    returned = next(line.strip() for line in MINE.splitlines() if line.strip().startswith("return {"))
+    (tmp_path / "mine.py").write_text(MINE.replace(returned, body, 1))
+    with pytest.raises(MaaoError, match=told):
+        compare(table, tmp_path / "out", workers=1)
+    assert sorted(file.name for file in (tmp_path / "out" / "rows").glob("*.json")) == ["_run_bowl_0.json", "_run_bowl_1.json"]
+    (tmp_path / "mine.py").write_text(MINE)
+    assert compare(table, tmp_path / "out", workers=1).read_text() == "What came of it: 4 of 4"
 
 
 def test_baselines_refuse_in_words_what_they_cannot_do(model_folder: Callable[[str], Path], tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def runs(place: Path) -> dict[str, JSON]:
             "seed": seed,
             "threads": 1,
             "model": {**own, **settings},
-            "data": data or {"source": pictures, "shots": 2, "select_shots": 2},
+            "data": data or {"input": "image", "source": pictures, "shots": 2, "select_shots": 2},
             "plan": plan or {"rounds": 1, "steps": 4, "store_every": 2},
             "accept": BEST,
             "mentor": mentor or (NONE if method in PROBES else {"name": "scripted", "texts": ["a photo of the", "small drawing"]}),

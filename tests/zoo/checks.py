@@ -178,6 +178,8 @@ def _rows_replaced(model: Any, where: slice, prompt: Tensor) -> Iterator[None]:
         return torch.cat([output[:, : where.start], prompt[None].to(output), output[:, where.stop :]], dim=1)
 
     reads = model.get_encoder() if model.config.is_encoder_decoder else model
+    if not hasattr(reads, "get_input_embeddings"):  # FSMT's encoder names no embedding: that of the whole model is its own
+        reads = model
     handle = reads.get_input_embeddings().register_forward_hook(replace)
     try:
         yield

@@ -13,7 +13,7 @@ from tests.zoo.table import OPEN, REFUSED
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "results"  # not in the repository
-CODE = HERE.parents[1] / "src" / "maao" / "problems" / "language"
+CODE = HERE.parents[1] / "src" / "maao" / "problems"
 
 
 def digest(quick: bool = False) -> str:

@@ -110,7 +110,6 @@ REFUSED: dict[str, str] = {
     "decoder:blt": "transformers cannot run it by itself: its config does not say how many layers there are",
     "decoder:deepseek_v4": "which experts some of its layers take follows from the token's id, which a soft prompt has not",
     "decoder:cpmant": "it takes no input embeddings",
-    "encoder_decoder:fsmt": "where a token stands follows from its id, which a soft prompt has not",
     **{
         f"{kind}:{name}": why
         for kind in ("masked", "encoder")

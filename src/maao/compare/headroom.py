@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from maao.baselines.zero_shot import untrained
 from maao.build import build
@@ -106,6 +107,7 @@ def headroom(config: Config, *, starts: int = 5, watch: Callable[[int, int], Non
     config = config.model_copy(update={"mentor": nobody, "plan": config.plan.with_options(clues=False)})
     parts = build(config)
     untuned, tuned, cost = [], [], Cost()
+    began = time.perf_counter()
     for number in range(starts):
         state = parts.stage.init(
             parts.problem, parts.problem.initial(seed_for(config.seed, "headroom", number)), seed=seed_for(config.seed, "stage")
@@ -133,7 +135,7 @@ def headroom(config: Config, *, starts: int = 5, watch: Callable[[int, int], Non
         untuned=tuple(untuned),
         tuned=tuple(tuned),
         steps=sum(leg.steps for leg in parts.plan),
-        cost=cost + (zero_shot.cost if zero_shot else Cost()),
+        cost=replace(cost + (zero_shot.cost if zero_shot else Cost()), seconds=time.perf_counter() - began),
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from pydantic import Field, model_validator
 from maao.baselines.outcome import Figures, Outcome, figures, spent
 from maao.config import Config
 from maao.core.acceptance import InterpolateOptions, RaceOptions
+from maao.errors import ConfigError
 from maao.options import Section
 from maao.store.recorded import Record
 from maao.store.run import read_json
@@ -86,6 +89,14 @@ def _today(held: dict[str, object]) -> dict[str, object]:
 def read_row(file: Path) -> Row:
     """Return a row. Raises `StoreError` for a file that is none."""
     return Row.model_validate(read_json(file.parent, file.name, Row))
+
+
+def check_row(row: Mapping[str, object], how: str) -> None:
+    """Raise `ConfigError` where an arm of one's own gave what is no row, before it is kept."""
+    try:
+        Row.model_validate(json.loads(json.dumps(row)))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"The arm's way '{how}' gave no row: {' '.join(str(error).split())}.") from error
 
 
 def read_rows(place: Path) -> list[Row]:

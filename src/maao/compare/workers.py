@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +19,7 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from maao.compare.page import read_out
-from maao.compare.rows import read_row, run_cell
+from maao.compare.rows import check_row, read_row, run_cell
 from maao.compare.table import Cell, Table, cells, read_table
 from maao.errors import ConfigError, MaaoError, StoreError
 from maao.store.files import write_durably
@@ -170,9 +171,13 @@ def work(table: Table, folder: Path, place: Path, only: str) -> str:
         try:
             if not _row_file(place, cell).exists():  # it may have been finished meanwhile
                 row = run_cell(cell, place / "runs" / cell.name)
+                check_row(row, cell.how.name)
                 write_durably(_row_file(place, cell), (json.dumps(row, indent=1, ensure_ascii=False) + "\n").encode())
         except MaaoError as error:
             failed = failed or f"{cell.name}: {error}"
+        except Exception as error:  # anything may happen in an arm of one's own: the other cells are run all the same
+            traceback.print_exc()
+            failed = failed or f"{cell.name}: {type(error).__name__}: {' '.join(str(error).split())}"
         finally:
             lock.release()
     return failed

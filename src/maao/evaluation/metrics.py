@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from maao import choices
-from maao.errors import ConfigError, DataError
+from maao.errors import ConfigError, DataError, MaaoError
 from maao.types import Example
 
 ALWAYS = ("accuracy", "balanced_accuracy")
@@ -62,7 +62,7 @@ def measure(
     """
     chosen = {name: _metric(name) for name in dict.fromkeys((*ALWAYS, *names))}
     _check(examples, labels, scores)
-    return {name: metric(examples, labels, scores) for name, metric in chosen.items()}
+    return {name: _value(name, metric, examples, labels, scores) for name, metric in chosen.items()}
 
 
 def measured(asked: Sequence[str], own: Sequence[str], labels: Sequence[str]) -> Measure | None:
@@ -86,9 +86,19 @@ def measured(asked: Sequence[str], own: Sequence[str], labels: Sequence[str]) ->
 def _metric(name: str) -> Metric:
     try:
         metric: Metric = choices.load("metric", name)
-    except choices.UnknownName:
-        raise ConfigError(f"There is no metric {name!r}. Metrics: {', '.join(choices.names('metric'))}.") from None
+    except choices.UnknownName as error:
+        raise ConfigError(f"There is no metric {name!r}: {error}.") from None
     return metric
+
+
+def _value(name: str, metric: Metric, examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
+    """Return what a metric gives. Raises `DataError` where one of one's own raises, or gives what is no number."""
+    try:
+        return float(metric(examples, labels, scores))
+    except MaaoError:
+        raise
+    except Exception as error:  # anything may happen in code of others
+        raise DataError(f"The metric {name!r} gives no number ({type(error).__name__}: {error}).") from error
 
 
 def harmonic_mean(base: float, new: float) -> float:

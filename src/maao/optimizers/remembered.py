@@ -38,11 +38,13 @@ class Remembered(Generic[P, S]):
         if state.age != state.step:  # it was restarted
             return self.stage.step(problem, state, keep=keep)
         name = f"{self.run} {keep} {self.digest(state)}"
-        if name not in self.steps:
+        made = self.steps.get(name)
+        if made is None:
+            made = self.stage.step(problem, state, keep=keep)
             if len(self.steps) >= MOST:
                 self.steps.clear()
-            self.steps[name] = self.stage.step(problem, state, keep=keep)
-        return self.steps[name]
+            self.steps[name] = made
+        return made
 
     def restart(self, state: S, params: P, *, seed: int) -> S:
         return self.stage.restart(state, params, seed=seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
@@ -44,9 +45,9 @@ def headroom_table(found: Headroom) -> Table:
 
 def runs_table(summaries: Sequence[RunSummary], folder: Path) -> Group:
     """Return the runs of a folder, a line each, and below them what is wrong with those that cannot be read."""
-    table = Table(title=shown(f"Runs in {folder}"), title_justify="left")
+    table = Table(title=shown(f"Runs in {folder}"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for name in ("run", "created", "status", "rounds", "best select loss", "best accuracy", "steps", "mentor calls"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold", no_wrap=name in ("run", "status"), min_width=10 if name == "created" else None)
     for s in summaries:
         if s.problem:
             add_row(table, s.name, "", shown("cannot be read", style="red"), "", "", "", "", "")

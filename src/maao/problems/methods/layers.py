@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
+from maao.core.seeds import seed_for
 from maao.errors import ConfigError
 from maao.problems.methods import Bound
+from maao.problems.methods.coop import CoOp
+from maao.protocols import Params
 
 DEEP_STD = 0.02  # of prompts in later layers and among an input's tokens, as CLIP initialises its embeddings
 
@@ -41,10 +47,31 @@ def linear(seed: int, inside: int, outside: int) -> tuple[Tensor, Tensor]:
     return layer.weight.detach().clone(), layer.bias.detach().clone()
 
 
-def check_tokens(bound: Bound, name: str) -> None:
-    """Refuse an image tower that has no place for prompts. Raises `ConfigError`."""
-    if not bound.encoder.input.width:
-        raise ConfigError(
-            f"{name} puts prompts among the tokens of an image, and the image tower of {bound.encoder.name} works on none: choose coop, "
-            "kgcoop, prograd, cocoop or tcp."
-        )
+class BothTowers(CoOp):
+    """Base of what puts rows into the first layers of both towers; ``"deep"`` holds those of the text tower's behind the first.
+
+    Args:
+        depth: layers with prompts; by default 9 of 12 in proportion.
+
+    Raises:
+        ConfigError: an image tower that has no place for prompts, or fewer layers.
+    """
+
+    title: ClassVar[str]  # as its paper writes it
+    tunes_inputs: ClassVar[bool] = True
+
+    def __init__(self, bound: Bound, *, depth: int | None = None) -> None:
+        super().__init__(bound)
+        if not bound.encoder.input.width:
+            raise ConfigError(
+                f"{self.title} puts prompts among the tokens of an image, and the image tower of {bound.encoder.name} works on none: "
+                "choose coop, kgcoop, prograd, cocoop or tcp."
+            )
+        self.depth = depth_of(depth, 9, len(bound.encoder.text.layers), len(bound.encoder.input.layers))
+
+    def extra(self, seed: int) -> dict[str, Tensor]:
+        shape = (self.depth - 1, self.bound.num_rows, self.bound.encoder.text.width)
+        return {"deep": torch.randn(shape, generator=seeded(seed_for(seed, "deep"))) * DEEP_STD}
+
+    def deep(self, params: Params) -> Mapping[int, Tensor]:
+        return {layer + 1: rows for layer, rows in enumerate(params["deep"])}

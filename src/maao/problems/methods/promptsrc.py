@@ -6,7 +6,7 @@ The Gaussian average of its weights over epochs is the stage's (`stage.average`)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -16,13 +16,12 @@ from torch import Tensor
 
 from maao.core.seeds import seed_for
 from maao.problems.methods import Bound, Matched
-from maao.problems.methods.coop import CoOp
-from maao.problems.methods.layers import DEEP_STD, check_tokens, depth_of, seeded
+from maao.problems.methods.layers import DEEP_STD, BothTowers, seeded
 from maao.problems.settings import MatcherMethodOptions
 from maao.protocols import Params
 
 
-class PromptSRC(CoOp):
+class PromptSRC(BothTowers):
     """``{"prompt": (n, width), "deep": (depth-1, n, width), "vision": (depth, m, image width)}``.
 
     Loss: cross-entropy + ``text_weight`` mean|w - w'| + ``image_weight`` mean|z - z'| + ``score_weight`` KL(frozen scores, scores) divided
@@ -32,11 +31,10 @@ class PromptSRC(CoOp):
 
     Args:
         num_image_tokens: rows among an image's tokens.
-        depth: layers with prompts; by default 9 of 12 in proportion.
     """
 
     name: ClassVar[str] = "promptsrc"
-    tunes_inputs: ClassVar[bool] = True
+    title: ClassVar[str] = "PromptSRC"
 
     def __init__(
         self,
@@ -48,20 +46,13 @@ class PromptSRC(CoOp):
         image_weight: float = 10.0,
         score_weight: float = 1.0,
     ) -> None:
-        super().__init__(bound)
-        check_tokens(bound, "PromptSRC")
+        super().__init__(bound, depth=depth)
         self.num_image_tokens = num_image_tokens
         self.text_weight, self.image_weight, self.score_weight = text_weight, image_weight, score_weight
-        self.depth = depth_of(depth, 9, len(bound.encoder.text.layers), len(bound.encoder.input.layers))
 
     def extra(self, seed: int) -> dict[str, Tensor]:
-        text = (self.bound.num_rows, self.bound.encoder.text.width)
-        deep = torch.randn(self.depth - 1, *text, generator=seeded(seed_for(seed, "deep"))) * DEEP_STD
         shape = (self.depth, self.num_image_tokens, self.bound.encoder.input.width)
-        return {"deep": deep, "vision": torch.randn(shape, generator=seeded(seed_for(seed, "vision"))) * DEEP_STD}
-
-    def deep(self, params: Params) -> Mapping[int, Tensor]:
-        return {layer + 1: rows for layer, rows in enumerate(params["deep"])}
+        return {**super().extra(seed), "vision": torch.randn(shape, generator=seeded(seed_for(seed, "vision"))) * DEEP_STD}
 
     def input_rows(self, params: Params) -> Sequence[Tensor]:
         return list(params["vision"])
