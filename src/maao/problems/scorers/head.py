@@ -160,12 +160,6 @@ class PooledHead(Head, TokenScorer):
         inputs = pad_rows(self.frozen, params, rows, way)
         return self.pool(hidden_states(self.frozen, prompt_of(params, self.frozen), inputs).float(), inputs, rows)
 
-    def loss(self, params: Params, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
-        return F.cross_entropy(self.class_scores(params, rows), targets, weight=self._class_weights)
-
-    def weights(self, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
-        return torch.ones(len(rows), device=targets.device) if self._class_weights is None else self._class_weights[targets]
-
     def widths(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> list[int]:
         return widths_of_choices(num_virtual_tokens, rows)
 
@@ -175,9 +169,6 @@ class PooledHead(Head, TokenScorer):
     def notes(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> list[str]:
         longest = max(map(len, choices_of(rows)))
         return batch_notes(self.frozen, longest + num_virtual_tokens, self.side)
-
-    def share(self, params: Params, rows: Sequence[Tokenized]) -> None:
-        return None
 
     def pool(self, hidden: Tensor, inputs: Inputs, rows: Sequence[Tokenized]) -> Tensor:
         batch = torch.arange(len(rows), device=hidden.device)

@@ -56,15 +56,6 @@ class AnswerScorer(TokenScorer):
         # What all rows begin with runs once for all of them, where the model reads that alike; what runs once would drop nothing.
         self.shares = not self._dropout
 
-    def class_scores(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
-        raise NotImplementedError
-
-    def loss(self, params: Params, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
-        return F.cross_entropy(self.class_scores(params, rows), targets, weight=self._class_weights)
-
-    def weights(self, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
-        return torch.ones(len(rows), device=targets.device) if self._class_weights is None else self._class_weights[targets]
-
     def widths(self, num_virtual_tokens: int, rows: Sequence[Tokenized]) -> list[int]:
         _, count, rest = self._to_run(num_virtual_tokens, rows)
         return [len(row) + count + max(map(len, self._words(row))) - 1 for row in rest]

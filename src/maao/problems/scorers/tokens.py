@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Self, TypedDict, Unpack
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from maao.problems.towers.text.forward import Inputs, PrefixCache, Side, front, pad
@@ -112,11 +113,11 @@ class TokenScorer(ABC):
     @abstractmethod
     def class_scores(self, params: Params, rows: Sequence[Tokenized]) -> Tensor: ...
 
-    @abstractmethod
-    def loss(self, params: Params, rows: Sequence[Tokenized], targets: Tensor) -> Tensor: ...
+    def loss(self, params: Params, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
+        return F.cross_entropy(self.class_scores(params, rows), targets, weight=self._class_weights)
 
-    @abstractmethod
-    def weights(self, rows: Sequence[Tokenized], targets: Tensor) -> Tensor: ...
+    def weights(self, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
+        return torch.ones(len(rows), device=targets.device) if self._class_weights is None else self._class_weights[targets]
 
     @abstractmethod
     def num_tokens(self, params: Params, rows: Sequence[Tokenized], targets: Tensor | None = None, *, known: bool = False) -> int: ...
