@@ -109,18 +109,11 @@ def load_frozen(
     Raises:
         ModelError: nothing of that name, a checkpoint that leaves weights unset, or a kind of model that cannot be used yet.
     """
-    import torch
-    from transformers import AutoConfig
-
-    if not hasattr(torch, dtype) or not isinstance(getattr(torch, dtype), torch.dtype):
-        raise ModelError(f"Unknown precision '{dtype}': use float32, bfloat16 or float16.")
+    _check_precision(dtype)
     place = locate(name)
     options: Arguments = {} if revision is None else {"revision": revision}
     with quiet():
-        try:
-            config = AutoConfig.from_pretrained(place, **options)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(_not_found(name, error)) from error
+        config = _config(place, name, options)
         tokenizer = _tokenizer(place, name, options)
         kind = _kind(config, name) if kind == "auto" else _checked(kind, config, name)
         if quantization:
@@ -145,11 +138,9 @@ def load_encoder(
     Raises:
         ModelError: nothing of that name, or a checkpoint that leaves weights unset.
     """
-    import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+    from transformers import AutoModel, AutoModelForTextEncoding
 
-    if not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise ModelError(f"Unknown precision '{dtype}': use float32, bfloat16 or float16.")
+    _check_precision(dtype)
     folder = _own_folder(name)
     options: dict[str, Any] = {} if revision is None else {"revision": revision}
     if folder is None:
@@ -158,10 +149,7 @@ def load_encoder(
     else:
         place = locate(str(folder / inside))
     with quiet():
-        try:
-            config = AutoConfig.from_pretrained(place, **options)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(_not_found(name, error)) from error
+        config = _config(place, name, options)
         tokenizer = _tokenizer(place, name, options)
         model = _load(AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel, place, name, dtype, options)
     _leave_stray_pad(tokenizer, model)
@@ -170,6 +158,22 @@ def load_encoder(
     _moved(model, name, device)
     _settled(model, name)
     return model, tokenizer
+
+
+def _check_precision(dtype: str) -> None:
+    import torch
+
+    if not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise ModelError(f"Unknown precision '{dtype}': use float32, bfloat16 or float16.")
+
+
+def _config(place: str, name: str, options: Arguments) -> PretrainedConfig:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(place, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(_not_found(name, error)) from error
 
 
 def model_file(name: str, file: str, revision: str | None = None) -> Path | None:
