@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench.common import MODEL, RESULTS, WORDS, environment, median, peak_bytes
+from bench.common import MODEL, WORDS
+from bench.frame import Run, Watch, environment, peak_bytes, save, take_turns, timed
+from bench.language import Arithmetic, OurSide
 from bench.peft_side import peft_model
 from maao.build_text import build_language
 from maao.config import make_config
@@ -19,7 +23,7 @@ from maao.optimizers.torch import TorchStage
 from maao.problems.towers.text.loading import FrozenModel, load_frozen
 from maao.types import Example, Splits
 
-STEPS = 3  # the first warms up
+STEPS = 2  # behind one that warms up
 
 
 @dataclass(frozen=True)
@@ -41,25 +45,26 @@ CURVES: dict[str, list[Setting]] = {
 }
 
 
-def growth() -> None:
-    """Measure every point in a process of its own, write `growth.json` and `growth.png`."""
-    found = {}
-    for curve, settings in CURVES.items():
-        found[curve] = []
-        for setting in settings:
-            done = subprocess.run(
-                [sys.executable, "-m", "bench.growth", json.dumps(setting.__dict__)], check=True, capture_output=True, text=True
-            )
-            measured = json.loads(done.stdout.splitlines()[-1])
-            found[curve].append({**setting.__dict__, **measured})
-            print(curve, setting, measured, flush=True)
-            RESULTS.mkdir(exist_ok=True)
-            record = {"environment": environment(), "curves": found}
-            (RESULTS / "growth.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    _plot(found)
+def growth(run: Run) -> None:
+    """Measure every point in a process of its own, write `growth.json` and `growth.png`; the rate is told beside each point."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    with Watch() as watch:
+        for curve, settings in CURVES.items():
+            found[curve] = []
+            for setting in [*settings[:1], *settings[-1:]] if run.quick else settings:
+                done = subprocess.run(
+                    [sys.executable, "-m", "bench.growth", json.dumps(setting.__dict__)], check=True, capture_output=True, text=True
+                )
+                measured = json.loads(done.stdout.splitlines()[-1])
+                found[curve].append({**setting.__dict__, **measured})
+                print(curve, setting, measured, flush=True)
+                if run.out is not None:
+                    save(run.out / "growth.json", {"environment": environment(), "machine": watch.told(), "curves": found})
+    if run.out is not None:
+        _plot(found, run.out)
 
 
-def _plot(found: dict[str, list[dict[str, Any]]]) -> None:
+def _plot(found: dict[str, list[dict[str, Any]]], folder: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -78,22 +83,18 @@ def _plot(found: dict[str, list[dict[str, Any]]]) -> None:
                 axes[row, column].set_ylabel(label)
         axes[0, column].set_yscale("log")
     axes[0, 0].legend()
-    figure.savefig(RESULTS / "growth.png", dpi=120)
+    figure.savefig(folder / "growth.png", dpi=120)
 
 
 def _measure(setting: Setting) -> dict[str, float]:
     frozen = load_frozen(MODEL)
     if setting.layers:
         frozen = _random_model(frozen, setting.layers)
-    problem = _problem(frozen, setting)
-    stage = TorchStage(lr=0.01)
-    state = stage.init(problem, problem.initial(1), seed=0)
-    seconds = []
-    for _ in range(STEPS):
-        began = time.perf_counter()
-        state, _ = stage.step(problem, state)
-        seconds.append(time.perf_counter() - began)
-    return {"seconds": median(seconds[1:]), "peak_mib": peak_bytes() / 2**20}
+    side = OurSide(_problem(frozen, setting), TorchStage(lr=0.01))
+    turns = take_turns({"ours": side.step}, STEPS, shapes=Arithmetic.of(frozen.model, 0).shapes(512))
+    rate = statistics.median(turn.rate for turn in turns.turns)
+    times = {"seconds": statistics.median(turns.wall("ours")), "cpu_seconds": statistics.median(turns.cpu("ours"))}
+    return {**times, "flop_per_second": rate, "peak_mib": peak_bytes() / 2**20}
 
 
 def _random_model(frozen: FrozenModel, layers: int) -> FrozenModel:
@@ -118,7 +119,7 @@ def _texts(batch: int, length: int, word: str) -> Splits:
     return Splits(rows[:batch], rows[:1], (), ("negative", "positive"))
 
 
-def large() -> None:
+def large(run: Run) -> None:
     """A step at the size of a 1 B decoder with random weights, ours against a `PeftModel`, on an accelerator if there is one."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -127,25 +128,16 @@ def large() -> None:
     shape = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8}
     config = LlamaConfig(**{**base.model.config.to_dict(), **shape, "head_dim": 64})
     frozen = replace(base, model=LlamaForCausalLM(config).to(device).eval().requires_grad_(False))
-    seconds: dict[str, float] = {}
-    for where in ("before", "after"):
-        problem = _problem(frozen, Setting(where, length=64, batch=32))
-        stage = TorchStage(lr=0.01)
-        state = stage.init(problem, problem.initial(1), seed=0)
-        state, _ = stage.step(problem, state)
-        began = time.perf_counter()
-        for _ in range(STEPS):
-            state, _ = stage.step(problem, state)
-        seconds[where] = (time.perf_counter() - began) / STEPS
-    problem = _problem(frozen, Setting(length=64, batch=32))
-    seconds["peft"] = _peft_seconds(frozen, problem, device)
-    print(f"1 B decoder, random weights, {device}: {seconds}", flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    record = {"environment": {**environment(), "device": device}, "seconds": seconds}
-    (RESULTS / "large.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    ours = {where: OurSide(_problem(frozen, Setting(where, length=64, batch=32)), TorchStage(lr=0.01)) for where in ("before", "after")}
+    sides = {"peft": timed(_peft_step(frozen, ours["before"].problem, device)), **{where: side.step for where, side in ours.items()}}
+    with Watch() as watch:
+        turns = take_turns(sides, run.turns(5, 2), shapes=Arithmetic.of(frozen.model, 0).shapes(512))
+    record = {"environment": {**environment(), "device": device}, "machine": watch.told(), **turns.samples()}
+    if run.out is not None:
+        save(run.out / "large.json", record)
 
 
-def _peft_seconds(frozen: FrozenModel, problem: Any, device: str) -> float:
+def _peft_step(frozen: FrozenModel, problem: Any, device: str) -> Callable[[], None]:
     model = peft_model(frozen).to(device)
     optimizer = torch.optim.AdamW(model.prompt_encoder.parameters(), lr=0.01)
     batch = problem.batch(0, 0)
@@ -159,16 +151,15 @@ def _peft_seconds(frozen: FrozenModel, problem: Any, device: str) -> float:
     labels = torch.full_like(ids, -100)
     for i, row in enumerate(rows):
         labels[i, len(row)] = answers[i]
-    times = []
-    for _ in range(STEPS + 1):
-        began = time.perf_counter()
+
+    def step() -> None:
         optimizer.zero_grad()
         loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
         loss.backward()
         optimizer.step()
         float(loss.detach())  # waits for the accelerator
-        times.append(time.perf_counter() - began)
-    return median(times[1:])
+
+    return step
 
 
 if __name__ == "__main__":

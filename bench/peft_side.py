@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.common import NUM_VIRTUAL_TOKENS
+from bench.frame import Seconds
 from maao.problems.towers.text.template import Tokenized
 
 
@@ -47,24 +48,24 @@ class TrainerSide:
             labels[i, len(item["input_ids"]) - 1] = item["input_ids"][-1]
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
-    def steps(self, count: int) -> list[float]:
-        """Return the seconds of `count` optimizer steps on the whole batch."""
+    def step(self) -> Seconds:
+        """Make one optimizer step on the whole batch; what the Trainer does before and behind it is not timed."""
         from transformers import Trainer, TrainerCallback, TrainingArguments
 
-        seconds: list[float] = []
+        found: list[Seconds] = []
 
         class Clock(TrainerCallback):
             def on_step_begin(self, *_: Any, **__: Any) -> None:
-                self.began = time.perf_counter()
+                self.wall, self.cpu = time.perf_counter(), time.process_time()
 
             def on_step_end(self, *_: Any, **__: Any) -> None:
-                seconds.append(time.perf_counter() - self.began)
+                found.append(Seconds(time.perf_counter() - self.wall, time.process_time() - self.cpu))
 
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
                 output_dir=folder,
                 per_device_train_batch_size=len(self.data),
-                max_steps=count,
+                max_steps=1,
                 learning_rate=self.lr,
                 report_to=[],
                 save_strategy="no",
@@ -76,4 +77,4 @@ class TrainerSide:
             trainer = Trainer(model=self.model, args=arguments, train_dataset=self.data, data_collator=self._collate, callbacks=[Clock()])
             with contextlib.redirect_stdout(None):
                 trainer.train()
-        return seconds
+        return found[0]

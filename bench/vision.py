@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from bench.common import Figure, median, peak_bytes
+from bench.frame import Figure, Run, Seconds, Watch, peak_bytes, take_turns, timed
 from maao.codecs.method import MethodCodec, Start
 from maao.codecs.nearest_token import NearestTokenCodec
 from maao.optimizers.torch import TorchStage
@@ -36,6 +36,12 @@ CLASSES, SHOTS, BATCH, CONTEXT, LENGTH = 24, 16, 32, 4, 77
 STEPS = CLASSES * SHOTS // BATCH  # of an epoch
 LR = 0.002
 MEMORY_STEPS = 3
+SHAPES = [(BATCH * 197, 768, 3072), (BATCH * 197, 3072, 768)]  # the feed-forward network of the image tower
+
+EPOCH = Figure("coop_epoch_cached_vs_reencoded", "an epoch of CoOp: images encoded at every step / features kept", 20, 35, True)
+EPOCH_MEMORY = Figure(
+    "coop_peak_memory_cached_vs_reencoded", "highest resident memory of CoOp: features kept / images encoded at every step", 1.0, 1.0, False
+)
 
 
 class Noise:
@@ -128,42 +134,45 @@ class Reencoding:
         return float(loss.detach())
 
 
-def coop_epoch() -> None:
-    """Measure the ratio of the times of an epoch; the losses of both sides must agree."""
+def coop_epoch(run: Run) -> None:
+    """Measure the ratio of the times of a step, and so of an epoch; the losses of both sides must agree."""
     model = clip()
     problem, filling = ours(model)
     params = problem.initial(0)
     other = Reencoding(model, params["prompt"])
     stage = TorchStage(optimizer="SGD", lr=LR, options={"momentum": 0.9}, max_grad_norm=None)
-    problem.loss(params, problem.batch(0, 0))  # warm both sides up
-    model.vision_model(pixel_values=torch.zeros(2, 3, 224, 224))
     state = stage.init(problem, params, seed=0)
     losses: dict[str, list[float]] = {"cached": [], "reencoded": []}
-    seconds: dict[str, list[float]] = {"cached": [], "reencoded": []}
-    # The sides take turns, step by step; reading and transforming the pictures counts for neither.
-    for step in range(2 * STEPS):
-        batch = problem.batch(step, 0)
-        pixels = torch.stack([problem.reader.encoder.pixels.pixels(problem.reader.source.open(str(i))) for i in batch.which])
-        started = time.perf_counter()
+
+    def cached() -> None:
+        nonlocal state
         state, observation = stage.step(problem, state)
-        seconds["cached"].append(time.perf_counter() - started)
         losses["cached"].append(observation.loss)
-        started = time.perf_counter()
-        losses["reencoded"].append(other.step(pixels, batch.targets))
-        seconds["reencoded"].append(time.perf_counter() - started)
+
+    def reencoded() -> Seconds:
+        # Reading and transforming the pictures counts for neither side.
+        batch = problem.batch(len(losses["reencoded"]), 0)
+        pixels = torch.stack([problem.reader.encoder.pixels.pixels(problem.reader.source.open(str(i))) for i in batch.which])
+        return timed(lambda: losses["reencoded"].append(other.step(pixels, batch.targets)))()
+
+    with Watch() as watch:
+        turns = take_turns({"cached": timed(cached), "reencoded": reencoded}, run.turns(2 * STEPS, 2), shapes=SHAPES)
     apart = max(abs(a - b) / abs(b) for a, b in zip(losses["cached"], losses["reencoded"], strict=True))
     if apart > 1e-4:
         raise SystemExit(f"The losses of the two sides differ by {apart:.2g}: they do not make the same steps.")
-    epochs = {side: [sum(held[i : i + STEPS]) for i in range(0, len(held), STEPS)] for side, held in seconds.items()}
-    ratio = STEPS * median(seconds["reencoded"]) / (STEPS * median(seconds["cached"]))
-    samples = {"epoch_seconds": epochs, "filling_seconds": filling, "largest_relative_loss_difference": apart, "step_seconds": seconds}
-    Figure("coop_epoch_cached_vs_reencoded", 20, 35, True, "x").write(ratio, samples)
+    samples = {**turns.samples(), "filling_seconds": filling, "largest_relative_loss_difference": apart, "steps_an_epoch": STEPS}
+    EPOCH.report(run, watch, turns.ratios("reencoded", "cached"), samples)
 
 
-def coop_memory() -> None:
-    """Measure the highest resident set of each side, in a process of its own: loading, (filling the cache,) and a few steps."""
-    peaks = {side: _peak_of(side) for side in ("cached", "reencoded")}
-    Figure("coop_peak_memory_cached_vs_reencoded", 1.0, 1.0, False, "x").write(peaks["cached"] / peaks["reencoded"], {"bytes": peaks})
+def coop_memory(run: Run) -> None:
+    """Measure the highest resident set of each side, in processes of their own: loading, (filling the cache,) and a few steps."""
+    peaks: dict[str, list[int]] = {"cached": [], "reencoded": []}
+    with Watch() as watch:
+        for _ in range(run.turns(3, 1)):
+            for side, own in peaks.items():
+                own.append(_peak_of(side))
+    values = [ours / theirs for ours, theirs in zip(peaks["cached"], peaks["reencoded"], strict=True)]
+    EPOCH_MEMORY.report(run, watch, values, {"bytes": peaks})
 
 
 def _peak_of(side: str) -> int:

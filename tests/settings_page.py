@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from maao import choices
 from maao.config import BudgetConfig, Config, FunctionConfig
 from maao.core.plan import LegOptions
+from maao.evaluation.undecided import PredictOptions
 from maao.mentors.instruction import ShownOptions
 from maao.options import Chosen, Section
 from maao.problems.settings import ModelConfig
@@ -50,6 +51,7 @@ def page() -> str:
     parts.append(_table("[mentor.chat]", _chosen("chat", set()), "provider", choices.names("chat")))
     parts.append(_table("[mentor.shown]", _rows(ShownOptions)))
     parts.append(_table("[budget]", _rows(BudgetConfig)))
+    parts.append(_table("[predict]", _rows(PredictOptions)))
     return "\n".join(parts)
 
 

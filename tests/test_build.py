@@ -255,8 +255,8 @@ def test_a_training_file_may_say_how_it_is_read(source, tmp_path):
     assert splits.labels == ("business", "music", "sport")
 
 
-def test_the_demos_splits_are_what_they_were():
-    splits = load_data(read_config("demo")).splits
+def test_the_splits_of_the_decoder_demo_are_what_they_were():
+    splits = load_data(read_config("demo-decoder")).splits
     assert splits.digest == "sha256:6f61cd365ae023ffce713892868ed871f26d56213f72223cd8c2d13d9b783b1d"
     assert (len(splits.train), len(splits.select), len(splits.test)) == (80, 80, 500)
 

@@ -116,17 +116,24 @@ def test_a_config_cannot_be_changed():
         Config().seed = 3
 
 
-def test_the_demo_config_is_valid_and_is_what_it_says():
+def test_the_demo_is_the_job_on_packaged_data_and_a_packaged_encoder():
     config = read_config("demo")
+    assert config.model.name == "packaged:all-minilm-l6-v2" and config.model.method.name == "class_residual"
+    assert config.texts.source == config.texts.lines == "packaged:banking77"
+    assert config.texts.select == "cross_validation" and config.texts.shots == 2
+
+
+def test_the_decoder_demo_is_valid_and_is_what_it_says():
+    config = read_config("demo-decoder")
     assert config.model.name == "packaged:smollm2-135m-instruct"
     assert config.texts.source == "packaged:bbc-headlines"
     assert config.mentor.options.chat.name == "local"
 
 
 def test_settings_are_laid_over_the_file():
-    config = read_config("demo", ("stage.lr=0.5", "seed=7", "data.shots=2"))
+    config = read_config("demo-decoder", ("stage.lr=0.5", "seed=7", "data.shots=2"))
     assert (config.stage.options.lr, config.seed, config.texts.shots) == (0.5, 7, 2)
-    assert config.stage.options.batch_size == read_config("demo").stage.options.batch_size
+    assert config.stage.options.batch_size == read_config("demo-decoder").stage.options.batch_size
 
 
 @pytest.mark.parametrize(
@@ -252,8 +259,9 @@ def test_a_config_survives_being_stored():
 def test_the_demo_file_holds_no_default_twice():
     from importlib.resources import files
 
-    values = tomllib.loads((files("maao") / "demo.toml").read_text(encoding="utf-8"))
-    assert make_config(values) == read_config("demo")
+    for name, file in (("demo", "demo.toml"), ("demo-decoder", "demo_decoder.toml")):
+        values = tomllib.loads((files("maao") / file).read_text(encoding="utf-8"))
+        assert make_config(values) == read_config(name)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_no_cell_of_a_table_has_a_setting_that_nothing_reads(path, monkeypatch):
         nothing_ignored(cell.config)
 
 
-@pytest.mark.parametrize("path", ["demo", *sorted((HERE / "paper").glob("*.toml"))], ids=str)
+@pytest.mark.parametrize("path", ["demo", "demo-decoder", *sorted((HERE / "paper").glob("*.toml"))], ids=str)
 def test_no_config_of_ours_has_a_setting_that_nothing_reads(path):
     nothing_ignored(read_config(path))
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from maao.config import Config, expand_paths, make_config, set_value
+from maao.data.folds import CROSS_VALIDATION
 from maao.data.hub import NoSuchLabels
 from maao.data.memory import splits_in_memory
 from maao.deploy import labelled_examples
@@ -45,7 +46,8 @@ def tune(
             of columns, ``(X, y)``. Files and memory obey one set of rules (`maao.data.checks.Columns`): the template's fields and "label"
             are columns, others are not read; ``settings={"data.text_fields": ..., "data.label_field": ...}`` names them otherwise. A
             `datasets.DatasetDict`, or a mapping with "train" in it, gives `select` (its "validation") and `test` too.
-        select: examples that choose; by default half of `train`, class by class.
+        select: examples that choose; by default half of `train`, class by class. "cross_validation": all of `train` is tuned on, and each
+            example is judged by what was tuned without it (``settings={"data.folds": 5}``).
         test: examples for the one reading at the end; by default none.
         labels: label -> label word, or the labels in order. Labels that differ only in case or white space are refused unless listed here.
         mentor: a mentor's name, a mapping of the config's mentor section, or a mentor of your own as for `run`.
@@ -66,20 +68,24 @@ def tune(
         "plan.rounds": ("rounds", rounds),
         "plan.steps": ("steps", steps),
     }
+    if isinstance(select, str) and select == CROSS_VALIDATION:
+        given |= {"data.select": ("select", select)}
     if isinstance(labels, Mapping):
         given |= {"model.label_words": ("labels", dict(labels))}
     config, own = _configured(given, mentor, settings, in_run=True)
     texts = config.texts
     if texts is None:
         raise ConfigError("maao.tune reads texts, and `settings` has settings of pictures for [data]: use maao.tune_images for pictures.")
-    ignored = sorted((texts.model_fields_set - ({"source"} if texts.source == IN_RUN else set())) & NOT_OF_TUNE)
+    said = {"source"} if texts.source == IN_RUN else set()
+    said |= {"select"} if "data.select" in given else set()
+    ignored = sorted((texts.model_fields_set - said) & NOT_OF_TUNE)
     if ignored:
         raise ConfigError(
             f"maao.tune would ignore {' and '.join(f'data.{key}' for key in ignored)} of `settings`: its arguments `train`, `select` and "
             "`test` give the examples. For a pool, a hub data set, a task or a protocol write a config, and give it to maao.run."
         )
     order = list(labels) if labels is not None else texts.labels
-    parts, notes = _given_parts(train, select, test, config, order)
+    parts, notes = _given_parts(train, None if texts.is_cross_validated else select, test, config, order)
     splits = texts.cut(*parts, config.seed, order)
     splits = replace(splits, notes=(*notes, *splits.notes))
     return run(config, folder or free_folder(Path("runs"), f"tune-seed{config.seed}"), splits=splits, mentor=own, watch=watch)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from maao.builder import Built
+from maao.builder import Built, out_of_fold
 from maao.config import BudgetConfig, Config
 from maao.core.acceptance import Interpolate
 from maao.core.budget import Budget, cut
@@ -91,6 +91,8 @@ def _set_threads(config: Config) -> None:
 def _components(built: Built, accept: Acceptance[Any, Any], budget: Budget) -> RunComponents:
     """Return a problem with the plan, the stage and the rule that suit it."""
     config = built.config
+    if built.splits is not None and built.splits.num_folds:
+        built = out_of_fold(built)
     # What trains nothing is scored as it stands.
     whole = build_plan(config, built.steps_per_epoch) if config.model.method.options.is_trained else (Leg(0),)
     plan = cut(whole, budget.gradient_steps, accept)
@@ -140,6 +142,8 @@ def _check_together(config: Config) -> None:
         )
     mentor.check()
     config.stage.options.check()
+    if "data" in config.builder.sections and config.data.options.is_cross_validated:
+        config.stage.options.check_members()
 
 
 def _proposing(config: Config) -> list[str]:

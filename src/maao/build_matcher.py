@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from maao.builder import NOTHING_TO_FILL, Built, ClassesBuilder
 from maao.data.dataset import Dataset
 from maao.errors import ConfigError
-from maao.matched_inputs import INPUTS, MatchedInputs
+from maao.matched_inputs import INPUTS, MatchedInputs, hidden_layers
 from maao.mentors.context import Input, MentorContext
 from maao.mentors.fields import NAMES
 from maao.problems.kinds import matcher_options
 from maao.problems.settings import MatcherMethodOptions, ModelConfig, ProbeOptions
+from maao.sharing import shared_models
 from maao.types import JSON, Splits
 
 if TYPE_CHECKING:
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     from maao.codecs.method import MethodCodec
     from maao.config import Config
     from maao.problems.classification import ClassificationProblem
+    from maao.problems.frozen import MatcherFrozen
     from maao.problems.methods import Bound, MatcherMethod
     from maao.problems.scorers.matcher import Known
     from maao.problems.texts import LoadedModels
     from maao.problems.towers.dual import DualEncoder
+    from maao.problems.towers.features import FeatureStore
 
 
 class MatcherBuilder(ClassesBuilder):
@@ -49,8 +52,33 @@ class MatcherBuilder(ClassesBuilder):
         check_matcher(self.config, self.inputs_matched)
 
     def build(self, splits: Splits | None, loaded: LoadedModels | None) -> Built:
-        dataset = self.load_data() if splits is None else self.inputs_matched.at_hand(splits)
-        return build_matcher(self.config, self.inputs_matched, dataset)
+        dataset = self.load_data() if splits is None else self.inputs_matched.at_hand(self.config.data.options.with_lines(splits))
+        loaded = shared_models() if loaded is None else loaded
+        return replace(build_matcher(self.config, self.inputs_matched, dataset, encoder=self._encoder(loaded)), loaded=loaded)
+
+    def _encoder(self, loaded: LoadedModels) -> DualEncoder:
+        """Return the towers, loaded now or by another run that shares them."""
+        model = self.config.model
+        key = (
+            self.inputs_matched.plural,
+            model.name,
+            model.dtype,
+            model.device,
+            model.revision,
+            *matcher_options(model).towers,
+            hidden_layers(model),
+        )
+        return loaded.encoder(key, lambda: self.inputs_matched.encoder(model))
+
+    def frozen(self, dataset: Dataset, like: RunComponents | None = None) -> MatcherFrozen:
+        from maao.problems.frozen import MatcherFrozen
+        from maao.problems.scorers.matcher import class_anchors
+
+        inputs, model = self.inputs_matched, self.config.model
+        encoder = self._encoder(shared_models() if like is None else like.loaded)
+        reader = inputs.reader(model, encoder, dataset, feature_store(model, encoder))
+        names = inputs.class_names(model, dataset, ())
+        return MatcherFrozen(encoder, reader, class_anchors(encoder, names, _wordings(model, dataset, (inputs.wording,))))
 
     def build_for_use(self, splits: Splits, class_names: tuple[str, ...], like: RunComponents | None) -> Built:
         from maao.problems.towers.dual import DualEncoder
@@ -114,7 +142,7 @@ def build_matcher(
         problem.transfer_sets = _transfer_sets(config, encoder, problem, dataset, hand)
     if dataset.bits is not None:  # what single pictures are read by when the run is used
         config = config.model_copy(update={"data": config.data.with_options(bits=dataset.bits)})
-    steps_per_epoch = max(1, len(dataset.splits.train) // config.stage.options.batch_size)
+    steps_per_epoch = max(1, len(dataset.splits.walked) // config.stage.options.batch_size)
     return Built(
         config,
         problem,
@@ -157,16 +185,15 @@ def _problem(config: Config, inputs: MatchedInputs, encoder: DualEncoder, datase
     import torch
 
     from maao.codecs.no_words import NoWords
+    from maao.problems.classification import walked
     from maao.problems.known_texts import cut_notes
     from maao.problems.scorers.matcher import Matcher
     from maao.problems.scorers.probes import NoPrompt
-    from maao.problems.towers.features import FeatureStore
 
     model, own, splits = config.model, config.model.method.options, dataset.splits
     if any(example.choices for example in (*splits.train, *splits.select, *splits.test)):
         raise ConfigError("The examples have choices of their own, and a matcher has the same classes for all: use another model.kind.")
-    store = FeatureStore(feature_file(encoder) if matcher_options(model).cache else None)
-    reader, made = inputs.reader(model, encoder, dataset, store), inputs.problem()
+    reader, made = inputs.reader(model, encoder, dataset, feature_store(model, encoder)), inputs.problem()
     common: dict[str, Any] = {
         "batch_size": config.stage.options.batch_size,
         "score_batch": model.score_batch,
@@ -174,9 +201,9 @@ def _problem(config: Config, inputs: MatchedInputs, encoder: DualEncoder, datase
         "measure": config.data.options.measure(splits.labels),
     }
     if isinstance(own, ProbeOptions):  # which may begin from the features of `train`
-        train = reader.split(splits.train, train=True)
-        targets = torch.tensor([splits.labels.index(example.label) for example in splits.train], dtype=torch.long)
-        probe = own.build_on(bound, train.features_of.features, targets)
+        train = walked(reader, splits)
+        targets = torch.tensor([splits.labels.index(example.label) for example in splits.walked], dtype=torch.long)
+        probe = own.build_on(bound, train.features_of.features, targets, train.weights)
         problem = made(NoPrompt(), probe, NoWords(), reader, splits, train=train, **common)
         problem.notes = cut_notes(problem)
         return problem
@@ -200,6 +227,13 @@ def _transfer_sets(
         bound = _bind(config.model, encoder, other.class_names, _wordings(config.model, other, hand))
         found[name] = transferred(problem, replace(other.splits, train=(), select=()), bound, other.pictures)
     return found
+
+
+def feature_store(model: ModelConfig, encoder: DualEncoder) -> FeatureStore:
+    """Return where the features of inputs are kept; nowhere, where that is not wanted."""
+    from maao.problems.towers.features import FeatureStore
+
+    return FeatureStore(feature_file(encoder) if matcher_options(model).cache else None)
 
 
 def feature_file(encoder: DualEncoder) -> Path:

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from maao.builder import Built, ClassesBuilder, load_data
+from maao.builder import Built, ClassesBuilder
+from maao.data.dataset import Dataset
 from maao.data.task import task_named
 from maao.data.text_data import TextData
 from maao.errors import ConfigError
 from maao.mentors.context import MentorContext, Proceed
-from maao.problems.kinds import DEFAULT_TEMPLATE, label_words, text_options
+from maao.problems.kinds import DEFAULT_TEMPLATE, LabelWordsOptions, label_words, text_options
 from maao.problems.settings import ModelConfig, text_method
-from maao.problems.texts import Wording, build_texts, completed, token_notes
+from maao.problems.texts import Wording, build_texts, completed, reading_of, token_notes
 from maao.protocols import Codec
 from maao.sharing import shared_models
 from maao.types import JSON, TEMPLATE, WORD, Splits
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from maao.build import RunComponents
     from maao.config import Config
     from maao.problems.framed import FramedProblem
+    from maao.problems.frozen import LanguageFrozen
     from maao.problems.texts import LoadedModels
     from maao.problems.towers.text.loading import FrozenModel
 
@@ -40,7 +42,9 @@ class TextBuilder(ClassesBuilder):
             )
 
     def build(self, splits: Splits | None, loaded: LoadedModels | None) -> Built:
-        splits = splits or load_data(self.config).splits
+        return self._build(self.load_data().splits if splits is None else self.config.data.options.with_lines(splits), loaded)
+
+    def _build(self, splits: Splits, loaded: LoadedModels | None) -> Built:
         loaded = shared_models() if loaded is None else loaded
         frozen = loaded.load(self.config.model.name, self.config.model)
         model = completed(self.config.model, frozen, wording_of(self.config))
@@ -55,13 +59,24 @@ class TextBuilder(ClassesBuilder):
             class_names=splits.labels,
             notes=(*splits.notes, *problem.notes, *adapter_notes(model, frozen), *token_notes(model, frozen, splits)),
             loaded=loaded,
-            steps_per_epoch=max(1, len(splits.train) // config.stage.options.batch_size),
+            steps_per_epoch=max(1, len(splits.walked) // config.stage.options.batch_size),
         )
 
     def build_for_use(self, splits: Splits, class_names: tuple[str, ...], like: RunComponents | None) -> Built:
         model = self.config.model.with_kind(adapter=None)
         own = replace(self, config=self.config.model_copy(update={"model": model}))
-        return own.build(splits, None if like is None else like.loaded)
+        return own._build(splits, None if like is None else like.loaded)
+
+    def frozen(self, dataset: Dataset, like: RunComponents | None = None) -> LanguageFrozen:
+        from maao.problems.frozen import LanguageFrozen
+
+        splits = dataset.splits
+        loaded = shared_models() if like is None else like.loaded
+        frozen = loaded.load(self.config.model.name, self.config.model)
+        model = completed(self.config.model, frozen, wording_of(self.config))
+        scorer, tokenizer = reading_of(model, frozen, splits)
+        words = label_words(model) or {label: label.replace("_", " ") for label in splits.labels}
+        return LanguageFrozen(scorer, tokenizer, [words[label] for label in splits.labels], model.score_batch)
 
     def for_mentor(self, parts: RunComponents, run: MentorContext) -> MentorContext:
         splits, model = parts.examples, parts.config.model
@@ -101,6 +116,8 @@ def _not_filled(model: ModelConfig, splits: Splits) -> dict[str, str]:
     told = ""
     if model.kind.name == "head":
         told = "mentor.fills names label_words, and this model is read by a trained head, which has none: drop them."
+    elif isinstance(model.kind.options, LabelWordsOptions) and model.kind.options.calibration != "none":
+        told = "mentor.fills names label_words, and model.calibration is of the words that a run begins with: drop one of the two."
     elif any(example.choices for example in splits.train):
         told = "mentor.fills names label_words, and these examples have answers of their own to choose from: drop them."
     return {"label_words": told} if told else {}

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from maao.data.dataset import Dataset, InputForm
@@ -22,6 +22,7 @@ from maao.types import JSON, Splits
 if TYPE_CHECKING:
     from maao.build import RunComponents
     from maao.config import Config
+    from maao.problems.frozen import FrozenReader
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,17 @@ class Builder:
         """Build it for a point of a run that is over; `like` are parts of that run, whose models are used."""
         raise NotImplementedError
 
+    def frozen(self, dataset: Dataset, like: RunComponents | None = None) -> FrozenReader:
+        """Build what reads the examples of a data set by the frozen model alone, for baselines.
+
+        Args:
+            like: parts of the same run, whose model is used.
+
+        Raises:
+            ConfigError: there is no such model.
+        """
+        raise ConfigError("A function has no frozen model that could read examples.")
+
     def for_mentor(self, parts: RunComponents, run: MentorContext) -> MentorContext:
         """Return what a mentor may use of the problem and its data, beside what is the same of all."""
         raise NotImplementedError
@@ -112,7 +124,7 @@ class Builder:
 class ClassesBuilder(Builder):
     """What is the same of all that tells the classes of inputs."""
 
-    sections: ClassVar[tuple[str, ...]] = ("model", "data")
+    sections: ClassVar[tuple[str, ...]] = ("model", "data", "predict")
 
     @property
     def input(self) -> Input:
@@ -124,9 +136,14 @@ class ClassesBuilder(Builder):
 
     def unread(self) -> dict[str, str]:
         method = self.config.model.method
-        if method.options.is_trained or not self.config.stage.options.lr_grid:
+        if method.options.is_trained:
             return {}
-        return {"stage.lr_grid": f"model.method is '{method.name}', which trains nothing: drop it"}
+        told = f"model.method is '{method.name}', which trains nothing: drop it"
+        given = self.config.data.options.changed()
+        return {
+            **({"stage.lr_grid": told} if self.config.stage.options.lr_grid else {}),
+            **{f"data.{key}": told for key in ("lines", "lines_weight") if key in given},
+        }
 
     def load_data(self) -> Dataset:
         return load_data(self.config)
@@ -138,8 +155,12 @@ class ClassesBuilder(Builder):
 
 def load_data(config: Config) -> Dataset:
     """Read and split the examples that a config names."""
-    form = InputForm(template_fields(config.model), config.task is None or _is_cloze(config.model))
-    return config.data.options.load(config.seed, form)
+    return config.data.options.load(config.seed, input_form(config))
+
+
+def input_form(config: Config) -> InputForm:
+    """Return what the model of a config reads of an example."""
+    return InputForm(template_fields(config.model), config.task is None or _is_cloze(config.model))
 
 
 def template_fields(model: ModelConfig) -> tuple[str, ...]:
@@ -157,6 +178,14 @@ def _is_cloze(model: ModelConfig) -> bool:
     if kind == "auto":
         kind = kind_of(model.name, model.revision)
     return kind not in ("encoder", "head") or is_masked(model)
+
+
+def out_of_fold(built: Built) -> Built:
+    """Return the same with what is tuned on all labels judged out of fold: every kind of problem that has examples alike."""
+    from maao.problems.cross_validated import cross_validated
+
+    problem = cross_validated(built.problem)
+    return replace(built, problem=problem, codec=problem.codec)
 
 
 NOTHING_TO_FILL = "mentor.fills is for problems of language: pictures and functions have no template or label words to fill."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,11 +15,13 @@ from maao.errors import MaaoError, is_out_of_memory
 from maao.printable import printable
 
 if TYPE_CHECKING:
+    from PIL import Image
     from rich.console import Console
 
     from maao.config import Config
     from maao.result import Result
     from maao.store.ledger import Call
+    from maao.types import JSON, Example, Mistake
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,6 +35,7 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the config, for example stage.lr=0.03. Repeatable."),
 ]
 RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder to make; by default a new one in runs/.")]
+MOST_PICTURES = 60  # of a contact sheet
 INCOMPLETE = 3  # exit code of a command that did what it could: some inputs were not read, or no reply of a mentor was usable
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
@@ -43,16 +46,20 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
     settings: Set = None,
     run: RunOption = None,
+    decoder: Annotated[
+        bool, typer.Option("--decoder", help="Tune a prompt of a language model on news headlines instead, with that model as mentor.")
+    ] = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the demo's config and stop.")] = False,
 ) -> None:
-    """Tune a prompt of a packaged language model on news headlines; no network, no key, a few minutes."""
+    """Sort customers' messages into 77 intents, with two labelled messages each; no network, no key, a minute."""
+    name = "demo-decoder" if decoder else "demo"
     if print_config:
-        from importlib.resources import files
+        from maao.carried import carried
 
-        print((files("maao") / "demo.toml").read_text(encoding="utf-8"), end="")
+        print(carried(name), end="")
         return
     os.environ["HF_HUB_OFFLINE"] = "1"
-    _tune("demo", ("seed=" + str(seed), *(settings or ())), run, f"demo-seed{seed}")
+    _tune(name, ("seed=" + str(seed), *(settings or ())), run, f"{name}-seed{seed}")
 
 
 @app.command()
@@ -238,7 +245,7 @@ def show(
     if calls:
         _print_calls(run)
     if mistakes is not None:
-        _write_mistakes(result, mistakes)
+        _write_examples(result.mistakes(), mistakes, "the worst mistakes on select", result.picture)
 
 
 @app.command()
@@ -262,9 +269,13 @@ def predict(
     """Label texts (or image files) with a run's tuned prompt, one for one and in their order.
 
     Texts give: label, probability, text, separated by tabs. A table gives its own columns and three more, as CSV: predicted, probability,
-    not_read. What cannot be read has no label, is told with its line, and the exit code is 3 (1 where nothing could be read).
+    not_read. What a run leaves undecided (its [predict]) has no label. What cannot be read has none either, is told with its line, and
+    the exit code is 3 (1 where nothing could be read).
     """
+    from collections import Counter
+
     from maao.deploy import Prediction
+    from maao.evaluation.undecided import IN_WORDS
     from maao.prediction import given_inputs, written
     from maao.result import load
 
@@ -273,18 +284,92 @@ def predict(
     if not inputs.things:
         raise MaaoError("Nothing to predict: give texts as arguments, or --file with one text a line, or a table.")
     found = inputs.predict(result)
-    for line in written(inputs, found, as_json=as_json):
+    for line in written(inputs, found, as_json=as_json, with_undecided=result.thresholds is not None):
         print(printable(line) if sys.stdout.isatty() else line)  # into a file or a pipe goes exact data
     cuts = [one.cut for one in found if isinstance(one, Prediction) and one.cut]
     if cuts:
         told = f"{len(cuts)} of {len(found)} texts were longer than the model's context and were cut, by at most {max(cuts)} tokens"
         _tell(f"Note: {told}.")
+    reasons = Counter(one.undecided for one in found if isinstance(one, Prediction) and one.undecided)
+    if reasons:
+        named = ", ".join(f"{count} {IN_WORDS[why]}" for why, count in sorted(reasons.items()))
+        _tell(f"{reasons.total()} of {len(found)} are left undecided ({named}) and have no label; --json and tables give the best guess.")
     unread = [one for one in found if not isinstance(one, Prediction)]
     for one in unread:
         _tell(f"Not read: {one.place}: {one.reason}")
     if unread:
         _tell(f"{len(unread)} of {len(found)} could not be read and have no label.")
         raise typer.Exit(INCOMPLETE if len(unread) < len(found) else 1)
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="Labelled examples: a table (.csv, .tsv, .jsonl, .parquet), or a folder of class folders of pictures.",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Where no FILE is given: the run's own test, select or train.")] = "test",
+    none_of_these: Annotated[
+        bool, typer.Option("--none-of-these", help="Count labels that the run does not know as none of its classes.")
+    ] = False,
+    every_class: Annotated[bool, typer.Option("--all", help="Show all classes, not only the worst of many.")] = False,
+    json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write all of it as JSON; '-' prints it alone.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw calibration, coverage and confusions (.png).")] = None,
+    mistakes: Annotated[
+        Path | None, typer.Option("--mistakes", metavar="FILE", help="Write what is read wrongly: a .csv table, or a contact sheet (.png).")
+    ] = None,
+    suspects: Annotated[
+        Path | None, typer.Option("--suspects", metavar="FILE", help="Write the labels that look wrong, in the same forms.")
+    ] = None,
+    separator: Annotated[
+        str | None, typer.Option("--separator", help="What separates the columns of a .csv file; by default as in the run's config.")
+    ] = None,
+) -> None:
+    """Say how good a run's tuned prompt is on labelled examples: figures, classes, confidence, mistakes, labels that look wrong."""
+    from maao.report.evaluation import evaluation_report
+    from maao.result import load
+
+    if file is not None and split != "test":
+        raise MaaoError(f"--split {split} would be ignored: {file} is evaluated on. Drop one of them.")
+    result = load(run)
+    judged = result.judged(_split(split) if file is None else file, none_of_these=none_of_these, separator=separator)
+    found = result.evaluated(judged)
+    if json_file != "-":
+        _console(narrow=True).print(evaluation_report(found, every_class=every_class))
+    for things, path, told in ((found.mistakes, mistakes, "what is read wrongly"), (found.suspects, suspects, "labels that look wrong")):
+        if path is not None:
+            _write_examples(things, path, told, judged.picture)
+    if plot is not None:
+        from maao.report.evaluation_plot import plot_evaluation
+
+        plot_evaluation(found, plot)
+        _tell(f"Drawn: {plot}")
+    if json_file is not None:
+        _write_json(found.to_json(), json_file)
+
+
+def _split(name: str) -> str:
+    if name not in ("train", "select", "test"):
+        raise MaaoError(f"There is no split {name!r}: use test, select or train.")
+    return name
+
+
+def _write_json(value: JSON, place: str) -> None:
+    import json
+
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+    if place == "-":
+        print(printable(text) if sys.stdout.isatty() else text)
+        return
+    try:
+        Path(place).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise MaaoError(f"Cannot write {place}: {error.strerror or error}. Give a file in a folder that exists.") from error
+    _tell(f"Written: {place}")
 
 
 @app.command()
@@ -381,25 +466,27 @@ def _call_lines(number: int, call: Call) -> list[str]:
     return [*asked, f"--- reply (sample {request['sample']}):", reply.text, told, ""]
 
 
-def _write_mistakes(result: Result, path: Path) -> None:
+def _write_examples(found: Sequence[Mistake], path: Path, told: str, picture: Callable[[Example], Image.Image]) -> None:
+    """Write examples that are read as another class than their label's: a table, or a contact sheet of pictures."""
     from maao.report.contact_sheet import contact_sheet
     from maao.report.mistakes import mistakes_table
 
-    found = result.mistakes()
     if not found:
-        _say("No example of select is read wrongly: there is nothing to write.")
+        _tell(f"There is nothing to write of {told}: no example is such a one.")
         return
+    shown = found
     try:
         if path.suffix.lower() == ".csv":
             path.write_text(mistakes_table(found), encoding="utf-8", newline="")
         else:
-            contact_sheet(found, result.picture).save(path)
+            shown = found[:MOST_PICTURES]
+            contact_sheet(shown, picture).save(path)
     except (OSError, ValueError) as error:
         raise MaaoError(
-            f"Cannot write the mistakes {path}: {error}. Give a file in a folder that exists, which "
-            "ends in .csv (or .png, for a contact sheet)."
+            f"Cannot write {told} into {path}: {error}. Give a file in a folder that exists, which ends in .csv (or .png, for a contact "
+            "sheet)."
         ) from error
-    _say(f"The {len(found)} worst mistakes on select: {path}")
+    _tell(f"Written: {path} ({told}, {len(shown)} of {len(found)}, the worst first)")
 
 
 def _listed(paths: list[Path]) -> str:
@@ -429,11 +516,12 @@ def _interruptible(action: Callable[[], Result], folder: Path) -> Result:
         raise typer.Exit(130) from None
 
 
-def _console() -> Console:
+def _console(*, narrow: bool = False) -> Console:
+    """Return where tables are printed; into a file or a pipe they are 160 columns wide, or 80 for those that are made for it."""
     from rich.console import Console
 
     console = Console()
-    return console if console.is_terminal else Console(width=160)
+    return console if console.is_terminal else Console(width=80 if narrow else 160)
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ import tomllib
 from collections.abc import Collection, Sequence
 from copy import deepcopy
 from difflib import get_close_matches
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -19,16 +18,19 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_va
 from pydantic_core import ErrorDetails
 
 from maao import choices
+from maao.carried import CARRIED, carried
 from maao.choices import own_file
 from maao.core.acceptance import AcceptOptions
 from maao.core.plan import PlanOptions
 from maao.data.dataset import HUB, PACKAGED
 from maao.data.files import not_utf8
+from maao.data.folds import CROSS_VALIDATION
 from maao.data.image_data import ImageData
 from maao.data.image_sets import CATALOG, EMOJI
 from maao.data.inputs import input_of
 from maao.data.text_data import PARTS, TextData
 from maao.errors import ConfigError, StoreError
+from maao.evaluation.undecided import PredictOptions
 from maao.mentors.context import AskingOptions, MentorOptions
 from maao.optimizers.options import StageOptions
 from maao.options import STORED, UNKNOWN, UNREAD, Chosen, OneOf, Section
@@ -86,6 +88,7 @@ class Config(Section):
         default_factory=MENTOR.chosen, description="Who proposes restarts, and what it reads."
     )
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="Hard caps.")
+    predict: PredictOptions = Field(default_factory=PredictOptions, description="When an input is left undecided.")
 
     @property
     def texts(self) -> TextData | None:
@@ -141,7 +144,7 @@ def unread_sections(config: Config) -> set[str]:
 
     Example:
         >>> sorted(unread_sections(Config(problem="function", mentor={"name": "none"})))
-        ['data', 'model']
+        ['data', 'model', 'predict']
     """
     return {name for problem in choices.names("problem") for name in choices.load("problem", problem).sections} - _sections_read(config)
 
@@ -198,6 +201,7 @@ PATHS = (
     ("data", "train"),
     ("data", "select"),
     ("data", "test"),
+    ("data", "lines"),
     ("model", "name"),
     ("model", "adapter"),
     ("data", "root"),
@@ -208,7 +212,7 @@ PATHS = (
 
 
 def read_config(path: str | Path, assignments: tuple[str, ...] = ()) -> Config:
-    """Read a TOML file, with ``key=value`` assignments laid over it. "demo" names the config that maao carries.
+    """Read a TOML file, with ``key=value`` assignments laid over it. "demo" and "demo-decoder" name configs that maao carries.
 
     What the file sets and an assignment leaves unread (a mentor's style, with ``mentor.name=none``) is dropped: `read_with_notes` says so.
     """
@@ -218,8 +222,8 @@ def read_config(path: str | Path, assignments: tuple[str, ...] = ()) -> Config:
 def read_with_notes(path: str | Path, assignments: tuple[str, ...] = ()) -> tuple[Config, tuple[str, ...]]:
     """Do as `read_config`, and return besides what there is to tell of the settings that the assignments left unread."""
     file = Path(path)
-    if str(path) == "demo":
-        text, folder, where = (files("maao") / "demo.toml").read_text(encoding="utf-8"), Path.cwd(), "the demo's config"
+    if str(path) in CARRIED:
+        text, folder, where = carried(str(path)), Path.cwd(), "the demo's config"
     else:
         text, folder, where = _read_text(file), file.parent, str(path)
     values = parse_toml(text, where)
@@ -417,7 +421,8 @@ def expand_paths(values: dict[str, Any], folder: Path) -> None:
             raise ConfigError(f"'{dotted}' = '{held[key]}' names an environment variable that is not set: {text.split('/')[0]}.")
         path = folder / text
         a_name = text in (PARTS, EMOJI, *CATALOG) or text.startswith((HUB, PACKAGED))
-        held[key] = str(path.resolve()) if _exists(path, dotted, text) or (sections == ["data"] and not a_name) else text
+        is_path = text != CROSS_VALIDATION and (_exists(path, dotted, text) or (sections == ["data"] and not a_name))
+        held[key] = str(path.resolve()) if is_path else text
 
 
 def _expand_own_files(values: dict[str, Any], folder: Path) -> None:

@@ -25,6 +25,7 @@ def environment(parts: RunComponents) -> JSON:
     """Return what a result depends on besides its config: versions, threads, and hashes of what the config only names."""
     import torch
 
+    from maao.data.lines import lines_digest
     from maao.data.splits import majority_accuracy
 
     return {
@@ -34,6 +35,7 @@ def environment(parts: RunComponents) -> JSON:
         "threads": torch.get_num_threads(),
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
         "data": parts.splits.digest if parts.splits else "",
+        "lines": lines_digest(parts.splits) if parts.splits else "",
         "weights": frozen_digest(parts),
         "adapter": _adapter_digest(parts.config.model),
         "wording": wording_digest(parts.config),
@@ -70,6 +72,7 @@ def _own_files_digest(config: Config) -> str:
 
 CHANGED = {
     "data": ("The data has changed", "data"),
+    "lines": ("The example lines of data.lines have changed", "file"),
     "weights": ("The weights of the frozen model have changed", "model"),
     "adapter": ("The adapter that it begins with has changed", "adapter"),
     "wording": ("The wording of the mentor's instruction has changed", "wording"),

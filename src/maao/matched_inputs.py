@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from maao.data.dataset import Dataset
 from maao.errors import ConfigError
 from maao.mentors.context import Input
 from maao.problems.kinds import matcher_options
-from maao.problems.settings import ModelConfig
+from maao.problems.settings import ModelConfig, ProbeOptions
 from maao.problems.towers.dual_names import reads_pictures
 from maao.types import Splits
 
@@ -86,7 +86,10 @@ class MatchedTexts(MatchedInputs):
         from maao.problems.towers.text.matching import load_text_matcher
 
         options = matcher_options(model)
-        found = load_text_matcher(model.name, pooling=options.pooling, max_length=options.max_length, **_loading(model))
+        layers = hidden_layers(model)
+        found = load_text_matcher(
+            model.name, pooling=options.pooling, max_length=options.max_length, hidden_layers=layers, **_loading(model)
+        )
         return found if options.scale is None else replace(found, scale=options.scale)
 
     def at_hand(self, splits: Splits) -> Dataset:
@@ -121,6 +124,14 @@ class MatchedTexts(MatchedInputs):
         return ClassificationProblem
 
 
+def hidden_layers(model: ModelConfig) -> tuple[int, ...] | Literal["two_thirds"]:
+    """Return which layers of a text encoder stand beside its own vector: those asked for, or what is usual for the method."""
+    asked, method = matcher_options(model).hidden_layers, model.method.options
+    if asked is not None:
+        return tuple(asked)
+    return "two_thirds" if isinstance(method, ProbeOptions) and method.reads_hidden_layers else ()
+
+
 class MatchedPictures(MatchedInputs):
     """Pictures, of which an image tower makes features."""
 
@@ -129,7 +140,7 @@ class MatchedPictures(MatchedInputs):
     wording = "a photo of a {class}."
     told: Input = "image"
     plural, features_of, tower = "pictures", "images", "image tower"
-    unread = ("label_words", "input_template", "pooling", "max_length", "scale")
+    unread = ("label_words", "input_template", "pooling", "max_length", "hidden_layers", "scale")
 
     def check(self, config: Config) -> None:
         return None

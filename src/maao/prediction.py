@@ -57,17 +57,23 @@ def given_inputs(result: Result, texts: Sequence[str], file: Path | None, separa
     return Inputs(tuple(place for place, _ in things), tuple(checked))
 
 
-def written(inputs: Inputs, found: Sequence[Prediction | Unread], *, as_json: bool) -> Iterator[str]:
-    """Yield what is printed, without the last line break: as JSON lines, as a table with its own columns, or as lines of three parts."""
+def written(inputs: Inputs, found: Sequence[Prediction | Unread], *, as_json: bool, with_undecided: bool = False) -> Iterator[str]:
+    """Yield what is printed, without the last line break: as JSON lines, as a table with its own columns, or as lines of three parts.
+
+    Args:
+        with_undecided: the run leaves some undecided: say of each why it is, and what it would be.
+    """
     if as_json:
         for thing, one in zip(inputs.things, found, strict=True):
-            yield json.dumps(_finite({**_as_given(thing), **_judged(one)}), ensure_ascii=False, allow_nan=False, default=str)
+            yield json.dumps(
+                _finite({**_as_given(thing), **_judged(one, with_undecided)}), ensure_ascii=False, allow_nan=False, default=str
+            )
     elif inputs.columns is not None:
-        yield from _table_lines(inputs.columns, inputs.things, found)
+        yield from _table_lines(inputs.columns, inputs.things, found, with_undecided=with_undecided)
     else:
         for thing, one in zip(inputs.things, found, strict=True):
             text = thing.read if isinstance(thing, Unread) else thing
-            label, probability = ("", "") if isinstance(one, Unread) else (one.label, f"{one.probability:.3f}")
+            label, probability = ("", "") if isinstance(one, Unread) else (one.label or "", f"{one.probability:.3f}")
             yield f"{label}\t{probability}\t{' '.join(str(text).splitlines())}"
 
 
@@ -133,21 +139,28 @@ def _as_given(thing: str | Mapping[str, object] | Unread) -> JSON:
     return {"text": read} if isinstance(read, str) else {"row": read}
 
 
-def _judged(one: Prediction | Unread) -> JSON:
+def _judged(one: Prediction | Unread, with_undecided: bool) -> JSON:
     if isinstance(one, Unread):
         return {"label": None, "probabilities": None, "not_read": one.reason}
-    return {"label": one.label, "probabilities": dict(one.probabilities)}
+    undecided = {"undecided": one.undecided or None, "guess": one.guess} if with_undecided else {}
+    return {"label": one.label, **undecided, "probabilities": dict(one.probabilities)}
 
 
 def _table_lines(
-    columns: Sequence[str], things: Sequence[str | Mapping[str, object] | Unread], found: Sequence[Prediction | Unread]
+    columns: Sequence[str],
+    things: Sequence[str | Mapping[str, object] | Unread],
+    found: Sequence[Prediction | Unread],
+    *,
+    with_undecided: bool,
 ) -> Iterator[str]:
-    yield _csv_line([*columns, *(_free(name, columns) for name in ("predicted", "probability", "not_read"))])
+    names = ("predicted", "probability", "not_read", *(("undecided", "guess") if with_undecided else ()))
+    yield _csv_line([*columns, *(_free(name, columns) for name in names)])
     for thing, one in zip(things, found, strict=True):
         read = thing.read if isinstance(thing, Unread) else thing
         cells = [_cell(read.get(name)) if isinstance(read, Mapping) else "" for name in columns]
-        own = ["", "", one.reason] if isinstance(one, Unread) else [one.label, f"{one.probability:.6f}", ""]
-        yield _csv_line([*cells, *own])
+        own = ["", "", one.reason] if isinstance(one, Unread) else [one.label or "", f"{one.probability:.6f}", ""]
+        why = ["", ""] if isinstance(one, Unread) else [one.undecided, one.guess]
+        yield _csv_line([*cells, *own, *(why if with_undecided else [])])
 
 
 def _free(name: str, columns: Sequence[str]) -> str:

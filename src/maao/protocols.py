@@ -151,16 +151,16 @@ class Deployable(Protocol):
         """The fields that an input must have."""
         ...
 
-    def probabilities(self, params: Params, inputs: Sequence[Example]) -> Tensor:
-        """Return ``(len(inputs), num_classes)`` probabilities of inputs, whose labels are not looked at.
+    def class_scores(self, params: Params, inputs: Sequence[Example]) -> Tensor:
+        """Return ``(len(inputs), num_classes)`` scores of inputs, whose labels are not looked at; their softmax is the probabilities.
 
         Raises:
             DataError: one of them cannot be read.
         """
         ...
 
-    def split_probabilities(self, params: Params, split: Split) -> Tensor:
-        """Return ``(num_examples, num_classes)`` probabilities of a split of the problem's own data."""
+    def judged(self, params: Params, split: Split) -> tuple[Score, Tensor]:
+        """Return the score of a point on a split of the problem's own data, and the class scores ``(num_examples, num_classes)`` in it."""
         ...
 
     def cuts(self, params: Params, inputs: Sequence[Example]) -> tuple[int, ...]:

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 from maao import choices
 from maao.build import RunComponents, build
 from maao.codecs.no_words import NoWords
@@ -17,15 +19,19 @@ from maao.core.lr_finder import LrSearch
 from maao.data.checks import Unread, refuse
 from maao.data.given import GivenInputs, read_given
 from maao.data.splits import SPLITS
-from maao.deploy import Deployed, Prediction, deployed, evaluated, inputs_of, most_confident_mistakes
+from maao.deploy import Deployed, Judged, Prediction, deployed, inputs_of, judged_examples, picture_of
 from maao.environment import environment, frozen_digest, refuse_changed
-from maao.errors import ConfigError, StoreError
+from maao.errors import ConfigError, DataError, StoreError
+from maao.evaluation.evaluation import Evaluation, evaluation
+from maao.evaluation.readings import mistakes_in, readings
+from maao.evaluation.undecided import Thresholds
 from maao.export.tuned import Exporter, Tuned
-from maao.protocols import Params, Pictured
+from maao.members import full_member
+from maao.protocols import Params
 from maao.store.digest import params_digest
 from maao.store.run import Final, is_in_use
-from maao.stored_run import config_of, kept_splits, open_run, recorded_in, torch_serializer
-from maao.types import JSON, Cost, Example, Mistake, Score, failed_calls, total_cost
+from maao.stored_run import config_of, kept_splits, kept_thresholds, open_run, recorded_in, torch_serializer
+from maao.types import JSON, Cost, Example, Mistake, Split, failed_calls, total_cost
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,6 +40,10 @@ if TYPE_CHECKING:
     from maao.stored_run import Finished, Rounds
 
 T = TypeVar("T")
+
+TEST_AGAIN = (
+    "test is read again here: the run read it once, at its end, and a choice that is made by these figures is not tested by them any more"
+)
 
 
 class Result:
@@ -108,8 +118,8 @@ class Result:
 
     @property
     def params(self) -> Params:
-        """The chosen params: ``{"prompt": (num_virtual_tokens, embed_dim), ...}``."""
-        return self.chosen.state.params
+        """The chosen params: ``{"prompt": (num_virtual_tokens, embed_dim), ...}``; after a cross-validation those tuned on all labels."""
+        return full_member(self.chosen.state.params)
 
     @property
     def digest(self) -> str:
@@ -143,7 +153,13 @@ class Result:
         before = Cost(model_tokens=self.environment["prepared_tokens"])
         if self.lr_search is not None:
             before += self.lr_search.cost
-        return before + total_cost(self.history) + tested
+        chosen = Cost() if self.thresholds is None else self.thresholds.cost
+        return before + total_cost(self.history) + chosen + tested
+
+    @cached_property
+    def thresholds(self) -> Thresholds | None:
+        """What the run leaves undecided; None: nothing."""
+        return kept_thresholds(self.folder)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -193,33 +209,75 @@ class Result:
         answered = (found[place] for place in range(len(examples)))
         return [replace(one, place=name) if isinstance(one, Unread) else one for one, name in zip(answered, names, strict=True)]
 
-    def evaluate(self, examples: object = "test") -> Score:
-        """Return how the chosen point does on labelled examples: its loss and metrics. Costs nothing of the run's.
+    def evaluate(self, examples: object = "test", *, none_of_these: bool = False, separator: str | None = None) -> Evaluation:
+        """Return how the chosen point does on labelled examples. Costs nothing of the run's. `Evaluation.score` is loss and metrics alone.
 
         Args:
-            examples: "train", "select" or "test", a split of the run's data, read anew; or labelled examples as `maao.tune` takes them, in
-                memory or a file (of pictures, the field "image" is the path of a file).
+            examples: "train", "select" or "test", a split of the run's data, read anew (a choice that is made by figures on `test` is not
+                tested by them any more); or labelled examples as `maao.tune` takes them, in memory or a file (of pictures, a folder that
+                holds a folder for each class, or a table whose field "image" is the path of a file). Labels that differ from the run's in
+                case, white space or underscores alone are read as these.
+            none_of_these: count examples with other labels as such of none of the classes, in place of refusing them.
+            separator: of the columns of a .csv file; by default as in the run's config.
 
         Raises:
             DataError: they cannot be read, or have labels that the run does not know.
             StoreError: the data of the run has changed.
+            MaaoError: scikit-learn is not installed.
 
         Example:
             >>> maao.load("runs/demo-seed0").evaluate([("Shares fall", "business")]).accuracy  # doctest: +SKIP
             1.0
         """
-        if isinstance(examples, str) and examples in SPLITS:
-            score: Score = self._whole.problem.score([self.params], examples)[0]
-            return score
+        return self.evaluated(self.judged(examples, none_of_these=none_of_these, separator=separator))
+
+    def judged(self, examples: object = "test", *, none_of_these: bool = False, separator: str | None = None) -> Judged:
+        """Return what the chosen point reads of labelled examples, before any figure: arguments and errors as for `evaluate`."""
         self._check_labels()
-        return evaluated(self.config, self._labels, self._class_names, self.params, examples, self._parts)
+        if isinstance(examples, str) and examples in SPLITS:
+            return self._judged_split(examples)
+        found = judged_examples(
+            self.config,
+            self._labels,
+            self._class_names,
+            self.params,
+            examples,
+            none_of_these=none_of_these,
+            separator=separator,
+            like=self._parts,
+        )
+        self._adopt(found.parts)
+        return found
+
+    def _judged_split(self, split: Split) -> Judged:
+        parts = self._whole
+        own = () if parts.splits is None else parts.splits.judged if split == "select" else parts.splits.parts[split]
+        if not own:
+            raise DataError(f"The run {self.folder} has no examples in its split '{split}': give labelled examples to evaluate on.")
+        score, scores = parts.problem.judged(self.chosen.state.params, split)  # of a cross-validation, every member's
+        notes = (TEST_AGAIN,) if split == "test" else ()
+        of = "the run's own labels, out of fold" if split == "select" and parts.examples.folds else f"the run's own {split}"
+        return Judged(of, parts, own, score, scores.numpy(), notes=notes)
+
+    def evaluated(self, judged: Judged) -> Evaluation:
+        """Return all that is to say of what `judged` gave."""
+        return evaluation(
+            judged.examples,
+            self._labels,
+            judged.class_scores,
+            judged.score,
+            of=judged.of,
+            others=judged.others,
+            thresholds=self.thresholds,
+            notes=judged.notes,
+        )
 
     def mistakes(self, count: int = 24) -> list[Mistake]:
-        """Return the examples of `select` that are read wrongly with the most confidence. Reads the data anew."""
+        """Return the examples of `select` (out of fold: all labelled ones) read wrongly with most confidence. Reads the data anew."""
         self._check_labels()
-        parts = self._whole
-        probable = parts.problem.split_probabilities(self.params, "select").tolist()
-        return most_confident_mistakes(parts.splits.select if parts.splits else (), self._labels, probable, count)
+        found = self._judged_split("select")
+        targets = np.array([self._labels.index(example.label) for example in found.examples])
+        return list(mistakes_in(readings(found.class_scores, targets), found.examples, self._labels)[:count])
 
     def picture(self, example: Example) -> Image.Image:
         """Return the picture of an example of the run's data, as PIL opens it.
@@ -227,12 +285,7 @@ class Result:
         Raises:
             ConfigError: the run is not on pictures.
         """
-        problem = self._whole.problem
-        if not isinstance(problem, Pictured):
-            raise ConfigError(
-                f"The run {self.folder} is not on pictures: there is none to show of an example (with maao show --mistakes write a .csv)."
-            )
-        return problem.picture(example.fields["image"])
+        return picture_of(self._whole.problem, example, f"The run {self.folder}")
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -294,10 +347,14 @@ class Result:
         """The chosen point in use, with the models of the run where this process made it."""
         self._check_labels()
         found = deployed(self.config, self._labels, self._class_names, self.params, like=self._parts)
+        self._adopt(found.parts)
+        return replace(found, thresholds=self.thresholds)
+
+    def _adopt(self, parts: RunComponents) -> None:
+        """Keep the models that were loaded to use the run, which must be those that it was made with."""
         if self._parts is None:
-            refuse_changed(self.folder, self.environment, {"weights": frozen_digest(found.parts)})
-            self._parts = found.parts
-        return found
+            refuse_changed(self.folder, self.environment, {"weights": frozen_digest(parts)})
+            self._parts = parts
 
     @cached_property
     def _whole(self) -> RunComponents:

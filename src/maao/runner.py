@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+import numpy as np
+
 from maao.build import RunComponents, build, build_stage
 from maao.build_mentor import build_mentor
 from maao.config import MENTOR, Config, unread_sections
@@ -21,12 +23,15 @@ from maao.core.lr_finder import LR_GRID, LR_SEARCH, LrSearch, Trial, try_rates
 from maao.core.patience import is_settled, last_best, until_settled
 from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
-from maao.data.splits import from_parts
+from maao.data.folds import CROSS_VALIDATION
+from maao.data.splits import known_parts
 from maao.environment import environment, refuse_changed
 from maao.errors import ConfigError, StoreError
+from maao.evaluation.undecided import choose_thresholds
 from maao.llm.chat import Reply, Request
 from maao.llm.ledger import MemoryLedger, Wrapper
 from maao.mentors.built import BuiltMentor, OwnMentor
+from maao.mentors.restarts_all import RestartsAll
 from maao.optimizers.options import GradientOptions
 from maao.printable import times
 from maao.protocols import ChatModel, GradientStage, Params
@@ -35,7 +40,7 @@ from maao.sharing import shared_stage
 from maao.store.digest import params_digest, round_digest
 from maao.store.recorded import IN_RUN
 from maao.store.run import RunFolder, check_vacant
-from maao.stored_run import config_of, keep_splits, kept_splits, open_run, recorded_in, torch_serializer
+from maao.stored_run import config_of, keep_splits, keep_thresholds, kept_splits, kept_thresholds, open_run, recorded_in, torch_serializer
 from maao.types import Cost, Observation, Splits, failed_calls, total_cost
 
 if TYPE_CHECKING:
@@ -109,12 +114,14 @@ def run(
     watch = watch or Watch()
     if splits is not None:
         splits = _checked(splits)
-        config = config.model_copy(update={"data": config.data.with_options(source=IN_RUN, train=None)})
+        judged = {"select": CROSS_VALIDATION} if splits.num_folds else {}
+        config = config.model_copy(update={"data": config.data.with_options(source=IN_RUN, train=None, **judged)})
     if mentor is not None:
         config = _with_own_mentor(config)
     with suppress(OSError):  # what cannot be looked at is told when the folder is made
         check_vacant(Path(folder))  # before a model is loaded for nothing
     parts = build(config, splits)
+    _check_undecided(parts)
     build_mentor(parts, MemoryLedger(), own=mentor).models.reach()  # what is wrong with it is said before a folder is made
     recorded = environment(parts)
     if config.stage.options.lr_grid:
@@ -243,6 +250,7 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watc
             stored.append(finished)
             history = (*history, finished)
             watch.round(finished)
+        _choose_undecided(stored, parts, history)
         _read_test(stored, parts, history, watch)
         _check_stored(stored, history)
     except KeyboardInterrupt:
@@ -290,7 +298,9 @@ def _alternate(parts: RunComponents, asked: BuiltMentor, history: Rounds, watch:
     from maao.optimizers.watched import Watched
 
     stage = Watched(shared_stage(parts), watch.step)
-    return alternate(parts.problem, stage, asked.mentor, plan=parts.plan, accept=parts.accept, seed=parts.config.seed, history=history)
+    folds = 0 if parts.splits is None else parts.splits.num_folds
+    mentor = RestartsAll(asked.mentor, folds) if folds else asked.mentor
+    return alternate(parts.problem, stage, mentor, plan=parts.plan, accept=parts.accept, seed=parts.config.seed, history=history)
 
 
 def _why_short(parts: RunComponents, history: Rounds) -> str:
@@ -313,6 +323,23 @@ def _why_short(parts: RunComponents, history: Rounds) -> str:
     elif gave_nothing(history, parts.config):
         told.append("the mentor gave nothing usable")
     return "; ".join(told)
+
+
+def _check_undecided(parts: RunComponents) -> None:
+    """Refuse to leave anything undecided where no labelled example says what, before a run begins."""
+    if parts.config.predict.asks and not parts.examples.judged:
+        raise ConfigError("predict.coverage and predict.accuracy need labelled examples that choose, and there are none: drop them.")
+
+
+def _choose_undecided(stored: Stored, parts: RunComponents, history: Rounds) -> None:
+    """Choose what is left undecided, if anything is to be, by the examples that chose the point."""
+    options = parts.config.predict
+    if not options.asks or not history or kept_thresholds(stored.path) is not None:
+        return
+    score, class_scores = parts.problem.judged(best_round(history).state.params, "select")
+    places = {label: i for i, label in enumerate(parts.examples.labels)}
+    targets = np.array([places[example.label] for example in parts.examples.judged])
+    keep_thresholds(stored.path, choose_thresholds(options, class_scores.numpy(), targets, score.cost))
 
 
 def _read_test(stored: Stored, parts: RunComponents, history: Rounds, watch: Watch) -> None:
@@ -380,4 +407,5 @@ def _rebuild(stored: Stored) -> RunComponents:
 
 def _checked(splits: Splits) -> Splits:
     """Return examples at hand, checked, with the hash of what they hold, however they were made."""
-    return replace(from_parts(splits.train, splits.select, splits.test, labels=splits.labels), notes=splits.notes)
+    checked = known_parts(splits.train, splits.select, splits.test, labels=splits.labels, folds=splits.folds)
+    return replace(checked, notes=splits.notes)

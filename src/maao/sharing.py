@@ -1,4 +1,4 @@
-"""What the runs of one process share: the models that they load, what these made of texts, and how walks began."""
+"""What the runs of one process share: the data they read, the models that they load, what these made of texts, and how walks began."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from maao.data.kept import keeping
 from maao.problems.texts import LoadedModels
 from maao.protocols import GradientStage
 
@@ -33,7 +34,8 @@ def share_caches() -> Iterator[None]:
     """Within this, runs share models, what these made of texts, and the beginnings of walks. Results and costs are as without it."""
     token = _KEPT.set(Kept())
     try:
-        yield
+        with keeping():
+            yield
     finally:
         _KEPT.reset(token)
 
@@ -48,15 +50,19 @@ STEPS_DEPEND_ON = {"problem", "seed", "threads", "model", "data", "function", "s
 
 
 def shared_stage(parts: RunComponents) -> GradientStage[Any, Any]:
-    """Return the run's stage; where runs share what they can, one that remembers how walks began."""
+    """Return the run's stage; where runs share what they can, one that remembers how walks began.
+
+    Not of steps on kept features, which take less time than to name a state by its bits.
+    """
     import torch
 
+    from maao.data.lines import lines_digest
     from maao.optimizers.remembered import Remembered
     from maao.optimizers.serializer import TorchSerializer
     from maao.store.tensors import arrays_digest
 
     kept = _KEPT.get()
-    if kept is None:
+    if kept is None or not parts.config.model.method.options.has_prompt:
         return parts.stage
     serializer = TorchSerializer()
 
@@ -64,7 +70,7 @@ def shared_stage(parts: RunComponents) -> GradientStage[Any, Any]:
         arrays, meta = serializer.dump_state(state)
         return f"{arrays_digest(dict(sorted(arrays.items())))} {json.dumps(meta, sort_keys=True, default=str)}"
 
-    data = parts.splits.digest if parts.splits is not None else ""
+    data = f"{parts.splits.digest} {lines_digest(parts.splits)}" if parts.splits is not None else ""
     threads = torch.get_num_threads()  # sums depend on it, and another run may have set it
     run = f"{parts.config.model_dump_json(include=STEPS_DEPEND_ON)} {threads} {data} {parts.stage}"
     return Remembered(parts.stage, kept.steps, hashlib.sha256(run.encode()).hexdigest(), digest)

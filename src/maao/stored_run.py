@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from maao.config import Config, stored_config
 from maao.data.checks import as_mapping
-from maao.data.splits import SPLITS, from_parts
+from maao.data.splits import SPLITS, known_parts
+from maao.evaluation.undecided import Thresholds
 from maao.store.files import sync_folder, write_durably, write_error
-from maao.store.recorded import EXAMPLES, IN_RUN, ConfigRecord, EnvironmentRecord, ExamplesRecord
+from maao.store.recorded import EXAMPLES, IN_RUN, UNDECIDED, ConfigRecord, EnvironmentRecord, ExamplesRecord, ThresholdsRecord
 from maao.store.run import CONFIG, ENVIRONMENT, RunFolder, read_json, read_settings
 from maao.types import JSON, Example, Splits
 
@@ -48,12 +49,29 @@ def recorded_in(stored: Stored) -> JSON:
 def keep_splits(folder: Path, splits: Splits) -> None:
     """Write examples that came from memory into the run folder, so that the run can be resumed."""
     kept = {name: [as_mapping(example) for example in part] for name, part in splits.parts.items()}
-    text = json.dumps({"labels": list(splits.labels), "notes": list(splits.notes), **kept}, ensure_ascii=False)
+    folds = {"folds": list(splits.folds)} if splits.folds else {}
+    text = json.dumps({"labels": list(splits.labels), "notes": list(splits.notes), **folds, **kept}, ensure_ascii=False)
     try:
         write_durably(folder / EXAMPLES, text.encode())
         sync_folder(folder)
     except OSError as error:
         raise write_error(folder, error, safe="No round was made.", then="start again in another folder") from error
+
+
+def keep_thresholds(folder: Path, thresholds: Thresholds) -> None:
+    """Write what a run leaves undecided into its folder."""
+    try:
+        write_durably(folder / UNDECIDED, json.dumps(thresholds.to_json(), indent=2).encode())
+        sync_folder(folder)
+    except OSError as error:
+        raise write_error(folder, error, safe="What is stored is safe.", then=f"`maao resume {folder}`") from error
+
+
+def kept_thresholds(folder: Path) -> Thresholds | None:
+    """Return what a run leaves undecided; None: nothing, or it has not come to choose that."""
+    if not (folder / UNDECIDED).exists():
+        return None
+    return Thresholds.from_json(read_json(folder, UNDECIDED, ThresholdsRecord))
 
 
 def kept_splits(folder: Path, config: Config) -> Splits | None:
@@ -63,4 +81,4 @@ def kept_splits(folder: Path, config: Config) -> Splits | None:
     parts = [
         tuple(Example(e["fields"], e["label"], tuple(e.get("choices", ())), e.get("group", "")) for e in data[name]) for name in SPLITS
     ]
-    return replace(from_parts(*parts, labels=data["labels"]), notes=tuple(data["notes"]))
+    return replace(known_parts(*parts, labels=data["labels"], folds=data.get("folds", ())), notes=tuple(data["notes"]))

@@ -296,6 +296,11 @@ class Splits:
     """Three disjoint sets of examples: `train` gives gradients, `select` every number that influences a choice, `test` is read once.
 
     `labels` fixes the order of the classes. `digest` is a hash of all of it. `notes` says what was done on the way (repeats dropped, ...).
+    With `folds`, `select` is empty: `train` is cross-validated. Each of its examples then has the number of its fold, and is judged by what
+    was tuned without that fold.
+
+    `lines` are examples that someone wrote of the classes, and that nobody labelled: gradients read them beside `train`, where each weighs
+    `lines_weight` of a labelled example; nothing is chosen or reported by them, and `digest` is without them.
     """
 
     train: tuple[Example, ...]
@@ -304,6 +309,29 @@ class Splits:
     labels: tuple[str, ...]
     digest: str = ""
     notes: tuple[str, ...] = ()
+    folds: tuple[int, ...] = ()
+    lines: tuple[Example, ...] = ()
+    lines_weight: float = 1.0
+
+    @property
+    def num_folds(self) -> int:
+        """How many folds there are; 0: `select` judges, or nothing does."""
+        return max(self.folds, default=-1) + 1
+
+    @property
+    def judged(self) -> tuple[Example, ...]:
+        """The examples that every number that influences a choice is read from."""
+        return self.train if self.folds else self.select
+
+    @property
+    def walked(self) -> tuple[Example, ...]:
+        """What gradients read: the examples of `train`, then the lines."""
+        return (*self.train, *self.lines)
+
+    @property
+    def weights(self) -> tuple[float | None, ...]:
+        """What each of `walked` weighs in the training loss; None: it is a labelled example, which weighs 1."""
+        return (*[None] * len(self.train), *[self.lines_weight] * len(self.lines))
 
     @property
     def parts(self) -> Mapping[Split, tuple[Example, ...]]:

@@ -31,10 +31,14 @@ def pairs(split: str) -> list[tuple[str, str]]:
     return [(example.fields["text"], example.label) for example in examples(split)]
 
 
-def write_csv(path: Path, rows: list[tuple[str, str]]) -> Path:
+def write_csv(path: Path, rows: list[tuple[str, str]], separator: str = ",") -> Path:
+    return write_table(path, ["text", "label"], rows, separator)
+
+
+def write_table(path: Path, header: list[str], rows: list[tuple[str, str]], separator: str = ",") -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
+        writer = csv.writer(file, delimiter=separator)
+        writer.writerow(header)
         writer.writerows(rows)
     return path
 
@@ -137,4 +141,5 @@ __all__ = [
     "write_config",
     "write_csv",
     "write_data",
+    "write_table",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import maao
 from maao.cli import app
 from maao.config import make_config
 from maao.errors import ConfigError, DataError, MaaoError
+from maao.report.mistakes import mistakes_table
 from maao.runner import run
 from tests import tiny_vision as tiny
 from tests.export.written import copied
@@ -106,10 +108,13 @@ def test_exports_serve_without_the_text_tower(model: Path, pictures: Path, tmp_p
         result.save(out, "peft")
 
 
-@pytest.mark.parametrize("method", ["zero_shot", "cocoop", "kgcoop", "prograd", "tcp", "maple", "promptsrc", "linear_probe", "lp++"])
+PROBES = ("zero_shot", "linear_probe", "lp++", "class_residual")
+
+
+@pytest.mark.parametrize("method", ["cocoop", "kgcoop", "prograd", "tcp", "maple", "promptsrc", *PROBES])
 def test_every_method_runs_predicts_and_resumes(method: str, model: Path, pictures: Path, tmp_path: Path) -> None:
     values = settings(model, pictures, model__method=method, mentor={"name": "none"})
-    if method in ("zero_shot", "linear_probe", "lp++"):  # which have no prompt that could begin somewhere
+    if method in PROBES:  # which have no prompt that could begin somewhere
         values["model"].pop("initial")
     result = run(make_config(values), tmp_path / "run")
     assert result.finals["chosen"].score.num_examples == 16
@@ -235,10 +240,32 @@ def test_pictures_at_hand_are_evaluated_and_mistakes_found(model: Path, pictures
     given = [(str(pictures / label / f"{number}.png"), label) for label in LABELS for number in range(2)]
     right = sum(p.label == label for p, (_, label) in zip(loaded.predict([file for file, _ in given]), given, strict=True))
     for used in (result, loaded):
-        score = used.evaluate(given)
-        assert (score.num_examples, score.accuracy) == (len(given), right / len(given))
-    assert loaded.evaluate("test").metrics == result.finals["chosen"].score.metrics
+        found = used.evaluate(given)
+        assert (found.num_examples, found.accuracy) == (len(given), right / len(given))
+    assert loaded.evaluate("test").score.metrics == result.finals["chosen"].score.metrics
     mistakes = loaded.mistakes()
     select = result.chosen.score
     assert len(mistakes) == min(24, round(select.num_examples * (1 - (select.accuracy or 0))))
     assert all(loaded.picture(one.example).mode == "RGB" for one in mistakes)
+
+
+def test_a_folder_of_pictures_is_evaluated_on_and_its_mistakes_can_be_shown(model: Path, pictures: Path, tmp_path: Path) -> None:
+    run(make_config(settings(model, pictures, mentor={"name": "none"})), tmp_path / "run")
+    loaded = maao.load(tmp_path / "run")
+    held_out = tmp_path / "held out"
+    for label in LABELS:
+        shutil.copytree(pictures / label, held_out / label.upper())
+    judged = loaded.judged(held_out)
+    found = loaded.evaluated(judged)
+    files = [(path, label) for label in LABELS for path in sorted((pictures / label).iterdir())]
+    read = [one.label for one in loaded.predict([path for path, _ in files])]
+    assert found.num_examples == len(files) and len(found.notes) == 1
+    assert found.accuracy == sum(own == label for own, (_, label) in zip(read, files, strict=True)) / len(files)
+    assert found.mistakes and all(judged.picture(one.example).mode == "RGB" for one in found.mistakes)
+    assert len(mistakes_table(found.mistakes).splitlines()) == 1 + len(found.mistakes)
+    shutil.copytree(held_out, tmp_path / "parts" / "test")
+    shutil.copytree(held_out, tmp_path / "parts" / "train")
+    with pytest.raises(DataError, match=r"holds splits .*'train'.*: name one of them"):
+        loaded.evaluate(tmp_path / "parts")
+    with pytest.raises(DataError, match=r"holds no folders: labelled pictures stand in a folder for each label"):
+        loaded.evaluate(held_out / LABELS[0].upper())

@@ -7,9 +7,14 @@ import torch
 
 import maao
 from maao.config import make_config
+from maao.data.kept import keeping
+from maao.data.text_data import TextData
+from maao.problems.towers.dual import Kept
+from maao.problems.towers.text import matching
 from maao.problems.towers.text.kv_cache import KVCache
 from maao.sharing import _KEPT, share_caches
-from tests.api.small_runs import config, digests, write_data
+from tests.api.small_runs import config, digests, values, write_data
+from tests.tiny_sentence import sentence_folder
 
 ARMS = {"none": {"mentor__name": "none"}, "restart": {"mentor__name": "random_restart"}, "slower": {"stage__lr": 0.001}}
 
@@ -42,6 +47,53 @@ def test_what_is_shared_changes_no_bit_and_no_cost(llama, data, tmp_path):
     assert _KEPT.get() is None
 
 
+def test_matchers_share_towers_features_and_data(tmp_path, monkeypatch):
+    model, loads = sentence_folder(tmp_path / "model", max_length=12)[0], []
+    load = matching.load_text_matcher
+    monkeypatch.setattr(matching, "load_text_matcher", lambda *args, **named: loads.append(args) or load(*args, **named))
+
+    def runs_in(place):  # each with a cache of its own: who comes first computes the features, and pays for them
+        monkeypatch.setenv("MAAO_CACHE", str(tmp_path / "cache" / place))
+        own = {"kind": "matcher", "name": str(model)}
+        arms = [(method, seed) for seed in (0, 1) for method in ("linear_probe", "coop", "zero_shot")]
+        return [
+            maao.run(
+                make_config(
+                    values(model, write_data(tmp_path), model=own, mentor={"name": "none"}, model__method=method, seed=seed, data__shots=2)
+                ),
+                tmp_path / place / f"{method}-{seed}",
+            )
+            for method, seed in arms
+        ]
+
+    alone = runs_in("alone")
+    assert len(loads) == 6
+    with share_caches():
+        together = runs_in("together")
+        kept = _KEPT.get()
+        assert len(loads) == 7 and kept is not None and len(kept.loaded) == 1
+    for one, other in zip(alone, together, strict=True):
+        assert digests(one) == digests(other) and one.cost == other.cost
+        assert one.environment["data"] == other.environment["data"] and one.environment["weights"] == other.environment["weights"]
+    assert alone[0].environment["data"] != alone[3].environment["data"]  # the seed samples anew from the file that was parsed once
+
+
+def test_a_file_that_has_changed_is_read_anew(tmp_path):
+    file = tmp_path / "pool.csv"
+    rows = [f"{word} {i},{label}" for label, word in (("bad", "dull"), ("good", "fine")) for i in range(4)]
+
+    def load():
+        return TextData(source=str(file), shots=1, test_size=2).load(0)
+
+    file.write_text("text,label\n" + "\n".join(rows))
+    with keeping():
+        first = load()
+        assert load().splits is first.splits
+        file.write_text("text,label\n" + "\n".join(rows).replace("fine", "good"))
+        assert load().splits.digest != first.splits.digest
+        assert load().splits == TextData(source=str(file), shots=1, test_size=2).load(0).splits
+
+
 def test_the_batch_that_was_not_used_for_longest_goes_first():
     torch = pytest.importorskip("torch")
     read: list[tuple[tuple[int, ...], ...]] = []
@@ -54,6 +106,13 @@ def test_the_batch_that_was_not_used_for_longest_goes_first():
     for text in ((1,), (2,), (1,), (3,), (1,), (2,)):
         assert len(kept.get([text], compute)) == 1
     assert read == [((1,),), ((2,),), ((3,),), ((2,),)]
+
+
+def test_what_towers_made_is_given_up_by_size_the_oldest_first():
+    kept = Kept(most=10)
+    for key, size in (("a", 4), ("b", 4), ("huge", 11), ("c", 4)):
+        kept.put(key, key.upper(), size)
+    assert [kept.get(key) for key in ("a", "b", "huge", "c")] == [None, "B", None, "C"]
 
 
 def test_steps_made_with_other_threads_are_not_taken(tmp_path):

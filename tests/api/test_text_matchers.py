@@ -22,7 +22,7 @@ from tests.tiny_sentence import sentence_folder
 
 TEXTS = ["shares profit the news", "song album", "team match the news"]
 PROMPTED = ("coop", "kgcoop", "prograd", "cocoop", "tcp", "maple", "promptsrc")
-PROBES = ("zero_shot", "linear_probe", "lp++")
+PROBES = ("zero_shot", "linear_probe", "lp++", "class_residual")
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +39,13 @@ def settings(model: Path, tmp_path: Path, **changes: Any) -> dict[str, Any]:
 def test_every_method_tunes_texts_predicts_and_replays(method: str, encoder: Path, tmp_path: Path) -> None:
     result = run(make_config(settings(encoder, tmp_path, model__method=method)), tmp_path / "run")
     assert result.finals["chosen"].score.num_examples == len(pairs("test"))
-    assert ("log_scale" in result.params) == (method in PROMPTED)
+    assert ("log_scale" in result.params) == (method in (*PROMPTED, "class_residual"))
     assert maao.replay(tmp_path / "run").equal
     loaded = maao.load(tmp_path / "run")
     assert [p.probabilities for p in loaded.predict(TEXTS)] == [p.probabilities for p in result.predict(TEXTS)]
     assert (
-        loaded.evaluate([{"text": text, "label": label} for text, label in pairs("test")]).metrics == result.finals["chosen"].score.metrics
+        loaded.evaluate([{"text": text, "label": label} for text, label in pairs("test")]).score.metrics
+        == result.finals["chosen"].score.metrics
     )
     assert all(one.example.label != one.predicted for one in loaded.mistakes())
 
@@ -73,10 +74,13 @@ def test_a_long_text_is_cut_and_told(encoder: Path, tmp_path: Path) -> None:
     assert result.predict(["song album award star team match"])[0].cut > 0
 
 
-def test_exports_of_a_matcher_serve_with_plain_transformers(encoder: Path, tmp_path: Path) -> None:
-    result = run(make_config(settings(encoder, tmp_path)), tmp_path / "run")
+@pytest.mark.parametrize("method", ["coop", "class_residual"])
+def test_exports_of_a_matcher_serve_with_plain_transformers(method: str, encoder: Path, tmp_path: Path) -> None:
+    own = {"model__method": method} if method == "coop" else {"model__method": method, "model__bias": True}
+    result = run(make_config(settings(encoder, tmp_path, **own)), tmp_path / "run")
     out = tmp_path / "out"
-    result.save(out, "ctx")
+    if method == "coop":
+        result.save(out, "ctx")
     result.save(out, "classes")
     code = (out / "USE.md").read_text().split("```python\n")[1].split("Classes(")[0].replace("from use_classes import Classes", "")
     names: dict[str, Any] = {}
@@ -112,15 +116,26 @@ def head(model: Path, tmp_path: Path, **changes: Any) -> dict[str, Any]:
     return values(model, write_data(tmp_path), **{"model": own, "mentor": {"name": "none"}, **changes})
 
 
-@pytest.mark.parametrize("start", ["auto", "class_texts", "logistic_regression"])
-@pytest.mark.parametrize("pooling", ["auto", "mean"])
+@pytest.mark.parametrize(
+    ("start", "pooling"),
+    [
+        ("auto", "auto"),
+        ("auto", "mean"),
+        ("class_texts", "auto"),
+        ("class_texts_and_prototypes", "mean"),
+        ("logistic_regression", "auto"),
+        ("logistic_regression", "mean"),
+    ],
+)
 def test_a_head_on_a_decoder_from_beginning_to_end(start: str, pooling: str, model_folder: Callable[[str], Path], tmp_path: Path) -> None:
     if start == "logistic_regression":
         pytest.importorskip("sklearn")
-    changes = {"model__head_start": start, "model__pooling": pooling}
+    held = {"model__head_anchor": 2.0} if "prototypes" in start else {}
+    changes = {"model__head_start": start, "model__pooling": pooling, **held}
     result = run(make_config(head(model_folder("llama"), tmp_path, **changes)), tmp_path / "run")
     assert maao.replay(tmp_path / "run").equal
-    assert set(result.params) == {"prompt", "head.weight", "head.bias"}
+    assert set(result.params) == {"prompt", "head.weight", "head.bias"} | ({"head.start"} if held else set())
+    assert any("C = " in note for note in result.environment["notes"]) == (start == "logistic_regression")
     ours = [p.probabilities for p in maao.load(tmp_path / "run").predict(TEXTS)]
     assert ours == [p.probabilities for p in result.predict(TEXTS)]
     result.save(tmp_path / "out", "tensor")
@@ -168,6 +183,7 @@ def test_a_head_that_no_stock_classifier_can_hold_is_refused_in_words(
         ("llama", {"model__pooling": "first"}, "has seen nothing of the text"),
         ("llama", {"model__pooling": "virtual"}, "has seen nothing of the text"),
         ("bert", {"model__pooling": "last"}, "is for decoders"),
+        ("llama", {"model__head_text_weight": 2.0}, "head_text_weight' would be ignored, since model.head_start is 'auto'"),
         ("llama", {"model__head_start": "class_texts", "model__template": "{text} {label} {slots} so"}, "has 2 fields"),
     ],
 )

@@ -178,13 +178,13 @@ def test_a_cap_on_test_that_does_not_bind_is_no_error(llama, tmp_path):
 def test_test_is_scored_together_where_the_problem_can_and_the_costs_add_up(llama, tmp_path, monkeypatch):
     from maao.problems.text_problem import TextProblem
 
-    asked, together = [], TextProblem.score
+    asked, together = [], TextProblem.read_split
 
-    def score(self, points, split):
+    def read_split(self, points, split):
         asked.append((split, len(points)))
         return together(self, points, split)
 
-    monkeypatch.setattr(TextProblem, "score", score)
+    monkeypatch.setattr(TextProblem, "read_split", read_split)
     result = tune(llama, tmp_path / "run")
     assert [count for split, count in asked if split == "test"] == [3] and len(result.finals) == 3
     assert sum(final.score.cost.scored_examples for final in result.finals.values()) == 3 * len(pairs("test"))

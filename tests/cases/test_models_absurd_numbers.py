@@ -291,4 +291,5 @@ def test_m10_too_little_memory_is_told(tmp_path, monkeypatch, capsys):
 def test_m10_the_defaults_and_the_packaged_config_stand_within_their_bounds():
     assert make_config({}) == Config()
     read_config("demo")
+    read_config("demo-decoder")
     assert Path(maao.__file__)

@@ -26,8 +26,8 @@ OPENAI = {"name": "language_model", "chat": {"provider": "openai", "name": "m"}}
 @pytest.mark.parametrize(
     ("values", "key", "told"),
     [
-        ({"data": PICTURES, "function": {"dim": 3}}, "function.dim", "reads [model] and [data]"),
-        ({"function": {"dim": 3}}, "function.dim", "reads [model] and [data]"),
+        ({"data": PICTURES, "function": {"dim": 3}}, "function.dim", "reads [model] and [data] and [predict]"),
+        ({"function": {"dim": 3}}, "function.dim", "reads [model] and [data] and [predict]"),
         ({"problem": "function", "model": {"method": "coop"}}, "model.method", "reads [function]"),
         ({"problem": "function", "model": {"weight": 3.0, "method": "tcp"}}, "model.weight", "reads [function]"),
         ({"problem": "function", "model": {"name": "gpt2"}}, "model.name", "reads [function]"),
@@ -369,7 +369,7 @@ EMOJI = Path(__file__).parents[2] / "examples" / "emoji.toml"
         ("plan.kind=epochs", {"plan.steps", "plan.store_every", "plan.first"}),
     ],
 )
-@pytest.mark.parametrize("path", ["demo", EMOJI], ids=["demo", "emoji"])
+@pytest.mark.parametrize("path", ["demo-decoder", EMOJI], ids=["demo", "emoji"])
 def test_l12_what_a_setting_of_the_command_line_leaves_unread_is_dropped_and_told(path, assignment, dropped):
     config, notes = read_with_notes(path, (assignment,))
     key, value = assignment.split("=")
@@ -380,7 +380,7 @@ def test_l12_what_a_setting_of_the_command_line_leaves_unread_is_dropped_and_tol
 
 
 def test_l12_nothing_is_told_where_nothing_is_dropped():
-    assert read_with_notes("demo")[1] == () and read_with_notes("demo", ("stage.lr=0.03",))[1] == ()
+    assert read_with_notes("demo-decoder")[1] == () and read_with_notes("demo-decoder", ("stage.lr=0.03",))[1] == ()
 
 
 @pytest.mark.parametrize(

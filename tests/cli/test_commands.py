@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.small_runs import LABELS, pairs, values, write_config, write_csv, write_data
+from tests.api.small_runs import LABELS, pairs, values, write_config, write_csv, write_data, write_table
 from tests.commands import ran
 
 MAAO = Path(sys.executable).with_name("maao")
@@ -55,6 +55,89 @@ def assert_error(done, *told):
     assert "Traceback" not in done.err
     for part in told:
         assert part in done.err
+
+
+# -- undecided
+
+
+def test_what_is_left_undecided_has_no_label_and_is_told(maao, settings, tmp_path):
+    options = ("--set", "plan.rounds=1", "--set", "predict.coverage=0.5", "--set", "predict.accuracy=0.9")
+    told = maao("tune", write_config(tmp_path, settings), "--run", tmp_path / "run", *options)
+    assert told.code == 0 and "Left undecided: energy below " in told.out and "Of the 18 examples that chose this, " in told.out
+    texts = [text for text, _ in pairs("select")]
+    lines = maao("predict", tmp_path / "run", *texts)
+    empty = [line for line in lines.out.splitlines() if line.startswith("\t0.")]
+    assert lines.code == 0 and len(empty) >= 9
+    assert f"{len(empty)} of 18 are left undecided (" in lines.err and "like nothing that the run knows" in lines.err
+    held = [json.loads(line) for line in maao("predict", tmp_path / "run", *texts, "--json").out.splitlines()]
+    assert sum(one["label"] is None for one in held) == len(empty)
+    assert all(one["guess"] in LABELS and (one["undecided"] is None) == (one["label"] == one["guess"]) for one in held)
+    table = maao("predict", tmp_path / "run", "--file", write_csv(tmp_path / "rows.csv", pairs("select")))
+    rows = list(csv.DictReader(io.StringIO(table.out)))
+    assert [(row["predicted"] or None, row["undecided"] or None, row["guess"]) for row in rows] == [
+        (one["label"], one["undecided"], one["guess"]) for one in held
+    ]
+    evaluated = maao("evaluate", tmp_path / "run", "--split", "select")
+    assert "Some are left undecided" in evaluated.out and "accuracy of the decided" in evaluated.out
+
+
+# -- evaluating
+
+
+@pytest.fixture(scope="module")
+def test_file(tmp_path_factory):
+    return write_csv(tmp_path_factory.mktemp("evaluated") / "test.csv", pairs("test"))
+
+
+def test_evaluate_says_how_good_a_run_is_in_80_columns(maao, run, test_file):
+    done = maao("evaluate", run, test_file)
+    assert done.code == 0 and done.err == ""
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+    folded = " ".join(done.out.split())
+    for part in ("18 examples of 3 classes", "95 % interval", "macro F1", "in 15 bins of equal width", "confidence at least", "read as it"):
+        assert part in folded, part
+    for part in (*LABELS, "\nClasses, the worst first ", "Read wrongly with the most confidence", "Read as another class most often"):
+        assert part in done.out, part
+
+
+def test_evaluate_of_the_runs_own_test_says_that_it_is_read_again(maao, run, test_file):
+    own, given, select = maao("evaluate", run), maao("evaluate", run, test_file), maao("evaluate", run, "--split", "select")
+    assert "Evaluated on the run's own test: 18 examples" in own.out and "test is read again here" in own.out
+    assert "again" not in given.out and "the run's own select" in select.out and "again" not in select.out
+    figures = [[line for line in done.out.splitlines() if line.startswith(" accuracy")] for done in (own, given)]
+    assert figures[0] == figures[1] != []
+    assert_error(maao("evaluate", run, "--split", "dev"), "There is no split 'dev': use test, select or train.")
+    assert_error(maao("evaluate", run, test_file, "--split", "train"), "--split train would be ignored")
+
+
+def test_evaluate_writes_json_a_picture_and_tables_of_examples(maao, run, test_file, tmp_path):
+    alone = maao("evaluate", run, test_file, "--json", "-")
+    held = json.loads(alone.out)
+    assert alone.err == "" and held["num_examples"] == 18
+    done = maao(
+        *("evaluate", run, test_file, "--json", tmp_path / "all.json", "--plot", tmp_path / "all.png"),
+        *("--mistakes", tmp_path / "wrong.csv", "--suspects", tmp_path / "suspects.csv"),
+    )
+    assert done.code == 0 and "Evaluated on" in done.out
+    assert json.loads((tmp_path / "all.json").read_text()) == held
+    assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "wrong.csv").read_bytes().decode(), newline="")))
+    assert len(rows) == len(held["mistakes"]) == round(18 * (1 - held["accuracy"])) > 0
+    assert [row["text"] for row in rows] == [one["text"] for one in held["mistakes"]]
+    assert_error(maao("evaluate", run, test_file, "--mistakes", tmp_path / "wrong.png"), "is not on pictures")
+    assert_error(maao("evaluate", run, test_file, "--json", tmp_path / "none" / "a.json"), "Give a file in a folder that exists")
+    assert_error(maao("evaluate", run, test_file, "--plot", tmp_path / "a.doc"), "which ends in .png")
+
+
+def test_evaluate_of_what_has_no_labels_or_others_is_an_error(maao, run, tmp_path):
+    unlabelled = write_table(tmp_path / "texts.csv", ["text"], [(text,) for text, _ in pairs("test")])
+    assert_error(maao("evaluate", run, unlabelled), "there is no column 'label'", "data.label_field")
+    assert_error(maao("evaluate", run, tmp_path), "is a folder", "texts.csv")
+    assert_error(maao("evaluate", run, tmp_path / "text.csv"), "Did you mean 'texts.csv'")
+    others = write_csv(tmp_path / "others.csv", [*pairs("test"), ("zebra", "animals")])
+    assert_error(maao("evaluate", run, others), "1 of 19 examples has a label that the run does not know: 'animals'", "--none-of-these")
+    done = maao("evaluate", run, others, "--none-of-these")
+    assert done.code == 0 and "from 1 example of none" in " ".join(done.out.split())
 
 
 # -- a run and what reads it
@@ -103,7 +186,7 @@ def test_show_prints_the_same_as_the_run_did(maao, run):
 def test_show_writes_the_worst_mistakes_as_a_table(maao, run, tmp_path):
     done = maao("show", run, "--mistakes", tmp_path / "worst.csv")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "worst.csv").read_bytes().decode(), newline="")))
-    assert done.code == 0 and f"The {len(rows)} worst mistakes on select" in done.out and len(rows) > 0
+    assert done.code == 0 and f"(the worst mistakes on select, {len(rows)} of {len(rows)}" in done.err and len(rows) > 0
     assert all(row["label"] != row["predicted"] and row["predicted"] in LABELS for row in rows)
     assert_error(maao("show", run, "--mistakes", tmp_path / "worst.png"), "is not on pictures")
 
@@ -411,12 +494,13 @@ def test_where_prints_the_path_alone(maao):
     assert_error(maao("where", "packaged:smollm2"), "Did you mean 'packaged:smollm2-135m-instruct'?")
 
 
-def test_the_printed_demo_config_is_one_to_start_from(maao, tmp_path):
-    done = maao("demo", "--print-config")
+@pytest.mark.parametrize(("name", "options"), [("demo", ()), ("demo-decoder", ("--decoder",))])
+def test_the_printed_demo_config_is_one_to_start_from(name, options, maao, tmp_path):
+    done = maao("demo", *options, "--print-config")
     (tmp_path / "mine.toml").write_text(done.out, encoding="utf-8")
     from maao.config import read_config
 
-    assert read_config(tmp_path / "mine.toml") == read_config("demo")
+    assert read_config(tmp_path / "mine.toml") == read_config(name)
 
 
 # -- errors: exit code 1, one line, no traceback

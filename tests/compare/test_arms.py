@@ -11,7 +11,6 @@ import pytest
 
 from maao.baselines.majority import Majority
 from maao.baselines.peft import Peft
-from maao.baselines.zero_shot import ZeroShot
 from maao.compare import cells, compare, read_table
 from maao.config import make_config
 from maao.errors import ConfigError, MaaoError
@@ -141,11 +140,9 @@ def test_an_arm_that_fails_leaves_no_row_and_stops_no_other(body: str, told: str
 
 
 def test_baselines_refuse_in_words_what_they_cannot_do(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'majority' counts the labels of examples, and a function has none"):
+    with pytest.raises(ConfigError, match="A baseline is made of labelled examples, and a function has none"):
         Majority().run(make_config({"problem": "function", "mentor": {"name": "none"}}), tmp_path)
     head = make_config(values(model_folder("bert"), write_data(tmp_path), mentor__name="none"))
-    with pytest.raises(ConfigError, match="'zero_shot' reads label words on the template alone"):
-        ZeroShot().run(head, tmp_path)
     with pytest.raises(ConfigError, match="'peft' tunes a prompt in front of a text, read by the label words of a decoder"):
         Peft().run(head, tmp_path)
 

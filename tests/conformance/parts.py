@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from maao.config import make_config, without_unread
+from maao.data.folds import deal
+from maao.problems.cross_validated import CrossValidated
 from maao.problems.framed import FramedProblem
 from maao.problems.text_problem import TextProblem, text_problem
 from maao.problems.texts import build_framed_scorer, build_method, build_scorer
@@ -68,3 +71,12 @@ def kept_problem(
 @cache
 def kept_framed_problem() -> FramedProblem:
     return framed_problem("llama", "{text} {slots} Topic:")
+
+
+@cache
+def kept_cross_validated() -> CrossValidated:
+    """Return the same whose labels all train, in two folds."""
+    splits = tiny_splits(2)
+    folded = replace(splits, select=(), folds=deal(splits.train, splits.labels, 2, 0))
+    problem = framed_problem("llama", "{text} {slots} Topic:", splits=folded)
+    return CrossValidated(problem)

@@ -7,7 +7,7 @@ import pytest
 from maao.codecs.numbers import NumberCodec
 from maao.problems.functions import FUNCTIONS, FunctionProblem
 from maao.testing import ProblemConformance
-from tests.conformance.parts import kept_framed_problem, kept_problem
+from tests.conformance.parts import kept_cross_validated, kept_framed_problem, kept_problem
 
 PROBLEMS = {
     **{name: lambda name=name: FunctionProblem(name, codec=NumberCodec(2)) for name in FUNCTIONS},
@@ -19,6 +19,7 @@ PROBLEMS = {
     "llama, slots after, not cached": lambda: kept_problem("llama", "text: {text} {slots}", max_cache_bytes=0),
     "llama, its own continuation": lambda: kept_problem("llama", "{text} {slots} Topic:", continuation_tokens=3),
     "llama, with a template and label words of proposals": kept_framed_problem,
+    "llama, cross-validated": kept_cross_validated,
     "llama, normal start": lambda: kept_problem("llama", "{text} {slots} Topic:", initial="normal"),
     "gpt2, all of train a batch": lambda: kept_problem("gpt2", "{text} {slots} Topic:", batch_size=100),
     "bert, a head": lambda: kept_problem("bert", "{text} {slots}"),

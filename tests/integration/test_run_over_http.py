@@ -20,7 +20,7 @@ SHORT = ("plan.rounds=2", "plan.steps=2", "plan.store_every=0", "accept.steps=1"
 @pytest.mark.parametrize("style", ["completion", "chat"])
 def test_demo_runs_against_a_server_and_replays_without_it(server, style, tmp_path):
     chat = ("mentor.chat.provider=openai", "mentor.chat.name=smollm2", f"mentor.chat.base_url={server.base_url}", "mentor.chat.timeout=120")
-    config = maao.read_config("demo", (*SHORT, *chat, f"mentor.style={style}"))
+    config = maao.read_config("demo-decoder", (*SHORT, *chat, f"mentor.style={style}"))
     result = maao.run(config, tmp_path / "run")
     advice = [r.advice for r in result.history if r.leg.ask]
     assert len(advice) == 2

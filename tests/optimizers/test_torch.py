@@ -129,6 +129,30 @@ def test_all_params_are_clipped_together():
     assert [float(v) for v in after.params.values()] == pytest.approx([-0.6, -0.8], rel=1e-5)
 
 
+def test_members_that_walk_together_are_clipped_each_by_itself():
+    class Two:
+        def initial(self, seed):
+            return {"x": torch.zeros(1), "y": torch.zeros(1), "fold0.x": torch.zeros(1), "fold0.y": torch.zeros(1)}
+
+        def batch(self, step, seed):
+            return None
+
+        def num_tokens(self, params, batch):
+            return 1
+
+        def loss(self, params, batch):
+            return (30 * params["x"] + 40 * params["y"] + 0.3 * params["fold0.x"] + 0.4 * params["fold0.y"]).sum()
+
+    stage = TorchStage("SGD", lr=1.0, max_grad_norm=1.0)
+    moved = walk(stage, Two(), 1)[-1].params
+    assert {name: pytest.approx(float(value), abs=1e-6) for name, value in moved.items()} == {
+        "x": -0.6,
+        "y": -0.8,
+        "fold0.x": -0.3,
+        "fold0.y": -0.4,
+    }
+
+
 # -- schedules
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maao.errors import ConfigError
-from maao.problems.scorers.head_starts import STRENGTHS, from_class_texts, logistic_regression
+from maao.problems.scorers.head_starts import STRENGTHS, from_class_features, logistic_regression
 
 
 def blobs(num_classes: int, count: int = 6, width: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -22,7 +22,7 @@ def blobs(num_classes: int, count: int = 6, width: int = 5) -> tuple[torch.Tenso
 
 def test_class_texts_are_read_by_distance() -> None:
     classes = torch.randn(4, 6, generator=torch.Generator().manual_seed(1))
-    head = from_class_texts(classes)
+    head = from_class_features(classes)
     features = torch.randn(9, 6, generator=torch.Generator().manual_seed(2))
     size = (classes - classes.mean(0)).pow(2).sum(-1).mean()
     expected = (-torch.cdist(features, classes).pow(2) / 2 / size).log_softmax(-1)
@@ -31,7 +31,7 @@ def test_class_texts_are_read_by_distance() -> None:
 
 def test_classes_of_one_text_are_named() -> None:
     with pytest.raises(ConfigError, match="same feature"):
-        from_class_texts(torch.ones(3, 4))
+        from_class_features(torch.ones(3, 4))
 
 
 @pytest.mark.parametrize("with_bias", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from maao.codecs.nearest_token import NearestTokenCodec
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError, ModelError
 from maao.optimizers.serializer import TorchSerializer
+from maao.optimizers.torch import TorchStage
 from maao.problems.methods.prompt_tuning import PromptTuning
-from maao.problems.scorers.head import AnswerHead, PooledHead
-from maao.problems.scorers.head_starts import from_class_texts, logistic_regression
+from maao.problems.scorers.class_starts import class_starts
+from maao.problems.scorers.head import AnswerHead, HeadSettings, PooledHead
+from maao.problems.scorers.head_starts import from_class_features, logistic_regression
 from maao.problems.scorers.tokens import Rows
 from maao.problems.text_problem import text_problem
 from maao.problems.towers.text.forward import embedding_table
@@ -39,10 +42,11 @@ def problem(
 ) -> Any:
     frozen = tiny_model(architecture)
     tokenizer = bound(frozen, template)
-    head_options = {name: options.pop(name) for name in ("start", "bias", "class_weights", "class_rows", "pooling") if name in options}
+    own = {name: options.pop(name) for name in (*HeadSettings.__annotations__,) if name in options}
+    head_options = {name: options.pop(name) for name in ("class_weights", "pooling") if name in options}
     splits = splits or tiny_splits()
     chosen = any(example.choices for example in splits.train)
-    head = kind(frozen, 1 if chosen else len(splits.labels), **head_options)
+    head = kind(frozen, 1 if chosen else len(splits.labels), own, **head_options)
     table = embedding_table(frozen)
     nearest = NearestTokenCodec(frozen.tokenizer, table, num_virtual_tokens=SLOTS)
     codec = MethodCodec(PromptTuning(), nearest, Start("vocabulary", SLOTS, table.shape[1]))
@@ -157,14 +161,14 @@ def test_a_head_begins_at_logistic_regression_on_what_the_untuned_model_gives_fo
     pytest.importorskip("sklearn")
     made = problem(start="logistic_regression", bias=bias)
     params, train = made.initial(0), made.inputs("train")
-    seed = seed_for(0, "folds")
+    seed = seed_for(0, "head start", "folds")
     expected = logistic_regression(features(made, params, train), made._targets["train"], 3, seed=seed, with_bias=bias)
     assert ("head.bias" in params) == bias
     logits = features(made, params, made.inputs("select")) @ expected.weight.T + expected.bias
     found, _ = made._class_scores([params], made.inputs("select"))
     torch.testing.assert_close(found[0].softmax(-1), logits.softmax(-1), atol=1e-3, rtol=0)
     assert made.score([params], "train")[0].metrics["accuracy"] > 0.7
-    assert "C = " in made.scorer.start_note
+    assert "C = " in made.start_note(0)
     assert made.prepared.model_tokens > problem(start="zeros").prepared.model_tokens
 
 
@@ -173,10 +177,58 @@ def test_a_head_begins_at_the_texts_of_the_classes() -> None:
     class_rows = [tokenizer({"text": label}) for label in LABELS]
     made = problem(start="class_texts", class_rows=class_rows)
     params = made.initial(0)
-    expected = from_class_texts(features(made, params, class_rows))
+    expected = from_class_features(features(made, params, class_rows))
     torch.testing.assert_close(params["head.weight"], expected.weight, atol=1e-4 * float(expected.weight.abs().max()), rtol=0)
     scores, _ = made._class_scores([params], Rows(class_rows))
     assert scores[0].argmax(-1).tolist() == [0, 1, 2]
+
+
+def test_a_head_begins_at_prototypes_alone_or_with_the_texts_of_the_classes() -> None:
+    tokenizer = bound(tiny_model("llama"), BEHIND)
+    class_rows = [tokenizer({"text": label}) for label in LABELS]
+    made = problem(start="class_texts_and_prototypes", class_rows=class_rows, text_weight=2.0)
+    params, targets = made.initial(0), made._targets["train"]
+    texts, examples = features(made, params, class_rows), features(made, params, made.inputs("train"))
+    expected = from_class_features(class_starts(texts, examples, targets, text_weight=2.0)).weight
+    torch.testing.assert_close(params["head.weight"], expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
+    alone = problem(start="prototypes")
+    means = torch.stack([examples[targets == c].mean(0) for c in range(3)])
+    expected = from_class_features(means).weight
+    torch.testing.assert_close(alone.initial(0)["head.weight"], expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
+    tokens = [made.prepared.model_tokens - problem(start="zeros").prepared.model_tokens, alone.prepared.model_tokens]
+    assert tokens[0] == sum(len(row) + SLOTS for row in (*class_rows, *made.inputs("train"))) > 0
+
+
+def test_a_class_without_an_example_begins_at_its_text_or_at_the_mean_of_all_inputs() -> None:
+    splits = tiny_splits()
+    fewer = replace(splits, train=tuple(example for example in splits.train if example.label != LABELS[1]))
+    params = problem(start="prototypes", splits=fewer).initial(0)
+    assert all(bool(value.isfinite().all()) for value in params.values())
+    none = problem(start="prototypes", splits=replace(splits, train=()))
+    with pytest.raises(ConfigError, match="'prototypes' needs examples in train"):
+        none.initial(0)
+
+
+@pytest.mark.parametrize("part_tokens", [60, 10**6])
+def test_an_anchor_holds_a_head_at_its_start(part_tokens: int) -> None:
+    """Read whole or in parts: the penalty is told once a step, and the start, which is stored, never moves."""
+    common: dict[str, Any] = {"start": "prototypes", "num_examples": 12, "part_tokens": part_tokens}
+    made, free = problem(anchor=3.0, **common), problem(**common)
+    params = {**made.initial(0)}
+    assert torch.equal(params["head.start"], params["head.weight"]) and "head.start" not in free.initial(0)
+    params["head.weight"] = params["head.weight"] + 0.5
+    batch = made.batch(0, 0)
+    own = {name: value.detach().requires_grad_() for name, value in params.items()}
+    loss = made.loss(own, batch)
+    plain = free.loss({name: value for name, value in params.items() if name != "head.start"}, batch)
+    count = params["head.weight"].numel()
+    assert float(loss.detach()) == pytest.approx(float(plain) + 3 / 2 * 0.25 * count / 12, rel=1e-5)
+    (gradient,) = torch.autograd.grad(loss, [own["head.start"]], allow_unused=True, retain_graph=True)
+    assert gradient is None
+    stage = TorchStage("AdamW", lr=0.1, options={"weight_decay": 0.5})
+    state, _ = stage.step(made, stage.init(made, made.initial(0), seed=0))
+    assert torch.equal(state.params["head.start"], made.initial(0)["head.start"])
+    assert not torch.equal(state.params["head.weight"], state.params["head.start"])
 
 
 def test_an_encoders_head_begins_where_it_did() -> None:

@@ -94,7 +94,7 @@ def test_long_label_words_are_scored_by_their_mean_log_probability(side, cached)
             own = [logits[-1 - len(word) + j, token] for j, token in enumerate(word)]
             assert float(ours[i, label]) == pytest.approx(float(sum(own) / len(own)), rel=1e-5)
     targets = torch.tensor([0, 1, 2, 1])
-    vocabulary = LabelWords(frozen, words, objective="vocabulary", side=side).loss(params, rows, targets)
+    vocabulary = LabelWords(frozen, words, {"objective": "vocabulary"}, side=side).loss(params, rows, targets)
     counts = torch.tensor([len(words[t]) for t in targets.tolist()])
     own = ours[torch.arange(4), targets]
     assert float(vocabulary) == pytest.approx(float(-(own * counts).sum() / counts.sum()), rel=1e-5)

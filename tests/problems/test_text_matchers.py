@@ -19,6 +19,7 @@ from maao.optimizers.serializer import TorchSerializer
 from maao.optimizers.torch import TorchStage
 from maao.problems.classification import ClassificationProblem
 from maao.problems.known_texts import KnownTextReader
+from maao.problems.scorers.class_residual import ClassResidual
 from maao.problems.scorers.matcher import Matcher, bind_classes
 from maao.problems.scorers.probes import LinearProbe, LPPlusPlus, NoPrompt, ZeroShot
 from maao.problems.towers.class_prompts import ClassTemplate
@@ -31,7 +32,7 @@ from tests.tiny_sentence import tiny_matcher
 
 OPTIONS = {name: choices.load("method", name) for name in choices.names("method")}  # a new method joins by its row in the table
 METHODS: dict[str, Any] = {name: options for name, options in OPTIONS.items() if options.of_matchers and options.has_prompt}
-PROBES: dict[str, Callable[..., Any]] = {p.name: p for p in (ZeroShot, LinearProbe, LPPlusPlus)}
+PROBES: dict[str, Callable[..., Any]] = {p.name: p for p in (ZeroShot, LinearProbe, LPPlusPlus, ClassResidual)}
 SLOTS = 3
 
 
@@ -116,7 +117,7 @@ def test_a_text_restarts_the_prompt_and_leaves_the_scale() -> None:
     assert set(start) == {"prompt"}
 
 
-@pytest.mark.parametrize("name", ["coop", "maple", "linear_probe"])
+@pytest.mark.parametrize("name", ["coop", "maple", "linear_probe", "class_residual"])
 def test_a_walk_learns_train(name: str) -> None:
     made = problem(name)
     stage = TorchStage("Adam", lr=0.05)

@@ -32,7 +32,7 @@ BEST: JSON = {"rule": "best_of"}
 FIRST: JSON = {"rule": "always_first"}
 MASK = "{text} {slots} It was {mask}"
 MULTI = {"business": "market economy growth", "music": "album star", "sport": "goal"}
-PROBES = ("zero_shot", "linear_probe", "lp++")
+PROBES = ("zero_shot", "linear_probe", "lp++", "class_residual")
 
 
 def fewglue(task: str, folder: str) -> JSON:
@@ -382,6 +382,7 @@ def runs(place: Path) -> dict[str, JSON]:
         "linear_probe": picture("linear_probe"),
         "lp++": picture("lp++"),
         "zero_shot": picture("zero_shot"),
+        "class_residual": picture("class_residual", bias=True, class_examples=0.5),
         "emoji": picture(
             model="packaged:emoji-vit", data={"source": "emoji", "shots": 1}, mentor=NONE, plan={"rounds": 1, "steps": 2, "store_every": 2}
         ),

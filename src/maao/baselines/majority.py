@@ -1,24 +1,23 @@
-"""Always answer the class that is most frequent in `train`."""
+"""Always answer the class that most labelled examples have."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import ClassVar
 
-from maao.baselines.outcome import Outcome, spent
-from maao.config import Config
-from maao.data.splits import majority_accuracy
-from maao.errors import ConfigError
-from maao.options import Section
-from maao.types import Cost
+import numpy as np
+
+from maao.baselines.labelled import Fitted, LabelledBaseline
+from maao.baselines.task import Part, Task
 
 
-class Majority(Section):
-    """The majority class. It loads no model, and has no loss."""
+class Majority(LabelledBaseline):
+    """The majority class; its probabilities are the shares of the classes. It loads no model."""
 
-    def run(self, config: Config, folder: Path) -> Outcome:
-        dataset = config.builder.load_data()
-        if dataset is None:
-            raise ConfigError("The baseline 'majority' counts the labels of examples, and a function has none.")
-        splits = dataset.splits
-        test, select = majority_accuracy(splits, "test"), majority_accuracy(splits, "select")
-        return {"select": {"accuracy": select}, "test": {"accuracy": test, "examples": len(splits.test)}, "cost": spent(Cost())}
+    learns: ClassVar[bool] = False  # of an example that is held out it would learn that its class is rarer than the others
+    told: ClassVar[str] = "the class that most labelled examples have; its loss is that of the shares of the classes"
+
+    def fit(self, task: Task, known: Part) -> Fitted:
+        shares = np.bincount(known.targets, minlength=task.num_classes) / len(known)
+        with np.errstate(divide="ignore"):
+            found = np.log(shares)[None]
+        return Fitted(lambda part: np.repeat(found, len(part), axis=0))

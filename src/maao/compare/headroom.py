@@ -13,14 +13,15 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from maao.baselines.zero_shot import untrained
-from maao.build import build
+from maao.build import RunComponents, build
 from maao.config import MENTOR, Config
 from maao.core.loop import run_leg
 from maao.core.seeds import seed_for
 from maao.data.splits import majority_accuracy
 from maao.errors import ConfigError
 from maao.evaluation.statistics import paired_interval
+from maao.problems.kinds import LabelWordsOptions
+from maao.problems.settings import text_method
 from maao.types import Cost, Score, Splits
 
 
@@ -127,7 +128,7 @@ def headroom(config: Config, *, starts: int = 5, watch: Callable[[int, int], Non
         if watch is not None:
             watch(number + 1, starts)
     splits = parts.splits
-    zero_shot = untrained(parts, "select")
+    zero_shot = _untrained(parts)
     return Headroom(
         prior=None if splits is None else _prior(splits),
         majority=None if splits is None else majority_accuracy(splits, "select"),
@@ -144,3 +145,17 @@ def _prior(splits: Splits) -> float:
     counts = Counter(example.label for example in splits.train)
     shares = {label: counts[label] / len(splits.train) for label in counts}
     return statistics.mean(-math.log(shares[example.label]) for example in splits.select)
+
+
+def _untrained(parts: RunComponents) -> Score | None:
+    """Return how label words read on the template alone, with nothing in its slots; None where that cannot be read."""
+    from maao.problems.towers.text.loading import FrozenModel
+
+    frozen, model = parts.frozen, parts.config.model
+    if not isinstance(frozen, FrozenModel) or not isinstance(model.kind.options, LabelWordsOptions) or not text_method(model).in_slots:
+        return None
+    import torch
+
+    nothing = {"prompt": torch.empty(0, frozen.model.get_input_embeddings().embedding_dim)}
+    score: Score = parts.problem.score([nothing], "select")[0]
+    return score

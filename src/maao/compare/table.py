@@ -22,7 +22,7 @@ from maao.config import Config, belong_together, expand_paths, explain, make_con
 from maao.errors import ConfigError
 from maao.options import Chosen, Section, Text
 
-SAMPLED = ("data.train", "data.select", "data.test")  # paths in which {seed} stands for the sample of a seed
+SAMPLED = ("data.train", "data.select", "data.test", "data.lines")  # paths in which {seed} stands for the sample of a seed
 LONGEST_NAME = 240  # bytes: file systems take 255, and endings and locks take some
 Settings = dict[str, object]  # of a config, by dotted key
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from json.encoder import encode_basestring as json_text
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -27,6 +29,8 @@ LABEL_ADVICE = " Name the column of the label with data.label_field."
 MAX_NAMED = 10  # bad rows named one by one in an error; the others are counted
 MAX_LISTED = 20  # columns or labels listed in an error
 MAX_QUOTED = 60  # characters of a text quoted in an error or a note
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 Row = tuple[str, Mapping[str, object]]  # (where it stands: "line 3", its columns)
 
@@ -115,7 +119,19 @@ def canonical(example: Example) -> str:
         >>> canonical(Example({"text": "good film"}, "positive"))
         '{"fields":{"text":"good film"},"label":"positive"}'
     """
-    return canonical_json(as_mapping(example))
+    if example.choices or example.group:
+        return canonical_json(as_mapping(example))
+    return f'{{"fields":{canonical_fields(example.fields)},"label":{json_text(example.label)}}}'
+
+
+def canonical_fields(fields: Mapping[str, str]) -> str:
+    """Return an example's fields as canonical JSON, written by hand: pools of many rows are compared by it.
+
+    Example:
+        >>> canonical_fields({"b": "é", "a": "1"})
+        '{"a":"1","b":"é"}'
+    """
+    return "{" + ",".join([f"{json_text(name)}:{json_text(fields[name])}" for name in sorted(fields)]) + "}"
 
 
 def as_mapping(example: Example) -> dict[str, object]:
@@ -135,7 +151,7 @@ def as_mapping(example: Example) -> dict[str, object]:
 
 def canonical_json(value: object) -> str:
     """Return plain data as JSON with sorted keys, no spaces, non-ASCII kept."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return CANONICAL.encode(value)
 
 
 def fault(example: Example) -> str | None:
@@ -159,7 +175,7 @@ def fault(example: Example) -> str | None:
             return f"{what} is empty"
         if "\0" in text:
             return f"{what} holds a NUL character"
-        if any("\ud800" <= char <= "\udfff" for char in text):
+        if not text.isascii() and HALF_CHARACTER.search(text):
             return f"{what} holds half of a surrogate pair, which is no character"
     return _fault_of_choices(example) if example.choices else None
 

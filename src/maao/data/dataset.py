@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
 
-from maao.data.splits import from_parts
+from maao.data.splits import known_parts
 from maao.options import named
 from maao.types import Splits
 
@@ -74,5 +74,6 @@ class Dataset:
         splits = self.splits
         kept = [[e for e in part if e.label in labels] for part in (splits.train, splits.select, splits.test)]
         names = dict(zip(splits.labels, self.class_names, strict=True))
-        own: Splits = replace(from_parts(*kept, labels=list(labels)), notes=splits.notes)
+        folds = [fold for e, fold in zip(splits.train, splits.folds, strict=False) if e.label in labels]
+        own: Splits = replace(known_parts(*kept, labels=labels, folds=folds), notes=splits.notes)
         return replace(self, splits=own, class_names=tuple(names[label] for label in labels))

@@ -321,7 +321,7 @@ def _read_json(text: str, where: str) -> Scanned:
             line = next(number for number, part in enumerate(text.split("\n"), 1) if bad_text(part) is not None)
             raise DataError(f"{where}, line {line}: {bad}")
         try:
-            items = _loads(text)
+            items = loads(text)
             assert isinstance(items, list)  # it begins as one
         except (ValueError, RecursionError) as error:
             raise DataError(f"{where}, {_json_trouble(error)}") from error
@@ -335,12 +335,13 @@ def _json_line(number: int, line: str) -> Row | Unread:
     if (bad := bad_text(line)) is not None:
         return Unread(place, bad, line)
     try:
-        return _object(place, _loads(line), line)
+        return _object(place, loads(line), line)
     except (ValueError, RecursionError) as error:
         return Unread(place, _json_trouble(error).removeprefix("line 1: "), line)
 
 
-def _loads(text: str) -> object:
+def loads(text: str) -> object:
+    """Return what JSON text holds. Raises `ValueError` where an object names something twice, as for what is no JSON."""
     return json.loads(text, object_pairs_hook=_without_doubles)
 
 

@@ -76,6 +76,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
 }
 
 
+_CROSS_VALIDATION = "cross-validation"  # in names
+
 FIELD_SHOTS = (1, 2, 4, 8, 16)
 
 
@@ -119,6 +121,26 @@ EMOJI: Mapping[int, Protocol] = {shots: emoji(shots) for shots in (1, 2, 4, 8)}
 IMAGE_PROTOCOLS: Mapping[str, Protocol] = {
     protocol.name: protocol for protocol in (*IMAGES_FEW_SHOT.values(), BASE_TO_NEW, CROSS_DATASET, *EMOJI.values())
 }
+
+
+def cross_validated_name(folds: int, of: str = "") -> str:
+    """Return the name of the protocol by which all labels train and each is judged out of fold, in place of a protocol's own choice.
+
+    Example:
+        >>> cross_validated_name(5), cross_validated_name(5, "images-few-shot-8")
+        ('cross-validation-5', 'images-few-shot-8-cross-validation-5')
+    """
+    return f"{of}-{_CROSS_VALIDATION}-{folds}" if of else f"{_CROSS_VALIDATION}-{folds}"
+
+
+def cross_validated(folds: int) -> Protocol:
+    """Return the protocol of texts by which all labels train and each is judged out of fold.
+
+    Example:
+        >>> cross_validated(5).name
+        'cross-validation-5'
+    """
+    return Protocol(cross_validated_name(folds), f"all labels train, and each is judged by what was tuned without its one of {folds} folds")
 
 
 def protocol_named(name: str, protocols: Mapping[str, Protocol] = PROTOCOLS) -> Protocol:
@@ -217,6 +239,10 @@ def protocol_of(images: ImageData) -> Protocol:
     if images.select_shots not in (None, protocol.select_shots):
         departs.append((f"select-{images.select_shots}", f"but {images.select_shots} pictures a class choose"))
         protocol = replace(protocol, select_shots=images.select_shots)
+    if images.is_cross_validated:
+        told_of_folds = f"but none is set apart to choose: each is judged by what was tuned without its one of {images.folds} folds"
+        departs.append((cross_validated_name(images.folds), told_of_folds))
+        protocol = replace(protocol, select_shots=None)
     if images.test_size is not None:
         departs.append((f"test-{images.test_size}", f"but at most {images.test_size} test pictures are reported"))
         protocol = replace(protocol, test_size=images.test_size)

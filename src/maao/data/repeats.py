@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from maao.data.checks import canonical, canonical_json, excerpt, num_examples, quote
+from maao.data.checks import canonical, canonical_fields, canonical_json, excerpt, num_examples, quote
 from maao.errors import DataError
 from maao.types import Example
 
@@ -82,10 +82,11 @@ def drop_shared(parts: dict[str, tuple[Example, ...]], notes: list[str]) -> None
 
 
 def text_key(example: Example) -> str:
-    fields = dict(example.fields)
-    return canonical_json([fields, list(example.choices)] if example.choices else fields)
+    if example.choices:
+        return canonical_json([dict(example.fields), list(example.choices)])
+    return canonical_fields(example.fields)
 
 
 def repeat_key(example: Example) -> str:
     # Not the group: the same text may stand under two questions, and must not be sampled into two splits.
-    return canonical(replace(example, group=""))
+    return canonical(replace(example, group="") if example.group else example)

@@ -47,6 +47,13 @@ def shuffled(examples: Sequence[Example], seed: int, key: Key) -> list[Example]:
     return ordered
 
 
+def shuffled_places(examples: Sequence[Example], seed: int, key: Key) -> list[int]:
+    """Return the places of examples in such an order; of equal examples the first comes first."""
+    ordered = sorted(range(len(examples)), key=lambda i: key(examples[i]))
+    random.Random(seed).shuffle(ordered)
+    return ordered
+
+
 def front_and_end(order: Sequence[Example], shots: int | None, num_end: int) -> tuple[list[Example], list[Example]]:
     """Return `shots` from the front of an order, and as many as asked from its end, the last first. None: all that the end leaves.
 
@@ -101,13 +108,15 @@ def base_and_new(labels: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...
 # Texts
 
 
-def keep(part: tuple[Example, ...], name: str, labels: Sequence[str], shots: int | None, seed: int) -> tuple[Example, ...]:
-    """Return the part cut down to `shots` examples of each class, or as it is where `shots` is None."""
+def keep(
+    part: tuple[Example, ...], name: str, labels: Sequence[str], shots: int | None, seed: int, *, fewer: bool = False
+) -> tuple[Example, ...]:
+    """Return the part cut down to `shots` examples of each class, or as it is without `shots`; with `fewer`, less of some classes."""
     if shots is None:
         return part
     have = count_labels(part)
     for label in labels:
-        if have[label] < shots:
+        if have[label] < shots and not fewer:
             raise DataError(f"Class {quote(label)}: {name} has {num_examples(have[label])} of it, but {shots} were asked.")
     return sample(part, labels, shots, 0, seed, purpose=name)[0]
 
@@ -186,6 +195,14 @@ def _questions(examples: Sequence[Example]) -> list[list[Example]]:
     for example in sorted(examples, key=text_hash):
         groups.setdefault(example.group, []).append(example)
     return list(groups.values())
+
+
+def positions_of_questions(examples: Sequence[Example]) -> list[tuple[int, ...]]:
+    """Return the places of each question's examples, in the order of its hash."""
+    groups: dict[str, list[int]] = {}
+    for place in sorted(range(len(examples)), key=lambda i: text_hash(examples[i])):
+        groups.setdefault(examples[place].group, []).append(place)
+    return [tuple(places) for places in groups.values()]
 
 
 def _hash_of_question(question: Sequence[Example]) -> str:

@@ -14,9 +14,11 @@ are named within one part: the same name in two parts is two questions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import get_args
 
 from maao.data.checks import as_mapping, canonical_json, check_examples, listing, nearest, num_examples, quote
+from maao.data.folds import FOLDS, deal
 from maao.data.labels import check_labels
 from maao.data.repeats import (
     drop_shared,
@@ -42,6 +44,7 @@ def few_shot(
     test_size: int | None,
     seed: int,
     labels: Sequence[str] | None = None,
+    folds: int | None = None,
 ) -> Splits:
     """Cut one pool of examples into splits: so many of each class for `train` and for `select`, the rest or a part of it for `test`.
 
@@ -57,6 +60,8 @@ def few_shot(
             leave, which differs from seed to seed (a note says so).
         seed: what `train` and `select` are sampled with.
         labels: the order of the classes; None: sorted, and labels that seem to be one class are refused.
+        folds: cross-validate `train` in so many folds at most (`maao.data.folds`): `select` is empty (`select_shots` must be 0), `shots`
+            may be 0, and of a class that has fewer, all are taken.
 
     Raises:
         DataError: too few examples of a class, one class only, a text with two labels, labels that differ only in case, white space or
@@ -71,9 +76,10 @@ def few_shot(
         >>> splits.test == few_shot(pool, shots=2, select_shots=1, test_size=5, seed=21).test
         True
     """
-    _check_size("shots", shots, least=1)
-    _check_size("select_shots", select_shots, least=1)
+    _check_size("shots", shots, least=1 if folds is None else 0)
+    _check_size("select_shots", select_shots, least=1 if folds is None else 0)
     _check_size("test_size", test_size, least=0)
+    _check_folds(folds, select_shots)
     if not examples:
         raise DataError("The pool of examples is empty: there is nothing to make splits of.")
     check_examples(examples, "the pool")
@@ -88,13 +94,16 @@ def few_shot(
     rest = [example for example in pool if text_key(example) not in taken]
     have = count_labels(rest)
     for label in labels:
-        if have[label] < shots + select_shots:
+        if have[label] < shots + select_shots and folds is None:
             raise DataError(
                 f"Class {quote(label)}: {shots} examples for train and {select_shots} for select were asked, but the pool "
                 f"has {have[label]}."
             )
     train, select = sample(rest, labels, shots, select_shots, seed, purpose="few-shot")
-    notes.append(f"train and select: {shots} and {select_shots} examples of each class, sampled with seed {seed}.")
+    if folds is None:
+        notes.append(f"train and select: {shots} and {select_shots} examples of each class, sampled with seed {seed}.")
+    else:
+        notes += _sampled_note(train, labels, shots, seed)
     if test_size is None:
         taken = {text_key(example) for example in (*train, *select)}
         rest = [example for example in pool if text_key(example) not in taken]
@@ -103,7 +112,7 @@ def few_shot(
     elif test_size:
         fewer = f", fewer than the {test_size} of test_size since train and select come first" if len(test) < test_size else ""
         notes.append(f"test: {len(test)} of {len(pool)} examples{fewer}, chosen by hash; it is the same for every seed.")
-    return _finish(train, select, test, labels, notes)
+    return _finish(train, select, test, labels, notes, folds, seed)
 
 
 def from_parts(
@@ -118,6 +127,7 @@ def from_parts(
     test_size: int | None = None,
     seed: int = 0,
     drop_repeats: bool = False,
+    folds: int | None = None,
 ) -> Splits:
     """Check data that already comes in parts, and make smaller parts of it where that is asked.
 
@@ -134,6 +144,8 @@ def from_parts(
         seed: what is sampled is sampled with it.
         drop_repeats: an example in two parts is dropped from the later one (it stays in train before select before test), and exact
             repeats within a part are dropped; a note counts them. Otherwise, an example in two parts is an error.
+        folds: cross-validate `train` in so many folds at most (`maao.data.folds`): `select` must be None, and stays empty. Classes that are
+            named in `labels` may have no example, and of a class that has fewer than `shots`, all are taken.
 
     Raises:
         DataError: an example in two parts, a text with two labels in train (in select or test it is noted), a class that train lacks, one
@@ -149,16 +161,19 @@ def from_parts(
         Traceback (most recent call last):
         maao.errors.DataError: train and select share 1 example, such as 'bad 0': ... drop_repeats=True keeps it in train only.
     """
-    for name, size, least in (("shots", shots, 1), ("select_shots", select_shots, 1), ("test_size", test_size, 0)):
+    for name, size, least in (("shots", shots, 1 if folds is None else 0), ("select_shots", select_shots, 1), ("test_size", test_size, 0)):
         _check_size(name, size, least)
+    _check_folds(folds, select_shots, select)
     if not 0 < select_share < 1:
         raise ConfigError(f"select_share must lie between 0 and 1; it is {select_share}.")
     parts: dict[str, tuple[Example, ...]] = {"train": tuple(train), "select": tuple(select or ()), "test": tuple(test)}
+    may_lack = folds is not None and labels is not None
     for name, part in parts.items():
-        if not part and not (name == "test" or (name == "select" and select is None)):
+        if not part and not (name == "test" or (name == "select" and select is None) or may_lack):
             raise DataError(f"{name} is empty." + (" Pass None to take it out of train." if name == "select" else ""))
         check_examples(part, name)
-        _check_same_fields(parts["train"][0], part, name)
+        if parts["train"]:
+            _check_same_fields(parts["train"][0], part, name)
     refuse_contradictions(parts["train"], "train")
     notes: list[str] = []
     if drop_repeats or select is None:
@@ -173,10 +188,16 @@ def from_parts(
     else:
         refuse_shared(parts)
         note_repeats(parts, notes)
-    labels = check_labels(labels, parts)
+    labels = check_labels(labels, parts, may_lack=may_lack)
     note_contradictions(parts, notes)
-    parts = _cut(parts, labels, shots, select_shots, select_share, test_size, seed, take_select=select is None, notes=notes)
-    return _finish(parts["train"], parts["select"], parts["test"], labels, notes)
+    if folds is None:
+        parts = _cut(parts, labels, shots, select_shots, select_share, test_size, seed, take_select=select is None, notes=notes)
+    else:
+        if shots is not None:
+            parts["train"] = keep(parts["train"], "train", labels, shots, seed, fewer=True)
+        notes += _sampled_note(parts["train"], labels, shots, seed)
+        parts["test"] = _cut_test(parts["test"], test_size, notes)
+    return _finish(parts["train"], parts["select"], parts["test"], labels, notes, folds, seed)
 
 
 def majority_accuracy(splits: Splits, on: Split = "test") -> float:
@@ -205,6 +226,15 @@ def majority_accuracy(splits: Splits, on: Split = "test") -> float:
 def _check_size(name: str, size: int | None, least: int) -> None:
     if size is not None and size < least:
         raise ConfigError(f"{name} must be at least {least}; it is {size}.")
+
+
+def _check_folds(folds: int | None, select_shots: int | None, select: Sequence[Example] | None = None) -> None:
+    if folds is None:
+        return
+    if folds < 2:
+        raise ConfigError(f"folds must be at least 2; it is {folds}.")
+    if select is not None or select_shots:
+        raise ConfigError("Cross-validation sets no examples apart to choose by: give no select, and no select_shots.")
 
 
 def _check_same_fields(first: Example, part: Sequence[Example], name: str) -> None:
@@ -260,13 +290,30 @@ def _cut(
             notes.append(_kept_note("select", select_shots, seed, len(select), len(parts["select"])))
     if shots is not None:
         notes.append(_kept_note("train", shots, seed, len(train), len(parts["train"])))
-    if test_size is not None:
-        if test_size > len(test):
-            raise DataError(f"test_size asks for {test_size} examples, but test has {len(test)}.")
-        if test_size < len(test):
-            test = lowest_hashes(test, test_size)
-            notes.append(f"test: {len(test)} of {len(parts['test'])} examples, chosen by hash; it is the same for every seed.")
-    return {"train": train, "select": select, "test": test}
+    return {"train": train, "select": select, "test": _cut_test(test, test_size, notes)}
+
+
+def _cut_test(test: tuple[Example, ...], test_size: int | None, notes: list[str]) -> tuple[Example, ...]:
+    """Return so many test examples, chosen by hash; None: all."""
+    if test_size is None or test_size == len(test):
+        return test
+    if test_size > len(test):
+        raise DataError(f"test_size asks for {test_size} examples, but test has {len(test)}.")
+    kept = lowest_hashes(test, test_size)
+    notes.append(f"test: {len(kept)} of {len(test)} examples, chosen by hash; it is the same for every seed.")
+    return kept
+
+
+def _sampled_note(train: Sequence[Example], labels: Sequence[str], shots: int | None, seed: int) -> list[str]:
+    """Say how many labels are spent where all of them train."""
+    counts = count_labels(train)
+    have = sorted({counts[label] for label in labels})
+    if not train:
+        return ["train is empty: no label is spent, so nothing is tuned or judged."]
+    told = f"{have[0]}" if len(have) == 1 else f"{have[0]} to {have[-1]}"
+    how = "" if shots is None else f", sampled with seed {seed}"
+    fewer = f" ({shots} were asked for)" if shots is not None and have[0] < shots else ""
+    return [f"train: {told} examples of each class{how}{fewer}; all labels train, and none is set apart to choose by."]
 
 
 def _kept_note(name: str, shots: int, seed: int, kept: int, had: int) -> str:
@@ -274,20 +321,52 @@ def _kept_note(name: str, shots: int, seed: int, kept: int, had: int) -> str:
 
 
 def _finish(
-    train: tuple[Example, ...], select: tuple[Example, ...], test: tuple[Example, ...], labels: tuple[str, ...], notes: list[str]
+    train: tuple[Example, ...],
+    select: tuple[Example, ...],
+    test: tuple[Example, ...],
+    labels: tuple[str, ...],
+    notes: list[str],
+    folds: int | None = None,
+    seed: int = 0,
 ) -> Splits:
     if not test:
         notes.append("test is empty: no number of this run can be reported as a test result.")
-    for name, part in (("select", select), ("test", test)):
+    dealt = () if folds is None else deal(train, labels, folds, seed)
+    if dealt:
+        notes.append(f"cross-validation: {max(dealt) + 1} folds of train, dealt class by class with seed {seed}.")
+    for name, part in (("train", train), ("select", select), ("test", test)):
         counts = count_labels(part)
         absent = [label for label in labels if label not in counts]
         if part and absent:
             notes.append(f"{name}: has no example of {listing(absent)}.")
-    return Splits(train, select, test, labels, _digest(train, select, test, labels), tuple(notes))
+    return Splits(train, select, test, labels, digest_of(train, select, test, labels, dealt), tuple(notes), dealt)
 
 
-def _digest(train: Sequence[Example], select: Sequence[Example], test: Sequence[Example], labels: Sequence[str]) -> str:
+def known_parts(
+    train: Sequence[Example], select: Sequence[Example], test: Sequence[Example], *, labels: Sequence[str], folds: Sequence[int] = ()
+) -> Splits:
+    """Check splits that are made already, with the folds of `train` where it is cross-validated, and return them with their hash.
+
+    Neither `select` nor folds says that nothing is judged: `train` is empty too.
+    """
+    if select or (train and not folds):
+        return from_parts(train, select, test, labels=labels)
+    whole = from_parts(train, None, test, labels=labels, folds=FOLDS)
+    numbers = sorted(set(folds))
+    if len(folds) != len(whole.train) or len(train) != len(whole.train) or numbers != list(range(len(numbers))) or len(numbers) == 1:
+        raise DataError(
+            f"folds must give each of the {num_examples(whole.train)} of train, repeats left out, its fold from 0 on; got {len(folds)}."
+        )
+    digest = digest_of(whole.train, (), whole.test, whole.labels, folds)
+    return replace(whole, folds=tuple(folds), digest=digest)
+
+
+def digest_of(
+    train: Sequence[Example], select: Sequence[Example], test: Sequence[Example], labels: Sequence[str], folds: Sequence[int] = ()
+) -> str:
+    """Return a hash of examples, their splits and folds, and the order of the classes."""
     parts: dict[str, object] = {
         name: [as_mapping(example) for example in part] for name, part in zip(SPLITS, (train, select, test), strict=True)
     }
-    return "sha256:" + sha256(canonical_json({"labels": list(labels), **parts}))
+    dealt = {"folds": list(folds)} if folds else {}
+    return "sha256:" + sha256(canonical_json({"labels": list(labels), **parts, **dealt}))

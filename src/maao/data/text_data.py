@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from maao.data import banking77
 from maao.data.checks import Columns
 from maao.data.dataset import HUB, NO_HUB, PACKAGED, Dataset, InputForm, Metrics
+from maao.data.folds import CROSS_VALIDATION, FOLDS, unread_of_folds
 from maao.data.given import GivenTexts
-from maao.data.protocols import protocol_named, splits_by
+from maao.data.kept import once, stamps
+from maao.data.lines import read_lines, with_lines
+from maao.data.protocols import cross_validated_name, protocol_named, splits_by
 from maao.data.sampling import at_most
 from maao.data.splits import few_shot, from_parts
 from maao.data.task import cloze_examples, read_task, task_named
@@ -23,6 +29,7 @@ from maao.types import Example, Splits
 
 PARTS = "parts"
 BBC = "packaged:bbc-headlines"
+BANKING = "packaged:banking77"  # as a source, and as lines: the replies of a mentor on record
 SHOTS = 16  # of a pool and of a hub data set, by default
 
 
@@ -38,9 +45,18 @@ class TextData(Section):
     protocol: Text | None = Field(
         None, description="The named protocol that the splits follow; results of different ones are not compared."
     )
-    source: Text = Field(BBC, description="One pool to sample from: a file, hub:NAME, packaged:bbc-headlines; or parts.")
+    source: Text = Field(
+        BBC, description="One pool to sample from: a file, hub:NAME, packaged:bbc-headlines, packaged:banking77; or parts."
+    )
     train: Text | None = Field(None, description='Training file (source = "parts").')
-    select: Text | None = Field(None, description="Selection file; without one, it is sampled out of train.")
+    select: Text | None = Field(
+        None,
+        description="Selection file; without one, it is sampled out of train. cross_validation: all labels train, and each is judged by "
+        "what was tuned without it.",
+    )
+    folds: int = Field(
+        FOLDS, ge=2, le=MANY, description="Folds of a cross-validation, at most as many as the most frequent class has labels."
+    )
     test: Text | None = Field(None, description="Test file; without one, nothing is reported on test.")
     hub_config: Text | None = Field(None, description="Configuration of a hub data set.")
     text_fields: dict[str, str] | None = Field(
@@ -52,7 +68,12 @@ class TextData(Section):
         None, description="The classes, in order; by default those found, sorted. Listed ones may differ in case or white space alone."
     )
     separator: str | None = Field(None, description='What separates the columns of .csv files, such as ";"; by default a comma.')
-    shots: int | None = Field(None, ge=1, le=MANY, description="Training examples a class; all, if parts are given and this is left out.")
+    shots: int | None = Field(
+        None,
+        ge=0,
+        le=MANY,
+        description="Training examples a class; all, if parts are given and this is left out. 0: no label is spent (cross_validation).",
+    )
     select_shots: int | None = Field(None, ge=1, le=MANY, description="Selection examples a class; by default as many as shots.")
     test_size: int | None = Field(
         500,
@@ -60,6 +81,10 @@ class TextData(Section):
         le=MANY,
         description="Most test examples, fewer if a pool has no more to spare: a choice by hash, the same for every seed.",
     )
+    lines: Text | None = Field(
+        None, description="JSON file of example lines a class, which join train at a weight of their own; nothing is chosen by them."
+    )
+    lines_weight: float = Field(0.5, gt=0, le=1, description="What a line weighs in the training loss beside a labelled example.")
     drop_repeats: bool = Field(False, description="Drop examples that stand in two splits, instead of refusing the data.")
 
     @property
@@ -67,18 +92,32 @@ class TextData(Section):
         return self.train is not None or self.source == PARTS
 
     @property
+    def is_cross_validated(self) -> bool:
+        """Whether all labels train, and each is judged by what was tuned without it."""
+        return self.select == CROSS_VALIDATION
+
+    @property
     def protocol_name(self) -> str | None:
         """The protocol by which results may be compared, where one is named."""
-        return self.protocol
+        return cross_validated_name(self.folds) if self.is_cross_validated else self.protocol
+
+    @model_validator(mode="after")
+    def _some_labels(self) -> Self:
+        if self.shots == 0 and not self.is_cross_validated:
+            raise ValueError(f"shots = 0 spends no label, so none can choose: set data.select = '{CROSS_VALIDATION}' with it")
+        return self
 
     def unread(self) -> Mapping[str, str]:
         if self.source == IN_RUN:  # examples at hand, whose caller says what of this section it reads
-            return {}
+            return unread_of_folds(self.is_cross_validated)
         hub, packaged = self.source.startswith(HUB), self.source.startswith(PACKAGED)
-        ignored: dict[str, str] = {}
+        ignored = unread_of_folds(self.is_cross_validated)
+        if self.lines is None:
+            ignored["lines_weight"] = "data.lines is not set: drop it, or name a file of lines"
         if not self.in_parts:
             own = "a hub data set has splits of its own" if hub else "all splits are sampled out of the pool that data.source names"
-            ignored = dict.fromkeys(("select", "test"), f"{own}: drop it, or name the training file in data.train")
+            files = ("test",) if self.is_cross_validated else ("select", "test")
+            ignored |= dict.fromkeys(files, f"{own}: drop it, or name the training file in data.train")
         if not self.in_parts and not hub:
             ignored["drop_repeats"] = "repeats in a pool are always dropped: drop it"
         if not self.in_parts and packaged:
@@ -92,6 +131,10 @@ class TextData(Section):
         if self.protocol is not None:
             told = f"the protocol '{self.protocol}' says how many examples there are: drop it"
             ignored |= dict.fromkeys(("shots", "select_shots", "test_size"), told)
+            if self.is_cross_validated:
+                ignored |= dict.fromkeys(
+                    ("select", "folds"), f"the protocol '{self.protocol}' says which examples choose: drop one of the two"
+                )
         if self.task is not None:
             own = f"data.task = '{self.task}' knows the fields and labels of its files: drop it"
             ignored |= dict.fromkeys(("text_fields", "label_names", "label_field", "hub_config", "separator"), own)
@@ -115,6 +158,11 @@ class TextData(Section):
             "labels": self.labels,
         }
 
+    def read_labelled(self, path: str | Path, form: InputForm, labels: Sequence[str] | None) -> tuple[tuple[Example, ...], tuple[str, ...]]:
+        """Return the labelled examples of a file, and notes on them; a label among `labels` is never taken for a repeated header."""
+        own = self if labels is None else self.model_copy(update={"labels": list(labels)})
+        return _Reader(own, form).file(str(path)), ()
+
     def load(self, seed: int, form: InputForm | None = None) -> Dataset:
         """Read and split the examples, as a model with this form of input reads them.
 
@@ -134,8 +182,23 @@ class TextData(Section):
                 f"data.train and data.source = '{self.source}' name two sources: drop data.train, or set data.source to 'parts' (or drop "
                 "it)."
             )
-        splits = self._splits(seed, _Reader(self, form or InputForm()))
+        own = form or InputForm()
+        key = (self.model_dump_json(), seed, own, stamps(vars(self).values()))
+        splits = once(("splits", *key), lambda: self.with_lines(self._splits(seed, _Reader(self, own))))
         return Dataset(splits, splits.labels)
+
+    def with_lines(self, splits: Splits) -> Splits:
+        """Return splits with the example lines that the settings name. Raises `DataError` for lines that do not suit the data."""
+        if self.lines is None:
+            return splits
+        return with_lines(splits, self._lines(self.lines), self.lines_weight, self.lines)
+
+    def _lines(self, source: str) -> Mapping[str, Sequence[str]]:
+        if source == BANKING:
+            return banking77.replies()
+        if source.startswith(PACKAGED):
+            raise DataError(f"Unknown packaged lines '{source}'. Known: {BANKING}.")
+        return read_lines(source)
 
     def _splits(self, seed: int, reader: _Reader) -> Splits:
         if self.protocol is not None:
@@ -144,19 +207,22 @@ class TextData(Section):
             if self.train is None:
                 raise DataError('data.source = "parts" needs at least data.train, the path of a file.')
             train = reader.file(self.train)
-            select = None if self.select is None else reader.file(self.select)
+            select = None if self.select is None or self.is_cross_validated else reader.file(self.select)
             test = () if self.test is None else reader.file(self.test)
             return self.cut(train, select, test, seed)
         if self.source.startswith(HUB):
             return self._by_hub(seed, reader)
-        shots = self.shots or SHOTS
+        if self.source == BANKING:
+            return self._by_banking77(seed)
+        shots = SHOTS if self.shots is None else self.shots
         return few_shot(
             reader.file(self.source),
             shots=shots,
-            select_shots=self.select_shots or shots,
+            select_shots=0 if self.is_cross_validated else self.select_shots or shots,
             test_size=self.test_size,
             seed=seed,
             labels=self._labels(),
+            folds=self._folds,
         )
 
     def cut(
@@ -178,7 +244,12 @@ class TextData(Section):
             test_size=at_most(self.test_size, test),
             seed=seed,
             drop_repeats=self.drop_repeats,
+            folds=self._folds,
         )
+
+    @property
+    def _folds(self) -> int | None:
+        return self.folds if self.is_cross_validated else None
 
     def _by_protocol(self, name: str, seed: int, reader: _Reader) -> Splits:
         """Return the splits of a named protocol, from parts or from a hub data set's own splits."""
@@ -204,9 +275,19 @@ class TextData(Section):
             test = reader.split("validation")
             name = self.source.removeprefix(HUB)
             notes = (f"test: the split 'validation' of {name}, since the split 'test' cannot be used: {error}",)
-        few = {"shots": self.shots or SHOTS, "select_shots": self.select_shots or self.shots or SHOTS}
+        few = {"shots": SHOTS if self.shots is None else self.shots}
+        if not self.is_cross_validated:
+            few["select_shots"] = self.select_shots or few["shots"]
         splits = self.model_copy(update=few).cut(reader.split("train"), None, test, seed)
         return replace(splits, notes=(*notes, *splits.notes))
+
+    def _by_banking77(self, seed: int) -> Splits:
+        """The seed says which labelled texts of a class come first; so many of these as are asked for are cut into train and select."""
+        shots = banking77.SHOTS if self.shots is None else self.shots
+        select_shots = None if self.is_cross_validated else self.select_shots or shots
+        own = self.model_copy(update={"shots": shots, "select_shots": select_shots})
+        train, test = banking77.labelled(seed, shots + (select_shots or 0)), banking77.held_out()
+        return own.cut(train, None, test, seed, self._labels() or sorted(banking77.replies()))
 
     def _labels(self) -> Sequence[str] | None:
         if self.labels is not None or self.task is None:
@@ -229,10 +310,12 @@ class _Reader:
         if self.data.task is not None:
             return self._worded(self.data.task, read_task(self.data.task, source))
         if source.startswith(PACKAGED):
-            raise DataError(f"Unknown packaged data '{source}'. Known: {BBC}.")
+            raise DataError(f"Unknown packaged data '{source}'. Known: {BBC}, {BANKING}.")
         from maao.data.files import read_examples
 
-        return read_examples(source, separator=self.data.separator, **self.data.columns(self.form.fields))
+        separator, columns = self.data.separator, self.data.columns(self.form.fields)
+        key = ("file", source, separator, json.dumps(columns), stamps([source]))
+        return once(key, lambda: read_examples(source, separator=separator, **columns))
 
     def split(self, split: str) -> tuple[Example, ...]:
         """Return one split of a hub data set, or of a task's configuration of one."""

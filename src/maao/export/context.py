@@ -19,7 +19,7 @@ from maao.export.sentence_code import feature_code
 from maao.export.tensors import write_tensors
 from maao.export.tuned import Tuned
 from maao.problems.classification import ClassificationProblem
-from maao.problems.scorers.matcher import Known, KnownScorer, Matcher
+from maao.problems.scorers.matcher import Known, KnownScorer
 from maao.problems.towers.text.inputs import InputTemplate
 from maao.problems.towers.text.sentence import TextInputs
 from maao.protocols import Params
@@ -29,7 +29,7 @@ CLASSES_FILE = "classes.safetensors"
 USE = """# Class features of {model}
 
 `{file}` holds `weight`, shape ({count}, {width}): one normalised feature a class, in the order of `labels.json`;
-and `scale`. `use_classes.py` names {input} by them:
+and `scale`{bias}. `use_classes.py` names {input} by them:
 
 ```python
 from use_classes import Classes
@@ -77,21 +77,24 @@ def export_classes(
         )
     with torch.no_grad():
         classes = scorer.classes(params).cpu().contiguous()
-        own = scorer.scale(params) if isinstance(scorer, Matcher) else scorer.encoder.scale  # it may be trained
-        scale = torch.as_tensor(own, dtype=torch.float32).cpu()
+        held = {"weight": classes, "scale": torch.as_tensor(scorer.scale(params), dtype=torch.float32).cpu()}
+        bias = scorer.class_bias(params)
+        if bias is not None:
+            held["bias"] = bias.cpu().contiguous()
     path, names, readme = folder / CLASSES_FILE, folder / "labels.json", folder / "USE.md"
-    write_tensors("class feature", {"weight": classes, "scale": scale}, path)
+    write_tensors("class feature", held, path)
     names.write_text(json.dumps(list(labels), ensure_ascii=False), encoding="utf-8")
-    readme.write_text(_use(scorer, classes, input_template), encoding="utf-8")
+    readme.write_text(_use(scorer, classes, input_template, with_bias=bias is not None), encoding="utf-8")
     code = folder / "use_classes.py"
     shutil.copyfile(use_classes.__file__, code)
     return [path, names, code, readme]
 
 
-def _use(scorer: KnownScorer, classes: Tensor, input_template: str | None) -> str:
+def _use(scorer: KnownScorer, classes: Tensor, input_template: str | None, *, with_bias: bool) -> str:
     """Return the page that says how class features are used."""
     encoder, (count, width) = scorer.encoder, classes.shape
     told = {"model": encoder.name, "file": CLASSES_FILE, "count": count, "width": width}
+    told["bias"] = ", and `bias`, one number a class" if with_bias else ""
     if not isinstance(encoder.input, TextInputs) or input_template is None:
         return USE.format(**told, input="a picture", code="", feature=PICTURES)
     code = feature_code(encoder.input, input_template, encoder.revision)

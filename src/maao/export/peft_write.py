@@ -62,6 +62,7 @@ from maao.export.tensors import (
 from maao.export.tuned import Tuned
 from maao.problems.framed import FramedProblem
 from maao.problems.methods.prefix_tuning import PrefixTuning
+from maao.problems.scorers.calibration import CALIBRATION
 from maao.problems.scorers.head import Head
 from maao.problems.scorers.label_words import LabelWords
 from maao.problems.scorers.tokens import Rows
@@ -174,9 +175,10 @@ def export_peft(
         json.dumps(_adapter_config(problem, realized, task, saved, about), indent=2, sort_keys=True) + "\n", encoding="utf-8"
     )
     write_tensors("adapter", tensors, paths[1])
-    if isinstance(problem.scorer, Head) and task != "SEQ_CLS":
+    beside = _beside(realized, task)
+    if beside:
         paths.append(folder / HEAD)
-        write_tensors("head", {name: value for name, value in realized.items() if name.startswith("head.")}, paths[-1])
+        write_tensors("head", beside, paths[-1])
     page = USE.format(model=locate(problem.frozen.name), fields=fields_shown(problem), padding=_padding(problem, task))
     paths[2].write_text(page, encoding="utf-8")
     paths += write_use(_used(problem, realized, task, about), folder / OF_ADAPTER)
@@ -189,6 +191,11 @@ def export_peft(
             f"The adapter that PEFT loads differs from the tuned prompt by {worst:.1e} of the largest logit. Do not use {folder}."
         )
     return [*paths, write_about(about, folder)], worst
+
+
+def _beside(realized: Params, task: Task) -> dict[str, Tensor]:
+    """Return what reads classes and has no place in an adapter for such a task: a head, the calibration of label words."""
+    return {} if task == "SEQ_CLS" else {name: value for name, value in realized.items() if name.startswith(("head.", CALIBRATION))}
 
 
 def _is_deep(problem: TextProblem) -> bool:
@@ -217,6 +224,8 @@ def _why_not_classifier(problem: TextProblem) -> str | None:
         return f"transformers has no classification model of type '{kind}'."
     if isinstance(reader, LabelWords):
         output = frozen.model.get_output_embeddings()
+        if reader.calibration != "none":
+            return "a classification model of a decoder has no bias, which model.calibration adds: tune without it."
         if any(len(word) != 1 for word in reader.words):
             return "a classification model reads each class at once, and some label words are several tokens: choose words of one token."
         if head_of(frozen) != "plain" or output.bias is not None:
@@ -432,7 +441,7 @@ def _used(problem: TextProblem, realized: Params, task: Task, about: JSON) -> JS
     if problem.frozen.kind == "encoder_decoder":
         settings["slots"] = 0  # they stand among the encoder's positions alone
     if task != "SEQ_CLS":
-        return {**settings, "token_types": False, "tensors": HEAD if isinstance(problem.scorer, Head) else None}
+        return {**settings, "token_types": False, "tensors": HEAD if _beside(realized, task) else None}
     stock = {"model_class": "AutoModelForSequenceClassification", "model_options": {"num_labels": _num_labels(problem, realized)}}
     return {**settings, **stock, "reads": "scores", "words": None}
 

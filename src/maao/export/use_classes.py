@@ -4,7 +4,7 @@
     Classes(".").probabilities(feature)
 
 ``classes.safetensors`` holds `weight`, shape (classes, embed_dim), which is one normalised feature a class in the order of ``labels.json``,
-and `scale`. The picture's feature is that of the image tower, normalised. It needs torch and safetensors.
+and `scale`; `bias` where classes have one. The picture's feature is that of the image tower, normalised. It needs torch and safetensors.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ class Classes:
         self.labels: list[str] = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
         held = load_file(folder / "classes.safetensors")
         self.weight, self.scale = held["weight"], float(held["scale"])
+        self.bias = held.get("bias", 0.0)
 
     def probabilities(self, feature: Tensor) -> dict[str, float]:
         """Return the probability of each label for a picture's feature ``(embed_dim,)``."""
-        scores = self.scale * (self.weight @ feature)
+        scores = self.scale * (self.weight @ feature) + self.bias
         return dict(zip(self.labels, scores.softmax(-1).tolist(), strict=True))

@@ -72,8 +72,8 @@ class TunedPrompt:
         before, after, second = self.ids(fields)
         reads, words = self.use["reads"], words or self.use["words"]
         if reads == "scores":  # a classification model's own
-            scores: torch.Tensor = self.run(before, after, second).logits[0].float()
-            return scores
+            stock: torch.Tensor = self.run(before, after, second).logits[0].float()
+            return stock
         if reads == "head":
             hidden = self.run(before, after, second).last_hidden_state[0].float()
             at = {"virtual": len(before), "first": self.use["begins_at"], "last": -1}.get(self.use["pooling"])
@@ -83,8 +83,10 @@ class TunedPrompt:
         if self.use["one_token"] and words is self.use["words"]:
             where = self._mask_at(before, after) if reads == "mask" else -1
             logits = self.run(before, after, second).logits[0, where]
-            return logits[[word[0] for word in words.values()]].float()
-        return torch.stack([self._word_score(before, after, second, list(word)) for word in words.values()])
+            scores = logits[[word[0] for word in words.values()]].float()
+        else:
+            scores = torch.stack([self._word_score(before, after, second, list(word)) for word in words.values()])
+        return scores + self.tensors["calibration"] if "calibration" in self.tensors else scores
 
     def ids(self, fields: Mapping[str, str]) -> tuple[list[int], list[int], int | None]:
         """Return the token ids before and after the slots, and where among them (slots not counted) the second segment begins."""

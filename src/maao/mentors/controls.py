@@ -11,6 +11,7 @@ from pydantic import Field
 from maao.core.loop import best_round
 from maao.core.seeds import seed_for
 from maao.errors import CodecError, ConfigError
+from maao.members import plain_name
 from maao.mentors.context import MentorContext, MentorOptions
 from maao.protocols import Codec, History, Params
 from maao.types import Advice, P, Proposal, Rejected, S
@@ -157,7 +158,8 @@ class Perturb:
             for name in self.names or best:
                 value = best[name]
                 rms = float((value**2).mean()) ** 0.5
-                moved[name] = value + self.size * rms * self.noise(value, seed_for(seed, i, name))
+                own = seed_for(seed, i, plain_name(name))  # members that walk together jump alike
+                moved[name] = value + self.size * rms * self.noise(value, own)
             whole: Params = {**best, **moved}
             proposals.append(Proposal(self.codec.decode(whole).text or "", moved, source=f"perturb {self.size:g}"))
         return Advice(tuple(proposals))

@@ -35,6 +35,9 @@ class StageOptions(Section):
     def check(self) -> None:
         """Say before anything is loaded what the stage lacks. Raises `ConfigError`."""
 
+    def check_members(self) -> None:
+        """Refuse what cannot walk several points together, each as it would alone. Raises `ConfigError`."""
+
     def build(self, schedule_steps: int, steps_per_epoch: int, lr: float | None = None) -> GradientStage[Params, TorchState]:
         """Build the stage.
 
@@ -75,6 +78,12 @@ class GradientOptions(StageOptions):
             found["average_std"] = "there is no stage.average_mean: set it, or drop it"
         return found
 
+    def check_members(self) -> None:
+        if self.optimizer == "LBFGS":  # one line search for all params together
+            raise ConfigError(
+                "data.select = 'cross_validation' walks several points together, which LBFGS would mix: choose another optimizer."
+            )
+
     def build(self, schedule_steps: int, steps_per_epoch: int, lr: float | None = None) -> TorchStage:
         from maao.optimizers.torch import GaussianAverage, TorchStage
 
@@ -105,6 +114,12 @@ class CMAOptions(StageOptions):
     def check(self) -> None:
         if find_spec("cmaes") is None:
             raise ConfigError("stage.kind = 'cma_es' needs the package cmaes: pip install \"maao[cma]\".")
+
+    def check_members(self) -> None:
+        raise ConfigError(
+            "data.select = 'cross_validation' walks several points together, and stage.kind = 'cma_es' searches for one: use stage.kind = "
+            "'gradient', or set examples apart to choose by."
+        )
 
     def build(self, schedule_steps: int, steps_per_epoch: int, lr: float | None = None) -> CMAStage:
         from maao.optimizers.cma_es import CMAStage

@@ -7,7 +7,7 @@ costs well under a millisecond, and nothing is left that a stored run would forg
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from maao.errors import ConfigError, ProblemError
+from maao.members import member_of
 from maao.protocols import Params, Problem
 from maao.types import Cost, Observation
 
@@ -73,7 +74,8 @@ class TorchStage:
             (times 0.1 over the whole length). Counted over the run, not from the last restart.
         warmup_steps: the rate first rises linearly over so many steps.
         schedule_steps: length of the schedule, usually all steps of the plan; needed unless the schedule is constant.
-        max_grad_norm: clip the gradient of all params together to this norm; None: do not clip.
+        max_grad_norm: clip the gradient of all params together to this norm, of each member by itself where several walk together; None:
+            do not clip.
         warmup_lr: a constant rate for the warm-up, in place of the rise.
         average: what becomes of the params after the last of `schedule_steps`.
         on_restart: "clear" the optimizer's moments when a restart moves the params, or "keep" them (as the reference
@@ -148,7 +150,8 @@ class TorchStage:
             value = float(loss.detach())
             seen.append((value, finite and math.isfinite(value)))
             if self.max_grad_norm is not None and seen[-1][1]:
-                torch.nn.utils.clip_grad_norm_(leaves, self.max_grad_norm)
+                for own in by_member(names, leaves):
+                    torch.nn.utils.clip_grad_norm_(own, self.max_grad_norm)
             return loss
 
         try:
@@ -252,6 +255,14 @@ def optimizer_class(name: str) -> Callable[..., torch.optim.Optimizer]:
     """Return the class of `torch.optim` of that name."""
     found: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, name)
     return found
+
+
+def by_member(names: Sequence[str], leaves: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Return tensors by the member that they belong to (see `maao.members`); all together where nothing walks beside the full one."""
+    found: dict[str, list[Tensor]] = {}
+    for name, leaf in zip(names, leaves, strict=True):
+        found.setdefault(member_of(name), []).append(leaf)
+    return list(found.values())
 
 
 def is_trained(value: Tensor) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, Self
 
 import torch
@@ -22,11 +22,12 @@ from maao.evaluation.metrics import Measure
 from maao.problems.clues import Errors, gradient, pointing
 from maao.problems.gradients import loss_in_parts
 from maao.problems.methods import PromptMethod
-from maao.problems.scorers import ClassScorer, I, InputReader, StartsFromData
+from maao.problems.scorers import ClassScorer, DataStart, I, InputReader, MadeOfTrain, StartsFromData
 from maao.problems.scoring import accuracies, class_scores, epoch_batch
 from maao.protocols import Codec, Params, Vocabulary
 from maao.types import Clues, Cost, Example, Projection, Score, Split, Splits
 
+WordsScore = Callable[[Params], Score]  # of params that words replace: what they are worth where choices are made
 Continuation = Callable[[Params], tuple[str | None, int]]  # of realized params: the model's own words, and the tokens that took
 
 
@@ -47,6 +48,20 @@ class Batch:
     views: tuple[int, ...] | None
     targets: Tensor
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSplit:
+    """What a point read of a split: class scores ``(num_examples, num_classes)``, and the tokens that they took."""
+
+    scores: Tensor
+    tokens: int
+
+
+def walked(reader: InputReader[I], splits: Splits) -> I:
+    """Return what gradients read: the examples of `train`, and behind them the lines, each by its weight."""
+    found = reader.split(splits.walked, train=True)
+    return found.weighted(splits.weights) if splits.lines else found
 
 
 class ClassificationProblem(Generic[I]):
@@ -97,19 +112,28 @@ class ClassificationProblem(Generic[I]):
         self._clue_tokens, self._clue_misread = clue_tokens, clue_misclassified
         self._vocabulary = codec if with_clues and isinstance(codec, Vocabulary) else None
         self._inputs: dict[str, I] = {} if train is None else {"train": train}
+        self._data_starts: dict[int, DataStart] = {}  # by the seed
         self._examples: dict[str, tuple[Example, ...]] = {"train": splits.train, "select": splits.select, "test": splits.test}
         numbers = {label: i for i, label in enumerate(splits.labels)}
         self._targets = {
-            name: torch.tensor([numbers[example.label] for example in part], dtype=torch.long) for name, part in self._examples.items()
+            name: torch.tensor([numbers[example.label] for example in part], dtype=torch.long)
+            for name, part in {**self._examples, "train": splits.walked}.items()
         }
         for name in self._examples:
             self.inputs(name)
 
     def inputs(self, split: str) -> I:
-        """Return a split as the scorer reads it."""
+        """Return a split as the scorer reads it; `train` as gradients do, with the lines behind its examples."""
         if split not in self._inputs:
-            self._inputs[split] = self.reader.split(self._examples[split], train=split == "train")
+            own = self._examples[split]
+            self._inputs[split] = walked(self.reader, self.splits) if split == "train" else self.reader.split(own, train=False)
         return self._inputs[split]
+
+    def labelled(self, split: str) -> tuple[I, Tensor]:
+        """Return the labelled examples of a split as the scorer reads them, and their class numbers: of `train`, without the lines."""
+        inputs, targets = self.inputs(split), self._targets[split]
+        count = len(self._examples[split])
+        return (inputs, targets) if count == len(targets) else (inputs.take(range(count)), targets[:count])
 
     def read(self, batch: Batch) -> I:
         """Return a batch as the scorer reads it."""
@@ -122,13 +146,35 @@ class ClassificationProblem(Generic[I]):
     def read_by(self, scorer: ClassScorer[I], reader: InputReader[I]) -> Self:
         """Return the same problem with classes and examples read in another way, each split when it is first asked for."""
         found = copy.copy(self)
-        found.scorer, found.reader, found._inputs = scorer, reader, {}
+        found.scorer, found.reader, found._inputs, found._data_starts = scorer, reader, {}, {}
+        return found
+
+    def part(self, train_places: Sequence[int], select_places: Sequence[int]) -> Self:
+        """Return the same problem on a part of `train`, judged by another part of it; both are places in `train`. Nothing is read anew."""
+        found = copy.copy(self)
+        whole, every = self.inputs("train"), len(self._targets["train"])
+        lines = list(range(len(self.splits.train), every))  # which train in every part
+        chosen: dict[str, list[int]] = {"train": list(train_places), "select": list(select_places), "test": []}
+        found._examples = {name: tuple(self.splits.train[i] for i in places) for name, places in chosen.items()}
+        read = {**chosen, "train": [*train_places, *lines]}
+        found._inputs = {name: whole.take(places) for name, places in read.items()}
+        found._targets = {name: self._targets["train"][places] for name, places in read.items()}
+        train, select, test = found._examples.values()
+        found.splits = replace(self.splits, train=train, select=select, test=test, folds=(), digest="")
+        found.transfer_sets, found._data_starts = {}, {}
+        if isinstance(self.scorer, MadeOfTrain):
+            found.scorer = self.scorer.made_of(found._inputs["train"], found._targets["train"])
         return found
 
     @property
     def prepared(self) -> Cost:
         """What was run through the model once, before the first step."""
-        tokens = self.scorer.prepared_tokens + self.reader.prepared_tokens + self.codec.start_tokens
+        return Cost(model_tokens=self.scorer.prepared_tokens + self.reader.prepared_tokens) + self.start_cost
+
+    @property
+    def start_cost(self) -> Cost:
+        """What a beginning runs through the model."""
+        tokens = self.codec.start_tokens
         if isinstance(self.scorer, StartsFromData):
             tokens += self.scorer.start_tokens(self.method.realize(self.codec.random(0)), self.inputs("train"))
         return Cost(model_tokens=tokens)
@@ -143,9 +189,17 @@ class ClassificationProblem(Generic[I]):
             **self.scorer.extra(seed_for(seed, "reader")),
         }
         if isinstance(self.scorer, StartsFromData):
-            with torch.no_grad(), self._room():
-                start |= self.scorer.start(self.method.realize({**start, **given}), self.inputs("train"), self._targets["train"])
+            if seed not in self._data_starts:
+                with torch.no_grad(), self._room():
+                    realized = self.method.realize({**start, **given})
+                    self._data_starts[seed] = self.scorer.start(realized, self.inputs("train"), self._targets["train"], seed)
+            start |= self._data_starts[seed].params
         return {**start, **given}
+
+    def start_note(self, seed: int) -> str:
+        """Return what is to be said of how `initial` of that seed was found; empty: nothing."""
+        self.initial(seed)
+        return self._data_starts[seed].note if seed in self._data_starts else ""
 
     def batch(self, step: int, seed: int) -> Batch:
         count, num_views = len(self._targets["train"]), self.inputs("train").num_views
@@ -174,23 +228,30 @@ class ClassificationProblem(Generic[I]):
 
     def score(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
         """Return the scores of points on a split. What they read alike, such as a text before the slots, is read once for all of them."""
+        return tuple(self.score_of(read, split) for read in self.read_split(points, split))
+
+    def read_split(self, points: Sequence[Params], split: Split) -> tuple[ReadSplit, ...]:
+        """Return the class scores of each point on a split, and the tokens that they took."""
         if not self._examples.get(split):
             raise ProblemError(f"There are no examples in the split '{split}' to score.")
         if not points:
             return ()
-        inputs = self.inputs(split)
+        inputs, _ = self.labelled(split)
         scores, once = self._class_scores(points, inputs)
         found = []
         for i, (point, own) in enumerate(zip(points, scores, strict=True)):
             tokens = self.scorer.num_tokens(point, inputs, known=once > 0) + (once if i == 0 else 0)
-            found.append(self._score(own, split, tokens))
+            found.append(ReadSplit(own, tokens))
         return tuple(found)
 
-    def clues(self, params: Params, *, start: Params | None = None, score: Score | None = None) -> Clues:
+    def clues(
+        self, params: Params, *, start: Params | None = None, score: Score | None = None, words_score: WordsScore | None = None
+    ) -> Clues:
+        """Return what else can be said of a point; `words_score` says what words are worth, where that is not their score on `select`."""
         words = self._vocabulary
         if words is None:
             return Clues()
-        inputs, targets = self.inputs("train"), self._targets["train"]
+        inputs, targets = self.labelled("train")
         with self._room():
             directions, scores = gradient(self.method, self.scorer, params, inputs, targets, self._part_tokens, self._score_batch)
         passes = 2
@@ -198,7 +259,8 @@ class ClassificationProblem(Generic[I]):
             (scores,), _ = self._class_scores([params], inputs)
             passes += 1
         errors = Errors.of(self.splits, scores, targets)
-        projection, cost = self._project(params, score or self.score([params], "select")[0])
+        words_score = words_score or (lambda start: self.score([{**params, **start}], "select")[0])
+        projection, cost = self._project(params, score or self.score([params], "select")[0], words_score)
         now = self._in_vocabulary_space(params)
         then = None if start is None else self._in_vocabulary_space(start)
         moved = None if then is None or then.shape != now.shape else now - then
@@ -223,13 +285,17 @@ class ClassificationProblem(Generic[I]):
 
     def probabilities(self, params: Params, inputs: Sequence[Example]) -> Tensor:
         """Return ``(len(inputs), num_classes)`` probabilities of inputs, whose labels are not looked at."""
-        (scores,), _ = self._class_scores([params], self.reader.given(inputs))
-        return scores.softmax(-1)
+        return self.class_scores(params, inputs).softmax(-1)
 
-    def split_probabilities(self, params: Params, split: Split) -> Tensor:
-        """Return ``(num_examples, num_classes)`` probabilities of the examples of a split."""
-        (scores,), _ = self._class_scores([params], self.inputs(split))
-        return scores.softmax(-1)
+    def class_scores(self, params: Params, inputs: Sequence[Example]) -> Tensor:
+        """Return ``(len(inputs), num_classes)`` scores of inputs, whose labels are not looked at; their softmax is the probabilities."""
+        (scores,), _ = self._class_scores([params], self.reader.given(inputs))
+        return scores
+
+    def judged(self, params: Params, split: Split) -> tuple[Score, Tensor]:
+        """Return what `score` says of a point on a split, and the class scores ``(num_examples, num_classes)`` that it says it by."""
+        (read,) = self.read_split([params], split)
+        return self.score_of(read, split), read.scores
 
     def cuts(self, params: Params, inputs: Sequence[Example]) -> tuple[int, ...]:
         """Return how many tokens of each input do not fit the model's context."""
@@ -241,19 +307,20 @@ class ClassificationProblem(Generic[I]):
         with torch.no_grad(), self._room():
             return class_scores(self.scorer, [self.method.realize(point) for point in points], inputs, self._score_batch)
 
-    def _score(self, scores: Tensor, split: Split, tokens: int) -> Score:
-        examples, targets = self._examples[split], self._targets[split]
+    def score_of(self, read: ReadSplit, split: Split) -> Score:
+        """Return what class scores of a split are worth."""
+        examples, scores, targets = self._examples[split], read.scores, self.labelled(split)[1]
         metrics = accuracies(scores, targets) if self._measure is None else self._measure(examples, scores.tolist())
-        cost = Cost(model_tokens=tokens, scored_examples=len(examples), selection_evals=int(split == "select"))
+        cost = Cost(model_tokens=read.tokens, scored_examples=len(examples), selection_evals=int(split == "select"))
         return Score(float(F.cross_entropy(scores, targets)), metrics, len(examples), cost)
 
-    def _project(self, params: Params, soft: Score) -> tuple[Projection | None, Cost]:
+    def _project(self, params: Params, soft: Score, words_score: WordsScore) -> tuple[Projection | None, Cost]:
         """Return the point's words with what they are worth on `select`, and what it cost to find, start at and score them."""
         decoded = self.codec.decode(params)
         if decoded.text is None:
             return None, decoded.cost
         start = self.codec.encode(decoded.text)
-        (hard,) = self.score([{**params, **start.params}], "select")
+        hard = words_score(start.params)
         return Projection(decoded.text, hard, hard.loss - soft.loss), decoded.cost + start.cost + hard.cost
 
     def _in_vocabulary_space(self, params: Params) -> Tensor:

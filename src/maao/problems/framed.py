@@ -13,12 +13,13 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from maao.errors import CodecError, ConfigError, DataError, ModelError
-from maao.problems.classification import Batch, PromptCodec
+from maao.problems.classification import Batch, PromptCodec, ReadSplit, WordsScore
 from maao.problems.scorers.label_words import AnswerScorer, LabelWords
 from maao.problems.scorers.tokens import TokenScorer
 from maao.problems.text_problem import TextProblem, TextReader, prefilled
@@ -149,6 +150,10 @@ class FramedProblem:
     def prepared(self) -> Cost:
         return self.plain.prepared
 
+    @property
+    def start_cost(self) -> Cost:
+        return self.plain.start_cost
+
     # -- Problem
 
     def initial(self, seed: int) -> Params:
@@ -164,16 +169,29 @@ class FramedProblem:
         return self._home(params).num_tokens(without_pair(params), batch)
 
     def score(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
-        """Return scores in the order of the points: those of one pair are scored together."""
+        return tuple(self.score_of(read, split) for read in self.read_split(points, split))
+
+    def read_split(self, points: Sequence[Params], split: Split) -> tuple[ReadSplit, ...]:
+        """Return class scores in the order of the points: those of one pair are read together."""
         homes = [self._home(point) for point in points]
-        found: dict[int, Score] = {}
+        found: dict[int, ReadSplit] = {}
         for home in dict.fromkeys(homes):
             own = [i for i, other in enumerate(homes) if other is home]
-            found |= zip(own, home.score([without_pair(points[i]) for i in own], split), strict=True)
+            found |= zip(own, home.read_split([without_pair(points[i]) for i in own], split), strict=True)
         return tuple(found[i] for i in range(len(points)))
 
-    def clues(self, params: Params, *, start: Params | None = None, score: Score | None = None) -> Clues:
-        return self._home(params).clues(without_pair(params), start=None if start is None else without_pair(start), score=score)
+    def score_of(self, read: ReadSplit, split: Split) -> Score:
+        return self.plain.score_of(read, split)  # whatever the pair, examples and classes are the same
+
+    def clues(
+        self, params: Params, *, start: Params | None = None, score: Score | None = None, words_score: WordsScore | None = None
+    ) -> Clues:
+        before = None if start is None else without_pair(start)
+        return self._home(params).clues(without_pair(params), start=before, score=score, words_score=words_score)
+
+    def part(self, train: Sequence[int], select: Sequence[int]) -> FramedPart:
+        """Return the same problem on a part of `train`, judged by another part of it."""
+        return FramedPart(self, tuple(train), tuple(select))
 
     def prefill_cost(self, points: Sequence[Params], known: Sequence[Params]) -> Cost:
         """Return what points cost beside walks and scores: the texts before the slots are read once in each template that is new."""
@@ -191,8 +209,11 @@ class FramedProblem:
     def probabilities(self, params: Params, inputs: Sequence[Example]) -> Tensor:
         return self.problem_for(params).probabilities(without_pair(params), inputs)
 
-    def split_probabilities(self, params: Params, split: Split) -> Tensor:
-        return self._home(params).split_probabilities(without_pair(params), split)
+    def class_scores(self, params: Params, inputs: Sequence[Example]) -> Tensor:
+        return self.problem_for(params).class_scores(without_pair(params), inputs)
+
+    def judged(self, params: Params, split: Split) -> tuple[Score, Tensor]:
+        return self._home(params).judged(without_pair(params), split)
 
     def cuts(self, params: Params, inputs: Sequence[Example]) -> tuple[int, ...]:
         return self.problem_for(params).cuts(params, inputs)
@@ -253,6 +274,27 @@ class FramedProblem:
         except (ConfigError, ModelError, DataError) as error:
             raise CodecError(str(error)) from error
         return params
+
+
+class FramedPart(FramedProblem):
+    """A part of such a problem: it reads a pair as the whole does, which tokenizes texts and keeps their keys and values once."""
+
+    def __init__(self, whole: FramedProblem, train: tuple[int, ...], select: tuple[int, ...]) -> None:
+        self._whole, self._places = whole, (train, select)
+        self._parts: WeakKeyDictionary[TextProblem, TextProblem] = WeakKeyDictionary()
+        self.plain = self._part_of(whole.plain)
+        self.splits, self.notes, self.transfer_sets, self.codec = self.plain.splits, self.plain.notes, {}, whole.codec
+
+    def problem_for(self, params: Params) -> TextProblem:
+        return self._part_of(self._whole.problem_for(params))
+
+    def _home(self, params: Params) -> TextProblem:
+        return self._part_of(self._whole._home(params))
+
+    def _part_of(self, home: TextProblem) -> TextProblem:
+        if home not in self._parts:
+            self._parts[home] = home.part(*self._places)
+        return self._parts[home]
 
 
 def in_braces(template: str) -> list[str]:

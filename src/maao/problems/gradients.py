@@ -60,12 +60,12 @@ def summed_gradients(
     read, short = scorer.share(realized, inputs) or (realized, inputs)
     moving = {name: value for name, value in read.items() if value.requires_grad}
     leaves = {name: value.detach().requires_grad_() for name, value in moving.items()}
-    summed = {name: torch.zeros_like(value, dtype=torch.float32) for name, value in leaves.items()}  # bf16 would lose small parts
+    summed: dict[str, Tensor] = {}  # of those that something follows from: what is only carried along stays so
     for which in parts:
         index = list(which)
         loss = part_loss({**read, **leaves}, short.take(index), index)
         for name, gradient in zip(leaves, torch.autograd.grad(loss, list(leaves.values()), allow_unused=True), strict=True):
             if gradient is not None:
-                summed[name] += gradient
-    carried = [gradient.to(value.dtype) for gradient, value in zip(summed.values(), moving.values(), strict=True)]
-    return torch.autograd.grad(list(moving.values()), list(wanted), carried, allow_unused=True)
+                summed[name] = gradient.float() if name not in summed else summed[name] + gradient  # bf16 would lose small parts
+    carried = [gradient.to(moving[name].dtype) for name, gradient in summed.items()]
+    return torch.autograd.grad([moving[name] for name in summed], list(wanted), carried, allow_unused=True)

@@ -80,6 +80,10 @@ class LabelWordsOptions(TextOptions):
         "auto", description="A space before each label word; auto: as its script has it (none for 体育), and none behind a new line."
     )
     objective: Literal["classes", "vocabulary"] = Field("classes", description="Cross-entropy over the classes, or over the vocabulary.")
+    calibration: Literal["none", "contextual", "batch"] = Field(
+        "none",
+        description="Take from a label word's score what it has whatever the input is: as inputs without content say, or those of train.",
+    )
 
 
 class DecoderOptions(LabelWordsOptions):
@@ -100,10 +104,21 @@ class HeadOptions(TextOptions):
     pooling: Literal["auto", "mean", "first", "virtual", "last"] = Field(
         "auto", description="What a head reads; auto: the last token of a decoder, the mean of an encoder."
     )
-    head_start: Literal["auto", "random", "zeros", "class_texts", "logistic_regression"] = Field(
-        "auto", description="Where a head begins; auto: random on an encoder, zeros on a decoder."
+    head_start: Literal["auto", "random", "zeros", "class_texts", "prototypes", "class_texts_and_prototypes", "logistic_regression"] = (
+        Field("auto", description="Where a head begins; auto: random on an encoder, zeros on a decoder.")
+    )
+    head_text_weight: float = Field(
+        1.0, gt=0, le=1e6, description="Examples that a class text counts as (head_start = class_texts_and_prototypes)."
+    )
+    head_anchor: float = Field(
+        0.0, ge=0, le=1e6, description="What leaving the start costs a head's weights: a Gaussian prior's inverse variance; 0: nothing."
     )
     head_bias: bool = Field(True, description="Whether a head has a bias; the stock heads of decoders have none.")
+
+    def unread(self) -> Mapping[str, str]:
+        told = f"model.head_start is '{self.head_start}': set it to 'class_texts_and_prototypes', or drop it"
+        own = {} if self.head_start == "class_texts_and_prototypes" else {"head_text_weight": told}
+        return {**super().unread(), **own}
 
 
 class AutoOptions(LabelWordsOptions, HeadOptions):
@@ -130,6 +145,11 @@ class MatcherOptions(KindOptions):
         None, description="How a text becomes one vector; by default as the text encoder says itself, else the mean."
     )
     max_length: int | None = Field(None, ge=4, le=MANY, description="Most tokens of a text; by default those it was made for.")
+    hidden_layers: list[Annotated[int, Field(ge=0, le=10_000)]] | None = Field(
+        None,
+        description="Layers of a text encoder (0: what they read) whose mean over tokens stands beside its own vector; by default none, "
+        "and for class_residual the one two thirds up.",
+    )
     scale: float | None = Field(
         None, gt=0, le=100, description="What the cosine is multiplied by as training begins, where no scale came with the towers: 20."
     )
@@ -157,6 +177,11 @@ class MatcherOptions(KindOptions):
         from maao.problems.towers.text.inputs import InputTemplate
 
         return InputTemplate.parse(self.input_template).fields
+
+    @property
+    def towers(self) -> tuple[object, ...]:
+        """What of these settings the towers follow from, beside their name and precision."""
+        return self.pooling, self.max_length, self.scale
 
 
 def text_options(model: ModelConfig) -> TextOptions:

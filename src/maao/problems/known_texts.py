@@ -41,8 +41,14 @@ class KnownTextReader(KnownReader):
     def _features(self, examples: Sequence[Example], *, train: bool) -> Texts:
         for example in examples:
             self.template.check(example)
-        texts = [self.template.fill(example.fields) for example in examples]
-        return Texts(self._tower, texts, self.encoder.embed_dim, batch=self._batch).fill(self.store)
+        texts = tuple(self.template.fill(example.fields) for example in examples)
+        kept: Texts | None = self.encoder.kept.get(texts) if self.store.path is not None else None
+        if kept is not None:
+            return kept
+        found = Texts(self._tower, texts, self.encoder.embed_dim, batch=self._batch).fill(self.store)
+        if self.store.path is not None:
+            self.encoder.kept.put(texts, found.as_found(), found.num_bytes)
+        return found
 
 
 def cut_notes(problem: ClassificationProblem[Known]) -> tuple[str, ...]:

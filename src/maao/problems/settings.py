@@ -110,9 +110,13 @@ class ProbeOptions(MatcherMethodOptions):
     """Base of the settings of a method without a prompt."""
 
     has_prompt: ClassVar[bool] = False
+    reads_hidden_layers: ClassVar[bool] = False  # of a text encoder, where the settings do not say
 
-    def build_on(self, bound: Bound, features: Tensor, targets: Tensor) -> Probe:
-        """Return the method for these classes, and for the features ``(num_examples, embed_dim)`` of `train`, with their classes."""
+    def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> Probe:
+        """Return the method for these classes, and for the features ``(num_examples, embed_dim)`` of `train`, with their classes.
+
+        `weights` is what each of them weighs ``(num_examples,)``; None: all alike.
+        """
         raise NotImplementedError
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from maao.problems.framed import FramedProblem, PatternVerbalizer
     from maao.problems.methods import PromptMethod
     from maao.problems.scorers.tokens import TokenOptions, TokenScorer
+    from maao.problems.towers.dual import DualEncoder
     from maao.problems.towers.text.loading import FrozenModel, Kind
     from maao.problems.towers.text.template import Template, TemplateTokenizer, Tokenized
     from maao.protocols import Params, TokenCodec
@@ -39,14 +40,21 @@ KV_CACHE_BYTES = 3 * 2**30
 
 
 class LoadedModels:
-    """Language models, each loaded once however many use it. With `keep_caches`, what they made of texts is kept with them."""
+    """Frozen models, each loaded once however many use it. With `keep_caches`, what they made of texts is kept with them."""
 
     def __init__(self, *, keep_caches: bool = False) -> None:
         self._keep_caches = keep_caches
         self._held: dict[tuple[str, ...], FrozenModel] = {}
+        self._encoders: dict[tuple[object, ...], DualEncoder] = {}
 
     def __len__(self) -> int:
-        return len({id(frozen) for frozen in self._held.values()})
+        return len({id(frozen) for frozen in (*self._held.values(), *self._encoders.values())})
+
+    def encoder(self, key: tuple[object, ...], load: Callable[[], DualEncoder]) -> DualEncoder:
+        """Return the dual encoder of a name and settings, loaded where that was not done before."""
+        if key not in self._encoders:
+            self._encoders[key] = load()
+        return self._encoders[key]
 
     def load(self, name: str, model: ModelConfig) -> FrozenModel:
         """Return the model of that name as the settings say; what they say of the tuned model alone holds for no other."""
@@ -123,20 +131,15 @@ def build_texts(
     """
     from maao.problems.framed import FramedProblem
     from maao.problems.text_problem import text_problem
-    from maao.problems.towers.text.forward import activation_bytes, context_length
+    from maao.problems.towers.text.forward import activation_bytes
     from maao.problems.towers.text.probes import require
-    from maao.problems.towers.text.template import Template
 
     model = completed(model, frozen)
     options = text_options(model)
-    template = Template.parse(options.template or DEFAULT_TEMPLATE, chat=options.chat, turn=options.chat_turn)
     frozen = options.codec.options.read_by(frozen)
     require(frozen, 1)
-    context = context_length(frozen)
-    if options.max_length is not None and options.max_length > context:
-        raise ConfigError(f"model.max_length = {options.max_length} is more than {frozen.name} can read: {context} tokens.")
-    length = options.max_length or context
-    scorer, tokenize = build_scorer(model, frozen, splits, template, length)
+    scorer, tokenize = reading_of(model, frozen, splits)
+    template, length = tokenize.template, length_of(model, frozen)
     method, codec = build_method(model, frozen, seed, splits.labels)
     part_tokens = options.part_tokens
     if options.memory_mib is not None:
@@ -159,6 +162,9 @@ def build_texts(
         with_clues=with_clues,
     )
 
+    note = plain.start_note(seed_for(seed, "initial")) if splits.train else ""
+    plain.notes = (*plain.notes, *([note] if note else []))
+
     def reframe(pair: PatternVerbalizer) -> tuple[TokenScorer, TemplateTokenizer]:
         return build_framed_scorer(model, frozen, splits, template, length, pair)
 
@@ -174,7 +180,7 @@ def token_notes(model: ModelConfig, frozen: FrozenModel, splits: Splits) -> Iter
         shown = ", ".join(map(repr, list(unread)[:3])) + (", ..." if len(unread) > 3 else "")
         yield f"the model has no embedding for {len(unread)} of its tokenizer's tokens ({shown}): a text that holds one is refused"
     specials = Specials(frozen.tokenizer)
-    for name, examples in (("train", splits.train), ("select", splits.select), ("test", splits.test)):
+    for name, examples in (*splits.parts.items(), ("data.lines", splits.lines)):
         found = [special for example in examples if (special := specials.named_in([*example.fields.values(), *example.choices]))]
         if found:
             yield (
@@ -189,12 +195,33 @@ def token_notes(model: ModelConfig, frozen: FrozenModel, splits: Splits) -> Iter
 # -- how classes are read
 
 
+def reading_of(model: ModelConfig, frozen: FrozenModel, splits: Splits) -> tuple[TokenScorer, TemplateTokenizer]:
+    """Return how classes are read by the settings' own template, and the template bound to the tokenizer."""
+    from maao.problems.towers.text.template import Template
+
+    options = text_options(model)
+    template = Template.parse(options.template or DEFAULT_TEMPLATE, chat=options.chat, turn=options.chat_turn)
+    return build_scorer(model, frozen, splits, template, length_of(model, frozen))
+
+
+def length_of(model: ModelConfig, frozen: FrozenModel) -> int:
+    """Return the most tokens of an input. Raises `ConfigError` where the settings ask for more than the model reads."""
+    from maao.problems.towers.text.forward import context_length
+
+    asked, context = text_options(model).max_length, context_length(frozen)
+    if asked is not None and asked > context:
+        raise ConfigError(f"model.max_length = {asked} is more than {frozen.name} can read: {context} tokens.")
+    return asked or context
+
+
 def build_scorer(
     model: ModelConfig, frozen: FrozenModel, splits: Splits, template: Template, length: int
 ) -> tuple[TokenScorer, TemplateTokenizer]:
     """Return how classes are read, and the template bound to the tokenizer with room for the longest answer."""
-    from maao.problems.scorers.label_words import LabelWords, label_word_ids
+    from maao.problems.scorers.calibration import CONTENT_FREE
+    from maao.problems.scorers.label_words import LabelWords, WordSettings, label_word_ids
     from maao.problems.scorers.other_words import DecodedWords, MaskedWords
+    from maao.problems.scorers.tokens import Rows
     from maao.problems.towers.text.template import TemplateTokenizer
     from maao.problems.towers.text.tokenizing import num_rows
 
@@ -215,6 +242,7 @@ def build_scorer(
     common: TokenOptions = {
         "side": options.padding_side,
         "class_weights": _class_weights(options, splits),
+        "balanced": options.class_weights == "balanced",
         "dropout": options.frozen_dropout,
     }
     if isinstance(options, HeadOptions):
@@ -233,12 +261,19 @@ def build_scorer(
         named = options.label_words if options.label_words is not None else {label: label for label in splits.labels}
         words = label_word_ids(tokenize, splits.labels, named, frozen.name)
     answer = 0 if chosen else max(map(len, words)) - 1  # an example's own choices take their own room
+    settings: WordSettings = {"objective": options.objective, "calibration": options.calibration}
+    if options.calibration != "none" and chosen:
+        raise ConfigError(
+            "model.calibration needs classes that are the same for all examples, and these have choices of their own: drop it."
+        )
+    if options.calibration == "contextual":
+        settings["content_free"] = Rows(tokenize(dict.fromkeys(template.fields, text)) for text in CONTENT_FREE)
     if frozen.kind == "masked":
-        return MaskedWords(frozen, words, objective=options.objective, **common), tokenizer(answer)
+        return MaskedWords(frozen, words, settings, **common), tokenizer(answer)
     if frozen.kind == "encoder_decoder":
         lead = tuple(frozen.tokenizer.convert_tokens_to_ids([tokenize.mask])) if tokenize.mask else ()
-        return DecodedWords(frozen, words, objective=options.objective, lead=lead, **common), tokenizer(0)
-    return LabelWords(frozen, words, objective=options.objective, **common), tokenizer(answer)
+        return DecodedWords(frozen, words, settings, lead=lead, **common), tokenizer(0)
+    return LabelWords(frozen, words, settings, **common), tokenizer(answer)
 
 
 def _head(
@@ -252,7 +287,7 @@ def _head(
     chosen: bool,
 ) -> TokenScorer:
     """Return a head; with `chosen`, examples have choices of their own."""
-    from maao.problems.scorers.head import AnswerHead, PooledHead
+    from maao.problems.scorers.head import READS_TEXTS, AnswerHead, HeadSettings, PooledHead
 
     decodes = frozen.kind == "decoder"
     pooling = ("last" if decodes else "mean") if options.pooling == "auto" else options.pooling
@@ -268,24 +303,31 @@ def _head(
         )
     if not decodes and pooling == "last":
         raise ConfigError(f"model.pooling = 'last' is for decoders, and {frozen.name} is an encoder: use 'mean' or 'first'.")
-    if chosen and start in ("class_texts", "logistic_regression"):
+    if chosen and start not in ("zeros", "random"):
         raise ConfigError(
             f"model.head_start = '{start}' needs classes that are the same for all examples, and these have choices of their own: use "
             "'zeros' or 'random'."
         )
-    class_rows = _class_rows(splits, tokenize) if start == "class_texts" else ()
-    count, bias = 1 if chosen else len(splits.labels), options.head_bias
+    head: HeadSettings = {
+        "start": start,
+        "class_rows": _class_rows(start, splits, tokenize) if start in READS_TEXTS else (),
+        "text_weight": options.head_text_weight,
+        "anchor": options.head_anchor,
+        "num_examples": sum(1.0 if weight is None else weight for weight in splits.weights),
+        "bias": options.head_bias,
+    }
+    count = 1 if chosen else len(splits.labels)
     if pooling == "last":
-        return AnswerHead(frozen, count, start=start, class_rows=class_rows, bias=bias, **common)
-    return PooledHead(frozen, count, pooling=pooling, start=start, class_rows=class_rows, bias=bias, **common)
+        return AnswerHead(frozen, count, head, **common)
+    return PooledHead(frozen, count, head, pooling=pooling, **common)
 
 
-def _class_rows(splits: Splits, tokenize: TemplateTokenizer) -> tuple[Tokenized, ...]:
+def _class_rows(start: str, splits: Splits, tokenize: TemplateTokenizer) -> tuple[Tokenized, ...]:
     """Return the inputs whose text is that of a class."""
     fields = tokenize.template.fields
     if len(fields) != 1:
         raise ConfigError(
-            f"model.head_start = 'class_texts' puts the label in the place of the text, and the template {str(tokenize.template)!r} has "
+            f"model.head_start = '{start}' puts the label in the place of the text, and the template {str(tokenize.template)!r} has "
             f"{len(fields)} fields: use another start."
         )
     return tuple(tokenize({fields[0]: label.replace("_", " ")}) for label in splits.labels)
@@ -308,12 +350,14 @@ def build_framed_scorer(
 
 def _class_weights(options: TextOptions, splits: Splits) -> list[float] | None:
     """Return what each class weighs in the training loss, in the order of the labels; None: all alike."""
+    from maao.problems.scorers.tokens import balanced_weights
+
     given = options.class_weights
     if given == "none" or not splits.train:
         return None
     if given == "balanced":
         counts = Counter(example.label for example in splits.train)
-        return [len(splits.train) / (len(splits.labels) * counts[label]) for label in splits.labels]
+        return balanced_weights([counts[label] for label in splits.labels])
     assert isinstance(given, dict)
     wrong = sorted(set(given) ^ set(splits.labels))
     if wrong or any(weight <= 0 for weight in given.values()):

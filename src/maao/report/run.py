@@ -11,6 +11,7 @@ from rich.text import Text
 from maao.core.lr_finder import LrSearch
 from maao.evaluation.metrics import harmonic_mean
 from maao.evaluation.statistics import wilson_interval
+from maao.evaluation.undecided import Thresholds
 from maao.printable import times
 from maao.report.lines import add_row, columns, cost_line, line_of_proposal, metric_name, refusal, short, shown
 from maao.result import Result
@@ -32,6 +33,8 @@ def report(result: Result) -> Group:
         parts.append(shown(f"Filled beside the chosen prompt: {told}."))
     if result.lr_search is not None:
         parts.append(_search_line(result.lr_search))
+    if result.thresholds is not None:
+        parts.append(shown(_undecided_line(result.thresholds)))
     parts.append(cost_line(result.cost))
     if result.status_reason:
         parts.append(shown(f"Note: {result.status_reason}.", style="yellow"))
@@ -108,6 +111,16 @@ def _summary(result: Result) -> Text:
     if not asked:
         return shown("No mentor was asked: plain gradient descent.")
     return shown(f"The mentor was asked {times(len(asked))} and made {proposed} proposals that could be used; {accepted} became a restart.")
+
+
+def _undecided_line(thresholds: Thresholds) -> str:
+    bounds = ((thresholds.confidence, thresholds.least), ("probability", thresholds.least_probability))
+    below = " or ".join(f"{name} below {bound:.4g}" for name, bound in bounds if bound is not None)
+    missed = f" But {thresholds.missed}." if thresholds.missed else ""
+    return (
+        f"Left undecided: {below}. Of the {thresholds.num_examples} examples that chose this, {thresholds.num_decided} are decided, "
+        f"{thresholds.num_right} of them right.{missed}"
+    )
 
 
 def _search_line(search: LrSearch) -> Text:

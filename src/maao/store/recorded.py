@@ -11,6 +11,7 @@ from maao.types import JSON, Cost
 FORMAT = 2  # of run folders: what settings are called and what rounds hold; counted up where an older folder would be read wrongly
 FORMAT_KEY = "format"  # in config.json; the first format had none
 EXAMPLES = "examples.json"
+UNDECIDED = "undecided.json"
 IN_RUN = "run"  # data.source of examples that were handed over in memory and are kept in the run folder
 
 
@@ -93,3 +94,17 @@ class ExamplesRecord(Record):
     train: list[ExampleRecord]
     select: list[ExampleRecord]
     test: list[ExampleRecord]
+    folds: list[int] = []
+
+
+class ThresholdsRecord(Record):
+    """undecided.json: what a run leaves undecided."""
+
+    confidence: str
+    least: float | None
+    least_probability: float | None
+    num_examples: int
+    num_decided: int
+    num_right: int
+    wanted: dict[str, float]
+    cost: Annotated[dict[str, float], AfterValidator(_is_cost)]

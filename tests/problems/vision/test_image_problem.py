@@ -3,12 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from maao.deploy import most_confident_mistakes
 from maao.errors import ConfigError, ProblemError
+from maao.evaluation.readings import mistakes_in, readings
 from maao.optimizers.serializer import TorchSerializer
 from maao.optimizers.torch import TorchStage
 from maao.problems.classification import ClassificationProblem
@@ -193,10 +194,13 @@ def test_probabilities_mistakes_and_their_sheet() -> None:
     probable = held.probabilities(params, [Example({"image": key}, "-") for key in ("cat/0", "dog/1")])
     assert probable.shape == (2, 3)
     torch.testing.assert_close(probable.sum(-1), torch.ones(2))
-    wrong = most_confident_mistakes(held.splits.select, held.splits.labels, held.split_probabilities(params, "select").tolist(), 2)
-    count = 9 - round(9 * held.score([params], "select")[0].metrics["accuracy"])
+    score, scores = held.judged(params, "select")
+    assert score == held.score([params], "select")[0]
+    targets = np.array([held.splits.labels.index(example.label) for example in held.splits.select])
+    wrong = mistakes_in(readings(scores.numpy(), targets), held.splits.select, held.splits.labels)[:2]
+    count = 9 - round(9 * score.metrics["accuracy"])
     assert len(wrong) == min(2, count) > 0
-    assert wrong == sorted(wrong, key=lambda m: -m.probability)
+    assert list(wrong) == sorted(wrong, key=lambda m: -m.probability)
     assert all(m.example.label != m.predicted and m.probability > m.label_probability for m in wrong)
     sheet = contact_sheet(wrong, lambda example: held.picture(example.fields["image"]))
     assert sheet.width > 128 and sheet.height > 128 and len(sheet.getcolors(maxcolors=10**6) or []) > 50

@@ -40,6 +40,7 @@ def load_catalog(
     seed: int = 0,
     classes: str = "all",
     fewer: bool = False,
+    folds: int | None = None,
 ) -> Dataset:
     """Return the task of a data set of the catalog.
 
@@ -54,6 +55,7 @@ def load_catalog(
         seed: what `train` and `select` are sampled with.
         classes: "all", or the "base" or the "new" half of them, in the order of the published class numbers.
         fewer: take what there is where a class has too few (a few classes of Caltech101 have fewer than 16).
+        folds: cross-validate `train` in so many folds at most; no pictures are then set apart to select with.
 
     Raises:
         ConfigError: no such data set, or no such half.
@@ -84,7 +86,7 @@ def load_catalog(
         for part, held in parts.items()
     }
     order = halves[classes]
-    splits = sample_parts(examples, order, FewShot(shots or IMAGE_SHOTS, select_shots, test_size, seed, fewer))
+    splits = sample_parts(examples, order, FewShot(IMAGE_SHOTS if shots is None else shots, select_shots, test_size, seed, fewer, folds))
     _check_pictures(splits, images, name)
     notes: list[str] = []
     if len(labels) != published.num_classes:

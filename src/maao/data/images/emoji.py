@@ -92,17 +92,21 @@ def emoji_folder(root: str | None = None) -> Path:
     return folder
 
 
-def load_emoji(*, shots: int = EMOJI_TRAIN, style: Style = "twemoji", seed: int = 0, root: str | None = None) -> Dataset:
+def load_emoji(
+    *, shots: int = EMOJI_TRAIN, style: Style = "twemoji", seed: int = 0, root: str | None = None, folds: int | None = None
+) -> Dataset:
     """Return the emoji task of a seed.
+
+    Args:
+        folds: cross-validate `train` in so many folds at most: the 4 groups that select are then free to train too.
 
     Raises:
         ConfigError: more shots than the 8 groups that train.
         DataError: the data are not there.
     """
-    if not 1 <= shots <= EMOJI_TRAIN:
-        raise ConfigError(
-            f"The emoji task samples {EMOJI_TRAIN} groups a class to train on: data.shots can be 1 to {EMOJI_TRAIN}; got {shots}."
-        )
+    least, most = (1, EMOJI_TRAIN) if folds is None else (0, EMOJI_TRAIN + EMOJI_SELECT)
+    if not least <= shots <= most:
+        raise ConfigError(f"The emoji task samples {most} groups a class to train on: data.shots can be {least} to {most}; got {shots}.")
     source = EmojiSource(emoji_folder(root))
     train: list[Example] = []
     select: list[Example] = []
@@ -113,9 +117,9 @@ def load_emoji(*, shots: int = EMOJI_TRAIN, style: Style = "twemoji", seed: int 
         random.Random(seed_for(seed, "emoji", label)).shuffle(order)
         examples = [Example({"image": f"{style}/{groups[g]['code']}", "name": groups[g]["name"]}, label) for g in order]
         train += examples[:shots]
-        select += examples[EMOJI_TRAIN : EMOJI_TRAIN + EMOJI_SELECT]
+        select += examples[EMOJI_TRAIN : EMOJI_TRAIN + EMOJI_SELECT] if folds is None else []
         test += examples[EMOJI_TRAIN + EMOJI_SELECT : EMOJI_TRAIN + EMOJI_SELECT + EMOJI_TEST]
-    splits = from_parts(train, select, test, labels=list(classes))
+    splits = from_parts(train, select if folds is None else None, test, labels=list(classes), folds=folds, seed=seed)
     names = tuple(label.replace("-", " ") for label in classes)
     return Dataset(splits, names, source, TEMPLATE)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from maao.data.checks import listing, nearest, quote
 from maao.data.dataset import Dataset
-from maao.data.images.layout import check_nested, is_picture, split_folders
+from maao.data.images.layout import check_nested, is_picture, part_of, split_folders
 from maao.data.images.levels import BITS_SETTING
 from maao.data.images.reading import SUFFIXES, decoded, file_bytes, shown
 from maao.data.images.sampling import FewShot, sample_parts, sample_pool
@@ -38,6 +38,7 @@ def load_folder(
     seed: int = 0,
     skip_bad: bool = False,
     fewer: bool = False,
+    folds: int | None = None,
     bits: int | None = None,
 ) -> Dataset:
     """Return the task of a folder of pictures.
@@ -48,6 +49,7 @@ def load_folder(
         test_size: most test pictures; None: all there are.
         skip_bad: go on without pictures that cannot be read; a note names them.
         fewer: take what there is where a class has too few.
+        folds: cross-validate `train` in so many folds at most; no pictures are then set apart to select with.
         bits: depth of grey of more than 8 bits whose files do not say it; None: the largest that one of these pictures needs.
 
     Raises:
@@ -74,11 +76,35 @@ def load_folder(
     for part, examples in kept.items():
         if not examples:
             raise DataError(f"All pictures of {part} repeat pictures of an earlier split in {shown(base)}: splits must be disjoint.")
-    few = FewShot(shots, select_shots, test_size, seed, fewer)
+    few = FewShot(shots, select_shots, test_size, seed, fewer, folds)
     splits = sample_pool(kept[POOL], labels, few) if POOL in kept else sample_parts(kept, labels, few)
     names = class_names(labels)
     splits = replace(splits, notes=(*splits.notes, *notes, *grey.notes(), *note_on_names(names)))
     return Dataset(splits, names, Files(base, bits=grey.bits), bits=grey.bits)
+
+
+def read_labelled_folder(
+    root: str | Path, *, bits: int | None = None, skip_bad: bool = False
+) -> tuple[tuple[Example, ...], tuple[str, ...]]:
+    """Return the pictures of a folder that holds a folder for each label, by their whole paths, and notes on what was read.
+
+    Args:
+        bits, skip_bad: as for `load_folder`.
+
+    Raises:
+        DataError: no pictures, folders of splits in the place of folders of labels, pictures that cannot be read.
+    """
+    base = Path(root).absolute()
+    inside, _ = folders_in(base)
+    if not inside:
+        raise DataError(f"The folder {shown(base)} holds no folders: labelled pictures stand in a folder for each label (LABEL/1.png).")
+    if parts := [path.name for path in inside if part_of(path.name) and folders_in(path)[0]]:
+        raise DataError(f"The folder {shown(base)} holds splits ({listing(parts)}): name one of them, such as {shown(base / parts[-1])}.")
+    notes: list[str] = []
+    grey = Grey(bits)
+    found = _read(base, base, notes, grey, skip_bad)
+    placed = tuple(replace(example, fields={**example.fields, "image": str(base / example.fields["image"])}) for example in found)
+    return placed, (*notes, *grey.notes())
 
 
 def _by_part(base: Path, parts: Mapping[str, str]) -> dict[str, str]:

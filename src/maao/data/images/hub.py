@@ -66,6 +66,7 @@ def load_hub_images(
     test_size: int | None = None,
     seed: int = 0,
     fewer: bool = False,
+    folds: int | None = None,
     bits: int | None = None,
     revision: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -85,6 +86,7 @@ def load_hub_images(
         test_size: most test pictures, by hash; None: all there are.
         seed: what `train` and `select` are sampled with.
         fewer: take what there is where a class has too few.
+        folds: cross-validate `train` in so many folds at most; no pictures are then set apart to select with.
         bits: depth of grey of more than 8 bits whose files do not say it; None: 16, since not all pictures are opened to look.
         revision: a commit, to read the same data next year.
         cache_dir: where downloads are kept; None: where `datasets` keeps them.
@@ -106,7 +108,7 @@ def load_hub_images(
         if unknown := sorted({example.label for example in held} - trained):
             raise DataError(f"{name}: {part} has classes that train lacks: {listing(unknown)}.{nearest(unknown[0], labels)}")
     rows = without_repeats(rows, notes)
-    few = FewShot(shots or IMAGE_SHOTS, select_shots, test_size, seed, fewer)
+    few = FewShot(IMAGE_SHOTS if shots is None else shots, select_shots, test_size, seed, fewer, folds)
     splits = sample_pool(rows["train"], labels, few) if list(rows) == ["train"] else sample_parts(rows, labels, few)
     names = in_words(labels, name)
     splits = replace(splits, notes=(*splits.notes, *notes, *note_on_names(names)))

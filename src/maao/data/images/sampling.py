@@ -27,6 +27,7 @@ class FewShot:
         select_shots: pictures of a class to select with; None: as many as shots, at most 4.
         test_size: most pictures in `test`, by hash; None: all there are.
         fewer: take what there is of a class that has too few, at least one picture for each of `train` and `select`; a note names it.
+        folds: cross-validate `train` in so many folds at most: no pictures are set apart to select with, and `shots` may be 0.
     """
 
     shots: int | None = None
@@ -34,6 +35,13 @@ class FewShot:
     test_size: int | None = None
     seed: int = 0
     fewer: bool = False
+    folds: int | None = None
+
+    @property
+    def wanted(self) -> tuple[int, int]:
+        """How many pictures of a class train and select, where all are sampled."""
+        shots = IMAGE_SHOTS if self.shots is None else self.shots
+        return shots, 0 if self.folds is not None else self.select_shots or default_select(shots)
 
 
 def sample_pool(pool: Sequence[Example], labels: Sequence[str], few: FewShot) -> Splits:
@@ -44,8 +52,7 @@ def sample_pool(pool: Sequence[Example], labels: Sequence[str], few: FewShot) ->
     Raises:
         DataError: a class has too few pictures, and `fewer` was not asked for.
     """
-    shots = few.shots or IMAGE_SHOTS
-    select_shots = few.select_shots or default_select(shots)
+    shots, select_shots = few.wanted
     by_class = of_each_class(pool, labels)
     need = shots + select_shots
     short = {label: len(own) for label, own in by_class.items() if len(own) < need}
@@ -61,10 +68,10 @@ def sample_pool(pool: Sequence[Example], labels: Sequence[str], few: FewShot) ->
     test = _test_of(test, few.test_size, labels)
     train, select = _sampled(rest, rest, shots, select_shots, few.seed)
     notes = [
-        f"train and select: {shots} and {select_shots} pictures of each class, sampled with seed {few.seed}.",
+        *([f"train and select: {shots} and {select_shots} pictures of each class, sampled with seed {few.seed}."] if not few.folds else []),
         f"test: {len(test)} of {len(pool)} pictures, chosen by hash, the same for every seed.",
     ]
-    return _finished(train, select, test, labels, notes, short, need)
+    return _finished(train, select, test, labels, notes, short, need, few)
 
 
 def sample_parts(parts: Mapping[str, Sequence[Example]], labels: Sequence[str], few: FewShot) -> Splits:
@@ -72,6 +79,8 @@ def sample_parts(parts: Mapping[str, Sequence[Example]], labels: Sequence[str], 
 
     Without a part of its own, `select` is sampled out of what `train` leaves.
     """
+    if few.folds is not None:
+        return _without_select(parts, labels, few)
     shots, fewer = few.shots, few.fewer
     train_by, select_by = of_each_class(parts["train"], labels), of_each_class(parts.get("select", ()), labels)
     own = bool(parts.get("select"))
@@ -99,7 +108,23 @@ def sample_parts(parts: Mapping[str, Sequence[Example]], labels: Sequence[str], 
     test = _test_of(given, few.test_size, labels)
     if len(test) < len(given):
         notes.append(f"test: {len(test)} of {len(given)} pictures, chosen by hash, the same for every seed.")
-    return _finished(train, select, test, labels, notes, lacking, need)
+    return _finished(train, select, test, labels, notes, lacking, need, few)
+
+
+def _without_select(parts: Mapping[str, Sequence[Example]], labels: Sequence[str], few: FewShot) -> Splits:
+    """Sample `train` out of its part, to be cross-validated: without `shots`, all of it."""
+    train_by = of_each_class(parts["train"], labels)
+    shots = max(len(held) for held in train_by.values()) if few.shots is None else few.shots
+    short = {} if few.shots is None else {label: len(held) for label, held in train_by.items() if len(held) < shots}
+    if short and not few.fewer:
+        raise _too_few(short, f"{shots} for train", shots)
+    train, _ = _sampled(train_by, train_by, shots, 0, few.seed)
+    given = list(parts.get("test", ()))
+    test = _test_of(given, few.test_size, labels)
+    notes = [f"test: {len(test)} of {len(given)} pictures, chosen by hash, the same for every seed."] if len(test) < len(given) else []
+    if parts.get("select"):
+        notes.append("the pictures to select with are not read: all labels of train train, and judge out of fold.")
+    return _finished(train, [], test, labels, notes, short, shots, few)
 
 
 def _sampled(
@@ -110,7 +135,10 @@ def _sampled(
     chosen_select: list[Example] = []
     for label, held in train.items():
         order = _shuffled(held, seed, label)
-        if select is train:
+        end: list[Example]
+        if not select_shots:
+            front, end = order[:shots], []
+        elif select is train:
             if len(held) < 2:
                 raise DataError(f"The class {quote(label)} has {len(held)} picture: it needs one to train and one to select with.")
             front, end = front_and_end(order, shots, min(select_shots, max(1, len(held) - shots)))
@@ -132,8 +160,10 @@ def _finished(
     notes: Sequence[str],
     short: Mapping[str, int],
     need: int,
+    few: FewShot,
 ) -> Splits:
-    splits = from_parts(train, select, test, labels=list(labels))
+    apart = select if few.folds is None else None
+    splits = from_parts(train, apart, test, labels=list(labels), folds=few.folds, seed=few.seed)
     told = list(notes)
     if short:
         told.append(f"{len(short)} classes have fewer pictures than asked for ({need}), and all of theirs are taken: {_each(short)}.")

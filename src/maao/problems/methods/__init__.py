@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from maao.problems.losses import mean_cross_entropy
 from maao.protocols import Params
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Matched:
         inputs: features ``(batch, embed_dim)`` as they were read, and `frozen` as the tower that nothing is put into reads them.
         tuned: the params that a gradient is wanted of.
         scale: of the cosine.
+        weights: what each input weighs in the loss ``(batch,)``; None: all alike.
     """
 
     scores: Tensor
@@ -90,6 +92,12 @@ class Matched:
     frozen: Tensor
     tuned: Mapping[str, Tensor]
     scale: float | Tensor
+    weights: Tensor | None = None
+
+    @property
+    def cross_entropy(self) -> Tensor:
+        """The mean over the batch, each input by its weight."""
+        return mean_cross_entropy(self.scores, self.targets, self.weights)
 
     def zero_shot(self, anchors: Tensor) -> Tensor:
         """Return the scores ``(batch, num_classes)`` of classes that nothing is tuned of, on inputs read by the frozen tower."""

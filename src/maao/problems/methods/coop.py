@@ -9,7 +9,6 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -59,7 +58,7 @@ class CoOp(PromptTuning):
         return params["prompt"].expand(len(features), *params["prompt"].shape)
 
     def loss(self, read: Matched) -> Tensor:
-        return F.cross_entropy(read.scores, read.targets)
+        return read.cross_entropy
 
     def num_tokens(self, num_inputs: int) -> int:
         return self.bound.encoder.text.num_tokens(self.bound.prompts, shared=not self.class_specific)

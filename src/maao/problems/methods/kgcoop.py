@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -27,7 +26,7 @@ class KgCoOp(CoOp):
 
     def loss(self, read: Matched) -> Tensor:
         assert read.classes is not None
-        return F.cross_entropy(read.scores, read.targets) + self.weight * (1 - (read.classes * self.bound.anchors).sum(-1).mean())
+        return read.cross_entropy + self.weight * (1 - (read.classes * self.bound.anchors).sum(-1).mean())
 
 
 class KgCoOpOptions(CoOpOptions):

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -35,7 +34,7 @@ class ProGrad(CoOp):
     def loss(self, read: Matched) -> Tensor:
         """Return the cross-entropy; what its backward pass gives is the gradient described above."""
         scores, tuned = read.scores, read.tuned
-        own = F.cross_entropy(scores, read.targets)
+        own = read.cross_entropy
         if not tuned or not torch.is_grad_enabled():
             return own
         known = read.zero_shot(self.bound.anchors)

@@ -63,7 +63,7 @@ class PromptSRC(BothTowers):
         known = read.zero_shot(anchors)
         apart = F.kl_div(scores.log_softmax(-1), known.log_softmax(-1), reduction="sum", log_target=True) / scores.numel()
         return (
-            F.cross_entropy(scores, read.targets)
+            read.cross_entropy
             + self.text_weight * (read.classes - anchors).abs().mean()
             + self.image_weight * (read.inputs - read.frozen).abs().mean()
             + self.score_weight * apart

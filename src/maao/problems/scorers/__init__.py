@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar, runtime_checkable
 
 import torch
@@ -26,6 +27,10 @@ class Inputs(Protocol):
         ...
 
     def __len__(self) -> int: ...
+
+    def weighted(self, weights: Sequence[float | None]) -> Self:
+        """Return the same, each weighing so much in the training loss; None: it is a labelled example, which weighs 1."""
+        ...
 
     def take(self, which: Sequence[int], views: Sequence[int] | None = None) -> Self:
         """Return some of them, by their places here, in one view each (None: as they are)."""
@@ -133,14 +138,34 @@ class ClassScorer(Protocol[I]):
         ...
 
 
+@dataclass(frozen=True)
+class DataStart:
+    """What begins at data, in place of what `ClassScorer.extra` gives of it, and what is to be said of how it was found."""
+
+    params: Mapping[str, Tensor]
+    note: str = ""
+
+
 @runtime_checkable
 class StartsFromData(Protocol[Given]):
     """Capability of a scorer: what it trains beside the prompt may begin at the examples of `train`."""
 
-    def start(self, realized: Params, train: Given, targets: Tensor) -> Mapping[str, Tensor]:
-        """Return what begins at data, read with these realized params, in place of what `extra` gives of it."""
+    def start(self, realized: Params, train: Given, targets: Tensor, seed: int) -> DataStart:
+        """Return what begins at data, read with these realized params."""
         ...
 
     def start_tokens(self, realized: Params, train: Given) -> int:
         """Return the tokens that this runs through the model."""
+        ...
+
+
+@runtime_checkable
+class MadeOfTrain(Protocol[Given]):
+    """Capability of a scorer: something of it follows from the examples of `train`, so that it is another one for others.
+
+    A scorer that looks at `train` when it is made and is not one of these would let an example that is left out train all the same.
+    """
+
+    def made_of(self, train: Given, targets: Tensor) -> Self:
+        """Return the same scorer, made of these examples and their classes ``(num_examples,)``."""
         ...

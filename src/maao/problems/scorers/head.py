@@ -6,8 +6,8 @@ input, which has seen all of it; texts before the slots are then read once for a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, Unpack
+from collections.abc import Sequence
+from typing import Literal, TypedDict, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,12 @@ from torch import Tensor
 
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError
-from maao.problems.scorers.head_starts import LinearStart, from_class_texts, logistic_regression
+from maao.problems.scorers import DataStart
+from maao.problems.scorers.class_starts import class_starts
+from maao.problems.scorers.head_starts import LinearStart, from_class_features, logistic_regression
 from maao.problems.scorers.label_words import AnswerScorer
 from maao.problems.scorers.tokens import (
+    AT_A_TIME,
     TokenOptions,
     TokenScorer,
     ahead_of,
@@ -35,42 +38,54 @@ from maao.problems.towers.text.template import Tokenized
 from maao.protocols import Params
 
 Pooling = Literal["mean", "first", "virtual", "last"]
-HeadStart = Literal["random", "zeros", "class_texts", "logistic_regression"]
+HeadStart = Literal["random", "zeros", "class_texts", "prototypes", "class_texts_and_prototypes", "logistic_regression"]
 
 STD = 0.02  # of a random start
-AT_A_TIME = 64  # inputs that are read to find a start
-WEIGHT, BIAS = "head.weight", "head.bias"
+WEIGHT, BIAS, START = "head.weight", "head.bias", "head.start"
+READS_TEXTS = ("class_texts", "class_texts_and_prototypes")  # starts at texts of the classes
+READS_TRAIN = ("prototypes", "class_texts_and_prototypes", "logistic_regression")  # and at examples
+
+
+class HeadSettings(TypedDict, total=False):
+    """Where a head begins, and what holds it there.
+
+    Args:
+        start: "random" (standard deviation 0.02), "zeros", or what the model gives at the start of the soft prompt for the texts of the
+            classes, for the examples of `train` ("prototypes"), for both, or logistic regression on the latter.
+        class_rows: the inputs whose texts are those of the classes, for a start there.
+        text_weight: examples that a class text counts as, in a start at both.
+        anchor: what leaving the start costs: ``anchor / 2 |weight - start|^2 / num_examples`` joins the loss.
+        num_examples: of `train`; what weighs less counts less.
+        bias: whether the head has one; stock heads of decoders have none.
+    """
+
+    start: HeadStart
+    class_rows: Sequence[Tokenized]
+    text_weight: float
+    anchor: float
+    num_examples: float
+    bias: bool
 
 
 class Head:
     """Base: score the classes with ``{"head.weight": (num_classes, width), "head.bias": (num_classes,)}`` on one vector of an input.
 
-    An example with choices has one score for each, from one row of weights.
+    An example with choices has one score for each, from one row of weights. A head with an anchor has its first weights with it, as
+    "head.start", which no gradient moves.
 
     Args:
         num_classes: rows of the head.
-        start: where it begins: "random" (standard deviation 0.02), "zeros", at the texts of the classes, or at logistic regression on
-            `train`, both on what the model gives at the start of the soft prompt.
-        class_rows: the inputs whose texts are those of the classes, for a start there.
-        bias: whether the head has one; stock heads of decoders have none.
     """
 
     pooling: Pooling
 
-    def __init__(
-        self,
-        frozen: FrozenModel,
-        num_classes: int,
-        *,
-        start: HeadStart = "random",
-        class_rows: Sequence[Tokenized] = (),
-        bias: bool = True,
-    ) -> None:
+    def __init__(self, frozen: FrozenModel, num_classes: int, **settings: Unpack[HeadSettings]) -> None:
         self.frozen, self.num_classes = frozen, num_classes
-        self.head_start: HeadStart = start
-        self.bias = bias
-        self._class_rows = class_rows
-        self.start_note = ""  # how the last start was found
+        self.head_start: HeadStart = settings.get("start", "random")
+        self.bias = settings.get("bias", True)
+        self._class_rows = settings.get("class_rows", ())
+        self._text_weight, self._anchor = settings.get("text_weight", 1.0), settings.get("anchor", 0.0)
+        self._num_examples = settings.get("num_examples", 1)
 
     def extra(self, seed: int) -> dict[str, Tensor]:
         """Return the head of a random start or one of zeros; `start` then says more where data do."""
@@ -81,38 +96,56 @@ class Head:
             weight = torch.zeros(self.num_classes, width)
         return self._named(weight, torch.zeros(self.num_classes))
 
-    def start(self, realized: Params, train: Sequence[Tokenized], targets: Tensor) -> Mapping[str, Tensor]:
+    def start(self, realized: Params, train: Sequence[Tokenized], targets: Tensor, seed: int) -> DataStart:
         """Return the head that begins at data, as the model reads them with these params; nothing where data say nothing.
 
         Raises:
             ConfigError: these data have no such start.
         """
-        rows = self._starts_from(train)
-        if not rows:
-            if self.head_start == "logistic_regression":
-                raise ConfigError("model.head_start = 'logistic_regression' needs examples in train.")
-            return {}
+        texts, examples = self._starts_from(train)
+        if self.head_start in READS_TRAIN and not examples and not texts:
+            raise ConfigError(f"model.head_start = '{self.head_start}' needs examples in train.")
+        if not texts and not examples:
+            return DataStart({})
         with torch.no_grad():
-            parts = [rows[begin : begin + AT_A_TIME] for begin in range(0, len(rows), AT_A_TIME)]
-            features = torch.cat([self.features(realized, part).float().cpu() for part in parts])
-        found = self._found(features, targets)
-        self.start_note = found.note
-        return self._named(found.weight, found.bias)
+            found = self._found(self._all_features(realized, texts), self._all_features(realized, examples), examples, targets, seed)
+        return DataStart(self._named(found.weight, found.bias), found.note)
 
     def start_tokens(self, realized: Params, train: Sequence[Tokenized]) -> int:
         """Return the tokens that finding the start runs through the model."""
-        return sum(len(row) + count_in_slots(realized) for row in choices_of(self._starts_from(train)))
+        return sum(len(row) + count_in_slots(realized) for rows in self._starts_from(train) for row in choices_of(rows))
 
-    def _starts_from(self, train: Sequence[Tokenized]) -> Sequence[Tokenized]:
-        return {"class_texts": self._class_rows, "logistic_regression": train}.get(self.head_start, ())
+    def penalty(self, params: Params) -> Tensor | None:
+        """Return what leaving the start costs; None: nothing."""
+        if START not in params:
+            return None
+        return self._anchor / 2 * (params[WEIGHT] - params[START].detach()).pow(2).sum() / max(1, self._num_examples)
 
-    def _found(self, features: Tensor, targets: Tensor) -> LinearStart:
+    def _starts_from(self, train: Sequence[Tokenized]) -> tuple[Sequence[Tokenized], Sequence[Tokenized]]:
+        """Return the texts of classes, and the examples, that the head begins at."""
+        return self._class_rows if self.head_start in READS_TEXTS else (), train if self.head_start in READS_TRAIN else ()
+
+    def _all_features(self, realized: Params, rows: Sequence[Tokenized]) -> Tensor:
+        """Return ``(len(rows), width)``, what a head reads of rows."""
+        parts = [self.features(realized, rows[begin : begin + AT_A_TIME]).float().cpu() for begin in range(0, len(rows), AT_A_TIME)]
+        return torch.cat(parts) if parts else torch.zeros(0, hidden_width(self.frozen))
+
+    def _found(self, texts: Tensor, examples: Tensor, rows: Sequence[Tokenized], targets: Tensor, seed: int) -> LinearStart:
+        weights = [row.weight for row in rows]
+        if self.head_start == "logistic_regression":
+            folds = seed_for(seed, "head start", "folds")
+            return logistic_regression(examples, targets, self.num_classes, weights=weights, seed=folds, with_bias=self.bias)
         if self.head_start == "class_texts":
-            return from_class_texts(features)
-        return logistic_regression(features, targets, self.num_classes, seed=seed_for(0, "folds"), with_bias=self.bias)
+            return from_class_features(texts)
+        text_weight = self._text_weight if len(texts) else 0.0
+        if not len(texts):
+            texts = examples.mean(0).expand(self.num_classes, -1)  # a class without an example is like any input
+        weight = torch.tensor([1.0 if one is None else one for one in weights])
+        return from_class_features(class_starts(texts, examples, targets[: len(rows)], text_weight=text_weight, weights=weight))
 
     def _named(self, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
-        return {WEIGHT: weight, BIAS: bias} if self.bias else {WEIGHT: weight}
+        found = {WEIGHT: weight, BIAS: bias} if self.bias else {WEIGHT: weight}
+        return {**found, START: weight.clone()} if self._anchor else found
 
     def features(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
         """Return ``(inputs, width)`` in fp32, one vector for each row, or for each choice of each row."""
@@ -139,15 +172,13 @@ class PooledHead(Head, TokenScorer):
         self,
         frozen: FrozenModel,
         num_classes: int,
+        head: HeadSettings | None = None,
         *,
         pooling: Pooling = "mean",
-        start: HeadStart = "random",
-        class_rows: Sequence[Tokenized] = (),
-        bias: bool = True,
         **options: Unpack[TokenOptions],
     ) -> None:
         TokenScorer.__init__(self, frozen, **options)
-        Head.__init__(self, frozen, num_classes, start=start, class_rows=class_rows, bias=bias)
+        Head.__init__(self, frozen, num_classes, **(head or {}))
         self.pooling: Pooling = pooling
 
     def features(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
@@ -189,19 +220,10 @@ class AnswerHead(Head, AnswerScorer):
 
     pooling: Pooling = "last"
 
-    def __init__(
-        self,
-        frozen: FrozenModel,
-        num_classes: int,
-        *,
-        start: HeadStart = "random",
-        class_rows: Sequence[Tokenized] = (),
-        bias: bool = True,
-        **options: Unpack[TokenOptions],
-    ) -> None:
+    def __init__(self, frozen: FrozenModel, num_classes: int, head: HeadSettings | None = None, **options: Unpack[TokenOptions]) -> None:
         words = [(0,)]  # any of one token: none is said
         AnswerScorer.__init__(self, frozen, words, **options)
-        Head.__init__(self, frozen, num_classes, start=start, class_rows=class_rows, bias=bias)
+        Head.__init__(self, frozen, num_classes, **(head or {}))
 
     def features(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
         inputs_of = choices_of(rows)

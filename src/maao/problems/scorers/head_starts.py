@@ -1,4 +1,4 @@
-"""Where a linear head on frozen features begins: at zero, at the texts of the classes, or at logistic regression.
+"""Where a linear head on frozen features begins: at zero, at features of the classes, or at logistic regression.
 
 A head is ``weight (num_classes, width)`` and ``bias (num_classes,)``; a class's score is ``weight feature + bias``.
 """
@@ -6,7 +6,7 @@ A head is ``weight (num_classes, width)`` and ``bias (num_classes,)``; a class's
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ class LinearStart:
     note: str = ""
 
 
-def from_class_texts(features: Tensor) -> LinearStart:
+def from_class_features(features: Tensor) -> LinearStart:
     """Return the head that scores a feature by how near it is to the classes' own features ``(num_classes, width)``.
 
     With the class features c and their mean m, a class's score of a feature f is ``((f - m)(c - m) - |c - m|^2 / 2) / s``, half the squared
@@ -45,7 +45,7 @@ def from_class_texts(features: Tensor) -> LinearStart:
         ConfigError: all classes have the same feature.
 
     Example:
-        >>> head = from_class_texts(torch.tensor([[0.0, 1.0], [0.0, 3.0]]))
+        >>> head = from_class_features(torch.tensor([[0.0, 1.0], [0.0, 3.0]]))
         >>> (head.weight @ torch.tensor([0.0, 3.0]) + head.bias).tolist()
         [-1.5, 0.5]
     """
@@ -54,11 +54,19 @@ def from_class_texts(features: Tensor) -> LinearStart:
     lengths = own.pow(2).sum(-1)
     size = lengths.mean()
     if not float(size) > 0:
-        raise ConfigError("The texts of all classes have the same feature: give them label words that differ, or another model.head_start.")
+        raise ConfigError("All classes begin at the same feature: give them label words that differ, or another model.head_start.")
     return LinearStart(own / size, -(own @ mean + lengths / 2) / size)
 
 
-def logistic_regression(features: Tensor, targets: Tensor, num_classes: int, *, seed: int = 0, with_bias: bool = True) -> LinearStart:
+def logistic_regression(
+    features: Tensor,
+    targets: Tensor,
+    num_classes: int,
+    *,
+    weights: Sequence[float | None] = (),
+    seed: int = 0,
+    with_bias: bool = True,
+) -> LinearStart:
     """Return scikit-learn's logistic regression on features ``(num_examples, width)``, which are brought to one scale for it.
 
     The strength of its penalty is the one of `STRENGTHS` with the least loss in cross-validation within the examples given; where a class
@@ -66,6 +74,8 @@ def logistic_regression(features: Tensor, targets: Tensor, num_classes: int, *, 
 
     Args:
         targets: class numbers ``(num_examples,)``.
+        weights: what each example weighs; None: it is a labelled one, which weighs 1. By default all are. The strength is judged by
+            labelled ones alone; the others are fitted in every part.
         seed: of the folds.
         with_bias: fit a bias; it is zero otherwise.
 
@@ -88,13 +98,16 @@ def logistic_regression(features: Tensor, targets: Tensor, num_classes: int, *, 
     spread[spread == 0] = 1.0
     scaled = (values - middle) / spread
 
+    weighs = np.array([1.0 if weight is None else weight for weight in weights or [None] * len(labels)])
+    labelled = np.array([weight is None for weight in weights or [None] * len(labels)])
+
     def fitted(strength: float, which: Which) -> LogisticRegression:
         model = LogisticRegression(C=strength, fit_intercept=with_bias, max_iter=1000)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # it is where training begins, not where it ends
-            return model.fit(scaled[which], labels[which])
+            return model.fit(scaled[which], labels[which], sample_weight=weighs[which])
 
-    strength, told = _strength(fitted, scaled, labels, seed)
+    strength, told = _strength(fitted, scaled, labels, labelled, seed)
     model = fitted(strength, slice(None))
     weight, bias = model.coef_, model.intercept_ if with_bias else np.zeros(len(model.coef_))
     if len(present) == 2:  # one row, the difference of the two
@@ -108,17 +121,23 @@ def logistic_regression(features: Tensor, targets: Tensor, num_classes: int, *, 
 
 
 def _strength(
-    fitted: Callable[[float, Which], LogisticRegression], scaled: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], seed: int
+    fitted: Callable[[float, Which], LogisticRegression],
+    scaled: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.int64],
+    labelled: npt.NDArray[np.bool_],
+    seed: int,
 ) -> tuple[float, str]:
     """Return the inverse strength of the penalty, and how it was chosen."""
     from sklearn.metrics import log_loss
     from sklearn.model_selection import StratifiedKFold
 
-    classes, counts = np.unique(labels, return_counts=True)
-    if counts.min() < 2:
+    own, lines = np.flatnonzero(labelled), np.flatnonzero(~labelled)
+    classes, counts = np.unique(labels[own], return_counts=True)
+    if len(counts) < len(np.unique(labels)) or counts.min() < 2:
         return 1.0, "a class has one example: nothing to choose it by"
     folds = min(FOLDS, int(counts.min()))
-    split = list(StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32).split(scaled, labels))
+    parts = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32).split(scaled[own], labels[own])
+    split = [(np.concatenate([own[train], lines]), own[held_out]) for train, held_out in parts]
 
     def loss(strength: float) -> float:
         found = []

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal, Unpack
+from typing import Literal, TypedDict, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from maao.errors import ConfigError, ModelError
+from maao.problems.scorers import DataStart
+from maao.problems.scorers.calibration import CALIBRATION, Calibration, calibrating
 from maao.problems.scorers.tokens import (
+    AT_A_TIME,
     Rows,
     TokenOptions,
     TokenScorer,
@@ -254,12 +257,29 @@ class AnswerScorer(TokenScorer):
         return pad_rows(self.frozen, params, rows, way, answers, self.cache)
 
 
+class WordSettings(TypedDict, total=False):
+    """How label words are trained, and what is taken from their scores.
+
+    Args:
+        objective: cross-entropy over the classes, or over the vocabulary.
+        calibration: how much of a score is the class's whatever the input is (see `calibration.py`).
+        content_free: the inputs without content, of a contextual calibration.
+    """
+
+    objective: Objective
+    calibration: Calibration
+    content_free: Sequence[Tokenized]
+
+
 class LabelWords(AnswerScorer):
     """Score a class by its label word, read as the continuation of the input.
 
     With words of one token each, only their rows of the output matrix are multiplied, and the loss is cross-entropy over the classes. A
     word of several tokens is scored by the mean of its tokens' log-probabilities. ``objective="vocabulary"`` trains cross-entropy over the
     whole vocabulary instead, as PEFT's users do. An example that has `words` of its own (its choices) is scored by those.
+
+    With a calibration there is the param "calibration" ``(num_classes,)``, which is added to the scores: it begins at what the first prompt
+    says, and is trained with the prompt.
 
     Source: PET (Schick and Schuetze, 2021) for label words; the mean over tokens as in Liu et al., GPT Understands, Too, 2021.
     """
@@ -268,18 +288,49 @@ class LabelWords(AnswerScorer):
         self,
         frozen: FrozenModel,
         words: Sequence[Word],
-        *,
-        objective: Objective = "classes",
+        settings: WordSettings | None = None,
         **options: Unpack[TokenOptions],
     ) -> None:
         super().__init__(frozen, words, **options)
-        self.objective = objective
+        own = settings or {}
+        self.objective: Objective = own.get("objective", "classes")
+        self.calibration: Calibration = own.get("calibration", "none")
+        self._content_free = own.get("content_free", ())
         self._first = torch.tensor([word[0] for word in self.words], device=frozen.device)
 
     def extra(self, seed: int) -> dict[str, Tensor]:
-        return {}
+        return {} if self.calibration == "none" else {CALIBRATION: torch.zeros(len(self.words))}
+
+    def start(self, realized: Params, train: Rows, targets: Tensor, seed: int) -> DataStart:
+        """Return the calibration of the prompt that these params are.
+
+        Raises:
+            ConfigError: there is no input to calibrate by.
+        """
+        rows = self._calibrated_on(train)
+        if self.calibration == "none":
+            return DataStart({})
+        if not rows:
+            raise ConfigError("model.calibration = 'batch' reads the inputs of train, and there are none: use 'contextual'.")
+        plain = {name: value for name, value in realized.items() if name != CALIBRATION}
+        parts = [rows[begin : begin + AT_A_TIME] for begin in range(0, len(rows), AT_A_TIME)]
+        scores = torch.cat([self.class_scores(plain, part).float().cpu() for part in parts])
+        read = "inputs of train" if self.calibration == "batch" else "inputs without content"
+        return DataStart({CALIBRATION: calibrating(scores, self.calibration)}, f"label words are calibrated on {len(rows)} {read}")
+
+    def start_tokens(self, realized: Params, train: Rows) -> int:
+        """Return the tokens that finding it runs through the model."""
+        return sum(self._row_tokens(count_in_slots(realized), row) for row in self._calibrated_on(train))
+
+    def _calibrated_on(self, train: Sequence[Tokenized]) -> Sequence[Tokenized]:
+        found: dict[Calibration, Sequence[Tokenized]] = {"none": (), "contextual": self._content_free, "batch": train}
+        return found[self.calibration]
 
     def class_scores(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
+        scores = self._word_scores(params, rows)
+        return scores + params[CALIBRATION].to(scores) if CALIBRATION in params else scores
+
+    def _word_scores(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
         if not any(row.words for row in rows) and all(len(word) == 1 for word in self.words):
             return self._logits(params, rows, [self.words[0]] * len(rows), self._first)[:, 0].float()
         columns = list(zip(*map(self._words, rows), strict=True))  # of each class, the rows' words

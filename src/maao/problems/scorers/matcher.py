@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from maao.errors import ConfigError
 from maao.problems.methods import Bound, Matched, MatcherMethod
-from maao.problems.towers.class_prompts import ClassTemplate, prompts_of
+from maao.problems.towers.class_prompts import ClassTemplate, Prompt, prompts_of
 from maao.problems.towers.dual import DualEncoder
 from maao.problems.towers.features import FeatureStore, KnownFeatures
 from maao.protocols import Params
@@ -36,6 +36,7 @@ class Known:
     device: torch.device
     which: tuple[int, ...]
     views: tuple[int, ...] | None = None
+    weights_of: tuple[float | None, ...] | None = None  # of each input of the split; None: all are labelled examples, which weigh 1
 
     @classmethod
     def all_of(cls, features: KnownFeatures, device: torch.device) -> Known:
@@ -51,7 +52,19 @@ class Known:
     def take(self, which: Sequence[int], views: Sequence[int] | None = None) -> Known:
         if views is None and self.views is not None:
             views = [self.views[i] for i in which]
-        return Known(self.features_of, self.device, tuple(self.which[i] for i in which), None if views is None else tuple(views))
+        chosen = tuple(self.which[i] for i in which)
+        return replace(self, which=chosen, views=None if views is None else tuple(views))
+
+    def weighted(self, weights: Sequence[float | None]) -> Known:
+        return replace(self, weights_of=tuple(weights))
+
+    @property
+    def weights(self) -> Tensor | None:
+        """``(len,)``, what each weighs in the training loss; None: all weigh alike."""
+        if self.weights_of is None:
+            return None
+        own = [self.weights_of[i] for i in self.which]
+        return torch.tensor([1.0 if weight is None else weight for weight in own], device=self.device)
 
     @property
     def features(self) -> Tensor:
@@ -94,7 +107,7 @@ class KnownReader(ABC):
 
 
 class KnownScorer:
-    """Base of what reads inputs whose features are kept: every input weighs alike, and a step is one part."""
+    """Base of what reads inputs whose features are kept: a step is one part."""
 
     name = ""
     scores_with_gradient = False
@@ -110,14 +123,25 @@ class KnownScorer:
         Raises:
             ConfigError: they differ from input to input (CoCoOp), or there are none (probes).
         """
-        raise ConfigError(f"'{self.name}' has no class features that stand for all images: keep its params instead.")
+        raise ConfigError(f"'{self.name}' has no class features that stand for all inputs: keep its params instead.")
+
+    def scale(self, params: Params) -> float | Tensor:
+        """Return what the cosine is multiplied by: what the towers were trained with, or what is trained here, at most 100 as in CLIP."""
+        if LOG_SCALE not in params:
+            return self.encoder.scale
+        return params[LOG_SCALE].to(self.device).clamp(max=math.log(MOST_SCALE)).exp()
+
+    def class_bias(self, params: Params) -> Tensor | None:
+        """Return what is added to the scores of the classes ``(num_classes,)``; None: nothing."""
+        return None
 
     @property
     def device(self) -> torch.device:
         return self.encoder.device
 
     def weights(self, inputs: Known, targets: Tensor) -> Tensor:
-        return torch.ones(len(inputs), device=targets.device)
+        own = inputs.weights
+        return torch.ones(len(inputs), device=targets.device) if own is None else own
 
     def share(self, params: Params, inputs: Known) -> tuple[Params, Known] | None:
         return None
@@ -153,12 +177,6 @@ class Matcher(KnownScorer):
     def extra(self, seed: int) -> dict[str, Tensor]:
         return {LOG_SCALE: torch.tensor(math.log(self.encoder.scale))} if self.encoder.trains_scale else {}
 
-    def scale(self, params: Params) -> float | Tensor:
-        """Return what the cosine is multiplied by: what the towers were trained with, or what is trained here, at most 100 as in CLIP."""
-        if LOG_SCALE not in params:
-            return self.encoder.scale
-        return params[LOG_SCALE].to(self.device).clamp(max=math.log(MOST_SCALE)).exp()
-
     def classes(self, params: Params) -> Tensor:
         if self.method.moves_by_input:
             return super().classes(params)
@@ -174,7 +192,7 @@ class Matcher(KnownScorer):
     def loss(self, params: Params, inputs: Known, targets: Tensor) -> Tensor:
         scores, classes, seen = self._read(params, inputs)
         tuned = {name: value for name, value in params.items() if value.requires_grad and name != CLASSES}
-        return self.method.loss(Matched(scores, targets, classes, seen, inputs.features, tuned, self.scale(params)))
+        return self.method.loss(Matched(scores, targets, classes, seen, inputs.features, tuned, self.scale(params), inputs.weights))
 
     def num_tokens(self, params: Params, inputs: Known, targets: Tensor | None = None, *, known: bool = False) -> int:
         """Return the tokens of one pass; an input whose features are kept runs through no tower."""
@@ -211,6 +229,10 @@ def class_anchors(encoder: DualEncoder, names: Sequence[str], templates: Sequenc
     """
     if not templates:
         raise ConfigError('There is no hand-written wording of the classes: give at least one, "a photo of a {class}.", say.')
+    key = ("classes", tuple(names), tuple(templates), torch.get_num_threads())  # sums depend on threads
+    kept: Tensor | None = encoder.kept.get(key)
+    if kept is not None:
+        return kept
     with torch.no_grad():
         each = []
         for text in templates:
@@ -219,12 +241,18 @@ def class_anchors(encoder: DualEncoder, names: Sequence[str], templates: Sequenc
                 raise ConfigError(f"The hand-written wording {text!r} has slots: it is read as it stands, with {{class}} alone.")
             each.append(encoder.text.features(prompts_of(template, encoder.text.tokenizer, names, 0, encoder.text.most)))
         mean = torch.stack(each).mean(0)
-    return mean / mean.norm(dim=-1, keepdim=True)
+    found = mean / mean.norm(dim=-1, keepdim=True)
+    encoder.kept.put(key, found, found.numel() * found.element_size())
+    return found
 
 
 def bind_classes(
     encoder: DualEncoder, template: ClassTemplate, names: Sequence[str], num_virtual_tokens: int, hand: Sequence[str], part_tokens: int = 0
 ) -> Bound:
     """Return the prompts and anchors of some classes, for a method to be bound to."""
-    prompts = prompts_of(template, encoder.text.tokenizer, names, num_virtual_tokens, encoder.text.most)
+    key = ("prompts", template, tuple(names), num_virtual_tokens)
+    prompts: tuple[Prompt, ...] | None = encoder.kept.get(key)
+    if prompts is None:
+        prompts = prompts_of(template, encoder.text.tokenizer, names, num_virtual_tokens, encoder.text.most)
+        encoder.kept.put(key, prompts, sum(8 * len(prompt.ids) for prompt in prompts))
     return Bound(encoder, prompts, class_anchors(encoder, names, hand), part_tokens)

@@ -8,7 +8,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from maao.problems.scorers.label_words import LabelWords, Objective, Word
+from maao.problems.scorers.label_words import LabelWords, Word, WordSettings
 from maao.problems.scorers.tokens import TokenOptions, prompt_of
 from maao.problems.towers.text.forward import decoder_start, model_inputs
 from maao.problems.towers.text.loading import FrozenModel
@@ -54,12 +54,12 @@ class DecodedWords(LabelWords):
         self,
         frozen: FrozenModel,
         words: Sequence[Word],
+        settings: WordSettings | None = None,
         *,
-        objective: Objective = "classes",
         lead: Word = (),
         **options: Unpack[TokenOptions],
     ) -> None:
-        super().__init__(frozen, words, objective=objective, **options)
+        super().__init__(frozen, words, settings, **options)
         self._lead: Word = (decoder_start(frozen), *lead)
         self._spoken = len(self._lead)
 

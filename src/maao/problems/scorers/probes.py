@@ -6,6 +6,7 @@ et al., LP++: A Surprisingly Strong Linear Probe for Few-Shot CLIP, CVPR 2024.
 
 from __future__ import annotations
 
+import copy
 from typing import ClassVar, Self
 
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maao.errors import CodecError, ConfigError
+from maao.problems.losses import mean_cross_entropy
 from maao.problems.methods import Bound
 from maao.problems.methods.prompt_tuning import PromptTuning
 from maao.problems.scorers.matcher import Known, KnownScorer
@@ -35,12 +37,22 @@ class Probe(KnownScorer):
 
     Args:
         features, targets: those of `train`, which a probe may begin from: ``(num_examples, embed_dim)`` and ``(num_examples,)``.
+        weights: what each of them weighs ``(num_examples,)``; None: all alike.
     """
 
-    def __init__(self, bound: Bound, *, features: Tensor | None = None, targets: Tensor | None = None) -> None:
+    def __init__(
+        self, bound: Bound, *, features: Tensor | None = None, targets: Tensor | None = None, weights: Tensor | None = None
+    ) -> None:
         super().__init__(bound)
+        self.known_weights = weights
         self.known = torch.zeros(0, bound.encoder.embed_dim) if features is None else features
         self.targets = torch.zeros(0, dtype=torch.long) if targets is None else targets
+
+    def made_of(self, train: Known, targets: Tensor) -> Self:
+        """Return the probe on other examples of `train`."""
+        found = copy.copy(self)
+        found.known, found.targets, found.known_weights = train.features_of.of(train.which), targets, train.weights
+        return found
 
     def bind(self, bound: Bound) -> Self:
         """Return the probe for other classes. Raises `ConfigError`: it is trained on its own."""
@@ -53,7 +65,7 @@ class Probe(KnownScorer):
         raise NotImplementedError
 
     def loss(self, params: Params, inputs: Known, targets: Tensor) -> Tensor:
-        return F.cross_entropy(self.class_scores(params, inputs), targets)
+        return mean_cross_entropy(self.class_scores(params, inputs), targets, inputs.weights)
 
     def num_tokens(self, params: Params, inputs: Known, targets: Tensor | None = None, *, known: bool = False) -> int:
         return 0
@@ -65,7 +77,7 @@ class ZeroShot(Probe):
     name = "zero_shot"
 
     def bind(self, bound: Bound) -> Self:
-        return type(self)(bound, features=self.known, targets=self.targets)
+        return type(self)(bound, features=self.known, targets=self.targets, weights=self.known_weights)
 
     def extra(self, seed: int) -> dict[str, Tensor]:
         return {"classes": self.bound.anchors.clone()}
@@ -94,17 +106,29 @@ class LPPlusPlus(Probe):
     """``{"weight": (num_classes, embed_dim), "blend": (num_classes,)}``: scores ``feature (weight + blend anchor)``.
 
     It begins, as in the paper's code, from the mean feature of each class and from one blend for all classes, 250 times the mean cosine of
-    an example with its own class's text. The paper's step sizes by block are not part of it: the stage makes the steps.
+    an example with its own class's text; each example counts by its weight. A class without an example begins at its text, and says
+    nothing of the blend. The paper's step sizes by block are not part of it: the stage makes the steps.
     """
 
     name = "lp++"
 
     def extra(self, seed: int) -> dict[str, Tensor]:
-        count = len(self.bound.anchors)
-        means = torch.stack([self.known[self.targets == c].mean(0) for c in range(count)])
-        own = (self.known * self.bound.anchors[self.targets]).sum(-1)
-        blend = torch.stack([own[self.targets == c].mean() for c in range(count)]).mean() * 250
-        return {"weight": means, "blend": blend.expand(count).clone()}
+        texts = self.bound.anchors.to(self.known)
+        own = (self.known * texts[self.targets]).sum(-1)
+        there = [c for c in range(len(texts)) if bool((self.targets == c).any())]
+        means = texts.clone()
+        for c in there:
+            means[c] = self._mean_of(c, self.known)
+        near = [self._mean_of(c, own) for c in there] or [torch.ones(())]
+        return {"weight": means, "blend": (torch.stack(near).mean() * 250).expand(len(texts)).clone()}
+
+    def _mean_of(self, c: int, values: Tensor) -> Tensor:
+        """Return the mean of a class's values ``(num_examples, ...)``, each by its weight."""
+        own = values[self.targets == c]
+        if self.known_weights is None:
+            return own.mean(0)
+        weights = self.known_weights[self.targets == c]
+        return torch.tensordot(weights, own, 1) / weights.sum()
 
     def class_scores(self, params: Params, inputs: Known) -> Tensor:
         return inputs.features @ (params["weight"] + params["blend"][:, None] * self.bound.anchors).T
@@ -115,19 +139,19 @@ class ZeroShotOptions(ProbeOptions):
 
     is_trained: ClassVar[bool] = False
 
-    def build_on(self, bound: Bound, features: Tensor, targets: Tensor) -> ZeroShot:
-        return ZeroShot(bound, features=features, targets=targets)
+    def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> ZeroShot:
+        return ZeroShot(bound, features=features, targets=targets, weights=weights)
 
 
 class LinearProbeOptions(ProbeOptions):
     """Nothing to set."""
 
-    def build_on(self, bound: Bound, features: Tensor, targets: Tensor) -> LinearProbe:
-        return LinearProbe(bound, features=features, targets=targets)
+    def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> LinearProbe:
+        return LinearProbe(bound, features=features, targets=targets, weights=weights)
 
 
 class LPPlusPlusOptions(ProbeOptions):
     """Nothing to set."""
 
-    def build_on(self, bound: Bound, features: Tensor, targets: Tensor) -> LPPlusPlus:
-        return LPPlusPlus(bound, features=features, targets=targets)
+    def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> LPPlusPlus:
+        return LPPlusPlus(bound, features=features, targets=targets, weights=weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maao.problems.losses import mean_cross_entropy
 from maao.problems.towers.text.forward import Inputs, PrefixCache, Side, front, pad
 from maao.problems.towers.text.loading import FrozenModel
 from maao.problems.towers.text.packing import cut_by_length
@@ -19,6 +21,7 @@ from maao.problems.towers.text.probes import Way, way_of
 from maao.problems.towers.text.template import Tokenized
 from maao.protocols import Params
 
+AT_A_TIME = 64  # inputs that are read together to find a start
 PART_COST = 32  # what another part of a batch costs beside its tokens, in tokens: some layers' worth of small operations
 
 
@@ -26,6 +29,9 @@ class Rows(tuple[Tokenized, ...]):
     """Tokenized examples."""
 
     num_views = 0
+
+    def weighted(self, weights: Sequence[float | None]) -> Self:
+        return type(self)(replace(row, weight=weight) for row, weight in zip(self, weights, strict=True))
 
     def take(self, which: Sequence[int], views: Sequence[int] | None = None) -> Self:
         return type(self)(self[i] for i in which)
@@ -37,11 +43,13 @@ class TokenOptions(TypedDict, total=False):
     Args:
         side: where short rows are padded; by default on the right.
         class_weights: what each class weighs in the loss; by default all alike.
+        balanced: those weights follow from how often each class stands in `train`.
         dropout: leave the frozen model's dropout on in training; what is dropped follows from the step's seed. By default it is off.
     """
 
     side: Side
     class_weights: Sequence[float] | None
+    balanced: bool
     dropout: bool
 
 
@@ -55,11 +63,21 @@ class TokenScorer(ABC):
         self.frozen = frozen
         self.side: Side = options.get("side", "right")
         self._class_weights = None if class_weights is None else torch.tensor(class_weights, device=frozen.device)
-        self._dropout = options.get("dropout", False)
+        self._dropout, self._balanced = options.get("dropout", False), options.get("balanced", False)
 
     @property
     def device(self) -> torch.device:
         return self.frozen.device
+
+    def made_of(self, train: Rows, targets: Tensor) -> Self:
+        """Return the scorer on other examples of `train`: with balanced weights these are others."""
+        if not self._balanced or self._class_weights is None:
+            return self
+        found = copy.copy(self)
+        labelled = torch.tensor([row.weight is None for row in train], dtype=torch.bool)
+        counts = torch.bincount(targets[labelled], minlength=len(self._class_weights)).tolist()
+        found._class_weights = torch.tensor(balanced_weights(counts), device=self.frozen.device)
+        return found
 
     @property
     def prepared_tokens(self) -> int:
@@ -114,10 +132,21 @@ class TokenScorer(ABC):
     def class_scores(self, params: Params, rows: Sequence[Tokenized]) -> Tensor: ...
 
     def loss(self, params: Params, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
-        return F.cross_entropy(self.class_scores(params, rows), targets, weight=self._class_weights)
+        loss, penalty = self._cross_entropy(self.class_scores(params, rows), rows, targets), self.penalty(params)
+        return loss if penalty is None else loss + penalty.to(loss)
+
+    def penalty(self, params: Params) -> Tensor | None:
+        """Return what joins the loss of every batch; None: nothing."""
+        return None
+
+    def _cross_entropy(self, scores: Tensor, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
+        if all(row.weight is None for row in rows):
+            return F.cross_entropy(scores, targets, weight=self._class_weights)
+        return mean_cross_entropy(scores, targets, self.weights(rows, targets))
 
     def weights(self, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
-        return torch.ones(len(rows), device=targets.device) if self._class_weights is None else self._class_weights[targets]
+        own = torch.tensor([1.0 if row.weight is None else row.weight for row in rows], device=targets.device)
+        return own if self._class_weights is None else own * self._class_weights[targets]
 
     @abstractmethod
     def num_tokens(self, params: Params, rows: Sequence[Tokenized], targets: Tensor | None = None, *, known: bool = False) -> int: ...
@@ -137,6 +166,16 @@ class TokenScorer(ABC):
         Raises:
             ModelError: the model cannot be read so that a soft prompt works.
         """
+
+
+def balanced_weights(counts: Sequence[int]) -> list[float]:
+    """Return what each class weighs, by how many examples it has, so that all weigh alike together; 1 for a class without any.
+
+    Example:
+        >>> balanced_weights([3, 1, 0])
+        [0.4444444444444444, 1.3333333333333333, 1.0]
+    """
+    return [sum(counts) / (len(counts) * count) if count else 1.0 for count in counts]
 
 
 def batches(frozen: FrozenModel, lengths: Sequence[int], side: Side) -> tuple[Way, list[list[int]]]:

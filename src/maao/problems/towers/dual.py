@@ -7,9 +7,9 @@ token and a shared context) is run once for all, there is no padding, and nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -30,6 +30,29 @@ if TYPE_CHECKING:
 Deep = Mapping[int, Tensor]  # layer -> rows that replace what enters it at the slots: (num_rows, width), or (num_prompts, num_rows, width)
 
 NO_ROWS: Deep = {}
+MOST_KEPT = 256 * 2**20  # bytes of features
+
+
+class Kept:
+    """Values by key, the oldest given up where they pass a size in bytes."""
+
+    def __init__(self, most: int = MOST_KEPT) -> None:
+        self._most, self._size = most, 0
+        self._held: dict[Hashable, tuple[Any, int]] = {}
+
+    def get(self, key: Hashable) -> Any:
+        """Return what is kept under a key; None: nothing is."""
+        found = self._held.get(key)
+        return None if found is None else found[0]
+
+    def put(self, key: Hashable, value: Any, size: int) -> None:
+        """Keep a value of so many bytes; one that is larger than all there is room for is not kept."""
+        if size > self._most or key in self._held:
+            return
+        self._held[key] = value, size
+        self._size += size
+        while self._size > self._most:
+            self._size -= self._held.pop(next(iter(self._held)))[1]
 
 
 class TextTower:
@@ -44,6 +67,7 @@ class TextTower:
         with_mask: tell the model which tokens are padding.
         embedding: its input embedding, where `get_input_embeddings` does not give it.
         pad_id: what stands behind a text's end; by default the tokenizer's.
+        with_states: `finish` reads the states of all layers (``hidden_states``).
     """
 
     def __init__(
@@ -57,10 +81,12 @@ class TextTower:
         with_mask: bool = True,
         embedding: nn.Module | None = None,
         pad_id: int | None = None,
+        with_states: bool = False,
     ) -> None:
         self.model, self.tokenizer, self.most = model, tokenizer, most
         self._pad_id = tokenizer.pad_token_id or 0 if pad_id is None else pad_id
         self._finish, self._padded_to, self._with_mask = finish, padded_to, with_mask
+        self._asked = {"output_hidden_states": True} if with_states else {}
         self.embedding = embedding if embedding is not None else model.get_input_embeddings()  # type: ignore[operator]
         self.layers = layers_of(model)
         self.by_length = False  # texts of unequal length run apart: padding would change what the model makes of them
@@ -138,7 +164,8 @@ class TextTower:
                 hooks.enter_context(output_changed(self.embedding, lambda held: _put(held, numbers, where, rows)))
             for layer, value in deep.items():
                 hooks.enter_context(input_changed(self.layers[layer], _putter(numbers, where, value)))
-            output = self.model(input_ids=ids, attention_mask=mask) if self._with_mask else self.model(input_ids=ids)
+            masked = {"attention_mask": mask} if self._with_mask else {}
+            output = self.model(input_ids=ids, **masked, **self._asked)
         return self._finish(output, mask)
 
 
@@ -298,7 +325,9 @@ class DualEncoder:
     """A frozen pair of towers. Class scores are ``scale`` times the cosine between an input and the texts of the classes.
 
     `input` reads what is classified, pictures by `pixels` (what an image becomes; None: inputs are texts). With `trains_scale` no scale was
-    learned with the towers: `scale` is where that of a prompt's training begins.
+    learned with the towers: `scale` is where that of a prompt's training begins. `kept` holds what the towers made of texts that are asked
+    for again: by later runs of this process, or by folds of the same examples. `own_dim` is the width of the encoders' own vectors, where
+    hidden layers stand behind them; None: all of `embed_dim`.
     """
 
     name: str
@@ -311,6 +340,8 @@ class DualEncoder:
     revision: str | None = None
     trains_scale: bool = False
     notes: tuple[str, ...] = ()
+    own_dim: int | None = None
+    kept: Kept = field(default_factory=Kept, compare=False, repr=False)
     kind: ClassVar[str] = "matcher"
 
     @cached_property
@@ -321,6 +352,10 @@ class DualEncoder:
     @property
     def device(self) -> torch.device:
         return next(self.modules.parameters()).device
+
+    def own(self, features: Tensor) -> Tensor:
+        """Return the normalised vectors of the encoders themselves ``(batch, own_dim)``, without hidden layers beside them."""
+        return features if self.own_dim in (None, self.embed_dim) else unit(features[..., : self.own_dim])
 
     def logits(self, images: Tensor, classes: Tensor) -> Tensor:
         """Return ``(num_images, num_classes)`` scores of normalised features."""

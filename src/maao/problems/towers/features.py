@@ -6,6 +6,7 @@ the weights. Renaming, moving or copying inputs costs nothing; changing the mode
 
 from __future__ import annotations
 
+import copy
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -94,6 +95,17 @@ class KnownFeatures(ABC):
         """Return ``(len(which), embed_dim)`` features, of the inputs as they are or of one view each."""
         return self.features[list(which)] if views is None else self.view_features[list(views), list(which)]
 
+    @property
+    def num_bytes(self) -> int:
+        """The size of the features in memory."""
+        return sum(held.numel() * held.element_size() for held in (self.features, self.view_features))
+
+    def as_found(self) -> Self:
+        """Return the same features as one finds them who comes later: none was computed."""
+        found = copy.copy(self)
+        found.computed = found.computed_tokens = 0
+        return found
+
     @abstractmethod
     def fill(self, store: FeatureStore) -> Self:
         """Find or compute all features."""
@@ -118,10 +130,7 @@ class KnownFeatures(ABC):
             held |= new
             self.computed += len(part)
             self.computed_tokens += tokens
-        for place, key in keys.items():
-            number, view = place
-            value = torch.from_numpy(held[key].copy())
-            if view is None:
-                self.features[number] = value
-            else:
-                self.view_features[view, number] = value
+        for view in {view for _, view in keys}:
+            places = [place for place in keys if place[1] == view]
+            rows = self.features if view is None else self.view_features[view]
+            rows[[number for number, _ in places]] = torch.from_numpy(np.stack([held[keys[place]] for place in places]))

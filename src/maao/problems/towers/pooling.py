@@ -46,3 +46,14 @@ def pooled(output: ModelOutput, mask: Tensor | None, pooling: Pooling) -> Tensor
     if pooling == "weighted_mean":
         kept = kept * torch.arange(1, states.shape[1] + 1, device=states.device, dtype=states.dtype)[:, None]
     return (states * kept).sum(1) / kept.sum(1)
+
+
+def mean_of(states: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean ``(batch, width)`` of the states ``(batch, length, width)`` where the mask ``(batch, length)`` is one.
+
+    Example:
+        >>> mean_of(torch.tensor([[[1.0], [4.0], [9.0]]]), torch.tensor([[1, 1, 0]])).tolist()
+        [[2.5]]
+    """
+    kept = mask[..., None].to(states)
+    return (states * kept).sum(1) / kept.sum(1)

@@ -20,7 +20,7 @@ from maao.errors import ModelError
 from maao.problems.towers.dual import DualEncoder
 from maao.problems.towers.pooling import POOLINGS, Pooling
 from maao.problems.towers.text.loading import model_file
-from maao.problems.towers.text.sentence import SentenceEncoder, load_sentence_encoder
+from maao.problems.towers.text.sentence import TWO_THIRDS, HiddenLayers, SentenceEncoder, load_sentence_encoder
 
 PAIR = "dual_encoder.json"
 SCALE = 20.0  # what sentence-transformers trains with (MultipleNegativesRankingLoss)
@@ -34,6 +34,7 @@ def load_text_matcher(
     device: str = "cpu",
     dtype: str = "float32",
     revision: str | None = None,
+    hidden_layers: HiddenLayers = (),
 ) -> DualEncoder:
     """Load a frozen dual encoder of texts.
 
@@ -41,14 +42,20 @@ def load_text_matcher(
         name: a hub name or folder of any text encoder, "packaged:all-minilm-l6-v2", or a folder with ``dual_encoder.json``.
         pooling: of an encoder that does not say its own.
         max_length: tokens of an input and of a class text.
+        hidden_layers: of the encoder, whose states stand beside its own vector. Of a pair there are none: their layers have no space in
+            common.
 
     Raises:
         ModelError: nothing of that name, weights that are missing, or two encoders whose features do not meet.
     """
     about = model_file(name, PAIR, revision)
     if about is not None:
+        if hidden_layers not in ((), TWO_THIRDS):
+            raise ModelError(f"{name} is a pair of two encoders, whose hidden layers have no space in common: drop model.hidden_layers.")
         return _pair(about.parent, name, max_length=max_length, device=device, dtype=dtype)
-    encoder = load_sentence_encoder(name, pooling=pooling, max_length=max_length, device=device, dtype=dtype, revision=revision)
+    encoder = load_sentence_encoder(
+        name, pooling=pooling, max_length=max_length, device=device, dtype=dtype, revision=revision, hidden_layers=hidden_layers
+    )
     return matcher_of(encoder, encoder, name, revision=revision)
 
 
@@ -72,7 +79,19 @@ def matcher_of(
     )
     alike = classes is inputs
     held: nn.Module = inputs.modules if alike else nn.ModuleDict({"classes": classes.modules, "inputs": inputs.modules})
-    return DualEncoder(name, classes.classes, inputs.inputs, scale, inputs.embed_dim, None, held, revision, trains_scale=True, notes=notes)
+    return DualEncoder(
+        name,
+        classes.classes,
+        inputs.inputs,
+        scale,
+        inputs.embed_dim,
+        None,
+        held,
+        revision,
+        trains_scale=True,
+        notes=notes,
+        own_dim=inputs.own_dim,
+    )
 
 
 def _pair(folder: Path, name: str, *, max_length: int | None, device: str, dtype: str) -> DualEncoder:

@@ -58,6 +58,7 @@ class Tokenized:
     second: int | None = None  # where the second segment begins
     words: tuple[tuple[int, ...], ...] = ()  # the answers to choose from, where an example has its own
     choices: tuple[Tokenized, ...] = ()  # the inputs to choose from, one for each choice; this is the first of them
+    weight: float | None = None  # in the training loss; None: a labelled example, which weighs 1
 
     def __len__(self) -> int:
         return len(self.before) + len(self.after)

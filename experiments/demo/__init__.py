@@ -1,0 +1,1 @@
+"""The demo's data, as they are packaged, and the table behind the figures of the README."""

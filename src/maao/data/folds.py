@@ -1,0 +1,79 @@
+"""Cross-validation: which examples of `train` are left out together, so that every label both trains and judges.
+
+The rule. There are as many folds as asked for, but no more than the most frequent class has examples: then every class loses about the same
+share of its examples in each fold. Where no class has two, an example of a class is all that there is of it, and there are as many folds
+as asked for, but no more than examples: a class whose example is left out keeps its name. Examples are dealt class by class, in an order
+that depends on them and on the seed alone, each to the next fold: so the folds differ by one example at most, and so does each class's
+share of them. Questions of several examples (`Example.group`) are dealt whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from maao.data.sampling import count_labels, image_hash, positions_of_questions, shuffled_places, text_hash, text_seed
+from maao.errors import DataError
+from maao.types import Example
+
+CROSS_VALIDATION = "cross_validation"  # data.select, where no examples are set apart to choose by
+FOLDS = 5  # by default
+
+
+def deal(examples: Sequence[Example], labels: Sequence[str], folds: int, seed: int) -> tuple[int, ...]:
+    """Return the fold of each example, a number from 0 on; nothing for no examples.
+
+    Args:
+        labels: the classes, in their order.
+        folds: the most folds, at least 2.
+        seed: what is dealt is dealt with it.
+
+    Raises:
+        DataError: there is one example only (or one question), which cannot both train and judge.
+
+    Example:
+        >>> few = [Example({"text": text}, label) for label, texts in {"bad": "abcd", "good": "ef"}.items() for text in texts]
+        >>> sorted(deal(few, ("bad", "good"), 5, seed=0))
+        [0, 0, 1, 1, 2, 3]
+        >>> sorted(deal(few[3:5], ("bad", "good"), 5, seed=0))
+        [0, 1]
+    """
+    if not examples:
+        return ()
+    hands = _questions(examples, seed) if examples[0].group else _by_class(examples, labels, seed)
+    most = max(count_labels(examples).values())
+    count = min(folds, len(hands) if examples[0].group or most < 2 else most)
+    if count < 2:
+        what = "question" if examples[0].group else "example"
+        raise DataError(
+            f"There is one labelled {what} only, which cannot both train and judge: cross-validation needs two. Give more, or none at all."
+        )
+    found = [0] * len(examples)
+    for turn, hand in enumerate(hands):
+        for place in hand:
+            found[place] = turn % count
+    return tuple(found)
+
+
+def unread_of_folds(is_cross_validated: bool) -> dict[str, str]:
+    """Return which settings of `[data]` nothing reads with, or without, cross-validation, each with the reason."""
+    if is_cross_validated:
+        return {"select_shots": f"data.select is '{CROSS_VALIDATION}', which sets no examples apart to choose by: drop it"}
+    return {"folds": f"data.select is not '{CROSS_VALIDATION}': set it, or drop it"}
+
+
+def _by_class(examples: Sequence[Example], labels: Sequence[str], seed: int) -> list[tuple[int, ...]]:
+    """Return the places of the examples one by one, class after class."""
+    key = image_hash if "image" in examples[0].fields else text_hash
+    found: list[tuple[int, ...]] = []
+    for label in labels:
+        own = [place for place, example in enumerate(examples) if example.label == label]
+        order = shuffled_places([examples[place] for place in own], text_seed(seed, "folds", label), key)
+        found += [(own[i],) for i in order]
+    return found
+
+
+def _questions(examples: Sequence[Example], seed: int) -> list[tuple[int, ...]]:
+    """Return the places of the examples question by question."""
+    questions = positions_of_questions(examples)
+    order = shuffled_places([examples[places[0]] for places in questions], text_seed(seed, "folds", "questions"), text_hash)
+    return [questions[i] for i in order]

@@ -1,0 +1,199 @@
+"""What a frozen model makes of examples with nothing tuned: their features, those of the class texts, and its zero-shot class scores.
+
+This is what baselines stand on. It is built beside the problem of a run (`Builder.frozen`), and knows nothing of methods or prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from maao.errors import ConfigError
+from maao.problems.scorers.head import AnswerHead, PooledHead
+from maao.problems.scorers.label_words import AnswerScorer, LabelWords
+from maao.problems.scorers.matcher import KnownReader
+from maao.problems.scorers.other_words import DecodedWords, MaskedWords
+from maao.problems.scorers.tokens import Rows, TokenScorer
+from maao.problems.scoring import class_scores
+from maao.problems.towers.dual import DualEncoder, unit
+from maao.problems.towers.text.forward import Inputs, embedding_table
+from maao.problems.towers.text.template import TemplateTokenizer, Tokenized
+from maao.protocols import Params
+from maao.types import Example
+
+SCALE = 20.0  # of a cosine between hidden states, where no model says another
+
+
+class FrozenReader(Protocol):
+    """Reads examples by a frozen model, untuned.
+
+    Attributes:
+        is_unit: features have length one, and a cosine between them means something as it is.
+        scale: what a cosine is multiplied by to be a class score.
+        tokens: those run through the model so far; what is kept from before costs none.
+    """
+
+    @property
+    def is_unit(self) -> bool: ...
+
+    @property
+    def scale(self) -> float: ...
+
+    @property
+    def tokens(self) -> int: ...
+
+    def features(self, examples: Sequence[Example]) -> Tensor:
+        """Return ``(len(examples), width)`` features on the CPU."""
+        ...
+
+    def class_features(self) -> Tensor:
+        """Return ``(num_classes, width)`` features of the class texts. Raises `ConfigError` where a class text cannot be read so."""
+        ...
+
+    def zero_shot(self, examples: Sequence[Example]) -> Tensor:
+        """Return ``(len(examples), num_classes)`` class scores without any label: by label words, or by nearness to the class texts."""
+        ...
+
+    def num_tokens(self, examples: Sequence[Example]) -> int:
+        """Return how many tokens one reading of examples runs, before it is done; 0 where features are kept."""
+        ...
+
+
+class MatcherFrozen:
+    """Reads by the two towers of a matcher.
+
+    Args:
+        encoder: the towers.
+        reader: of inputs, which keeps their features.
+        class_texts: the features of the classes in hand-written wordings ``(num_classes, embed_dim)``.
+    """
+
+    is_unit = True
+
+    def __init__(self, encoder: DualEncoder, reader: KnownReader, class_texts: Tensor) -> None:
+        self.encoder, self.reader, self._class_texts = encoder, reader, class_texts
+
+    @property
+    def scale(self) -> float:
+        return self.encoder.scale
+
+    @property
+    def tokens(self) -> int:
+        return self.reader.prepared_tokens
+
+    def features(self, examples: Sequence[Example]) -> Tensor:
+        return self.encoder.own(self.reader.split(examples, train=False).features).cpu()
+
+    def class_features(self) -> Tensor:
+        return self.encoder.own(self._class_texts).float().cpu()
+
+    def zero_shot(self, examples: Sequence[Example]) -> Tensor:
+        return self.scale * self.features(examples) @ self.class_features().T
+
+    def num_tokens(self, examples: Sequence[Example]) -> int:
+        return 0
+
+
+class AnswerStates(AnswerHead):
+    """Gives the hidden state at the answer position of a decoder in the place of class scores."""
+
+    def class_scores(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
+        return self.features(params, rows)
+
+
+class PooledStates(PooledHead):
+    """Gives the pooled hidden states of an encoder (or of a decoder) in the place of class scores."""
+
+    def class_scores(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
+        return self.features(params, rows)
+
+
+class MaskStates(MaskedWords):
+    """Gives the hidden state at the mask of a masked model in the place of class scores."""
+
+    def class_scores(self, params: Params, rows: Sequence[Tokenized]) -> Tensor:
+        return self._logits(params, rows, [(0,)] * len(rows))[:, 0].float()
+
+    def _read(self, params: Params, inputs: Inputs, where: Tensor, ids: Tensor | None) -> Tensor:
+        return AnswerScorer._read(self, params, inputs, where, ids)
+
+    def _output(self, answers: Tensor, ids: Tensor | None) -> Tensor:
+        return answers
+
+
+def states_of(scorer: TokenScorer) -> TokenScorer | None:
+    """Return what reads one vector of an input where a scorer reads classes; None: an encoder-decoder, which has no one place for it."""
+    frozen = scorer.frozen
+    if isinstance(scorer, DecodedWords):
+        return None
+    if isinstance(scorer, MaskedWords):
+        return MaskStates(frozen, [(0,)], side=scorer.side)
+    if isinstance(scorer, PooledHead):  # a virtual token cannot be read where there is none
+        return PooledStates(frozen, 1, pooling="mean" if scorer.pooling == "virtual" else scorer.pooling, side=scorer.side)
+    return AnswerStates(frozen, 1, side=scorer.side)
+
+
+class LanguageFrozen:
+    """Reads by a language model or a text encoder, on the template with nothing in its slots.
+
+    Args:
+        scorer: how a run reads classes: by label words, or a head (whose weights are not looked at).
+        tokenizer: binds the template.
+        class_texts: what stands for each class in the place of the text.
+        at_a_time: inputs that run together.
+    """
+
+    is_unit = False
+    scale = SCALE
+
+    def __init__(self, scorer: TokenScorer, tokenizer: TemplateTokenizer, class_texts: Sequence[str], at_a_time: int) -> None:
+        self.scorer, self.tokenizer, self.class_texts, self._at_a_time = scorer, tokenizer, class_texts, at_a_time
+        self._found_states = states_of(scorer)
+        self.tokens = 0
+
+    @property
+    def nothing(self) -> Params:
+        """What the model reads in the slots: no row."""
+        return {"prompt": torch.empty(0, embedding_table(self.scorer.frozen).shape[1])}
+
+    @property
+    def _states(self) -> TokenScorer:
+        if self._found_states is None:
+            name = self.scorer.frozen.name
+            raise ConfigError(f"{name} is an encoder-decoder, which has no one vector for a text: choose a baseline without features.")
+        return self._found_states
+
+    def rows(self, examples: Sequence[Example]) -> Rows:
+        """Return examples as tokens. Raises `ConfigError` for examples with choices of their own, which have no classes in common."""
+        if any(example.choices for example in examples):
+            raise ConfigError("These examples have choices of their own, and a baseline on features needs classes that all of them share.")
+        return Rows(map(self.tokenizer.example, examples))
+
+    def features(self, examples: Sequence[Example]) -> Tensor:
+        return self._read(self._states, self.rows(examples))
+
+    def class_features(self) -> Tensor:
+        fields = self.tokenizer.template.fields
+        if len(fields) != 1:
+            raise ConfigError(
+                f"A class text is read in the place of the text, and the template {str(self.tokenizer.template)!r} has {len(fields)} "
+                "fields: leave class names out (class_names = false)."
+            )
+        return self._read(self._states, Rows(self.tokenizer({fields[0]: text}) for text in self.class_texts))
+
+    def zero_shot(self, examples: Sequence[Example]) -> Tensor:
+        if not isinstance(self.scorer, LabelWords):
+            return self.scale * unit(self.features(examples)) @ unit(self.class_features()).T
+        return self._read(self.scorer, Rows(map(self.tokenizer.example, examples)))
+
+    def num_tokens(self, examples: Sequence[Example]) -> int:
+        return self._states.num_tokens(self.nothing, self.rows(examples))
+
+    def _read(self, scorer: TokenScorer, rows: Rows) -> Tensor:
+        self.tokens += scorer.num_tokens(self.nothing, rows)
+        with torch.no_grad():
+            (found,), _ = class_scores(scorer, [self.nothing], rows, self._at_a_time)
+        return found

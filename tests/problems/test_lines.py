@@ -1,0 +1,130 @@
+"""Example lines in the training loss: each weighs its part, in every kind of model; nothing else reads them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from maao.problems.classification import ClassificationProblem, walked
+from maao.problems.scorers.class_residual import ClassResidual
+from maao.problems.scorers.head_starts import logistic_regression
+from maao.problems.scorers.matcher import bind_classes
+from maao.problems.scorers.probes import LPPlusPlus
+from maao.problems.towers.class_prompts import ClassTemplate
+from maao.types import Example, Splits
+from tests.conformance.parts import soft_prompt_problem
+from tests.problems.test_text_matchers import METHODS, PROBES, problem, reader_of
+from tests.tiny import LABELS, tiny_splits
+from tests.tiny_sentence import tiny_matcher
+
+LINES = tuple(Example({"text": text}, label) for text, label in (("a firm sells bonds", "business"), ("the song plays", "music")))
+WEIGHT = 0.3
+
+
+def joined(splits: Splits) -> Splits:
+    return replace(splits, lines=LINES, lines_weight=WEIGHT)
+
+
+def matcher(name: str, splits: Splits) -> ClassificationProblem[Any]:
+    """Return the problem of a matcher on these splits, all of what is walked a batch."""
+    made = problem(name)
+    return ClassificationProblem(made.method, made.scorer, made.codec, made.reader, splits, batch_size=100)
+
+
+@pytest.mark.parametrize("name", ["coop", "linear_probe"])
+def test_a_line_of_a_matcher_counts_by_its_weight(name: str) -> None:
+    made = matcher(name, joined(tiny_splits(2)))
+    params = made.initial(0)
+    batch = made.batch(0, 0)
+    each = F.cross_entropy(made.scorer.class_scores(made.method.realize(params), made.read(batch)), batch.targets, reduction="none")
+    assert len(each) == 8
+    expected = (each[:6].sum() + WEIGHT * each[6:].sum()) / (6 + 2 * WEIGHT)
+    torch.testing.assert_close(made.loss(params, batch), expected)
+    assert made.scorer.weights(made.read(batch), batch.targets).tolist() == pytest.approx([1.0] * 6 + [WEIGHT] * 2)
+
+
+@pytest.mark.parametrize("name", [*METHODS, *PROBES])
+def test_a_line_of_weight_one_is_as_good_as_an_example_in_every_method_of_matchers(name: str) -> None:
+    splits = tiny_splits(2)
+    lines = matcher(name, replace(splits, lines=LINES, lines_weight=1.0))
+    own = matcher(name, replace(splits, train=(*splits.train, *LINES)))
+    params = own.initial(0)
+    torch.testing.assert_close(lines.loss(params, lines.batch(0, 0)), own.loss(params, own.batch(0, 0)))
+    light = matcher(name, joined(splits))
+    light_loss = float(light.loss(params, light.batch(0, 0)))
+    assert light_loss != pytest.approx(float(own.loss(params, own.batch(0, 0))), abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "template", "model"),
+    [
+        ("llama", "{text} {slots} Topic:", {}),
+        ("llama", "{text} {slots} Topic:", {"objective": "vocabulary"}),
+        ("llama", "{text} {slots}", {"kind": "head", "class_weights": {"business": 1.0, "music": 3.0, "sport": 1.0}}),
+        ("bert", "{text} {slots}", {}),
+        ("bert_masked", "{text} {slots} Topic {mask}", {}),
+        ("t5", "{slots} {text} Topic {mask}", {}),
+    ],
+)
+def test_a_line_of_a_language_model_counts_by_its_weight_also_where_a_batch_runs_in_parts(
+    architecture: str, template: str, model: dict[str, Any]
+) -> None:
+    made = soft_prompt_problem(architecture, template, splits=joined(tiny_splits(2)), model=model, batch_size=100, part_tokens=1)
+    params = {name: value.requires_grad_() for name, value in made.initial(0).items()}
+    batch = made.batch(0, 0)
+    rows = made.read(batch)
+    weights = made.scorer.weights(rows, batch.targets)
+    plain = [row.weight for row in rows]
+    assert plain == [None] * 6 + [WEIGHT] * 2
+    alone = torch.stack([made.scorer.loss(made.method.realize(params), rows.take([i]), batch.targets[[i]]) for i in range(8)])
+    torch.testing.assert_close(made.loss(params, batch), (alone * weights).sum() / weights.sum(), atol=1e-4, rtol=1e-4)
+    (prompt, *_) = params.values()
+    (own,) = torch.autograd.grad(made.loss(params, batch), [prompt])
+    (expected,) = torch.autograd.grad((alone * weights).sum() / weights.sum(), [prompt])
+    torch.testing.assert_close(own, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_scores_and_clues_are_of_labelled_examples_alone() -> None:
+    splits = tiny_splits(2)
+    plain, made = (soft_prompt_problem("llama", splits=own) for own in (splits, joined(splits)))
+    params = plain.initial(0)
+    assert made.score([params], "train") == plain.score([params], "train")
+    assert made.score([params], "select") == plain.score([params], "select")
+    assert made.clues(params) == plain.clues(params)
+    assert torch.equal(made.judged(params, "train")[1], plain.judged(params, "train")[1])
+
+
+def test_prototypes_are_means_by_weight() -> None:
+    encoder, splits = tiny_matcher(), joined(tiny_splits(2))
+    bound = bind_classes(encoder, ClassTemplate.parse("{class}"), LABELS, 0, ["{class}"])
+    train = walked(reader_of(encoder), splits)
+    targets = torch.tensor([LABELS.index(example.label) for example in splits.walked])
+    start = LPPlusPlus(bound, features=train.features, targets=targets, weights=train.weights).extra(0)
+    features = train.features
+    torch.testing.assert_close(start["weight"][0], (features[0] + features[1] + WEIGHT * features[6]) / (2 + WEIGHT))
+    torch.testing.assert_close(start["weight"][2], features[4:6].mean(0))
+    residual = ClassResidual(bound, features=train.features, targets=targets, weights=train.weights)
+    first = bound.anchors[0] + features[0] + features[1] + WEIGHT * features[6]
+    torch.testing.assert_close(residual.extra(0)["start"][0], first / first.norm())
+    params = residual.extra(0)
+    each = F.cross_entropy(residual.class_scores(params, train), targets, reduction="none")
+    torch.testing.assert_close(residual.loss(params, train, targets), (each[:6].sum() + WEIGHT * each[6:].sum()) / (6 + 2 * WEIGHT))
+
+
+def test_a_head_begins_at_weighted_logistic_regression_whose_strength_labelled_examples_judge() -> None:
+    draw = np.random.default_rng(0)
+    labelled = draw.normal(size=(12, 4))
+    targets = np.array([0, 1] * 6)
+    labelled[:, 0] += 3 * targets
+    wrong = np.concatenate([labelled, labelled])  # lines that say the opposite of the labels
+    lines = logistic_regression(
+        torch.tensor(wrong), torch.tensor(np.concatenate([targets, 1 - targets])), 2, weights=[None] * 12 + [1e-6] * 12
+    )
+    plain = logistic_regression(torch.tensor(labelled), torch.tensor(targets), 2)
+    torch.testing.assert_close(lines.weight, plain.weight, atol=1e-3, rtol=1e-3)
+    assert "chosen by cross-validation in 5 parts" in lines.note
