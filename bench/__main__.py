@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from bench import growth, language, vision
+from bench import growth, language, matcher, vision
 from bench.frame import RESULTS, Run
 from bench.table import table
 
@@ -20,7 +20,13 @@ FIGURES: dict[str, Callable[[Run], None]] = {
     "coop_epoch": vision.coop_epoch,
     "coop_memory": vision.coop_memory,
 }
-ON_REQUEST: dict[str, Callable[[Run], None]] = {"growth": growth.growth, "large": growth.large, "table": table}
+ON_REQUEST: dict[str, Callable[[Run], None]] = {
+    "growth": growth.growth,
+    "large": growth.large,
+    "matcher": matcher.matcher,
+    **matcher.ALL,
+    "table": table,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

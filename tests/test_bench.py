@@ -7,6 +7,7 @@ import statistics
 
 import pytest
 
+from bench import matcher
 from bench.__main__ import main
 from bench.frame import Figure, Run, Seconds, Turn, Turns, Watch, take_turns, timed
 
@@ -58,3 +59,20 @@ def test_the_watch_sees_what_the_machine_does():
 def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(SystemExit, match=r"Unknown benchmark nosuch. Known: steps, .*growth"):
         main(["nosuch"])
+
+
+def test_the_matchers_loop_and_the_plain_one_make_the_same_steps():
+    for batch in (8, 64):
+        size = matcher.Size(classes=4, rows=40, dims=16, batch=batch)
+        features = matcher.made_features(size)
+        problem = matcher.made_problem(size, features)
+        matcher._check_parity(problem, size, features)
+        if batch == 8:
+            with pytest.raises(SystemExit, match="do not make the same steps"):
+                matcher._check_parity(problem, size, features.flip(0))
+
+
+def test_growth_tells_what_a_process_holds_and_what_is_mapped():
+    found = matcher._grow(matcher.Size(classes=4, rows=400, dims=16, batch=8))
+    assert found["step_seconds"] > 0 and found["features_mib"] == 400 * 16 * 4 / 2**20
+    assert {"own_mib", "mapped_mib", "build_seconds"} <= set(found)

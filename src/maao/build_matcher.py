@@ -136,7 +136,7 @@ def build_matcher(
     model = config.model
     encoder = encoder or inputs.encoder(model)
     names = inputs.class_names(model, dataset, class_names)
-    hand = _wordings(model, dataset, (inputs.wording,))
+    hand = _wordings(model, dataset, inputs.wordings(model.method.options))
     problem = _problem(config, inputs, encoder, dataset, _bind(model, encoder, names, hand))
     if dataset.transfer_sets:
         problem.transfer_sets = _transfer_sets(config, encoder, problem, dataset, hand)

@@ -44,6 +44,7 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "prograd": "maao.problems.methods.prograd:ProGradOptions",
         "tcp": "maao.problems.methods.tcp:TCPOptions",
         "maple": "maao.problems.methods.maple:MaPLeOptions",
+        "input_prompt": "maao.problems.methods.input_prompt:InputPromptOptions",
         "promptsrc": "maao.problems.methods.promptsrc:PromptSRCOptions",
         "class_residual": "maao.problems.scorers.class_residual:ClassResidualOptions",
         "zero_shot": "maao.problems.scorers.probes:ZeroShotOptions",

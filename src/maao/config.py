@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
@@ -34,7 +34,8 @@ from maao.evaluation.undecided import PredictOptions
 from maao.mentors.context import AskingOptions, MentorOptions
 from maao.optimizers.options import StageOptions
 from maao.options import STORED, UNKNOWN, UNREAD, Chosen, OneOf, Section
-from maao.problems.settings import ModelConfig
+from maao.problems.settings import ModelConfig, matcher_of_texts, usual_of
+from maao.problems.towers.dual_names import reads_pictures
 from maao.renamed import renamed
 from maao.store.files import reading
 
@@ -114,12 +115,20 @@ class Config(Section):
     @model_validator(mode="wrap")
     @classmethod
     def _imply(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Choose the kind of model that pictures need, where none is named."""
-        model, data = (given.get("model", {}), given.get("data", {})) if isinstance(given, dict) else (None, None)
-        of_function = isinstance(given, dict) and given.get("problem") == "function"
-        if isinstance(model, dict) and model.get("kind", "auto") == "auto" and _are_pictures(data) and not of_function:
-            return handler({**given, "model": {**model, "kind": "matcher"}})
-        return handler(given)
+        """Choose what is not named: the kind of model that pictures need, a matcher of texts, and what usually goes with a method."""
+        if not isinstance(given, dict) or given.get("problem") == "function" or not isinstance(given.get("model", {}), dict):
+            return handler(given)
+        model, pictures = dict(given.get("model", {})), _are_pictures(given.get("data", {}))
+        if model.get("kind", "auto") == "auto" and pictures:
+            model["kind"] = "matcher"
+        if not pictures and not reads_pictures(str(model.get("name", ""))):
+            model = {**matcher_of_texts(model), **model}
+        values = {**given, "model": model} if model else given
+        usual = _usual(values)
+        made = handler({**values, **{name: {**settings, **values.get(name, {})} for name, settings in usual.items()}})
+        for name, settings in usual.items():  # what was chosen here was not given
+            _section(made, name).model_fields_set.difference_update({*settings} - {*values.get(name, {})})
+        return made
 
     def unread(self) -> dict[str, str]:
         return {
@@ -127,6 +136,19 @@ class Config(Section):
             **self.builder.unread(),
             **_of_no_mentor(self),
         }
+
+
+INSTEAD = {"data": ("select_shots", "protocol"), "stage": ("kind", "lr_grid"), "plan": ("kind",)}  # what says that nothing is as usual
+
+
+def _usual(values: Mapping[str, Any]) -> dict[str, Mapping[str, object]]:
+    """Return what usually goes with the method of a config, by section, but for sections that go another way."""
+    sections = usual_of(values.get("model", {}))
+    return {
+        name: settings
+        for name, settings in sections.items()
+        if isinstance(given := values.get(name, {}), dict) and not any(key in given for key in INSTEAD.get(name, ()))
+    }
 
 
 def _are_pictures(data: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
@@ -15,12 +16,15 @@ from rich.text import Text
 
 from maao.build import RunComponents
 from maao.core.lr_finder import Trial
+from maao.crowding import crowded, others_load, processors
 from maao.llm.chat import Request
 from maao.mentors.built import BuiltMentor
 from maao.printable import printable_line, times
 from maao.report.lines import line_of_proposal, refusal, score_line, short, shown, tried
 from maao.runner import Watch
 from maao.types import Observation, P, Round, S
+
+REDRAW = 0.05  # seconds between two looks of the bar: a step may take less than drawing it
 
 
 class Terminal(Watch):
@@ -39,6 +43,7 @@ class Terminal(Watch):
         )
         self._task = TaskID(0)
         self._walked = 0
+        self._drawn = 0.0
         self._planned = 0
         self._total = 0
         self._interrupted = False
@@ -80,8 +85,11 @@ class Terminal(Watch):
     def step(self, observation: Observation[P]) -> None:
         self._check_interrupt()
         self._walked += 1
-        self.progress.start()  # does nothing unless a person was asked
-        self.progress.update(self._task, completed=self._walked, description=f"walking, loss {observation.loss:.3f}")
+        now = time.monotonic()
+        if now - self._drawn >= REDRAW:
+            self._drawn = now
+            self.progress.start()  # does nothing unless a person was asked
+            self.progress.update(self._task, completed=self._walked, description=f"walking, loss {observation.loss:.3f}")
         if observation.note:
             self.console.print(shown(f"step {observation.step}: {observation.note}", style="yellow"))
 
@@ -92,6 +100,7 @@ class Terminal(Watch):
 
     def round(self, finished: Round[P, S]) -> None:
         self._check_interrupt()
+        self.progress.update(self._task, completed=self._walked)
         for line in _round_lines(finished):
             self.console.print(line)
 
@@ -100,6 +109,8 @@ class Terminal(Watch):
 
 
 def _opening(parts: RunComponents, asked: BuiltMentor, folder: Path, done: int) -> Iterable[Text]:
+    import torch
+
     config = parts.config
     if parts.frozen is not None and parts.splits is not None:
         model, sizes = config.model, ", ".join(f"{len(part)} {name}" for name, part in parts.splits.parts.items())
@@ -107,6 +118,8 @@ def _opening(parts: RunComponents, asked: BuiltMentor, folder: Path, done: int) 
         yield shown(f"Data: {sizes}; {len(parts.class_names)} classes: {short(', '.join(parts.class_names), 120)}")
     for note in parts.notes:
         yield shown(f"  {note}", style="dim")
+    if told := crowded(torch.get_num_threads(), processors(), others_load()):
+        yield shown(f"  {told}", style="yellow")
     yield from map(shown, asked.disclosure.splitlines())
     steps = sum(leg.steps for leg in parts.plan)
     asks = sum(leg.ask for leg in parts.plan)

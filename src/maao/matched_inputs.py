@@ -10,7 +10,7 @@ from maao.data.dataset import Dataset
 from maao.errors import ConfigError
 from maao.mentors.context import Input
 from maao.problems.kinds import matcher_options
-from maao.problems.settings import ModelConfig, ProbeOptions
+from maao.problems.settings import MatcherMethodOptions, MethodOptions, ModelConfig, ProbeOptions
 from maao.problems.towers.dual_names import reads_pictures
 from maao.types import Splits
 
@@ -50,6 +50,10 @@ class MatchedInputs(Protocol):
 
     def in_use(self, config: Config, given: Splits, class_names: tuple[str, ...]) -> Dataset:
         """Return examples that a run is used on as a data set."""
+        ...
+
+    def wordings(self, method: MethodOptions) -> tuple[str, ...]:
+        """Return the hand-written wordings that a method reads of classes, where neither settings nor data name one."""
         ...
 
     def class_names(self, model: ModelConfig, dataset: Dataset, given: tuple[str, ...]) -> tuple[str, ...]:
@@ -97,6 +101,10 @@ class MatchedTexts(MatchedInputs):
 
     def in_use(self, config: Config, given: Splits, class_names: tuple[str, ...]) -> Dataset:
         return Dataset(given, class_names or given.labels)
+
+    def wordings(self, method: MethodOptions) -> tuple[str, ...]:
+        assert isinstance(method, MatcherMethodOptions)
+        return method.text_wordings or (self.wording,)
 
     def class_names(self, model: ModelConfig, dataset: Dataset, given: tuple[str, ...]) -> tuple[str, ...]:
         """Raises `ConfigError` for words of a label that the data do not have, or none for one that they have."""
@@ -157,6 +165,9 @@ class MatchedPictures(MatchedInputs):
         from maao.data.images import Files
 
         return Dataset(given, class_names, Files(bits=config.pictures.bits if config.pictures else None))
+
+    def wordings(self, method: MethodOptions) -> tuple[str, ...]:
+        return (self.wording,)
 
     def class_names(self, model: ModelConfig, dataset: Dataset, given: tuple[str, ...]) -> tuple[str, ...]:
         return dataset.class_names

@@ -9,8 +9,7 @@ Direction is in the word: a loss is better when lower, a metric when higher.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
-from operator import add
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 P = TypeVar("P")
@@ -62,7 +61,17 @@ class Cost:
     seconds: float = field(default=0.0, compare=False)  # measured, so no part of equality
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(*map(add, astuple(self), astuple(other)))
+        return Cost(
+            self.gradient_steps + other.gradient_steps,
+            self.model_tokens + other.model_tokens,
+            self.scored_examples + other.scored_examples,
+            self.selection_evals + other.selection_evals,
+            self.llm_calls + other.llm_calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.usd + other.usd,
+            self.seconds + other.seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True)

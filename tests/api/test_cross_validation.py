@@ -15,6 +15,7 @@ from maao import choices, run
 from maao.build import build
 from maao.config import make_config
 from maao.errors import ConfigError
+from maao.evaluation.undecided import confidence_of
 from maao.members import fold_member, full_member
 from maao.optimizers.serializer import TorchSerializer
 from maao.protocols import Params
@@ -43,7 +44,7 @@ def tuned(model: Path, data: dict[str, Any], folder: Path, /, **changes: Any) ->
 
 
 def matcher(encoder: Path, method: str) -> dict[str, Any]:
-    return {"model": {"kind": "matcher", "name": str(encoder), "method": method}}
+    return {"model": {"kind": "matcher", "name": str(encoder), "method": method, "wordings": ["{class}"]}}
 
 
 def examples_of(result: Result, fold: int, folder: Path) -> dict[str, str]:
@@ -223,6 +224,20 @@ def test_examples_at_hand_are_kept_with_their_folds(llama: Path, tmp_path: Path)
     )
     assert result.config.data.options.is_cross_validated and "fold1.prompt" in result.chosen.state.params
     assert maao.replay(tmp_path / "run").equal and any("cross-validation: 2 folds" in note for note in result.environment["notes"])
+
+
+def test_what_is_left_undecided_is_chosen_out_of_fold(encoder: Path, tmp_path: Path) -> None:
+    data = write_data(tmp_path)
+    asked = {**matcher(encoder, "class_residual"), **FOLDED, "predict__coverage": 0.75, "predict__confidence": "energy"}
+    result = tuned(encoder, data, tmp_path / "run", **asked)
+    held, judged = result.thresholds, result.judged("select")
+    assert held is not None and held.least is not None and judged.examples == tuple(build(result.config).examples.train)
+    energies = sorted(confidence_of("energy", judged.class_scores), reverse=True)
+    assert (held.num_examples, held.num_decided, held.least) == (18, 14, energies[13])
+    found = maao.load(tmp_path / "run").evaluate("select").decided
+    assert found is not None and (found.num_decided, found.accuracy) == (14, held.accuracy)
+    with pytest.raises(ConfigError, match=r"predict\.coverage and predict\.accuracy need labelled examples that choose"):
+        tuned(encoder, {**data, "shots": 0}, tmp_path / "none", **asked)
 
 
 def test_stages_that_would_mix_members_are_refused(llama: Path, tmp_path: Path) -> None:

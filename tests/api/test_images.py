@@ -111,7 +111,7 @@ def test_exports_serve_without_the_text_tower(model: Path, pictures: Path, tmp_p
 PROBES = ("zero_shot", "linear_probe", "lp++", "class_residual")
 
 
-@pytest.mark.parametrize("method", ["cocoop", "kgcoop", "prograd", "tcp", "maple", "promptsrc", *PROBES])
+@pytest.mark.parametrize("method", ["cocoop", "kgcoop", "prograd", "tcp", "input_prompt", "maple", "promptsrc", *PROBES])
 def test_every_method_runs_predicts_and_resumes(method: str, model: Path, pictures: Path, tmp_path: Path) -> None:
     values = settings(model, pictures, model__method=method, mentor={"name": "none"})
     if method in PROBES:  # which have no prompt that could begin somewhere

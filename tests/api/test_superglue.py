@@ -94,3 +94,12 @@ def test_a_prediction_among_choices_is_one_of_them(data, saved, tmp_path):
     example = Example({"premise": "It rained", "connective": "so"}, "", choices=("the street was wet", "the street was dry"))
     (prediction,) = result.predict([example])
     assert prediction.label in ("0", "1") and sum(prediction.probabilities.values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("task", ["copa", "rte"])
+def test_a_file_of_a_task_is_evaluated_on_as_it_is_published(data, saved, tmp_path, task):
+    result = tune(data, tmp_path / "run", task, saved("llama"), "auto")
+    found = maao.load(tmp_path / "run").evaluate(data / FOLDERS[task] / "dev32.jsonl")
+    select = result.chosen.score
+    assert (found.num_examples, found.score.metrics) == (select.num_examples, select.metrics)
+    assert found.log_loss == pytest.approx(select.loss, abs=1e-5) and len(found.mistakes) == round(32 * (1 - found.accuracy))

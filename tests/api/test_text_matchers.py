@@ -21,7 +21,7 @@ from tests.tiny import LABELS
 from tests.tiny_sentence import sentence_folder
 
 TEXTS = ["shares profit the news", "song album", "team match the news"]
-PROMPTED = ("coop", "kgcoop", "prograd", "cocoop", "tcp", "maple", "promptsrc")
+PROMPTED = ("coop", "kgcoop", "prograd", "cocoop", "tcp", "input_prompt", "maple", "promptsrc")
 PROBES = ("zero_shot", "linear_probe", "lp++", "class_residual")
 
 
@@ -31,7 +31,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(model: Path, tmp_path: Path, **changes: Any) -> dict[str, Any]:
-    own = {"kind": "matcher", "name": str(model)}
+    own = {"kind": "matcher", "name": str(model), "wordings": ["{class}"]}
     return values(model, write_data(tmp_path), **{"model": own, "mentor": {"name": "none"}, **changes})
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 import warnings
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.special import logsumexp
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
-from maao.errors import DataError
+from maao.errors import ConfigError, DataError, MaaoError
 from maao.evaluation.confidence import calibration, coverage_curve, risk_coverage_area
 from maao.evaluation.evaluation import evaluation
 from maao.evaluation.readings import BLOCK, readings, softmax
 from maao.evaluation.statistics import wilson_interval
+from maao.report.evaluation import evaluation_report
+from maao.report.evaluation_plot import plot_evaluation
 from maao.types import Example, Score
 
 LABELS = ("a", "b", "c", "never", "only read")
@@ -163,3 +168,32 @@ def test_scores_of_many_rows_are_read_in_parts():
 def test_nothing_to_evaluate_on_is_told():
     with pytest.raises(DataError, match="There are no examples in the file to evaluate on"):
         evaluation([], LABELS, np.zeros((0, 5)), Score(0.0), of="the file")
+
+
+def test_what_is_missing_is_told_with_how_to_get_it(monkeypatch, found, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ConfigError, match=r'Plots need matplotlib: pip install "maao\[plot\]"'):
+        plot_evaluation(found, tmp_path / "a.png")
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    scores, targets = made()
+    with pytest.raises(MaaoError, match=r'needs the package scikit-learn: pip install "maao\[sklearn\]"'):
+        evaluation(examples(targets), LABELS, scores, Score(0.5))
+
+
+def test_a_report_of_many_classes_shows_the_worst_in_80_columns():
+    draw = np.random.default_rng(0)
+    names = [f"a_class_of_its_own_{i}_with_a_name_that_is_long" for i in range(40)]
+    targets = np.repeat(np.arange(40), 10)
+    scores = draw.normal(0, 1, (400, 40)) + 2.5 * np.eye(40)[targets]
+    many = evaluation([Example({"text": "word " * 40}, names[t]) for t in targets], names, scores, Score(1.0), of="many.csv")
+    for every_class, shown in ((False, 12), (True, 40)):
+        console = Console(width=80, file=io.StringIO())
+        console.print(evaluation_report(many, every_class=every_class))
+        lines = console.file.getvalue().splitlines()
+        assert all(len(line) <= 80 for line in lines)
+        table = lines[lines.index(next(line for line in lines if line.startswith(" class "))) + 2 :]
+        whole = "".join(line[:27].strip() for line in table[: next(i for i, line in enumerate(table) if not line.strip())])
+        worst = sorted(many.classes, key=lambda own: (own.f1, -own.num_examples))[:shown]
+        assert whole == "".join(own.label for own in worst)
+        assert {line[:27].strip() for line in table} > {"with_a_name_that_is_long"}  # broken between words
+        assert ("(12 of 40; --all shows every one)" in " ".join(lines)) is (not every_class)

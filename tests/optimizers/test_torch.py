@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from maao.errors import ConfigError, ProblemError
+from maao.optimizers.serializer import TorchSerializer
 from maao.optimizers.torch import GaussianAverage, TorchStage, optimizer_names
 from maao.problems.functions import FunctionProblem
 
@@ -85,6 +86,71 @@ def test_stage_walks_as_the_optimizer_does_when_nothing_is_taken_apart(optimizer
         problem.loss({"x": x}, None).backward()
         live.step()
         torch.testing.assert_close(state.params["x"], x.detach(), rtol=1e-6, atol=1e-9)
+
+
+def same(one, other):
+    """Whether two states are the same value, bit for bit, in the same order."""
+    ways = [TorchSerializer().dump_state(state) for state in (one, other)]
+    (arrays, meta), (others, other_meta) = ways
+    return meta == other_meta and {name: (a.dtype, a.tobytes()) for name, a in arrays.items()} == {
+        name: (a.dtype, a.tobytes()) for name, a in others.items()
+    }
+
+
+class Matrices(Linear):
+    """A problem of matrices in single precision, one of which no loss reads: it has no gradient."""
+
+    def initial(self, seed):
+        draw = torch.Generator().manual_seed(seed)
+        return {name: torch.randn(3, 2, generator=draw) for name in ("a", "unread", "b")}
+
+    def loss(self, params, batch):
+        loss = ((params["a"] @ params["b"].T - torch.eye(3) * (1 + batch % 3)) ** 2).sum()
+        return loss * math.inf if batch in self.broken else loss
+
+
+@pytest.mark.parametrize("optimizer", optimizer_names())
+def test_a_step_from_the_very_state_that_was_made_is_that_from_its_value(optimizer):
+    """Where the optimizer goes on, and where it is taken up from the state, all bits are the same: a resumed run equals a whole one."""
+    problem = Matrices(broken=(5,))
+    stage = TorchStage(optimizer, 0.01, schedule="cosine", schedule_steps=12, max_grad_norm=0.5)
+    state = stage.init(problem, problem.initial(3), seed=0)
+    for step in range(10):
+        if step == 7:
+            state = stage.restart(state, {"a": torch.ones(3, 2)}, seed=0)
+        value = replace(state)
+        kept = {name: moment.clone() for name, moment in state.moments.items() if isinstance(moment, torch.Tensor)}
+        after, seen = stage.step(problem, state)
+        again, seen_again = TorchStage(optimizer, 0.01, schedule="cosine", schedule_steps=12, max_grad_norm=0.5).step(problem, value)
+        assert same(after, again) and seen == seen_again
+        assert all(torch.equal(moment, state.moments[name]) for name, moment in kept.items())  # a state is a value: it stays as it was
+        state = after
+    assert state.lr_scale == 1.0 and state.age == 3
+
+
+def test_branches_that_leave_from_one_state_do_not_meet():
+    problem, stage = Matrices(), TorchStage("AdamW", 0.1)
+    start = stage.init(problem, problem.initial(0), seed=0)
+    first = walk_on(stage, problem, start, 3)
+    second = walk_on(stage, problem, stage.restart(start, {"a": torch.zeros(3, 2)}, seed=0), 2)
+    assert same(walk_on(stage, problem, first, 1), walk_on(TorchStage("AdamW", 0.1), problem, start, 4))
+    assert same(walk_on(stage, problem, start, 3), first) and not same(second, walk_on(stage, problem, start, 2))
+
+
+def test_an_average_over_epochs_takes_the_place_of_the_last_params_for_who_goes_on():
+    average = GaussianAverage(mean=1.0, std=1.0, steps_per_epoch=2)
+    stages = [TorchStage("AdamW", 0.1, schedule_steps=4, average=average) for _ in range(2)]
+    problem = Matrices()
+    states = [stages[0].init(problem, problem.initial(0), seed=0)] * 2
+    for _ in range(6):
+        states = [stages[0].step(problem, states[0])[0], stages[1].step(problem, replace(states[1]))[0]]
+        assert same(*states)
+
+
+def walk_on(stage, problem, state, steps):
+    for _ in range(steps):
+        state = stage.step(problem, state)[0]
+    return state
 
 
 def test_lbfgs_stage_walks_as_lbfgs_does():

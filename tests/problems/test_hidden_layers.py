@@ -39,5 +39,5 @@ def test_its_features_are_kept_under_keys_of_their_own(tmp_path):
 
 
 def test_a_layer_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="has no layer 7 .model.hidden_layers.: it has 2"):
+    with pytest.raises(ModelError, match=r"has no layer 7 \(model\.hidden_layers\): it has 2"):
         load_text_matcher(str(sentence_folder(tmp_path)[0]), hidden_layers=[7])

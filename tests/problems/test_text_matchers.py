@@ -117,7 +117,7 @@ def test_a_text_restarts_the_prompt_and_leaves_the_scale() -> None:
     assert set(start) == {"prompt"}
 
 
-@pytest.mark.parametrize("name", ["coop", "maple", "linear_probe", "class_residual"])
+@pytest.mark.parametrize("name", ["coop", "input_prompt", "maple", "linear_probe", "class_residual"])
 def test_a_walk_learns_train(name: str) -> None:
     made = problem(name)
     stage = TorchStage("Adam", lr=0.05)
@@ -149,6 +149,21 @@ def test_a_tuned_input_tower_counts_its_tokens() -> None:
     shallow, deep = problem("coop"), problem("maple")
     batch = deep.batch(0, 0)
     assert deep.num_tokens(params, batch) - shallow.num_tokens(params, batch) == deep.inputs("train").take(batch.which).num_tokens > 0
+
+
+def test_rows_equal_to_words_read_the_input_as_these_words_before_it() -> None:
+    made = problem("input_prompt", initial="text", num_input_tokens=3)
+    tower, params = made.scorer.encoder.text, dict(made.initial(0))
+    ids = tower.tokenizer("the news of", add_special_tokens=False).input_ids
+    params["input_prompt"] = tower.table[ids]
+    texts = [Example({"text": e.fields["text"]}, "") for e in made.splits.select]
+    before = [Example({"text": f"the news of {e.fields['text']}"}, "") for e in made.splits.select]
+    plain = problem("coop", initial="text")
+    coop = {name: value for name, value in params.items() if name != "input_prompt"}
+    torch.testing.assert_close(made.probabilities(params, texts), plain.probabilities(coop, before), atol=1e-5, rtol=0)
+    tokens = made.num_tokens(params, made.batch(0, 0)) - plain.num_tokens(coop, plain.batch(0, 0))
+    read = made.inputs("train").take(made.batch(0, 0).which)
+    assert len(ids) == 3 and tokens == read.num_tokens + 3 * len(read)
 
 
 def test_a_field_that_an_example_lacks_is_named() -> None:

@@ -378,6 +378,7 @@ def runs(place: Path) -> dict[str, JSON]:
         "prograd": picture("prograd", temperature=0.5),
         "tcp": picture("tcp"),
         "maple": picture("maple", depth=2),
+        "input_prompt": picture("input_prompt", num_input_tokens=2),
         "promptsrc": picture("promptsrc", stage={"average_mean": 1.0}),
         "linear_probe": picture("linear_probe"),
         "lp++": picture("lp++"),

@@ -28,6 +28,11 @@ def feature_code(inputs: TextInputs, template: str, revision: str | None = None)
     place = repr(locate(inputs.name)) if not reading.place else repr(inputs.name)
     given = "".join(f", {key}={value!r}" for key, value in (("subfolder", reading.place), ("revision", revision)) if value)
     lower = ".lower()" if reading.lowercase else ""
+    asked = ", output_hidden_states=True" if reading.hidden_layers else ""
+    beside = [
+        f"    parts = [vector, *(output.hidden_states[layer][0].mean(0) for layer in {list(reading.hidden_layers)})]",
+        "    vector = torch.cat([part / part.norm() for part in parts])",
+    ]
     return "\n".join(
         [
             "import torch",
@@ -40,8 +45,10 @@ def feature_code(inputs: TextInputs, template: str, revision: str | None = None)
             f"    text = ({reading.prompt!r} + {template!r}.format(**fields)).strip(){lower}",
             f'    inputs = tokenizer([text], truncation=True, max_length={inputs.tower.most}, return_tensors="pt")',
             "    with torch.no_grad():",
-            "        states = model(**inputs).last_hidden_state[0]  # (tokens, width)",
+            f"        output = model(**inputs{asked})",
+            "    states = output.last_hidden_state[0]  # (tokens, width)",
             f"    vector = {POOLED[reading.pooling]}",
+            *(beside if reading.hidden_layers else []),
             "    return vector / vector.norm()",
         ]
     )

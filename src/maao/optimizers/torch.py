@@ -1,7 +1,9 @@
 """The doer: any `torch.optim` optimizer behind init, step and restart, with its whole state as a value.
 
-A step builds the optimizer from the state, makes one update on copies, and reads the state back. For tensors as small as a soft prompt this
-costs well under a millisecond, and nothing is left that a stored run would forget.
+A step takes the optimizer up from the state, makes one update on copies, and reads the state back, so nothing is left that a stored run
+would forget. Taking it up takes longer than a small update: so the optimizer that made the last state is kept, and goes on where it is
+given that very object. Any other state (stored, restarted, rolled back, of another branch of a race) is taken up by its values, and both
+ways give the same bits.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from maao.types import Cost, Observation
 
 Moment = Tensor | int | float | str | bool | None
 Moments = Mapping[str, Moment]
+LAST_BYTES = 2**24  # of params, whose optimizer is kept: larger ones take longer to move than to take up
 Nested = Moment | Mapping[str, "Nested"] | list["Nested"] | tuple["Nested", ...]  # an optimizer's own state of one of the params
 
 
@@ -100,6 +103,7 @@ class TorchStage:
     on_restart: Literal["clear", "keep"] = "clear"
     warmup_lr: float | None = None
     average: GaussianAverage | None = None
+    _last: _Last = field(default_factory=lambda: _Last(), init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.optimizer not in optimizer_names():
@@ -136,22 +140,23 @@ class TorchStage:
     def step(self, problem: Problem[Params], state: TorchState, *, keep: bool = False) -> tuple[TorchState, Observation[Params]]:
         batch = problem.batch(state.step, state.seed)
         tokens = problem.num_tokens(state.params, batch)
-        names = list(_trained(state.params))
-        leaves = [state.params[name].detach().clone().requires_grad_() for name in names]
-        optimizer = self._build(leaves, self._rate(state))
-        _load_moments(optimizer, names, state.moments)
+        walking = self._last.pop(state)
+        if walking is None:
+            walking = _Walking.of(state, lambda leaves: self._build(leaves, self._rate(state)))
+        else:
+            for group in walking.optimizer.param_groups:
+                group["lr"] = self.lr * self._rate(state)
+        optimizer, leaves = walking.optimizer, walking.leaves
+        read = {**state.params, **leaves}
+        versions = {name: leaf._version for name, leaf in leaves.items()}
         seen: list[tuple[float, bool]] = []
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            loss: Tensor = problem.loss({**state.params, **dict(zip(names, leaves, strict=True))}, batch)
+            loss: Tensor = problem.loss(read, batch)
             loss.backward()
-            finite = all(leaf.grad is None or bool(leaf.grad.isfinite().all()) for leaf in leaves)
             value = float(loss.detach())
-            seen.append((value, finite and math.isfinite(value)))
-            if self.max_grad_norm is not None and seen[-1][1]:
-                for own in by_member(names, leaves):
-                    torch.nn.utils.clip_grad_norm_(own, self.max_grad_norm)
+            seen.append((value, self._clipped(walking.members, math.isfinite(value)) and math.isfinite(value)))
             return loss
 
         try:
@@ -169,17 +174,36 @@ class TorchStage:
         kept = state.params if keep else None
         if not finite:
             return self._roll_back(state, loss), Observation(state.step, loss, kept, self._rollback_note(state, loss), cost)
-        moved = {**state.params, **{name: leaf.detach() for name, leaf in zip(names, leaves, strict=True)}}
-        after = replace(
-            state,
-            params=moved,
-            step=state.step + 1,
-            age=state.age + 1,
-            moments=_dump_moments(optimizer, names),
-            good=state.params,
-            good_moments=state.moments,
+        goes_on = walking.num_bytes <= LAST_BYTES
+        moved = {name: leaf.detach() for name, leaf in leaves.items() if leaf._version != versions[name]}
+        after = self._averaged(
+            replace(
+                state,
+                params={**state.params, **({name: leaf.clone() for name, leaf in moved.items()} if goes_on else moved)},
+                step=state.step + 1,
+                age=state.age + 1,
+                moments=_dump_moments(walking, copied=goes_on),
+                good=state.params,
+                good_moments=state.moments,
+            )
         )
-        return self._averaged(after), Observation(state.step, loss, kept, None, cost)
+        if goes_on and after.step != self.schedule_steps:  # where an average may have taken the place of the params
+            self._last.push(after, walking)
+        return after, Observation(state.step, loss, kept, None, cost)
+
+    def _clipped(self, members: Sequence[Sequence[Tensor]], clip: bool) -> bool:
+        """Say whether all gradients are finite; where they are, clip them if that is asked."""
+        if self.max_grad_norm is None:
+            return _finite([leaf for member in members for leaf in member])
+        grads = [[leaf.grad for leaf in member if leaf.grad is not None] for member in members]
+        norms = [torch.nn.utils.get_total_norm(own) for own in grads]
+        # A norm that is a number is one of numbers.
+        if not all(math.isfinite(norm) for norm in norms) and not _finite([leaf for member in members for leaf in member]):
+            return False
+        if clip:
+            for member, norm in zip(members, norms, strict=True):
+                torch.nn.utils.clip_grads_with_norm_(member, self.max_grad_norm, norm)
+        return True
 
     def _averaged(self, state: TorchState) -> TorchState:
         """Return a state after a step with its epoch added to the average; after the last step, with the average as its params."""
@@ -278,24 +302,67 @@ def _copy(params: Params) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in params.items()}
 
 
-def _dump_moments(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Moment]:
-    """Return the optimizer's state as one flat mapping ``"param/key/...": tensor or plain value``."""
+def _finite(leaves: Sequence[Tensor]) -> bool:
+    return all(leaf.grad is None or bool(leaf.grad.isfinite().all()) for leaf in leaves)
+
+
+@dataclass(frozen=True, slots=True)
+class _Walking:
+    """An optimizer that stands at a state: the tensors that it moves, by name, the names by tensor, and those of each member."""
+
+    leaves: dict[str, Tensor]
+    names: dict[int, str]
+    optimizer: torch.optim.Optimizer
+    members: list[list[Tensor]]
+
+    @classmethod
+    def of(cls, state: TorchState, build: Callable[[list[Tensor]], torch.optim.Optimizer]) -> _Walking:
+        leaves = {name: value.detach().clone().requires_grad_() for name, value in _trained(state.params).items()}
+        optimizer = build(list(leaves.values()))
+        _load_moments(optimizer, list(leaves), state.moments)
+        names = {id(leaf): name for name, leaf in leaves.items()}
+        return cls(leaves, names, optimizer, by_member(list(leaves), list(leaves.values())))
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(leaf.numel() * leaf.element_size() for leaf in self.leaves.values())
+
+
+class _Last:
+    """The optimizer that made the last state, for whoever goes on from that very object."""
+
+    def __init__(self) -> None:
+        self._held: tuple[TorchState, _Walking] | None = None
+
+    def pop(self, state: TorchState) -> _Walking | None:
+        """Return the optimizer that stands at a state, once: it moves. None: it stands elsewhere, and is given up."""
+        held, self._held = self._held, None
+        return held[1] if held is not None and held[0] is state else None
+
+    def push(self, state: TorchState, walking: _Walking) -> None:
+        self._held = state, walking
+
+
+def _dump_moments(walking: _Walking, *, copied: bool) -> dict[str, Moment]:
+    """Return the optimizer's state as one flat mapping ``"param/key/...": tensor or plain value``; of what it goes on to change, copies."""
     flat: dict[str, Moment] = {}
-    for index, values in optimizer.state_dict()["state"].items():
-        _flatten(values, names[index], flat)
+    for leaf, values in walking.optimizer.state.items():
+        _flatten(values, walking.names[id(leaf)], flat, copied)
     return flat
 
 
-def _flatten(value: Nested, path: str, out: dict[str, Moment]) -> None:
-    if isinstance(value, Mapping):
+def _flatten(value: Nested, path: str, out: dict[str, Moment], copied: bool) -> None:
+    if isinstance(value, Tensor):
+        out[path] = value.detach().clone() if copied else value.detach()
+    elif isinstance(value, Mapping):
         for key, inner in value.items():
-            _flatten(inner, f"{path}/{key}", out)
+            _flatten(inner, f"{path}/{key}", out, copied)
     elif isinstance(value, list | tuple):
         out[f"{path}/#"] = len(value)  # a list's length, so that an empty one is remembered too
         for i, inner in enumerate(value):
-            _flatten(inner, f"{path}/{i}", out)
+            _flatten(inner, f"{path}/{i}", out, copied)
     else:
-        out[path] = value.detach().clone() if isinstance(value, Tensor) else value
+        out[path] = value
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, names: list[str], flat: Moments) -> None:

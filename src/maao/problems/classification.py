@@ -44,7 +44,7 @@ class PromptCodec(Codec[Params], Protocol):
 class Batch:
     """Which examples of `train`, a view of each (None: as they are), their class numbers ``(batch,)``, and the seed of what is dropped."""
 
-    which: tuple[int, ...]
+    which: Sequence[int]
     views: tuple[int, ...] | None
     targets: Tensor
     seed: int
@@ -205,12 +205,14 @@ class ClassificationProblem(Generic[I]):
         count, num_views = len(self._targets["train"]), self.inputs("train").num_views
         if not count:
             raise ProblemError("There are no examples in the split 'train' to walk on.")
-        which = epoch_batch(count, self._batch_size, step, seed)
+        part = epoch_batch(count, self._batch_size, step, seed)
+        which: Sequence[int] = range(count) if part is None else part.tolist()
         views = None
         if num_views:
             drawn = torch.randint(num_views, (len(which),), generator=torch.Generator().manual_seed(seed_for(seed, "views", step)))
             views = tuple(drawn.tolist())
-        return Batch(tuple(which), views, self._targets["train"][which], seed_for(seed, "dropout", step))
+        targets = self._targets["train"]
+        return Batch(which, views, targets if part is None else targets[part], seed_for(seed, "dropout", step))
 
     def loss(self, params: Params, batch: Batch) -> Tensor:
         inputs = self.read(batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -49,10 +50,15 @@ def _share(right: Tensor) -> float:
     return int(right.sum()) / len(right)
 
 
-def epoch_batch(count: int, size: int, step: int, seed: int) -> list[int]:
-    """Return which of `count` examples a step takes: all if there are no more than `size`, else its part of an order drawn each epoch."""
+def epoch_batch(count: int, size: int, step: int, seed: int) -> Tensor | None:
+    """Return which of `count` examples a step takes, its part of an order drawn each epoch; None: all, if there are no more than `size`."""
     if count <= size:
-        return list(range(count))
+        return None
     epoch, index = divmod(step, count // size)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_for(seed, "epoch", epoch))).tolist()
-    return order[index * size : (index + 1) * size]
+    return _order(count, epoch, seed)[index * size : (index + 1) * size]
+
+
+@lru_cache(maxsize=4)
+def _order(count: int, epoch: int, seed: int) -> Tensor:
+    """Return the order of an epoch, which all of its steps read."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed_for(seed, "epoch", epoch)))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from maao.protocols import Params, TokenCodec
 
 
+TEXT_ENCODER = "packaged:all-minilm-l6-v2"
 LANGUAGE_MODEL = "packaged:smollm2-135m-instruct"
 
 
@@ -59,6 +60,7 @@ class MethodOptions(Section):
     of_matchers: ClassVar[bool]  # trained against features of the input; else in a text that the model reads
     has_prompt: ClassVar[bool] = True  # which a text can replace
     is_trained: ClassVar[bool] = True
+    usual: ClassVar[Mapping[str, Mapping[str, object]]] = {}  # by section, what a config gets where it does not say otherwise
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class MatcherMethodOptions(MethodOptions):
     """Base of the settings of a method that matches features of the input with features of the classes."""
 
     of_matchers: ClassVar[bool] = True
+    text_wordings: ClassVar[tuple[str, ...]] = ()  # of the classes of texts, where none are given; empty: their names
 
     def build(self, bound: Bound) -> MatcherMethod:
         """Return the method for these classes."""
@@ -110,6 +113,7 @@ class ProbeOptions(MatcherMethodOptions):
     """Base of the settings of a method without a prompt."""
 
     has_prompt: ClassVar[bool] = False
+    usual: ClassVar[Mapping[str, Mapping[str, object]]] = {"mentor": {"name": "none"}}  # it has nothing to propose
     reads_hidden_layers: ClassVar[bool] = False  # of a text encoder, where the settings do not say
 
     def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> Probe:
@@ -140,7 +144,7 @@ class ModelConfig(Section):
     )
     method: Chosen[MethodOptions] = Field(
         default_factory=lambda: _chosen("method", "prompt_tuning"),
-        description="What is trained; by default prompt_tuning, or coop where a matcher reads classes.",
+        description="What is trained; by default prompt_tuning, and of a matcher class_residual (texts) or coop (pictures).",
     )
     revision: Text | None = Field(None, description="Hub revision.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Precision of the frozen weights.")
@@ -217,14 +221,43 @@ def text_method(model: ModelConfig) -> TextMethodOptions:
     return options
 
 
+def matcher_of_texts(model: Mapping[str, Any]) -> dict[str, str]:
+    """Return what settings of a matcher of texts leave out: its encoder and its method.
+
+    Example:
+        >>> matcher_of_texts({"kind": "matcher"})
+        {'name': 'packaged:all-minilm-l6-v2', 'method': 'class_residual'}
+        >>> matcher_of_texts({"kind": "head"})
+        {}
+    """
+    kind, method = _named(model.get("kind", "auto")), model.get("method")
+    if kind != "matcher" and not (kind == "auto" and (_matches(method) or _is_dual(model.get("name")))):
+        return {}
+    return {"name": TEXT_ENCODER, "method": "class_residual"}
+
+
+def usual_of(model: Mapping[str, Any]) -> Mapping[str, Mapping[str, object]]:
+    """Return what usually goes with the method that the settings name, by section; a wrong name is told elsewhere."""
+    try:
+        options = choices.load("method", _named(model.get("method", "prompt_tuning")))
+    except choices.UnknownName:
+        return {}
+    found: Mapping[str, Mapping[str, object]] = options.usual
+    return found
+
+
 def _chosen(table: str, name: str) -> Chosen[Any]:
     return Chosen(name, choices.load(table, name)())
+
+
+def _named(choice: Any) -> Any:
+    return choice.name if isinstance(choice, Chosen) else choice
 
 
 def _matches(method: Any) -> bool:
     """Say whether a method is one of matchers; a wrong name is told elsewhere."""
     try:
-        return bool(choices.load("method", method.name if isinstance(method, Chosen) else method).of_matchers)
+        return bool(choices.load("method", _named(method)).of_matchers)
     except choices.UnknownName:
         return False
 

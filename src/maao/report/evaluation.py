@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -16,6 +17,7 @@ from maao.types import Example, Mistake, readable
 
 MOST_CLASSES = 12  # shown of many, the worst
 MOST_LINES = 5  # shown of what is read wrongly, of labels that look wrong, of confusions
+LABEL = 25  # characters of a label in a table's line
 MOST_TEXT = 300  # characters of an example
 
 
@@ -95,12 +97,27 @@ def _class_table(found: Evaluation, every_class: bool) -> Table:
     for own in classes:
         precision = f"{own.precision:.3f}" if own.num_predicted else "-"
         recall = f"{own.recall:.3f}" if own.num_examples else "-"
-        add_row(table, own.label, f"{own.f1:.3f}", precision, recall, f"{own.num_examples:,}", f"{own.num_predicted:,}")
+        add_row(table, folded(own.label, LABEL), f"{own.f1:.3f}", precision, recall, f"{own.num_examples:,}", f"{own.num_predicted:,}")
     return table
 
 
+def folded(label: str, width: int) -> str:
+    """Return a label in lines of at most a width, broken behind white space, underscores and the like, where it can be.
+
+    Example:
+        >>> folded("card_payment_wrong_exchange_rate", 20)
+        'card_payment_wrong_\\nexchange_rate'
+    """
+    lines = [""]
+    for part in re.findall(r"[^\s_./-]*[\s_./-]*", label):
+        if lines[-1] and len((lines[-1] + part).rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def _table(title: str, names: Sequence[str]) -> Table:
-    """Return a table whose heads are never broken; a long label is, where nothing else helps."""
+    """Return a table whose heads are never broken; a word of a label is, where nothing else helps."""
     table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1))
     for name in names:
         label = name == "class"

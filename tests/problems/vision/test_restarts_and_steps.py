@@ -15,6 +15,7 @@ from maao.optimizers.torch import GaussianAverage, TorchStage
 from maao.problems.classification import ClassificationProblem
 from maao.problems.methods.cocoop import CoCoOp
 from maao.problems.methods.coop import CoOp
+from maao.problems.methods.input_prompt import InputPrompt
 from maao.problems.methods.kgcoop import KgCoOp
 from maao.problems.methods.maple import MaPLe
 from maao.problems.methods.prograd import ProGrad
@@ -27,7 +28,7 @@ from maao.problems.towers.image.features import Pictures
 from maao.testing import ProblemConformance
 from tests import tiny_vision as tiny
 
-METHODS: dict[str, Any] = {m.name: m for m in (CoOp, KgCoOp, ProGrad, CoCoOp, TCP, MaPLe, PromptSRC)}
+METHODS: dict[str, Any] = {m.name: m for m in (CoOp, KgCoOp, ProGrad, CoCoOp, TCP, InputPrompt, MaPLe, PromptSRC)}
 PROBES: dict[str, Any] = {m.name: m for m in (ZeroShot, LinearProbe, LPPlusPlus)}
 REPLACED = {"cocoop": {"prompt", "meta.2.weight", "meta.2.bias"}}  # all others: the context alone
 STAYS = {
@@ -36,6 +37,7 @@ STAYS = {
     "prograd": set(),
     "cocoop": {"meta.0.weight", "meta.0.bias"},
     "tcp": {"down.weight", "down.bias", "up.weight", "up.bias"},
+    "input_prompt": {"input_prompt"},
     "maple": {"deep", "project.weight", "project.bias"},
     "promptsrc": {"deep", "vision"},
 }

@@ -64,6 +64,12 @@ class Bound:
     prompts: tuple[Prompt, ...]
     anchors: Tensor  # (num_classes, embed_dim), normalised
     part_tokens: int = 0
+    wordings: Tensor | None = None  # (num_wordings, num_classes, embed_dim), the anchors wording by wording; None: they are of one
+
+    @property
+    def texts(self) -> Tensor:
+        """The classes' features in each wording ``(num_wordings, num_classes, embed_dim)``, normalised."""
+        return self.anchors[None] if self.wordings is None else self.wordings
 
     @property
     def num_rows(self) -> int:

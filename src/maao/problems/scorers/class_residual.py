@@ -8,7 +8,8 @@ CVPR 2023 (a trained residual on class features); Yao et al., KgCoOp, CVPR 2023 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -25,27 +26,32 @@ from maao.problems.towers.dual import unit
 from maao.protocols import Params
 
 RESIDUAL, START, BIAS = "residual", "start", "bias"
+TEXT_WORDINGS = ("{class}", "this text is about {class}", "{class}.", "a question about {class}", "someone talking about {class}")
+SCALE_PRIOR = 5.0  # inverse variance of the logarithm of a trained scale, over two
 
 
 class ClassResidual(Probe):
-    """``{"residual": (num_classes, embed_dim), "start": (num_classes, embed_dim)}``, with "log_scale" ``()`` and "bias" ``(num_classes,)``.
+    """``{"residual": (num_classes, embed_dim), "start": (num_classes, embed_dim), "log_scale": (), "bias": (num_classes,)}``.
 
     A class's score of a feature f is ``(scale start + residual) f``, plus the bias where there is one: as the run begins, `scale` times the
-    cosine with the start, which is of length one. `start` is stored, so that a run is used and gone on with without its data, and nothing
-    trains it.
+    cosine with the start, which is of length one. `start` is stored, so that a run is used and gone on with without its data; no gradient
+    moves it, nor the scale, unless it is trained.
 
     The loss is that of a maximum a posteriori estimate, divided by the weight ``N`` of all rows:
 
-        ``(sum of w_i CE_i + class_examples * sum over classes of CE(class text, class) + anchor / 2 * |residual|^2) / N``
+        ``(sum of w_i CE_i + class_examples * sum of CE(class text, class) + anchor / 2 * |residual|^2) / N``
 
-    where the examples of a batch stand for all of `train`.
+    where the examples of a batch stand for all of `train`, and a class text is the class in one wording. It is convex. A scale that is
+    trained would lead round the anchor: it is held by ``SCALE_PRIOR (log scale - log of its start)^2``, one more term of the sum.
 
     Args:
         features, targets: those of `train`; there may be none, and a class without an example begins at its text.
         weights: what each of them weighs, in its prototype too; None: 1.
         text_weight: examples that a class text counts as in the start of its class; 0: prototypes alone.
         anchor: what leaving the start costs: the inverse variance of a Gaussian prior of the residual.
-        train_scale: train the scale of the cosine, from that of the towers.
+        start_scale: what the cosine is multiplied by as training begins; None: half of what texts are compared with, where no scale was
+            learned with the towers (10), else theirs. Without an example it is the towers', and the run zero-shot.
+        train_scale: train it.
         bias: train a bias for each class.
         class_examples: weight of each class text as one more training example; 0: they are none.
     """
@@ -59,22 +65,34 @@ class ClassResidual(Probe):
         features: Tensor | None = None,
         targets: Tensor | None = None,
         weights: Tensor | None = None,
-        text_weight: float = 1.0,
-        anchor: float = 1.0,
-        train_scale: bool = True,
-        bias: bool = False,
-        class_examples: float = 0.0,
+        text_weight: float = 2.0,
+        anchor: float = 0.01,
+        start_scale: float | None = None,
+        train_scale: bool = False,
+        bias: bool = True,
+        class_examples: float = 1.0,
     ) -> None:
         super().__init__(bound, features=features, targets=targets, weights=weights)
+        self._ranks = {place: place for place in range(len(self.targets))}  # of places among the features of `train`
         self.text_weight, self.anchor, self.class_examples = text_weight, anchor, class_examples
+        self.start_scale = start_scale
         self.train_scale, self.bias = train_scale, bias
+
+    def made_of(self, train: Known, targets: Tensor) -> Self:
+        found = super().made_of(train, targets)
+        found._ranks = {place: rank for rank, place in enumerate(train.which)}
+        return found
+
+    @property
+    def first_scale(self) -> float:
+        if not len(self.targets):
+            return self.encoder.scale
+        return self.start_scale or self.encoder.scale * (0.5 if self.encoder.trains_scale else 1.0)
 
     def extra(self, seed: int) -> dict[str, Tensor]:
         texts = self.bound.anchors
         start = unit(class_starts(texts, self.known, self.targets, text_weight=self.text_weight, weights=self.known_weights))
-        found = {RESIDUAL: torch.zeros_like(start), START: start}
-        if self.train_scale:
-            found[LOG_SCALE] = torch.tensor(math.log(self.encoder.scale))
+        found = {RESIDUAL: torch.zeros_like(start), START: start, LOG_SCALE: torch.tensor(math.log(self.first_scale))}
         if self.bias:
             found[BIAS] = torch.zeros(len(texts))
         return found
@@ -88,6 +106,10 @@ class ClassResidual(Probe):
         """Return ``(num_classes, embed_dim)``, what a feature is multiplied by."""
         return self.scale(params) * params[START].detach().to(self.device) + params[RESIDUAL].to(self.device)
 
+    def scale(self, params: Params) -> float | Tensor:
+        held = params if self.train_scale else {LOG_SCALE: params[LOG_SCALE].detach()}
+        return super().scale(held)
+
     def class_bias(self, params: Params) -> Tensor | None:
         return params.get(BIAS)
 
@@ -99,15 +121,27 @@ class ClassResidual(Probe):
 
     def loss(self, params: Params, inputs: Known, targets: Tensor) -> Tensor:
         loss = mean_cross_entropy(self.class_scores(params, inputs), targets, inputs.weights)
-        examples, texts = self._num_examples, self.bound.anchors
-        rows = examples + self.class_examples * len(texts)
-        total = examples * loss
-        if self.class_examples:
-            own = F.cross_entropy(self._scores(params, texts), torch.arange(len(texts), device=texts.device), reduction="sum")
-            total = total + self.class_examples * own
-        if self.anchor:
-            total = total + self.anchor / 2 * params[RESIDUAL].pow(2).sum().to(total)
-        return total / rows
+        total = self._num_examples * loss + self._penalty(params).to(loss)
+        if not self.class_examples:
+            return total / self._num_examples
+        texts = self.bound.texts.flatten(0, 1)  # wording by wording
+        own = self._texts_beside(inputs, len(texts))
+        targets = own % len(self.bound.anchors)
+        share = len(self.targets) / len(inputs)  # as the examples of a batch stand for all of `train`, so do the texts beside them
+        further = F.cross_entropy(self._scores(params, texts[own]), targets, reduction="sum") * share
+        return (total + self.class_examples * further) / (self._num_examples + self.class_examples * len(texts))
+
+    def _texts_beside(self, inputs: Known, count: int) -> Tensor:
+        """Return which of `count` class texts a batch of examples reads: each stands beside one example, and is read with it."""
+        examples = len(self.targets)
+        places = torch.tensor([self._ranks[place] for place in inputs.which])
+        found = (torch.arange(0, count, examples)[:, None] + places).flatten()
+        return found[found < count].to(self.device)
+
+    def _penalty(self, params: Params) -> Tensor:
+        """Return what leaving the start costs, beside the sum of losses."""
+        own = self.anchor / 2 * params[RESIDUAL].pow(2).sum()
+        return own + SCALE_PRIOR * (params[LOG_SCALE] - math.log(self.first_scale)) ** 2 if self.train_scale else own
 
     @property
     def _num_examples(self) -> float:
@@ -124,12 +158,25 @@ class ClassResidualOptions(ProbeOptions):
     """Settings of trained class features."""
 
     reads_hidden_layers: ClassVar[bool] = True
+    usual: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        **ProbeOptions.usual,
+        "data": {"select": "cross_validation"},
+        "stage": {"lr": 0.05, "options": {"weight_decay": 0.0}, "batch_size": 4096},
+        "plan": {"rounds": 0, "steps": 100, "store_every": 25, "clues": False},
+    }
+    text_wordings: ClassVar[tuple[str, ...]] = TEXT_WORDINGS
 
-    text_weight: float = Field(1.0, ge=0, le=1e6, description="Examples that a class text counts as where its class begins; 0: none.")
-    anchor: float = Field(1.0, ge=0, le=1e6, description="What leaving the start costs; 0: nothing.")
-    train_scale: bool = Field(True, description="Train what the cosine is multiplied by.")
-    bias: bool = Field(False, description="Train a bias for each class.")
-    class_examples: float = Field(0.0, ge=0, le=1e6, description="Weight of each class text as one more training example.")
+    text_weight: float = Field(2.0, ge=0, le=1e6, description="Examples that a class text counts as where its class begins; 0: none.")
+    anchor: float = Field(0.003, ge=0, le=1e6, description="What leaving the start costs, a Gaussian prior's inverse variance; 0: nothing.")
+    start_scale: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="What the cosine with the start is multiplied by; by default the towers' scale, for texts half of it.",
+    )
+    train_scale: bool = Field(False, description="Train what the cosine with the start is multiplied by.")
+    bias: bool = Field(True, description="Train a bias for each class.")
+    class_examples: float = Field(1.0, ge=0, le=1e6, description="Weight of each class text as one more training example; 0: none.")
 
     def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> ClassResidual:
         return ClassResidual(
@@ -139,6 +186,7 @@ class ClassResidualOptions(ProbeOptions):
             weights=weights,
             text_weight=self.text_weight,
             anchor=self.anchor,
+            start_scale=self.start_scale,
             train_scale=self.train_scale,
             bias=self.bias,
             class_examples=self.class_examples,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+AT_A_TIME = 2**16  # rows
+
 
 def class_starts(texts: Tensor, features: Tensor, targets: Tensor, *, text_weight: float, weights: Tensor | None = None) -> Tensor:
     """Return ``(num_classes, width)``, for each class the weighted mean of its text and its examples.
@@ -25,10 +27,12 @@ def class_starts(texts: Tensor, features: Tensor, targets: Tensor, *, text_weigh
         >>> class_starts(texts, features, torch.tensor([0, 0]), text_weight=1.0).tolist()
         [[2.0], [5.0]]
     """
-    each = torch.ones(len(targets)) if weights is None else weights
-    each = each.to(features)
-    counts = torch.zeros(len(texts)).to(features).index_add(0, targets.to(features.device), each)
-    sums = torch.zeros_like(texts).to(features).index_add(0, targets.to(features.device), features * each[:, None])
+    each, targets = (torch.ones(len(targets)) if weights is None else weights).to(features), targets.to(features.device)
+    counts = torch.zeros(len(texts)).to(features).index_add(0, targets, each)
+    sums = torch.zeros_like(texts).to(features)
+    for begin in range(0, len(features), AT_A_TIME):  # there may be more than memory holds
+        part = slice(begin, begin + AT_A_TIME)
+        sums.index_add_(0, targets[part], features[part] * each[part, None])
     texts = texts.to(features)
     whole = (text_weight + counts)[:, None]
     mean = (text_weight * texts + sums) / whole.clamp(min=torch.finfo(whole.dtype).tiny)

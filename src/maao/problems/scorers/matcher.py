@@ -34,13 +34,13 @@ class Known:
 
     features_of: KnownFeatures
     device: torch.device
-    which: tuple[int, ...]
-    views: tuple[int, ...] | None = None
+    which: Sequence[int]
+    views: Sequence[int] | None = None
     weights_of: tuple[float | None, ...] | None = None  # of each input of the split; None: all are labelled examples, which weigh 1
 
     @classmethod
     def all_of(cls, features: KnownFeatures, device: torch.device) -> Known:
-        return cls(features, device, tuple(range(len(features))))
+        return cls(features, device, range(len(features)))
 
     def __len__(self) -> int:
         return len(self.which)
@@ -52,8 +52,9 @@ class Known:
     def take(self, which: Sequence[int], views: Sequence[int] | None = None) -> Known:
         if views is None and self.views is not None:
             views = [self.views[i] for i in which]
-        chosen = tuple(self.which[i] for i in which)
-        return replace(self, which=chosen, views=None if views is None else tuple(views))
+        whole = self.which == range(len(self.which))  # where a number is its place; of two ranges this takes no time
+        chosen = which if whole else [self.which[i] for i in which]
+        return replace(self, which=chosen, views=views)
 
     def weighted(self, weights: Sequence[float | None]) -> Known:
         return replace(self, weights_of=tuple(weights))
@@ -68,7 +69,7 @@ class Known:
 
     @property
     def features(self) -> Tensor:
-        """``(len, embed_dim)``, as the frozen tower sees them."""
+        """``(len, embed_dim)``, as the frozen tower sees them; of a whole split those that are kept, and no copy."""
         return self.features_of.of(self.which, self.views).to(self.device)
 
     @property
@@ -222,11 +223,8 @@ class Matcher(KnownScorer):
         return found, None
 
 
-def class_anchors(encoder: DualEncoder, names: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """Return the classes' features in hand-written wordings ``(num_classes, embed_dim)``: their mean over wordings, normalised.
-
-    Source: Radford et al., 2021, prompt ensembling.
-    """
+def class_texts(encoder: DualEncoder, names: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """Return the classes' features in each hand-written wording ``(num_wordings, num_classes, embed_dim)``, normalised."""
     if not templates:
         raise ConfigError('There is no hand-written wording of the classes: give at least one, "a photo of a {class}.", say.')
     key = ("classes", tuple(names), tuple(templates), torch.get_num_threads())  # sums depend on threads
@@ -240,10 +238,18 @@ def class_anchors(encoder: DualEncoder, names: Sequence[str], templates: Sequenc
             if template.has_slots:
                 raise ConfigError(f"The hand-written wording {text!r} has slots: it is read as it stands, with {{class}} alone.")
             each.append(encoder.text.features(prompts_of(template, encoder.text.tokenizer, names, 0, encoder.text.most)))
-        mean = torch.stack(each).mean(0)
-    found = mean / mean.norm(dim=-1, keepdim=True)
+        found = torch.stack(each)
     encoder.kept.put(key, found, found.numel() * found.element_size())
     return found
+
+
+def class_anchors(encoder: DualEncoder, names: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """Return the classes' features in hand-written wordings ``(num_classes, embed_dim)``: their mean over wordings, normalised.
+
+    Source: Radford et al., 2021, prompt ensembling.
+    """
+    mean = class_texts(encoder, names, templates).mean(0)
+    return mean / mean.norm(dim=-1, keepdim=True)
 
 
 def bind_classes(
@@ -255,4 +261,4 @@ def bind_classes(
     if prompts is None:
         prompts = prompts_of(template, encoder.text.tokenizer, names, num_virtual_tokens, encoder.text.most)
         encoder.kept.put(key, prompts, sum(8 * len(prompt.ids) for prompt in prompts))
-    return Bound(encoder, prompts, class_anchors(encoder, names, hand), part_tokens)
+    return Bound(encoder, prompts, class_anchors(encoder, names, hand), part_tokens, class_texts(encoder, names, hand))

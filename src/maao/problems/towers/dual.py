@@ -349,8 +349,9 @@ class DualEncoder:
         """A hash of all weights, which never change: read once."""
         return weights_digest(self.modules)
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
+        """Where the towers are, and stay."""
         return next(self.modules.parameters()).device
 
     def own(self, features: Tensor) -> Tensor:

@@ -7,7 +7,10 @@ the weights. Renaming, moving or copying inputs costs nothing; changing the mode
 from __future__ import annotations
 
 import copy
+import hashlib
+import os
 import sqlite3
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -22,7 +25,11 @@ from maao.errors import ProblemError
 
 MANY = 500  # keys asked for in one query
 
+MAPPED_BYTES = 2**28  # features of a split beyond which they are not held in memory
+MAPPED_ROWS = 2**13  # of those, so many are found or computed at a time
+
 Place = tuple[int, int | None]  # an input's number, and which random view of it; None: as it is
+Compute = Callable[[Sequence[Place]], tuple[Tensor, int]]  # of some places the features, and the tokens that this takes
 
 
 class FeatureStore:
@@ -92,8 +99,12 @@ class KnownFeatures(ABC):
         return len(self.features)
 
     def of(self, which: Sequence[int], views: Sequence[int] | None = None) -> Tensor:
-        """Return ``(len(which), embed_dim)`` features, of the inputs as they are or of one view each."""
-        return self.features[list(which)] if views is None else self.view_features[list(views), list(which)]
+        """Return ``(len(which), embed_dim)`` features, of the inputs as they are or of one view each; of a range no copy."""
+        if views is not None:
+            return self.view_features[list(views), list(which)]
+        if isinstance(which, range) and which.step == 1:
+            return self.features[which.start : which.stop]
+        return self.features.index_select(0, torch.tensor(which))
 
     @property
     def num_bytes(self) -> int:
@@ -118,8 +129,19 @@ class KnownFeatures(ABC):
     def raw(self, which: Sequence[int], views: Sequence[int] | None = None) -> Any:
         """Return the inputs as their tower reads them, for a tower that is tuned."""
 
-    def _find(self, store: FeatureStore, keys: Mapping[Place, str], compute: Callable[[Sequence[Place]], tuple[Tensor, int]]) -> None:
+    def _find(self, store: FeatureStore, keys: Mapping[Place, str], compute: Compute) -> None:
         """Read from the store what is there under these keys, and compute and keep the rest, with the tokens that it takes."""
+        if store.path is not None and all(view is None for _, view in keys) and self.num_bytes > MAPPED_BYTES:
+            self.features = self._mapped(store.path, store, keys, compute)
+            return
+        found = dict(zip(keys, self._rows(store, keys, compute), strict=True))
+        for view in {view for _, view in keys}:
+            places = [place for place in keys if place[1] == view]
+            rows = self.features if view is None else self.view_features[view]
+            rows[[number for number, _ in places]] = torch.from_numpy(np.stack([found[place] for place in places]))
+
+    def _rows(self, store: FeatureStore, keys: Mapping[Place, str], compute: Compute) -> list[np.ndarray]:
+        """Return the features of places, in their order."""
         held = store.read(list(keys.values()))
         missing = list({keys[place]: place for place in keys if keys[place] not in held}.values())
         for begin in range(0, len(missing), self._batch):
@@ -130,7 +152,29 @@ class KnownFeatures(ABC):
             held |= new
             self.computed += len(part)
             self.computed_tokens += tokens
-        for view in {view for _, view in keys}:
-            places = [place for place in keys if place[1] == view]
-            rows = self.features if view is None else self.view_features[view]
-            rows[[number for number, _ in places]] = torch.from_numpy(np.stack([held[keys[place]] for place in places]))
+        return [held[key] for key in keys.values()]
+
+    def _mapped(self, path: Path, store: FeatureStore, keys: Mapping[Place, str], compute: Compute) -> Tensor:
+        """Return features that stay on the disk but for the rows that are read: a file beside the store, named by what is in it.
+
+        A step reads some rows of many, and rows that memory has no room for are read again.
+        """
+        digest = hashlib.sha256("".join(keys[number, None] for number in range(len(self))).encode()).hexdigest()
+        file, shape = path.with_suffix("") / f"{digest[:32]}.f32", tuple(self.features.shape)
+        try:
+            if not file.is_file():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=file.parent, prefix=".filling-") as folder:
+                    rows = np.memmap(Path(folder) / file.name, dtype=np.float32, mode="w+", shape=shape)
+                    places = list(keys)
+                    for begin in range(0, len(places), MAPPED_ROWS):
+                        part = places[begin : begin + MAPPED_ROWS]
+                        rows[[number for number, _ in part]] = self._rows(store, {place: keys[place] for place in part}, compute)
+                    rows.flush()
+                    os.replace(Path(folder) / file.name, file)
+            return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="c", shape=shape))  # what would be written is not
+        except (OSError, ValueError) as error:
+            raise ProblemError(
+                f"The features of {len(self)} inputs cannot be kept in {file}: {error}. Set MAAO_CACHE to a folder with room "
+                f"({self.num_bytes / 2**30:.1f} GiB), delete the file if it is damaged, or set model.cache = false to hold them in memory."
+            ) from error

@@ -99,7 +99,7 @@ class TextInputs:
         tower: reads whole rows.
         name: of the encoder.
         reading: how it makes a vector of a text.
-        plain: nothing but the pooling stands between the hidden states and the vector.
+        plain: nothing but pooling stands between the hidden states and the vector.
     """
 
     def __init__(self, tower: TextTower, name: str, reading: Reading, *, plain: bool = True) -> None:
@@ -238,7 +238,7 @@ def sentence_encoder(
     tower = TextTower(model, tokenizer, finish, most=most, with_states=bool(reading.hidden_layers))
     reads_alike(tower, name)
     heeds_slots(tower, name)
-    inputs = TextInputs(tower, name, reading, plain=not (len(after) or reading.hidden_layers))
+    inputs = TextInputs(tower, name, reading, plain=not len(after))
     with torch.no_grad():
         width = int(inputs.features(inputs.read(["a"])[0]).shape[1])
     beside = len(reading.hidden_layers) * int(model.config.hidden_size)

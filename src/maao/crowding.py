@@ -1,0 +1,62 @@
+"""Whether a run's threads find free processors. Threads of one product wait for one another, so with fewer processors than threads each
+product waits for the slowest: a run of 2 threads beside another one on 2 cores was seen to take ten times as long as alone.
+
+A run's threads are not changed by what the machine does: sums, and so results, depend on them. It is only said.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from pathlib import Path
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU time, and the period in which it may have them
+SLACK = 0.5  # processors: a load average is a mean over a minute, and never quite still
+_BEGAN = time.monotonic()
+
+
+def processors(quota: Path = QUOTA) -> float:
+    """Return how many processors this process may use: by its affinity, and by the quota of its container.
+
+    Example:
+        >>> 0 < processors() <= os.cpu_count()
+        True
+    """
+    try:
+        count = float(len(os.sched_getaffinity(0)))
+    except AttributeError:  # not on every system
+        count = float(os.cpu_count() or 1)
+    try:
+        most, period = quota.read_text(encoding="ascii").split()
+        return count if most == "max" else min(count, int(most) / int(period))
+    except (OSError, ValueError):
+        return count
+
+
+def others_load() -> float:
+    """Return how many processors others take, by the load average of the last minute; 0 where the system does not say."""
+    try:
+        load = os.getloadavg()[0]
+    except (OSError, AttributeError):
+        return 0.0
+    lasted = max(time.monotonic() - _BEGAN, 1e-3)
+    own = time.process_time() / lasted * (1 - math.exp(-lasted / 60))  # what this process has added to that average
+    return max(0.0, load - own)
+
+
+def crowded(threads: int, cores: float, others: float) -> str:
+    """Say what to do where a run has more threads than there are free processors; "": nothing.
+
+    Example:
+        >>> crowded(1, 2, 2.0), crowded(2, 2, 0.2)
+        ('', '')
+        >>> crowded(2, 2, 1.1)
+        'the machine is busy: others take about 1.1 of 2 processors, and this run has 2 threads, which ... threads = 1 in the config'
+    """
+    if threads <= 1 or threads + others <= cores + SLACK:
+        return ""
+    told = f"the machine is busy: others take about {others:.1f} of {cores:g} processors, and this run has {threads} threads"
+    if threads > cores:
+        told = f"this run has {threads} threads and may use {cores:g} processors"
+    return f"{told}, which wait for one another. It may be several times as fast with threads = 1 in the config"
