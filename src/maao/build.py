@@ -58,7 +58,8 @@ def build(config: Config, splits: Splits | None = None, *, loaded: LoadedModels 
     budget = _beside_the_search(Budget(**config.budget.model_dump()), config)  # before anything is loaded: a bad cap is told at once
     accept = config.accept.options.build()
     _check_together(config)
-    return _components(config.builder.build(splits, loaded), accept, budget)
+    parts = _components(config.builder.build(splits, loaded), accept, budget)
+    return _untuned(parts) if parts.splits is not None and parts.splits.is_unlabelled else parts
 
 
 def build_for_use(
@@ -112,6 +113,24 @@ def _components(built: Built, accept: Acceptance[Any, Any], budget: Budget) -> R
         built.average_every,
         plan_was_cut=plan != whole,
     )
+
+
+def _untuned(parts: RunComponents) -> RunComponents:
+    """Return the parts of a run without any label: nothing is walked, the mentor is not asked, and nothing is judged.
+
+    Raises:
+        ConfigError: it would begin at nothing.
+    """
+    model = parts.config.model
+    if model.method.options.needs_labels or model.kind.options.needs_labels:
+        what = f"model.method = '{model.method.name}'" if model.method.options.needs_labels else "a head"
+        raise ConfigError(
+            f"There is no labelled example, and {what} begins at nothing: give labels (data.shots), or what begins at the texts of the "
+            "classes: a matcher (model.kind = 'matcher'), label words, or model.head_start = 'class_texts'."
+        )
+    if parts.config.stage.options.lr_grid:
+        raise ConfigError("There is no labelled example to try the rates of stage.lr_grid with: drop it, or give labels (data.shots).")
+    return replace(parts, plan=(Leg(0),), plan_was_cut=False)
 
 
 def _beside_the_search(budget: Budget, config: Config) -> Budget:

@@ -24,6 +24,9 @@ class FunctionBuilder(Builder):
     def input(self) -> Input:
         return "numbers"
 
+    def unread(self) -> dict[str, str]:
+        return {"baselines": "problem is 'function', which has no labels that a baseline could learn from: drop it"}
+
     def inputs(self, run: str) -> NoReturn:
         nothing_to_label(self.config, run)
 

@@ -70,6 +70,9 @@ class MatcherBuilder(ClassesBuilder):
         )
         return loaded.encoder(key, lambda: self.inputs_matched.encoder(model))
 
+    def reread(self, parts: RunComponents) -> Dataset:
+        return self.inputs_matched.reread(self.config, parts.examples, parts.class_names)
+
     def frozen(self, dataset: Dataset, like: RunComponents | None = None) -> MatcherFrozen:
         from maao.problems.frozen import MatcherFrozen
         from maao.problems.scorers.matcher import class_anchors

@@ -101,6 +101,10 @@ class Builder:
         """Build it for a point of a run that is over; `like` are parts of that run, whose models are used."""
         raise NotImplementedError
 
+    def reread(self, parts: RunComponents) -> Dataset:
+        """Return the data set of a run, with its examples as they are and whatever opens them."""
+        raise NotImplementedError
+
     def frozen(self, dataset: Dataset, like: RunComponents | None = None) -> FrozenReader:
         """Build what reads the examples of a data set by the frozen model alone, for baselines.
 
@@ -147,6 +151,9 @@ class ClassesBuilder(Builder):
 
     def load_data(self) -> Dataset:
         return load_data(self.config)
+
+    def reread(self, parts: RunComponents) -> Dataset:
+        return Dataset(parts.examples, parts.class_names)
 
     def inputs(self, run: str) -> GivenInputs:
         options = self.config.model.kind.options

@@ -127,6 +127,8 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "prototypes": "maao.baselines.prototypes:Prototypes",
         "linear_probe": "maao.baselines.linear_probe:LinearProbe",
         "knn": "maao.baselines.knn:KNN",
+        "lora": "maao.baselines.lora:LoRA",
+        "setfit": "maao.baselines.setfit:SetFit",
         "peft": "maao.baselines.peft:Peft",
     },
     "codec": {"nearest_token": "maao.codecs.options:NearestTokenOptions", "fluent": "maao.codecs.options:FluentOptions"},

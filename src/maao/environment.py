@@ -44,7 +44,7 @@ def environment(parts: RunComponents) -> JSON:
         "class_names": list(parts.class_names),
         "notes": list(parts.notes),
         "prepared_tokens": parts.problem.prepared.model_tokens if parts.splits else 0,
-        "majority": majority_accuracy(parts.splits) if parts.splits and parts.splits.test else None,
+        "majority": majority_accuracy(parts.splits) if parts.splits and parts.splits.train and parts.splits.test else None,
     }
 
 

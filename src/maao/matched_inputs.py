@@ -56,6 +56,10 @@ class MatchedInputs(Protocol):
         """Return the hand-written wordings that a method reads of classes, where neither settings nor data name one."""
         ...
 
+    def reread(self, config: Config, splits: Splits, class_names: tuple[str, ...]) -> Dataset:
+        """Return the examples of a run as a data set, with what opens them."""
+        ...
+
     def class_names(self, model: ModelConfig, dataset: Dataset, given: tuple[str, ...]) -> tuple[str, ...]:
         """Return the classes in words; `given`: those of the run, where it is used."""
         ...
@@ -105,6 +109,9 @@ class MatchedTexts(MatchedInputs):
     def wordings(self, method: MethodOptions) -> tuple[str, ...]:
         assert isinstance(method, MatcherMethodOptions)
         return method.text_wordings or (self.wording,)
+
+    def reread(self, config: Config, splits: Splits, class_names: tuple[str, ...]) -> Dataset:
+        return Dataset(splits, class_names)
 
     def class_names(self, model: ModelConfig, dataset: Dataset, given: tuple[str, ...]) -> tuple[str, ...]:
         """Raises `ConfigError` for words of a label that the data do not have, or none for one that they have."""
@@ -168,6 +175,9 @@ class MatchedPictures(MatchedInputs):
 
     def wordings(self, method: MethodOptions) -> tuple[str, ...]:
         return (self.wording,)
+
+    def reread(self, config: Config, splits: Splits, class_names: tuple[str, ...]) -> Dataset:
+        return replace(config.builder.load_data() or Dataset(splits, class_names), splits=splits)
 
     def class_names(self, model: ModelConfig, dataset: Dataset, given: tuple[str, ...]) -> tuple[str, ...]:
         return dataset.class_names

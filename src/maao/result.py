@@ -22,15 +22,16 @@ from maao.data.splits import SPLITS
 from maao.deploy import Deployed, Judged, Prediction, deployed, inputs_of, judged_examples, picture_of
 from maao.environment import environment, frozen_digest, refuse_changed
 from maao.errors import ConfigError, DataError, StoreError
+from maao.evaluation.beside import Compared
 from maao.evaluation.evaluation import Evaluation, evaluation
 from maao.evaluation.readings import mistakes_in, readings
 from maao.evaluation.undecided import Thresholds
 from maao.export.tuned import Exporter, Tuned
-from maao.members import full_member
+from maao.members import FULL, full_member, member_of
 from maao.protocols import Params
 from maao.store.digest import params_digest
 from maao.store.run import Final, is_in_use
-from maao.stored_run import config_of, kept_splits, kept_thresholds, open_run, recorded_in, torch_serializer
+from maao.stored_run import config_of, kept_compared, kept_splits, kept_thresholds, open_run, recorded_in, torch_serializer
 from maao.types import JSON, Cost, Example, Mistake, Split, failed_calls, total_cost
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ class Result:
     @property
     def status_reason(self) -> str:
         return self._stored.status_reason
+
+    @property
+    def is_cross_validated(self) -> bool:
+        """Whether all labels were tuned on, and each was judged by what was tuned without it."""
+        return any(member_of(name) != FULL for name in self.history[0].state.params) if self.history else False
 
     @property
     def warning(self) -> str:
@@ -155,6 +161,11 @@ class Result:
             before += self.lr_search.cost
         chosen = Cost() if self.thresholds is None else self.thresholds.cost
         return before + total_cost(self.history) + chosen + tested
+
+    @cached_property
+    def baselines(self) -> Compared | None:
+        """What one would use instead, on the same labels and `test`, as it was read when the run ended; None: it was not."""
+        return kept_compared(self.folder)
 
     @cached_property
     def thresholds(self) -> Thresholds | None:
@@ -335,7 +346,7 @@ class Result:
     def _evidence(self) -> JSON:
         """Return what an export tells of how good a point is, and of where it comes from."""
         return {
-            "select": {"loss": self.chosen.score.loss, **self.chosen.score.metrics},
+            "select": {"loss": self.chosen.score.loss, **self.chosen.score.metrics} if not self.chosen.score.is_unjudged else {},
             "test": {name: {"loss": final.score.loss, **final.score.metrics} for name, final in self.finals.items()},
             "params": params_digest(self.params, torch_serializer()),
             "run": self.folder.name,

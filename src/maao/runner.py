@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
+from maao.baselines.at_end import compared
 from maao.build import RunComponents, build, build_stage
 from maao.build_mentor import build_mentor
 from maao.config import MENTOR, Config, unread_sections
@@ -40,7 +41,18 @@ from maao.sharing import shared_stage
 from maao.store.digest import params_digest, round_digest
 from maao.store.recorded import IN_RUN
 from maao.store.run import RunFolder, check_vacant
-from maao.stored_run import config_of, keep_splits, keep_thresholds, kept_splits, kept_thresholds, open_run, recorded_in, torch_serializer
+from maao.stored_run import (
+    config_of,
+    keep_compared,
+    keep_splits,
+    keep_thresholds,
+    kept_compared,
+    kept_splits,
+    kept_thresholds,
+    open_run,
+    recorded_in,
+    torch_serializer,
+)
 from maao.types import Cost, Observation, Splits, failed_calls, total_cost
 
 if TYPE_CHECKING:
@@ -122,7 +134,9 @@ def run(
         check_vacant(Path(folder))  # before a model is loaded for nothing
     parts = build(config, splits)
     _check_undecided(parts)
-    build_mentor(parts, MemoryLedger(), own=mentor).models.reach()  # what is wrong with it is said before a folder is made
+    asked = build_mentor(parts, MemoryLedger(), own=mentor)  # what is wrong with it is said before a folder is made
+    if any(leg.ask for leg in parts.plan):
+        asked.models.reach()
     recorded = environment(parts)
     if config.stage.options.lr_grid:
         search = _search(parts, config.stage.options.lr_grid, watch)
@@ -253,6 +267,7 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watc
         _choose_undecided(stored, parts, history)
         _read_test(stored, parts, history, watch)
         _check_stored(stored, history)
+        _read_baselines(stored, parts, history)
     except KeyboardInterrupt:
         stored.set_status("stopped", "interrupted")
         raise
@@ -305,6 +320,8 @@ def _alternate(parts: RunComponents, asked: BuiltMentor, history: Rounds, watch:
 
 def _why_short(parts: RunComponents, history: Rounds) -> str:
     """Say what was planned and did not come about: legs that a cap took away, calls that were not made or gave no reply."""
+    if parts.splits is not None and parts.splits.is_unlabelled:
+        return "no label was given: nothing was tuned, and nothing could be checked"
     told = []
     if len(history) < len(parts.plan) and is_settled(tuple(history), parts.plan, **_patience(parts)):
         patience, best = parts.config.plan.options.patience, last_best(tuple(history), parts.config.plan.options.min_delta)
@@ -367,6 +384,15 @@ def _read_test(stored: Stored, parts: RunComponents, history: Rounds, watch: Wat
     for name, (where, params) in further.items():
         if name not in done:
             stored.record_final(name, "test", where.score([params], "test")[0], "")
+
+
+def _read_baselines(stored: Stored, parts: RunComponents, history: Rounds) -> None:
+    """Read `test` once by what one would use instead, where the config wants that, and keep what came of it."""
+    if not parts.config.baselines or parts.splits is None or not parts.splits.test or not history:
+        return
+    if kept_compared(stored.path) is None:
+        tokens = total_cost(history).model_tokens
+        keep_compared(stored.path, compared(parts, best_round(history).state.params, tokens))
 
 
 def _check_mentor(stored: Stored, mentor: OwnMentor | None, verb: str) -> None:

@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, TypeAlias
 from maao.config import Config, stored_config
 from maao.data.checks import as_mapping
 from maao.data.splits import SPLITS, known_parts
+from maao.evaluation.beside import Compared
 from maao.evaluation.undecided import Thresholds
 from maao.store.files import sync_folder, write_durably, write_error
-from maao.store.recorded import EXAMPLES, IN_RUN, UNDECIDED, ConfigRecord, EnvironmentRecord, ExamplesRecord, ThresholdsRecord
+from maao.store.recorded import (
+    BASELINES,
+    EXAMPLES,
+    IN_RUN,
+    UNDECIDED,
+    ComparedRecord,
+    ConfigRecord,
+    EnvironmentRecord,
+    ExamplesRecord,
+    ThresholdsRecord,
+)
 from maao.store.run import CONFIG, ENVIRONMENT, RunFolder, read_json, read_settings
 from maao.types import JSON, Example, Splits
 
@@ -60,8 +71,24 @@ def keep_splits(folder: Path, splits: Splits) -> None:
 
 def keep_thresholds(folder: Path, thresholds: Thresholds) -> None:
     """Write what a run leaves undecided into its folder."""
+    _keep(folder, UNDECIDED, thresholds.to_json())
+
+
+def keep_compared(folder: Path, compared: Compared) -> None:
+    """Write the baselines of a run's end into its folder."""
+    _keep(folder, BASELINES, compared.to_json())
+
+
+def kept_compared(folder: Path) -> Compared | None:
+    """Return the baselines of a run's end; None: it has none, or has not come to its end."""
+    if not (folder / BASELINES).exists():
+        return None
+    return Compared.from_json(read_json(folder, BASELINES, ComparedRecord))
+
+
+def _keep(folder: Path, name: str, held: JSON) -> None:
     try:
-        write_durably(folder / UNDECIDED, json.dumps(thresholds.to_json(), indent=2).encode())
+        write_durably(folder / name, json.dumps(held, indent=2, ensure_ascii=False).encode())
         sync_folder(folder)
     except OSError as error:
         raise write_error(folder, error, safe="What is stored is safe.", then=f"`maao resume {folder}`") from error

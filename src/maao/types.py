@@ -84,6 +84,11 @@ class Score:
     cost: Cost = Cost()
 
     @property
+    def is_unjudged(self) -> bool:
+        """Whether there was no example to judge by."""
+        return self.loss != self.loss and not self.num_examples
+
+    @property
     def primary(self) -> tuple[str, float] | None:
         """The metric that is shown where there is room for one, the first, by name: accuracy, if `data.metrics` names no other."""
         return next(iter(self.metrics.items()), None)
@@ -331,6 +336,11 @@ class Splits:
     def judged(self) -> tuple[Example, ...]:
         """The examples that every number that influences a choice is read from."""
         return self.train if self.folds else self.select
+
+    @property
+    def is_unlabelled(self) -> bool:
+        """Whether no label is spent: nothing is tuned then, and nothing is judged."""
+        return not (self.train or self.select)
 
     @property
     def walked(self) -> tuple[Example, ...]:

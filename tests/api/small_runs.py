@@ -55,6 +55,7 @@ def values(model: Path, data: dict[str, Any], /, **changes: Any) -> dict[str, An
     """
     found: dict[str, Any] = {
         "threads": 1,
+        "baselines": [],
         "model": {"name": str(model), "num_virtual_tokens": 4, "template": "{text} {slots} Topic:"},
         "data": dict(data),
         "stage": {"batch_size": 8},

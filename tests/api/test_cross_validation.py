@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 import maao
 from maao import choices, run
+from maao.baselines.outcome import figures
 from maao.build import build
+from maao.compare.rows import curve
 from maao.config import make_config
 from maao.errors import ConfigError
 from maao.evaluation.undecided import confidence_of
 from maao.members import fold_member, full_member
 from maao.optimizers.serializer import TorchSerializer
 from maao.protocols import Params
+from maao.report.run import report
 from maao.result import Result
 from maao.runner import find_lr
 from maao.store.digest import params_digest
@@ -40,7 +46,7 @@ def digest(params: Params) -> str:
 
 
 def tuned(model: Path, data: dict[str, Any], folder: Path, /, **changes: Any) -> Result:
-    return run(make_config(values(model, data, **{**PLAIN, **changes})), folder)
+    return run(make_config(values(model, data, **deepcopy({**PLAIN, **changes}))), folder)
 
 
 def matcher(encoder: Path, method: str) -> dict[str, Any]:
@@ -102,7 +108,7 @@ def test_each_member_walks_as_a_run_of_its_own_and_is_judged_by_what_it_has_not_
 
 @pytest.mark.parametrize("method", [name for name in MATCHERS if name not in WALKED])
 def test_no_method_begins_at_what_it_is_judged_by(method: str, encoder: Path, tmp_path: Path) -> None:
-    changes = {**PLAIN, **matcher(encoder, method)}
+    changes = deepcopy({**PLAIN, **matcher(encoder, method)})
     folded = build(make_config(values(encoder, write_data(tmp_path), **changes, **FOLDED)))
     begun = folded.problem.initial(0)
     loss = [member.loss(fold_member(begun, n), member.batch(0, 0)) for n, member in enumerate(folded.problem.members)]
@@ -148,7 +154,7 @@ def test_costs_count_every_member(llama: Path, tmp_path: Path) -> None:
 
 def test_rates_are_searched_and_walks_are_ended_out_of_fold(encoder: Path, tmp_path: Path) -> None:
     data = write_data(tmp_path)
-    changes = {**matcher(encoder, "linear_probe"), **PLAIN, **FOLDED, "stage__lr_grid": [0.001, 0.1], "stage__lr_steps": 3}
+    changes = {**matcher(encoder, "linear_probe"), **deepcopy(PLAIN), **FOLDED, "stage__lr_grid": [0.001, 0.1], "stage__lr_steps": 3}
     search = find_lr(make_config(values(encoder, data, **changes)))
     at = [
         tuned(encoder, data, tmp_path / str(rate), **matcher(encoder, "linear_probe"), **FOLDED, stage__lr=rate, plan__steps=3)
@@ -252,3 +258,55 @@ def test_a_file_of_that_name_is_no_selection_file(encoder: Path, tmp_path: Path)
     with (tmp_path / "c.toml").open("w") as file:
         file.write('[data]\nselect = "cross_validation"\n')
     assert maao.read_config(tmp_path / "c.toml").data.options.is_cross_validated
+
+
+# -- no label at all
+
+
+def test_without_labels_nothing_is_walked_or_judged_and_the_run_says_so(encoder: Path, tmp_path: Path) -> None:
+    data = {**write_data(tmp_path), "shots": 0}
+    mentor = {"name": "language_model", "retries": 0, "chat": {"provider": "scripted", "replies": ["- never asked"]}}
+    for method, changes in (("class_residual", {}), ("coop", {"mentor": mentor, "plan__rounds": 2})):
+        result = tuned(encoder, data, tmp_path / method, **{**matcher(encoder, method), **FOLDED, **changes})
+        (only,) = result.history
+        assert only.state.step == 0 and only.score.is_unjudged and not only.observations
+        assert result.cost.gradient_steps == result.cost.selection_evals == result.cost.llm_calls == 0
+        assert result.status_reason == "no label was given: nothing was tuned, and nothing could be checked"
+        assert result.finals["chosen"].score.num_examples == len(pairs("test")) and result.environment["majority"] is None
+        assert maao.replay(tmp_path / method).equal
+        loaded = maao.load(tmp_path / method)
+        assert set(loaded.predict(["a match"])[0].probabilities) == {"business", "music", "sport"}
+        loaded.save(tmp_path / method / "out")
+        assert json.loads((tmp_path / method / "out" / "maao.json").read_text())["select"] == {}
+        assert curve(result) == [] and figures(only.score) == {"examples": 0}
+
+
+def test_classes_alone_are_enough(encoder: Path, llama: Path, tmp_path: Path) -> None:
+    data = {"source": "parts", "labels": ["business", "music"]}
+    result = tuned(encoder, data, tmp_path / "run", **matcher(encoder, "class_residual"), **FOLDED)
+    assert set(result.predict(["a song"])[0].probabilities) == {"business", "music"} and not result.finals
+    at_hand = maao.tune(
+        model=str(llama), train=[], select="cross_validation", labels=["a", "b"], mentor="none", folder=tmp_path / "hand"
+    )  # fmt: skip
+    assert len(at_hand.history) == 1 and maao.resume(tmp_path / "hand").digest == at_hand.digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model__method": "linear_probe"}, "begins at nothing"),
+        ({"model__kind": "head", "model__template": "{text} {slots}"}, "a head begins at nothing"),
+        ({"stage__lr_grid": [0.1, 0.01]}, "to try the rates of stage.lr_grid with"),
+    ],
+)
+def test_what_cannot_begin_without_labels_says_so(changes: dict[str, Any], told: str, encoder: Path, llama: Path, tmp_path: Path) -> None:
+    own = matcher(encoder, "linear_probe") if "model__method" in changes else {}
+    with pytest.raises(ConfigError, match=told):
+        tuned(encoder if own else llama, {**write_data(tmp_path), "shots": 0}, tmp_path / "run", **{**own, **changes}, **FOLDED)
+
+
+def test_a_report_says_where_a_run_was_judged(encoder: Path, tmp_path: Path) -> None:
+    result = tuned(encoder, write_data(tmp_path), tmp_path / "run", **matcher(encoder, "linear_probe"), **FOLDED)
+    with (out := Console(width=200, file=io.StringIO())).capture() as told:
+        out.print(report(result))
+    assert "(loss and accuracy out of fold)" in told.get() and " evaluations out of fold, " in told.get() and "on select" not in told.get()

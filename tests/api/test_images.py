@@ -263,6 +263,10 @@ def test_a_folder_of_pictures_is_evaluated_on_and_its_mistakes_can_be_shown(mode
     assert found.accuracy == sum(own == label for own, (_, label) in zip(read, files, strict=True)) / len(files)
     assert found.mistakes and all(judged.picture(one.example).mode == "RGB" for one in found.mistakes)
     assert len(mistakes_table(found.mistakes).splitlines()) == 1 + len(found.mistakes)
+    done = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), str(held_out), "--mistakes", str(tmp_path / "sheet.png")])
+    assert done.exit_code == 0 and str(held_out / LABELS[0].upper() / "0.png")[:40] in done.output
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.height > 128
     shutil.copytree(held_out, tmp_path / "parts" / "test")
     shutil.copytree(held_out, tmp_path / "parts" / "train")
     with pytest.raises(DataError, match=r"holds splits .*'train'.*: name one of them"):

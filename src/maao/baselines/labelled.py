@@ -50,11 +50,17 @@ class Reading:
 class LabelledBaseline(Section):
     """Base: a way to tell classes that learns from all labels there are, and reads `test` once.
 
-    `learns` says whether it looks at labels at all; `told` is what it is, in a few words.
+    `learns` says whether it would learn something of an example that is held out, `needs_labels` whether it looks at labels at all;
+    `told` is what it is, in a few words.
     """
 
     learns: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = True
     told: ClassVar[str]
+
+    def price(self, task: Task) -> int:
+        """Return the tokens that `on_test` will run through the frozen model, whose features are not kept; not those of its own copy."""
+        return sum(task.frozen.num_tokens(part.examples) for part in (task.labelled, task.test) if not part.has_features)
 
     def fit(self, task: Task, known: Part) -> Fitted:
         """Return the baseline with these examples known to it.
@@ -68,6 +74,8 @@ class LabelledBaseline(Section):
         """Learn from all labelled examples, and read `test`. Raises `ConfigError` where there is no `test`."""
         if not len(task.test):
             raise ConfigError("There is no `test` to read a baseline on: give one, or see what `maao baselines` shows without it.")
+        if self.needs_labels and not len(task.labelled):
+            raise ConfigError("it learns from labels, and there is none")
         began, before = time.perf_counter(), task.tokens
         fitted = self.fit(task, task.labelled)
         return self._reading(task, task.test, fitted.answer(task.test), fitted, began, before)

@@ -16,6 +16,9 @@ class Majority(LabelledBaseline):
     learns: ClassVar[bool] = False  # of an example that is held out it would learn that its class is rarer than the others
     told: ClassVar[str] = "the class that most labelled examples have; its loss is that of the shares of the classes"
 
+    def price(self, task: Task) -> int:
+        return 0
+
     def fit(self, task: Task, known: Part) -> Fitted:
         shares = np.bincount(known.targets, minlength=task.num_classes) / len(known)
         with np.errstate(divide="ignore"):

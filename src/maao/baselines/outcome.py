@@ -32,13 +32,13 @@ class Baseline(Protocol):
 
 
 def figures(score: Score) -> Figures:
-    """Return a score as a row holds it: the loss, each metric, and over how many examples.
+    """Return a score as a row holds it: the loss, each metric, and over how many examples; without examples there is no loss.
 
     Example:
         >>> figures(Score(0.5, {"accuracy": 0.75}, 4))
         {'loss': 0.5, 'accuracy': 0.75, 'examples': 4}
     """
-    return {"loss": score.loss, **score.metrics, "examples": score.num_examples}
+    return {**({"loss": score.loss} if not score.is_unjudged else {}), **score.metrics, "examples": score.num_examples}
 
 
 def spent(cost: Cost) -> Figures:

@@ -25,28 +25,29 @@ class Prototypes(LabelledBaseline):
 
     def fit(self, task: Task, known: Part) -> Fitted:
         scale = self._scale(task, known)
-        prototypes = self._prototypes(task, known, known)
-        return Fitted(lambda part: log_softmax(scale * task.vectors(known, part.features) @ prototypes.T), {"scale": scale})
-
-    def _prototypes(self, task: Task, known: Part, of: Part) -> Floats:
-        """Return ``(num_classes, width)`` unit prototypes; `known` says the scale of features."""
-        vectors, targets = task.vectors(known, of.features), of.targets
-        if self.class_names:
-            vectors, targets = with_class_names(task, known, vectors, targets)
-        sums = np.zeros((task.num_classes, vectors.shape[1]))
-        np.add.at(sums, targets, vectors)
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        return np.asarray(sums / np.where(lengths > 0, lengths, 1.0))
+        towards = prototypes(task, known, known, class_names=self.class_names)
+        return Fitted(lambda part: log_softmax(scale * task.vectors(known, part.features) @ towards.T), {"scale": scale})
 
     def _scale(self, task: Task, known: Part) -> float:
         cosines = np.full((len(known), task.num_classes), np.nan)
         for left, out in task.folds(known.targets, keep_one=not self.class_names):
-            prototypes = self._prototypes(task, known, known.take(left))
-            cosines[out] = task.vectors(known, known.features[out]) @ prototypes.T
+            towards = prototypes(task, known, known.take(left), class_names=self.class_names)
+            cosines[out] = task.vectors(known, known.features[out]) @ towards.T
         held = ~np.isnan(cosines[:, 0])
         if not held.any():
             return task.frozen.scale
         return min(SCALES, key=lambda scale: log_loss(log_softmax(scale * cosines[held]), known.targets[held]))
+
+
+def prototypes(task: Task, known: Part, of: Part, *, class_names: bool = False) -> Floats:
+    """Return ``(num_classes, width)`` means of length one of the features of some examples; `known` says the scale of features."""
+    vectors, targets = task.vectors(known, of.features), of.targets
+    if class_names:
+        vectors, targets = with_class_names(task, known, vectors, targets)
+    sums = np.zeros((task.num_classes, vectors.shape[1]))
+    np.add.at(sums, targets, vectors)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    return np.asarray(sums / np.where(lengths > 0, lengths, 1.0))
 
 
 def with_class_names(task: Task, known: Part, vectors: Floats, targets: Integers) -> tuple[Floats, Integers]:

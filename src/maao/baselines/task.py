@@ -51,6 +51,11 @@ class Part:
         found._whole = (self, which)
         return found
 
+    @property
+    def has_features(self) -> bool:
+        """Whether features were read already."""
+        return "features" in self.__dict__
+
     @cached_property
     def features(self) -> Floats:
         """``(len, width)``, as the frozen model gives them."""
@@ -117,8 +122,8 @@ class Task:
     def vectors(self, known: Part, features: Floats) -> Floats:
         """Return features of length one, those of hidden states first brought to the scale that they have over known examples."""
         if not self.frozen.is_unit:
-            spread = known.features.std(0)
-            features = (features - known.features.mean(0)) / np.where(spread > 0, spread, 1.0)
+            middle, spread = scale_of(known)
+            features = (features - middle) / spread
         lengths = np.linalg.norm(features, axis=1, keepdims=True)
         return np.asarray(features / np.where(lengths > 0, lengths, 1.0))
 
@@ -164,6 +169,12 @@ def _task(config: Config) -> Task:
     if dataset is None:
         raise ConfigError("A baseline is made of labelled examples, and a function has none.")
     return Task(config, dataset)
+
+
+def scale_of(known: Part) -> tuple[Floats, Floats]:
+    """Return the mean of features and their standard deviation, both ``(width,)``; 1 where there is none."""
+    spread = known.features.std(0)
+    return known.features.mean(0), np.where(spread > 0, spread, 1.0)
 
 
 def log_loss(log_probabilities: Floats, targets: Integers) -> float:

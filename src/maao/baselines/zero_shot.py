@@ -15,7 +15,11 @@ class ZeroShot(LabelledBaseline):
     """
 
     learns: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = False
     told: ClassVar[str] = "the frozen model by its label words or class texts, without any label"
+
+    def price(self, task: Task) -> int:
+        return task.frozen.num_tokens(task.test.examples)
 
     def fit(self, task: Task, known: Part) -> Fitted:
         return Fitted(lambda part: log_softmax(part.zero_shot))

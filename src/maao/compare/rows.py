@@ -169,7 +169,7 @@ def asked(result: Result) -> list[Asking]:
 def curve(result: Result) -> list[Figures]:
     """Return how the best score on `select` fell while tokens were spent: one point a round."""
     spent_so_far, best, points = Cost(), float("inf"), list[Figures]()
-    for r in result.history:
+    for r in (r for r in result.history if not r.score.is_unjudged):  # without labels nothing is judged
         spent_so_far += r.cost
         best = min(best, r.score.loss)
         points.append(

@@ -222,7 +222,8 @@ def _shared(table: Table, model: str, task: str) -> Mapping[str, Settings]:
 
 def _config_and_dropped(table: Table, arm: Arm, model: str, task: str, seed: int, folder: Path) -> tuple[Config, Mapping[str, str]]:
     """Return the config of a cell, and what it does not read of the settings that arms share, each with the reason."""
-    values: dict[str, object] = {"seed": seed, "threads": 1}  # one thread: the same bits whatever the number of workers
+    # One thread: the same bits whatever the number of workers. Baselines are arms here, and not shown again with every run.
+    values: dict[str, object] = {"seed": seed, "threads": 1, "baselines": []}
     sample = table.samples.get(str(seed), seed)
     own = arm.settings, arm.by_task.get(task, {})
     for settings in (*_shared(table, model, task).values(), *own):

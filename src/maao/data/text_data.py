@@ -204,9 +204,9 @@ class TextData(Section):
         if self.protocol is not None:
             return self._by_protocol(self.protocol, seed, reader)
         if self.in_parts:
-            if self.train is None:
+            if self.train is None and not (self.is_cross_validated and self._labels()):  # classes alone, known by their names
                 raise DataError('data.source = "parts" needs at least data.train, the path of a file.')
-            train = reader.file(self.train)
+            train = () if self.train is None else reader.file(self.train)
             select = None if self.select is None or self.is_cross_validated else reader.file(self.select)
             test = () if self.test is None else reader.file(self.test)
             return self.cut(train, select, test, seed)

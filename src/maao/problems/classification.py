@@ -7,6 +7,7 @@ has one). Nothing of the frozen model changes. Texts and pictures differ in how 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from maao.problems.scoring import accuracies, class_scores, epoch_batch
 from maao.protocols import Codec, Params, Vocabulary
 from maao.types import Clues, Cost, Example, Projection, Score, Split, Splits
 
+UNJUDGED = Score(math.nan)  # of a point where no example judges
 WordsScore = Callable[[Params], Score]  # of params that words replace: what they are worth where choices are made
 Continuation = Callable[[Params], tuple[str | None, int]]  # of realized params: the model's own words, and the tokens that took
 
@@ -230,6 +232,8 @@ class ClassificationProblem(Generic[I]):
 
     def score(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
         """Return the scores of points on a split. What they read alike, such as a text before the slots, is read once for all of them."""
+        if split == "select" and self.splits.is_unlabelled:
+            return (UNJUDGED,) * len(points)
         return tuple(self.score_of(read, split) for read in self.read_split(points, split))
 
     def read_split(self, points: Sequence[Params], split: Split) -> tuple[ReadSplit, ...]:
@@ -251,7 +255,7 @@ class ClassificationProblem(Generic[I]):
     ) -> Clues:
         """Return what else can be said of a point; `words_score` says what words are worth, where that is not their score on `select`."""
         words = self._vocabulary
-        if words is None:
+        if words is None or self.splits.is_unlabelled:
             return Clues()
         inputs, targets = self.labelled("train")
         with self._room():

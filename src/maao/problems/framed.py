@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from maao.errors import CodecError, ConfigError, DataError, ModelError
-from maao.problems.classification import Batch, PromptCodec, ReadSplit, WordsScore
+from maao.problems.classification import UNJUDGED, Batch, PromptCodec, ReadSplit, WordsScore
 from maao.problems.scorers.label_words import AnswerScorer, LabelWords
 from maao.problems.scorers.tokens import TokenScorer
 from maao.problems.text_problem import TextProblem, TextReader, prefilled
@@ -169,6 +169,8 @@ class FramedProblem:
         return self._home(params).num_tokens(without_pair(params), batch)
 
     def score(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
+        if split == "select" and self.splits.is_unlabelled:
+            return (UNJUDGED,) * len(points)
         return tuple(self.score_of(read, split) for read in self.read_split(points, split))
 
     def read_split(self, points: Sequence[Params], split: Split) -> tuple[ReadSplit, ...]:

@@ -5,25 +5,35 @@ This is what baselines stand on. It is built beside the problem of a run (`Build
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from maao.errors import ConfigError
+from maao.problems.known_texts import KnownTextReader
+from maao.problems.scorers import I
 from maao.problems.scorers.head import AnswerHead, PooledHead
 from maao.problems.scorers.label_words import AnswerScorer, LabelWords
-from maao.problems.scorers.matcher import KnownReader
+from maao.problems.scorers.matcher import Known, KnownReader
 from maao.problems.scorers.other_words import DecodedWords, MaskedWords
 from maao.problems.scorers.tokens import Rows, TokenScorer
 from maao.problems.scoring import class_scores
 from maao.problems.towers.dual import DualEncoder, unit
 from maao.problems.towers.text.forward import Inputs, embedding_table
+from maao.problems.towers.text.loading import FrozenModel, locate
+from maao.problems.towers.text.sentence import TextInputs
 from maao.problems.towers.text.template import TemplateTokenizer, Tokenized
 from maao.protocols import Params
 from maao.types import Example
 
+NO_SENTENCES = (
+    "SetFit tunes one sentence encoder, and {name} {what}: name a text encoder in model.name, with model.kind = 'matcher', or choose "
+    "another baseline."
+)
 SCALE = 20.0  # of a cosine between hidden states, where no model says another
 
 
@@ -61,6 +71,48 @@ class FrozenReader(Protocol):
         """Return how many tokens one reading of examples runs, before it is done; 0 where features are kept."""
         ...
 
+    def tunable(self) -> Tunable[Any]:
+        """Return a copy of the model whose weights may change."""
+        ...
+
+    def sentences(self) -> Sentences:
+        """Return what the model is to the library sentence-transformers. Raises `ConfigError` where it is no sentence encoder."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """A sentence encoder by name, and the texts that it reads.
+
+    Attributes:
+        name: a folder, or a hub name.
+        max_length: the most tokens of a text.
+        texts: what of examples is read.
+    """
+
+    name: str
+    revision: str | None
+    device: str
+    max_length: int
+    texts: Callable[[Sequence[Example]], list[str]]
+
+
+@dataclass(frozen=True)
+class Tunable(Generic[I]):
+    """A copy of a frozen model, for those who change its weights.
+
+    Attributes:
+        module: what reads inputs, and may be changed.
+        inputs: turns examples into what is encoded.
+        encode: inputs to ``(len(inputs), width)`` features, with a gradient where one is on.
+        num_tokens: of inputs, how many tokens one pass takes.
+    """
+
+    module: nn.Module
+    inputs: Callable[[Sequence[Example]], I]
+    encode: Callable[[I], Tensor]
+    num_tokens: Callable[[I], int]
+
 
 class MatcherFrozen:
     """Reads by the two towers of a matcher.
@@ -96,6 +148,26 @@ class MatcherFrozen:
     def num_tokens(self, examples: Sequence[Example]) -> int:
         return 0
 
+    def sentences(self) -> Sentences:
+        encoder, reader = self.encoder, self.reader
+        if not isinstance(reader, KnownTextReader) or not isinstance(encoder.input, TextInputs):
+            raise ConfigError(NO_SENTENCES.format(name=encoder.name, what="reads pictures"))
+        tower = encoder.input.tower
+        if encoder.text is not tower and encoder.text.model is not tower.model:
+            raise ConfigError(NO_SENTENCES.format(name=encoder.name, what="is a pair of encoders"))
+        template = reader.template
+        return Sentences(
+            locate(encoder.name),
+            encoder.revision,
+            str(encoder.device),
+            tower.most,
+            lambda examples: [template.fill(example.fields) for example in examples],
+        )
+
+    def tunable(self) -> Tunable[Known]:
+        tower = copy.deepcopy(self.encoder.input)
+        return Tunable(tower.model, self.reader.given, lambda inputs: tower.features(inputs.raw), lambda inputs: inputs.num_tokens)
+
 
 class AnswerStates(AnswerHead):
     """Gives the hidden state at the answer position of a decoder in the place of class scores."""
@@ -124,9 +196,8 @@ class MaskStates(MaskedWords):
         return answers
 
 
-def states_of(scorer: TokenScorer) -> TokenScorer | None:
+def states_of(scorer: TokenScorer, frozen: FrozenModel) -> TokenScorer | None:
     """Return what reads one vector of an input where a scorer reads classes; None: an encoder-decoder, which has no one place for it."""
-    frozen = scorer.frozen
     if isinstance(scorer, DecodedWords):
         return None
     if isinstance(scorer, MaskedWords):
@@ -151,7 +222,7 @@ class LanguageFrozen:
 
     def __init__(self, scorer: TokenScorer, tokenizer: TemplateTokenizer, class_texts: Sequence[str], at_a_time: int) -> None:
         self.scorer, self.tokenizer, self.class_texts, self._at_a_time = scorer, tokenizer, class_texts, at_a_time
-        self._found_states = states_of(scorer)
+        self._found_states = states_of(scorer, scorer.frozen)
         self.tokens = 0
 
     @property
@@ -190,7 +261,22 @@ class LanguageFrozen:
         return self._read(self.scorer, Rows(map(self.tokenizer.example, examples)))
 
     def num_tokens(self, examples: Sequence[Example]) -> int:
-        return self._states.num_tokens(self.nothing, self.rows(examples))
+        return self.scorer.num_tokens(self.nothing, self.rows(examples)) if examples else 0
+
+    def sentences(self) -> Sentences:
+        raise ConfigError(NO_SENTENCES.format(name=self.scorer.frozen.name, what=f"is read as a {self.scorer.frozen.kind}"))
+
+    def tunable(self) -> Tunable[Rows]:
+        own = self.scorer.frozen
+        frozen = replace(own, model=copy.deepcopy(own.model))
+        states = states_of(self._states, frozen)
+        assert states is not None
+        return Tunable(
+            frozen.model,
+            self.rows,
+            lambda rows: states.class_scores(self.nothing, rows),
+            lambda rows: states.num_tokens(self.nothing, rows),
+        )
 
     def _read(self, scorer: TokenScorer, rows: Rows) -> Tensor:
         self.tokens += scorer.num_tokens(self.nothing, rows)

@@ -115,6 +115,10 @@ class HeadOptions(TextOptions):
     )
     head_bias: bool = Field(True, description="Whether a head has a bias; the stock heads of decoders have none.")
 
+    @property
+    def needs_labels(self) -> bool:
+        return self.head_start not in ("class_texts", "class_texts_and_prototypes")
+
     def unread(self) -> Mapping[str, str]:
         told = f"model.head_start is '{self.head_start}': set it to 'class_texts_and_prototypes', or drop it"
         own = {} if self.head_start == "class_texts_and_prototypes" else {"head_text_weight": told}

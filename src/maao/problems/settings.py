@@ -40,6 +40,11 @@ class KindOptions(Section):
     part_tokens: int = Field(description="Most tokens that a step keeps activations of at a time.")
 
     @property
+    def needs_labels(self) -> bool:
+        """Whether without labelled examples it begins at nothing."""
+        return False
+
+    @property
     def input_text(self) -> str:
         """What of an example is read, with its ``{fields}``."""
         raise NotImplementedError
@@ -61,6 +66,7 @@ class MethodOptions(Section):
     has_prompt: ClassVar[bool] = True  # which a text can replace
     is_trained: ClassVar[bool] = True
     usual: ClassVar[Mapping[str, Mapping[str, object]]] = {}  # by section, what a config gets where it does not say otherwise
+    needs_labels: ClassVar[bool] = False  # without labelled examples it begins at nothing
 
 
 @dataclass(frozen=True)

@@ -39,18 +39,18 @@ def tried(trial: Trial) -> str:
     return f"diverged ({trial.diverged})" if trial.diverged is not None else f"loss {trial.loss:.3f}"
 
 
-def cost_line(cost: Cost) -> Text:
-    """Return what something spent, in a line."""
+def cost_line(cost: Cost, where: str = "on select") -> Text:
+    """Return what something spent, in a line; `where` says by which examples it chose."""
     money = f", ${cost.usd:.4f}" if cost.usd else ""
     return shown(
         f"Cost: {cost.gradient_steps} gradient steps, {cost.model_tokens:,} tokens through the frozen model, "
-        f"{cost.selection_evals} evaluations on select, "
+        f"{cost.selection_evals} evaluations {where}, "
         f"{cost.llm_calls} mentor calls ({cost.input_tokens:,} tokens in, {cost.output_tokens:,} out{money}), {cost.seconds:.0f} s"
     )
 
 
 def columns(score: Score | None) -> tuple[str, str]:
-    if score is None:
+    if score is None or score.is_unjudged:
         return "", ""
     return f"{score.loss:.3f}", "" if score.primary is None else f"{score.primary[1]:.3f}"
 

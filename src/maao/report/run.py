@@ -9,13 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from maao.core.lr_finder import LrSearch
+from maao.evaluation.beside import Compared
 from maao.evaluation.metrics import harmonic_mean
 from maao.evaluation.statistics import wilson_interval
 from maao.evaluation.undecided import Thresholds
 from maao.printable import times
 from maao.report.lines import add_row, columns, cost_line, line_of_proposal, metric_name, refusal, short, shown
 from maao.result import Result
-from maao.types import Token
+from maao.types import Score, Token
 
 NEW_CLASSES = "new classes, chosen"  # the one reading on `test` beside those of a run's own classes that a mean is taken with
 FINALS = {"untuned": "untuned prompt", "chosen": "tuned soft prompt", "words": "its words alone"}
@@ -27,15 +28,17 @@ def report(result: Result) -> Group:
     parts.append(_rounds_table(result))
     if result.finals:
         parts.append(_test_table(result))
+    if result.baselines is not None:
+        parts += _verdict(result.baselines)
     parts.append(_summary(result))
     if result.history and result.filled:
         told = ", ".join(f"{name} = {value!r}" for name, value in result.filled.items())
         parts.append(shown(f"Filled beside the chosen prompt: {told}."))
     if result.lr_search is not None:
-        parts.append(_search_line(result.lr_search))
+        parts.append(_search_line(result.lr_search, where_judged(result)))
     if result.thresholds is not None:
         parts.append(shown(_undecided_line(result.thresholds)))
-    parts.append(cost_line(result.cost))
+    parts.append(cost_line(result.cost, where_judged(result)))
     if result.status_reason:
         parts.append(shown(f"Note: {result.status_reason}.", style="yellow"))
     return Group(*parts)
@@ -43,7 +46,8 @@ def report(result: Result) -> Group:
 
 def _rounds_table(result: Result) -> Table:
     metric = metric_name(result.history[0].score)
-    table = Table(title=shown(f"Rounds of {result.folder.name} (loss and {metric} on select)"), title_justify="left", expand=False)
+    title = f"Rounds of {result.folder.name} (loss and {metric} {where_judged(result)})"
+    table = Table(title=shown(title), title_justify="left", expand=False)
     for name, options in (
         ("round", {"justify": "right"}),
         ("who", {}),
@@ -85,29 +89,43 @@ def _test_table(result: Result) -> Table:
     table.add_column("prompt")
     for name in (metric, "95 % interval", "loss"):
         table.add_column(name, justify="right")
-    majority = result.environment["majority"]
-    if majority is not None and metric == "accuracy":
+    majority, beside = result.environment["majority"], result.baselines
+    if majority is not None and metric == "accuracy" and not (beside and any(one.name == "majority" for one in beside.baselines)):
         add_row(table, "majority class", f"{majority:.3f}", "", "")
+    for one in beside.baselines if beside else ():
+        add_row(table, f"baseline: {one.title}", *_figures(Score(one.loss, one.metrics, one.num_examples)), style="cyan")
     for name, final in result.finals.items():
-        interval = ""
-        if final.score.accuracy is not None and metric == "accuracy":  # a share of examples, as no other metric is
-            low, high = wilson_interval(final.score.accuracy, final.score.num_examples)
-            interval = f"{low:.3f} to {high:.3f}"
         style = "bold" if name == "chosen" else ""
         where, _, point = name.rpartition(", ")
         told = f"{where} ({final.score.num_examples} examples): {FINALS.get(point, point)}" if where else FINALS.get(point, point)
-        loss, figure = columns(final.score)
-        add_row(table, told, figure, interval, loss, style=style)
+        add_row(table, told, *_figures(final.score), style=style)
     if NEW_CLASSES in result.finals:
         both = [(result.finals[name].score.primary or ("", 0.0))[1] for name in ("chosen", NEW_CLASSES)]
         add_row(table, "harmonic mean of base and new classes, tuned", f"{harmonic_mean(*both):.3f}", "", "")
     return table
 
 
+def _figures(score: Score) -> tuple[str, str, str]:
+    """Return the primary metric, the interval of an accuracy, and the loss."""
+    loss, figure = columns(score)
+    if score.primary is None or score.primary[0] != "accuracy":  # no other metric is a share of examples
+        return figure, "", loss
+    low, high = wilson_interval(score.primary[1], score.num_examples)
+    return figure, f"{low:.3f} to {high:.3f}", loss
+
+
+def _verdict(beside: Compared) -> list[RenderableType]:
+    """Return what tuning gained over the best baseline, and which baselines are not there."""
+    told: list[RenderableType] = [] if beside.gain is None else [shown(beside.gain.told, style="bold")]
+    return [*told, *(shown(f"Not shown: {reason}.", style="dim") for reason in beside.left_out)]
+
+
 def _summary(result: Result) -> Text:
     asked = [r for r in result.history if r.leg.ask]
     proposed = sum(len(r.advice.proposals) for r in asked)
     accepted = sum(r.verdict.chosen is not None for r in asked)
+    if not any(r.state.step for r in result.history):
+        return shown("No mentor was asked, and nothing was walked.")
     if not asked:
         return shown("No mentor was asked: plain gradient descent.")
     return shown(f"The mentor was asked {times(len(asked))} and made {proposed} proposals that could be used; {accepted} became a restart.")
@@ -123,13 +141,18 @@ def _undecided_line(thresholds: Thresholds) -> str:
     )
 
 
-def _search_line(search: LrSearch) -> Text:
+def where_judged(result: Result) -> str:
+    """Return by which examples a run chose, in words."""
+    return "out of fold" if result.is_cross_validated else "on select"
+
+
+def _search_line(search: LrSearch, where: str) -> Text:
     chosen = search.chosen
     lost = [f"{trial.rate:g}" for trial in search.trials if trial.diverged is not None]
     diverged = f"; {', '.join(lost)} diverged" if lost else ""
     others = ", ".join(f"{trial.rate:g}" for trial in search.trials)
     return shown(
-        f"Learning rate: {chosen.rate:g}, the best of {others} on select after {search.steps} steps (loss {chosen.loss:.3f}){diverged}."
+        f"Learning rate: {chosen.rate:g}, the best of {others} {where} after {search.steps} steps (loss {chosen.loss:.3f}){diverged}."
     )
 
 

@@ -11,6 +11,7 @@ from maao.types import JSON, Cost
 FORMAT = 2  # of run folders: what settings are called and what rounds hold; counted up where an older folder would be read wrongly
 FORMAT_KEY = "format"  # in config.json; the first format had none
 EXAMPLES = "examples.json"
+BASELINES = "baselines.json"  # what one would use instead, where the end of a run showed it
 UNDECIDED = "undecided.json"
 IN_RUN = "run"  # data.source of examples that were handed over in memory and are kept in the run folder
 
@@ -108,3 +109,39 @@ class ThresholdsRecord(Record):
     num_right: int
     wanted: dict[str, float]
     cost: Annotated[dict[str, float], AfterValidator(_is_cost)]
+
+
+class BesideRecord(Record):
+    """One baseline of baselines.json."""
+
+    name: str
+    told: str
+    loss: float | None
+    metrics: dict[str, float]
+    num_examples: int
+    settings: dict[str, bool]
+    chosen: dict[str, float]
+    tokens: int
+    seconds: float
+
+
+class GainRecord(Record):
+    """What was gained over the best of them."""
+
+    over: str
+    num_examples: int
+    accuracy: float
+    low: float
+    high: float
+    loss: float | None
+    loss_low: float | None
+    loss_high: float | None
+
+
+class ComparedRecord(Record):
+    """baselines.json: what one would use instead, as it was read on `test` at the end of the run."""
+
+    baselines: list[BesideRecord]
+    gain: GainRecord | None
+    left_out: list[str]
+    tokens: int

@@ -146,6 +146,8 @@ class ZeroShotOptions(ProbeOptions):
 class LinearProbeOptions(ProbeOptions):
     """Nothing to set."""
 
+    needs_labels: ClassVar[bool] = True
+
     def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> LinearProbe:
         return LinearProbe(bound, features=features, targets=targets, weights=weights)
 

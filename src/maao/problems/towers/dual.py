@@ -311,6 +311,11 @@ class InputTower(Protocol):
     layers: nn.ModuleList
 
     @property
+    def model(self) -> nn.Module:
+        """The module that runs."""
+        ...
+
+    @property
     def width(self) -> int:
         """Width of the tokens that prompts may stand among; 0: there is no room for any."""
         ...

@@ -109,6 +109,10 @@ class TextInputs:
         self.layers = tower.layers
 
     @property
+    def model(self) -> nn.Module:
+        return self.tower.model
+
+    @property
     def width(self) -> int:
         return self.tower.width
 

@@ -1,0 +1,99 @@
+"""The end of a run: the cheap baselines on its labels and its `test`, beside the tuned result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maao import choices
+from maao.baselines.labelled import LabelledBaseline, Reading
+from maao.baselines.task import Floats, Task, log_softmax
+from maao.errors import ConfigError, MaaoError
+from maao.evaluation.beside import Beside, Compared, Gain, gain_over
+
+if TYPE_CHECKING:
+    from maao.build import RunComponents
+    from maao.protocols import Params
+
+MOST_TOKENS = 20_000  # that the end of a run may run through a model for baselines, where no feature is kept
+SHARE = 10  # or one part in so many of what the run itself spent, where that is more
+
+
+def compared(parts: RunComponents, tuned: Params, spent: int) -> Compared:
+    """Return the config's baselines on `test`, and what the tuned point gained over the best of them there.
+
+    What would run too many tokens, needs a package that is not there, or cannot be read so, is left out with the reason.
+
+    Args:
+        tuned: the params of the chosen point.
+        spent: the tokens of the run.
+    """
+    task = Task(parts.config, parts.config.builder.reread(parts), like=parts)
+    most = max(MOST_TOKENS, spent // SHARE)
+    room, left_out = most, list[str]()
+    found: list[tuple[Beside, Floats]] = []
+    for name in parts.config.baselines:
+        try:
+            baseline = with_class_names(name)
+            price = baseline.price(task) + (
+                0 if found else task.frozen.num_tokens(task.test.examples)
+            )  # the first one: and the tuned point
+            if price > room:
+                raise ConfigError(f"it would run {price:,} tokens, and the end of a run may run {most:,}")
+            found.append(read_beside(name, baseline, task))
+        except MaaoError as error:
+            left_out.append(f"{name}: {str(error).rstrip('.')}")
+            continue
+        room -= price
+    if not found:
+        return Compared((), None, tuple(left_out))
+    score, scores = parts.problem.judged(tuned, "test")
+    gain = _gain(task, log_softmax(scores.double().numpy()), found)
+    tokens = score.cost.model_tokens + sum(beside.tokens for beside, _ in found)
+    return Compared(tuple(beside for beside, _ in found), gain, tuple(left_out), tokens)
+
+
+def with_class_names(name: str) -> LabelledBaseline:
+    """Return a baseline by name, with class names where it can take them. Raises `ConfigError` for what is no baseline on labels."""
+    kind = choices.load("baseline", name)
+    if not issubclass(kind, LabelledBaseline):
+        raise ConfigError("it is an arm of a comparison, and cannot be shown beside a run")
+    made: LabelledBaseline = kind.model_validate({"class_names": True} if "class_names" in kind.model_fields else {})
+    return made
+
+
+def read_beside(name: str, baseline: LabelledBaseline, task: Task) -> tuple[Beside, Floats]:
+    """Return how a baseline does on `test`, and its log-probabilities."""
+    return as_beside(name, baseline, baseline.on_test(task))
+
+
+def as_beside(name: str, baseline: LabelledBaseline, read: Reading) -> tuple[Beside, Floats]:
+    score, settings = read.score, {key: value for key, value in baseline.model_dump().items() if isinstance(value, bool) and value}
+    beside = Beside(
+        name,
+        baseline.told,
+        score.loss,
+        dict(score.metrics),
+        score.num_examples,
+        settings,
+        dict(read.chosen),
+        score.cost.model_tokens,
+        score.cost.seconds,
+    )
+    return beside, read.log_probabilities
+
+
+def _gain(task: Task, tuned: Floats, found: Sequence[tuple[Beside, Floats]]) -> Gain:
+    """Return what the tuned point gained over the baseline with the highest accuracy on `test`; of equals the one with the lowest loss."""
+    best, answers = max(found, key=lambda one: (one[0].metrics["accuracy"], -one[0].loss))
+    targets = task.test.targets
+
+    def right(answers: Floats) -> list[bool]:
+        return [bool(one) for one in answers.argmax(1) == targets]
+
+    def losses(answers: Floats) -> list[float]:
+        return [-float(one) for one in answers[np.arange(len(targets)), targets]]
+
+    return gain_over(best.title, right(tuned), right(answers), losses(tuned), losses(answers))

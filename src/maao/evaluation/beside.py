@@ -1,0 +1,170 @@
+"""What a run shows beside its tuned result: what one would use without it, on the same labels and the same test examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Self
+
+from maao.evaluation.statistics import Z95
+from maao.types import JSON
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One baseline as it was read on `test`.
+
+    Attributes:
+        name: of the baseline; `settings` are those that are not as by default.
+        told: what it is, in a few words.
+        loss: log-loss; infinite where a right class was given no probability.
+        metrics: by name, as a run's own.
+        chosen: what was chosen for it within the labels.
+        tokens: run through the frozen model for it.
+    """
+
+    name: str
+    told: str
+    loss: float
+    metrics: Mapping[str, float]
+    num_examples: int
+    settings: Mapping[str, bool] = field(default_factory=dict)
+    chosen: Mapping[str, float] = field(default_factory=dict)
+    tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """The name as people read it.
+
+        Example:
+            >>> Beside("linear_probe", "", 0.5, {}, 10, {"class_names": True}).title
+            'linear probe with class names'
+        """
+        with_names = " with class names" if self.settings.get("class_names") else ""
+        return self.name.replace("_", " ") + with_names
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How far the tuned result lies above a baseline on the same test examples, with 95 % intervals.
+
+    Attributes:
+        over: the baseline's title.
+        accuracy: the tuned accuracy less the baseline's; `low` and `high` are the ends of its interval.
+        loss: the tuned log-loss less the baseline's, below zero where tuning is better; None where it is not finite.
+    """
+
+    over: str
+    num_examples: int
+    accuracy: float
+    low: float
+    high: float
+    loss: float | None = None
+    loss_low: float | None = None
+    loss_high: float | None = None
+
+    @property
+    def told(self) -> str:
+        """The verdict, in a plain sentence or two.
+
+        Example:
+            >>> print(Gain("linear probe", 500, 0.032, 0.004, 0.06).told)
+            Tuning gained 3.2 points of accuracy over the linear probe (95 % interval +0.4 to +6.0, the same 500 test examples).
+            >>> print(Gain("knn", 500, 0.002, -0.02, 0.024, -0.04, -0.06, -0.02).told)  # doctest: +ELLIPSIS
+            Tuning gained nothing in accuracy that can be told from chance over ... by 0.040 (0.020 to 0.060).
+        """
+        points, low, high = 100 * self.accuracy, 100 * self.low, 100 * self.high
+        interval = f"95 % interval {low:+.1f} to {high:+.1f}, the same {self.num_examples} test examples"
+        if self.low > 0:
+            told = f"Tuning gained {points:.1f} points of accuracy over the {self.over} ({interval})."
+        elif self.high < 0:
+            told = f"Tuning lost {-points:.1f} points of accuracy to the {self.over} ({interval}): that is the better choice here."
+        else:
+            told = (
+                f"Tuning gained nothing in accuracy that can be told from chance over the {self.over}: {points:+.1f} points ({interval})."
+            )
+        return f"{told}{self._loss_told}"
+
+    @property
+    def _loss_told(self) -> str:
+        if self.loss is None or self.loss_low is None or self.loss_high is None:
+            return ""
+        if self.loss_high < 0:
+            return f" Its log-loss is lower by {-self.loss:.3f} ({-self.loss_high:.3f} to {-self.loss_low:.3f})."
+        if self.loss_low > 0:
+            return f" Its log-loss is higher by {self.loss:.3f} ({self.loss_low:.3f} to {self.loss_high:.3f})."
+        return f" In log-loss they cannot be told apart ({self.loss:+.3f}, {self.loss_low:+.3f} to {self.loss_high:+.3f})."
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The baselines of a run's end, what was gained over the one that does best on `test`, and why others are not there."""
+
+    baselines: tuple[Beside, ...]
+    gain: Gain | None = None
+    left_out: tuple[str, ...] = ()
+    tokens: int = 0  # run for all of this; they are no part of the run's own cost
+
+    def to_json(self) -> JSON:
+        """Return all of it as plain data; a loss that is infinite is null."""
+        found = asdict(self)
+        for one in found["baselines"]:
+            one["loss"] = one["loss"] if math.isfinite(one["loss"]) else None
+        return found
+
+    @classmethod
+    def from_json(cls, held: JSON) -> Self:
+        """Return what `to_json` gave."""
+        baselines = tuple(Beside(**{**one, "loss": math.inf if one["loss"] is None else one["loss"]}) for one in held["baselines"])
+        gain = None if held["gain"] is None else Gain(**held["gain"])
+        return cls(baselines, gain, tuple(held["left_out"]), held["tokens"])
+
+
+def gain_over(
+    over: str, ours: Sequence[bool], theirs: Sequence[bool], our_losses: Sequence[float] = (), their_losses: Sequence[float] = ()
+) -> Gain:
+    """Return what was gained over a baseline on the same examples.
+
+    Args:
+        over: the baseline's title.
+        ours, theirs: whether each example is read right.
+        our_losses, their_losses: of each example; the interval of their mean difference is the normal one.
+
+    Example:
+        >>> found = gain_over("k", [True] * 8 + [False] * 2, [True] * 4 + [False] * 6)
+        >>> round(found.accuracy, 3), round(found.low, 3), round(found.high, 3)
+        (0.4, 0.021, 0.646)
+    """
+    wins = sum(a and not b for a, b in zip(ours, theirs, strict=True))
+    losses = sum(b and not a for a, b in zip(ours, theirs, strict=True))
+    count = len(ours)
+    low, high = matched_interval(wins, losses, count)
+    apart = [a - b for a, b in zip(our_losses, their_losses, strict=True)]
+    if len(apart) < 2 or not all(map(math.isfinite, apart)):
+        return Gain(over, count, (wins - losses) / count, low, high)
+    mean = math.fsum(apart) / len(apart)
+    spread = math.sqrt(math.fsum((one - mean) ** 2 for one in apart) / (len(apart) - 1))
+    half = Z95 * spread / math.sqrt(len(apart))
+    return Gain(over, count, (wins - losses) / count, low, high, mean, mean - half, mean + half)
+
+
+def matched_interval(wins: int, losses: int, count: int, z: float = Z95) -> tuple[float, float]:
+    """Return the interval of the difference of two accuracies on the same `count` examples (95 % by default).
+
+    Args:
+        wins: examples that only the first reads right; `losses`: that only the second does.
+
+    Example:
+        >>> low, high = matched_interval(30, 10, 100)
+        >>> round(low, 3), round(high, 3)
+        (0.079, 0.313)
+
+    Source: Agresti and Min, Simple Improved Confidence Intervals for Comparing Matched Proportions, 2005: Wald's interval with half an
+        example more in each of the four cells.
+    """
+    more, won, lost = count + 2, wins + 0.5, losses + 0.5
+    middle = (won - lost) / more
+    half = z * math.sqrt(won + lost - (won - lost) ** 2 / more) / more
+    return max(-1.0, middle - half), min(1.0, middle + half)
