@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast test-real test-server test-zoo house reference lint types imports check bench server clean
+.PHONY: setup demo demo-decoder test test-fast test-real test-server test-zoo house reference lint types imports check bench server clean
 
 setup: $(READY)
 
@@ -16,6 +16,10 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/maao demo
+
+# A language model's soft prompt, with that model as its mentor: some minutes
+demo-decoder: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/maao demo --decoder
 
 # All tests that need no model server; the fast ones alone: make test-fast
 test: test-fast test-real

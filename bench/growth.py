@@ -102,7 +102,7 @@ def _random_model(frozen: FrozenModel, layers: int) -> FrozenModel:
 
     config = LlamaConfig(**{**frozen.model.config.to_dict(), "num_hidden_layers": layers})
     model = LlamaForCausalLM(config).eval().requires_grad_(False)
-    return replace(frozen, model=model)
+    return replace(frozen, model=model, tried={})
 
 
 def _problem(frozen: FrozenModel, setting: Setting) -> Any:
@@ -127,7 +127,7 @@ def large(run: Run) -> None:
     base = load_frozen(MODEL)
     shape = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8}
     config = LlamaConfig(**{**base.model.config.to_dict(), **shape, "head_dim": 64})
-    frozen = replace(base, model=LlamaForCausalLM(config).to(device).eval().requires_grad_(False))
+    frozen = replace(base, model=LlamaForCausalLM(config).to(device).eval().requires_grad_(False), tried={})
     ours = {where: OurSide(_problem(frozen, Setting(where, length=64, batch=32)), TorchStage(lr=0.01)) for where in ("before", "after")}
     sides = {"peft": timed(_peft_step(frozen, ours["before"].problem, device)), **{where: side.step for where, side in ours.items()}}
     with Watch() as watch:

@@ -19,5 +19,5 @@ def table(run: Run) -> None:
         if file.exists():
             record = json.loads(file.read_text(encoding="utf-8"))
             sign = "at least" if figure.higher_is_better else "at most"
-            spread = "" if record["count"] == 1 else " ({:.3g} to {:.3g})".format(*record["quartiles"])
+            spread = "" if record.get("count", 1) == 1 else " ({:.3g} to {:.3g})".format(*record["quartiles"])
             print(f"| {figure.what} | {record['value']:.3g}{spread} | {sign} {figure.must:g} | {figure.aim:g} |")

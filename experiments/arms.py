@@ -10,7 +10,7 @@ from maao.config import Config
 from maao.errors import ConfigError
 from maao.options import Chosen, Section
 from maao.problems.kinds import matcher_options
-from maao.problems.scorers.probes import ZeroShotOptions
+from maao.problems.probe_options import ZeroShotOptions
 
 
 class ZeroShotWordings(Section):

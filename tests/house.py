@@ -34,7 +34,6 @@ FOREIGN: Mapping[str, str] = {
     "choices.py": "classes of the table, by the name that stands in it",
     "codecs/nearest_token.py": MODELS,
     "config.py": "settings, by their key",
-    "crowding.py": "calls that not every operating system has",
     "data/hub.py": "columns of the package datasets",
     "data/images/hub.py": "columns of the package datasets",
     "data/images/levels.py": "pictures of Pillow, which differ by format",

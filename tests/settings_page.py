@@ -35,7 +35,10 @@ Rows = dict[tuple[str, str, str], list[str]]  # key, default, meaning -> what re
 
 def page() -> str:
     """Return the page."""
-    parts = [OPENING, _table("The config itself", _rows(Config, without={*Config.model_fields} - {"problem", "seed", "threads"}))]
+    parts = [
+        OPENING,
+        _table("The config itself", _rows(Config, without={*Config.model_fields} - {"problem", "seed", "threads", "from_run"})),
+    ]
     model = _rows(ModelConfig)
     for field in ("kind", "method"):
         _merge(model, _chosen(field, {field}))

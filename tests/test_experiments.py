@@ -40,11 +40,18 @@ def test_every_cell_of_a_table_is_a_config_of_its_own(path, monkeypatch):
     monkeypatch.setenv("MAAO_DATA", "/somewhere")
     cells = list(comparison.cells(comparison.read_table(path), path.parent))
     assert len({cell.key for cell in cells}) == len(cells) > 10
-    assert {type(cell.how.options).__name__ for cell in cells} <= {"Tune", "Majority", "ZeroShot", "ZeroShotWordings", "Peft"}
-    texts = [cell for cell in cells if cell.config.texts is not None]
+    assert {type(cell.how.options).__name__ for cell in cells} <= {
+        "Tune",
+        "Majority",
+        "ZeroShot",
+        "ZeroShotWordings",
+        "Peft",
+        "LinearProbe",
+    }
+    texts = [cell for cell in cells if cell.config.texts is not None and not cell.config.texts.is_cross_validated]
     assert all(cell.config.texts.protocol in PROTOCOLS for cell in texts)
     assert all(cell.config.texts.test.startswith("/somewhere") and "{" not in cell.config.texts.train for cell in texts)
-    assert all(cell.config.pictures.source == "emoji" and cell.config.pictures.shots for cell in cells if cell not in texts)
+    assert all(cell.config.pictures.source == "emoji" and cell.config.pictures.shots for cell in cells if cell.config.texts is None)
 
 
 @pytest.mark.parametrize("path", sorted((HERE / "paper").glob("*.toml")), ids=lambda path: path.stem)

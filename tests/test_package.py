@@ -11,7 +11,22 @@ import pytest
 import maao
 
 HEAVY = ("torch", "transformers", "pydantic", "httpx2", "safetensors", "peft", "rich", "numpy", "sqlite3")
-COMMANDS = ("demo", "tune", "find-lr", "headroom", "compare", "resume", "replay", "runs", "show", "predict", "export", "where", "doctor")
+COMMANDS = (
+    "demo",
+    "tune",
+    "find-lr",
+    "baselines",
+    "compare",
+    "resume",
+    "replay",
+    "runs",
+    "show",
+    "predict",
+    "evaluate",
+    "export",
+    "where",
+    "doctor",
+)
 
 
 def loaded_by(code: str) -> set[str]:
@@ -52,7 +67,7 @@ def test_what_needs_no_model_loads_no_torch(arguments):
 
 
 def test_config_and_build_load_without_torch():
-    code = "import maao.api, maao.doctor\nmaao.read_config('demo')\nmaao.rounds(2, steps=3)"
+    code = "import maao.api, maao.doctor\nmaao.read_config('demo-decoder')\nmaao.rounds(2, steps=3)"
     assert not loaded_by(code).intersection({"torch", "transformers"})
 
 

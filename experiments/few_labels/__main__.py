@@ -1,6 +1,6 @@
 """Run the study of few labels: `python -m experiments.few_labels` (see `plan.md`).
 
-Goes on where it stopped. The cells lie in `out/`; `experiments.few_labels.read_out` makes of them the table `rows.csv` and the page that are kept.
+Goes on where it stopped. The cells lie in `out/`; `experiments.few_labels.read_out` makes of them the table and the page that are kept.
 """
 
 from __future__ import annotations

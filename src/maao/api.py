@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from maao.config import Config, expand_paths, make_config, set_value
+from maao.config import Config, expand_paths, make_config, set_value, without_unread
 from maao.data.folds import CROSS_VALIDATION
 from maao.data.hub import NoSuchLabels
 from maao.data.memory import splits_in_memory
 from maao.deploy import labelled_examples
 from maao.errors import ConfigError
 from maao.mentors.built import OwnMentor
+from maao.origin import settings_of
 from maao.result import Result
 from maao.runner import Watch, free_folder, run
 from maao.store.recorded import IN_RUN
@@ -24,16 +25,17 @@ NOT_OF_TUNE = {"source", "train", "select", "test", "hub_config", "task", "proto
 
 def tune(
     *,
-    model: str,
+    model: str | None = None,
     train: object,
     select: object = None,
     test: object = None,
     labels: Mapping[str, str] | Sequence[str] | None = None,
-    template: str = "{text} {slots} Topic:",
-    mentor: str | Mapping[str, object] | OwnMentor = "language_model",
-    rounds: int = 3,
-    steps: int = 30,
-    seed: int = 0,
+    template: str | None = None,
+    mentor: str | Mapping[str, object] | OwnMentor | None = None,
+    rounds: int | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    from_run: str | Path | None = None,
     folder: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
     watch: Watch | None = None,
@@ -41,7 +43,7 @@ def tune(
     """Tune a soft prompt of a frozen language model on labelled text.
 
     Args:
-        model: hub name, folder, .gguf file or "packaged:...".
+        model: hub name, folder, .gguf file or "packaged:..."; that of `from_run` where there is one.
         train: the path of a file, or examples in memory: pairs ``(text, label)``, mappings, a pandas frame, a `datasets.Dataset`, a mapping
             of columns, ``(X, y)``. Files and memory obey one set of rules (`maao.data.checks.Columns`): the template's fields and "label"
             are columns, others are not read; ``settings={"data.text_fields": ..., "data.label_field": ...}`` names them otherwise. A
@@ -50,9 +52,14 @@ def tune(
             example is judged by what was tuned without it (``settings={"data.folds": 5}``).
         test: examples for the one reading at the end; by default none.
         labels: label -> label word, or the labels in order. Labels that differ only in case or white space are refused unless listed here.
-        mentor: a mentor's name, a mapping of the config's mentor section, or a mentor of your own as for `run`.
-        rounds: how often the mentor is asked.
-        steps: gradient steps of each walk.
+        template: by default "{text} {slots} Topic:".
+        mentor: a mentor's name, a mapping of the config's mentor section, or a mentor of your own as for `run`; by default
+            "language_model".
+        rounds: how often the mentor is asked, by default 3.
+        steps: gradient steps of each walk, by default 30.
+        seed: by default 0.
+        from_run: a finished run, whose chosen point this one begins from, and whose settings are the defaults of this one's: with further
+            labels, or a class more (docs/tune-further.md).
         folder: the run folder; by default a new one in ``runs/``.
         settings: further settings by dotted key, as in a config: ``{"stage.lr": 0.03}``; none that says where examples come from.
 
@@ -61,18 +68,26 @@ def tune(
         >>> result.predict(["Shares fall as oil price climbs"])[0].label  # doctest: +SKIP
         'business'
     """
-    given: Given = {
+    arguments: Given = {
         "seed": ("seed", seed),
         "model.name": ("model", model),
         "model.template": ("template", template),
         "plan.rounds": ("rounds", rounds),
         "plan.steps": ("steps", steps),
     }
+    given = {key: told for key, told in arguments.items() if told[1] is not None}
+    if from_run is None and model is None:
+        raise ConfigError("maao.tune needs the name of a model: model='packaged:smollm2-135m-instruct', say, or a run to begin from.")
+    base = {} if from_run is None else settings_of(from_run)
+    if base and select is None and base["data"].get("select") == CROSS_VALIDATION:
+        select = CROSS_VALIDATION  # as there
     if isinstance(select, str) and select == CROSS_VALIDATION:
         given |= {"data.select": ("select", select)}
     if isinstance(labels, Mapping):
         given |= {"model.label_words": ("labels", dict(labels))}
-    config, own = _configured(given, mentor, settings, in_run=True)
+    if base:  # of its data, how examples are read
+        base["data"] = {key: value for key, value in base["data"].items() if key not in NOT_OF_TUNE}
+    config, own = _configured(given, mentor or (None if base else "language_model"), settings, in_run=True, base=base)
     texts = config.texts
     if texts is None:
         raise ConfigError("maao.tune reads texts, and `settings` has settings of pictures for [data]: use maao.tune_images for pictures.")
@@ -159,12 +174,17 @@ def tune_images(
 
 
 def _configured(
-    given: Given, mentor: str | Mapping[str, object] | OwnMentor, settings: Mapping[str, object] | None, in_run: bool = False
+    given: Given,
+    mentor: str | Mapping[str, object] | OwnMentor | None,
+    settings: Mapping[str, object] | None,
+    in_run: bool = False,
+    base: JSON | None = None,
 ) -> tuple[Config, OwnMentor | None]:
     """Return the config of arguments with further settings laid over them, and the mentor if it is one of the caller's own.
 
     Args:
         in_run: the examples are at hand, and are kept in the run.
+        base: settings that all others are laid over.
 
     Raises:
         ConfigError: a setting says what an argument says.
@@ -176,7 +196,9 @@ def _configured(
         given = {**given, **{f"mentor.{key}": ("mentor", value) for key, value in mentor.items()}}
     else:
         own = mentor
-    values: JSON = {}
+    values: JSON = dict(base or {})
+    if own is not None or "mentor.name" in given:  # another one, which has other settings
+        values.pop("mentor", None)
     for key, (_, value) in given.items():
         set_value(values, key, value)
     for key, value in (settings or {}).items():
@@ -187,4 +209,6 @@ def _configured(
     expand_paths(values, Path.cwd())
     if in_run and isinstance(data := values.setdefault("data", {}), dict):
         data.setdefault("source", IN_RUN)
+    if base:
+        without_unread(values, [*given, *(settings or {})])
     return make_config(values), own

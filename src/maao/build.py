@@ -17,7 +17,7 @@ from maao.core.plan import Plan
 from maao.errors import ConfigError
 from maao.mentors.context import AskingOptions
 from maao.problems.texts import LoadedModels
-from maao.protocols import Acceptance, Codec, Frozen, GradientStage
+from maao.protocols import Acceptance, Averages, Codec, Frozen, GradientStage
 from maao.types import Example, Leg, Splits
 
 
@@ -58,8 +58,24 @@ def build(config: Config, splits: Splits | None = None, *, loaded: LoadedModels 
     budget = _beside_the_search(Budget(**config.budget.model_dump()), config)  # before anything is loaded: a bad cap is told at once
     accept = config.accept.options.build()
     _check_together(config)
-    parts = _components(config.builder.build(splits, loaded), accept, budget)
+    parts = _from_run(_components(config.builder.build(splits, loaded), accept, budget))
+    keep = config.accept.options.keep
+    if keep != "winner" and not isinstance(parts.problem, Averages):
+        raise ConfigError(f"accept.keep = '{keep}' is the mean of what walks say of an input, and a function has no inputs: drop it.")
     return _untuned(parts) if parts.splits is not None and parts.splits.is_unlabelled else parts
+
+
+def _from_run(parts: RunComponents) -> RunComponents:
+    """Let a run begin at the chosen point of the run that its config names, if it names one."""
+    if parts.config.from_run is None:
+        return parts
+    from maao.origin import labels_told, read_origin, refuse_other
+
+    origin = read_origin(parts.config.from_run)
+    refuse_other(parts.config, "" if parts.frozen is None else parts.frozen.digest, origin)
+    parts.problem.begin_from(origin.params, origin.labels)
+    parts.problem.initial(parts.config.seed)  # what does not fit is told now
+    return replace(parts, notes=(*parts.notes, labels_told(origin, parts.examples.labels)))
 
 
 def build_for_use(

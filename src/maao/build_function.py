@@ -25,7 +25,10 @@ class FunctionBuilder(Builder):
         return "numbers"
 
     def unread(self) -> dict[str, str]:
-        return {"baselines": "problem is 'function', which has no labels that a baseline could learn from: drop it"}
+        return {
+            "from_run": "a function has no examples and no classes to go on with: drop it",
+            "baselines": "problem is 'function', which has no labels that a baseline could learn from: drop it",
+        }
 
     def inputs(self, run: str) -> NoReturn:
         nothing_to_label(self.config, run)

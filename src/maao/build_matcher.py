@@ -113,7 +113,8 @@ def check_matcher(config: Config, inputs: MatchedInputs) -> None:
     if not method.options.has_prompt:
         if config.mentor.name not in ("none", "custom"):
             raise ConfigError(
-                f"model.method = '{method.name}' trains no prompt, so a mentor has nothing to propose: set mentor.name = \"none\"."
+                f"model.method = '{method.name}' trains no prompt, so a mentor has nothing to propose: set mentor.name = \"none\", or name "
+                "a method that has one, such as model.method = 'coop'."
             )
     elif "{slots}" not in (model.template or ""):
         raise ConfigError(f"model.template = {model.template!r} has no {{slots}}, the place of what is tuned.")

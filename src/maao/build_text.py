@@ -69,14 +69,16 @@ class TextBuilder(ClassesBuilder):
 
     def frozen(self, dataset: Dataset, like: RunComponents | None = None) -> LanguageFrozen:
         from maao.problems.frozen import LanguageFrozen
+        from maao.problems.scorers.label_words import LabelWords
 
         splits = dataset.splits
         loaded = shared_models() if like is None else like.loaded
         frozen = loaded.load(self.config.model.name, self.config.model)
         model = completed(self.config.model, frozen, wording_of(self.config))
         scorer, tokenizer = reading_of(model, frozen, splits)
-        words = label_words(model) or {label: label.replace("_", " ") for label in splits.labels}
-        return LanguageFrozen(scorer, tokenizer, [words[label] for label in splits.labels], model.score_batch)
+        named = label_words(model) or {}
+        readable = {label: label if isinstance(scorer, LabelWords) else label.replace("_", " ") for label in splits.labels}
+        return LanguageFrozen(scorer, tokenizer, {**readable, **named}, model.score_batch)
 
     def for_mentor(self, parts: RunComponents, run: MentorContext) -> MentorContext:
         splits, model = parts.examples, parts.config.model

@@ -161,8 +161,13 @@ class ClassesBuilder(Builder):
 
 
 def load_data(config: Config) -> Dataset:
-    """Read and split the examples that a config names."""
-    return config.data.options.load(config.seed, input_form(config))
+    """Read and split the examples that a config names, apart from those of a run that it begins from."""
+    found: Dataset = config.data.options.load(config.seed, input_form(config))
+    if config.from_run is None:
+        return found
+    from maao.origin import kept_apart
+
+    return replace(found, splits=kept_apart(found.splits, config.from_run))
 
 
 def input_form(config: Config) -> InputForm:

@@ -59,17 +59,31 @@ def demo(
         print(carried(name), end="")
         return
     os.environ["HF_HUB_OFFLINE"] = "1"
-    _tune(name, ("seed=" + str(seed), *(settings or ())), run, f"{name}-seed{seed}")
+    result = _tune(name, ("seed=" + str(seed), *(settings or ())), run, f"{name}-seed{seed}")
+    if not decoder:
+        from maao.report.demo import in_short
+        from maao.report.lines import shown
+
+        _console().print(shown(in_short(result), style="bold"))
+    _exit_for(result.warning)
 
 
 @app.command()
 def tune(
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A TOML file, or 'demo'.")],
+    config: Annotated[
+        str | None, typer.Argument(metavar="[CONFIG]", help="A TOML file, or 'demo'; with --from by default the config of that run.")
+    ] = None,
     settings: Set = None,
     run: RunOption = None,
+    origin: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="Begin from the chosen point of a finished run: with further labels, say.")
+    ] = None,
 ) -> None:
     """Run a config into a new run folder."""
-    _tune(config, tuple(settings or ()), run, None)
+    if config is None and origin is None:
+        raise typer.BadParameter("name a config file, 'demo', or a run to begin from (--from).")
+    name = f"{origin.name}-further" if config is None and origin is not None else None
+    _exit_for(_tune(config, tuple(settings or ()), run, name, origin).warning)
 
 
 @app.command("find-lr")
@@ -99,50 +113,79 @@ def find_lr(
 
 
 @app.command()
-def headroom(
+def baselines(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A TOML file, or 'demo'.")],
     settings: Set = None,
-    starts: Annotated[int, typer.Option(help="Random starts to walk from.", min=2)] = 5,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="A baseline to show, in place of the usual ones. Repeatable.")
+    ] = None,
+    test: Annotated[bool, typer.Option("--test", help="Read test, having learnt from all labels; else the labels, fold by fold.")] = False,
+    headroom: Annotated[
+        int | None, typer.Option("--headroom", metavar="N", help="Walk from N random starts too: is there anything to gain?", min=2)
+    ] = None,
 ) -> None:
-    """Say whether there is anything to gain on a task, before a costly comparison: what tuning brings, and how far starts lead apart."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from maao.compare.headroom import headroom as judge
-    from maao.report.lines import cost_line
-    from maao.report.tables import headroom_table
-
+    """Show what one would use instead, on a config's data and before a run: each baseline, its time, and what it is."""
     checked = _read_config(config, tuple(settings or ()))
     try:
-        with Progress(TextColumn("starts"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=_console()) as progress:
-            bar = progress.add_task("starts", total=starts)
-            found = judge(checked, starts=starts, watch=lambda done, total: progress.update(bar, completed=done, total=total))
+        if "data" in checked.builder.sections or not headroom:
+            _show_baselines(checked, only, test=test)
+        if headroom:
+            _show_headroom(checked, headroom)
     except KeyboardInterrupt:
         _tell("\nStopped. Nothing is stored by this command.")
         raise typer.Exit(130) from None
+
+
+def _show_baselines(checked: Config, only: list[str] | None, *, test: bool) -> None:
+    from maao.baselines.listed import USUAL, listed
+    from maao.report.tables import baselines_table
+
+    found = listed(checked, only or USUAL, test=test, watch=lambda one: _tell(f"{one.title}: {one.seconds:.1f} s"))
+    _console().print(baselines_table(found, test=test))
+
+
+def _show_headroom(checked: Config, starts: int) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from maao.baselines.headroom import headroom as judge
+    from maao.report.lines import cost_line
+    from maao.report.tables import headroom_table
+
+    with Progress(TextColumn("starts"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=_console()) as progress:
+        bar = progress.add_task("starts", total=starts)
+        found = judge(checked, starts=starts, watch=lambda done, total: progress.update(bar, completed=done, total=total))
     _console().print(headroom_table(found))
     _say("\n".join(found.told()))
     _console().print(cost_line(found.cost))
 
 
-def _read_config(config: str, settings: tuple[str, ...]) -> Config:
+def _read_config(config: str | None, settings: tuple[str, ...], origin: Path | None = None) -> Config:
     from maao.config import read_with_notes
 
-    checked, notes = read_with_notes(config, settings)
+    if config is None:
+        from maao.origin import config_with
+
+        assert origin is not None
+        checked, notes = config_with(origin, settings)
+    else:
+        begun = () if origin is None else (f"from_run={str(origin.resolve())!r}",)
+        checked, notes = read_with_notes(config, (*settings, *begun))
     for note in notes:
         _tell(f"Note: {note}.")
     return checked
 
 
-def _tune(config: str, settings: tuple[str, ...], folder: Path | None, name: str | None) -> None:
+def _tune(config: str | None, settings: tuple[str, ...], folder: Path | None, name: str | None, origin: Path | None = None) -> Result:
+    """Run a config, and print what came of it."""
     from maao.console import Terminal
     from maao.runner import free_folder, run
 
-    checked = _read_config(config, settings)
-    folder = folder or free_folder(Path("runs"), name or f"{Path(config).stem}-seed{checked.seed}")
+    checked = _read_config(config, settings, origin)
+    folder = folder or free_folder(Path("runs"), name or f"{Path(config or 'tune').stem}-seed{checked.seed}")
     with Terminal(_console()) as terminal:
         result = _interruptible(lambda: run(checked, folder, watch=terminal), folder)
     _print_result(result)
-    _exit_for(result.warning)
+    return result
 
 
 @app.command()
@@ -293,7 +336,10 @@ def predict(
     reasons = Counter(one.undecided for one in found if isinstance(one, Prediction) and one.undecided)
     if reasons:
         named = ", ".join(f"{count} {IN_WORDS[why]}" for why, count in sorted(reasons.items()))
-        _tell(f"{reasons.total()} of {len(found)} are left undecided ({named}) and have no label; --json and tables give the best guess.")
+        are, have = ("is", "has") if reasons.total() == 1 else ("are", "have")
+        _tell(
+            f"{reasons.total()} of {len(found)} {are} left undecided ({named}) and {have} no label; --json and tables give the best guess."
+        )
     unread = [one for one in found if not isinstance(one, Prediction)]
     for one in unread:
         _tell(f"Not read: {one.place}: {one.reason}")

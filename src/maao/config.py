@@ -33,7 +33,7 @@ from maao.errors import ConfigError, StoreError
 from maao.evaluation.undecided import PredictOptions
 from maao.mentors.context import AskingOptions, MentorOptions
 from maao.optimizers.options import StageOptions
-from maao.options import STORED, UNKNOWN, UNREAD, Chosen, OneOf, Section, named
+from maao.options import STORED, UNKNOWN, UNREAD, Chosen, OneOf, Section, Text, named
 from maao.problems.settings import ModelConfig, matcher_of_texts, usual_of
 from maao.problems.towers.dual_names import reads_pictures
 from maao.renamed import renamed
@@ -78,6 +78,7 @@ class Config(Section):
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Fixes everything that is random.")
     threads: int | None = Field(None, ge=1, le=1_024, description="CPU threads; fixed for a run, since sums depend on it.")
+    from_run: Text | None = Field(None, description="A finished run whose chosen point this one begins from (maao tune --from).")
     model: ModelConfig = Field(default_factory=ModelConfig, description="The frozen model and the soft prompt.")
     data: Annotated[Chosen[TextData | ImageData], DATA] = Field(default_factory=DATA.chosen, description="Where examples come from.")
     function: FunctionConfig = Field(default_factory=FunctionConfig, description="The function, if that is the problem.")
@@ -148,9 +149,10 @@ class Config(Section):
 INSTEAD = {"data": ("select_shots", "protocol"), "stage": ("kind", "lr_grid"), "plan": ("kind",)}  # what says that nothing is as usual
 
 
-def _usual(values: Mapping[str, Any]) -> dict[str, Mapping[str, object]]:
+def _usual(values: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
     """Return what usually goes with the method of a config, by section, but for sections that go another way."""
-    sections = usual_of(values.get("model", {}))
+    model = values.get("model")
+    sections = usual_of(model if isinstance(model, dict) else {})
     return {
         name: settings
         for name, settings in sections.items()
@@ -226,6 +228,7 @@ def _twin(config: Config, sections: Sequence[str], key: str) -> str:
 
 
 PATHS = (
+    ("from_run",),
     ("data", "source"),
     ("data", "train"),
     ("data", "select"),

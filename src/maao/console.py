@@ -138,6 +138,8 @@ def _round_lines(finished: Round[P, S]) -> Iterable[Text]:
         for rejected in finished.advice.rejected:
             yield shown(f"  {refusal(rejected, f'{short(rejected.text)} ({rejected.reason})')}", style="dim")
         yield shown(f"  {_outcome(finished)}")
+    if finished.leg.closing:
+        yield shown(f"  {finished.verdict.reason}", style="cyan")
     clues = finished.clues.projection
     words = f"   words: {short(clues.text, 60)}" if clues else ""
     yield shown(f"round {finished.index}: step {finished.state.step}, select {score_line(finished.score)}{words}")

@@ -83,20 +83,20 @@ class Deployed:
         rows = scores.softmax(-1).tolist()
         return [_prediction(self.labels, row, cut, why) for row, cut, why in zip(rows, cuts, reasons, strict=True)]
 
-    def as_read(self) -> tuple[Any, Params]:
-        """Return the problem that reads the point (in the template that a proposal filled in, say), and the point as that one takes it."""
+    def as_read(self, params: Params) -> tuple[Any, Params]:
+        """Return the problem that reads a point (in the template that a proposal filled in, say), and the point as that one takes it."""
         from maao.problems.classification import ClassificationProblem
         from maao.problems.framed import FramedProblem, without_pair
 
         if isinstance(self.problem, FramedProblem | ClassificationProblem):
-            return self.problem.problem_for(self.params), without_pair(self.params)
-        return self.problem, self.params
+            return self.problem.problem_for(params), without_pair(params)
+        return self.problem, params
 
-    def about(self, problem: Any) -> JSON:
-        """Return what the point belongs to: the model, the method, the template, the classes."""
+    def about(self, problem: Any, params: Params) -> JSON:
+        """Return what a point belongs to: the model, the method, the template, the classes."""
         config, model = self.parts.config, self.parts.config.model
         own = {"model": model.name, "revision": model.revision, "method": model.method.name}
-        return {**own, **config.builder.described(self.params, problem, self.parts, self.labels)}
+        return {**own, **config.builder.described(params, problem, self.parts, self.labels)}
 
 
 def deployed(

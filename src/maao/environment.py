@@ -14,6 +14,7 @@ from maao.build_mentor import wording_digest
 from maao.config import Config
 from maao.errors import StoreError
 from maao.installed import installed
+from maao.origin import read_origin
 from maao.problems.kinds import TextOptions
 from maao.problems.settings import ModelConfig
 from maao.types import JSON
@@ -40,6 +41,7 @@ def environment(parts: RunComponents) -> JSON:
         "adapter": _adapter_digest(parts.config.model),
         "wording": wording_digest(parts.config),
         "own_files": _own_files_digest(parts.config),
+        "origin": "" if parts.config.from_run is None else read_origin(parts.config.from_run).digest,
         "labels": list(parts.splits.labels) if parts.splits else [],
         "class_names": list(parts.class_names),
         "notes": list(parts.notes),
@@ -71,6 +73,7 @@ def _own_files_digest(config: Config) -> str:
 
 
 CHANGED = {
+    "origin": ("The chosen point of the run that it began from has changed", "run"),
     "data": ("The data has changed", "data"),
     "lines": ("The example lines of data.lines have changed", "file"),
     "weights": ("The weights of the frozen model have changed", "model"),

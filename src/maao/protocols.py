@@ -76,6 +76,22 @@ class Prefills(Protocol):
         ...
 
 
+@runtime_checkable
+class Averages(Protocol[P]):
+    """A problem that can read several points as one, by the mean of what they say of an input (their class scores)."""
+
+    def average(self, points: Sequence[P], counts: Sequence[int]) -> P:
+        """Return one point that reads as several, each counted so often.
+
+        The first stands for it where one alone is used: to walk on from, say.
+        """
+        ...
+
+    def pick(self, points: Sequence[P], picks: int) -> tuple[tuple[int, ...], Cost]:
+        """Return how often each point is to count in an average of so many picks, chosen on `select`, and what that cost."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded(Generic[P]):
     """A text turned into params: the text that was really encoded, what was done to make it fit (None: nothing), and what that cost."""

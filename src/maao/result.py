@@ -14,6 +14,7 @@ from maao import choices
 from maao.build import RunComponents, build
 from maao.codecs.no_words import NoWords
 from maao.config import Config
+from maao.core.averaging import walked
 from maao.core.loop import best_round
 from maao.core.lr_finder import LrSearch
 from maao.data.checks import Unread, refuse
@@ -26,8 +27,8 @@ from maao.evaluation.beside import Compared
 from maao.evaluation.evaluation import Evaluation, evaluation
 from maao.evaluation.readings import mistakes_in, readings
 from maao.evaluation.undecided import Thresholds
-from maao.export.tuned import Exporter, Tuned
-from maao.members import FULL, full_member, member_of
+from maao.export.tuned import Exporter, Tuned, write_walks
+from maao.members import FULL, full_member, member_of, walks_of
 from maao.protocols import Params
 from maao.store.digest import params_digest
 from maao.store.run import Final, is_in_use
@@ -36,6 +37,7 @@ from maao.types import JSON, Cost, Example, Mistake, Split, failed_calls, total_
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
     from maao.protocols import Params
     from maao.stored_run import Finished, Rounds
@@ -60,15 +62,16 @@ class Result:
         3
     """
 
-    def __init__(self, folder: str | Path, parts: RunComponents | None = None) -> None:
+    def __init__(self, folder: str | Path, parts: RunComponents | None = None, history: Rounds | None = None) -> None:
         self.folder = Path(folder)
         self._parts = parts
+        self._walked = history  # where this process made the run: its rounds need not be read back
 
     @cached_property
     def _stored(self) -> _Stored:
         with open_run(self.folder, write=False) as stored:
             return _Stored(
-                stored.history(),
+                stored.history() if self._walked is None else tuple(self._walked),
                 stored.finals(),
                 config_of(stored),
                 recorded_in(stored),
@@ -109,14 +112,23 @@ class Result:
 
     @property
     def finals(self) -> dict[str, Final]:
-        """The declared points on `test`, by name: "untuned", "chosen" (the tuned soft prompt), "words" (its words alone)."""
+        """The declared points on `test`, by name: "untuned", "chosen" (the tuned soft prompt), "words" (its words alone).
+
+        Where the chosen point is an average of walks, "best_walk" is the best of them alone, whose the words are then.
+        """
         return {final.name: final for final in self._stored.finals}
 
     @property
     def chosen(self) -> Finished:
-        """The round that ended on the lowest loss on `select`."""
+        """The round with the point that is reported: the lowest loss on `select`, or the average of walks that closes a run."""
         self._check_begun()
         return best_round(self.history)
+
+    @property
+    def best_walk(self) -> Finished:
+        """The round that ended on the lowest loss on `select`, of a run whose walks are averaged too."""
+        self._check_begun()
+        return best_round(walked(self.history))
 
     def _check_begun(self) -> None:
         if not self.history:
@@ -134,17 +146,31 @@ class Result:
         return params_digest(self.history[-1].state.params, torch_serializer())
 
     @property
+    def _walks(self) -> list[tuple[dict[str, Tensor], int]]:
+        from maao.problems.averages import counted
+
+        return counted(self.params)
+
+    @property
+    def walks(self) -> int:
+        """How many walks the chosen point averages; 1 where it is one alone."""
+        return len(walks_of(self.params))
+
+    @property
     def text(self) -> str:
-        """The chosen soft prompt's words."""
-        projection = self.chosen.clues.projection
+        """The chosen soft prompt's words; those of the best walk alone where it is an average."""
+        projection = self.best_walk.clues.projection
         return projection.text if projection else ""
 
     @property
     def filled(self) -> dict[str, str]:
         """What a proposal filled beside the chosen soft prompt: `template`, `label_words.LABEL`; empty where all is as the config says."""
+        return self._filled(self.params)
+
+    def _filled(self, params: Params) -> dict[str, str]:
         from maao.problems.framed import PatternVerbalizer
 
-        return (PatternVerbalizer.of(self.params) or PatternVerbalizer()).fields(self.environment["labels"])
+        return (PatternVerbalizer.of(params) or PatternVerbalizer()).fields(self.environment["labels"])
 
     @property
     def lr_search(self) -> LrSearch | None:
@@ -315,16 +341,19 @@ class Result:
         that was trained elsewhere). "peft" is an adapter for the kind of model that the run tuned (templates that begin with ``{slots}``,
         or prefix tuning); "peft-classifier" one for transformers' classification model of that type, where that can give the same class
         scores. Of prompts around class names: "ctx" (as CoOp's checkpoints hold a context), "classes" (class features for serving without
-        a text tower).
+        a text tower). An average of walks is one set of class features; in the other formats each walk has a folder of its own,
+        and "average.json" says how they are used together.
 
         Raises:
             ConfigError: there is no such format for this run, or its prompt cannot be written so.
         """
-        exporter, tuned = self._exporter(format), self._tuned
+        exporter = self._exporter(format)
+        points = [(self.params, 1)] if exporter.writes_averages else self._walks
+        tuned, counts = [self._tuned(point) for point, _ in points], [count for _, count in points]
         folder = Path(path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            return exporter.write(tuned, folder)
+            return exporter.write(tuned[0], folder) if len(tuned) == 1 else write_walks(exporter, tuned, counts, folder)
         except OSError as error:
             raise StoreError(f"Cannot write to {folder}: {error.strerror or error}.") from error
 
@@ -335,13 +364,14 @@ class Result:
             raise ConfigError(f"{told}: use {', '.join(others)} or {last}.")
         return self._exporters[format]
 
-    @cached_property
-    def _tuned(self) -> Tuned:
+    def _tuned(self, point: Params) -> Tuned:
         used = self._deployed
-        problem, params = used.as_read()
-        # Of a run without clues, the words are found now.
-        text = None if isinstance(problem.codec, NoWords) else self.text or problem.codec.decode(params).text or ""
-        return Tuned(problem, params, text, {**used.about(problem), "text": text or "", **self._evidence()}, bool(self.filled))
+        problem, params = used.as_read(point)
+        # Of a run without clues, and of walks, the words are found now.
+        known = self.text if self.walks == 1 else ""
+        text = None if isinstance(problem.codec, NoWords) else known or problem.codec.decode(params).text or ""
+        about = {**used.about(problem, point), "text": text or "", **self._evidence()}
+        return Tuned(problem, params, text, about, self._filled(point) != {})
 
     def _evidence(self) -> JSON:
         """Return what an export tells of how good a point is, and of where it comes from."""

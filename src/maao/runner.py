@@ -18,6 +18,7 @@ from maao.baselines.at_end import compared
 from maao.build import RunComponents, build, build_stage
 from maao.build_mentor import build_mentor
 from maao.config import MENTOR, Config, unread_sections
+from maao.core.averaging import close, is_closed, walked
 from maao.core.budget import until
 from maao.core.loop import alternate, best_round
 from maao.core.lr_finder import LR_GRID, LR_SEARCH, LrSearch, Trial, try_rates
@@ -34,6 +35,7 @@ from maao.llm.ledger import MemoryLedger, Wrapper
 from maao.mentors.built import BuiltMentor, OwnMentor
 from maao.mentors.restarts_all import RestartsAll
 from maao.optimizers.options import GradientOptions
+from maao.origin import keep_seen, kept_apart
 from maao.printable import times
 from maao.protocols import ChatModel, GradientStage, Params
 from maao.result import Result, gave_nothing
@@ -126,6 +128,7 @@ def run(
     watch = watch or Watch()
     if splits is not None:
         splits = _checked(splits)
+        splits = splits if config.from_run is None else kept_apart(splits, config.from_run)
         judged = {"select": CROSS_VALIDATION} if splits.num_folds else {}
         config = config.model_copy(update={"data": config.data.with_options(source=IN_RUN, train=None, **judged)})
     if mentor is not None:
@@ -148,6 +151,8 @@ def run(
     with stored:
         if splits is not None:
             keep_splits(stored.path, splits)
+        if parts.splits is not None:
+            keep_seen(stored.path, parts.splits)
         return _drive(stored, parts, _mentor(stored, parts, mentor, watch), watch)
 
 
@@ -210,14 +215,16 @@ def replay(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch 
             raise StoreError(f"The run {folder} has no finished round to replay.")
         _check_mentor(stored, mentor, "replay")
         parts = _rebuild(stored)
-        if len(parts.plan) < len(history):
-            raise StoreError(f"{folder}/config.json plans {len(parts.plan)} legs, but {len(history)} rounds are stored: was it changed?")
+        legs = len(walked(history))
+        if len(parts.plan) < legs:
+            raise StoreError(f"{folder}/config.json plans {len(parts.plan)} legs, but {legs} rounds are stored: was it changed?")
         asked = build_mentor(parts, stored.ledger, own=mentor, replay=history)
         (watch or Watch()).started(parts, asked, stored.path, 0)
         again: Rounds = ()
-        for finished in _alternate(replace(parts, plan=parts.plan[: len(history)]), asked, (), watch or Watch()):
+        for finished in _alternate(replace(parts, plan=parts.plan[:legs]), asked, (), watch or Watch()):
             again = (*again, finished)
             (watch or Watch()).round(finished)
+        again += _closing(parts, again) if is_closed(history) else ()
         serializer = torch_serializer()
         digests = [(round_digest(a, serializer), round_digest(b, serializer)) for a, b in zip(history, again, strict=True)]
         same = next((i for i, (a, b) in enumerate(digests) if a != b), len(digests))
@@ -260,10 +267,15 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watc
     seconds, spent = parts.budget.seconds, (before + total_cost(history)).seconds
     rounds = until_settled(_alternate(parts, asked, history, watch), parts.plan, history=history, **_patience(parts))
     try:
-        for finished in until(rounds, seconds, spent):
-            stored.append(finished)
-            history = (*history, finished)
-            watch.round(finished)
+        if not is_closed(history):
+            for finished in until(rounds, seconds, spent):
+                stored.append(finished)
+                history = (*history, finished)
+                watch.round(finished)
+            for finished in _closing(parts, history):
+                stored.append(finished)
+                history = (*history, finished)
+                watch.round(finished)
         _choose_undecided(stored, parts, history)
         _read_test(stored, parts, history, watch)
         _check_stored(stored, history)
@@ -274,7 +286,17 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watc
     finally:
         asked.models.close()
     stored.set_status("finished", _why_short(parts, history))
-    return Result(stored.path, parts)
+    return Result(stored.path, parts, history)
+
+
+def _closing(parts: RunComponents, history: Rounds) -> Rounds:
+    """Return the round that averages a run's walks; none where its rule keeps one walk, or there is only one."""
+    rule = parts.config.accept.options
+    if rule.keep == "winner":
+        return ()
+    uniform = rule.keep == "uniform"
+    closing = close(parts.problem, parts.stage, history, members=rule.members, uniform=uniform, seed=parts.config.seed)
+    return () if closing is None else (closing,)
 
 
 def _patience(parts: RunComponents) -> Patience:
@@ -323,6 +345,7 @@ def _why_short(parts: RunComponents, history: Rounds) -> str:
     if parts.splits is not None and parts.splits.is_unlabelled:
         return "no label was given: nothing was tuned, and nothing could be checked"
     told = []
+    averaged, history = is_closed(history), walked(history)
     if len(history) < len(parts.plan) and is_settled(tuple(history), parts.plan, **_patience(parts)):
         patience, best = parts.config.plan.options.patience, last_best(tuple(history), parts.config.plan.options.min_delta)
         legs = "a leg" if patience == 1 else f"{patience} legs"
@@ -339,6 +362,8 @@ def _why_short(parts: RunComponents, history: Rounds) -> str:
         told.append(f"the mentor gave no reply {times(len(failed) - unmade)}")
     elif gave_nothing(history, parts.config):
         told.append("the mentor gave nothing usable")
+    if parts.config.accept.options.keep != "winner" and not averaged:
+        told.append("there were no two walks to average")
     return "; ".join(told)
 
 
@@ -369,9 +394,12 @@ def _read_test(stored: Stored, parts: RunComponents, history: Rounds, watch: Wat
     untuned = problem.initial(seed_for(parts.config.seed, "initial"))
     chosen = best_round(history)
     points = {"untuned": (untuned, codec.decode(untuned).text or ""), "chosen": (chosen.state.params, "")}
-    if chosen.clues.projection is not None:
-        words = chosen.clues.projection.text
-        points["words"] = ({**chosen.state.params, **codec.encode(words).params}, words)
+    alone = best_round(walked(history))
+    if is_closed(history):
+        points["best_walk"] = (alone.state.params, "")
+    if alone.clues.projection is not None:
+        words = alone.clues.projection.text
+        points["words"] = ({**alone.state.params, **codec.encode(words).params}, words)
     sets = problem.transfer_sets
     further = {f"{name}, {point}": (where, params) for name, where in sets.items() for point, (params, _) in points.items()}
     if done >= {*points, *further}:
@@ -412,7 +440,7 @@ def _check_stored(stored: Stored, history: Rounds) -> None:
         return
     serializer = torch_serializer()
     index = best_round(history).index
-    read, held = stored.history()[index], history[index]
+    read, held = stored.round(index), history[index]
     if params_digest(read.state.params, serializer) != params_digest(held.state.params, serializer):
         raise StoreError(f"The chosen prompt reads back from {stored.path} differently from what was tuned. Is the disk sound?")
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import pytest
 
@@ -23,7 +24,7 @@ from maao.data.task import cloze_examples, examples_of, task_named
 from maao.errors import DataError
 from maao.evaluation.metrics import measure
 from maao.llm.chat import Message, Request, Style
-from maao.protocols import Acceptance, ChatModel, Codec, GradientStage, History, Mentor, Params, Problem, Proposals, Serializer
+from maao.protocols import Acceptance, Averages, ChatModel, Codec, GradientStage, History, Mentor, Params, Problem, Proposals, Serializer
 from maao.store.digest import params_digest, round_digest
 from maao.types import Advice, Cost, Example, P, S, Split, Verdict
 
@@ -92,6 +93,51 @@ class ProblemConformance:
         given = problem.clues(params, score=problem.score([params], "select")[0])
         own = problem.clues(params)
         assert (given.projection, given.nearest, given.confusions) == (own.projection, own.nearest, own.confusions)
+
+
+class AveragingProblem(Problem[P], Averages[P], Protocol[P]):
+    """A problem that reads several points as one."""
+
+
+class AveragesConformance:
+    """Of a problem that reads several points as one. Fixtures: `averages` (the problem), `points` (three or more), `serializer`."""
+
+    def test_an_average_of_one_point_is_that_point(
+        self, averages: AveragingProblem[P], points: tuple[P, ...], serializer: Serializer[P, S]
+    ) -> None:
+        assert params_digest(averages.average(points[:1], [3]), serializer) == params_digest(points[0], serializer)
+
+    def test_an_average_of_a_point_with_itself_says_what_it_says(self, averages: AveragingProblem[P], points: tuple[P, ...]) -> None:
+        twice, alone = averages.score([averages.average([points[0], points[0]], [1, 2]), points[0]], "select")
+        assert twice.loss == pytest.approx(alone.loss, rel=1e-5) and twice.metrics == alone.metrics
+        assert twice.cost.model_tokens >= alone.cost.model_tokens  # as many passes, or what is shared is read once
+
+    def test_a_point_that_counts_more_weighs_more(self, averages: AveragingProblem[P], points: tuple[P, ...]) -> None:
+        a, b = points[:2]
+        often, again = averages.score([averages.average([a, b], [2, 1]), averages.average([a, b, a], [1, 1, 1])], "select")
+        assert often.loss == pytest.approx(again.loss, rel=1e-5)
+
+    def test_an_average_is_no_worse_than_its_members_in_the_mean(self, averages: AveragingProblem[P], points: tuple[P, ...]) -> None:
+        whole, *each = averages.score([averages.average(points, [1] * len(points)), *points], "select")
+        assert whole.loss <= sum(score.loss for score in each) / len(each) + 1e-5  # log-loss is convex in class scores
+
+    def test_what_is_picked_is_no_worse_than_any_point(self, averages: AveragingProblem[P], points: tuple[P, ...]) -> None:
+        counts, cost = averages.pick(points, 5)
+        used = [(point, count) for point, count in zip(points, counts, strict=True) if count]
+        whole, *each = averages.score([averages.average(*zip(*used, strict=True)), *points], "select")
+        assert sum(counts) == 5 and cost.selection_evals == len(points)
+        assert whole.loss <= min(score.loss for score in each) + 1e-5
+
+    def test_what_is_averaged_twice_counts_walk_by_walk(
+        self, averages: AveragingProblem[P], points: tuple[P, ...], serializer: Serializer[P, S]
+    ) -> None:
+        nested = averages.average([averages.average(points[:2], [1, 2]), *points[2:]], [2, *[1] * len(points[2:])])
+        flat = averages.average(points, [2, 4, *[1] * len(points[2:])])
+        assert params_digest(nested, serializer) == params_digest(flat, serializer)
+
+    def test_the_first_point_can_be_walked_on_from(self, averages: AveragingProblem[P], points: tuple[P, ...]) -> None:
+        batch = averages.batch(0, 0)
+        assert float(averages.loss(averages.average(points, [1] * len(points)), batch)) == float(averages.loss(points[0], batch))
 
 
 class CodecConformance:

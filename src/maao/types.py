@@ -222,13 +222,17 @@ class Advice(Generic[P]):
 
 
 @dataclass(frozen=True, slots=True)
-class Considered:
-    """A score that an acceptance rule looked at. `proposal` is its position in the advice, or None for the incumbent."""
+class Considered(Generic[P]):
+    """A score that an acceptance rule looked at. `proposal` is its position in the advice, or None for the incumbent.
+
+    `params` is the scored point, where the rule keeps all walks and the point stands nowhere else.
+    """
 
     proposal: int | None
     score: Score
     age: int = 0  # gradient steps since its own start when it was scored
     weight: float = 1.0  # how far the scored point stood on the way from the incumbent to the proposal
+    params: P | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,19 +241,23 @@ class Verdict(Generic[S]):
 
     state: S
     chosen: int | None
-    considered: tuple[Considered, ...] = ()
+    considered: tuple[Considered[Any], ...] = ()
     reason: str = ""
     cost: Cost = Cost()
 
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """A stretch of gradient steps, the unit of storing. If `ask`, the mentor is asked for `proposals` before it starts."""
+    """A stretch of gradient steps, the unit of storing. If `ask`, the mentor is asked for `proposals` before it starts.
+
+    The one that is `closing` takes no step: all walks of a run are averaged there (see `core/averaging.py`).
+    """
 
     steps: int
     ask: bool = False
     proposals: int = 3
     keep_every: int = 0  # keep `params` in every n-th observation; 0: never
+    closing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

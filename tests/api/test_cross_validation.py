@@ -15,7 +15,9 @@ from rich.console import Console
 
 import maao
 from maao import choices, run
+from maao.baselines.headroom import headroom
 from maao.baselines.outcome import figures
+from maao.baselines.peft import Peft
 from maao.build import build
 from maao.compare.rows import curve
 from maao.config import make_config
@@ -74,6 +76,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "balanced weights": {"model__class_weights": "balanced", "model__method": "p_tuning"},
     "head": {"model__kind": "head", "model__template": "{text} {slots}"},
     "head from data": {"model__kind": "head", "model__template": "{text} {slots}", "model__head_start": "logistic_regression"},
+    "held head": {
+        "model__kind": "head",
+        "model__template": "{text} {slots}",
+        "model__head_start": "class_texts_and_prototypes",
+        "model__head_anchor": 5.0,
+    },
+    "calibrated": {"model__calibration": "batch"},
 }
 
 
@@ -140,6 +149,13 @@ def test_a_run_is_replayed_resumed_and_used_by_the_point_that_all_labels_tuned(l
     loaded.save(tmp_path / "out")
     texts = {text for text, _ in pairs("train")}
     assert all(one.example.fields["text"] in texts for one in loaded.mistakes())
+
+
+def test_a_mentor_is_told_errors_on_examples_that_were_not_trained_on(llama: Path, tmp_path: Path) -> None:
+    result = tuned(llama, write_data(tmp_path), tmp_path / "run", **FOLDED, stage__lr=0.3, plan__steps=20, plan__store_every=20)
+    for r in result.history:
+        wrong = sum(one.count for one in r.clues.confusions)
+        assert wrong == round((1 - (r.score.accuracy or 0)) * len(pairs("train")))
 
 
 def test_costs_count_every_member(llama: Path, tmp_path: Path) -> None:
@@ -310,3 +326,11 @@ def test_a_report_says_where_a_run_was_judged(encoder: Path, tmp_path: Path) -> 
     with (out := Console(width=200, file=io.StringIO())).capture() as told:
         out.print(report(result))
     assert "(loss and accuracy out of fold)" in told.get() and " evaluations out of fold, " in told.get() and "on select" not in told.get()
+
+
+def test_headroom_is_judged_out_of_fold_and_peft_needs_labels_set_apart(llama: Path, tmp_path: Path) -> None:
+    config = make_config(values(llama, write_data(tmp_path), **deepcopy(PLAIN), **FOLDED))
+    assert headroom(config, starts=2).tuned[0].num_examples == len(pairs("train"))
+    pytest.importorskip("peft")
+    with pytest.raises(ConfigError, match="labels that are set apart"):
+        Peft().run(config, tmp_path / "cell")

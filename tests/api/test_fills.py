@@ -72,7 +72,7 @@ def test_a_chosen_frame_predicts_as_a_config_that_says_the_same(llama, data, tmp
     said = {label: result.filled[f"label_words.{label}"] for label in LABELS}
     settings = {"model__template": result.filled["template"], "model__label_words": said, "mentor__name": "none"}
     plain = maao.run(config(llama, data, **settings), tmp_path / "plain")
-    problem = plain._tuned.problem
+    problem = plain._tuned(plain.params).problem
     ours = [list(p.probabilities.values()) for p in maao.load(tmp_path / "run").predict(TEXTS)]
     theirs = problem.probabilities({"prompt": result.params["prompt"]}, [Example({"text": text}, "") for text in TEXTS])
     assert torch.equal(torch.tensor(ours), theirs)

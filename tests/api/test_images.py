@@ -132,6 +132,22 @@ def test_new_classes_are_judged_beside_the_base(model: Path, pictures: Path, tmp
     assert result.finals["new classes, chosen"].score.num_examples == 8
 
 
+def test_all_pictures_train_and_each_is_judged_by_what_has_not_seen_it(model: Path, pictures: Path, tmp_path: Path) -> None:
+    plain = {"mentor": {"name": "none"}, "model__views": 2, "data__protocol": "base-to-new", "plan__rounds": 0}
+    folded = {"source": str(pictures), "shots": 2, "select": "cross_validation"}
+    result = run(make_config(settings(model, pictures, **{"data": folded, **plain})), tmp_path / "run")
+    apart = run(make_config(settings(model, pictures, **plain)), tmp_path / "apart")
+    for own, other in zip(result.history, apart.history, strict=True):
+        assert own.score.num_examples == 4 and torch.equal(own.state.params["prompt"], other.state.params["prompt"])
+        assert not torch.equal(own.state.params["prompt"], own.state.params["fold1.prompt"]) or not own.index
+    assert result.finals["new classes, untuned"].score.loss == apart.finals["new classes, untuned"].score.loss
+    assert maao.replay(tmp_path / "run").equal
+    assert result.picture(result._whole.examples.judged[0]).size and result.predict([str(pictures / "cat" / "0.png")])
+    assert result.config.data.options.protocol_name == "images-base-to-new-2-cross-validation-5"
+    none = run(make_config(settings(model, pictures, **{**plain, "data": {**folded, "shots": 0}})), tmp_path / "none")
+    assert len(none.history) == 1 and none.predict([str(pictures / "cat" / "0.png")])[0].label in LABELS
+
+
 def test_a_gaussian_average_takes_the_place_of_the_last_point(model: Path, pictures: Path, tmp_path: Path) -> None:
     values = settings(model, pictures, mentor={"name": "none"}, stage={"lr": 0.02, "batch_size": 4, "average_mean": 2.0})
     plain = settings(model, pictures, mentor={"name": "none"}, stage={"lr": 0.02, "batch_size": 4})

@@ -12,6 +12,8 @@ from maao import run
 from maao.build import build
 from maao.config import make_config
 from maao.errors import ConfigError, StoreError
+from maao.evaluation.beside import Beside, Compared
+from maao.report.demo import in_short
 from tests.api.small_runs import pairs, values, write_data
 from tests.tiny_sentence import sentence_folder
 
@@ -57,7 +59,7 @@ def test_lines_join_examples_at_hand_which_are_kept_without_them(encoder: Path, 
         rounds=1,
         steps=2,
         folder=tmp_path / "run",
-        settings={"model.kind": "matcher", "data.lines": str(lines), "data.lines_weight": 0.25},
+        settings={"model.kind": "matcher", "model.method": "coop", "data.lines": str(lines), "data.lines_weight": 0.25},
     )
     assert any("at 0.25 of the weight" in note for note in result.environment["notes"])
     assert maao.replay(tmp_path / "run").equal
@@ -71,7 +73,8 @@ def test_what_trains_nothing_reads_no_lines(encoder: Path, tmp_path: Path, lines
 
 
 def test_lines_stand_in_every_fold_and_are_judged_in_none(encoder: Path, tmp_path: Path, lines: Path) -> None:
-    own = {"model": {"kind": "matcher", "name": str(encoder), "method": "class_residual"}, "mentor": {"name": "none"}}
+    model = {"kind": "matcher", "name": str(encoder), "method": "class_residual", "wordings": ["{class}"]}
+    own = {"model": model, "mentor": {"name": "none"}}
     data = {name: path for name, path in write_data(tmp_path).items() if name != "select"}
     config = make_config(values(encoder, {**data, "select": "cross_validation", "folds": 2, "lines": str(lines)}, **own))
     problem = build(config).problem
@@ -82,3 +85,13 @@ def test_lines_stand_in_every_fold_and_are_judged_in_none(encoder: Path, tmp_pat
     assert score.num_examples == len(train)
     result = run(config, tmp_path / "run")
     assert result.status == "finished" and maao.replay(tmp_path / "run").equal
+    count, right = len(pairs("test")), round(result.finals["chosen"].score.accuracy * len(pairs("test")))
+    assert in_short(result) == (
+        f"In short: from {len(train)} labelled messages and 3 lines that a mentor wrote it sorts {right} of {count} new messages into the "
+        "right one of 3 intents."
+    )
+    usual = Beside("linear_probe", "", 0.5, {"accuracy": (right + 1) / count}, count, {"class_names": True})
+    result.__dict__["baselines"] = Compared((usual,))  # as the end of a run that reads baselines leaves it
+    assert in_short(result).endswith(
+        f"; logistic regression, the usual choice, sorts {right + 1} right from the same labels, 1 mistake fewer."
+    )

@@ -112,7 +112,7 @@ def test_what_towers_made_is_given_up_by_size_the_oldest_first():
     kept = Kept(most=10)
     for key, size in (("a", 4), ("b", 4), ("huge", 11), ("c", 4)):
         kept.put(key, key.upper(), size)
-    assert [kept.get(key) for key in ("a", "b", "huge", "c")] == [None, "B", None, "C"]
+    assert [kept.get(key, str) for key in ("a", "b", "huge", "c")] == [None, "B", None, "C"]
 
 
 def test_steps_made_with_other_threads_are_not_taken(tmp_path):

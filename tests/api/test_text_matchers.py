@@ -52,7 +52,7 @@ def test_every_method_tunes_texts_predicts_and_replays(method: str, encoder: Pat
 
 def test_a_mentor_proposes_words_around_the_classes(encoder: Path, tmp_path: Path) -> None:
     mentor = {"name": "language_model", "retries": 0, "chat": {"provider": "scripted", "replies": ["- news of\n- a text about"] * 4}}
-    result = run(make_config(settings(encoder, tmp_path, mentor=mentor)), tmp_path / "run")
+    result = run(make_config(settings(encoder, tmp_path, mentor=mentor, model__method="coop")), tmp_path / "run")
     asked = [one for one in result.history if one.leg.ask]
     assert asked and any(p.text.startswith("news of") for one in asked for p in one.advice.proposals)
     assert maao.replay(tmp_path / "run").equal

@@ -45,13 +45,24 @@ def check(rows: dict[str, dict[str, Any]]) -> None:
 
 
 def test_a_matcher_is_read_by_the_features_that_its_run_keeps(tmp_path: Path) -> None:
-    config = matcher(tmp_path)
+    config = matcher(tmp_path, model__method="coop")
     with share_caches():
         check(rows_of(config, tmp_path))
         task, problem = load_task(config), build(config).problem
-        kept = problem.inputs("test").features_of.features.numpy()
+        kept = task.frozen.encoder.own(problem.inputs("test").features_of.features).numpy()
         assert task.test.features == pytest.approx(kept, abs=1e-6)
-        assert task.class_features == pytest.approx(problem.scorer.bound.anchors.numpy(), abs=1e-6)
+        assert task.class_features == pytest.approx(task.frozen.encoder.own(problem.scorer.bound.anchors).numpy(), abs=1e-6)
+
+
+def test_layers_beside_the_encoders_own_vector_are_no_part_of_a_baseline(tmp_path: Path) -> None:
+    tasks = {}
+    for method in ("zero_shot", "class_residual"):
+        (tmp_path / method).mkdir()
+        tasks[method] = load_task(matcher(tmp_path / method, model__method=method))
+    own, beside = tasks["zero_shot"], tasks["class_residual"]
+    assert beside.frozen.encoder.embed_dim == 2 * own.frozen.encoder.embed_dim
+    assert beside.test.features == pytest.approx(own.test.features, abs=1e-5)
+    assert beside.class_features == pytest.approx(own.class_features, abs=1e-5)
 
 
 @pytest.mark.parametrize(

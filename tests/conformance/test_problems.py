@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from maao.codecs.numbers import NumberCodec
+from maao.optimizers.serializer import TorchSerializer
 from maao.problems.functions import FUNCTIONS, FunctionProblem
-from maao.testing import ProblemConformance
+from maao.testing import AveragesConformance, ProblemConformance
 from tests.conformance.parts import kept_cross_validated, kept_framed_problem, kept_problem
 
 PROBLEMS = {
@@ -49,3 +50,26 @@ class TestProblemConformance(ProblemConformance):
     @pytest.fixture(params=PROBLEMS)
     def problem(self, request):
         return PROBLEMS[request.param]()
+
+
+AVERAGING = (
+    "llama, slots inside, cached",
+    "llama, with a template and label words of proposals",
+    "llama, cross-validated",
+    "bert, a head",
+    "llama, p_tuning, lstm",
+)
+
+
+class TestAveragesConformance(AveragesConformance):
+    @pytest.fixture(params=AVERAGING)
+    def averages(self, request):
+        return PROBLEMS[request.param]()
+
+    @pytest.fixture
+    def points(self, averages):
+        return tuple(averages.initial(seed) for seed in range(3))
+
+    @pytest.fixture
+    def serializer(self):
+        return TorchSerializer()

@@ -11,6 +11,7 @@ import torch
 from maao.problems.scorers import label_words
 from maao.problems.towers.text.forward import embedding_table, front, hidden_states, key_values, pad
 from maao.problems.towers.text.packing import _grouped, layout, packed_hidden_states
+from maao.problems.towers.text.probes import head_of, supports_packing
 from maao.problems.towers.text.template import Tokenized
 from tests.conformance.parts import soft_prompt_problem
 from tests.tiny import tiny_model
@@ -60,6 +61,16 @@ def test_packing_changes_no_loss_and_no_gradient(architecture, template, monkeyp
         found.append((loss.detach(), params["prompt"].grad))
     torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-3, atol=1e-5 * float(found[1][1].abs().max()))
+
+
+def test_a_decoder_in_a_shell_is_packed():
+    from transformers import OPTConfig, OPTForCausalLM
+
+    shape = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    model = OPTForCausalLM(OPTConfig(vocab_size=1000, max_position_embeddings=128, **shape, **ids)).eval().requires_grad_(False)
+    frozen = replace(tiny_model("llama"), model=model, tried={})
+    assert (head_of(frozen), supports_packing(frozen, 16, 0), supports_packing(frozen, 16, 4)) == ("plain", True, True)
 
 
 def test_packing_leaves_the_model_as_it_was():

@@ -357,7 +357,7 @@ def tried(problem):
         probes.way_of(frozen, length, "right")
         probes.supports_kv_cache(frozen, length)
         assert all(isinstance(probes.supports_packing(frozen, length, ahead), bool) for ahead in (0, 1))
-    probes.head_of(frozen), probes.continues_vectors(frozen)
+    probes.head_of(frozen), probes.continues_vectors(frozen), probes.supports_tail(frozen), probes.supports_front(frozen)
     return problem
 
 

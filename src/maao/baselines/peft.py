@@ -45,6 +45,10 @@ class Peft(Section):
                 "The baseline 'peft' tunes a prompt in front of a text, read by the label words of a decoder: it takes model.method = "
                 "'prompt_tuning' and a causal language model."
             )
+        if not parts.examples.select:
+            raise ConfigError(
+                "The baseline 'peft' walks one prompt and chooses by labels that are set apart: drop data.select, or name a file."
+            )
         problem = parts.problem.problem_for({})
         seed = seed_for(config.seed, "stage")
         point = problem.initial(seed_for(config.seed, "initial"))

@@ -121,7 +121,7 @@ class Tune(Section):
         return {
             "select": figures(chosen.score),
             **{f"test_{name}" if name != "chosen" else "test": figures(final.score) for name, final in result.finals.items()},
-            "words": chosen.clues.projection.text if chosen.clues.projection else None,
+            "words": result.text or None,
             "steps": chosen.state.step,
             "cost": spent(result.cost),
             "curve": curve(result),

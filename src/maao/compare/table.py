@@ -42,7 +42,10 @@ class Arm(Section):
 
 
 class Table(Section):
-    """A table, with what `with` names laid under it. `page` says how it is read out; its settings stand beside."""
+    """A table, with what `with` names laid under it. `page` says how it is read out; its settings stand beside.
+
+    Without `keep_runs` a cell's run folder is removed once its row is written: thousands of cells take more disk than they are worth.
+    """
 
     chooses: ClassVar = {"page": "page"}
 
@@ -56,6 +59,7 @@ class Table(Section):
     tasks: dict[str, Settings] = Field(default_factory=dict)
     arms: list[Arm] = Field(default_factory=list)
     samples: dict[str, str | int] = Field(default_factory=dict)
+    keep_runs: bool = True
     page: Chosen = Chosen("differences", Differences())
 
     def models_of(self, arm: Arm) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -173,6 +174,8 @@ def work(table: Table, folder: Path, place: Path, only: str) -> str:
                 row = run_cell(cell, place / "runs" / cell.name)
                 check_row(row, cell.how.name)
                 write_durably(_row_file(place, cell), (json.dumps(row, indent=1, ensure_ascii=False) + "\n").encode())
+                if not table.keep_runs:
+                    shutil.rmtree(place / "runs" / cell.name, ignore_errors=True)
         except MaaoError as error:
             failed = failed or f"{cell.name}: {error}"
         except Exception as error:  # anything may happen in an arm of one's own: the other cells are run all the same

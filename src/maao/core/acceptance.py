@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -23,12 +23,12 @@ from maao.protocols import Acceptance, GradientStage, History, Problem, Proposal
 from maao.types import Considered, Cost, P, Proposal, S, Score, Verdict
 
 
-def keep(state: S, reason: str = "", *, considered: tuple[Considered, ...] = (), cost: Cost | None = None) -> Verdict[S]:
+def keep(state: S, reason: str = "", *, considered: tuple[Considered[P], ...] = (), cost: Cost | None = None) -> Verdict[S]:
     """Return the verdict that changes nothing."""
     return Verdict(state, None, considered, reason, cost or Cost())
 
 
-def _loss(considered: Considered) -> float:
+def _loss(considered: Considered[P]) -> float:
     loss = considered.score.loss
     return math.inf if math.isnan(loss) else loss
 
@@ -67,7 +67,7 @@ class BestOf:
         if not proposals:
             return keep(state, "no proposal to judge")
         scores = score_all(problem, [_full(state.params, proposal) for proposal in proposals], "select")
-        considered = tuple(Considered(i, score) for i, score in enumerate(scores))
+        considered: tuple[Considered[P], ...] = tuple(Considered(i, score) for i, score in enumerate(scores))
         best = min(range(len(proposals)), key=lambda i: _loss(considered[i]))
         if _loss(considered[best]) == math.inf:
             return keep(state, "no proposal has a finite loss", considered=considered, cost=_spent(scores))
@@ -92,7 +92,7 @@ class IfBetter:
             return keep(state, "no proposal to judge")
         known = history[-1].score if history else None
         own = known or score_all(problem, [state.params], "select")[0]
-        incumbent = Considered(None, own, state.age)
+        incumbent: Considered[P] = Considered(None, own, state.age)
         best = BestOf()(problem, stage, history, state, proposals, seed=seed)
         cost = best.cost if known else best.cost + own.cost
         considered = (incumbent, *best.considered)
@@ -149,12 +149,15 @@ class Race:
     At each age in `rungs` the worse half of the proposals drops out (successive halving): more starts are tried in as many steps. Each
     of these scores is a look at `select`, and is on record with its age.
 
+    With `keep_walks` the verdict holds the points that were scored, so that no walk is lost (`core/averaging.py`).
+
     Source: successive halving, Jamieson and Talwalkar, Non-stochastic Best Arm Identification, AISTATS 2016.
     """
 
     steps: int = 10
     margin: float = 0.0
     rungs: tuple[int, ...] = ()
+    keep_walks: bool = False
 
     def __post_init__(self) -> None:
         if list(self.rungs) != sorted({rung for rung in self.rungs if 0 <= rung < self.steps}):
@@ -178,7 +181,7 @@ class Race:
             if young is state:
                 state, notes = own_end, [f"incumbent, {note}" for note in seen]
         walked = {i: stage.restart(state, _full(state.start, p), seed=seed_for(seed, i)) for i, p in enumerate(proposals)}
-        halved: list[Considered] = []
+        halved: list[Considered[P]] = []
         for begin, end in pairwise((0, *self.rungs, self.steps)):
             for i, at in list(walked.items()):
                 try:
@@ -193,15 +196,15 @@ class Race:
             if end < self.steps and len(walked) > 1:
                 scored = score_all(problem, [at.params for at in walked.values()], "select")
                 cost += _spent(scored)
-                here = [Considered(i, score, end) for i, score in zip(walked, scored, strict=True)]
+                here = [self._seen(i, score, walked[i]) for i, score in zip(walked, scored, strict=True)]
                 halved += here
                 left = {c.proposal for c in sorted(here, key=_loss)[: (len(here) + 1) // 2]}
                 walked = {i: at for i, at in walked.items() if i in left}
         # In one call, the incumbent too where it has walked: so that equal ends have equal scores, whatever is shared.
         ends = [*([] if recorded else [own_end]), *walked.values()]
         scores = iter(score_all(problem, [end.params for end in ends], "select"))
-        own = recorded or Considered(None, next(scores), self.steps)
-        ended = [Considered(i, score, self.steps) for i, score in zip(walked, scores, strict=True)]
+        own = recorded or self._seen(None, next(scores), own_end)
+        ended = [self._seen(i, score, walked[i]) for i, score in zip(walked, scores, strict=True)]
         considered = [own, *halved, *ended]
         cost += _spent([c.score for c in (ended if recorded else [own, *ended])])
         beside = "".join(f"; {note}" for note in notes)
@@ -220,6 +223,10 @@ class Race:
             most += left * (end - begin)
             left = (left + 1) // 2
         return most
+
+    def _seen(self, proposal: int | None, score: Score, at: S) -> Considered[Any]:
+        """Return what is on record of a point that was scored."""
+        return Considered(proposal, score, at.age, params=at.params if self.keep_walks else None)
 
     def _last_before(self, history: History[P, S], state: S) -> S:
         """Return the last point of the present walk, stored or at hand, that is not older than the race."""
@@ -244,9 +251,9 @@ class Race:
         return state, cost, notes
 
 
-def scores_by_age(history: History[P, S]) -> list[Considered]:
+def scores_by_age(history: History[P, S]) -> list[Considered[P]]:
     """Return the recorded scores of the present walk, from its last restart on, each with its age."""
-    since, found = _since(history), []
+    since, found = _since(history), list[Considered[P]]()
     for r in history:
         if r.index < since:
             continue
@@ -266,6 +273,18 @@ def _since(history: History[P, S]) -> int:
 
 class AcceptOptions(Section):
     """Settings of a rule; those of a plugin are a child of this too."""
+
+    keep: Literal["winner", "average", "uniform"] = Field(
+        "winner",
+        description="What is reported at the end: the point with the lowest loss on select; or an average of all that was walked, as "
+        "select picks its members, or uniformly.",
+    )
+    members: int = Field(
+        12, ge=2, le=1000, description="Members of an average: a walk may be picked again; uniform: the best walks, at most so many."
+    )
+
+    def unread(self) -> dict[str, str]:
+        return {} if self.keep != "winner" else {"members": "accept.keep is 'winner', which averages nothing: drop it"}
 
     def build(self) -> Acceptance[Any, Any]:
         raise NotImplementedError
@@ -302,7 +321,7 @@ class RaceOptions(AcceptOptions):
     )
 
     def build(self) -> Race:
-        return Race(self.steps, self.margin, tuple(self.rungs))
+        return Race(self.steps, self.margin, tuple(self.rungs), self.keep != "winner")
 
 
 class InterpolateOptions(AcceptOptions):

@@ -70,5 +70,10 @@ def run_leg(problem: Problem[P], stage: GradientStage[P, S], state: S, leg: Leg)
 
 
 def best_round(history: History[P, S]) -> Round[P, S]:
-    """Return the round that ended on the lowest loss on `select`: the point to report. Ties go to the earlier, NaN never wins."""
+    """Return the round with the point to report: the one that ended on the lowest loss on `select`, or the average that closes a run.
+
+    Ties go to the earlier, NaN never wins.
+    """
+    if history[-1].leg.closing:
+        return history[-1]
     return min(history, key=lambda r: (r.score.loss != r.score.loss, r.score.loss))

@@ -15,6 +15,10 @@ from maao.errors import DataError
 from maao.types import Example
 
 FILE = Path(__file__).parents[1] / "testbeds" / "banking77" / "banking77.json"
+REPLIES_BY = (
+    "these lines are the replies of a strong assistant model, asked once on 26 November 2026 with the names of the intents alone; it may "
+    "know this public data set, so lines that resemble any of its texts are left out. Your own: data.lines = a JSON file (docs/data.md)."
+)
 SHOTS = 2  # labelled texts of a class that a seed has by default
 SEEDS = 5  # that share no label with one another at that number
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 MOST = 256  # values that are kept; what is cut from one file shares its examples
 
-_KEPT: ContextVar[dict[Hashable, Any] | None] = ContextVar("kept_data", default=None)
+_KEPT: ContextVar[dict[Hashable, object] | None] = ContextVar("kept_data", default=None)
 
 
 @contextmanager
@@ -42,8 +42,7 @@ def once(key: Hashable, make: Callable[[], T]) -> T:
         if len(held) >= MOST:
             del held[next(iter(held))]
         held[key] = value
-    found: T = held[key]
-    return found
+    return cast(T, held[key])
 
 
 def stamps(names: Iterable[object]) -> tuple[tuple[str, int, int, int], ...]:

@@ -212,7 +212,7 @@ def majority_accuracy(splits: Splits, on: Split = "test") -> float:
     """
     if on not in SPLITS:
         raise ConfigError(f"There is no split {on!r}.{nearest(str(on), SPLITS)} Splits: {listing(SPLITS)}.")
-    part = splits.parts[on]
+    part = splits.judged if on == "select" else splits.parts[on]
     if not part:
         raise DataError(f"{on} is empty: there is no accuracy on it.")
     counts = count_labels(splits.train)

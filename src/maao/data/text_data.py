@@ -191,7 +191,8 @@ class TextData(Section):
         """Return splits with the example lines that the settings name. Raises `DataError` for lines that do not suit the data."""
         if self.lines is None:
             return splits
-        return with_lines(splits, self._lines(self.lines), self.lines_weight, self.lines)
+        joined = with_lines(splits, self._lines(self.lines), self.lines_weight, self.lines)
+        return replace(joined, notes=(*joined.notes, banking77.REPLIES_BY)) if self.lines == BANKING else joined
 
     def _lines(self, source: str) -> Mapping[str, Sequence[str]]:
         if source == BANKING:

@@ -49,7 +49,7 @@ class PredictOptions(Section):
 
 
 def energy(class_scores: Floats) -> Floats:
-    """Return the logarithm of the sum of the powers of a row's scores: how much speaks for any of the classes.
+    """Return the logarithm of the sum of the exponentials of a row's scores: how much speaks for any of the classes.
 
     Source: Liu et al., Energy-based Out-of-distribution Detection, NeurIPS 2020 (the negative of their energy, at temperature 1).
 

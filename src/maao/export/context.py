@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from maao.export import use_classes
 from maao.export.sentence_code import feature_code
 from maao.export.tensors import write_tensors
 from maao.export.tuned import Tuned
+from maao.problems.averages import counted, mean_scores
 from maao.problems.classification import ClassificationProblem
 from maao.problems.scorers.matcher import Known, KnownScorer
 from maao.problems.towers.text.inputs import InputTemplate
@@ -28,7 +29,7 @@ COOP_FILE = "model.pth.tar"
 CLASSES_FILE = "classes.safetensors"
 USE = """# Class features of {model}
 
-`{file}` holds `weight`, shape ({count}, {width}): one normalised feature a class, in the order of `labels.json`;
+`{file}` holds `weight`, shape ({count}, {width}): {what} a class, in the order of `labels.json`;
 and `scale`{bias}. `use_classes.py` names {input} by them:
 
 ```python
@@ -76,25 +77,36 @@ def export_classes(
             "tensors of the export."
         )
     with torch.no_grad():
-        classes = scorer.classes(params).cpu().contiguous()
-        held = {"weight": classes, "scale": torch.as_tensor(scorer.scale(params), dtype=torch.float32).cpu()}
-        bias = scorer.class_bias(params)
-        if bias is not None:
-            held["bias"] = bias.cpu().contiguous()
+        read = [_classes(scorer, walk) for walk, _ in counted(params)]
+    held = read[0]
+    if len(read) > 1:  # the mean of class scores is what the mean of scaled features gives
+        counts = [count for _, count in counted(params)]
+        scaled = mean_scores([own["scale"] * own["weight"] for own in read], counts)
+        held = {name: mean_scores([own[name] for own in read], counts) for name in held}
+        held["weight"] = scaled / held["scale"]
     path, names, readme = folder / CLASSES_FILE, folder / "labels.json", folder / "USE.md"
     write_tensors("class feature", held, path)
     names.write_text(json.dumps(list(labels), ensure_ascii=False), encoding="utf-8")
-    readme.write_text(_use(scorer, classes, input_template, with_bias=bias is not None), encoding="utf-8")
+    told = {"what": "one normalised feature" if len(read) == 1 else f"the mean of {len(read)} walks' features"}
+    told["bias"] = ", and `bias`, one number a class" if "bias" in held else ""
+    readme.write_text(_use(scorer, held["weight"], input_template, told), encoding="utf-8")
     code = folder / "use_classes.py"
     shutil.copyfile(use_classes.__file__, code)
     return [path, names, code, readme]
 
 
-def _use(scorer: KnownScorer, classes: Tensor, input_template: str | None, *, with_bias: bool) -> str:
+def _classes(scorer: KnownScorer, params: Params) -> dict[str, Tensor]:
+    """Return the features of the classes, the scale of their likeness to an input's, and what is added to it, if anything is."""
+    bias = scorer.class_bias(params)
+    scale = torch.as_tensor(scorer.scale(params), dtype=torch.float32).cpu()
+    own = {} if bias is None else {"bias": bias.cpu().contiguous()}
+    return {"weight": scorer.classes(params).cpu().contiguous(), "scale": scale, **own}
+
+
+def _use(scorer: KnownScorer, classes: Tensor, input_template: str | None, about: Mapping[str, str]) -> str:
     """Return the page that says how class features are used."""
     encoder, (count, width) = scorer.encoder, classes.shape
-    told = {"model": encoder.name, "file": CLASSES_FILE, "count": count, "width": width}
-    told["bias"] = ", and `bias`, one number a class" if with_bias else ""
+    told = {"model": encoder.name, "file": CLASSES_FILE, "count": count, "width": width, **about}
     if not isinstance(encoder.input, TextInputs) or input_template is None:
         return USE.format(**told, input="a picture", code="", feature=PICTURES)
     code = feature_code(encoder.input, input_template, encoder.revision)
@@ -108,7 +120,7 @@ def _use(scorer: KnownScorer, classes: Tensor, input_template: str | None, *, wi
 class ContextExport:
     """The context, as CoOp's checkpoints hold one."""
 
-    by_name_only = False
+    by_name_only, writes_averages = False, False
 
     def serves(self, problem: object) -> bool:
         return isinstance(problem, ClassificationProblem) and isinstance(problem.scorer, KnownScorer)
@@ -118,9 +130,9 @@ class ContextExport:
 
 
 class ClassesExport:
-    """The features of the classes."""
+    """The features of the classes, of an average of walks their mean."""
 
-    by_name_only = False
+    by_name_only, writes_averages = False, True
 
     def serves(self, problem: object) -> bool:
         return isinstance(problem, ClassificationProblem) and isinstance(problem.scorer, KnownScorer)

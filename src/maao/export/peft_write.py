@@ -461,7 +461,7 @@ def _padding(problem: TextProblem, task: Task) -> str:
 class PeftExport:
     """An adapter for the kind of model that the run tuned."""
 
-    by_name_only = False
+    by_name_only, writes_averages = False, False
     classifier = False
 
     def serves(self, problem: object) -> bool:

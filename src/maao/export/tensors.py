@@ -228,7 +228,7 @@ def _reading(problem: TextProblem, about: JSON) -> JSON:
 class TextExport:
     """The words of the prompt."""
 
-    by_name_only = False
+    by_name_only, writes_averages = False, False
 
     def serves(self, problem: object) -> bool:
         return isinstance(problem, Deployable)
@@ -243,7 +243,7 @@ class TextExport:
 class TensorExport:
     """What the model reads of the point with a file that uses it; of another problem, all that was trained."""
 
-    by_name_only = False
+    by_name_only, writes_averages = False, False
 
     def serves(self, problem: object) -> bool:
         return isinstance(problem, Deployable)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +35,7 @@ class Exporter(Protocol):
     """A format."""
 
     by_name_only: bool  # not among those that "all" stands for
+    writes_averages: bool  # an average of walks is one thing in this format; else each walk is written by itself
 
     def serves(self, problem: object) -> bool:
         """Say whether a problem's points can be tried to be written so."""
@@ -46,3 +49,23 @@ class Exporter(Protocol):
             ModelError: it reads back differently.
         """
         ...
+
+
+AVERAGE_FILE = "average.json"
+HOW = (
+    "Read an input by each walk, and take the mean of the logarithms of their probabilities, each as often as it counts; the softmax of "
+    "that is the answer."
+)
+
+
+def write_walks(exporter: Exporter, walks: Sequence[Tuned], counts: Sequence[int], folder: Path) -> list[Path]:
+    """Write each walk of an average into a folder of its own, and how they are used together into ``average.json``."""
+    paths = []
+    for i, walk in enumerate(walks):
+        own = folder / f"walk{i}"
+        own.mkdir(exist_ok=True)
+        paths += exporter.write(walk, own)
+    told = folder / AVERAGE_FILE
+    counted = {f"walk{i}": count for i, count in enumerate(counts)}
+    told.write_text(json.dumps({"walks": counted, "how": HOW}, indent=2), encoding="utf-8")
+    return [*paths, told]

@@ -3,7 +3,7 @@
     from use_classes import Classes
     Classes(".").probabilities(feature)
 
-``classes.safetensors`` holds `weight`, shape (classes, embed_dim), which is one normalised feature a class in the order of ``labels.json``,
+``classes.safetensors`` holds `weight`, shape (classes, embed_dim), which is one feature a class in the order of ``labels.json``,
 and `scale`; `bias` where classes have one. The picture's feature is that of the image tower, normalised. It needs torch and safetensors.
 """
 

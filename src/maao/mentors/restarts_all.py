@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from maao.members import for_all, full_member
 from maao.protocols import History, Mentor, Params
@@ -14,7 +13,7 @@ from maao.types import Advice, S
 class RestartsAll:
     """`mentor`, for a point with so many folds. What a proposal says of a fold's member itself stays as it is."""
 
-    mentor: Mentor[Any]
+    mentor: Mentor[Params]
     folds: int
 
     def propose(self, history: History[Params, S], *, count: int, seed: int) -> Advice[Params]:

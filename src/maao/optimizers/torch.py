@@ -187,7 +187,8 @@ class TorchStage:
                 good_moments=state.moments,
             )
         )
-        if goes_on and after.step != self.schedule_steps:  # where an average may have taken the place of the params
+        # After the last step an average may have taken the place of the params; moments that would be taken up in another type differ.
+        if goes_on and after.step != self.schedule_steps and _kept_as_they_are(after):
             self._last.push(after, walking)
         return after, Observation(state.step, loss, kept, None, cost)
 
@@ -341,6 +342,12 @@ class _Last:
 
     def push(self, state: TorchState, walking: _Walking) -> None:
         self._held = state, walking
+
+
+def _kept_as_they_are(state: TorchState) -> bool:
+    """Say whether moments taken up by value would have the type that they have: torch gives them that of their param, but for the count."""
+    held = ((path.split("/"), value) for path, value in state.moments.items() if isinstance(value, Tensor) and value.is_floating_point())
+    return all(path[-1] == "step" or value.dtype == state.params[path[0]].dtype for path, value in held)
 
 
 def _dump_moments(walking: _Walking, *, copied: bool) -> dict[str, Moment]:

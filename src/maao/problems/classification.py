@@ -20,6 +20,9 @@ from torch import Tensor
 from maao.core.seeds import seed_for
 from maao.errors import ProblemError, is_out_of_memory
 from maao.evaluation.metrics import Measure
+from maao.members import walks_of
+from maao.problems.adopted import adopted
+from maao.problems.averages import average, counted, forward_selection, mean_scores
 from maao.problems.clues import Errors, gradient, pointing
 from maao.problems.gradients import loss_in_parts
 from maao.problems.methods import PromptMethod
@@ -29,7 +32,6 @@ from maao.protocols import Codec, Params, Vocabulary
 from maao.types import Clues, Cost, Example, Projection, Score, Split, Splits
 
 UNJUDGED = Score(math.nan)  # of a point where no example judges
-WordsScore = Callable[[Params], Score]  # of params that words replace: what they are worth where choices are made
 Continuation = Callable[[Params], tuple[str | None, int]]  # of realized params: the model's own words, and the tokens that took
 
 
@@ -58,6 +60,17 @@ class ReadSplit:
 
     scores: Tensor
     tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfFold:
+    """What is said of a point by twins that were tuned without some of the examples, in place of its own score on `select`.
+
+    `words_score` says what params that words replace are worth, `read` reads the labelled examples of `train`, in their order.
+    """
+
+    words_score: Callable[[Params], Score]
+    read: Callable[[], ReadSplit]
 
 
 def walked(reader: InputReader[I], splits: Splits) -> I:
@@ -114,6 +127,7 @@ class ClassificationProblem(Generic[I]):
         self._clue_tokens, self._clue_misread = clue_tokens, clue_misclassified
         self._vocabulary = codec if with_clues and isinstance(codec, Vocabulary) else None
         self._inputs: dict[str, I] = {} if train is None else {"train": train}
+        self._origin: tuple[Params, tuple[str, ...]] | None = None  # where it begins instead, and the classes there
         self._data_starts: dict[int, DataStart] = {}  # by the seed
         self._examples: dict[str, tuple[Example, ...]] = {"train": splits.train, "select": splits.select, "test": splits.test}
         numbers = {label: i for i, label in enumerate(splits.labels)}
@@ -196,7 +210,16 @@ class ClassificationProblem(Generic[I]):
                     realized = self.method.realize({**start, **given})
                     self._data_starts[seed] = self.scorer.start(realized, self.inputs("train"), self._targets["train"], seed)
             start |= self._data_starts[seed].params
-        return {**start, **given}
+        fresh = {**start, **given}
+        if self._origin is None:
+            return fresh
+        own = {name for name, value in self.scorer.extra(seed).items() if value.dim()}  # one row a class, but for a scale
+        contexts = {name for name in self.codec.random(seed) if fresh[name].dim() == 3 and len(fresh[name]) == len(self.splits.labels)}
+        return adopted(fresh, self._origin[0], self.splits.labels, self._origin[1], own | contexts)
+
+    def begin_from(self, params: Params, labels: Sequence[str]) -> None:
+        """Begin where another run's point stands, which had these classes, in place of where one begins by itself."""
+        self._origin = dict(params), tuple(labels)
 
     def start_note(self, seed: int) -> str:
         """Return what is to be said of how `initial` of that seed was found; empty: nothing."""
@@ -246,32 +269,47 @@ class ClassificationProblem(Generic[I]):
         scores, once = self._class_scores(points, inputs)
         found = []
         for i, (point, own) in enumerate(zip(points, scores, strict=True)):
-            tokens = self.scorer.num_tokens(point, inputs, known=once > 0) + (once if i == 0 else 0)
+            tokens = sum(self.scorer.num_tokens(walk, inputs, known=once > 0) for walk in walks_of(point)) + (once if i == 0 else 0)
             found.append(ReadSplit(own, tokens))
         return tuple(found)
 
+    def average(self, points: Sequence[Params], counts: Sequence[int]) -> Params:
+        """Return one point that reads an input by the mean of the class scores of several: as many passes, and one answer."""
+        return average(points, counts)
+
+    def pick(self, points: Sequence[Params], picks: int) -> tuple[tuple[int, ...], Cost]:
+        """Return how often each point is to count in an average (see `forward_selection`), and what it cost to score them."""
+        return self.picked(self.read_split(points, "select"), picks)
+
+    def picked(self, read: Sequence[ReadSplit], picks: int) -> tuple[tuple[int, ...], Cost]:
+        """Return how often each point is to count, of what they read of `select`."""
+        cost = sum((self.score_of(own, "select").cost for own in read), Cost())
+        return forward_selection([own.scores for own in read], self.labelled("select")[1], picks), cost
+
     def clues(
-        self, params: Params, *, start: Params | None = None, score: Score | None = None, words_score: WordsScore | None = None
+        self, params: Params, *, start: Params | None = None, score: Score | None = None, out_of_fold: OutOfFold | None = None
     ) -> Clues:
-        """Return what else can be said of a point; `words_score` says what words are worth, where that is not their score on `select`."""
+        """Return what else can be said of a point. Out of fold, errors are those on examples that were not trained on."""
         words = self._vocabulary
         if words is None or self.splits.is_unlabelled:
             return Clues()
         inputs, targets = self.labelled("train")
         with self._room():
             directions, scores = gradient(self.method, self.scorer, params, inputs, targets, self._part_tokens, self._score_batch)
-        passes = 2
-        if not self.scorer.scores_with_gradient:
+        passes, further = 2, 0
+        if out_of_fold is not None:
+            read = out_of_fold.read()
+            scores, further = read.scores, read.tokens
+        elif not self.scorer.scores_with_gradient:
             (scores,), _ = self._class_scores([params], inputs)
             passes += 1
         errors = Errors.of(self.splits, scores, targets)
-        words_score = words_score or (lambda start: self.score([{**params, **start}], "select")[0])
-        projection, cost = self._project(params, score or self.score([params], "select")[0], words_score)
+        projection, cost = self._project(params, score or self.score([params], "select")[0], out_of_fold)
         now = self._in_vocabulary_space(params)
         then = None if start is None else self._in_vocabulary_space(start)
         moved = None if then is None or then.shape != now.shape else now - then
         continuation, generated = (None, 0) if self._continuation is None else self._continuation(self.method.realize(params))
-        tokens = passes * self.scorer.num_tokens(params, inputs) + generated
+        tokens = passes * self.scorer.num_tokens(params, inputs) + generated + further
         return Clues(
             projection=projection,
             nearest=words.nearest(now, self._clue_tokens),
@@ -310,8 +348,12 @@ class ClassificationProblem(Generic[I]):
     # -- parts
 
     def _class_scores(self, points: Sequence[Params], inputs: I) -> tuple[list[Tensor], int]:
+        walks = [counted(point) for point in points]
         with torch.no_grad(), self._room():
-            return class_scores(self.scorer, [self.method.realize(point) for point in points], inputs, self._score_batch)
+            read = [self.method.realize(walk) for own in walks for walk, _ in own]
+            scores, once = class_scores(self.scorer, read, inputs, self._score_batch)
+        each = iter(scores)
+        return [mean_scores([next(each) for _ in own], [count for _, count in own]) for own in walks], once
 
     def score_of(self, read: ReadSplit, split: Split) -> Score:
         """Return what class scores of a split are worth."""
@@ -320,13 +362,16 @@ class ClassificationProblem(Generic[I]):
         cost = Cost(model_tokens=read.tokens, scored_examples=len(examples), selection_evals=int(split == "select"))
         return Score(float(F.cross_entropy(scores, targets)), metrics, len(examples), cost)
 
-    def _project(self, params: Params, soft: Score, words_score: WordsScore) -> tuple[Projection | None, Cost]:
+    def _project(self, params: Params, soft: Score, out_of_fold: OutOfFold | None) -> tuple[Projection | None, Cost]:
         """Return the point's words with what they are worth on `select`, and what it cost to find, start at and score them."""
         decoded = self.codec.decode(params)
         if decoded.text is None:
             return None, decoded.cost
         start = self.codec.encode(decoded.text)
-        hard = words_score(start.params)
+        if out_of_fold is None:
+            (hard,) = self.score([{**params, **start.params}], "select")
+        else:
+            hard = out_of_fold.words_score(start.params)
         return Projection(decoded.text, hard, hard.loss - soft.loss), decoded.cost + start.cost + hard.cost
 
     def _in_vocabulary_space(self, params: Params) -> Tensor:

@@ -10,7 +10,7 @@ Source: Stone, Cross-Validatory Choice and Assessment of Statistical Predictions
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias
 
 import torch
 from PIL.Image import Image
@@ -18,16 +18,18 @@ from torch import Tensor
 
 from maao.core.seeds import seed_for
 from maao.members import fold_member, fold_name, for_all, full_member
-from maao.problems.classification import Batch, ClassificationProblem, ReadSplit
+from maao.problems.averages import average
+from maao.problems.classification import Batch, ClassificationProblem, OutOfFold, ReadSplit
 from maao.problems.framed import FramedProblem
 from maao.problems.pictures import PictureProblem
 from maao.problems.scorers.matcher import Known
+from maao.problems.scorers.tokens import Rows
+from maao.problems.text_problem import TextProblem
 from maao.protocols import NO_FIELDS, Codec, Decoded, Encoded, Params, Vocabulary
 from maao.types import Clues, Cost, Example, Score, Split, Token
 
 Whole: TypeAlias = "ClassificationProblem[Known] | FramedProblem"
 Batches = tuple[Batch, ...]  # of the full member, and of each fold's
-P = TypeVar("P")
 
 
 class CrossValidated:
@@ -95,11 +97,24 @@ class CrossValidated:
             return self.full.score([full_member(point) for point in points], split)
         return tuple(self._judge.score_of(read, "select") for read in self._out_of_fold(points))
 
+    def average(self, points: Sequence[Params], counts: Sequence[int]) -> Params:
+        """Return one point that reads as several, member by member: each fold's is the average of its own walks."""
+        return average(points, counts)
+
+    def pick(self, points: Sequence[Params], picks: int) -> tuple[tuple[int, ...], Cost]:
+        """Return how often each point is to count in an average, chosen out of fold, and what it cost to score them."""
+        return self._judge.picked(self._out_of_fold(points), picks)
+
+    def begin_from(self, params: Params, labels: Sequence[str]) -> None:
+        """Begin where another run's point stands: the full member does. The others do not, since it has seen the labels they judge by."""
+        self.full.begin_from(params, labels)
+
     def clues(self, params: Params, *, start: Params | None = None, score: Score | None = None) -> Clues:
-        """Return what can be said of the full member; its words are judged out of fold, as it is."""
+        """Return what can be said of the full member; its words are judged out of fold, as it is, and errors are those of all members."""
         before = None if start is None else full_member(start)
+        apart = OutOfFold(self._words_score(params), lambda: self._out_of_fold([params])[0])
         score = score or self.score([params], "select")[0]
-        return self.full.clues(full_member(params), start=before, score=score, words_score=self._words_score(params))
+        return self.full.clues(full_member(params), start=before, score=score, out_of_fold=apart)
 
     def _words_score(self, params: Params) -> Callable[[Params], Score]:
         return lambda start: self.score([{**params, **for_all(start, self.num_folds)}], "select")[0]
@@ -116,7 +131,7 @@ class CrossValidated:
     def fields(self) -> tuple[str, ...]:
         return self.full.fields
 
-    def problem_for(self, params: Params) -> ClassificationProblem[Any]:
+    def problem_for(self, params: Params) -> ClassificationProblem[Known] | TextProblem:
         """Return the problem as the full member reads it."""
         return self.full.problem_for(full_member(params))
 
@@ -162,7 +177,7 @@ def cross_validated(problem: Whole) -> Whole | CrossValidated:
 class OfFull:
     """Another data set, on which the full member is scored."""
 
-    def __init__(self, problem: ClassificationProblem[Any]) -> None:
+    def __init__(self, problem: ClassificationProblem[Known] | ClassificationProblem[Rows]) -> None:
         self.problem = problem
 
     def score(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
@@ -220,14 +235,22 @@ def codec_for_all(codec: Codec[Params], folds: int) -> CodecForAll:
     return (TokenCodecForAll if isinstance(codec, Vocabulary) else CodecForAll)(codec, folds)
 
 
+class _Held(Protocol):
+    """What a backward pass finds of its forward pass."""
+
+    gradients: Sequence[Tensor | None]
+
+
 class _Carried(torch.autograd.Function):
     """The value of a loss, with gradients of further leaves that are known already."""
 
     @staticmethod
-    def forward(ctx: Any, loss: Tensor, gradients: Sequence[Tensor | None], *leaves: Tensor) -> Tensor:
+    def forward(ctx: _Held, loss: Tensor, gradients: Sequence[Tensor | None], *leaves: Tensor) -> Tensor:
         ctx.gradients = gradients
         return loss.clone()
 
     @staticmethod
-    def backward(ctx: Any, out: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Held, out: Tensor) -> tuple[Tensor | None, ...]:
+        if bool(out == 1):
+            return out, None, *ctx.gradients
         return out, None, *(None if own is None else out.to(own) * own for own in ctx.gradients)

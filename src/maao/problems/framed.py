@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from maao.errors import CodecError, ConfigError, DataError, ModelError
-from maao.problems.classification import UNJUDGED, Batch, PromptCodec, ReadSplit, WordsScore
+from maao.members import bare_name, walks_of
+from maao.problems.averages import average, counted, mean_scores
+from maao.problems.classification import UNJUDGED, Batch, OutOfFold, PromptCodec, ReadSplit
 from maao.problems.scorers.label_words import AnswerScorer, LabelWords
 from maao.problems.scorers.tokens import TokenScorer
 from maao.problems.text_problem import TextProblem, TextReader, prefilled
@@ -82,8 +84,8 @@ class PatternVerbalizer:
 
 
 def without_pair(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return params without their pair: what a problem with that pair reads."""
-    return {name: value for name, value in params.items() if name != FRAME}
+    """Return params without their pair: what a problem with that pair reads. Of an average, without those of all its walks."""
+    return {name: value for name, value in params.items() if bare_name(name) != FRAME}
 
 
 Reframe = Callable[[PatternVerbalizer], tuple[TokenScorer, TemplateTokenizer]]
@@ -159,6 +161,10 @@ class FramedProblem:
     def initial(self, seed: int) -> Params:
         return self.plain.initial(seed)
 
+    def begin_from(self, params: Params, labels: Sequence[str]) -> None:
+        """Begin where another run's point stands, with the pair that a proposal filled in there."""
+        self.plain.begin_from(params, labels)
+
     def batch(self, step: int, seed: int) -> Batch:
         return self.plain.batch(step, seed)
 
@@ -174,22 +180,44 @@ class FramedProblem:
         return tuple(self.score_of(read, split) for read in self.read_split(points, split))
 
     def read_split(self, points: Sequence[Params], split: Split) -> tuple[ReadSplit, ...]:
-        """Return class scores in the order of the points: those of one pair are read together."""
-        homes = [self._home(point) for point in points]
+        """Return class scores in the order of the points: those of one pair are read together, each walk of an average in its own."""
+        mixed = [i for i, point in enumerate(points) if self._is_mixed(point)]
+        homes = {i: self._home(point) for i, point in enumerate(points) if i not in mixed}
         found: dict[int, ReadSplit] = {}
-        for home in dict.fromkeys(homes):
-            own = [i for i, other in enumerate(homes) if other is home]
+        for home in dict.fromkeys(homes.values()):
+            own = [i for i, other in homes.items() if other is home]
             found |= zip(own, home.read_split([without_pair(points[i]) for i in own], split), strict=True)
+        for i in mixed:
+            walks = counted(points[i])
+            each = [self._home(walk).read_split([without_pair(walk)], split)[0] for walk, _ in walks]
+            mean = mean_scores([read.scores for read in each], [count for _, count in walks])
+            found[i] = ReadSplit(mean, sum(read.tokens for read in each))
         return tuple(found[i] for i in range(len(points)))
 
     def score_of(self, read: ReadSplit, split: Split) -> Score:
         return self.plain.score_of(read, split)  # whatever the pair, examples and classes are the same
 
+    def average(self, points: Sequence[Params], counts: Sequence[int]) -> Params:
+        """Return one point that reads an input by the mean of the class scores of several, each in its own pattern and verbalizer."""
+        return average(points, counts)
+
+    def pick(self, points: Sequence[Params], picks: int) -> tuple[tuple[int, ...], Cost]:
+        """Return how often each point is to count in an average, and what it cost to score them."""
+        return self.picked(self.read_split(points, "select"), picks)
+
+    def picked(self, read: Sequence[ReadSplit], picks: int) -> tuple[tuple[int, ...], Cost]:
+        return self.plain.picked(read, picks)
+
+    @staticmethod
+    def _is_mixed(params: Params) -> bool:
+        """Say whether a point averages walks of several pairs."""
+        return len({PatternVerbalizer.of(walk) for walk in walks_of(params)}) > 1
+
     def clues(
-        self, params: Params, *, start: Params | None = None, score: Score | None = None, words_score: WordsScore | None = None
+        self, params: Params, *, start: Params | None = None, score: Score | None = None, out_of_fold: OutOfFold | None = None
     ) -> Clues:
         before = None if start is None else without_pair(start)
-        return self._home(params).clues(without_pair(params), start=before, score=score, words_score=words_score)
+        return self._home(params).clues(without_pair(params), start=before, score=score, out_of_fold=out_of_fold)
 
     def part(self, train: Sequence[int], select: Sequence[int]) -> FramedPart:
         """Return the same problem on a part of `train`, judged by another part of it."""
@@ -209,16 +237,22 @@ class FramedProblem:
         return self.plain.fields
 
     def probabilities(self, params: Params, inputs: Sequence[Example]) -> Tensor:
-        return self.problem_for(params).probabilities(without_pair(params), inputs)
+        return self.class_scores(params, inputs).softmax(-1)
 
     def class_scores(self, params: Params, inputs: Sequence[Example]) -> Tensor:
-        return self.problem_for(params).class_scores(without_pair(params), inputs)
+        walks = counted(params)
+        if not self._is_mixed(params):
+            return self.problem_for(params).class_scores(without_pair(params), inputs)
+        read = [self.problem_for(walk).class_scores(without_pair(walk), inputs) for walk, _ in walks]
+        return mean_scores(read, [count for _, count in walks])
 
     def judged(self, params: Params, split: Split) -> tuple[Score, Tensor]:
-        return self._home(params).judged(without_pair(params), split)
+        (read,) = self.read_split([params], split)
+        return self.score_of(read, split), read.scores
 
     def cuts(self, params: Params, inputs: Sequence[Example]) -> tuple[int, ...]:
-        return self.problem_for(params).cuts(params, inputs)
+        each = [self.problem_for(walk).cuts(walk, inputs) for walk in walks_of(params)]
+        return tuple(map(max, zip(*each, strict=True)))
 
     # -- pairs
 

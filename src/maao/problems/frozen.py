@@ -6,14 +6,15 @@ This is what baselines stand on. It is built beside the problem of a run (`Build
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from maao.errors import ConfigError
+from maao.errors import ConfigError, DataError
 from maao.problems.known_texts import KnownTextReader
 from maao.problems.scorers import I
 from maao.problems.scorers.head import AnswerHead, PooledHead
@@ -23,10 +24,11 @@ from maao.problems.scorers.other_words import DecodedWords, MaskedWords
 from maao.problems.scorers.tokens import Rows, TokenScorer
 from maao.problems.scoring import class_scores
 from maao.problems.towers.dual import DualEncoder, unit
-from maao.problems.towers.text.forward import Inputs, embedding_table
+from maao.problems.towers.text.forward import Inputs, context_length, embedding_table
 from maao.problems.towers.text.loading import FrozenModel, locate
 from maao.problems.towers.text.sentence import TextInputs
-from maao.problems.towers.text.template import TemplateTokenizer, Tokenized
+from maao.problems.towers.text.template import Template, TemplateTokenizer, Tokenized
+from maao.problems.towers.text.tokenizing import num_rows
 from maao.protocols import Params
 from maao.types import Example
 
@@ -34,6 +36,9 @@ NO_SENTENCES = (
     "SetFit tunes one sentence encoder, and {name} {what}: name a text encoder in model.name, with model.kind = 'matcher', or choose "
     "another baseline."
 )
+NO_PROMPT = "Examples in the prompt are for decoders that answer by label words, and {name} is read otherwise: choose another baseline."
+SHOWN = "demonstrations"  # the field of a template in whose place they stand
+FIELD = re.compile(r"\{(\w+)\}")
 SCALE = 20.0  # of a cosine between hidden states, where no model says another
 
 
@@ -73,6 +78,10 @@ class FrozenReader(Protocol):
 
     def tunable(self) -> Tunable[Any]:
         """Return a copy of the model whose weights may change."""
+        ...
+
+    def demonstrated(self, most_tokens: int) -> Demonstrated:
+        """Return what reads texts behind demonstrations, in prompts of at most so many tokens. Raises `ConfigError` for no decoder."""
         ...
 
     def sentences(self) -> Sentences:
@@ -148,6 +157,9 @@ class MatcherFrozen:
     def num_tokens(self, examples: Sequence[Example]) -> int:
         return 0
 
+    def demonstrated(self, most_tokens: int) -> Demonstrated:
+        raise ConfigError(NO_PROMPT.format(name=self.encoder.name))
+
     def sentences(self) -> Sentences:
         encoder, reader = self.encoder, self.reader
         if not isinstance(reader, KnownTextReader) or not isinstance(encoder.input, TextInputs):
@@ -165,8 +177,13 @@ class MatcherFrozen:
         )
 
     def tunable(self) -> Tunable[Known]:
-        tower = copy.deepcopy(self.encoder.input)
-        return Tunable(tower.model, self.reader.given, lambda inputs: tower.features(inputs.raw), lambda inputs: inputs.num_tokens)
+        tower, encoder = copy.deepcopy(self.encoder.input), self.encoder
+        return Tunable(
+            tower.model,
+            self.reader.given,
+            lambda inputs: encoder.own(tower.features(inputs.raw)),
+            lambda inputs: inputs.num_tokens,
+        )
 
 
 class AnswerStates(AnswerHead):
@@ -213,15 +230,15 @@ class LanguageFrozen:
     Args:
         scorer: how a run reads classes: by label words, or a head (whose weights are not looked at).
         tokenizer: binds the template.
-        class_texts: what stands for each class in the place of the text.
+        label_words: what stands for each label, in the order of the classes: in the place of the text, and as an answer.
         at_a_time: inputs that run together.
     """
 
     is_unit = False
     scale = SCALE
 
-    def __init__(self, scorer: TokenScorer, tokenizer: TemplateTokenizer, class_texts: Sequence[str], at_a_time: int) -> None:
-        self.scorer, self.tokenizer, self.class_texts, self._at_a_time = scorer, tokenizer, class_texts, at_a_time
+    def __init__(self, scorer: TokenScorer, tokenizer: TemplateTokenizer, label_words: Mapping[str, str], at_a_time: int) -> None:
+        self.scorer, self.tokenizer, self.label_words, self._at_a_time = scorer, tokenizer, label_words, at_a_time
         self._found_states = states_of(scorer, scorer.frozen)
         self.tokens = 0
 
@@ -244,7 +261,7 @@ class LanguageFrozen:
         return Rows(map(self.tokenizer.example, examples))
 
     def features(self, examples: Sequence[Example]) -> Tensor:
-        return self._read(self._states, self.rows(examples))
+        return self.read(self._states, self.rows(examples))
 
     def class_features(self) -> Tensor:
         fields = self.tokenizer.template.fields
@@ -253,15 +270,21 @@ class LanguageFrozen:
                 f"A class text is read in the place of the text, and the template {str(self.tokenizer.template)!r} has {len(fields)} "
                 "fields: leave class names out (class_names = false)."
             )
-        return self._read(self._states, Rows(self.tokenizer({fields[0]: text}) for text in self.class_texts))
+        return self.read(self._states, Rows(self.tokenizer({fields[0]: text}) for text in self.label_words.values()))
 
     def zero_shot(self, examples: Sequence[Example]) -> Tensor:
         if not isinstance(self.scorer, LabelWords):
             return self.scale * unit(self.features(examples)) @ unit(self.class_features()).T
-        return self._read(self.scorer, Rows(map(self.tokenizer.example, examples)))
+        return self.read(self.scorer, Rows(map(self.tokenizer.example, examples)))
 
     def num_tokens(self, examples: Sequence[Example]) -> int:
         return self.scorer.num_tokens(self.nothing, self.rows(examples)) if examples else 0
+
+    def demonstrated(self, most_tokens: int) -> Demonstrated:
+        scorer = self.scorer
+        if not isinstance(scorer, LabelWords) or scorer.frozen.kind != "decoder":
+            raise ConfigError(NO_PROMPT.format(name=scorer.frozen.name))
+        return Demonstrated(self, scorer, most_tokens)
 
     def sentences(self) -> Sentences:
         raise ConfigError(NO_SENTENCES.format(name=self.scorer.frozen.name, what=f"is read as a {self.scorer.frozen.kind}"))
@@ -278,8 +301,59 @@ class LanguageFrozen:
             lambda rows: states.num_tokens(self.nothing, rows),
         )
 
-    def _read(self, scorer: TokenScorer, rows: Rows) -> Tensor:
+    def read(self, scorer: TokenScorer, rows: Rows) -> Tensor:
+        """Return what a scorer gives of rows, and count their tokens."""
         self.tokens += scorer.num_tokens(self.nothing, rows)
         with torch.no_grad():
             (found,), _ = class_scores(scorer, [self.nothing], rows, self._at_a_time)
         return found
+
+
+class Demonstrated:
+    """Reads texts behind demonstrations: the template without slots, filled in, with the label word behind it, a blank line between two.
+
+    Args:
+        frozen: the model, and the template.
+        words: its label words.
+        most_tokens: of a prompt; the model may read fewer.
+    """
+
+    def __init__(self, frozen: LanguageFrozen, words: LabelWords, most_tokens: int) -> None:
+        template, own = frozen.tokenizer.template, frozen.tokenizer
+        if "sep" in template.names:
+            raise ConfigError(f"The template {str(template)!r} parts two segments ({{sep}}), which has no place among demonstrations.")
+        self._frozen, self._words = frozen, words
+        self._text = (template.before.rstrip(" ") + template.after).strip(" ").replace("{mask}", "").rstrip(" ")
+        self.name = words.frozen.name
+        self.room = min(most_tokens, context_length(words.frozen))
+        self._tokenizer = TemplateTokenizer(
+            words.frozen.tokenizer,
+            Template.parse("{" + SHOWN + "}{slots}" + self._text, chat=template.chat, turn=template.turn),
+            kind=own.kind,
+            max_length=self.room,
+            reserved=max(map(len, words.words)) - 1,
+            rows=num_rows(words.frozen.model),
+            label_space=own.label_space,
+        )
+
+    def fits(self, shown: Sequence[Example], examples: Sequence[Example]) -> bool:
+        """Say whether every text fits behind these demonstrations, whole."""
+        try:
+            return not any(row.cut for row in self._rows(shown, examples))
+        except DataError:  # not even without the text
+            return False
+
+    def __call__(self, shown: Sequence[Example], examples: Sequence[Example]) -> Tensor:
+        """Return ``(len(examples), num_classes)`` class scores."""
+        return self._frozen.read(self._words, self._rows(shown, examples))
+
+    def _rows(self, shown: Sequence[Example], examples: Sequence[Example]) -> Rows:
+        before = "".join(f"{self._filled(example)}{self._answer(example)}\n\n" for example in shown)
+        return Rows(self._tokenizer({SHOWN: before, **example.fields}) for example in examples)
+
+    def _filled(self, example: Example) -> str:
+        return FIELD.sub(lambda match: example.fields[match[1]], self._text)
+
+    def _answer(self, example: Example) -> str:
+        word = self._frozen.label_words[example.label]
+        return self._tokenizer.answer_prefix(word) + word

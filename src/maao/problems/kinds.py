@@ -132,6 +132,10 @@ class AutoOptions(LabelWordsOptions, HeadOptions):
 class MatcherOptions(KindOptions):
     """Settings of models that match features of the input with features of the classes' texts."""
 
+    average_costs: ClassVar[str] = (
+        "an input runs through its tower once, unless that is tuned too, and the class texts once for each of them"
+    )
+
     name: Text = Field(
         "packaged:emoji-vit",
         description="Hub name or folder of CLIP or SigLIP, a dual_encoder.json folder, open_clip:...; for texts any text encoder.",

@@ -42,7 +42,7 @@ class KnownTextReader(KnownReader):
         for example in examples:
             self.template.check(example)
         texts = tuple(self.template.fill(example.fields) for example in examples)
-        kept: Texts | None = self.encoder.kept.get(texts) if self.store.path is not None else None
+        kept = self.encoder.kept.get(texts, Texts) if self.store.path is not None else None
         if kept is not None:
             return kept
         found = Texts(self._tower, texts, self.encoder.embed_dim, batch=self._batch).fill(self.store)

@@ -29,6 +29,9 @@ TEXT_ENCODER = "packaged:all-minilm-l6-v2"
 LANGUAGE_MODEL = "packaged:smollm2-135m-instruct"
 
 
+OF_PROMPTS = ("template", "num_virtual_tokens", "initial", "initial_text", "distance")  # settings that speak of a prompt
+
+
 class KindOptions(Section):
     """Base of the settings of a kind. Each kind has its own defaults of these."""
 
@@ -38,6 +41,8 @@ class KindOptions(Section):
     initial: Literal["vocabulary", "normal", "text", "labels"] = Field(description="Where the prompt begins.")
     initial_text: Text | None = Field(description="The text to begin with.")
     part_tokens: int = Field(description="Most tokens that a step keeps activations of at a time.")
+
+    average_costs: ClassVar[str] = "an input runs through the model once for each of them"
 
     @property
     def needs_labels(self) -> bool:
@@ -189,8 +194,8 @@ class ModelConfig(Section):
     def unread(self) -> Mapping[str, str]:
         if self.method.options.has_prompt:
             return {}
-        keys = ("template", "num_virtual_tokens", "initial", "initial_text", "distance")
-        return dict.fromkeys(keys, f"model.method is '{self.method.name}', which trains no prompt: drop it")
+        told = f"model.method is '{self.method.name}', which trains no prompt: drop it, or choose one that does, such as 'coop'"
+        return dict.fromkeys(OF_PROMPTS, told)
 
     # what every kind has, each with its own defaults
 
@@ -227,8 +232,8 @@ def text_method(model: ModelConfig) -> TextMethodOptions:
     return options
 
 
-def matcher_of_texts(model: Mapping[str, Any]) -> dict[str, str]:
-    """Return what settings of a matcher of texts leave out: its encoder and its method.
+def matcher_of_texts(model: Mapping[str, object]) -> dict[str, str]:
+    """Return what settings of a matcher of texts leave out: its encoder and its method, one with a prompt where they speak of one.
 
     Example:
         >>> matcher_of_texts({"kind": "matcher"})
@@ -239,10 +244,10 @@ def matcher_of_texts(model: Mapping[str, Any]) -> dict[str, str]:
     kind, method = _named(model.get("kind", "auto")), model.get("method")
     if kind != "matcher" and not (kind == "auto" and (_matches(method) or _is_dual(model.get("name")))):
         return {}
-    return {"name": TEXT_ENCODER, "method": "class_residual"}
+    return {"name": TEXT_ENCODER, "method": "coop" if any(key in model for key in OF_PROMPTS) else "class_residual"}
 
 
-def usual_of(model: Mapping[str, Any]) -> Mapping[str, Mapping[str, object]]:
+def usual_of(model: Mapping[str, object]) -> Mapping[str, Mapping[str, object]]:
     """Return what usually goes with the method that the settings name, by section; a wrong name is told elsewhere."""
     try:
         options = choices.load("method", _named(model.get("method", "prompt_tuning")))
@@ -256,11 +261,12 @@ def _chosen(table: str, name: str) -> Chosen[Any]:
     return Chosen(name, choices.load(table, name)())
 
 
-def _named(choice: Any) -> Any:
-    return choice.name if isinstance(choice, Chosen) else choice
+def _named(choice: object) -> str:
+    """Return the name of what is chosen; whatever is no name leads to nothing."""
+    return choice.name if isinstance(choice, Chosen) else str(choice)
 
 
-def _matches(method: Any) -> bool:
+def _matches(method: object) -> bool:
     """Say whether a method is one of matchers; a wrong name is told elsewhere."""
     try:
         return bool(choices.load("method", _named(method)).of_matchers)
@@ -268,7 +274,7 @@ def _matches(method: Any) -> bool:
         return False
 
 
-def _is_dual(name: Any) -> bool:
+def _is_dual(name: object) -> bool:
     return isinstance(name, str) and names_dual_encoder(name)
 
 

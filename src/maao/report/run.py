@@ -19,7 +19,8 @@ from maao.result import Result
 from maao.types import Score, Token
 
 NEW_CLASSES = "new classes, chosen"  # the one reading on `test` beside those of a run's own classes that a mean is taken with
-FINALS = {"untuned": "untuned prompt", "chosen": "tuned soft prompt", "words": "its words alone"}
+POINTS = {"untuned": "as it began", "chosen": "tuned", "best_walk": "best walk alone"}  # of what has no prompt
+FINALS = {"untuned": "untuned prompt", "chosen": "tuned soft prompt", "best_walk": "best walk alone", "words": "its words alone"}
 
 
 def report(result: Result) -> Group:
@@ -31,6 +32,8 @@ def report(result: Result) -> Group:
     if result.baselines is not None:
         parts += _verdict(result.baselines)
     parts.append(_summary(result))
+    if result.walks > 1:
+        parts.append(shown(f"What is reported is the average of {result.walks} walks: {result.config.model.kind.options.average_costs}."))
     if result.history and result.filled:
         told = ", ".join(f"{name} = {value!r}" for name, value in result.filled.items())
         parts.append(shown(f"Filled beside the chosen prompt: {told}."))
@@ -78,7 +81,8 @@ def _rounds_table(result: Result) -> Table:
         words = r.clues.projection.text if r.clues.projection else ""
         walked = "untuned" if r.state.step == 0 else f"walked to step {r.state.step}"
         chosen = ", chosen" if r.index == best else ""
-        add_row(table, str(r.index), "doer", words, loss, accuracy, walked + chosen, style="bold" if r.index == best else "")
+        who, became = ("all walks", r.verdict.reason) if r.leg.closing else ("doer", walked)
+        add_row(table, str(r.index), who, words, loss, accuracy, became + chosen, style="bold" if r.index == best else "")
     return table
 
 
@@ -86,7 +90,8 @@ def _test_table(result: Result) -> Table:
     first = next(iter(result.finals.values())).score
     examples, metric = first.num_examples, metric_name(first)
     table = Table(title=f"On test ({examples} examples, read once)", title_justify="left")
-    table.add_column("prompt")
+    names = FINALS if result.config.model.method.options.has_prompt else POINTS
+    table.add_column("prompt" if names is FINALS else "")
     for name in (metric, "95 % interval", "loss"):
         table.add_column(name, justify="right")
     majority, beside = result.environment["majority"], result.baselines
@@ -97,7 +102,7 @@ def _test_table(result: Result) -> Table:
     for name, final in result.finals.items():
         style = "bold" if name == "chosen" else ""
         where, _, point = name.rpartition(", ")
-        told = f"{where} ({final.score.num_examples} examples): {FINALS.get(point, point)}" if where else FINALS.get(point, point)
+        told = f"{where} ({final.score.num_examples} examples): {names.get(point, point)}" if where else names.get(point, point)
         add_row(table, told, *_figures(final.score), style=style)
     if NEW_CLASSES in result.finals:
         both = [(result.finals[name].score.primary or ("", 0.0))[1] for name in ("chosen", NEW_CLASSES)]

@@ -9,10 +9,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
-from maao.compare.headroom import Headroom
+from maao.baselines.headroom import Headroom
 from maao.core.lr_finder import LrSearch
+from maao.evaluation.beside import Compared
+from maao.evaluation.statistics import wilson_interval
 from maao.report.lines import add_row, columns, metric_name, shown, tried
 from maao.store.listing import RunSummary
+from maao.types import Score
 
 
 def rates_table(search: LrSearch) -> Table:
@@ -26,9 +29,26 @@ def rates_table(search: LrSearch) -> Table:
     return table
 
 
+def baselines_table(found: Compared, *, test: bool) -> Group:
+    """Return what one would use instead, a line each, and below which could not be read."""
+    count = max((one.num_examples for one in found.baselines), default=0)
+    where = f"On test ({count} examples)" if test else f"On {count} labels, each read by what learnt from others (test is not touched)"
+    table = Table(title=where, title_justify="left")
+    metric = next((metric_name(Score(one.loss, one.metrics)) for one in found.baselines), "accuracy")
+    for name in ("baseline", metric, "95 % interval", "loss", "chosen", "seconds", "what it is"):
+        table.add_column(name, justify="right" if name in (metric, "loss", "seconds") else "left", overflow="fold")
+    for one in found.baselines:
+        figure = next(iter(one.metrics.values()))
+        low, high = wilson_interval(figure, one.num_examples) if metric == "accuracy" else (0.0, 0.0)
+        interval = f"{low:.3f} to {high:.3f}" if metric == "accuracy" else ""
+        chosen = ", ".join(f"{name} = {value:g}" for name, value in one.chosen.items())
+        add_row(table, one.title, f"{figure:.3f}", interval, f"{one.loss:.3f}", chosen, f"{one.seconds:.1f}", one.told)
+    return Group(table, *(shown(f"Not shown: {reason}.", style="dim") for reason in found.left_out))
+
+
 def headroom_table(found: Headroom) -> Table:
     """Return what needs no tuning beside where each start led."""
-    table = Table(title=f"On select, each start walked {found.steps} steps", title_justify="left")
+    table = Table(title=f"On what judges a run, each start walked {found.steps} steps", title_justify="left")
     metric = metric_name(found.untuned[0])
     for name in ("point", "loss", metric):
         table.add_column(name, justify="left" if name == "point" else "right")

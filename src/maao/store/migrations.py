@@ -56,4 +56,9 @@ def m003_kinds(connection: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS = (m001_initial, m002_checksum, m003_kinds)  # the schema version is how many of these were made
+def m004_walks(connection: sqlite3.Connection) -> None:
+    # The points that a rule looked at, where it keeps all walks.
+    connection.execute("ALTER TABLE considered ADD COLUMN params_tensors TEXT")
+
+
+MIGRATIONS = (m001_initial, m002_checksum, m003_kinds, m004_walks)  # the schema version is how many of these were made

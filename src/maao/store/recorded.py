@@ -87,6 +87,14 @@ class ExampleRecord(Record):
     group: str = ""
 
 
+class SeenRecord(Record):
+    """seen.json: hashes of a run's examples, split by split."""
+
+    train: list[str]
+    select: list[str]
+    test: list[str]
+
+
 class ExamplesRecord(Record):
     """examples.json: the splits of a run whose examples came from memory."""
 

@@ -79,7 +79,8 @@ def rows_of(round: Round[P, S], tensors: Tensors[P, S], *, date: str) -> list[Ro
     for i, r in enumerate(advice.rejected):
         add("rejected", i, text=text_column(r.text), reason=text_column(r.reason), kind=r.kind)
     for i, c in enumerate(verdict.considered):
-        add("considered", i, proposal=c.proposal, age=c.age, weight=number_column(c.weight), **score_columns(c.score))
+        point = None if c.params is None else tensors.put_params(c.params)
+        add("considered", i, proposal=c.proposal, age=c.age, weight=number_column(c.weight), params_tensors=point, **score_columns(c.score))
     return [("rounds", {**rows[0][1], CHECKSUM: _checksum(rows)}), *rows[1:]]
 
 
@@ -151,7 +152,7 @@ def restore(row: sqlite3.Row, parts: Parts, tensors: Tensors[P, S]) -> Round[P, 
         verdict=Verdict(
             state=tensors.get_state(StoredState(row["verdict_tensors"], column_json(row["verdict_meta"], JSON))),
             chosen=_optional_int(row["chosen"]),
-            considered=tuple(_considered(c) for c in considered),
+            considered=tuple(_considered(c, tensors) for c in considered),
             reason=column_text(row["reason"]),
             cost=column_json(row["verdict_cost"], Cost),
         ),
@@ -176,9 +177,10 @@ def _observation(row: sqlite3.Row, tensors: Tensors[P, S]) -> Observation[P]:
     )
 
 
-def _considered(row: sqlite3.Row) -> Considered:
-    proposal, age = _optional_int(row["proposal"]), column_int(row["age"])
-    return Considered(proposal, column_json(row["score"], Score), age, column_number(row["weight"]))
+def _considered(row: sqlite3.Row, tensors: Tensors[P, S]) -> Considered[P]:
+    proposal, age, name = _optional_int(row["proposal"]), column_int(row["age"]), row["params_tensors"]
+    point = None if name is None else tensors.get_params(name)
+    return Considered(proposal, column_json(row["score"], Score), age, column_number(row["weight"]), point)
 
 
 def _optional_int(column: object) -> int | None:

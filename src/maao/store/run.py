@@ -151,6 +151,14 @@ class RunFolder(Generic[P, S]):
             check_whole(rounds, parts)
             return tuple(restore(row, parts, self._tensors) for row in rounds)
 
+    def round(self, index: int) -> Round[P, S]:
+        """Return one round, exactly as it was appended: only its own tensors are read."""
+        with reading(self.path / DATABASE):
+            with self._database.snapshot() as connection:
+                rounds, parts = read(connection)
+            check_whole(rounds, parts)
+            return restore(rounds[index], parts, self._tensors)
+
     @property
     def rounds_done(self) -> int:
         return self._database.rounds_done()

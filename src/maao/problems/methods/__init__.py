@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from maao.problems.losses import mean_cross_entropy
 from maao.protocols import Params
 
 if TYPE_CHECKING:
@@ -103,6 +102,8 @@ class Matched:
     @property
     def cross_entropy(self) -> Tensor:
         """The mean over the batch, each input by its weight."""
+        from maao.problems.losses import mean_cross_entropy  # a config names methods before torch is loaded
+
         return mean_cross_entropy(self.scores, self.targets, self.weights)
 
     def zero_shot(self, anchors: Tensor) -> Tensor:

@@ -8,12 +8,10 @@ CVPR 2023 (a trained residual on class features); Yao et al., KgCoOp, CVPR 2023 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
 from maao.problems.losses import mean_cross_entropy
@@ -21,12 +19,10 @@ from maao.problems.methods import Bound
 from maao.problems.scorers.class_starts import class_starts
 from maao.problems.scorers.matcher import CLASSES, LOG_SCALE, Known
 from maao.problems.scorers.probes import Probe
-from maao.problems.settings import ProbeOptions
 from maao.problems.towers.dual import unit
 from maao.protocols import Params
 
 RESIDUAL, START, BIAS = "residual", "start", "bias"
-TEXT_WORDINGS = ("{class}", "this text is about {class}", "{class}.", "a question about {class}", "someone talking about {class}")
 SCALE_PRIOR = 5.0  # inverse variance of the logarithm of a trained scale, over two
 
 
@@ -66,7 +62,7 @@ class ClassResidual(Probe):
         targets: Tensor | None = None,
         weights: Tensor | None = None,
         text_weight: float = 2.0,
-        anchor: float = 0.01,
+        anchor: float = 0.003,
         start_scale: float | None = None,
         train_scale: bool = False,
         bias: bool = True,
@@ -152,42 +148,3 @@ class ClassResidual(Probe):
         weight = params[CLASSES] if CLASSES in params else self.weight(params)
         scores = features @ weight.T
         return scores + params[BIAS].to(scores) if BIAS in params else scores
-
-
-class ClassResidualOptions(ProbeOptions):
-    """Settings of trained class features."""
-
-    reads_hidden_layers: ClassVar[bool] = True
-    usual: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        **ProbeOptions.usual,
-        "data": {"select": "cross_validation"},
-        "stage": {"lr": 0.05, "options": {"weight_decay": 0.0}, "batch_size": 4096},
-        "plan": {"rounds": 0, "steps": 100, "store_every": 25, "clues": False},
-    }
-    text_wordings: ClassVar[tuple[str, ...]] = TEXT_WORDINGS
-
-    text_weight: float = Field(2.0, ge=0, le=1e6, description="Examples that a class text counts as where its class begins; 0: none.")
-    anchor: float = Field(0.003, ge=0, le=1e6, description="What leaving the start costs, a Gaussian prior's inverse variance; 0: nothing.")
-    start_scale: float | None = Field(
-        None,
-        gt=0,
-        le=100,
-        description="What the cosine with the start is multiplied by; by default the towers' scale, for texts half of it.",
-    )
-    train_scale: bool = Field(False, description="Train what the cosine with the start is multiplied by.")
-    bias: bool = Field(True, description="Train a bias for each class.")
-    class_examples: float = Field(1.0, ge=0, le=1e6, description="Weight of each class text as one more training example; 0: none.")
-
-    def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> ClassResidual:
-        return ClassResidual(
-            bound,
-            features=features,
-            targets=targets,
-            weights=weights,
-            text_weight=self.text_weight,
-            anchor=self.anchor,
-            start_scale=self.start_scale,
-            train_scale=self.train_scale,
-            bias=self.bias,
-            class_examples=self.class_examples,
-        )

@@ -85,7 +85,7 @@ class Head:
         self.bias = settings.get("bias", True)
         self._class_rows = settings.get("class_rows", ())
         self._text_weight, self._anchor = settings.get("text_weight", 1.0), settings.get("anchor", 0.0)
-        self._num_examples = settings.get("num_examples", 1)
+        self.num_examples = settings.get("num_examples", 1.0) if self._anchor else 0.0
 
     def extra(self, seed: int) -> dict[str, Tensor]:
         """Return the head of a random start or one of zeros; `start` then says more where data do."""
@@ -119,7 +119,7 @@ class Head:
         """Return what leaving the start costs; None: nothing."""
         if START not in params:
             return None
-        return self._anchor / 2 * (params[WEIGHT] - params[START].detach()).pow(2).sum() / max(1, self._num_examples)
+        return self._anchor / 2 * (params[WEIGHT] - params[START].detach()).pow(2).sum() / self.num_examples
 
     def _starts_from(self, train: Sequence[Tokenized]) -> tuple[Sequence[Tokenized], Sequence[Tokenized]]:
         """Return the texts of classes, and the examples, that the head begins at."""

@@ -34,7 +34,7 @@ from maao.problems.scorers.tokens import (
 from maao.problems.towers.text.forward import Inputs, PrefixCache, hidden_states, key_values, logits_at, model_inputs
 from maao.problems.towers.text.loading import FrozenModel
 from maao.problems.towers.text.packing import packed_hidden_states
-from maao.problems.towers.text.probes import Way, head_of, supports_kv_cache, supports_packing
+from maao.problems.towers.text.probes import Way, head_of, supports_kv_cache, supports_packing, supports_tail
 from maao.problems.towers.text.template import TemplateTokenizer, Tokenized
 from maao.protocols import Params
 
@@ -239,16 +239,19 @@ class AnswerScorer(TokenScorer):
         prompt = prompt_of(params, self.frozen)
         front = (params["keys"], params["values"]) if "keys" in params else None
         sequences = [[*row.before, *[0] * len(prompt), *row.after, *word[:-1]] for row, word in zip(rows, words, strict=True)]
-        hidden, starts = packed_hidden_states(self.frozen, sequences, prompt, [len(row.before) for row in rows], front)
+        most = max(map(len, words))
+        tail = most if supports_tail(self.frozen) else None
+        hidden, starts = packed_hidden_states(self.frozen, sequences, prompt, [len(row.before) for row in rows], front, tail)
         last = starts + torch.tensor([len(sequence) - 1 for sequence in sequences], device=starts.device)
         lengths = torch.tensor([len(word) for word in words], device=last.device)
-        steps = torch.arange(int(lengths.max()), device=last.device)
+        steps = torch.arange(most, device=last.device)
         answers = hidden[torch.minimum((last - lengths + 1)[:, None] + steps, last[:, None])]
         return self._output(answers, ids)
 
     def _read(self, params: Params, inputs: Inputs, where: Tensor, ids: Tensor | None) -> Tensor:
         rows = torch.arange(len(where), device=where.device)[:, None]
-        return self._output(hidden_states(self.frozen, prompt_of(params, self.frozen), inputs)[rows, where], ids)
+        read = where if supports_tail(self.frozen) else None
+        return self._output(hidden_states(self.frozen, prompt_of(params, self.frozen), inputs, read)[rows, where], ids)
 
     def _output(self, answers: Tensor, ids: Tensor | None) -> Tensor:
         return answers

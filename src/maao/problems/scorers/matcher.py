@@ -228,7 +228,7 @@ def class_texts(encoder: DualEncoder, names: Sequence[str], templates: Sequence[
     if not templates:
         raise ConfigError('There is no hand-written wording of the classes: give at least one, "a photo of a {class}.", say.')
     key = ("classes", tuple(names), tuple(templates), torch.get_num_threads())  # sums depend on threads
-    kept: Tensor | None = encoder.kept.get(key)
+    kept = encoder.kept.get(key, Tensor)
     if kept is not None:
         return kept
     with torch.no_grad():
@@ -257,7 +257,7 @@ def bind_classes(
 ) -> Bound:
     """Return the prompts and anchors of some classes, for a method to be bound to."""
     key = ("prompts", template, tuple(names), num_virtual_tokens)
-    prompts: tuple[Prompt, ...] | None = encoder.kept.get(key)
+    prompts: tuple[Prompt, ...] | None = encoder.kept.get(key, tuple)
     if prompts is None:
         prompts = prompts_of(template, encoder.text.tokenizer, names, num_virtual_tokens, encoder.text.most)
         encoder.kept.put(key, prompts, sum(8 * len(prompt.ids) for prompt in prompts))

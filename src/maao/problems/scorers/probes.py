@@ -7,7 +7,7 @@ et al., LP++: A Surprisingly Strong Linear Probe for Few-Shot CLIP, CVPR 2024.
 from __future__ import annotations
 
 import copy
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,6 @@ from maao.problems.losses import mean_cross_entropy
 from maao.problems.methods import Bound
 from maao.problems.methods.prompt_tuning import PromptTuning
 from maao.problems.scorers.matcher import Known, KnownScorer
-from maao.problems.settings import ProbeOptions
 from maao.protocols import Params
 
 
@@ -132,28 +131,3 @@ class LPPlusPlus(Probe):
 
     def class_scores(self, params: Params, inputs: Known) -> Tensor:
         return inputs.features @ (params["weight"] + params["blend"][:, None] * self.bound.anchors).T
-
-
-class ZeroShotOptions(ProbeOptions):
-    """Nothing to set, and nothing to train."""
-
-    is_trained: ClassVar[bool] = False
-
-    def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> ZeroShot:
-        return ZeroShot(bound, features=features, targets=targets, weights=weights)
-
-
-class LinearProbeOptions(ProbeOptions):
-    """Nothing to set."""
-
-    needs_labels: ClassVar[bool] = True
-
-    def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> LinearProbe:
-        return LinearProbe(bound, features=features, targets=targets, weights=weights)
-
-
-class LPPlusPlusOptions(ProbeOptions):
-    """Nothing to set."""
-
-    def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> LPPlusPlus:
-        return LPPlusPlus(bound, features=features, targets=targets, weights=weights)

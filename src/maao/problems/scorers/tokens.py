@@ -17,7 +17,7 @@ from maao.problems.losses import mean_cross_entropy
 from maao.problems.towers.text.forward import Inputs, PrefixCache, Side, front, pad
 from maao.problems.towers.text.loading import FrozenModel
 from maao.problems.towers.text.packing import cut_by_length
-from maao.problems.towers.text.probes import Way, way_of
+from maao.problems.towers.text.probes import Way, supports_front, way_of
 from maao.problems.towers.text.template import Tokenized
 from maao.protocols import Params
 
@@ -57,6 +57,7 @@ class TokenScorer(ABC):
     """Base of what reads rows of tokens."""
 
     scores_with_gradient = True
+    num_examples: float = 0.0  # of `train`, of what weighs something against them; 0: nothing does
 
     def __init__(self, frozen: FrozenModel, **options: Unpack[TokenOptions]) -> None:
         class_weights = options.get("class_weights")
@@ -70,13 +71,17 @@ class TokenScorer(ABC):
         return self.frozen.device
 
     def made_of(self, train: Rows, targets: Tensor) -> Self:
-        """Return the scorer on other examples of `train`: with balanced weights these are others."""
-        if not self._balanced or self._class_weights is None:
+        """Return the scorer on other examples of `train`: balanced weights, and what is weighed against their number, are others."""
+        weights = self._class_weights if self._balanced else None
+        if weights is None and not self.num_examples:
             return self
         found = copy.copy(self)
-        labelled = torch.tensor([row.weight is None for row in train], dtype=torch.bool)
-        counts = torch.bincount(targets[labelled], minlength=len(self._class_weights)).tolist()
-        found._class_weights = torch.tensor(balanced_weights(counts), device=self.frozen.device)
+        if self.num_examples:
+            found.num_examples = sum(1.0 if row.weight is None else row.weight for row in train)
+        if weights is not None:
+            labelled = torch.tensor([row.weight is None for row in train], dtype=torch.bool)
+            counts = torch.bincount(targets[labelled], minlength=len(weights)).tolist()
+            found._class_weights = torch.tensor(balanced_weights(counts), device=self.frozen.device)
         return found
 
     @property
@@ -252,8 +257,10 @@ def pad_rows(
     if "keys" in params:
         dtype = frozen.model.get_input_embeddings().weight.dtype
         ahead = front(params["keys"].to(frozen.device, dtype), params["values"].to(frozen.device, dtype), len(rows))
-        return replace(inputs, prefix=ahead, grouped=way.grouped)
-    return replace(inputs, prefix=None if held is None else held.take(rows), grouped=way.grouped)
+        return replace(inputs, prefix=ahead, grouped=way.grouped, apart=way.grouped and supports_front(frozen))
+    if held is None:
+        return replace(inputs, grouped=way.grouped)
+    return replace(inputs, prefix=held.take(rows), grouped=way.grouped, apart=way.grouped and supports_front(frozen))
 
 
 def _cut_evenly(order: Sequence[int], widths: Sequence[int], most: int) -> list[list[int]]:

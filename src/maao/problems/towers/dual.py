@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Deep = Mapping[int, Tensor]  # layer -> rows that replace what enters it at the slots: (num_rows, width), or (num_prompts, num_rows, width)
 
 NO_ROWS: Deep = {}
+T = TypeVar("T")
 MOST_KEPT = 256 * 2**20  # bytes of features
 
 
@@ -38,14 +39,14 @@ class Kept:
 
     def __init__(self, most: int = MOST_KEPT) -> None:
         self._most, self._size = most, 0
-        self._held: dict[Hashable, tuple[Any, int]] = {}
+        self._held: dict[Hashable, tuple[object, int]] = {}
 
-    def get(self, key: Hashable) -> Any:
-        """Return what is kept under a key; None: nothing is."""
-        found = self._held.get(key)
-        return None if found is None else found[0]
+    def get(self, key: Hashable, kind: type[T]) -> T | None:
+        """Return what is kept under a key, which is of a kind; None: nothing is."""
+        found, _ = self._held.get(key, (None, 0))
+        return found if isinstance(found, kind) else None
 
-    def put(self, key: Hashable, value: Any, size: int) -> None:
+    def put(self, key: Hashable, value: object, size: int) -> None:
         """Keep a value of so many bytes; one that is larger than all there is room for is not kept."""
         if size > self._most or key in self._held:
             return

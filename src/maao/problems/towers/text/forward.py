@@ -9,8 +9,8 @@ deep prompts, which are keys and values.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +20,7 @@ from torch.nn import Module
 
 from maao.errors import ModelError
 from maao.problems.towers.text.attention import base_model, grouped_heads
+from maao.problems.towers.text.lean import lean
 from maao.problems.towers.text.loading import Arguments, FrozenModel
 from maao.problems.towers.text.template import Tokenized
 
@@ -48,7 +49,8 @@ class Inputs:
     """A padded batch. `slots` are the positions of the virtual tokens, `last` the position of each row's last token.
 
     `mask_at` is the position of each row's first mask token, `segments` the token types, both only where a model has such. `grouped`: heads
-    that share keys may be grouped (`grouped_heads`).
+    that share keys may be grouped (`grouped_heads`); `apart`: attention may read the prefix where it stands, without a copy (only where
+    they are grouped).
     """
 
     ids: Tensor  # (batch, length)
@@ -59,6 +61,7 @@ class Inputs:
     mask_at: Tensor | None = None  # (batch,)
     segments: Tensor | None = None  # (batch, length)
     grouped: bool = True
+    apart: bool = False
 
 
 def pad(
@@ -99,15 +102,21 @@ def pad(
     return Inputs(ids.to(device), mask.to(device), slots.to(device), last.to(device), None, mask_at, segments)
 
 
-def hidden_states(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> Tensor:
-    """Return the last hidden states ``(batch, length, embed_dim)`` of a batch with a soft prompt in its slots."""
-    with heads_of(frozen, inputs):
+def hidden_states(frozen: FrozenModel, prompt: Tensor, inputs: Inputs, read: Tensor | None = None) -> Tensor:
+    """Return the last hidden states ``(batch, length, embed_dim)`` of a batch with a soft prompt in its slots.
+
+    With `read`, ``(batch, count)``, only those at these positions are the model's (`lean`).
+    """
+    with heads_of(frozen, inputs, read):
         return base_model(frozen)(**model_inputs(frozen, prompt, inputs)).last_hidden_state
 
 
-def heads_of(frozen: FrozenModel, inputs: Inputs) -> AbstractContextManager[None]:
-    """Let heads be grouped where these inputs may be read so."""
-    return grouped_heads(frozen) if inputs.grouped else nullcontext()
+@contextmanager
+def heads_of(frozen: FrozenModel, inputs: Inputs, read: Tensor | None = None) -> Iterator[None]:
+    """Let heads be grouped where these inputs may be read so, and parts of the model be ours."""
+    front = inputs.prefix.layers if inputs.prefix is not None and inputs.apart else None
+    with grouped_heads(frozen, front) if inputs.grouped else nullcontext(), lean(frozen, read):
+        yield
 
 
 def logits_at(frozen: FrozenModel, prompt: Tensor, inputs: Inputs, where: Tensor) -> Tensor:
@@ -154,10 +163,13 @@ def model_inputs(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> Argumen
         return _accepted(frozen, arguments)
     from transformers import DynamicCache
 
+    held = DynamicCache(inputs.prefix.layers)
+    if inputs.apart:
+        held.update = _as_given
     mask = torch.cat([inputs.prefix.mask, inputs.mask], dim=1)
     places = positions(frozen, mask)
     arguments["position_ids"] = None if places is None else places[:, inputs.prefix.mask.shape[1] :]
-    arguments["past_key_values"] = DynamicCache(inputs.prefix.layers)
+    arguments["past_key_values"] = held
     if frozen.kind == "decoder":
         return _accepted(frozen, {**arguments, "attention_mask": mask, "use_cache": True})
     # An encoder makes no mask for keys that are given to it: each token reads all of them.
@@ -166,6 +178,11 @@ def model_inputs(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> Argumen
         ~every, torch.finfo(embeddings.dtype).min
     )
     return _accepted(frozen, arguments)
+
+
+def _as_given(keys: Tensor, values: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+    """Take the place of a cache's `update`: what stands in front is not put before them, attention reads it where it is."""
+    return keys, values
 
 
 def _accepted(frozen: FrozenModel, arguments: Arguments) -> Arguments:
@@ -209,7 +226,8 @@ def key_values(frozen: FrozenModel, embeddings: Tensor, *, behind: tuple[Tensor,
         "past_key_values": held,
         "use_cache": True if frozen.kind == "decoder" else None,
     }
-    base_model(frozen)(**_accepted(frozen, arguments))
+    with lean(frozen):
+        base_model(frozen)(**_accepted(frozen, arguments))
     keys, values = _stacked(frozen, held)
     return keys[:, 0], values[:, 0]
 

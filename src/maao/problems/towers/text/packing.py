@@ -16,10 +16,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import Module
 
-from maao.problems.towers.text.attention import SPECIAL, attend, base_model, named_attention
+from maao.problems.towers.text.attention import (
+    SPECIAL,
+    Context,
+    added,
+    attend,
+    base_model,
+    computes_outright,
+    named_attention,
+    unweigh,
+    weigh,
+)
 from maao.problems.towers.text.forward import first_position
+from maao.problems.towers.text.lean import lean
 from maao.problems.towers.text.loading import Arguments, FrozenModel
 
 NAME = "maao_packed"
@@ -27,19 +39,40 @@ GROUP_COST = 64  # what another group costs beside its padded tokens, in tokens
 
 
 @dataclass(frozen=True, slots=True)
+class Moves:
+    """Where queries and keys of `heads` key heads stand in the groups, which hold the places of a row head by head.
+
+    Queries are moved with all query heads of a key head at once. `queries` gives for each of their places the row to take of
+    ``(tokens * heads)``, `tokens` the place of each of these. `keys` and `own` are the same of keys, taken from ``(heads * (prefix +
+    tokens))`` and back to ``(heads * tokens)``.
+    """
+
+    queries: Tensor
+    tokens: Tensor
+    keys: Tensor
+    own: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
-    """Where tokens stand: rows one behind the other, sorted by length, and side by side in groups.
+    """Where tokens stand: rows one behind the other, sorted by length, and side by side in groups, behind `prefix` keys that all read.
 
     `spread` gives for each place in the groups the token that stands there, `back` for each token its place in the groups. `groups` are
-    the groups' sizes (rows, length), `masks` ``(rows, 1, length, prefix + length)``; `windows` holds the masks of layers that see only so
-    many tokens back.
+    the groups' sizes (rows, length), `masks` ``(1, 1, length, prefix + length)``; `windows` holds the masks of layers that see only so
+    many tokens back, `moves` what heads of so many keys move by.
     """
 
     spread: Tensor
     back: Tensor
     groups: tuple[tuple[int, int], ...]
     masks: tuple[Tensor, ...]
+    prefix: int
     windows: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
+    moves: dict[int, Moves] = field(default_factory=dict)
+
+    @property
+    def most_keys(self) -> int:
+        return self.prefix + max(length for _, length in self.groups)
 
     def within(self, window: int | None) -> tuple[Tensor, ...]:
         """Return the masks of a layer whose tokens see `window` tokens back, themselves included; None: all."""
@@ -75,10 +108,32 @@ def layout(lengths: Sequence[int], prefix: int, device: torch.device) -> Layout:
         back.append((first_place + torch.arange(rows)[:, None] * length + places)[valid])
         causal = places[None, :] <= places[:, None]
         reads = torch.cat([torch.ones(length, prefix, dtype=torch.bool), causal], dim=1)
-        masks.append(reads.expand(rows, 1, -1, -1).to(device))
+        masks.append(reads[None, None].to(device))
         first_token += int(own.sum())
         first_place += rows * length
-    return Layout(torch.cat(spread).to(device), torch.cat(back).to(device), tuple(groups), tuple(masks))
+    return Layout(torch.cat(spread).to(device), torch.cat(back).to(device), tuple(groups), tuple(masks), prefix)
+
+
+def moves(held: Layout, heads: int) -> Moves:
+    """Return how queries and keys with so many key heads are moved."""
+    if heads not in held.moves:
+        device = held.spread.device
+        total, head = len(held.back), torch.arange(heads, device=device)[:, None]
+        queries, keys, places, own, place, first = [], [], [], [], 0, 0
+        for rows, length in held.groups:
+            token = held.spread[place : place + rows * length].view(rows, 1, length)
+            front = torch.arange(held.prefix, device=device).expand(rows, 1, -1)
+            queries.append((token * heads + head).flatten())
+            keys.append((torch.cat([front, held.prefix + token], dim=2) + head * (held.prefix + total)).flatten())
+            row = torch.arange(rows, device=device)[:, None, None] * heads + head
+            places.append((place * heads + row * length + torch.arange(length, device=device)).transpose(1, 2).flatten(0, 1))
+            within = held.prefix + torch.arange(length, device=device)
+            own.append((first + row * (held.prefix + length) + within).transpose(1, 2).flatten(0, 1))
+            place += rows * length
+            first += rows * heads * (held.prefix + length)
+        tokens, mine = (torch.cat(part)[held.back] for part in (places, own))  # (tokens, heads)
+        held.moves[heads] = Moves(torch.cat(queries), tokens.flatten(), torch.cat(keys), mine.T.flatten())
+    return held.moves[heads]
 
 
 def _grouped(lengths: Sequence[int]) -> list[tuple[int, int]]:
@@ -115,12 +170,12 @@ class _Move(torch.autograd.Function):
     """Take slices of dimension 2 to other places. Each is wanted once at most, so the gradient takes them back the same way."""
 
     @staticmethod
-    def forward(context: Any, value: Tensor, to: Tensor, back: Tensor) -> Tensor:
+    def forward(context: Context, value: Tensor, to: Tensor, back: Tensor) -> Tensor:
         context.save_for_backward(back)
         return value.index_select(2, to)
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(context: Context, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (back,) = context.saved_tensors
         return gradients[0].index_select(2, back), None, None
 
@@ -129,17 +184,74 @@ class _MoveBack(torch.autograd.Function):
     """Take from the groups what is a token there; places that are padding get no gradient."""
 
     @staticmethod
-    def forward(context: Any, value: Tensor, back: Tensor) -> Tensor:
+    def forward(context: Context, value: Tensor, back: Tensor) -> Tensor:
         context.save_for_backward(back)
         context.places = value.shape[2]
         return value.index_select(2, back)
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(context: Context, *gradients: Tensor) -> tuple[Tensor, None]:
         (back,) = context.saved_tensors
         gradient = gradients[0]
         spread = gradient.new_zeros(*gradient.shape[:2], context.places, *gradient.shape[3:])
         return spread.index_copy_(2, back, gradient), None
+
+
+class _Outright(torch.autograd.Function):
+    """Attention of packed rows with weights computed outright, group by group: each query, key and value moves once in, and once back."""
+
+    @staticmethod
+    def forward(
+        context: Context, query: Tensor, key: Tensor, value: Tensor, held: Layout, masks: tuple[Tensor, ...], scale: float
+    ) -> Tensor:
+        heads, few, total, width = query.shape[1], key.shape[1], query.shape[2], query.shape[3]
+        to, shared = moves(held, few), heads // few
+        q = query.transpose(1, 2).reshape(total * few, shared * width).index_select(0, to.queries).mul_(scale).view(-1, width)
+        k, v = (part.reshape(-1, width).index_select(0, to.keys) for part in (key, value))
+        out, weights = torch.empty_like(q), []
+        for (queries, keys, shape), mask in zip(_parts(held, few, shared, width), masks, strict=True):
+            spread = (shape[0], -1, width)
+            weights.append(
+                weigh(q[queries].view(spread), k[keys].view(spread), v[keys].view(spread), mask, shape, out[queries].view(spread))[1]
+            )
+        context.save_for_backward(q, k, v, *weights)
+        context.held, context.scale, context.few, context.shape = held, scale, few, (1, total, heads, width)
+        return out.view(-1, shared * width).index_select(0, to.tokens).view(context.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Context, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+        q, k, v, *weights = context.saved_tensors
+        held, few, (_, total, heads, width) = context.held, context.few, context.shape
+        to, shared = moves(held, few), heads // few
+        # Places that are padding get no gradient.
+        moved = q.new_zeros(len(q) // shared, shared * width)
+        moved.index_copy_(0, to.tokens, gradients[0].reshape(-1, shared * width))
+        gradient, for_queries, for_keys, for_values = moved.view_as(q), torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        fronts = q.new_zeros(2, few, held.prefix, width)
+        for (queries, keys, shape), own in zip(_parts(held, few, shared, width), weights, strict=True):
+            given, asked, read, said = (part.view(shape[0], -1, width) for part in (gradient[queries], q[queries], k[keys], v[keys]))
+            found = unweigh(given, asked, read, said, own)
+            for kept, part, where in zip((for_queries, for_keys, for_values), found, (queries, keys, keys), strict=True):
+                kept[where] = part.view(-1, width)
+            for front, part in zip(fronts, found[1:], strict=True):
+                front += part.view(-1, few, shape[3], width)[:, :, : held.prefix].sum(0)
+        own_keys, own_values = (
+            torch.cat([front, part.index_select(0, to.own).view(few, total, width)], dim=1)[None]
+            for front, part in zip(fronts, (for_keys, for_values), strict=True)
+        )
+        back = for_queries.view(-1, shared * width).index_select(0, to.tokens).mul_(context.scale).view(1, total, heads, width)
+        return back.transpose(1, 2), own_keys, own_values, None, None, None
+
+
+def _parts(held: Layout, few: int, shared: int, width: int) -> Iterator[tuple[slice, slice, tuple[int, int, int, int]]]:
+    """Yield which rows of the moved queries and keys are a group's, and the shape of its scores, ``(n, length, shared, keys)``."""
+    query = key = 0
+    for rows, length in held.groups:
+        keys = held.prefix + length
+        queries, own = slice(query, query + rows * few * length * shared), slice(key, key + rows * few * keys)
+        query, key = queries.stop, own.stop
+        yield queries, own, (rows * few, length, shared, keys)
 
 
 def _attention(
@@ -150,7 +262,11 @@ def _attention(
     special = [name for name in SPECIAL if options.get(name) is not None]
     if held is None or special:
         raise NotImplementedError(f"attention with {', '.join(special)}")
-    prefix = key.shape[2] - query.shape[2]
+    if computes_outright(query, held.most_keys, options.get("dropout", 0.0)):
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        masks = tuple(added(mask)[0, 0, :, None] for mask in held.within(options.get("sliding_window")))
+        return _Outright.apply(query, key, value, held, masks, scale), None
+    prefix = held.prefix
     front = [None if not prefix else part[:, :, :prefix] for part in (key, value)]
     query, key, value = (_Move.apply(part, held.spread, held.back) for part in (query, key[:, :, prefix:], value[:, :, prefix:]))
     found, place = [], 0
@@ -183,6 +299,7 @@ def packed_hidden_states(
     prompt: Tensor,
     first_slots: Sequence[int],
     front: tuple[Tensor, Tensor] | None,
+    tail: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the last hidden states ``(tokens, embed_dim)`` of packed rows, and each row's first token in them ``(batch,)``.
 
@@ -191,6 +308,7 @@ def packed_hidden_states(
         prompt: ``(num_virtual_tokens, embed_dim)``, the rows in the slots.
         first_slots: where in each row the slots begin.
         front: keys and values ``(layers, heads, length, head_dim)`` that all rows read.
+        tail: only so many tokens at the end of each row are read; the last hidden states of others are not the model's then.
     """
     from transformers import DynamicCache
 
@@ -210,7 +328,11 @@ def packed_hidden_states(
     if front is not None:
         layers = [(k[None].to(embeddings), v[None].to(embeddings)) for k, v in zip(*front, strict=True)]
         options = {"past_key_values": DynamicCache(layers), "use_cache": True}
-    with _packed(frozen, layout(lengths, before, frozen.device)):
+    read = None
+    if tail is not None:
+        ends = torch.tensor(lengths).cumsum(0)[:, None] - 1 - torch.arange(tail)
+        read = ends.flatten().clamp_min(0).unique()[None].to(frozen.device)
+    with _packed(frozen, layout(lengths, before, frozen.device)), lean(frozen, read):
         hidden = base_model(frozen)(
             inputs_embeds=embeddings[None], attention_mask=None, position_ids=positions[None].to(frozen.device), **options
         ).last_hidden_state[0]

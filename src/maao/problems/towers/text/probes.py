@@ -40,6 +40,7 @@ from maao.problems.towers.text.forward import (
     pad,
     takes_keys,
 )
+from maao.problems.towers.text.lean import lean
 from maao.problems.towers.text.loading import Arguments, FrozenModel, without_dropout
 from maao.problems.towers.text.packing import packed_hidden_states
 from maao.problems.towers.text.template import Tokenized
@@ -109,6 +110,11 @@ def supports_packing(frozen: FrozenModel, length: int, ahead: int) -> bool:
     return _once(frozen, ("packs", size, ahead > 0), lambda: _tried(lambda: _pack_alike(frozen, size, behind=ahead > 0)))
 
 
+def supports_tail(frozen: FrozenModel) -> bool:
+    """Say whether a decoder's last layer can do without the tokens that are not read behind it (`lean`)."""
+    return frozen.kind == "decoder" and frozen.embed is None and _once(frozen, ("tail",), lambda: _tried(lambda: _tail_alike(frozen)))
+
+
 def supports_kv_cache(frozen: FrozenModel, length: int) -> bool:
     """Say whether a causal model reads keys and values in place of tokens as it reads the tokens, in rows of up to `length` tokens."""
     if frozen.kind != "decoder" or not takes_keys(frozen):
@@ -118,6 +124,13 @@ def supports_kv_cache(frozen: FrozenModel, length: int) -> bool:
         return False
     size = _size(frozen, length)
     return _once(frozen, ("keys", size), lambda: _tried(lambda: _keys_alike(frozen, size)))
+
+
+def supports_front(frozen: FrozenModel) -> bool:
+    """Say whether attention may read keys and values in front of rows where they stand, without a copy of them beside the rows' own."""
+    if frozen.embed is not None or not can_group_heads(frozen) or not takes_keys(frozen):
+        return False
+    return _once(frozen, ("front",), lambda: _tried(lambda: _keys_alike(frozen, SMALL, apart=True)))
 
 
 def head_of(frozen: FrozenModel) -> Literal["plain", "hooked", "whole"]:
@@ -416,23 +429,36 @@ def _pack_alike(frozen: FrozenModel, size: int, *, behind: bool) -> bool:
     return _alike(frozen, found, rows, [begin] * len(rows))
 
 
-def _keys_alike(frozen: FrozenModel, size: int) -> bool:
+def _tail_alike(frozen: FrozenModel) -> bool:
+    """Say whether the tokens that are read have the states that they have where all are computed."""
+    rows = [row[-5:] for row in _rows(frozen, SMALL)]
+    tokens = torch.tensor(rows, device=frozen.device)
+    where = torch.tensor([[1, 4]] * len(rows), device=frozen.device)
+    plain = base_model(frozen)(input_ids=tokens).last_hidden_state
+    with lean(frozen, where):
+        found = base_model(frozen)(input_ids=tokens).last_hidden_state
+    index = torch.arange(len(rows), device=frozen.device)[:, None]
+    return reads_alike(found[index, where], plain[index, where], plain.dtype)
+
+
+def _keys_alike(frozen: FrozenModel, size: int, *, apart: bool | None = None) -> bool:
     """Say whether all is read alike behind a text that all rows share, the same in two parts, and behind texts of the rows' own."""
+    apart = supports_front(frozen) if apart is None else apart
     table = frozen.model.get_input_embeddings()
-    way = way_of(frozen, size, "right")
+    way = Way("padded", "right", True) if apart else way_of(frozen, size, "right")
     rows, begin = _rows_behind(frozen, size, size // 2)
     embeddings = table(torch.tensor(rows[0][:begin], device=frozen.device))
     some = begin // 2
     first = key_values(frozen, embeddings[:some])
     shared = [key_values(frozen, embeddings), key_values(frozen, embeddings[some:], behind=first)]
-    if not all(_reads_behind(frozen, front(*pair, len(rows)), rows, [begin] * len(rows), way) for pair in shared):
+    if not all(_reads_behind(frozen, front(*pair, len(rows)), rows, [begin] * len(rows), way, apart) for pair in shared):
         return False
     own = _rows(frozen, size)
     begins = [len(row) // 2 for row in own]
     kept = [Tokenized(row[:begin], row[begin:]) for row, begin in zip(own, begins, strict=True)]
     cache = PrefixCache(replace(frozen, texts=None))
     cache.fill(kept)
-    return _reads_behind(frozen, cache.take(kept), own, begins, way)
+    return _reads_behind(frozen, cache.take(kept), own, begins, way, apart)
 
 
 def _rows_behind(frozen: FrozenModel, size: int, begin: int) -> tuple[list[Ids], int]:
@@ -441,9 +467,9 @@ def _rows_behind(frozen: FrozenModel, size: int, begin: int) -> tuple[list[Ids],
     return [ids[: begin + (size - begin) // 2 + 1], ids, ids[:begin] + ids[-3:]], begin
 
 
-def _reads_behind(frozen: FrozenModel, ahead: Prefix, rows: Sequence[Ids], begins: Sequence[int], way: Way) -> bool:
+def _reads_behind(frozen: FrozenModel, ahead: Prefix, rows: Sequence[Ids], begins: Sequence[int], way: Way, apart: bool) -> bool:
     rest = [Tokenized(row[begin:], ()) for row, begin in zip(rows, begins, strict=True)]
-    inputs = replace(_batch(frozen, rest, way), prefix=ahead)
+    inputs = replace(_batch(frozen, rest, way), prefix=ahead, apart=apart and way.grouped)
     return _alike(frozen, _states(frozen, _no_rows(frozen), inputs), rows, begins)
 
 

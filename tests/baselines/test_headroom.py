@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from maao.compare.headroom import Headroom, headroom
+from maao.baselines.headroom import Headroom, headroom
 from maao.config import make_config
 from maao.errors import ConfigError
 from maao.types import Cost, Score

@@ -1,7 +1,8 @@
 """Is there anything to gain? Before a costly comparison: what tuning gains here, and how far starts lead apart.
 
 A mentor names starts. Where no start leads below what the frozen model does untuned, or all starts lead to the same loss, no mentor can
-help, however good. Everything is measured on `select`: `test` stays unread.
+help, however good. Everything is measured on what judges a run, `select` or out of fold: `test` stays
+unread.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def _prior(splits: Splits) -> float:
     """Return the loss on `select` of answering the class shares of `train` whatever the text."""
     counts = Counter(example.label for example in splits.train)
     shares = {label: counts[label] / len(splits.train) for label in counts}
-    return statistics.mean(-math.log(shares[example.label]) for example in splits.select)
+    return statistics.mean(-math.log(shares[example.label]) for example in splits.judged)
 
 
 def _untrained(parts: RunComponents) -> Score | None:

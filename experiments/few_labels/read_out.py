@@ -1,0 +1,212 @@
+"""Read the study of few labels out: `python -m experiments.few_labels.read_out` writes `results/few_labels.csv` and the page beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.few_labels.__main__ import HERE, LABELS
+from maao.evaluation.statistics import paired_interval
+
+RESULTS = HERE.parent / "results"
+OURS, PROBE = "maao", "linear probe, names"
+BASELINES = ("zero-shot", "prototypes", "prototypes, names", "linear probe", PROBE, "nearest neighbours")
+PARTS = ("maao, own vector alone", "maao, bare names")
+MARGIN = 1.0  # points
+
+
+def main() -> None:
+    """Write both files from the cells that there are."""
+    kept = RESULTS / "few_labels.csv"
+    found = cells(HERE / "out")
+    if len(found):
+        found.to_csv(kept, index=False, float_format="%.5f")
+    rows = pd.read_csv(kept)
+    (RESULTS / "few_labels.md").write_text(page(rows), encoding="utf-8")
+
+
+def cells(place: Path) -> pd.DataFrame:
+    """Return a row for each cell: kind of table, labels a class, arm, task, seed, accuracy and log-loss on `test`, seconds and memory."""
+    held = []
+    for file in sorted(place.glob("*/rows/*.json")):
+        kind, _, labels = file.parent.parent.name.partition("-")
+        row = json.loads(file.read_text(encoding="utf-8"))
+        test, cost = row["test"], row["cost"]
+        held.append(
+            {
+                "table": kind,
+                "labels": int(labels),
+                "arm": row["arm"],
+                "task": row["task"],
+                "seed": row["seed"],
+                "accuracy": 100 * test.get("balanced_accuracy" if kind == "emoji" else "accuracy"),
+                "loss": test.get("loss"),
+                "seconds": cost.get("seconds"),
+                "memory_mib": row.get("memory_mib"),
+            }
+        )
+    return pd.DataFrame(held)
+
+
+def by_set(rows: pd.DataFrame, figure: str = "accuracy") -> pd.DataFrame:
+    """Return the mean of each data set (the domains of CLINC150 are one), arm and number of labels, over seeds."""
+    named = rows.assign(set=rows.task.str.replace(r"^CLINC150 .*", "CLINC150", regex=True))
+    tasks = named.groupby(["set", "task", "arm", "labels"])[figure].mean()
+    return tasks.groupby(["set", "arm", "labels"]).mean().unstack("arm")
+
+
+def difference(means: pd.DataFrame, other: str, labels: int | None, ours: str = OURS) -> tuple[float, float, float]:
+    """Return the mean difference of the default to another arm with its interval, data sets as unit; None: averaged over all labels."""
+    wide = means[[ours, other]].dropna()
+    own = wide.groupby("set").mean() if labels is None else wide.xs(labels, level="labels")
+    return paired_interval(list(own[ours]), list(own[other]))
+
+
+def page(rows: pd.DataFrame) -> str:
+    """Return the page."""
+    main_rows = rows[rows.table == "labels"]
+    means, losses = by_set(main_rows), by_set(main_rows, "loss")
+    labels = [count for count in LABELS if count in means.index.get_level_values("labels")]
+    sets = sorted(set(means.index.get_level_values("set")))
+    lines = ["# Few labels on a frozen encoder, without a mentor", "", *_answer(means, losses, labels), ""]
+    lines += [
+        f"Frozen MiniLM, {len(sets)} data sets ({', '.join(sets)}), five draws of labels, `test` at most 1,000 by hash and read once a",
+        "cell. What was asked, how the default was chosen (on pools alone), and what counts as an answer stands in",
+        "[the plan](../few_labels/plan.md), which was committed first. The cells: [few_labels.csv](few_labels.csv).",
+        "",
+        "## Mean over data sets: accuracy in per cent, log-loss in brackets",
+        "",
+        _head("arm", [f"{count} a class" for count in labels]),
+    ]
+    for arm in (*BASELINES, OURS):
+        lines.append(
+            _line(arm, [f"{means[arm].xs(c, level='labels').mean():.1f} ({losses[arm].xs(c, level='labels').mean():.3f})" for c in labels])
+        )
+    lines += [
+        "",
+        "## The default less each baseline, points of accuracy (95 % interval, data sets as unit)",
+        "",
+        f"In bold where the lower end is not above -{MARGIN:g}: there it is not shown to be as good.",
+        "",
+        _head("baseline", [*[f"{count} a class" for count in labels], "mean"]),
+    ]
+    for arm in BASELINES:
+        lines.append(_line(arm, [_told(difference(means, arm, c)) for c in labels] + [_told(difference(means, arm, None))]))
+    lines += [
+        "",
+        "The same of log-loss (below zero is better):",
+        "",
+        _head("baseline", [*[f"{count} a class" for count in labels], "mean"]),
+    ]
+    for arm in BASELINES:
+        every = [difference(losses, arm, c) for c in (*labels, None)]
+        lines.append(_line(arm, [f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in every]))
+    lines += [
+        "",
+        "## Set by set: the default, and in brackets what it has more than the linear probe with names",
+        "",
+        _head("set", [f"{c} a class" for c in labels]),
+    ]
+    for name in sets:
+        own = means.xs(name, level="set")
+        lines.append(_line(name, [f"{own[OURS][c]:.1f} ({own[OURS][c] - own[PROBE][c]:+.1f})" for c in labels]))
+    lines += ["", *_parts(main_rows, labels), *_tuned(rows, main_rows), *_emoji(rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _answer(means: pd.DataFrame, losses: pd.DataFrame, labels: list[int]) -> list[str]:
+    mean, low, high = difference(means, PROBE, None)
+    lost, below, above = difference(losses, PROBE, None)
+    inferior = [(arm, c) for arm in BASELINES for c in labels if difference(means, arm, c)[1] <= -MARGIN]
+    told = "above zero" if low > 0 else "not above zero"
+    lines = [
+        f"Against logistic regression with class names, averaged over {len(labels)} numbers of labels: **{mean:+.1f} points of accuracy",
+        f"({low:+.1f} to {high:+.1f})**, {told}; log-loss {lost:+.3f} ({below:+.3f} to {above:+.3f}).",
+    ]
+    if inferior:
+        each = "; ".join(f"{arm} at {c}" for arm, c in inferior)
+        return [*lines, f"Not shown to be non-inferior (margin {MARGIN:g} point): {each}."]
+    return [*lines, f"It is non-inferior (margin {MARGIN:g} point) to every baseline on the frozen encoder at every number of labels."]
+
+
+def _parts(rows: pd.DataFrame, labels: list[int]) -> list[str]:
+    held = rows[rows.seed.isin(rows[rows.arm == PARTS[0]].seed.unique())]
+    means = by_set(held)
+    if not set(PARTS) <= set(means.columns):
+        return []
+    lines = ["## Where the gain comes from", "", "What the default loses without a part, on the seeds where that was run:", ""]
+    lines.append(_head("without", [*[f"{c} a class" for c in labels], "mean"]))
+    for arm, name in zip(
+        PARTS, ("the hidden layer beside the encoder's own vector", "five wordings of each name: the bare name alone"), strict=True
+    ):
+        lines.append(_line(name, [_told(difference(means, OURS, c, arm)) for c in (*labels, None)]))
+    return [*lines, ""]
+
+
+def _tuned(rows: pd.DataFrame, frozen: pd.DataFrame) -> list[str]:
+    tuned = rows[rows.table == "tuned"]
+    if not len(tuned):
+        return []
+    lines = ["## SetFit and LoRA, which change the weights", ""]
+    lines.append("Capped steps (SetFit 25 of 16 pairs, LoRA 50 of 16 texts), one thread; beside it the default on the same sets and seeds.")
+    lines += [
+        "",
+        _head(
+            "arm", ["labels a class", "sets", "cells", "accuracy", "default there", "log-loss", "default there", "seconds a cell", "MiB"]
+        ),
+    ]
+    for (arm, count), own in tuned.groupby(["arm", "labels"]):
+        pairs = own.merge(frozen[frozen.arm == OURS], on=["task", "seed", "labels"], suffixes=("", "_ours"))
+        each = [
+            count,
+            pairs.task.nunique(),
+            len(pairs),
+            f"{pairs.accuracy.mean():.1f}",
+            f"{pairs.accuracy_ours.mean():.1f}",
+            f"{pairs.loss.mean():.3f}",
+            f"{pairs.loss_ours.mean():.3f}",
+            f"{own.seconds.median():.0f}",
+            f"{own.memory_mib.median():.0f}",
+        ]
+        lines.append(_line(arm, each))
+    return [*lines, ""]
+
+
+def _emoji(rows: pd.DataFrame) -> list[str]:
+    held = rows[rows.table == "emoji"]
+    if not len(held):
+        return []
+    counts = sorted(held.labels.unique())
+    lines = [
+        "## Emoji, a testbed",
+        "",
+        "24 subcategories of Twemoji drawings, mean accuracy over classes and log-loss, five seeds (each samples its own test).",
+        "",
+    ]
+    lines.append(_head("arm", [f"{c} a class" for c in counts]))
+    for arm in (*BASELINES, OURS):
+        own = held[held.arm == arm]
+        if len(own):
+            each = [own[own.labels == c] for c in counts]
+            lines.append(_line(arm, [f"{part.accuracy.mean():.1f} ({part.loss.mean():.3f})" for part in each]))
+    return [*lines, ""]
+
+
+def _told(found: tuple[float, float, float]) -> str:
+    mean, low, high = found
+    text = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+    return text if low > -MARGIN else f"**{text}**"
+
+
+def _head(first: str, names: list[str]) -> str:
+    return _line(first, names) + "\n| --- |" + " --- |" * len(names)
+
+
+def _line(first: str, cells: list[object]) -> str:
+    return f"| {first} | " + " | ".join(map(str, cells)) + " |"
+
+
+if __name__ == "__main__":
+    main()
