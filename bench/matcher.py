@@ -6,7 +6,6 @@ Features are random unit vectors here, in the places of the packaged encoder's: 
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -113,7 +113,9 @@ def made_problem(size: Size, features: Tensor) -> ClassificationProblem[Known]:
     encoder = made_encoder(size.dims)
     anchors = unit(torch.randn(size.classes, size.dims, generator=torch.Generator().manual_seed(1)))
     targets = torch.arange(size.rows) % size.classes
-    scorer = ClassResidual(Bound(encoder, (), anchors), features=features, targets=targets)
+    scorer = ClassResidual(
+        Bound(encoder, (), anchors), features=features, targets=targets, anchor=1.0, class_examples=0.0, bias=False, train_scale=False
+    )
     return ClassificationProblem(
         NoPrompt(), scorer, NoWords(), MadeReader(encoder, features), splits, batch_size=size.batch, with_clues=False
     )
@@ -130,8 +132,8 @@ class PlainLoop:
         start = problem.initial(0)
         self.start = start[START]
         self.residual = start[RESIDUAL].clone().requires_grad_()
-        self.log_scale = start[LOG_SCALE].clone().requires_grad_()
-        self.optimizer = torch.optim.AdamW([self.residual, self.log_scale], lr=LR)
+        self.scale = start[LOG_SCALE].exp()
+        self.optimizer = torch.optim.AdamW([self.residual], lr=LR)
         self.features, self.targets = features, torch.arange(size.rows) % size.classes
         self.rows, self.batch, self.step = size.rows, min(size.batch, size.rows), 0
         self.order = [torch.tensor(problem.batch(step, 0).which) for step in range(STEPS)]  # drawn beforehand: it counts for neither
@@ -141,11 +143,11 @@ class PlainLoop:
             which = self.order[self.step % STEPS]
             whole = len(which) == self.rows
             inputs, targets = (self.features, self.targets) if whole else (self.features[which], self.targets[which])
-            weight = self.log_scale.clamp(max=math.log(100)).exp() * self.start + self.residual
+            weight = self.scale * self.start + self.residual
             loss = F.cross_entropy(inputs @ weight.T, targets) + 0.5 / self.rows * self.residual.pow(2).sum()
             self.optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_([self.residual, self.log_scale], MAX_NORM)
+            nn.utils.clip_grad_norm_([self.residual], MAX_NORM)
             self.optimizer.step()
             float(loss.detach())
             self.step += 1
@@ -328,23 +330,25 @@ def predict(run: Run) -> None:
 
     texts = _texts(64 if run.quick else 512)
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["MAAO_CACHE"] = str(Path(folder) / "cache")  # so that what was read before can be forgotten between turns
+        os.environ["MAAO_CACHE"] = str(Path(folder) / "cache")  # so that the machine's own keeps nothing of this
         result = maao.run(make_config({**_settings(), "plan": {"rounds": 0, "steps": 10}}), Path(folder) / "run")
         parts = result.predict(texts[:1]) and result._deployed.parts  # the same towers
-        tower = parts.frozen.input
+        tower, turn = parts.frozen.input, count()
+
+        def unseen() -> list[str]:
+            number = next(turn)
+            return [f"{text} {number}" for text in texts]
 
         def alone() -> None:
-            tokens, _ = tower.read(texts)
+            tokens, _ = tower.read(unseen())
             order = sorted(range(len(texts)), key=lambda i: len(tokens[i].ids))
             with torch.no_grad():
                 for begin in range(0, len(order), 64):
                     tower.features([tokens[i] for i in order[begin : begin + 64]])
 
-        sides: dict[str, Step] = {"predict": timed(lambda: result.predict(texts)), "encoder": timed(alone)}
+        sides: dict[str, Step] = {"predict": timed(lambda: result.predict(unseen())), "encoder": timed(alone)}
         with Watch() as watch:
-            turns = take_turns(
-                {name: _cold(Path(folder) / "cache", step) for name, step in sides.items()}, run.turns(9), shapes=[(1024, 384, 1536)]
-            )
+            turns = take_turns(sides, run.turns(9), shapes=[(1024, 384, 1536)])
     PREDICT.report(
         run,
         watch,
@@ -353,17 +357,6 @@ def predict(run: Run) -> None:
         cpu_ratio=_spread(turns.cpu_ratios("predict", "encoder")),
         texts=len(texts),
     )
-
-
-def _cold(cache: Path, step: Step) -> Step:
-    """Return a step that finds no feature of a text that it read before."""
-
-    def run() -> Seconds:
-        for file in cache.glob("features/*.sqlite"):
-            file.unlink()
-        return step()
-
-    return run
 
 
 # -- commands, from start to result

@@ -37,7 +37,9 @@ def page() -> str:
     """Return the page."""
     parts = [
         OPENING,
-        _table("The config itself", _rows(Config, without={*Config.model_fields} - {"problem", "seed", "threads", "from_run"})),
+        _table(
+            "The config itself", _rows(Config, without={*Config.model_fields} - {"problem", "seed", "threads", "from_run", "baselines"})
+        ),
     ]
     model = _rows(ModelConfig)
     for field in ("kind", "method"):

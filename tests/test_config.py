@@ -71,7 +71,7 @@ def test_the_list_of_settings_reaches_all_depths():
             {"plan": {"kind": "legs", "legs": [{"steps": 1}, {"steps": 1, "ak": True}]}},
             "unknown key 'plan.legs.1.ak'. Did you mean 'plan.legs.1.ask'?",
         ),
-        ({"xyzzy": 1}, "unknown key 'xyzzy'. Known keys: problem, seed, threads, model,"),
+        ({"xyzzy": 1}, "unknown key 'xyzzy'. Known keys: problem, seed, threads, from_run, model,"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(values, told):

@@ -141,7 +141,7 @@ def _parts(rows: pd.DataFrame, labels: list[int]) -> list[str]:
     for arm, name in zip(
         PARTS, ("the hidden layer beside the encoder's own vector", "five wordings of each name: the bare name alone"), strict=True
     ):
-        lines.append(_line(name, [_told(difference(means, OURS, c, arm)) for c in (*labels, None)]))
+        lines.append(_line(name, [_plain(difference(means, OURS, c, arm)) for c in (*labels, None)]))
     return [*lines, ""]
 
 
@@ -195,9 +195,13 @@ def _emoji(rows: pd.DataFrame) -> list[str]:
 
 
 def _told(found: tuple[float, float, float]) -> str:
+    text = _plain(found)
+    return text if found[1] > -MARGIN else f"**{text}**"
+
+
+def _plain(found: tuple[float, float, float]) -> str:
     mean, low, high = found
-    text = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
-    return text if low > -MARGIN else f"**{text}**"
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def _head(first: str, names: list[str]) -> str:

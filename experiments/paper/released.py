@@ -197,4 +197,4 @@ class OnceAnEpoch(GradientOptions):
 
     def build(self, schedule_steps: int, steps_per_epoch: int, lr: float | None = None) -> ReleasedStage:
         made = super().build(schedule_steps, steps_per_epoch, lr)
-        return ReleasedStage(**{field.name: getattr(made, field.name) for field in fields(made)}, every=self.every)
+        return ReleasedStage(**{field.name: getattr(made, field.name) for field in fields(made) if field.init}, every=self.every)

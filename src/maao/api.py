@@ -83,6 +83,8 @@ def tune(
         select = CROSS_VALIDATION  # as there
     if isinstance(select, str) and select == CROSS_VALIDATION:
         given |= {"data.select": ("select", select)}
+    elif select is not None or ((held := splits_in_memory(train)) is not None and held[1] is not None):
+        given |= {"data.select": ("select", None)}  # examples that choose are at hand: nothing is cross-validated
     if isinstance(labels, Mapping):
         given |= {"model.label_words": ("labels", dict(labels))}
     if base:  # of its data, how examples are read

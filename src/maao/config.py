@@ -133,7 +133,7 @@ class Config(Section):
             model = {**matcher_of_texts(model), **model}
         values = {**given, "model": model} if model else given
         usual = _usual(values)
-        made = handler({**values, **{name: {**settings, **values.get(name, {})} for name, settings in usual.items()}})
+        made = handler({**values, **{name: _laid_under(settings, values.get(name, {})) for name, settings in usual.items()}})
         for name, settings in usual.items():  # what was chosen here was not given
             _section(made, name).model_fields_set.difference_update({*settings} - {*values.get(name, {})})
         return made
@@ -146,7 +146,19 @@ class Config(Section):
         }
 
 
-INSTEAD = {"data": ("select_shots", "protocol"), "stage": ("kind", "lr_grid"), "plan": ("kind",)}  # what says that nothing is as usual
+def _laid_under(usual: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:
+    """Return settings with the usual ones where they say nothing, in tables of further settings too.
+
+    Example:
+        >>> _laid_under({"lr": 0.05, "options": {"weight_decay": 0.0}}, {"options": {"eps": 1e-6}})
+        {'lr': 0.05, 'options': {'weight_decay': 0.0, 'eps': 1e-06}}
+    """
+    found = {**usual, **given}
+    tables = {key: (mine, yours) for key, mine in usual.items() if isinstance(mine, dict) and isinstance(yours := given.get(key), dict)}
+    return {**found, **{key: {**mine, **yours} for key, (mine, yours) in tables.items()}}
+
+
+INSTEAD = {"data": ("select_shots", "protocol"), "stage": ("kind",), "plan": ("kind",)}  # what says that nothing is as usual
 
 
 def _usual(values: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
@@ -154,10 +166,16 @@ def _usual(values: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
     model = values.get("model")
     sections = usual_of(model if isinstance(model, dict) else {})
     return {
-        name: settings
+        name: _usual_stage(settings, given) if name == "stage" else settings
         for name, settings in sections.items()
         if isinstance(given := values.get(name, {}), dict) and not any(key in given for key in INSTEAD.get(name, ()))
     }
+
+
+def _usual_stage(usual: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:
+    """Return what of a usual stage suits what is given: a rate that is searched is none, and another optimizer has options of its own."""
+    unsuited = {"lr"} if "lr_grid" in given else {"lr", "options"} if "optimizer" in given else set()
+    return {key: value for key, value in usual.items() if key not in unsuited}
 
 
 def _are_pictures(data: Any) -> bool:

@@ -20,7 +20,10 @@ from maao.data.repeats import text_key
 from maao.data.splits import from_parts
 from maao.data.text_data import PARTS
 from maao.errors import ConfigError, DataError, StoreError
+from maao.matched_inputs import hidden_layers
 from maao.members import full_member, walks_of
+from maao.problems.kinds import MatcherOptions, matcher_options
+from maao.problems.settings import ModelConfig
 from maao.store.digest import params_digest
 from maao.store.files import sync_folder, write_durably, write_error
 from maao.store.recorded import IN_RUN, ConfigRecord, EnvironmentRecord, SeenRecord
@@ -93,6 +96,18 @@ def refuse_other(config: Config, weights: str, origin: Origin) -> None:
                 f"The run {origin.folder} cannot be begun from: {what} there was {its}, here {own}. Take the same, or start anew."
             )
 
+    if isinstance(ours.kind.options, MatcherOptions) and _read_as(ours) != _read_as(theirs):
+        raise ConfigError(
+            f"The run {origin.folder} cannot be begun from: it read texts otherwise (model.pooling, max_length, input_template or "
+            "hidden_layers), so that its params mean something else. Take the same, or start anew."
+        )
+
+
+def _read_as(model: ModelConfig) -> tuple[object, ...]:
+    """Return what the features of a matcher follow from beside its weights."""
+    options = matcher_options(model)
+    return options.pooling, options.max_length, options.input_template, hidden_layers(model)
+
 
 # -- its config, with changes
 
@@ -130,9 +145,11 @@ def config_with(folder: str | Path, assignments: Sequence[str]) -> tuple[Config,
 # -- what a run has seen
 
 
-def keep_seen(folder: Path, splits: Splits) -> None:
-    """Write hashes of a run's examples into its folder."""
-    held = {name: [_key(example) for example in part] for name, part in splits.parts.items()}
+def keep_seen(folder: Path, splits: Splits, origin: str | None = None) -> None:
+    """Write hashes of a run's examples into its folder: its lines with `train`, and what the run had seen that it begins from."""
+    before = {} if origin is None else read_json(Path(origin), SEEN, SeenRecord)
+    own = {**splits.parts, "train": splits.walked}
+    held = {name: sorted({*map(_key, part), *before.get(name, ())}) for name, part in own.items()}
     try:
         write_durably(folder / SEEN, json.dumps(held).encode())
         sync_folder(folder)
@@ -156,10 +173,8 @@ def kept_apart(splits: Splits, folder: str | Path) -> Splits:
             "them: tune it again, or start anew."
         )
     seen = {name: frozenset(keys) for name, keys in read_json(path, SEEN, SeenRecord).items()}
-    for name in ("train", "select"):
-        _refuse(
-            splits.parts[name], seen["test"], f"{name} has", f"that stand in the test of the run {path}", "it would no longer be a test"
-        )
+    for name, part in {"train": splits.walked, "select": splits.select}.items():
+        _refuse(part, seen["test"], f"{name} has", f"that stand in the test of the run {path}", "it would no longer be a test")
     tuned_on = seen["train"] | seen["select"]
     _refuse(splits.test, tuned_on, "test has", f"that the run {path} was tuned on", "they say nothing of new ones")
     trained = [example for example in splits.select if _key(example) in seen["train"]]
@@ -184,8 +199,9 @@ def _refuse(examples: Sequence[Example], known: Collection[str], who: str, what:
 
 
 def _key(example: Example) -> str:
-    """Return a hash of an example's text, by which it is known again."""
-    return hashlib.sha256(text_key(example).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    """Return a hash of an example's text, or of a picture's content wherever its file lies, by which it is known again."""
+    content = example.fields.get("content") if "image" in example.fields else None
+    return hashlib.sha256((content or text_key(example)).encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def labels_told(origin: Origin, labels: Sequence[str]) -> str:

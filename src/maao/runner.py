@@ -129,7 +129,7 @@ def run(
     if splits is not None:
         splits = _checked(splits)
         splits = splits if config.from_run is None else kept_apart(splits, config.from_run)
-        judged = {"select": CROSS_VALIDATION} if splits.num_folds else {}
+        judged = {"select": CROSS_VALIDATION} if splits.num_folds else {} if splits.is_unlabelled else {"select": None}
         config = config.model_copy(update={"data": config.data.with_options(source=IN_RUN, train=None, **judged)})
     if mentor is not None:
         config = _with_own_mentor(config)
@@ -152,7 +152,7 @@ def run(
         if splits is not None:
             keep_splits(stored.path, splits)
         if parts.splits is not None:
-            keep_seen(stored.path, parts.splits)
+            keep_seen(stored.path, parts.splits, parts.config.from_run)
         return _drive(stored, parts, _mentor(stored, parts, mentor, watch), watch)
 
 
@@ -461,5 +461,7 @@ def _rebuild(stored: Stored) -> RunComponents:
 
 def _checked(splits: Splits) -> Splits:
     """Return examples at hand, checked, with the hash of what they hold, however they were made."""
+    if splits.lines:
+        raise ConfigError("Example lines come from a file: give splits without them, and name the file in data.lines.")
     checked = known_parts(splits.train, splits.select, splits.test, labels=splits.labels, folds=splits.folds)
     return replace(checked, notes=splits.notes)

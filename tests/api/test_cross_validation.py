@@ -143,7 +143,7 @@ def test_a_run_is_replayed_resumed_and_used_by_the_point_that_all_labels_tuned(l
 
     assert set(result.params) == {"prompt"}
     assert result.evaluate("select").score.loss == pytest.approx(result.chosen.score.loss, rel=1e-6)
-    assert result.evaluate("test").score.loss == result.finals["chosen"].score.loss
+    assert result.evaluate("test").score.loss == pytest.approx(result.finals["chosen"].score.loss, rel=1e-6)  # scored beside others there
     loaded = maao.load(tmp_path / "run")
     assert loaded.predict(["a match"])[0].probabilities == result.predict(["a match"])[0].probabilities
     loaded.save(tmp_path / "out")

@@ -13,7 +13,9 @@ import maao
 from maao import run
 from maao.config import make_config
 from maao.errors import ConfigError, DataError, StoreError
+from maao.origin import _key
 from maao.problems.adopted import adopted
+from maao.types import Example
 from tests.api.small_runs import config, pairs, values, write_csv, write_data
 from tests.commands import ran
 from tests.tiny import LABELS
@@ -135,6 +137,41 @@ def test_a_test_stays_a_test(first: maao.Result, encoder: Path, tmp_path: Path) 
     write_csv(Path(data["test"]), pairs("train"))
     with pytest.raises(DataError, match=r"test has .* that the run .* was tuned on"):
         run(make_config({**settings(encoder, data), "from_run": str(first.folder)}), tmp_path / "run")
+
+
+def test_what_an_origin_had_seen_is_passed_on(first: maao.Result, encoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    second = further(first, encoder, tmp_path / "second")
+    data = write_data(tmp_path)
+    write_csv(Path(data["train"]), NEW + [(f"{text} today", label) for text, label in pairs("train")])
+    write_csv(Path(data["select"]), [(f"{text} then", label) for text, label in [*pairs("select"), *NEW]])
+    write_csv(Path(data["test"]), pairs("train"))  # of the first run, and of the second
+    with pytest.raises(DataError, match=r"test has .* that the run .* was tuned on"):
+        run(make_config({**settings(encoder, data), "from_run": str(second.folder)}), tmp_path / "run")
+    seen = [json.loads((one.folder / "seen.json").read_text(encoding="utf-8")) for one in (first, second)]
+    assert all({*seen[0][name]} <= {*seen[1][name]} for name in ("train", "select", "test"))
+
+
+def test_lines_count_as_what_was_trained_on(encoder: Path, tmp_path: Path) -> None:
+    data = {**write_data(tmp_path), "lines": str(tmp_path / "lines.json")}
+    Path(data["lines"]).write_text(json.dumps({LABELS[0]: ["a line of its own"]}), encoding="utf-8")
+    one = run(make_config(settings(encoder, data)), tmp_path / "one")
+    write_csv(Path(data["test"]), [("a line of its own", LABELS[0])])
+    del data["lines"]
+    with pytest.raises(DataError, match=r"test has 1 example that the run .* was tuned on"):
+        run(make_config({**settings(encoder, data), "from_run": str(one.folder)}), tmp_path / "two")
+
+
+def test_a_picture_is_known_by_its_content() -> None:
+    one, moved = (Example({"image": place, "content": "hash"}, "cat") for place in ("cat/1.png", "test/cat/1.png"))
+    assert _key(one) == _key(moved) != _key(Example({"image": "cat/1.png", "content": "other"}, "cat"))
+
+
+def test_features_of_another_making_are_refused(first: maao.Result, encoder: Path, tmp_path: Path) -> None:
+    data = write_data(tmp_path)
+    other = {**settings(encoder, data, model__hidden_layers=[2]), "from_run": str(first.folder)}
+    with pytest.raises(ConfigError, match="it read texts otherwise"):
+        run(make_config(other), tmp_path / "run")
 
 
 def test_another_model_or_method_is_refused(first: maao.Result, encoder: Path, llama: Path, tmp_path: Path) -> None:

@@ -112,6 +112,8 @@ def test_proposals_that_fill_patterns_are_averaged_each_in_its_own(llama: Path, 
     pairs_of = {str(walk.get("frame")) for walk in walks_of(result.params)}
     assert len(pairs_of) > 1, [r.advice.rejected for r in result.history]
     assert maao.replay(tmp_path / "run").equal
+    closing = result.history[-1]  # what is stored is what was scored, whatever pair the last walk had
+    assert result.evaluate("select").score.loss == pytest.approx(closing.score.loss, rel=1e-6)
     tested = result.evaluate([{"text": text, "label": label} for text, label in pairs("test")])
     assert tested.score.metrics == result.finals["chosen"].score.metrics and not math.isnan(tested.score.loss)
 

@@ -56,8 +56,15 @@ def part(**angles: Sequence[float]) -> tuple[Example, ...]:
 class MadeUpTask(Task):
     """A task that needs no model on the disk."""
 
-    def __init__(self, train: Sequence[Example], test: Sequence[Example], frozen: FrozenReader, select: Sequence[Example] = ()) -> None:
-        labels = tuple(sorted({example.label for example in train}))
+    def __init__(
+        self,
+        train: Sequence[Example],
+        test: Sequence[Example],
+        frozen: FrozenReader,
+        select: Sequence[Example] = (),
+        labels: Sequence[str] = (),
+    ) -> None:
+        labels = tuple(labels) or tuple(sorted({example.label for example in train}))
         super().__init__(config(), Dataset(Splits(tuple(train), tuple(select), tuple(test), labels), labels))
         self.made = frozen
 

@@ -131,6 +131,26 @@ def test_what_cannot_be_beside_a_run_is_told(
         make_config({"problem": "function", "baselines": ["majority"], "mentor": {"name": "none"}})
 
 
+@pytest.mark.parametrize(
+    ("place", "shown_still", "said"),
+    [
+        ("maao.baselines.linear_probe.LinearProbe.fit", ["majority"], "linear_probe: ValueError: a library's own"),
+        ("maao.baselines.at_end.Task", [], "all baselines: ValueError: a library's own"),
+    ],
+)
+def test_whatever_goes_wrong_with_baselines_a_run_ends_and_tells_it(
+    place: str, shown_still: list[str], said: str, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*given: object, **named: object) -> None:
+        raise ValueError("a library's own.")
+
+    monkeypatch.setattr(place, fails)
+    result = run(matcher(encoder, tmp_path, baselines=["linear_probe", "majority"]), tmp_path / "run")
+    assert result.baselines is not None and [one.name for one in result.baselines.baselines] == shown_still
+    assert result.baselines.left_out == (said,) and f"Not shown: {said}." in shown(result)
+    assert result.status == "finished"
+
+
 def test_the_interval_is_of_the_examples_on_which_they_differ() -> None:
     assert matched_interval(0, 0, 100)[0] == pytest.approx(-matched_interval(0, 0, 100)[1])
     low, high = matched_interval(20, 0, 100)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 import sys
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
+from maao.baselines.in_context import InContext
 from maao.baselines.knn import KNN
 from maao.baselines.labelled import Fitted, LabelledBaseline
 from maao.baselines.linear_probe import LinearProbe
+from maao.baselines.listed import listed
 from maao.baselines.majority import Majority
 from maao.baselines.prototypes import Prototypes
+from maao.baselines.setfit import SetFit
 from maao.baselines.task import Part, Task, log_softmax
 from maao.baselines.zero_shot import ZeroShot
-from maao.errors import ConfigError
-from tests.baselines.made import MadeUp, MadeUpTask, at, part
+from maao.errors import ConfigError, ModelError
+from tests.baselines.made import MadeUp, MadeUpTask, at, config, part
 
 TEST = part(a=[5, 15], b=[80, 70])
 
@@ -83,6 +87,71 @@ def test_neighbours_vote_and_one_vote_more_is_shared_by_all():
     assert read.log_probabilities[0] == pytest.approx(np.log([(1 + 0.5) / 2, 0.5 / 2]), abs=1e-6)
     stray = MadeUpTask(part(a=range(10), b=[4.5, *range(90, 99)]), part(a=[4.4]), MadeUp())
     assert KNN().on_test(stray).chosen["k"] > 1  # a single neighbour would follow the one that strayed
+
+
+THREE = {"frozen": MadeUp(class_angles=(0, 45, 90)), "labels": ("a", "b", "c")}
+
+
+@pytest.mark.parametrize("baseline", [LinearProbe(), KNN(), Prototypes()])
+def test_a_class_without_a_label_is_in_its_own_column_and_its_loss_is_finite(baseline):
+    test = part(a=[5], b=[45], c=[85])
+    task = MadeUpTask(part(a=[0, 1], c=[89, 90]), test, **THREE)
+    read = baseline.on_test(task)
+    assert read.log_probabilities.shape == (3, 3) and np.isfinite(read.log_probabilities).all()
+    assert read.log_probabilities.argmax(1)[[0, 2]].tolist() == [0, 2]
+    assert baseline.out_of_fold(task).score.accuracy == 1.0
+    two = baseline.on_test(MadeUpTask(part(a=[0, 1], c=[89, 90]), part(a=[5], c=[85]), MadeUp()))
+    if isinstance(baseline, LinearProbe):
+        assert read.log_probabilities[:, 1] == pytest.approx(math.log(1e-9))
+        assert (read.log_probabilities[np.ix_([0, 2], [0, 2])] == two.log_probabilities).all()  # the others as without it
+    if isinstance(baseline, KNN):
+        assert read.log_probabilities[:, 1] == pytest.approx(math.log(1 / 3 / (1 + read.chosen["k"])))
+
+
+def test_setfit_gives_a_class_without_a_label_the_least_probability(monkeypatch):
+    texts = SimpleNamespace(texts=lambda examples: [example.fields["text"] for example in examples])
+    seen = SimpleNamespace(
+        predict_proba=lambda texts, as_numpy: np.tile([1.0, 0.0], (len(texts), 1)), model_head=SimpleNamespace(classes_=np.array([0, 2]))
+    )
+    monkeypatch.setattr(MadeUp, "sentences", lambda self: texts, raising=False)
+    monkeypatch.setattr(SetFit, "_tuned", lambda *given: seen)
+    read = SetFit().on_test(MadeUpTask(part(a=[0], c=[90]), part(b=[45]), **THREE))
+    assert read.log_probabilities[0] == pytest.approx([0.0, math.log(1e-9), math.log(1e-9)])
+    with pytest.raises(ConfigError, match="setfit tells classes apart, and all labels are of one class"):
+        SetFit().on_test(MadeUpTask(part(a=[0]), part(b=[45]), **THREE))
+
+
+def test_labels_of_one_class_alone_are_refused_by_the_probe_unless_names_are_there():
+    task = MadeUpTask(part(a=[0, 1]), part(a=[5], b=[45], c=[85]), **THREE)
+    with pytest.raises(
+        ConfigError, match=r"linear_probe tells classes apart, and all labels are of one class: .*, or read it with class_names"
+    ):
+        LinearProbe().on_test(task)
+    assert LinearProbe(class_names=True).on_test(task).score.accuracy == 1.0
+    assert KNN().on_test(task).log_probabilities[0] == pytest.approx(np.log([(1 + 1 / 3) / 2, 1 / 6, 1 / 6]))
+
+
+def test_in_context_names_the_classes_that_have_no_example():
+    task = MadeUpTask(part(a=[0, 1]), TEST, **THREE)
+    with pytest.raises(ConfigError, match="none is labelled 'b', 'c': label some"):
+        InContext().on_test(task)
+
+
+@pytest.mark.parametrize("baseline", [Majority(), ZeroShot(), KNN()])
+def test_without_a_label_nothing_is_read_out_of_fold(baseline):
+    task = MadeUpTask((), TEST, **THREE)
+    with pytest.raises(ConfigError, match=r"there is no label to be read by: look at `test` \(--test\)"):
+        baseline.out_of_fold(task)
+
+
+def test_one_baseline_that_cannot_be_read_does_not_end_the_list(monkeypatch):
+    def fails(*given: object) -> Fitted:
+        raise ModelError("It cannot be read.")
+
+    monkeypatch.setattr("maao.baselines.listed.load_task", lambda config: MadeUpTask(part(a=[0, 1], b=[89, 90]), TEST, MadeUp()))
+    monkeypatch.setattr(ZeroShot, "fit", fails)
+    found = listed(config(), ("zero_shot", "knn"))
+    assert [one.name for one in found.baselines] == ["knn"] and found.left_out == ("zero_shot: It cannot be read",)
 
 
 class Spy(LabelledBaseline):

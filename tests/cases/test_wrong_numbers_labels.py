@@ -129,7 +129,7 @@ def test_l6_class_names_of_a_dataset_are_used():
         ({"text": "a", "label": "b"}, "is one mapping"),
         ({"text": ["a"], "label": ["x", "y"]}, "different lengths: 'text' 1, 'label' 2"),
         ([("a", "x", "z")], "give pairs (text, label)"),
-        ([("a", 0.5)], "the label is the number 0.5"),
+        ([("a", 0.5)], "the label is the number 0.5: numbers are not predicted (there is no regression), give classes"),
         ([(b"a", "x")], "the field 'text' is a bytes, not text"),
         ([("a", pandas.Timestamp("2024-01-05"))], "the label is a Timestamp, not text"),
     ],

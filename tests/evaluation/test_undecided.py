@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 
 from maao.config import make_config
 from maao.errors import ConfigError
+from maao.evaluation.confidence import coverage_curve
 from maao.evaluation.evaluation import evaluation
 from maao.evaluation.readings import softmax
 from maao.evaluation.undecided import CONFIDENCES, PredictOptions, Thresholds, choose_thresholds, confidence_of
@@ -38,7 +39,7 @@ def test_confidences_are_what_they_are_called():
 
 
 @pytest.mark.parametrize("confidence", list(CONFIDENCES))
-@pytest.mark.parametrize("coverage", [1.0, 0.9, 0.505])
+@pytest.mark.parametrize("coverage", [1.0, 0.9, 0.505, 0.123])
 def test_a_coverage_keeps_that_share_of_what_it_was_chosen_by(confidence, coverage):
     scores, _ = made()
     held = chosen(coverage=coverage, confidence=confidence)
@@ -46,6 +47,16 @@ def test_a_coverage_keeps_that_share_of_what_it_was_chosen_by(confidence, covera
     assert (reasons == "").sum() == held.num_decided == np.ceil(200 * coverage)
     assert set(reasons) <= {"", "unlike"} and held.least_probability is None
     assert CONFIDENCES[confidence](scores)[reasons == ""].min() > CONFIDENCES[confidence](scores)[reasons != ""].max(initial=-np.inf)
+
+
+def test_a_share_that_is_a_whole_number_of_examples_is_that_number():
+    scores = np.log(np.linspace([0.5, 0.5], [0.99, 0.01], 100))
+    held = choose_thresholds(PredictOptions(coverage=0.55, confidence="probability"), scores, np.zeros(100, int), Cost())
+    assert held.num_decided == 55  # 0.55 * 100 is 55.00000000000001
+    (point,) = coverage_curve(np.arange(100.0), np.ones(100, bool), (0.55,))
+    assert point.num_examples == 55
+    tiny = choose_thresholds(PredictOptions(coverage=1e-12, confidence="probability"), scores, np.zeros(100, int), Cost())
+    assert tiny.num_decided == 1
 
 
 def test_an_accuracy_decides_the_most_that_are_right_so_often():

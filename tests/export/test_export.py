@@ -65,7 +65,7 @@ def test_an_adapter_read_fresh_by_peft_gives_our_class_scores(tuned, tmp_path, a
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT's own
         model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path).eval()
-    problem = result._tuned.problem
+    problem = result._tuned(result.params).problem
     for text in TEXTS:
         encoded = tokenizer(template.removeprefix("{slots}").format(text=text), return_tensors="pt", return_token_type_ids=False)
         with torch.no_grad():

@@ -108,8 +108,8 @@ def test_prototypes_are_means_by_weight() -> None:
     features = train.features
     torch.testing.assert_close(start["weight"][0], (features[0] + features[1] + WEIGHT * features[6]) / (2 + WEIGHT))
     torch.testing.assert_close(start["weight"][2], features[4:6].mean(0))
-    residual = ClassResidual(bound, features=train.features, targets=targets, weights=train.weights)
-    first = bound.anchors[0] + features[0] + features[1] + WEIGHT * features[6]
+    residual = ClassResidual(bound, features=train.features, targets=targets, weights=train.weights, text_weight=2.0, class_examples=0.0)
+    first = 2 * bound.anchors[0] + features[0] + features[1] + WEIGHT * features[6]
     torch.testing.assert_close(residual.extra(0)["start"][0], first / first.norm())
     params = residual.extra(0)
     each = F.cross_entropy(residual.class_scores(params, train), targets, reduction="none")

@@ -63,7 +63,7 @@ def test_a_peft_adapter_of_smollm2_gives_our_logits(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT's own
         theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter").eval()
-    problem, labels = result._tuned.problem, result.environment["labels"]
+    problem, labels = result._tuned(result.params).problem, result.environment["labels"]
     words = result.config.model.kind.options.label_words
     for text in TEXTS:
         encoded = tokenizer(f" {text} Topic:", return_tensors="pt")

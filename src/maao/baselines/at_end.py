@@ -24,12 +24,20 @@ SHARE = 10  # or one part in so many of what the run itself spent, where that is
 def compared(parts: RunComponents, tuned: Params, spent: int) -> Compared:
     """Return the config's baselines on `test`, and what the tuned point gained over the best of them there.
 
-    What would run too many tokens, needs a package that is not there, or cannot be read so, is left out with the reason.
+    What would run too many tokens, needs a package that is not there, or cannot be read so, is left out with the reason. What goes wrong
+    here never keeps a run from its end, whatever it is: the tuned result is there already, and the reason is told in its place.
 
     Args:
         tuned: the params of the chosen point.
         spent: the tokens of the run.
     """
+    try:
+        return _compared(parts, tuned, spent)
+    except Exception as error:
+        return Compared((), None, (f"all baselines: {_told(error)}",))
+
+
+def _compared(parts: RunComponents, tuned: Params, spent: int) -> Compared:
     task = Task(parts.config, parts.config.builder.reread(parts), like=parts)
     most = max(MOST_TOKENS, spent // SHARE)
     room, left_out = most, list[str]()
@@ -43,8 +51,8 @@ def compared(parts: RunComponents, tuned: Params, spent: int) -> Compared:
             if price > room:
                 raise ConfigError(f"it would run {price:,} tokens, and the end of a run may run {most:,}")
             found.append(read_beside(name, baseline, task))
-        except MaaoError as error:
-            left_out.append(f"{name}: {str(error).rstrip('.')}")
+        except Exception as error:  # of a library too
+            left_out.append(f"{name}: {_told(error)}")
             continue
         room -= price
     if not found:
@@ -53,6 +61,12 @@ def compared(parts: RunComponents, tuned: Params, spent: int) -> Compared:
     gain = _gain(task, log_softmax(scores.double().numpy()), found)
     tokens = score.cost.model_tokens + sum(beside.tokens for beside, _ in found)
     return Compared(tuple(beside for beside, _ in found), gain, tuple(left_out), tokens)
+
+
+def _told(error: Exception) -> str:
+    """Return what an error says; of one that is not ours, its kind too."""
+    said = str(error).rstrip(".")
+    return said if isinstance(error, MaaoError) else f"{type(error).__name__}: {said}"
 
 
 def with_class_names(name: str) -> LabelledBaseline:

@@ -11,6 +11,7 @@ from pydantic import Field
 from maao.baselines.labelled import Fitted, LabelledBaseline
 from maao.baselines.task import Floats, Part, Task, log_softmax
 from maao.core.seeds import seed_for
+from maao.data.checks import listing
 from maao.errors import ConfigError
 from maao.options import MANY
 from maao.types import Example
@@ -39,6 +40,9 @@ class InContext(LabelledBaseline):
         return task.frozen.num_tokens(task.test.examples) + min(self.most_tokens, task.frozen.num_tokens(task.labelled.examples))
 
     def fit(self, task: Task, known: Part) -> Fitted:
+        counts = np.bincount(known.targets, minlength=task.num_classes)
+        if without := [label for label, count in zip(task.labels, counts, strict=True) if not count]:
+            raise ConfigError(f"in_context shows an example of each class, and none is labelled {listing(without)}: label some.")
         demonstrated = task.frozen.demonstrated(self.most_tokens)
         rounds = _rounds(known, task.num_classes, seed_for(task.config.seed, "demonstrations"))[: self.shots or MOST_SHOTS]
         if self.shots is not None and self.shots > len(rounds):

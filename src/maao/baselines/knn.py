@@ -9,7 +9,7 @@ import numpy as np
 
 from maao.baselines.labelled import Fitted, LabelledBaseline
 from maao.baselines.linear_probe import missing
-from maao.baselines.task import Floats, Integers, Part, Task
+from maao.baselines.task import Floats, Integers, Part, Task, over_all
 
 if TYPE_CHECKING:
     from sklearn.neighbors import KNeighborsClassifier
@@ -58,4 +58,5 @@ def _fitted(vectors: Floats, targets: Integers, count: int) -> KNeighborsClassif
 
 
 def _answers(votes: KNeighborsClassifier, vectors: Floats, count: int, num_classes: int) -> Floats:
-    return np.asarray(np.log((votes.predict_proba(vectors) * count + 1 / num_classes) / (count + 1)))
+    shares = over_all(votes.predict_proba(vectors), votes.classes_, num_classes, 0.0)
+    return np.asarray(np.log((shares * count + 1 / num_classes) / (count + 1)))

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from maao.baselines.outcome import Figures, Outcome, figures, spent
-from maao.baselines.task import Floats, Part, Task, load_task
+from maao.baselines.task import Floats, Integers, Part, Task, load_task
 from maao.config import Config
 from maao.errors import ConfigError
 from maao.options import Section
@@ -86,9 +86,11 @@ class LabelledBaseline(Section):
         A class of a single example is not held out where the baseline needs it.
 
         Raises:
-            ConfigError: no example can be held out.
+            ConfigError: there is no label, or no example can be held out.
         """
         began, before, known = time.perf_counter(), task.tokens, task.labelled
+        if not len(known):
+            raise ConfigError("there is no label to be read by: look at `test` (--test)")
         if not self.learns:
             fitted = self.fit(task, known)
             return self._reading(task, known, fitted.answer(known), fitted, began, before)
@@ -115,3 +117,9 @@ class LabelledBaseline(Section):
         read = Cost(model_tokens=task.tokens - before, seconds=time.perf_counter() - began)
         cost = replace(fitted.cost + read, seconds=read.seconds)
         return Reading(task.score(part, found, cost), found, fitted.chosen, fitted.memory_mib)
+
+
+def check_several_classes(name: str, targets: Integers, advice: str = "") -> None:
+    """Raise `ConfigError` where labels are all of one class, between which and others nothing can be learnt."""
+    if len(np.unique(targets)) < 2:
+        raise ConfigError(f"{name} tells classes apart, and all labels are of one class: label examples of another one too{advice}.")

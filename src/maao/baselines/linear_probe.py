@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from maao.baselines.labelled import Fitted, LabelledBaseline
+from maao.baselines.labelled import Fitted, LabelledBaseline, check_several_classes
 from maao.baselines.prototypes import with_class_names
-from maao.baselines.task import FOLDS, Floats, Integers, Part, Task, log_loss
+from maao.baselines.task import FOLDS, Floats, Integers, Part, Task, log_loss, over_all
 from maao.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class LinearProbe(LabelledBaseline):
     """scikit-learn's `LogisticRegression`; its C is the one with the least log-loss in cross-validation within the labelled examples.
 
     Where each class has a single label, C is 100; with `class_names` even those can be held out, since the class keeps its name. Features
-    of a language model are brought to one scale first; those of a matcher are taken as they are, of length one.
+    of a language model are brought to one scale first; those of a matcher are taken as they are, of length one. A class without a
+    label or name is given a probability of 1e-9, so that the loss is finite.
 
     Source: Radford et al., 2021 (linear probe); Lin et al., Multimodality Helps Unimodality, CVPR 2023 (class texts as examples).
     """
@@ -35,9 +36,11 @@ class LinearProbe(LabelledBaseline):
     class_names: bool = Field(False, description="Let each class text be one more example of its class.")
 
     def fit(self, task: Task, known: Part) -> Fitted:
+        if not self.class_names:
+            check_several_classes("linear_probe", known.targets, ", or read it with class_names")
         strength = self._strength(task, known)
         model = _fitted(_regression(), strength, *self._examples(task, known, known))
-        return Fitted(lambda part: _answers(model, task.vectors(known, part.features)), {"C": strength})
+        return Fitted(lambda part: _answers(model, task.vectors(known, part.features), task.num_classes), {"C": strength})
 
     def _examples(self, task: Task, known: Part, of: Part) -> tuple[Floats, Integers]:
         vectors = task.vectors(known, of.features)
@@ -54,7 +57,7 @@ class LinearProbe(LabelledBaseline):
         for strength in STRENGTHS:
             total = 0.0
             for model, seen, targets, out in data:
-                found = _answers(_fitted(model, strength, seen, targets), vectors[out])
+                found = _answers(_fitted(model, strength, seen, targets), vectors[out], task.num_classes)
                 total += log_loss(found, known.targets[out]) * len(out)
             losses.append(total)
             if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
@@ -78,8 +81,9 @@ def _fitted(model: LogisticRegression, strength: float, vectors: Floats, targets
         return model.fit(vectors.astype(np.float32), targets)
 
 
-def _answers(model: LogisticRegression, vectors: Floats) -> Floats:
-    return np.asarray(model.predict_log_proba(vectors.astype(np.float32)), dtype=np.float64)
+def _answers(model: LogisticRegression, vectors: Floats, num_classes: int) -> Floats:
+    found = np.asarray(model.predict_log_proba(vectors.astype(np.float32)), dtype=np.float64)
+    return over_all(found, model.classes_, num_classes)
 
 
 def missing(name: str) -> ConfigError:

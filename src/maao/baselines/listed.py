@@ -9,7 +9,7 @@ from maao.baselines.at_end import as_beside
 from maao.baselines.labelled import LabelledBaseline
 from maao.baselines.task import load_task
 from maao.config import Config
-from maao.errors import ConfigError
+from maao.errors import ConfigError, MaaoError
 from maao.evaluation.beside import Beside, Compared
 
 USUAL = ("majority", "zero_shot", "prototypes", "linear_probe", "knn")
@@ -35,7 +35,7 @@ def listed(config: Config, names: Sequence[str] = USUAL, *, test: bool = False, 
     for name, baseline in made:
         try:
             read = baseline.on_test(task) if test else baseline.out_of_fold(task)
-        except ConfigError as error:
+        except MaaoError as error:  # one that cannot be read so is told, and the others are read
             left_out.append(f"{name}: {str(error).rstrip('.')}")
             continue
         found.append(as_beside(name, baseline, read)[0])

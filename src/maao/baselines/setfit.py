@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from maao.baselines.labelled import Fitted, LabelledBaseline
+from maao.baselines.labelled import Fitted, LabelledBaseline, check_several_classes
 from maao.baselines.measured import one_thread, peak_memory
-from maao.baselines.task import Floats, Part, Task
+from maao.baselines.task import LEAST, Floats, Part, Task, over_all
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError
 from maao.options import MANY
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from maao.problems.frozen import Sentences
 
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
-LEAST = 1e-9  # probability that a class is given at least: the library's answers may be zero
 
 
 class SetFit(LabelledBaseline):
@@ -48,6 +47,7 @@ class SetFit(LabelledBaseline):
     def fit(self, task: Task, known: Part) -> Fitted:
         import torch
 
+        check_several_classes("setfit", known.targets)
         began, seed = time.perf_counter(), seed_for(task.config.seed, "setfit") % 2**31
         source = task.frozen.sentences()
         with one_thread(), peak_memory() as peak, _in_silence(), torch.random.fork_rng(devices=[]):
@@ -57,7 +57,8 @@ class SetFit(LabelledBaseline):
         def answer(part: Part) -> Floats:
             with one_thread(), _in_silence():
                 found = np.asarray(model.predict_proba(source.texts(part.examples), as_numpy=True), dtype=np.float64)
-            return np.log(np.maximum(found, LEAST))
+            shares = over_all(found, model.model_head.classes_, task.num_classes, 0.0)
+            return np.log(np.maximum(shares, LEAST))  # the library's own answers may be zero too
 
         return Fitted(answer, {"steps": self.steps}, cost, peak.mib)
 

@@ -27,6 +27,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
 
 FOLDS = 5
+LEAST = 1e-9  # probability that a class is given at least where a library gives it none
 
 
 class Part:
@@ -160,7 +161,10 @@ def load_task(config: Config) -> Task:
     Raises:
         ConfigError: the config is of a function, which has no examples.
     """
-    key = config.model_dump_json(include={"seed", "threads", "model", "data"}), stamps(config.data.options.model_dump().values())
+    key = (
+        config.model_dump_json(include={"seed", "threads", "model", "data", "from_run"}),
+        stamps(config.data.options.model_dump().values()),
+    )
     return once(("task", *key), lambda: _task(config))
 
 
@@ -185,6 +189,28 @@ def log_loss(log_probabilities: Floats, targets: Integers) -> float:
         True
     """
     return -math.fsum(log_probabilities[np.arange(len(targets)), targets].tolist()) / len(targets)
+
+
+def over_all(found: Floats, classes: Integers, num_classes: int, empty: float = math.log(LEAST)) -> Floats:
+    """Return what is known of some classes as columns of all; scikit-learn answers only for the classes that it saw.
+
+    Args:
+        found: ``(n, len(classes))``, log-probabilities for example.
+        classes: the class number of each column.
+        empty: of a class without a column; a log-probability that is finite keeps the loss of its examples finite.
+
+    Returns:
+        ``(n, num_classes)``; `found` itself where no class is missing.
+
+    Example:
+        >>> over_all(np.array([[0.25, 0.75]]), np.array([0, 2]), 3, 0.0).tolist()
+        [[0.25, 0.0, 0.75]]
+    """
+    if len(classes) == num_classes:
+        return found
+    whole = np.full((len(found), num_classes), empty)
+    whole[:, classes] = found
+    return whole
 
 
 def log_softmax(scores: Floats) -> Floats:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic
 
 from maao.core.scoring import score_all
@@ -96,6 +96,7 @@ def close(
     params: P = problem.average([walk.params for walk, _ in used], [count for _, count in used])
     (score,) = score_all(problem, [params], "select")
     state = stage.restart(history[-1].state, params, seed=seed_for(seed, "average"))
+    state = replace(state, params=params, start=params)  # type: ignore[type-var]  # a restart keeps what is not named, such as a template
     verdict = Verdict(state, None, (), _told(used, len(found)), picking)
     cost = picking + score.cost + Cost(seconds=time.perf_counter() - began)
     return Round(len(history), CLOSING, Advice(), verdict, (), score, Clues(), state, cost)

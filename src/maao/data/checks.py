@@ -169,6 +169,8 @@ def fault(example: Example) -> str | None:
     for what, text in (*parts, ("the label", example.label)):
         if what == "the label" and isinstance(text, list | tuple | AbstractSet | Mapping | np.ndarray):
             return f"the label is {_kind(text)}: an example has one label, and several for one are not read"
+        if what == "the label" and isinstance(text, float):
+            return f"the label is {_kind(text)}: numbers are not predicted (there is no regression), give classes"
         if not isinstance(text, str):
             return f"{what} is {_kind(text)}, not text"
         if not text.strip():

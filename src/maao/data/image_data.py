@@ -68,7 +68,7 @@ class ImageData(Section):
     @model_validator(mode="after")
     def _some_labels(self) -> Self:
         if self.shots == 0 and not self.is_cross_validated:
-            raise ValueError(f"shots = 0 spends no label, so none can choose: set data.select = '{CROSS_VALIDATION}' with it")
+            raise ValueError(f"data.shots = 0 spends no label, so none can choose: set data.select = '{CROSS_VALIDATION}' with it")
         return self
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maao.evaluation.readings import Bools, Floats
+from maao.evaluation.readings import Bools, Floats, count_of
 
 BINS = 15
 SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25)
@@ -88,7 +88,7 @@ def coverage_curve(confidence: Floats, right: Bools, shares: Sequence[float] = S
     order = np.sort(confidence)[::-1]
     found: dict[float, CoveragePoint] = {}
     for share in shares:
-        bound = order[max(1, math.ceil(share * len(order))) - 1]
+        bound = order[count_of(share, len(order)) - 1]
         decided = confidence >= bound
         count = int(decided.sum())
         found.setdefault(float(bound), CoveragePoint(float(bound), count / len(order), count, float(right[decided].mean())))

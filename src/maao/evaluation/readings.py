@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -144,3 +145,13 @@ def suspects_in(read: Readings, examples: Sequence[Example], labels: Sequence[st
         Mistake(examples[i], labels[read.likely[i]], float(read.likely_probability[i]), float(read.label_probability[i]))
         for i in order.tolist()
     )
+
+
+def count_of(share: float, count: int) -> int:
+    """Return how many of `count` are at least this share of them, one or more.
+
+    Example:
+        >>> count_of(0.55, 100), count_of(0.5, 3)  # as floats, 0.55 * 100 is a little more than 55
+        (55, 2)
+    """
+    return max(1, math.ceil(round(share * count, 9)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal, TypeAlias
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from maao.evaluation.readings import Bools, Floats, Ints, parts_of, softmax
+from maao.evaluation.readings import Bools, Floats, Ints, count_of, parts_of, softmax
 from maao.options import Section
 from maao.types import JSON, Cost
 
@@ -54,7 +53,7 @@ def energy(class_scores: Floats) -> Floats:
     Source: Liu et al., Energy-based Out-of-distribution Detection, NeurIPS 2020 (the negative of their energy, at temperature 1).
 
     Example:
-        >>> energy(np.log(np.array([[1.0, 3.0]]))).tolist() == [math.log(4.0)]
+        >>> energy(np.log(np.array([[1.0, 3.0]]))).tolist() == [np.log(4.0)]
         True
     """
     scores = class_scores.astype(np.float64)
@@ -184,7 +183,7 @@ def choose_thresholds(options: PredictOptions, class_scores: Floats, targets: In
     right, kept, least, least_probability = class_scores.argmax(axis=1) == targets, np.ones(len(targets), np.bool_), None, None
     if options.coverage is not None:
         confidence = confidence_of(options.confidence, class_scores)
-        least = float(np.sort(confidence)[::-1][math.ceil(options.coverage * len(confidence)) - 1])
+        least = float(np.sort(confidence)[::-1][count_of(options.coverage, len(confidence)) - 1])
         kept = confidence >= least
     if options.accuracy is not None:
         probability = confidence_of("probability", class_scores)

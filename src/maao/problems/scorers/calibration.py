@@ -30,7 +30,7 @@ def calibrating(scores: Tensor, kind: Calibration) -> Tensor:
     Example:
         >>> import torch
         >>> added = calibrating(torch.tensor([[0.8, 0.2], [0.6, 0.4]]).log(), "contextual")
-        >>> (torch.tensor([0.7, 0.3]).log() + added).softmax(-1).tolist()
+        >>> [round(float(p), 4) for p in (torch.tensor([0.7, 0.3]).log() + added).softmax(-1)]
         [0.5, 0.5]
     """
     probable = scores.double().log_softmax(-1)
