@@ -15,14 +15,15 @@ OURS, PROBE = "maao", "linear probe, names"
 BASELINES = ("zero-shot", "prototypes", "prototypes, names", "linear probe", PROBE, "nearest neighbours")
 PARTS = ("maao, own vector alone", "maao, bare names")
 MARGIN = 1.0  # points
+CELL = ["table", "labels", "arm", "task", "seed"]
 
 
 def main() -> None:
-    """Write both files from the cells that there are."""
+    """Write both files from the cells that there are: those in `out/`, and of those that are kept what was not run anew."""
     kept = RESULTS / "few_labels.csv"
-    found = cells(HERE / "out")
-    if len(found):
-        found.to_csv(kept, index=False, float_format="%.5f")
+    known = [cells(HERE / "out"), *([pd.read_csv(kept)] if kept.exists() else [])]
+    rows = pd.concat([held for held in known if len(held)], ignore_index=True).drop_duplicates(CELL)
+    rows.sort_values(CELL).to_csv(kept, index=False, float_format="%.5f")
     rows = pd.read_csv(kept)
     (RESULTS / "few_labels.md").write_text(page(rows), encoding="utf-8")
 
