@@ -219,7 +219,7 @@ def judged_examples(
         advice = " To count them as none of these classes: --none-of-these (in Python none_of_these=True)." if matched.examples else ""
         raise DataError(f"{of}: {matched.told_unknown(labels)}{advice}")
     used = deployed(config, labels, class_names, params, test=matched.examples, like=like)
-    score, scores = used.problem.judged(params, "test")
+    ((score, scores),) = used.problem.judged([params], "test")
     others = (matched.others, used.problem.class_scores(params, matched.others).numpy()) if matched.others else None
     return Judged(of, used.parts, matched.examples, score, scores.numpy(), others, (*notes, *matched.notes))
 

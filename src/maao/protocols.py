@@ -175,8 +175,11 @@ class Deployable(Protocol):
         """
         ...
 
-    def judged(self, params: Params, split: Split) -> tuple[Score, Tensor]:
-        """Return the score of a point on a split of the problem's own data, and the class scores ``(num_examples, num_classes)`` in it."""
+    def judged(self, points: Sequence[Params], split: Split) -> tuple[tuple[Score, Tensor], ...]:
+        """Return the score of each point on a split of the problem's own data, and the class scores ``(num_examples, num_classes)`` in it.
+
+        What the points read alike is read once.
+        """
         ...
 
     def cuts(self, params: Params, inputs: Sequence[Example]) -> tuple[int, ...]:

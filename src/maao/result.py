@@ -291,7 +291,7 @@ class Result:
         own = () if parts.splits is None else parts.splits.judged if split == "select" else parts.splits.parts[split]
         if not own:
             raise DataError(f"The run {self.folder} has no examples in its split '{split}': give labelled examples to evaluate on.")
-        score, scores = parts.problem.judged(self.chosen.state.params, split)  # of a cross-validation, every member's
+        ((score, scores),) = parts.problem.judged([self.chosen.state.params], split)  # of a cross-validation, every member's
         notes = (TEST_AGAIN,) if split == "test" else ()
         of = "the run's own labels, out of fold" if split == "select" and parts.examples.folds else f"the run's own {split}"
         return Judged(of, parts, own, score, scores.numpy(), notes=notes)

@@ -23,7 +23,6 @@ from maao.core.budget import until
 from maao.core.loop import alternate, best_round
 from maao.core.lr_finder import LR_GRID, LR_SEARCH, LrSearch, Trial, try_rates
 from maao.core.patience import is_settled, last_best, until_settled
-from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
 from maao.data.folds import CROSS_VALIDATION
 from maao.data.splits import known_parts
@@ -279,7 +278,6 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watc
         _choose_undecided(stored, parts, history)
         _read_test(stored, parts, history, watch)
         _check_stored(stored, history)
-        _read_baselines(stored, parts, history)
     except KeyboardInterrupt:
         stored.set_status("stopped", "interrupted")
         raise
@@ -378,14 +376,14 @@ def _choose_undecided(stored: Stored, parts: RunComponents, history: Rounds) -> 
     options = parts.config.predict
     if not options.asks or not history or kept_thresholds(stored.path) is not None:
         return
-    score, class_scores = parts.problem.judged(best_round(history).state.params, "select")
+    ((score, class_scores),) = parts.problem.judged([best_round(history).state.params], "select")
     places = {label: i for i, label in enumerate(parts.examples.labels)}
     targets = np.array([places[example.label] for example in parts.examples.judged])
     keep_thresholds(stored.path, choose_thresholds(options, class_scores.numpy(), targets, score.cost))
 
 
 def _read_test(stored: Stored, parts: RunComponents, history: Rounds, watch: Watch) -> None:
-    """Read `test` once, for the declared points: the untuned prompt, the chosen soft prompt, its words."""
+    """Read `test` once, for the declared points: the untuned prompt, the chosen soft prompt, its words; and baselines beside them."""
     if parts.splits is None or not parts.splits.test or not history:
         return
     done = {final.name for final in stored.finals()}
@@ -402,25 +400,19 @@ def _read_test(stored: Stored, parts: RunComponents, history: Rounds, watch: Wat
         points["words"] = ({**alone.state.params, **codec.encode(words).params}, words)
     sets = problem.transfer_sets
     further = {f"{name}, {point}": (where, params) for name, where in sets.items() for point, (params, _) in points.items()}
-    if done >= {*points, *further}:
+    with_baselines = bool(parts.config.baselines) and kept_compared(stored.path) is None
+    if done >= {*points, *further} and not with_baselines:
         return
     # All are scored, also where a stop left some recorded: scored with fewer, the others could differ in their last bits.
-    scores = score_all(problem, [params for params, _ in points.values()], "test")
-    for (name, (_, text)), score in zip(points.items(), scores, strict=True):
+    read = dict(zip(points, problem.judged([params for params, _ in points.values()], "test"), strict=True))
+    for name, (score, _) in read.items():
         if name not in done:
-            stored.record_final(name, "test", score, text)
+            stored.record_final(name, "test", score, points[name][1])
     for name, (where, params) in further.items():
         if name not in done:
             stored.record_final(name, "test", where.score([params], "test")[0], "")
-
-
-def _read_baselines(stored: Stored, parts: RunComponents, history: Rounds) -> None:
-    """Read `test` once by what one would use instead, where the config wants that, and keep what came of it."""
-    if not parts.config.baselines or parts.splits is None or not parts.splits.test or not history:
-        return
-    if kept_compared(stored.path) is None:
-        tokens = total_cost(history).model_tokens
-        keep_compared(stored.path, compared(parts, best_round(history).state.params, tokens))
+    if with_baselines:
+        keep_compared(stored.path, compared(parts, read["chosen"][1], total_cost(history).model_tokens))
 
 
 def _check_mentor(stored: Stored, mentor: OwnMentor | None, verb: str) -> None:

@@ -96,7 +96,7 @@ def test_scores_and_clues_are_of_labelled_examples_alone() -> None:
     assert made.score([params], "train") == plain.score([params], "train")
     assert made.score([params], "select") == plain.score([params], "select")
     assert made.clues(params) == plain.clues(params)
-    assert torch.equal(made.judged(params, "train")[1], plain.judged(params, "train")[1])
+    assert torch.equal(made.judged([params], "train")[0][1], plain.judged([params], "train")[0][1])
 
 
 def test_prototypes_are_means_by_weight() -> None:

@@ -14,21 +14,22 @@ from maao.errors import ConfigError, MaaoError
 from maao.evaluation.beside import Beside, Compared, Gain, gain_over
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from maao.build import RunComponents
-    from maao.protocols import Params
 
 MOST_TOKENS = 20_000  # that the end of a run may run through a model for baselines, where no feature is kept
 SHARE = 10  # or one part in so many of what the run itself spent, where that is more
 
 
-def compared(parts: RunComponents, tuned: Params, spent: int) -> Compared:
+def compared(parts: RunComponents, tuned: Tensor, spent: int) -> Compared:
     """Return the config's baselines on `test`, and what the tuned point gained over the best of them there.
 
     What would run too many tokens, needs a package that is not there, or cannot be read so, is left out with the reason. What goes wrong
     here never keeps a run from its end, whatever it is: the tuned result is there already, and the reason is told in its place.
 
     Args:
-        tuned: the params of the chosen point.
+        tuned: class scores of the chosen point on `test`, ``(num_examples, num_classes)``.
         spent: the tokens of the run.
     """
     try:
@@ -37,7 +38,7 @@ def compared(parts: RunComponents, tuned: Params, spent: int) -> Compared:
         return Compared((), None, (f"all baselines: {_told(error)}",))
 
 
-def _compared(parts: RunComponents, tuned: Params, spent: int) -> Compared:
+def _compared(parts: RunComponents, tuned: Tensor, spent: int) -> Compared:
     task = Task(parts.config, parts.config.builder.reread(parts), like=parts)
     most = max(MOST_TOKENS, spent // SHARE)
     room, left_out = most, list[str]()
@@ -45,9 +46,7 @@ def _compared(parts: RunComponents, tuned: Params, spent: int) -> Compared:
     for name in parts.config.baselines:
         try:
             baseline = with_class_names(name)
-            price = baseline.price(task) + (
-                0 if found else task.frozen.num_tokens(task.test.examples)
-            )  # the first one: and the tuned point
+            price = baseline.price(task)
             if price > room:
                 raise ConfigError(f"it would run {price:,} tokens, and the end of a run may run {most:,}")
             found.append(read_beside(name, baseline, task))
@@ -57,10 +56,8 @@ def _compared(parts: RunComponents, tuned: Params, spent: int) -> Compared:
         room -= price
     if not found:
         return Compared((), None, tuple(left_out))
-    score, scores = parts.problem.judged(tuned, "test")
-    gain = _gain(task, log_softmax(scores.double().numpy()), found)
-    tokens = score.cost.model_tokens + sum(beside.tokens for beside, _ in found)
-    return Compared(tuple(beside for beside, _ in found), gain, tuple(left_out), tokens)
+    gain = _gain(task, log_softmax(tuned.double().numpy()), found)
+    return Compared(tuple(beside for beside, _ in found), gain, tuple(left_out), sum(beside.tokens for beside, _ in found))
 
 
 def _told(error: Exception) -> str:

@@ -257,7 +257,7 @@ class ClassificationProblem(Generic[I]):
         """Return the scores of points on a split. What they read alike, such as a text before the slots, is read once for all of them."""
         if split == "select" and self.splits.is_unlabelled:
             return (UNJUDGED,) * len(points)
-        return tuple(self.score_of(read, split) for read in self.read_split(points, split))
+        return tuple(score for score, _ in self.judged(points, split))
 
     def read_split(self, points: Sequence[Params], split: Split) -> tuple[ReadSplit, ...]:
         """Return the class scores of each point on a split, and the tokens that they took."""
@@ -336,10 +336,9 @@ class ClassificationProblem(Generic[I]):
         (scores,), _ = self._class_scores([params], self.reader.given(inputs))
         return scores
 
-    def judged(self, params: Params, split: Split) -> tuple[Score, Tensor]:
-        """Return what `score` says of a point on a split, and the class scores ``(num_examples, num_classes)`` that it says it by."""
-        (read,) = self.read_split([params], split)
-        return self.score_of(read, split), read.scores
+    def judged(self, points: Sequence[Params], split: Split) -> tuple[tuple[Score, Tensor], ...]:
+        """Return what `score` says of points on a split, and the class scores ``(num_examples, num_classes)`` that it says it by."""
+        return tuple((self.score_of(read, split), read.scores) for read in self.read_split(points, split))
 
     def cuts(self, params: Params, inputs: Sequence[Example]) -> tuple[int, ...]:
         """Return how many tokens of each input do not fit the model's context."""

@@ -93,9 +93,7 @@ class CrossValidated:
 
     def score(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
         """Return scores of points: on `select` out of fold, over all labelled examples; elsewhere those of the full member."""
-        if split != "select":
-            return self.full.score([full_member(point) for point in points], split)
-        return tuple(self._judge.score_of(read, "select") for read in self._out_of_fold(points))
+        return tuple(score for score, _ in self.judged(points, split))
 
     def average(self, points: Sequence[Params], counts: Sequence[int]) -> Params:
         """Return one point that reads as several, member by member: each fold's is the average of its own walks."""
@@ -141,12 +139,11 @@ class CrossValidated:
     def class_scores(self, params: Params, inputs: Sequence[Example]) -> Tensor:
         return self.full.class_scores(full_member(params), inputs)
 
-    def judged(self, params: Params, split: Split) -> tuple[Score, Tensor]:
-        """Return the score of a point on a split and the class scores that it is of; on `select` out of fold, as of `Splits.judged`."""
+    def judged(self, points: Sequence[Params], split: Split) -> tuple[tuple[Score, Tensor], ...]:
+        """Return scores of points on a split and the class scores that they are of; on `select` out of fold, as of `Splits.judged`."""
         if split != "select":
-            return self.full.judged(full_member(params), split)
-        (read,) = self._out_of_fold([params])
-        return self._judge.score_of(read, "select"), read.scores
+            return self.full.judged([full_member(point) for point in points], split)
+        return tuple((self._judge.score_of(read, "select"), read.scores) for read in self._out_of_fold(points))
 
     def cuts(self, params: Params, inputs: Sequence[Example]) -> tuple[int, ...]:
         return self.full.cuts(full_member(params), inputs)

@@ -177,7 +177,7 @@ class FramedProblem:
     def score(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
         if split == "select" and self.splits.is_unlabelled:
             return (UNJUDGED,) * len(points)
-        return tuple(self.score_of(read, split) for read in self.read_split(points, split))
+        return tuple(score for score, _ in self.judged(points, split))
 
     def read_split(self, points: Sequence[Params], split: Split) -> tuple[ReadSplit, ...]:
         """Return class scores in the order of the points: those of one pair are read together, each walk of an average in its own."""
@@ -246,9 +246,8 @@ class FramedProblem:
         read = [self.problem_for(walk).class_scores(without_pair(walk), inputs) for walk, _ in walks]
         return mean_scores(read, [count for _, count in walks])
 
-    def judged(self, params: Params, split: Split) -> tuple[Score, Tensor]:
-        (read,) = self.read_split([params], split)
-        return self.score_of(read, split), read.scores
+    def judged(self, points: Sequence[Params], split: Split) -> tuple[tuple[Score, Tensor], ...]:
+        return tuple((self.score_of(read, split), read.scores) for read in self.read_split(points, split))
 
     def cuts(self, params: Params, inputs: Sequence[Example]) -> tuple[int, ...]:
         each = [self.problem_for(walk).cuts(walk, inputs) for walk in walks_of(params)]

@@ -194,7 +194,7 @@ def test_probabilities_mistakes_and_their_sheet() -> None:
     probable = held.probabilities(params, [Example({"image": key}, "-") for key in ("cat/0", "dog/1")])
     assert probable.shape == (2, 3)
     torch.testing.assert_close(probable.sum(-1), torch.ones(2))
-    score, scores = held.judged(params, "select")
+    ((score, scores),) = held.judged([params], "select")
     assert score == held.score([params], "select")[0]
     targets = np.array([held.splits.labels.index(example.label) for example in held.splits.select])
     wrong = mistakes_in(readings(scores.numpy(), targets), held.splits.select, held.splits.labels)[:2]
