@@ -10,7 +10,7 @@ from maao.data.dataset import Dataset
 from maao.errors import ConfigError
 from maao.mentors.context import Input
 from maao.problems.kinds import matcher_options
-from maao.problems.settings import MatcherMethodOptions, MethodOptions, ModelConfig, ProbeOptions
+from maao.problems.settings import MatcherMethodOptions, MethodOptions, ModelConfig
 from maao.problems.towers.dual_names import reads_pictures
 from maao.types import Splits
 
@@ -144,7 +144,8 @@ def hidden_layers(model: ModelConfig) -> tuple[int, ...] | Literal["two_thirds"]
     asked, method = matcher_options(model).hidden_layers, model.method.options
     if asked is not None:
         return tuple(asked)
-    return "two_thirds" if isinstance(method, ProbeOptions) and method.reads_hidden_layers else ()
+    assert isinstance(method, MatcherMethodOptions)
+    return "two_thirds" if method.reads_hidden_layers else ()
 
 
 class MatchedPictures(MatchedInputs):

@@ -39,8 +39,7 @@ def member_of(name: str) -> str:
         >>> member_of("fold2.head.weight"), member_of("head.weight")
         ('fold2', '')
     """
-    found = _FOLD.fullmatch(name)
-    return FULL if found is None else found[1]
+    return _in_member(name)[0]
 
 
 def plain_name(name: str) -> str:
@@ -50,8 +49,13 @@ def plain_name(name: str) -> str:
         >>> plain_name("fold2.head.weight"), plain_name("head.weight")
         ('head.weight', 'head.weight')
     """
+    return _in_member(name)[1]
+
+
+def _in_member(name: str) -> tuple[str, str]:
+    """Return the member that a param belongs to, and its name there."""
     found = _FOLD.fullmatch(name)
-    return name if found is None else found[2]
+    return (FULL, name) if found is None else (found[1], found[2])
 
 
 def full_member(params: Mapping[str, T]) -> dict[str, T]:

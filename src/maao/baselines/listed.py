@@ -8,11 +8,11 @@ from maao import choices
 from maao.baselines.at_end import as_beside
 from maao.baselines.labelled import LabelledBaseline
 from maao.baselines.task import load_task
-from maao.config import Config
+from maao.config import CHEAP, Config
 from maao.errors import ConfigError, MaaoError
 from maao.evaluation.beside import Beside, Compared
 
-USUAL = ("majority", "zero_shot", "prototypes", "linear_probe", "knn")
+USUAL = (*CHEAP, "knn")
 
 
 def listed(config: Config, names: Sequence[str] = USUAL, *, test: bool = False, watch: Callable[[Beside], None] | None = None) -> Compared:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from maao.config import Config
 from maao.core.seeds import seed_for
 from maao.data.dataset import Dataset
+from maao.data.folds import FOLDS
 from maao.data.kept import once, stamps
 from maao.errors import ConfigError
 from maao.evaluation.metrics import Measure, measure
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
 
-FOLDS = 5
 LEAST = 1e-9  # probability that a class is given at least where a library gives it none
 
 

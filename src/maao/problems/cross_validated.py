@@ -20,13 +20,13 @@ from maao.core.seeds import seed_for
 from maao.members import fold_member, fold_name, for_all, full_member
 from maao.problems.averages import average
 from maao.problems.classification import Batch, ClassificationProblem, OutOfFold, ReadSplit
-from maao.problems.framed import FramedProblem
+from maao.problems.framed import FramedProblem, VocabularyBeneath
 from maao.problems.pictures import PictureProblem
 from maao.problems.scorers.matcher import Known
 from maao.problems.scorers.tokens import Rows
 from maao.problems.text_problem import TextProblem
 from maao.protocols import NO_FIELDS, Codec, Decoded, Encoded, Params, Vocabulary
-from maao.types import Clues, Cost, Example, Score, Split, Token
+from maao.types import Clues, Cost, Example, Score, Split
 
 Whole: TypeAlias = "ClassificationProblem[Known] | FramedProblem"
 Batches = tuple[Batch, ...]  # of the full member, and of each fold's
@@ -133,9 +133,6 @@ class CrossValidated:
         """Return the problem as the full member reads it."""
         return self.full.problem_for(full_member(params))
 
-    def probabilities(self, params: Params, inputs: Sequence[Example]) -> Tensor:
-        return self.full.probabilities(full_member(params), inputs)
-
     def class_scores(self, params: Params, inputs: Sequence[Example]) -> Tensor:
         return self.full.class_scores(full_member(params), inputs)
 
@@ -205,20 +202,8 @@ class CodecForAll:
         return found
 
 
-class TokenCodecForAll(CodecForAll):
+class TokenCodecForAll(VocabularyBeneath, CodecForAll):
     """The same of a codec with a vocabulary."""
-
-    def nearest(self, vectors: Tensor, count: int) -> tuple[tuple[Token, ...], ...]:
-        return self._vocabulary.nearest(vectors, count)
-
-    def sample(self, count: int, seed: int) -> Tensor:
-        found: Tensor = self._vocabulary.sample(count, seed)
-        return found
-
-    @property
-    def _vocabulary(self) -> Vocabulary:
-        assert isinstance(self._codec, Vocabulary)
-        return self._codec
 
 
 def codec_for_all(codec: Codec[Params], folds: int) -> CodecForAll:

@@ -26,7 +26,7 @@ from maao.problems.scorers.label_words import AnswerScorer, LabelWords
 from maao.problems.scorers.tokens import TokenScorer
 from maao.problems.text_problem import TextProblem, TextReader, prefilled
 from maao.problems.towers.text.template import TemplateTokenizer
-from maao.protocols import NO_FIELDS, Decoded, Encoded, Params, Vocabulary
+from maao.protocols import NO_FIELDS, Codec, Decoded, Encoded, Params, Vocabulary
 from maao.types import TEMPLATE, WORD, Clues, Cost, Example, Score, Split, Token
 
 FRAME = "frame"  # the pair's name among the params
@@ -91,7 +91,25 @@ def without_pair(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
 Reframe = Callable[[PatternVerbalizer], tuple[TokenScorer, TemplateTokenizer]]
 
 
-class FramedCodec:
+class VocabularyBeneath:
+    """Base of a codec around another one, whose vocabulary it has."""
+
+    _codec: Codec[Params]
+
+    def nearest(self, vectors: Tensor, count: int) -> tuple[tuple[Token, ...], ...]:
+        return self._vocabulary.nearest(vectors, count)
+
+    def sample(self, count: int, seed: int) -> Tensor:
+        found: Tensor = self._vocabulary.sample(count, seed)
+        return found
+
+    @property
+    def _vocabulary(self) -> Vocabulary:
+        assert isinstance(self._codec, Vocabulary)
+        return self._codec
+
+
+class FramedCodec(VocabularyBeneath):
     """A codec whose proposals may fill the pair too; a text alone is encoded as by the codec beneath.
 
     Args:
@@ -116,18 +134,6 @@ class FramedCodec:
     def blend(self, old: Params, new: Params, weight: float) -> Params:
         pair = {name: value for name, value in new.items() if name == FRAME}  # there is nothing between two pairs
         return {**self._codec.blend(old, without_pair(new), weight), **pair}
-
-    def nearest(self, vectors: Tensor, count: int) -> tuple[tuple[Token, ...], ...]:
-        return self._vocabulary.nearest(vectors, count)
-
-    def sample(self, count: int, seed: int) -> Tensor:
-        found: Tensor = self._vocabulary.sample(count, seed)
-        return found
-
-    @property
-    def _vocabulary(self) -> Vocabulary:
-        assert isinstance(self._codec, Vocabulary)
-        return self._codec
 
 
 class FramedProblem:

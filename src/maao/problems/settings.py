@@ -114,6 +114,7 @@ class MatcherMethodOptions(MethodOptions):
 
     of_matchers: ClassVar[bool] = True
     text_wordings: ClassVar[tuple[str, ...]] = ()  # of the classes of texts, where none are given; empty: their names
+    reads_hidden_layers: ClassVar[bool] = False  # of a text encoder, where the settings do not say
 
     def build(self, bound: Bound) -> MatcherMethod:
         """Return the method for these classes."""
@@ -125,7 +126,6 @@ class ProbeOptions(MatcherMethodOptions):
 
     has_prompt: ClassVar[bool] = False
     usual: ClassVar[Mapping[str, Mapping[str, object]]] = {"mentor": {"name": "none"}}  # it has nothing to propose
-    reads_hidden_layers: ClassVar[bool] = False  # of a text encoder, where the settings do not say
 
     def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> Probe:
         """Return the method for these classes, and for the features ``(num_examples, embed_dim)`` of `train`, with their classes.
