@@ -135,6 +135,8 @@ def run(
     with suppress(OSError):  # what cannot be looked at is told when the folder is made
         check_vacant(Path(folder))  # before a model is loaded for nothing
     parts = build(config, splits)
+    if parts.splits is not None and splits is not None and config.from_run is not None:
+        kept_apart(parts.splits, config.from_run)  # example lines join examples at hand as the problem is built
     _check_undecided(parts)
     asked = build_mentor(parts, MemoryLedger(), own=mentor)  # what is wrong with it is said before a folder is made
     if any(leg.ask for leg in parts.plan):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import torch
 
 import maao
 from maao import run
+from maao.baselines.task import load_task
 from maao.config import make_config
+from maao.data.kept import keeping
+from maao.data.splits import from_parts
 from maao.errors import ConfigError, DataError, StoreError
 from maao.origin import _key
 from maao.problems.adopted import adopted
@@ -160,6 +164,36 @@ def test_lines_count_as_what_was_trained_on(encoder: Path, tmp_path: Path) -> No
     del data["lines"]
     with pytest.raises(DataError, match=r"test has 1 example that the run .* was tuned on"):
         run(make_config({**settings(encoder, data), "from_run": str(one.folder)}), tmp_path / "two")
+
+
+def test_lines_beside_examples_at_hand_may_not_stand_in_the_test_either(first: maao.Result, encoder: Path, tmp_path: Path) -> None:
+    (text, label), *_ = pairs("test")
+    (tmp_path / "lines.json").write_text(json.dumps({label: [text]}), encoding="utf-8")
+    given = make_config({**settings(encoder, {"lines": str(tmp_path / "lines.json")}), "from_run": str(first.folder)})
+    parts = [[Example({"text": f"{text} {name}"}, label) for text, label in pairs(name)] for name in ("train", "select")]
+    splits = from_parts(*parts, (), labels=LABELS)
+    with pytest.raises(DataError, match=r"train has 1 example that stand in the test of the run .*no longer be a test"):
+        run(given, tmp_path / "run", splits=splits)
+    assert not (tmp_path / "run").exists()
+
+
+def test_lines_among_examples_at_hand_are_refused(encoder: Path, tmp_path: Path) -> None:
+    parts = [[Example({"text": text}, label) for text, label in pairs(name)] for name in ("train", "select")]
+    splits = replace(from_parts(*parts, (), labels=LABELS), lines=(Example({"text": "a line"}, LABELS[0]),))
+    with pytest.raises(ConfigError, match=r"Example lines come from a file: .*data\.lines"):
+        run(make_config(settings(encoder, {})), tmp_path / "run", splits=splits)
+
+
+def test_baselines_of_one_process_do_not_share_what_an_origin_forbids(first: maao.Result, encoder: Path, tmp_path: Path) -> None:
+    data = write_data(tmp_path)
+    write_csv(Path(data["train"]), NEW[:2] + [(f"{text} today", label) for text, label in pairs("train")])
+    write_csv(Path(data["select"]), NEW[2:])
+    write_csv(Path(data["test"]), pairs("train"))
+    plain = settings(encoder, data)
+    with keeping():
+        load_task(make_config(plain))
+        with pytest.raises(DataError, match="was tuned on"):
+            load_task(make_config({**plain, "from_run": str(first.folder)}))
 
 
 def test_a_picture_is_known_by_its_content() -> None:

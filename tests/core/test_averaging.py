@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -46,6 +46,13 @@ def test_every_walk_stands_for_itself_by_its_best_point():
     history = run(Leg(1), Leg(1, ask=True), rule=Race(1, keep_walks=True))
     # The run's own start 8 -> 4; proposals 4 -> 2 and -3 -> -1.5, which wins and walks on to -0.75.
     assert found(history) == [(2, 1, 2, -0.75), (2, 0, 1, 2.0), (0, None, 1, 4.0)]
+
+
+def test_what_the_last_walk_has_beside_is_no_part_of_the_average():
+    *before, last = run(Leg(1), Leg(1, ask=True), rule=Race(1, keep_walks=True))
+    framed = replace(last.state, params={**last.state.params, "frame": torch.zeros(1, dtype=torch.uint8)})
+    closing = close(Averaging(), STAGE, (*before, replace(last, state=framed)), members=4, uniform=True, seed=0)
+    assert set(closing.state.params) == set(closing.state.start) == {"x", "walk1.x", "walk2.x"}
 
 
 def test_points_that_took_no_step_are_no_walks():
