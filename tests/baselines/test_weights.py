@@ -56,6 +56,12 @@ def test_lora_learns_on_a_copy_of_a_language_model(
     check_lora(language(model_folder(architecture), tmp_path, **changes))
 
 
+def test_lora_learns_from_fewer_labels_than_a_batch_holds(tmp_path: Path) -> None:
+    task = matcher(tmp_path)
+    few, many = (LoRA(steps=3, lr=1e-2, batch_size=size).fit(task, task.labelled) for size in (len(task.labelled), 1_000))
+    assert (few.answer(task.test) == many.answer(task.test)).all() and few.cost.gradient_steps == 3
+
+
 def test_setfit_tunes_a_copy_of_the_encoder_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("setfit")
     task = matcher(tmp_path)

@@ -62,7 +62,8 @@ class LoRA(LabelledBaseline):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / self.steps)
         tokens = 0
         for step in range(self.steps):
-            which = epoch_batch(len(known), self.batch_size, step, seed)
+            part = epoch_batch(len(known), self.batch_size, step, seed)
+            which = list(range(len(known))) if part is None else part.tolist()
             batch = inputs.take(which)
             scores = reads.scores(batch)
             optimizer.zero_grad()
