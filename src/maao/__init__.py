@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from maao.core.acceptance import AlwaysFirst, BestOf, IfBetter, Interpolate, Race
     from maao.core.loop import alternate, best_round
     from maao.core.plan import after_epochs, rounds
-    from maao.errors import MaaoError
+    from maao.errors import MaaoError, Waiting
     from maao.result import Result, load
     from maao.runner import Watch, find_lr, replay, resume, run
     from maao.types import Advice, Clues, Cost, Leg, Proposal, Round, Score
@@ -27,7 +27,7 @@ _HOMES = {
     "maao.core.acceptance": ("AlwaysFirst", "BestOf", "IfBetter", "Interpolate", "Race"),
     "maao.core.loop": ("alternate", "best_round"),
     "maao.core.plan": ("after_epochs", "rounds"),
-    "maao.errors": ("MaaoError",),
+    "maao.errors": ("MaaoError", "Waiting"),
     "maao.result": ("Result", "load"),
     "maao.runner": ("Watch", "find_lr", "replay", "resume", "run"),
     "maao.types": ("Advice", "Clues", "Cost", "Leg", "Proposal", "Round", "Score"),
@@ -50,6 +50,7 @@ __all__ = [
     "Result",
     "Round",
     "Score",
+    "Waiting",
     "Watch",
     "after_epochs",
     "alternate",

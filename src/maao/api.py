@@ -15,7 +15,7 @@ from maao.errors import ConfigError
 from maao.mentors.built import OwnMentor
 from maao.origin import settings_of
 from maao.result import Result
-from maao.runner import Watch, free_folder, run
+from maao.runner import Watch, folder_for, run
 from maao.store.recorded import IN_RUN
 from maao.types import JSON, Example
 
@@ -105,7 +105,8 @@ def tune(
     parts, notes = _given_parts(train, None if texts.is_cross_validated else select, test, config, order)
     splits = texts.cut(*parts, config.seed, order)
     splits = replace(splits, notes=(*notes, *splits.notes))
-    return run(config, folder or free_folder(Path("runs"), f"tune-seed{config.seed}"), splits=splits, mentor=own, watch=watch)
+    place = folder or folder_for(Path("runs"), f"tune-seed{config.seed}", config, splits)
+    return run(config, place, splits=splits, mentor=own, watch=watch)
 
 
 def _given_parts(
@@ -172,7 +173,7 @@ def tune_images(
     if shots is not None:
         given |= {"data.shots": ("shots", shots)}
     config, own = _configured(given, mentor, settings)
-    return run(config, folder or free_folder(Path("runs"), f"images-seed{config.seed}"), mentor=own, watch=watch)
+    return run(config, folder or folder_for(Path("runs"), f"images-seed{config.seed}", config), mentor=own, watch=watch)
 
 
 def _configured(

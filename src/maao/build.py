@@ -6,14 +6,15 @@ terms: see `choices.py`.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
-from maao.builder import Built, out_of_fold
+from maao.builder import Built, out_of_fold, saying_lines
 from maao.config import BudgetConfig, Config
-from maao.core.acceptance import Interpolate
+from maao.core.acceptance import AlwaysFirst, Interpolate, Race
 from maao.core.budget import Budget, cut
-from maao.core.plan import Plan
+from maao.core.plan import UNTUNED, Plan
 from maao.errors import ConfigError
 from maao.mentors.context import AskingOptions
 from maao.problems.texts import LoadedModels
@@ -58,7 +59,7 @@ def build(config: Config, splits: Splits | None = None, *, loaded: LoadedModels 
     budget = _beside_the_search(Budget(**config.budget.model_dump()), config)  # before anything is loaded: a bad cap is told at once
     accept = config.accept.options.build()
     _check_together(config)
-    parts = _from_run(_components(config.builder.build(splits, loaded), accept, budget))
+    parts = _from_run(_components(saying_lines(config.builder.build(splits, loaded)), accept, budget))
     keep = config.accept.options.keep
     if keep != "winner" and not isinstance(parts.problem, Averages):
         raise ConfigError(f"accept.keep = '{keep}' is the mean of what walks say of an input, and a function has no inputs: drop it.")
@@ -113,6 +114,7 @@ def _components(built: Built, accept: Acceptance[Any, Any], budget: Budget) -> R
     # What trains nothing is scored as it stands.
     whole = build_plan(config, built.steps_per_epoch) if config.model.method.options.is_trained else (Leg(0),)
     plan = cut(whole, budget.gradient_steps, accept)
+    accept = _by_labels(accept, built.splits)
     return RunComponents(
         config,
         built.problem,
@@ -132,11 +134,13 @@ def _components(built: Built, accept: Acceptance[Any, Any], budget: Budget) -> R
 
 
 def _untuned(parts: RunComponents) -> RunComponents:
-    """Return the parts of a run without any label: nothing is walked, the mentor is not asked, and nothing is judged.
+    """Return the parts of a run without any label: nothing is judged. Nothing is walked, but on the class lines of a mentor.
 
     Raises:
         ConfigError: it would begin at nothing.
     """
+    if parts.config.mentor.options.proposes_lines:
+        return replace(parts, plan=_asking(parts.plan), accept=AlwaysFirst())
     model = parts.config.model
     if model.method.options.needs_labels or model.kind.options.needs_labels:
         what = f"model.method = '{model.method.name}'" if model.method.options.needs_labels else "a head"
@@ -147,6 +151,14 @@ def _untuned(parts: RunComponents) -> RunComponents:
     if parts.config.stage.options.lr_grid:
         raise ConfigError("There is no labelled example to try the rates of stage.lr_grid with: drop it, or give labels (data.shots).")
     return replace(parts, plan=(Leg(0),), plan_was_cut=False)
+
+
+def _asking(plan: Plan) -> Plan:
+    """Return the walk of a plan that follows from asking the mentor once: before that there is nothing to walk on."""
+    asked = [i for i, leg in enumerate(plan) if leg.ask]
+    if not asked:
+        return (UNTUNED,)
+    return (UNTUNED, *plan[asked[0] : asked[1] if len(asked) > 1 else None])
 
 
 def _beside_the_search(budget: Budget, config: Config) -> Budget:
@@ -185,6 +197,20 @@ def _proposing(config: Config) -> list[str]:
     """Return the names of the mentors that propose: one, or two together."""
     second = config.mentor.options.mix if isinstance(config.mentor.options, AskingOptions) else None
     return [config.mentor.name, *([second.name] if second is not None else [])]
+
+
+def _by_labels(accept: Acceptance[Any, Any], splits: Splits | None) -> Acceptance[Any, Any]:
+    """Return a rule whose share of loss to win by is that of as many labels as the most frequent class has.
+
+    Out of fold a class lacks a part of its examples, so that what says something of it looks better than it will be. The more of them
+    there are the less.
+    """
+    if isinstance(accept, Interpolate):
+        return replace(accept, rule=_by_labels(accept.rule, splits))
+    if not isinstance(accept, Race) or not accept.share:
+        return accept
+    counts = Counter(example.label for example in splits.train) if splits is not None and splits.num_folds else Counter()
+    return replace(accept, share=accept.share / max(counts.values()) if counts else 0.0)
 
 
 def _blending(accept: Acceptance[Any, Any], codec: Codec[Any]) -> Acceptance[Any, Any]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maao.builder import NOTHING_TO_FILL, Built, ClassesBuilder
+from maao.builder import NOTHING_TO_FILL, Built, ClassesBuilder, read_by_name
 from maao.data.dataset import Dataset
 from maao.errors import ConfigError
 from maao.matched_inputs import INPUTS, MatchedInputs, hidden_layers
-from maao.mentors.context import Input, MentorContext
+from maao.mentors.context import Input, MentorContext, ReadByName
 from maao.mentors.fields import NAMES
 from maao.problems.kinds import matcher_options
 from maao.problems.settings import MatcherMethodOptions, ModelConfig, ProbeOptions
@@ -20,6 +21,7 @@ from maao.types import JSON, Splits
 if TYPE_CHECKING:
     from maao.build import RunComponents
     from maao.codecs.method import MethodCodec
+    from maao.codecs.token_words import TokenWords
     from maao.config import Config
     from maao.problems.classification import ClassificationProblem
     from maao.problems.frozen import MatcherFrozen
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from maao.problems.texts import LoadedModels
     from maao.problems.towers.dual import DualEncoder
     from maao.problems.towers.features import FeatureStore
+
+TEXTS_AT_A_TIME = 256  # that the text tower of pictures reads together
 
 
 class MatcherBuilder(ClassesBuilder):
@@ -94,10 +98,15 @@ class MatcherBuilder(ClassesBuilder):
         model = parts.config.model
         return replace(
             run,
+            train=parts.examples.train,
+            folds=parts.examples.folds,
             labels=parts.class_names,
+            classes=parts.examples.labels,
             template=(model.template or "").replace("{class}", "<CLASS>"),
             length=model.num_virtual_tokens,
             max_tokens=model.num_virtual_tokens,
+            vocabulary=run.vocabulary or text_words(parts),
+            read_by_name=read_by_name(self, parts) if self.input == "matched_text" else text_reader(parts),
             not_filled=dict.fromkeys(NAMES, NOTHING_TO_FILL),
         )
 
@@ -107,19 +116,72 @@ class MatcherBuilder(ClassesBuilder):
         return {"template": parts.config.model.template, **read, "labels": list(labels), "class_names": list(parts.class_names)}
 
 
+def text_words(parts: RunComponents) -> TokenWords:
+    """Return the words of the text tower's vocabulary, for a method that has no prompt to put into words."""
+    from maao.codecs.nearest_token import NearestTokenCodec
+    from maao.codecs.token_words import TokenWords
+
+    encoder = _towers(parts)
+    kept = encoder.kept.get(("words",), TokenWords)
+    if kept is None:
+        text = encoder.text
+        kept = TokenWords(NearestTokenCodec(text.tokenizer, text.table, num_virtual_tokens=1))
+        encoder.kept.put(("words",), kept, text.table.numel())
+    return kept
+
+
+def text_reader(parts: RunComponents) -> ReadByName:
+    """Return what reads texts by the text tower and the names of the classes alone, where the inputs are pictures."""
+
+    def read(texts: Sequence[str]) -> list[list[float]]:
+        from maao.problems.scorers.matcher import class_anchors
+
+        encoder, found = _towers(parts), list[list[float]]()
+        names = class_anchors(encoder, parts.class_names, ("{class}",))
+        for begin in range(0, len(texts), TEXTS_AT_A_TIME):
+            own = class_anchors(encoder, texts[begin : begin + TEXTS_AT_A_TIME], ("{class}",))
+            found += (encoder.scale * own @ names.T).softmax(-1).tolist()
+        return found
+
+    return read
+
+
+def _towers(parts: RunComponents) -> DualEncoder:
+    from maao.problems.towers.dual import DualEncoder
+
+    assert isinstance(parts.frozen, DualEncoder)
+    return parts.frozen
+
+
 def check_matcher(config: Config, inputs: MatchedInputs) -> None:
     """Refuse settings that cannot go together, and mentors that a method cannot follow. Loads nothing."""
     model, method = completed(config, inputs).model, config.model.method
+    says_lines = config.mentor.options.proposes_lines
+    if says_lines:
+        _check_lines(config, inputs)
     if not method.options.has_prompt:
-        if config.mentor.name not in ("none", "custom"):
+        if config.mentor.name not in ("none", "custom") and not says_lines:
             raise ConfigError(
-                f"model.method = '{method.name}' trains no prompt, so a mentor has nothing to propose: set mentor.name = \"none\", or name "
-                "a method that has one, such as model.method = 'coop'."
+                f"model.method = '{method.name}' trains no prompt, so a mentor has nothing to propose but class lines: set mentor.name = "
+                "\"none\" or a mentor of class lines, such as 'class_lines', or name a method that has a prompt, such as 'coop'."
             )
     elif "{slots}" not in (model.template or ""):
         raise ConfigError(f"model.template = {model.template!r} has no {{slots}}, the place of what is tuned.")
     if not method.options.is_trained and config.stage.options.lr_grid:  # the grid that `find_lr` takes
         raise ConfigError(f"model.method = '{method.name}' trains nothing: there is no learning rate to search for.")
+
+
+def _check_lines(config: Config, inputs: MatchedInputs) -> None:
+    """Refuse a mentor of class lines where nothing reads them."""
+    method = config.model.method
+    assert isinstance(method.options, MatcherMethodOptions)
+    if not method.options.is_trained:
+        raise ConfigError(f"model.method = '{method.name}' trains nothing, so class lines change nothing: take 'class_residual'.")
+    if not (inputs.lines_are_inputs or method.options.reads_lines_as_texts):
+        raise ConfigError(
+            f"model.method = '{method.name}' reads class lines among its inputs, and these are {inputs.plural}: take 'class_residual', "
+            "which reads lines as texts of the classes, or another mentor."
+        )
 
 
 def completed(config: Config, inputs: MatchedInputs) -> Config:
@@ -189,7 +251,6 @@ def _problem(config: Config, inputs: MatchedInputs, encoder: DualEncoder, datase
     import torch
 
     from maao.codecs.no_words import NoWords
-    from maao.problems.classification import walked
     from maao.problems.known_texts import cut_notes
     from maao.problems.scorers.matcher import Matcher
     from maao.problems.scorers.probes import NoPrompt
@@ -205,9 +266,9 @@ def _problem(config: Config, inputs: MatchedInputs, encoder: DualEncoder, datase
         "measure": config.data.options.measure(splits.labels),
     }
     if isinstance(own, ProbeOptions):  # which may begin from the features of `train`
-        train = walked(reader, splits)
-        targets = torch.tensor([splits.labels.index(example.label) for example in splits.walked], dtype=torch.long)
-        probe = own.build_on(bound, train.features_of.features, targets, train.weights)
+        train = reader.split(splits.train, train=True)
+        targets = torch.tensor([splits.labels.index(example.label) for example in splits.train], dtype=torch.long)
+        probe = own.build_on(bound, train.features_of.features, targets)
         problem = made(NoPrompt(), probe, NoWords(), reader, splits, train=train, **common)
         problem.notes = cut_notes(problem)
         return problem

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from maao.builder import Built, ClassesBuilder
+from maao.builder import Built, ClassesBuilder, read_by_name
 from maao.data.dataset import Dataset
 from maao.data.task import task_named
 from maao.data.text_data import TextData
@@ -86,10 +86,13 @@ class TextBuilder(ClassesBuilder):
         return replace(
             run,
             train=splits.train,
+            folds=splits.folds,
             labels=splits.labels,
+            classes=splits.labels,
             template=model.template or DEFAULT_TEMPLATE,
             length=model.num_virtual_tokens,
             max_tokens=model.num_virtual_tokens,
+            read_by_name=read_by_name(self, parts),
             proceed=_proceed(parts),
             own={
                 TEMPLATE: str(parts.problem.problem_for({}).template),

@@ -6,18 +6,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
+from maao.core.seeds import seed_for
 from maao.data.dataset import Dataset, InputForm
 from maao.data.given import GivenInputs
 from maao.errors import ConfigError
-from maao.mentors.context import Input, MentorContext
+from maao.mentors.context import Input, MentorContext, ReadByName
 from maao.problems.kinds import MatcherOptions, architecture, is_masked
 from maao.problems.settings import ModelConfig
 from maao.problems.texts import LoadedModels
 from maao.protocols import Codec, Frozen
-from maao.types import JSON, Splits
+from maao.types import JSON, Example, Splits
 
 if TYPE_CHECKING:
     from maao.build import RunComponents
@@ -198,6 +200,44 @@ def out_of_fold(built: Built) -> Built:
 
     problem = cross_validated(built.problem)
     return replace(built, problem=problem, codec=problem.codec)
+
+
+def saying_lines(built: Built) -> Built:
+    """Return the same with a problem that takes class lines, where a mentor may say some or the run that it begins from has some."""
+    from maao.problems.classification import ClassificationProblem
+    from maao.problems.framed import FramedProblem
+    from maao.problems.lined import lined, why_no_lines
+
+    config, problem = built.config, built.problem
+    if not isinstance(problem, ClassificationProblem | FramedProblem):
+        return built
+    may_say = config.mentor.name == "custom" and not why_no_lines(problem)  # a mentor of one's own may say anything
+    if not (may_say or config.mentor.options.proposes_lines or _begins_with_lines(config)):
+        return built
+    found = lined(problem, seed_for(config.seed, "initial"))
+    return replace(built, problem=found, codec=found.codec)
+
+
+def _begins_with_lines(config: Config) -> bool:
+    if config.from_run is None:
+        return False
+    from maao.origin import read_origin
+    from maao.problems.lined import LINES
+
+    return LINES in read_origin(config.from_run).params
+
+
+def read_by_name(builder: Builder, parts: RunComponents) -> ReadByName:
+    """Return what reads texts by the frozen model and the names of the classes alone, in the place of a run's examples."""
+
+    def read(texts: Sequence[str]) -> list[list[float]]:
+        splits = parts.examples
+        field = next((name for example in (*splits.train, *splits.select, *splits.test) for name in example.fields), "text")
+        rows = [Example({field: text}, splits.labels[0]) for text in texts]
+        found: list[list[float]] = builder.frozen(Dataset(splits, parts.class_names), parts).zero_shot(rows).softmax(-1).tolist()
+        return found
+
+    return read
 
 
 NOTHING_TO_FILL = "mentor.fills is for problems of language: pictures and functions have no template or label words to fill."

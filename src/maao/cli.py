@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maao.errors import MaaoError, is_out_of_memory
+from maao.cli_requests import app as requests_app
+from maao.errors import MaaoError, Waiting, is_out_of_memory
 from maao.printable import printable
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ app = typer.Typer(
     help="Tune soft prompts by gradient descent, with a language model as mentor.",
 )
 
+app.add_typer(requests_app, name="requests")
+
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the config, for example stage.lr=0.03. Repeatable."),
@@ -37,6 +41,7 @@ Set = Annotated[
 RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder to make; by default a new one in runs/.")]
 MOST_PICTURES = 60  # of a contact sheet
 INCOMPLETE = 3  # exit code of a command that did what it could: some inputs were not read, or no reply of a mentor was usable
+WAITING = 4  # exit code of a run or a comparison that waits for replies
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
@@ -79,7 +84,7 @@ def tune(
         Path | None, typer.Option("--from", metavar="RUN", help="Begin from the chosen point of a finished run: with further labels, say.")
     ] = None,
 ) -> None:
-    """Run a config into a new run folder."""
+    """Run a config into a new run folder; or go on with the run that it was begun in and that waits for replies (docs/batch.md)."""
     if config is None and origin is None:
         raise typer.BadParameter("name a config file, 'demo', or a run to begin from (--from).")
     name = f"{origin.name}-further" if config is None and origin is not None else None
@@ -178,10 +183,11 @@ def _read_config(config: str | None, settings: tuple[str, ...], origin: Path | N
 def _tune(config: str | None, settings: tuple[str, ...], folder: Path | None, name: str | None, origin: Path | None = None) -> Result:
     """Run a config, and print what came of it."""
     from maao.console import Terminal
-    from maao.runner import free_folder, run
+    from maao.runner import folder_for, run
 
     checked = _read_config(config, settings, origin)
-    folder = folder or free_folder(Path("runs"), name or f"{Path(config or 'tune').stem}-seed{checked.seed}")
+    name = name or f"{Path(config or 'tune').stem}-seed{checked.seed}"
+    folder = folder or folder_for(Path("runs"), name, checked)
     with Terminal(_console()) as terminal:
         result = _interruptible(lambda: run(checked, folder, watch=terminal), folder)
     _print_result(result)
@@ -203,6 +209,7 @@ def compare(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from maao import compare as comparison
+    from maao.compare.page import PAGE
 
     place = out or Path("compare") / (table.stem if beside is None else f"{table.stem}-{beside.stem}")
     columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
@@ -221,6 +228,9 @@ def compare(
     except KeyboardInterrupt:
         _tell(f"\nStopped. Finished cells are kept; go on with the same command. Results so far: {place}")
         raise typer.Exit(130) from None
+    except Waiting:
+        _say((place / PAGE).read_text(encoding="utf-8"))
+        raise
     _say(page.read_text(encoding="utf-8"))
     _say(f"Results: {place} (results.json, page.md, rows/, runs/, plots)")
 
@@ -475,7 +485,8 @@ def _print_result(result: Result) -> None:
     from maao.report.run import report
 
     if not result.history:
-        _say(f"The run {result.folder} has no finished round yet. Go on with it: maao resume {result.folder}")
+        why = f" ({result.status_reason})" if result.status_reason else ""
+        _say(f"The run {result.folder} has no finished round yet{why}. Go on with it: maao resume {result.folder}")
         return
     _console().print(report(result))
     _say(f"Final parameters: {result.digest}")
@@ -508,7 +519,8 @@ def _call_lines(number: int, call: Call) -> list[str]:
         return [*asked, f"--- reply (sample {request['sample']}) cannot be used: {error}", ""]
     tokens = f"{call.input_tokens} tokens in, {call.output_tokens} out{' (estimated)' if reply.usage.estimated else ''}"
     ended = f"finish reason: {reply.finish_reason or 'none given'}"
-    told = "; ".join(part for part in (f"--- {tokens}, {ended}", reply.why_empty, reply.note) if part)
+    by = ", ".join(part for part in (reply.who and f"answered by {reply.who}", reply.how) if part)
+    told = "; ".join(part for part in (f"--- {tokens}, {ended}", by, reply.why_empty, reply.note) if part)
     return [*asked, f"--- reply (sample {request['sample']}):", reply.text, told, ""]
 
 
@@ -577,14 +589,27 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to stop
     try:
         app()
+    except Waiting as stop:
+        _tell(str(stop))
+        raise SystemExit(WAITING) from None
     except MaaoError as error:
-        _tell(f"Error: {error}")
+        _tell(f"Error: {_without_keys(str(error))}")
         raise SystemExit(1) from None
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
+    except Exception as error:
+        if not is_out_of_memory(error):  # a defect, of ours or of a library
+            told = traceback.format_exc()
+            if (clean := _without_keys(told)) == told:
+                raise
+            _tell(clean)
+            raise SystemExit(1) from None
         _tell(f"Error: There is not enough memory for this. {NO_MEMORY}")
         raise SystemExit(1) from None
+
+
+def _without_keys(text: str) -> str:
+    from maao.llm.secrets import without_keys
+
+    return without_keys(text)
 
 
 NO_MEMORY = (

@@ -158,18 +158,35 @@ def _laid_under(usual: Mapping[str, object], given: Mapping[str, object]) -> dic
     return {**found, **{key: {**mine, **yours} for key, (mine, yours) in tables.items()}}
 
 
-INSTEAD = {"data": ("select_shots", "protocol"), "stage": ("kind",), "plan": ("kind",)}  # what says that nothing is as usual
+INSTEAD = {  # what says that nothing is as usual
+    "data": ("select_shots", "protocol"),
+    "stage": ("kind",),
+    "plan": ("kind",),
+    "accept": ("rule",),
+}
 
 
 def _usual(values: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
     """Return what usually goes with the method of a config, by section, but for sections that go another way."""
     model = values.get("model")
-    sections = usual_of(model if isinstance(model, dict) else {})
+    sections = usual_of(model if isinstance(model, dict) else {}, with_lines=_says_lines(values.get("mentor")))
     return {
         name: _usual_stage(settings, given) if name == "stage" else settings
         for name, settings in sections.items()
         if isinstance(given := values.get(name, {}), dict) and not any(key in given for key in INSTEAD.get(name, ()))
     }
+
+
+def _says_lines(mentor: object) -> bool:
+    """Say whether the mentor of a config says class lines, or may (one of one's own); a wrong name is told elsewhere."""
+    if isinstance(mentor, Chosen):
+        return isinstance(mentor.options, MentorOptions) and (mentor.options.proposes_lines or mentor.name == "custom")
+    name = mentor.get("name") if isinstance(mentor, Mapping) else None
+    try:
+        found = choices.load("mentor", name) if isinstance(name, str) else None
+    except choices.UnknownName:
+        return False
+    return name == "custom" or (isinstance(found, type) and issubclass(found, MentorOptions) and found.proposes_lines)
 
 
 def _usual_stage(usual: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:
@@ -256,8 +273,10 @@ PATHS = (
     ("model", "adapter"),
     ("data", "root"),
     ("mentor", "wording"),
+    ("mentor", "chat", "replies"),
     ("mentor", "corpus"),
     ("mentor", "mix", "corpus"),
+    ("mentor", "about_classes"),
 )
 
 
@@ -471,7 +490,8 @@ def expand_paths(values: dict[str, Any], folder: Path) -> None:
             raise ConfigError(f"'{dotted}' = '{held[key]}' names an environment variable that is not set: {text.split('/')[0]}.")
         path = folder / text
         a_name = text in (PARTS, EMOJI, *CATALOG) or text.startswith((HUB, PACKAGED))
-        is_path = text != CROSS_VALIDATION and (_exists(path, dotted, text) or (sections == ["data"] and not a_name))
+        must_be = sections == ["data"] or key == "replies"  # a path also where nothing is there (yet)
+        is_path = text != CROSS_VALIDATION and (_exists(path, dotted, text) or (must_be and not a_name))
         held[key] = str(path.resolve()) if is_path else text
 
 

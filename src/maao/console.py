@@ -20,7 +20,7 @@ from maao.crowding import crowded, others_load, processors
 from maao.llm.chat import Request
 from maao.mentors.built import BuiltMentor
 from maao.printable import printable_line, times
-from maao.report.lines import line_of_proposal, refusal, score_line, short, shown, tried
+from maao.report.lines import few_refused, line_of_proposal, refusal, score_line, short, shown, tried
 from maao.runner import Watch
 from maao.types import Observation, P, Round, S
 
@@ -133,10 +133,13 @@ def _opening(parts: RunComponents, asked: BuiltMentor, folder: Path, done: int) 
 
 def _round_lines(finished: Round[P, S]) -> Iterable[Text]:
     if finished.leg.ask:
-        for proposal, told in _proposals(finished):
-            yield shown(f"  proposed: {proposal}   {told}", style="cyan")
-        for rejected in finished.advice.rejected:
+        for proposal, looked in _proposals(finished):
+            yield shown(f"  proposed: {proposal}   {looked}", style="cyan")
+        told, more = few_refused(finished.advice.rejected)
+        for rejected in told:
             yield shown(f"  {refusal(rejected, f'{short(rejected.text)} ({rejected.reason})')}", style="dim")
+        if more:
+            yield shown(f"  {more}", style="dim")
         yield shown(f"  {_outcome(finished)}")
     if finished.leg.closing:
         yield shown(f"  {finished.verdict.reason}", style="cyan")

@@ -84,12 +84,13 @@ class Deployed:
         return [_prediction(self.labels, row, cut, why) for row, cut, why in zip(rows, cuts, reasons, strict=True)]
 
     def as_read(self, params: Params) -> tuple[Any, Params]:
-        """Return the problem that reads a point (in the template that a proposal filled in, say), and the point as that one takes it."""
+        """Return the problem that reads a point (in the template that a proposal filled in, say), and what of the point that one reads."""
         from maao.problems.classification import ClassificationProblem
         from maao.problems.framed import FramedProblem, without_pair
+        from maao.problems.lined import without_lines
 
         if isinstance(self.problem, FramedProblem | ClassificationProblem):
-            return self.problem.problem_for(params), without_pair(params)
+            return self.problem.problem_for(params), without_lines(without_pair(params))
         return self.problem, params
 
     def about(self, problem: Any, params: Params) -> JSON:

@@ -37,6 +37,19 @@ class BudgetError(ChatError):
     """A call was not made because its worst case would pass a cap."""
 
 
+class Waiting(MaaoError):
+    """Replies are waited for: a run stops here, and goes on once they are there. It is no `ChatError`: no call failed.
+
+    Example:
+        >>> Waiting("Two replies are waited for.", 2).count
+        2
+    """
+
+    def __init__(self, told: str, count: int = 1) -> None:
+        super().__init__(told)
+        self.count = count
+
+
 class StoreError(MaaoError):
     """A run folder cannot be read or written."""
 

@@ -32,6 +32,7 @@ class MatchedInputs(Protocol):
     wording: str
     told: Input  # to a mentor
     plural: str
+    lines_are_inputs: bool  # a class line can stand in the place of one
     features_of: str
     tower: str  # what reads them
     unread: tuple[str, ...]  # settings of [model] that are of the other kind alone
@@ -79,6 +80,7 @@ class MatchedTexts(MatchedInputs):
     wording = "{class}"
     told: Input = "matched_text"
     plural, features_of, tower = "texts", "texts", "text tower"
+    lines_are_inputs = True
     unread = ("views", "pixel_mib")
 
     def check(self, config: Config) -> None:
@@ -156,6 +158,7 @@ class MatchedPictures(MatchedInputs):
     wording = "a photo of a {class}."
     told: Input = "image"
     plural, features_of, tower = "pictures", "images", "image tower"
+    lines_are_inputs = False
     unread = ("label_words", "input_template", "pooling", "max_length", "hidden_layers", "scale")
 
     def check(self, config: Config) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from maao.llm.budget import Meter
     from maao.llm.chat import Reply, Request
     from maao.llm.price import Price
 
@@ -276,6 +277,22 @@ class Reachable(Protocol):
 
     def reach(self) -> None:
         """Raises `ConfigError` where it cannot be asked."""
+        ...
+
+
+@runtime_checkable
+class HasReplies(Protocol):
+    """A chat model that may have a reply at hand, for which nobody is asked and nothing is paid."""
+
+    def has_reply(self, request: Request) -> bool: ...
+
+
+@runtime_checkable
+class CountsAttempts(Protocol):
+    """A chat model that may try a call several times, and writes each attempt down before it goes."""
+
+    def counted(self, meter: Meter) -> ChatModel:
+        """Return this model, which tells the meter of every attempt."""
         ...
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from maao import choices
 from maao.build import RunComponents, build
+from maao.class_lines import ClassLines
 from maao.codecs.no_words import NoWords
 from maao.config import Config
 from maao.core.averaging import walked
@@ -27,7 +28,8 @@ from maao.evaluation.beside import Compared
 from maao.evaluation.evaluation import Evaluation, evaluation
 from maao.evaluation.readings import mistakes_in, readings
 from maao.evaluation.undecided import Thresholds
-from maao.export.tuned import Exporter, Tuned, write_walks
+from maao.export.tuned import Exporter, Tuned, write, write_walks
+from maao.llm.ledger import Totals
 from maao.members import FULL, full_member, member_of, walks_of
 from maao.protocols import Params
 from maao.store.digest import params_digest
@@ -77,6 +79,7 @@ class Result:
                 recorded_in(stored),
                 "interrupted" if stored.status == "running" and not is_in_use(stored.path) else stored.status,
                 stored.status_reason,
+                stored.ledger.unanswered(),
             )
 
     @property
@@ -105,6 +108,11 @@ class Result:
     def warning(self) -> str:
         """Why this is no run with a mentor, in words: it never gave a reply, or nothing in its replies could be used. "": it is one."""
         return gave_nothing(self.history, self.config)
+
+    @property
+    def unanswered(self) -> Totals:
+        """Calls that went out and brought no reply, each at the most that it can have taken, or at what is known of it."""
+        return self._stored.unanswered
 
     @property
     def environment(self) -> JSON:
@@ -171,6 +179,13 @@ class Result:
         from maao.problems.framed import PatternVerbalizer
 
         return (PatternVerbalizer.of(params) or PatternVerbalizer()).fields(self.environment["labels"])
+
+    @property
+    def lines(self) -> ClassLines:
+        """The class lines that the chosen point was trained on, each with its weight (of an average, those of its best walk)."""
+        from maao.problems.lined import lines_of
+
+        return lines_of(self.params)
 
     @property
     def lr_search(self) -> LrSearch | None:
@@ -342,7 +357,8 @@ class Result:
         or prefix tuning); "peft-classifier" one for transformers' classification model of that type, where that can give the same class
         scores. Of prompts around class names: "ctx" (as CoOp's checkpoints hold a context), "classes" (class features for serving without
         a text tower). An average of walks is one set of class features; in the other formats each walk has a folder of its own,
-        and "average.json" says how they are used together.
+        and "average.json" says how they are used together. The class lines that a point was trained on are written beside it
+        (lines.json), with their weights.
 
         Raises:
             ConfigError: there is no such format for this run, or its prompt cannot be written so.
@@ -353,7 +369,7 @@ class Result:
         folder = Path(path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            return exporter.write(tuned[0], folder) if len(tuned) == 1 else write_walks(exporter, tuned, counts, folder)
+            return write(exporter, tuned[0], folder) if len(tuned) == 1 else write_walks(exporter, tuned, counts, folder)
         except OSError as error:
             raise StoreError(f"Cannot write to {folder}: {error.strerror or error}.") from error
 
@@ -365,13 +381,15 @@ class Result:
         return self._exporters[format]
 
     def _tuned(self, point: Params) -> Tuned:
+        from maao.problems.lined import lines_of
+
         used = self._deployed
         problem, params = used.as_read(point)
         # Of a run without clues, and of walks, the words are found now.
         known = self.text if self.walks == 1 else ""
         text = None if isinstance(problem.codec, NoWords) else known or problem.codec.decode(params).text or ""
         about = {**used.about(problem, point), "text": text or "", **self._evidence()}
-        return Tuned(problem, params, text, about, self._filled(point) != {})
+        return Tuned(problem, params, text, about, self._filled(point) != {}, tuple(map(lines_of, walks_of(point))))
 
     def _evidence(self) -> JSON:
         """Return what an export tells of how good a point is, and of where it comes from."""
@@ -425,6 +443,7 @@ class _Stored:
     environment: JSON
     status: str
     status_reason: str
+    unanswered: Totals
 
 
 def load(folder: str | Path) -> Result:

@@ -6,6 +6,9 @@ A run is a folder. Everything here drives the generator `alternate` and hands ea
 
 from __future__ import annotations
 
+import glob
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,10 +30,11 @@ from maao.core.seeds import seed_for
 from maao.data.folds import CROSS_VALIDATION
 from maao.data.splits import known_parts
 from maao.environment import environment, refuse_changed
-from maao.errors import ConfigError, StoreError
+from maao.errors import ConfigError, MaaoError, StoreError, Waiting
 from maao.evaluation.undecided import choose_thresholds
 from maao.llm.chat import Reply, Request
 from maao.llm.ledger import MemoryLedger, Wrapper
+from maao.llm.secrets import guard, variable_in
 from maao.mentors.built import BuiltMentor, OwnMentor
 from maao.mentors.restarts_all import RestartsAll
 from maao.optimizers.options import GradientOptions
@@ -41,7 +45,7 @@ from maao.result import Result, gave_nothing
 from maao.sharing import shared_stage
 from maao.store.digest import params_digest, round_digest
 from maao.store.recorded import IN_RUN
-from maao.store.run import RunFolder, check_vacant
+from maao.store.run import ENVIRONMENT, RunFolder, check_vacant, read_json
 from maao.stored_run import (
     config_of,
     keep_compared,
@@ -55,11 +59,15 @@ from maao.stored_run import (
     torch_serializer,
 )
 from maao.types import Cost, Observation, Splits, failed_calls, total_cost
+from maao.waiting import counted, how_to_go_on, read_waits
 
 if TYPE_CHECKING:
     from maao.optimizers.torch import TorchState
     from maao.protocols import GradientStage, Params
     from maao.stored_run import Finished, Rounds, Stored
+
+
+GIVEN = "given"  # in environment.json: a hash of the config as it was given, before anything was filled in
 
 
 class Watch:
@@ -114,7 +122,7 @@ class Replay:
 def run(
     config: Config, folder: str | Path, *, splits: Splits | None = None, mentor: OwnMentor | None = None, watch: Watch | None = None
 ) -> Result:
-    """Run a config into a new folder.
+    """Run a config into a new folder; or go on with the run in it, if that waits for replies and was begun by the same call.
 
     With `stage.lr_grid`, the learning rate is searched first, once: the stored config holds the one that was chosen as `stage.lr`, the
     recorded environment what was tried and what it cost.
@@ -123,10 +131,17 @@ def run(
         splits: examples at hand, in place of the config's data section; they are kept in the run folder.
         mentor: a mentor of your own, in place of the config's, or a function that makes one from a `MentorContext`, what it may use of
             the run (to resume such a run, pass it again). It reads no setting: the config has no [mentor] section, or names "custom".
+
+    Raises:
+        Waiting: replies come as a file and are not there yet (docs/batch.md).
     """
     watch = watch or Watch()
+    _refuse_keys(config)
+    splits = None if splits is None else _checked(splits)
+    given = given_digest(config, splits)
+    if _waits_at(Path(folder), given):
+        return resume(folder, mentor=mentor, watch=watch)
     if splits is not None:
-        splits = _checked(splits)
         splits = splits if config.from_run is None else kept_apart(splits, config.from_run)
         judged = {"select": CROSS_VALIDATION} if splits.num_folds else {} if splits.is_unlabelled else {"select": None}
         config = config.model_copy(update={"data": config.data.with_options(source=IN_RUN, train=None, **judged)})
@@ -141,7 +156,7 @@ def run(
     asked = build_mentor(parts, MemoryLedger(), own=mentor)  # what is wrong with it is said before a folder is made
     if any(leg.ask for leg in parts.plan):
         asked.models.reach()
-    recorded = environment(parts)
+    recorded = {**environment(parts), GIVEN: given}
     if config.stage.options.lr_grid:
         search = _search(parts, config.stage.options.lr_grid, watch)
         _check_time_left(parts, search)
@@ -155,6 +170,44 @@ def run(
         if parts.splits is not None:
             keep_seen(stored.path, parts.splits, parts.config.from_run)
         return _drive(stored, parts, _mentor(stored, parts, mentor, watch), watch)
+
+
+def folder_for(parent: Path, name: str, config: Config, splits: Splits | None = None) -> Path:
+    """Return the run of that name, numbered or not, that was begun with the same and waits for replies; or else a free folder."""
+    given = given_digest(config, None if splits is None else _checked(splits))
+    candidates = sorted((path for path in parent.glob(f"{glob.escape(name)}*") if path.is_dir()), key=lambda path: (len(path.name), path))
+    return next((path for path in candidates if _waits_at(path, given)), None) or free_folder(parent, name)
+
+
+def given_digest(config: Config, splits: Splits | None = None) -> str:
+    """Return a hash of what a run is asked to be: its config as it was given, and examples at hand."""
+    content = json.dumps(config.model_dump(mode="json"), sort_keys=True) + ("" if splits is None else splits.digest)
+    return f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
+
+
+def was_given(folder: Path) -> str:
+    """Return the hash of what a run was asked to be; "" for one that did not store it."""
+    return str(read_json(folder, ENVIRONMENT).get(GIVEN, ""))
+
+
+def _waits_at(folder: Path, given: str) -> bool:
+    """Return whether a folder holds a run that was begun so, and waits for replies."""
+    try:
+        return read_waits(folder).stopped and was_given(folder) == given
+    except MaaoError:  # whatever else is there is told where a run is to be made
+        return False
+
+
+def _refuse_keys(config: Config) -> None:
+    """Refuse a config that holds a key: it is stored, and shown."""
+    for variable in config.mentor.options.key_variables:
+        guard(variable)
+    held = variable_in(config.model_dump_json(exclude_unset=True))
+    if held:
+        raise ConfigError(
+            f"The config holds what the variable {held} holds (or 8 or more characters of it), and a config is stored: a key belongs into "
+            "the variable alone."
+        )
 
 
 def _with_own_mentor(config: Config) -> Config:
@@ -283,6 +336,11 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watc
     except KeyboardInterrupt:
         stored.set_status("stopped", "interrupted")
         raise
+    except Waiting:
+        count = len(stored.ledger.awaited())
+        stored.set_status("waiting", f"it waits for {counted(count)} (maao requests)")
+        told = f"{stored.path} waits for {counted(count)}. Go on with:"
+        raise Waiting(f"{told}\n{how_to_go_on(stored.path, f'maao resume {stored.path}')}", count) from None
     finally:
         asked.models.close()
     stored.set_status("finished", _why_short(parts, history))
@@ -343,7 +401,9 @@ def _alternate(parts: RunComponents, asked: BuiltMentor, history: Rounds, watch:
 def _why_short(parts: RunComponents, history: Rounds) -> str:
     """Say what was planned and did not come about: legs that a cap took away, calls that were not made or gave no reply."""
     if parts.splits is not None and parts.splits.is_unlabelled:
-        return "no label was given: nothing was tuned, and nothing could be checked"
+        lines = any(r.verdict.chosen is not None for r in history)
+        did = "the mentor's first lines were taken as they came" if lines else "nothing was tuned"
+        return f"no label was given: {did}, and nothing could be checked"
     told = []
     averaged, history = is_closed(history), walked(history)
     if len(history) < len(parts.plan) and is_settled(tuple(history), parts.plan, **_patience(parts)):

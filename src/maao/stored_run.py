@@ -12,7 +12,7 @@ from maao.data.checks import as_mapping
 from maao.data.splits import SPLITS, known_parts
 from maao.evaluation.beside import Compared
 from maao.evaluation.undecided import Thresholds
-from maao.store.files import sync_folder, write_durably, write_error
+from maao.store.files import sync_folder, write_durably, write_error, write_text_durably
 from maao.store.recorded import (
     BASELINES,
     EXAMPLES,
@@ -88,7 +88,7 @@ def kept_compared(folder: Path) -> Compared | None:
 
 def _keep(folder: Path, name: str, held: JSON) -> None:
     try:
-        write_durably(folder / name, json.dumps(held, indent=2, ensure_ascii=False).encode())
+        write_text_durably(folder / name, json.dumps(held, indent=2, ensure_ascii=False))
         sync_folder(folder)
     except OSError as error:
         raise write_error(folder, error, safe="What is stored is safe.", then=f"`maao resume {folder}`") from error

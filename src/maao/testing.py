@@ -295,7 +295,7 @@ class MentorConformance:
         for proposal in mentor.propose(history, count=2, seed=1).proposals:
             state = stage.restart(history[-1].state, proposal.params, seed=0)
             assert math.isfinite(stage.step(problem, state)[1].loss)
-            assert proposal.text and proposal.source
+            assert (proposal.text or proposal.fields) and proposal.source
 
     def test_resumed_run_equals_uninterrupted_run_at_every_leg(
         self, mentor: Mentor[P], problem: Problem[P], stage: GradientStage[P, S], accept: Acceptance[P, S], serializer: Serializer[P, S]

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from maao.class_lines import Line
 
 P = TypeVar("P")
 S = TypeVar("S", bound="HasParams")
@@ -162,6 +165,15 @@ class Misclassified:
 
 
 @dataclass(frozen=True, slots=True)
+class LineWeight:
+    """A class line that a point was trained on, and what it weighs in the end beside a labelled example; 0: it is not believed."""
+
+    label: str
+    text: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class Clues:
     """What can be said in words about a point. Examples come from `train` only. Every part is empty where a problem has none."""
 
@@ -173,9 +185,12 @@ class Clues:
     misclassified: tuple[Misclassified, ...] = ()
     self_continuation: str | None = None  # the tuned model's own continuation of its soft prompt
     cost: Cost = Cost()
+    line_weights: tuple[LineWeight, ...] = field(default=(), compare=False)  # of each class line that the point holds, as it says itself
 
 
 TEMPLATE, WORD = "template", "label_words."  # names of a proposal's fields; a label's word is named after the label
+EXAMPLES, DESCRIPTIONS = "examples.", "descriptions."  # the same of class lines, one a line, each named after its class
+LINES_WEIGHT = "lines_weight"  # what each of them weighs beside a labelled example
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,8 +336,8 @@ class Splits:
     With `folds`, `select` is empty: `train` is cross-validated. Each of its examples then has the number of its fold, and is judged by what
     was tuned without that fold.
 
-    `lines` are examples that someone wrote of the classes, and that nobody labelled: gradients read them beside `train`, where each weighs
-    `lines_weight` of a labelled example; nothing is chosen or reported by them, and `digest` is without them.
+    `lines` are what someone said of the classes, and nobody labelled: gradients read them beside `train`, each at its own weight; nothing
+    is chosen or reported by them, and `digest` is without them.
     """
 
     train: tuple[Example, ...]
@@ -332,8 +347,7 @@ class Splits:
     digest: str = ""
     notes: tuple[str, ...] = ()
     folds: tuple[int, ...] = ()
-    lines: tuple[Example, ...] = ()
-    lines_weight: float = 1.0
+    lines: tuple[Line, ...] = ()
 
     @property
     def num_folds(self) -> int:
@@ -353,12 +367,12 @@ class Splits:
     @property
     def walked(self) -> tuple[Example, ...]:
         """What gradients read: the examples of `train`, then the lines."""
-        return (*self.train, *self.lines)
+        return (*self.train, *map(self.as_example, self.lines))
 
-    @property
-    def weights(self) -> tuple[float | None, ...]:
-        """What each of `walked` weighs in the training loss; None: it is a labelled example, which weighs 1."""
-        return (*[None] * len(self.train), *[self.lines_weight] * len(self.lines))
+    def as_example(self, line: Line) -> Example:
+        """Return a line in the place of an example, whose one field it fills."""
+        first = next(iter((*self.train, *self.select, *self.test)), None)
+        return Example({"text" if first is None else next(iter(first.fields)): line.text}, line.label)
 
     @property
     def parts(self) -> Mapping[Split, tuple[Example, ...]]:

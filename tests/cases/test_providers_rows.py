@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import threading
 import time
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -18,12 +19,14 @@ from hypothesis import strategies as st
 import maao
 from maao import cli
 from maao.config import make_config
+from maao.core.budget import Budget
 from maao.errors import ChatError, ConfigError, LedgerMiss
-from maao.llm.budget import Capped
 from maao.llm.chat import Message, Reply, Request, Usage, what_is_wrong
-from maao.llm.ledger import MemoryLedger, Recorded, Replayed, Totals, WithExtra
+from maao.llm.ledger import MemoryLedger, Recorded, Replayed, WithExtra
 from maao.llm.openai_compatible import OpenAICompatible, _pause
 from maao.llm.price import Price
+from maao.llm.provider import Here
+from maao.llm.recording import Recording
 from maao.llm.scripted import Scripted
 from maao.llm.secrets import is_secret
 from maao.llm.server_reply import Answer, Trouble, read_answer
@@ -231,7 +234,7 @@ def test_p3_counts_of_an_old_record_that_are_none_are_estimated(server, tmp_path
     assert totals.input_tokens > 100 and totals.output_tokens > 10 and totals.usd == 0
 
 
-@pytest.mark.parametrize("caps", [{"max_calls": 2}, {"max_tokens": 400}, {"max_usd": 0.0004}], ids=str)
+@pytest.mark.parametrize("caps", [{"llm_calls": 2}, {"llm_tokens": 400}, {"usd": 0.0004}], ids=str)
 def test_p3_a_cap_binds_on_calls_whose_replies_are_none(caps):
     asked = []
 
@@ -242,8 +245,10 @@ def test_p3_a_cap_binds_on_calls_whose_replies_are_none(caps):
             asked.append(request)
             return Reply("a", Usage(10, -3))
 
+        def close(self): ...
+
     ledger = MemoryLedger()
-    model = Recorded(Capped(Careless(), spent=ledger.totals, **caps), ledger)
+    model = Recording(ledger, Here("", lambda name: None), Budget(**caps)).record(Careless())
     told = []
     for sample in range(6):
         with pytest.raises(ChatError) as caught:
@@ -254,9 +259,10 @@ def test_p3_a_cap_binds_on_calls_whose_replies_are_none(caps):
 
 
 def test_p3_money_that_is_not_known_does_not_lift_its_cap():
-    capped = Capped(Scripted(["a"]), spent=lambda: Totals(1, usd=float("nan")), max_usd=1.0)
+    ledger = MemoryLedger()
+    ledger.put(replace(ASK, sample=1), Reply("a", Usage(1, 1, usd=float("nan"))))
     with pytest.raises(ChatError, match="cap"):
-        capped.complete(ASK)
+        Recording(ledger, Here("", lambda name: None), Budget(usd=1.0)).record(Scripted(["a"])).complete(ASK)
 
 
 # -- settings
@@ -446,7 +452,7 @@ def test_p10_further_fields_that_cannot_be_are_refused(server, tmp_path, extra, 
 
 def test_p10_settings_of_servers_are_refused_where_no_server_is_asked(server, tmp_path):
     with pytest.raises(
-        ConfigError, match=r"'mentor.chat.extra' would be ignored, since mentor.chat.provider is 'scripted', and openai reads it"
+        ConfigError, match=r"'mentor.chat.extra' would be ignored, since mentor.chat.provider is 'scripted', and openai, batch read it"
     ):
         run(server, tmp_path / "run", chat={"provider": "scripted", "replies": ["1 1"], "extra": {"a": 1}})
 
@@ -752,7 +758,7 @@ def test_p14_an_error_of_the_connection_shows_no_part_of_a_key(monkeypatch):
 
 def test_p14_a_key_across_the_parts_of_a_text_is_struck_out(server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", PLAIN_KEY)
-    parts = [{"type": "text", "text": PLAIN_KEY[:9]}, {"type": "text", "text": PLAIN_KEY[9:]}]
+    parts = [{"type": "text", "text": PLAIN_KEY[i : i + 7]} for i in range(0, len(PLAIN_KEY), 7)]
     server.begin(always(http(chat(message__content=parts))))
     reply = model(server).complete(ASK)
     assert reply.text == "***" and reply.note == "the key stood in the reply and was struck out"

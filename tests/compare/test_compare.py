@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +22,16 @@ from typer.testing import CliRunner
 
 from maao.cli import app
 from maao.compare import Row, Table, cells, compare, read_out, read_row, read_table
-from maao.compare.page import ALL, differences, page_text, unequal, won
+from maao.compare.__main__ import main
+from maao.compare.page import ALL, calls_told, differences, page_text, unequal, won
 from maao.compare.rows import asked
 from maao.compare.workers import work
 from maao.config import make_config
-from maao.errors import ConfigError, MaaoError
+from maao.errors import ConfigError, MaaoError, Waiting
+from maao.llm.batch_lines import Told, custom_id
+from maao.llm.record import read_record
 from maao.types import Advice, Considered, Leg, Proposal, Score, Verdict
+from maao.waiting import import_replies, open_requests, recorded
 from tests import tiny_vision as tiny
 from tests.api.server import chat_server
 
@@ -265,6 +272,9 @@ def test_a_margin_is_taken_at_the_age_at_which_the_rule_compared() -> None:
     found = asked(SimpleNamespace(config=config, history=[halved, lost, asking(), dropped]))
     assert [entry.margin for entry in found] == [pytest.approx(0.1), -0.25, None, None]
     assert [entry.won for entry in found] == [True, False, False, False]
+    assert [entry.wanted for entry in found] == [3, 3, 3, 3]
+    lines = make_config({"model": {"kind": "matcher"}, "mentor": {"name": "class_names", "weights": [0.5]}})
+    assert asked(SimpleNamespace(config=lines, history=[lost]))[0].wanted == 1  # one for each weight
 
 
 def test_tasks_are_told_apart_and_together() -> None:
@@ -276,6 +286,13 @@ def test_tasks_are_told_apart_and_together() -> None:
 def test_costs_that_lie_apart_are_told() -> None:
     costs = {"a": {"model_tokens": 100.0, "selection_evals": 5.0}, "b": {"model_tokens": 105.0, "selection_evals": 10.0}}
     assert unequal(costs, "a") == ["Not at equal cost: b took 2.00 times the looks of a."]
+
+
+def test_what_a_mentor_cost_is_told_beside_what_all_arms_spend():
+    none = {"llm_calls": 0, "input_tokens": 0, "output_tokens": 0, "usd": 0.0}
+    costs = {"a": none, "b": {"llm_calls": 1.5, "input_tokens": 12_000, "output_tokens": 800, "usd": 0.0125}}
+    assert calls_told(costs) == ["Extra cost: the mentor of b made 1.5 calls a cell (12,000 tokens in, 800 out, $0.0125)."]
+    assert calls_told({"b": {**costs["b"], "usd": 0.0}})[0].endswith("800 out).")
 
 
 @pytest.mark.parametrize(
@@ -351,3 +368,77 @@ def test_rows_of_a_protocol_that_departs_from_a_named_one_are_read_out(tmp_path:
     assert "arm 1" in told("images-few-shot-2-select-3", "images-few-shot-2-select-3")
     with pytest.raises(ConfigError, match="Results of different protocols cannot be compared"):
         told("images-few-shot-2-select-3", "images-few-shot-2")
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers run one after another in this process, which has imported everything."""
+
+    class Worker:
+        def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+            told = io.StringIO()
+            with contextlib.redirect_stderr(told):
+                self.returncode = main(command[3:])
+            self.told = told.getvalue()
+
+        def poll(self) -> int:
+            return self.returncode
+
+        def terminate(self) -> None: ...
+
+        def communicate(self) -> tuple[str | None, str | None]:
+            return None, self.told
+
+    monkeypatch.setattr("maao.compare.workers._start", Worker)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_cells_that_wait_share_their_requests_and_the_same_command_goes_on(table: Path, tmp_path: Path) -> None:
+    arm = '\n[[arms]]\nname = "{name}"\n[arms.settings]\n"mentor.name" = "opro"\n"mentor.exemplars" = 0\n"plan.proposals" = 2\n{chat}\n'
+    chat = '"mentor.chat.provider" = "batch"\n"mentor.chat.name" = "strong"'
+    file, place = tmp_path / "waiting.toml", tmp_path / "out"
+    text = table.read_text().replace("seeds = [0, 1]", "seeds = [0]")
+    file.write_text(text + arm.format(name="one", chat=chat) + arm.format(name="other", chat=f'{chat}\n"accept.rule" = "if_better"'))
+    for _ in range(2):  # the second time nothing has come in: nothing is run, and the page says the same
+        with pytest.raises(Waiting, match=r"^2 of 4 cells wait for 2 replies\. Go on with:") as stop:
+            compare(file, place, workers=1)
+        assert f"maao requests export {place} --to requests.jsonl" in str(stop.value) and stop.value.count == 2
+        page = (place / "page.md").read_text()
+        assert "\n**2 of 4 cells wait for 2 replies.** `maao requests list" in page and "| none |" in page
+        assert json.loads((place / "results.json").read_text())["waiting"] == {"cells": 2, "replies": 2}
+    changed = tmp_path / "changed.toml"
+    changed.write_text(file.read_text().replace('"plan.steps" = 2', '"plan.steps" = 3'))
+    with pytest.raises(MaaoError, match=r"waits, and was begun with other settings than the table has now\. Remove that folder"):
+        compare(changed, place, workers=1, only="one")
+    found = open_requests(place)
+    assert [one.runs for one in found.values()] == [2, 2] and sorted(one.request.sample for one in found.values()) == [0, 1]
+    words = ("- a small picture of", "- a large drawing of")
+    lines = [json.dumps({"custom_id": custom_id(key), "text": words[one.request.sample]}) for key, one in found.items()]
+    assert len(import_replies(place, [(f"line {i}", line) for i, line in enumerate(lines)], Told("a friend")).entries) == 2
+    compare(file, place, workers=1)
+    assert "cells wait" not in (place / "page.md").read_text() and len(list((place / "rows").glob("*.json"))) == 4
+    held = read_record(place / "replies.jsonl")
+    assert [entry.reply.who for entry in held.values()] == ["a friend"] * 2
+    shutil.rmtree(place / "runs")
+    assert recorded(place) == (list(held.values()), 0)  # as after a comparison that keeps no runs
+    again = tmp_path / "again"  # by anyone who has the record
+    record = f'{chat}\n"mentor.chat.replies" = "{place / "replies.jsonl"}"'
+    file.write_text(text + arm.format(name="one", chat=record) + arm.format(name="other", chat=f'{record}\n"accept.rule" = "if_better"'))
+    compare(file, again, workers=1)
+    ours, theirs = ({row["arm"]: row for row in json.loads((where / "results.json").read_text())["rows"]} for where in (place, again))
+    assert {arm: row["test"] for arm, row in ours.items()} == {arm: row["test"] for arm, row in theirs.items()}
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_failed_cell_is_told_beside_those_that_wait(table: Path, tmp_path: Path) -> None:
+    asking = '\n[[arms]]\nname = "waits"\n[arms.settings]\n"mentor.name" = "opro"\n"mentor.exemplars" = 0\n'
+    asking += '"mentor.chat.provider" = "batch"\n"mentor.chat.name" = "strong"\n'
+    (tmp_path / "arms.py").write_text(
+        "from maao.options import Section\n\nclass Broken(Section):\n    def run(self, config, folder):\n        raise ValueError('no')\n"
+    )
+    file = tmp_path / "failing.toml"
+    text = table.read_text().replace("seeds = [0, 1]", "seeds = [0]")
+    file.write_text(text + asking + '\n[[arms]]\nname = "broken"\nhow = "arms.py:Broken"\n')
+    with pytest.raises(MaaoError, match=r"Some cells failed; .* 1 of 4 cells waits for 3 replies\. The first failure: _broken") as stop:
+        compare(file, tmp_path / "out", workers=1)
+    assert not isinstance(stop.value, Waiting)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from maao import choices
@@ -12,6 +14,7 @@ from tests.tiny import tiny_model
 MODELS = [  # the provider, its settings, and the style in which it is asked
     ("scripted", {"replies": ["music", "sport"]}, "chat"),
     ("scripted", {"replies": ["music", "sport"]}, "completion"),
+    ("batch", {"name": "m", "replies": str(Path(__file__).with_name("replies.jsonl"))}, "chat"),  # on record: what the suite asks
     ("local", {}, "completion"),
 ]
 

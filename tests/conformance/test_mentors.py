@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,7 @@ from maao.problems.functions import FunctionProblem
 from maao.testing import MentorConformance
 from maao.types import Example
 from tests.conformance.parts import kept_framed_problem
+from tests.mentors.lines import CLASSES, LinesCodec
 from tests.tiny import tiny_model
 
 
@@ -125,6 +127,44 @@ def chosen(name: str, **settings: Any) -> Callable[[Any], Any]:
     return lambda problem: choices.load("mentor", name)(**settings).build(MentorContext(problem.codec, record, chat))
 
 
+def lines_reply(request: Any) -> str:
+    """Lines that depend on the whole instruction: of all classes but one, and one line of a class that is not there."""
+    told = {label: {"examples": [f"{label} {len(request.text) % 7 + i}" for i in range(3)]} for label in ("calories", "recipe", "bread")}
+    return f"Sure!\n{json.dumps(told)}"
+
+
+def lines(name: str, **settings: Any) -> Callable[[Any], Any]:
+    """A mentor of class lines by the name and the settings that it has in a config; its lines become points of a plane."""
+
+    def make(problem: Any) -> Any:
+        def read(texts: Any) -> list[list[float]]:
+            return [[0.5 + len(text) % 9 / 20, 0.5 - len(text) % 9 / 20, 0.0] for text in texts]
+
+        run = MentorContext(
+            LinesCodec(),
+            lambda model: Recorded(model, MemoryLedger()),
+            lambda options: Recorded(ScriptedModel(lines_reply), MemoryLedger()),
+            train=tuple(Example({"text": f"how many {label} are in dish {i}"}, label) for label in CLASSES for i in range(3)),
+            labels=CLASSES,
+            tuned="wise",
+            classes=CLASSES,
+            input="matched_text",
+            vocabulary=TwoWords(),
+            read_by_name=read,
+        )
+        return choices.load("mentor", name)(**settings).build(run)
+
+    return make
+
+
+class TwoWords:
+    def random_words(self, count: int, seed: int) -> list[str]:
+        return ["music", "team"]
+
+    def near(self, word: str) -> list[str]:
+        return [f"{word}s", f"{word}ed"]
+
+
 PAIRS = tuple(Example({"text": f"text {i}"}, "music" if i % 2 else "sport") for i in range(6))
 STARTS = ("music news", "team match", "film song", "market bank")
 
@@ -149,6 +189,12 @@ MENTORS = [
     Row("ape", rival(APE, lambda request: f" to {request.sample} 1.5\n\nGood luck!", examples=PAIRS)),
     Row("evoprompt ga", rival(EvoPrompt, lambda request: f"1. x\n2. <prompt>{len(request.text) % 9} 0.5</prompt>", algorithm="ga")),
     Row("evoprompt de", rival(EvoPrompt, lambda r: f"<prompt>{words_reply(r).split()[-2]} news</prompt>", initial=STARTS), language=True),
+    Row("class_names", lines("class_names")),
+    Row("class_wordings, race", lines("class_wordings"), accept=Race(2)),
+    Row("near_words", lines("near_words", examples=2, descriptions=0)),
+    Row("random_class_words", lines("random_class_words")),
+    Row("edited_examples, race", lines("edited_examples", weights=[1.0]), accept=Race(2)),
+    Row("corpus_lines", lines("corpus_lines", corpus=__file__)),
     Row("language_model chat", asks(numbers_reply)),
     Row("language_model chat, race", asks(numbers_reply), accept=Race(2)),
     Row("language_model chat on soft prompts", asks(words_reply, shown=Shown(nearest=True, examples=True)), language=True),
@@ -159,6 +205,8 @@ MENTORS = [
     Row("language_model completion", asks(continuation, style="completion")),
     Row("language_model that talks only", asks(lambda request: "I'm sorry, I cannot help.")),
     Row("language_model that fails", asks(FailingModel())),
+    Row("class_lines", lines("class_lines", weights=[0.5])),
+    Row("class_lines, a class a request, race", lines("class_lines", classes_per_request=1, max_tokens=200), accept=Race(2)),
 ]
 
 

@@ -238,6 +238,12 @@ def test_race_goes_on_when_a_proposal_cannot_be_walked_from():
     assert verdict.cost.gradient_steps == 3
 
 
+@pytest.mark.parametrize(("share", "chosen"), [(0.0, 0), (0.06, 0), (0.07, None)])
+def test_race_asks_for_a_share_of_the_incumbents_loss(share, chosen):
+    """The same points: 15 is a sixteenth below 16."""
+    assert judge(Race(1, share=share), math.sqrt(60), history=()).chosen == chosen
+
+
 @pytest.mark.parametrize(("steps", "margin"), [(0, 0.0), (3, -1.0)])
 def test_race_refuses_settings_that_make_no_race(steps, margin):
     with pytest.raises(ConfigError, match="race needs"):

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from maao.core.budget import Budget
 from maao.errors import BudgetError, ChatError
-from maao.llm.budget import Capped
 from maao.llm.chat import Message, Request
-from maao.llm.ledger import MemoryLedger, Recorded, Replayed
+from maao.llm.ledger import MemoryLedger, Replayed
 from maao.llm.openai_compatible import OpenAICompatible
+from maao.llm.provider import Here
+from maao.llm.recording import Recording
 
 PACKAGES = ("llama_cpp", "fastapi", "uvicorn", "pydantic_settings", "sse_starlette", "starlette_context")
 MISSING = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
@@ -62,7 +64,7 @@ def test_server_samples_by_seed_and_sample(model):
 
 def test_calls_of_a_real_server_are_recorded_replayed_and_capped(model):
     ledger = MemoryLedger()
-    recorded = Recorded(Capped(model, spent=ledger.totals, max_calls=1), ledger)
+    recorded = Recording(ledger, Here("", lambda name: None), Budget(llm_calls=1)).record(model)
     reply = recorded.complete(QUESTION)
     assert recorded.complete(QUESTION) == reply == Replayed(ledger, NAME).complete(QUESTION)
     assert recorded.live_calls == 1 and reply.date and reply.seconds > 0

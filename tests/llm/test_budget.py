@@ -1,7 +1,7 @@
 import pytest
 
-from maao.errors import BudgetError, ChatError, ConfigError
-from maao.llm.budget import Capped, worst_case_tokens
+from maao.errors import BudgetError, ChatError, ConfigError, Waiting
+from maao.llm.budget import REFUSED, Capped, Caps, CountedOnce, Meter, shared_accounts, spending_from, worst_case_tokens
 from maao.llm.chat import Reply, Usage
 from maao.llm.ledger import MemoryLedger, Recorded, Totals
 from maao.llm.price import FREE, Price, known_price
@@ -25,19 +25,24 @@ class Greedy:
         return Reply("x", Usage(*used, usd=PRICE.usd(*used)))
 
 
+def capped(model, ledger, *, shared=(), **caps):
+    meter = Meter([(ledger, Caps(**caps))], model.price, shared=shared)
+    return Recorded(Capped(CountedOnce(model, meter), meter, model), ledger)
+
+
 def recorded(**caps):
     ledger, greedy = MemoryLedger(), Greedy()
-    return Recorded(Capped(greedy, spent=ledger.totals, **caps), ledger), greedy, ledger
+    return capped(greedy, ledger, **caps), greedy, ledger
 
 
 @pytest.mark.parametrize(
     ("caps", "calls"),
     [
-        ({"max_calls": 3}, 3),
-        ({"max_tokens": 2 * sum(worst_case_tokens(ask(max_tokens=100)))}, 2),
-        ({"max_tokens": 2 * sum(worst_case_tokens(ask(max_tokens=100))) - 1}, 1),
-        ({"max_usd": 0.0035}, 3),
-        ({"max_calls": 0}, 0),
+        ({"calls": 3}, 3),
+        ({"tokens": 2 * sum(worst_case_tokens(ask(max_tokens=100)))}, 2),
+        ({"tokens": 2 * sum(worst_case_tokens(ask(max_tokens=100))) - 1}, 1),
+        ({"usd": 0.0035}, 3),
+        ({"calls": 0}, 0),
         ({}, 6),
     ],
 )
@@ -50,31 +55,38 @@ def test_no_cap_is_ever_passed(caps, calls):
             break
     totals = ledger.totals()
     assert greedy.calls == totals.calls == calls
-    assert totals.tokens <= caps.get("max_tokens", totals.tokens) and totals.usd <= caps.get("max_usd", totals.usd)
+    assert totals.tokens <= caps.get("tokens", totals.tokens) and totals.usd <= caps.get("usd", totals.usd)
 
 
-def test_refusal_is_a_chat_error_that_says_cap_spent_and_possible_cost():
-    spent = Totals(calls=7, input_tokens=900, output_tokens=50, usd=0.02)
-    with pytest.raises(ChatError) as tokens:
-        Capped(Greedy(), spent=lambda: spent, max_tokens=1000).complete(ask(max_tokens=100))
-    assert "cap is 1000 tokens" in str(tokens.value) and "950 are spent" in str(tokens.value) and "166" in str(tokens.value)
-    with pytest.raises(BudgetError) as usd:
-        Capped(Greedy(), spent=lambda: spent, max_usd=0.0205).complete(ask(max_tokens=100))
-    assert "$0.0205" in str(usd.value) and "$0.02 " in str(usd.value) and "$0.001066" in str(usd.value)
-    with pytest.raises(BudgetError, match=r"cap of 7 calls is reached \(7 made\)"):
-        Capped(Greedy(), spent=lambda: spent, max_calls=7).complete(ask())
+def test_refusal_says_cap_spent_and_possible_cost():
+    spent, worst = Totals(7, 900, 50, usd=0.02), Totals(1, 66, 100, usd=0.001066)
+    told = Caps(tokens=1000).refusal(spent, worst)
+    assert told == (
+        "Call not made: the cap is 1000 tokens, 950 are spent, and this call could take 166 (prompt at most 66, reply at most 100)."
+    )
+    told = Caps(usd=0.0205, whose="the comparison's").refusal(spent, worst)
+    assert told == (
+        "Call not made: the comparison's cap is $0.0205, $0.02 is spent, and this call could cost $0.001066 (prompt at most 66 tokens, "
+        "reply at most 100)."
+    )
+    assert Caps(calls=7).refusal(spent, worst) == "Call not made: the cap of 7 calls is reached (7 made)."
+    assert Caps(calls=8, tokens=1116, usd=0.021066).refusal(spent, worst) == "" == Caps().refusal(spent, worst)
+
+
+def test_money_that_is_not_known_may_be_too_much():
+    assert Caps(usd=1.0).refusal(Totals(usd=float("nan")), Totals(1)) and Caps(usd=1.0).refusal(Totals(), Totals(1, usd=float("nan")))
 
 
 def test_recorded_replies_cost_nothing_even_when_the_cap_is_reached():
-    model, greedy, _ = recorded(max_calls=1)
+    model, greedy, _ = recorded(calls=1)
     first = model.complete(ask())
     assert model.complete(ask()) == first and greedy.calls == 1
 
 
 def test_resumed_run_does_the_same_arithmetic():
-    model, _, ledger = recorded(max_calls=2)
+    model, _, ledger = recorded(calls=2)
     model.complete(ask(sample=0))
-    resumed = Recorded(Capped(Greedy(), spent=ledger.totals, max_calls=2), ledger)
+    resumed = capped(Greedy(), ledger, calls=2)
     resumed.complete(ask(sample=1))
     with pytest.raises(BudgetError):
         resumed.complete(ask(sample=2))
@@ -112,27 +124,114 @@ WORST = worst_case_tokens(ask(max_tokens=100))
 
 @pytest.mark.parametrize(
     "caps",
-    [{"max_calls": 3}, {"max_tokens": 3 * sum(WORST)}, {"max_usd": 3 * PRICE.usd(*WORST)}],
+    [{"calls": 3}, {"tokens": 3 * sum(WORST)}, {"usd": 3 * PRICE.usd(*WORST)}],
     ids=lambda c: next(iter(c)),
 )
 def test_call_that_failed_counts_for_every_cap(caps):
     ledger, failing = MemoryLedger(), Failing(2)
-    model = Recorded(Capped(failing, spent=ledger.totals, **caps), ledger)
+    model = capped(failing, ledger, **caps)
     assert outcomes(model, 5) == ["reply", "failed", "reply", "refused", "refused"]
     assert failing.calls == 3 and ledger.totals().calls == 2
+    assert ledger.spent() == ledger.totals() + Totals(1, *WORST, PRICE.usd(*WORST), unanswered=1)
+
+
+def test_what_failed_counts_in_the_next_process_too():
+    ledger = MemoryLedger()
+    assert outcomes(capped(Failing(1, 2), ledger, calls=3), 2) == ["failed", "failed"]
+    assert outcomes(capped(Greedy(), ledger, calls=3), 3) == ["reply", "refused", "refused"]
+
+
+def test_an_attempt_that_is_cut_off_counts_at_its_worst():
+    class Cut(Greedy):
+        def complete(self, request):
+            raise KeyboardInterrupt
+
+    ledger = MemoryLedger()
+    with pytest.raises(KeyboardInterrupt):
+        capped(Cut(), ledger).complete(ask(max_tokens=100))
+    assert ledger.spent() == Totals(1, *WORST, PRICE.usd(*WORST), unanswered=1)
+    capped(Greedy(), ledger).complete(ask(max_tokens=100))  # asked again: two attempts for one request
+    assert ledger.spent() == Totals(2, 2 * WORST[0], 2 * WORST[1], 2 * PRICE.usd(*WORST), unanswered=1)
+
+
+@pytest.mark.parametrize(
+    ("used", "spent"),
+    [(REFUSED, Totals(1, unanswered=1)), (Totals(1, 5, 0, 0.5), Totals(1, 5, 0, 0.5, unanswered=1)), (Totals(), Totals())],
+)
+def test_what_an_attempt_without_a_reply_took_takes_the_place_of_its_worst(used, spent):
+    ledger = MemoryLedger()
+    Meter([(ledger, Caps())], PRICE).begin(ask()).end(used)
+    assert ledger.spent() == spent
+
+
+def test_two_accounts_are_both_held_to_and_neither_counts_what_the_other_refused():
+    own, shared = MemoryLedger(), MemoryLedger()
+    model = capped(Greedy(), own, calls=5, shared=[(shared, Caps(calls=1, whose="the comparison's"))])
+    model.complete(ask(max_tokens=100))
+    with pytest.raises(BudgetError, match="the comparison's cap of 1 calls is reached"):
+        model.complete(ask(max_tokens=100, sample=1))
+    meter = Meter([(own, Caps())], PRICE, shared=[(shared, Caps(calls=1))])
+    with pytest.raises(BudgetError):
+        meter.begin(ask(max_tokens=100, sample=2))
+    assert own.spent() == Totals(1, *WORST, PRICE.usd(*WORST)) and shared.spent().calls == 1
+
+
+def test_runs_spend_from_what_they_share_within_it_alone():
+    account = MemoryLedger(), Caps(calls=3)
+    with spending_from(*account):
+        assert shared_accounts() == (account,)
+    assert shared_accounts() == ()
+
+
+class ByFile(Greedy):
+    """Answers what is in `there`; waits for all else."""
+
+    def __init__(self, *there):
+        super().__init__()
+        self.there = there
+
+    def has_reply(self, request):
+        return request.sample in self.there
+
+    def complete(self, request):
+        if not self.has_reply(request):
+            raise Waiting("not yet")
+        return super().complete(request)
+
+
+def test_a_request_that_waits_is_spent_once_however_often_and_by_whomever_it_is_asked():
+    shared = MemoryLedger()
+    caps = Caps(calls=1)
+    for _ in range(3):
+        own = MemoryLedger()
+        for _ in range(2):
+            with pytest.raises(Waiting):
+                capped(ByFile(), own, shared=[(shared, caps)]).complete(ask(max_tokens=100))
+        assert own.spent().calls == shared.spent().calls == 1
+    with pytest.raises(BudgetError):
+        capped(ByFile(), own, shared=[(shared, caps)]).complete(ask(max_tokens=100, sample=1))
+    capped(ByFile(0), own, calls=1, shared=[(shared, caps)]).complete(ask(max_tokens=100))
+    assert own.spent() == Totals(1, *WORST, PRICE.usd(*WORST)) and shared.spent().calls == 1
+
+
+def test_replies_at_hand_count_for_the_run_and_not_for_what_runs_share():
+    own, shared = MemoryLedger(), MemoryLedger()
+    model = capped(ByFile(0, 1, 2), own, calls=2, shared=[(shared, Caps(calls=1))])
+    assert outcomes(model, 3) == ["reply", "reply", "refused"]
+    assert own.spent().calls == 2 and shared.spent() == Totals()
 
 
 def test_refusal_says_how_many_calls_failed():
     ledger = MemoryLedger()
-    model = Recorded(Capped(Failing(1), spent=ledger.totals, max_calls=2), ledger)
+    model = capped(Failing(1), ledger, calls=2)
     outcomes(model, 2)
     with pytest.raises(BudgetError, match=r"cap of 2 calls is reached \(2 made, with 1 that failed counted at their most\)"):
         model.complete(ask(sample=9))
 
 
 def test_refused_call_is_not_one_that_failed():
-    capped = Capped(Greedy(), spent=Totals, max_tokens=1)
-    assert outcomes(capped, 3) == ["refused"] * 3 and capped.failed == Totals()
+    ledger = MemoryLedger()
+    assert outcomes(capped(Greedy(), ledger, tokens=1), 3) == ["refused"] * 3 and ledger.spent() == Totals()
 
 
 TEXTS = ["Say hello.", "日本語も。", "🙂🙃 👩‍👩‍👧", "Ünïcödé", "\x00\x07\x1b", "xqzjv" * 9, " \n\t  \r\n", ""]
@@ -152,17 +251,19 @@ def test_money_cap_without_a_price_is_refused_at_once():
     greedy = Greedy()
     greedy.price = None
     with pytest.raises(ConfigError, match="Set its price"):
-        Capped(greedy, spent=Totals, max_usd=1.0)
+        Capped(greedy, Meter([(MemoryLedger(), Caps(usd=1.0))]))
 
 
 def test_worst_case_counts_what_a_chat_template_adds():
     chat, completion = worst_case_tokens(ask()), worst_case_tokens(ask(style="completion"))
     assert chat[0] > completion[0] and chat[1] == completion[1] == 256
+    schema = {"type": "object"}
+    assert worst_case_tokens(ask(schema=schema))[0] == chat[0] + len('{"type": "object"}') + 8
 
 
 def test_capped_model_keeps_the_name_and_place_of_the_model():
-    capped = Capped(Scripted(["a"], name="s"), spent=Totals)
-    assert capped.name == "s" and not capped.is_remote and capped.price == FREE
+    model = Capped(Scripted(["a"], name="s"), Meter())
+    assert model.name == "s" and not model.is_remote and model.price == FREE
 
 
 def test_price_of_a_known_model_is_found_and_of_an_unknown_one_is_not():

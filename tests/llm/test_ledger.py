@@ -1,7 +1,7 @@
 import pytest
 
 from maao.errors import BudgetError, ChatError, LedgerMiss, StoreError
-from maao.llm.budget import Capped
+from maao.llm.budget import Capped, CountedOnce, Meter
 from maao.llm.chat import Reply, Usage
 from maao.llm.ledger import MemoryLedger, Recorded, Replayed, Totals, WithExtra
 from maao.llm.price import FREE
@@ -111,7 +111,13 @@ def test_recorded_reply_is_never_replaced():
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda m: Recorded(m, MemoryLedger()), lambda m: Capped(m, spent=Totals), lambda m: WithExtra(m, {"a": 1})]
+    "wrap",
+    [
+        lambda m: Recorded(m, MemoryLedger()),
+        lambda m: Capped(m, Meter()),
+        lambda m: CountedOnce(m, Meter()),
+        lambda m: WithExtra(m, {"a": 1}),
+    ],
 )
 def test_a_wrapper_is_all_that_the_model_is(wrap):
     counting = Counting()

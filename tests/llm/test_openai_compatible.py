@@ -1,11 +1,13 @@
 import json
+import math
 import traceback
 
 import pytest
 
-from maao.errors import ChatError, ConfigError
+from maao.errors import BudgetError, ChatError, ConfigError
+from maao.llm.budget import Capped, Caps, Meter, worst_case_tokens
 from maao.llm.chat import Message, Request, sampling_seed
-from maao.llm.ledger import MemoryLedger, Recorded
+from maao.llm.ledger import MemoryLedger, Recorded, Totals
 from maao.llm.openai_compatible import OpenAICompatible
 from maao.llm.price import Price
 from tests.llm.asking import ask
@@ -138,7 +140,7 @@ def test_given_price_is_charged(model_of):
 
 def test_unknown_price_is_said_to_be_unknown(model_of):
     model = model_of(Server(chat_reply()))
-    assert model.price is None and model.complete(ask()).usage.usd == 0
+    assert model.price is None and math.isnan(model.complete(ask()).usage.usd)
 
 
 @pytest.mark.parametrize(
@@ -335,3 +337,73 @@ def test_extra_settings_cannot_get_around_caps_and_records(model_of, name):
     with pytest.raises(ChatError, match=name):
         model_of(server).complete(ask(extra={name: 5}))
     assert not server.asked
+
+
+# -- attempts are written down before they go
+
+
+WORST = worst_case_tokens(ask(max_tokens=100))
+
+
+def counted(model, ledger, **caps):
+    meter = Meter([(ledger, Caps(**caps))], model.price)
+    return Recorded(Capped(model.counted(meter), meter, model), ledger)
+
+
+PAID = {"price": Price(1.0, 10.0), "first_pause": 0.0}
+
+
+def test_every_attempt_is_on_record_before_it_goes(model_of):
+    ledger, seen = MemoryLedger(), []
+
+    def watching(body):
+        seen.append(ledger.spent().calls)
+        return failure(500) if len(seen) < 3 else chat_reply()
+
+    counted(model_of(Server(watching), **PAID), ledger).complete(ask(max_tokens=100))
+    assert seen == [1, 2, 3]
+    spent = Price(1.0, 10.0).usd(100, 20) + 2 * Price(1.0, 10.0).usd(*WORST)
+    assert ledger.spent() == Totals(3, 100 + 2 * WORST[0], 20 + 2 * WORST[1], pytest.approx(spent), unanswered=2)
+    assert ledger.totals().calls == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "spent"),
+    [
+        (failure(429), Totals(2, unanswered=2)),
+        (failure(400), Totals(1, unanswered=1)),
+        (httpx2.Response(307), Totals(1, unanswered=1)),
+        (httpx2.ConnectError("refused"), Totals(2, unanswered=2)),
+        (httpx2.ConnectTimeout("no"), Totals(2, unanswered=2)),
+        (failure(408), Totals(2, 2 * WORST[0], 2 * WORST[1], 2 * Price(1.0, 10.0).usd(*WORST), unanswered=2)),
+        (failure(500), Totals(2, 2 * WORST[0], 2 * WORST[1], 2 * Price(1.0, 10.0).usd(*WORST), unanswered=2)),
+        (httpx2.ReadTimeout("slow"), Totals(2, 2 * WORST[0], 2 * WORST[1], 2 * Price(1.0, 10.0).usd(*WORST), unanswered=2)),
+        (httpx2.ReadError("broke"), Totals(2, 2 * WORST[0], 2 * WORST[1], 2 * Price(1.0, 10.0).usd(*WORST), unanswered=2)),
+        (httpx2.Response(200, text="no JSON"), Totals(1, *WORST, Price(1.0, 10.0).usd(*WORST), unanswered=1)),
+    ],
+)
+def test_what_an_attempt_without_a_reply_took(model_of, answer, spent):
+    ledger = MemoryLedger()
+    with pytest.raises(ChatError):
+        counted(model_of(Server(answer), attempts=2, **PAID), ledger).complete(ask(max_tokens=100))
+    assert ledger.spent() == spent
+
+
+def test_no_further_attempt_is_made_where_it_would_pass_a_cap(model_of):
+    ledger, server = MemoryLedger(), Server(failure(500))
+    with pytest.raises(BudgetError, match=r"cap of 3 calls is reached \(3 made, with 3 that failed counted at their most\)"):
+        counted(model_of(server, attempts=9, **PAID), ledger, calls=3).complete(ask())
+    assert len(server.asked) == 3
+
+
+def test_a_setting_that_is_refused_costs_an_attempt(model_of):
+    ledger, server = MemoryLedger(), refuses("seed", "seed is not supported")
+    counted(model_of(server, **PAID), ledger).complete(ask(seed=1))
+    assert ledger.spent() == ledger.totals() + Totals(1, unanswered=1) and len(server.asked) == 2
+
+
+def test_without_a_key_nothing_is_written_down(model_of):
+    ledger, remote = MemoryLedger(), model_of(Server(chat_reply()), base_url="https://api.example.com/v1")
+    with pytest.raises(ChatError, match="No key"):
+        counted(remote, ledger).complete(ask())
+    assert ledger.spent() == Totals()

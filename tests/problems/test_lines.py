@@ -10,30 +10,34 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from maao.problems.classification import ClassificationProblem, walked
-from maao.problems.scorers.class_residual import ClassResidual
+from maao.class_lines import Line
+from maao.problems.classification import ClassificationProblem
 from maao.problems.scorers.head_starts import logistic_regression
-from maao.problems.scorers.matcher import bind_classes
-from maao.problems.scorers.probes import LPPlusPlus
-from maao.problems.towers.class_prompts import ClassTemplate
+from maao.problems.scorers.probes import Probe
 from maao.types import Example, Splits
 from tests.conformance.parts import soft_prompt_problem
-from tests.problems.test_text_matchers import METHODS, PROBES, problem, reader_of
+from tests.problems.test_text_matchers import METHODS, PROBES, problem
 from tests.tiny import LABELS, tiny_splits
-from tests.tiny_sentence import tiny_matcher
 
-LINES = tuple(Example({"text": text}, label) for text, label in (("a firm sells bonds", "business"), ("the song plays", "music")))
+TEXTS = (("a firm sells bonds", "business"), ("the song plays", "music"))
 WEIGHT = 0.3
 
 
+def lines(weight: float) -> tuple[Line, ...]:
+    return tuple(Line(label, "examples", text, weight) for text, label in TEXTS)
+
+
 def joined(splits: Splits) -> Splits:
-    return replace(splits, lines=LINES, lines_weight=WEIGHT)
+    return replace(splits, lines=lines(WEIGHT))
 
 
 def matcher(name: str, splits: Splits) -> ClassificationProblem[Any]:
     """Return the problem of a matcher on these splits, all of what is walked a batch."""
     made = problem(name)
-    return ClassificationProblem(made.method, made.scorer, made.codec, made.reader, splits, batch_size=100)
+    scorer, train = made.scorer, made.reader.split(splits.train, train=True)
+    if isinstance(scorer, Probe):
+        scorer = scorer.made_of(train, torch.tensor([LABELS.index(example.label) for example in splits.train]))
+    return ClassificationProblem(made.method, scorer, made.codec, made.reader, splits, batch_size=100)
 
 
 @pytest.mark.parametrize("name", ["coop", "linear_probe"])
@@ -51,10 +55,10 @@ def test_a_line_of_a_matcher_counts_by_its_weight(name: str) -> None:
 @pytest.mark.parametrize("name", [*METHODS, *PROBES])
 def test_a_line_of_weight_one_is_as_good_as_an_example_in_every_method_of_matchers(name: str) -> None:
     splits = tiny_splits(2)
-    lines = matcher(name, replace(splits, lines=LINES, lines_weight=1.0))
-    own = matcher(name, replace(splits, train=(*splits.train, *LINES)))
+    said = matcher(name, replace(splits, lines=lines(1.0)))
+    own = matcher(name, replace(splits, train=(*splits.train, *(Example({"text": text}, label) for text, label in TEXTS))))
     params = own.initial(0)
-    torch.testing.assert_close(lines.loss(params, lines.batch(0, 0)), own.loss(params, own.batch(0, 0)))
+    torch.testing.assert_close(said.loss(params, said.batch(0, 0)), own.loss(params, own.batch(0, 0)))
     light = matcher(name, joined(splits))
     light_loss = float(light.loss(params, light.batch(0, 0)))
     assert light_loss != pytest.approx(float(own.loss(params, own.batch(0, 0))), abs=1e-7)
@@ -100,18 +104,16 @@ def test_scores_and_clues_are_of_labelled_examples_alone() -> None:
 
 
 def test_prototypes_are_means_by_weight() -> None:
-    encoder, splits = tiny_matcher(), joined(tiny_splits(2))
-    bound = bind_classes(encoder, ClassTemplate.parse("{class}"), LABELS, 0, ["{class}"])
-    train = walked(reader_of(encoder), splits)
-    targets = torch.tensor([LABELS.index(example.label) for example in splits.walked])
-    start = LPPlusPlus(bound, features=train.features, targets=targets, weights=train.weights).extra(0)
-    features = train.features
+    made = {name: matcher(name, joined(tiny_splits(2))) for name in ("lp++", "class_residual")}
+    lp, residual = made["lp++"].scorer, made["class_residual"].scorer
+    train, targets = made["lp++"].inputs("train"), torch.tensor([*[0, 0, 1, 1, 2, 2], 0, 1])
+    features, anchors, start = train.features, lp.bound.anchors, lp.extra(0)
     torch.testing.assert_close(start["weight"][0], (features[0] + features[1] + WEIGHT * features[6]) / (2 + WEIGHT))
     torch.testing.assert_close(start["weight"][2], features[4:6].mean(0))
-    residual = ClassResidual(bound, features=train.features, targets=targets, weights=train.weights, text_weight=2.0, class_examples=0.0)
-    first = 2 * bound.anchors[0] + features[0] + features[1] + WEIGHT * features[6]
+    first = 2 * anchors[0] + features[0] + features[1] + WEIGHT * features[6]
     torch.testing.assert_close(residual.extra(0)["start"][0], first / first.norm())
     params = residual.extra(0)
+    residual.class_examples = 0.0
     each = F.cross_entropy(residual.class_scores(params, train), targets, reduction="none")
     torch.testing.assert_close(residual.loss(params, train, targets), (each[:6].sum() + WEIGHT * each[6:].sum()) / (6 + 2 * WEIGHT))
 

@@ -246,3 +246,10 @@ def test_an_interrupted_append_stores_nothing_and_can_be_repeated(run, monkeypat
     assert run.rounds_done == 0
     run.append(make_round(0))
     assert same(run.history(), make_history(1))
+
+
+def test_a_kill_at_any_moment_loses_no_request_that_waits_and_no_reply(tmp_path):
+    command = [sys.executable, str(SCRIPT.with_name("wait_and_answer.py")), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout) >= 20

@@ -1,6 +1,7 @@
 """The ledger of calls in a run's database."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from dataclasses import replace
 import pytest
 from sample_runs import make_round, open_run, same
 
-from maao.errors import StoreError
+from maao.errors import BudgetError, StoreError
 from maao.llm.chat import Message, Reply, Request, Usage
 from maao.llm.ledger import Recorded, Replayed, Totals
 from maao.llm.scripted import Scripted
@@ -40,6 +41,63 @@ def test_totals_add_up(run):
     run.ledger.put(request(), REPLY)
     run.ledger.put(request(sample=1), REPLY)
     assert run.ledger.totals() == Totals(2, 240, 60, 0.025)
+
+
+WORST = Totals(1, 100, 50, 0.5)
+
+
+def test_an_attempt_is_counted_at_its_worst_until_its_reply_is_put(run, folder):
+    number = run.ledger.begin(request().key, WORST, lambda spent: "")
+    assert run.ledger.spent() == Totals(1, 100, 50, 0.5, unanswered=1) and run.ledger.totals() == Totals()
+    run.ledger.replied(number, Totals(1, 120, 30, 0.0125))
+    assert run.ledger.spent().usd == 0.5  # until it is put, with the reply
+    run.ledger.put(request(), REPLY)
+    assert run.ledger.spent() == run.ledger.totals() == Totals(1, 120, 30, 0.0125)
+
+
+def test_attempts_without_a_reply_are_there_for_whoever_opens_the_run_again(run, folder):
+    first, _ = (run.ledger.begin(request().key, WORST, lambda spent: "") for _ in range(2))
+    run.ledger.end(first, Totals(calls=1))
+    run.ledger.put(request(), REPLY)  # the second
+    run.ledger.begin(request(sample=1).key, Totals(1, 1, 1, math.nan), lambda spent: "")
+    run.close()
+    with open_run(folder, write=True) as again:
+        assert again.ledger.spent().calls == 3 and again.ledger.unanswered().unanswered == 2
+        assert math.isnan(again.ledger.spent().usd) and again.ledger.spent().tokens == 152
+        again.ledger.end(3, Totals())
+        assert again.ledger.spent() == Totals(2, 120, 30, 0.0125, unanswered=1)
+
+
+def test_an_attempt_that_is_refused_is_not_written(run):
+    run.ledger.put(request(), REPLY)
+    told = []
+    with pytest.raises(BudgetError, match="too much"):
+        run.ledger.begin(request().key, WORST, lambda spent: told.append(spent) or "too much")
+    assert told == [Totals(1, 120, 30, 0.0125)] and run.ledger.unanswered() == Totals()
+
+
+def test_an_attempt_that_waits_is_the_same_when_it_is_asked_again(run):
+    number = run.ledger.begin(request().key, WORST, lambda spent: "")
+    assert not run.ledger.is_awaited(request().key)
+    run.ledger.waits(number)
+    assert run.ledger.is_awaited(request().key) and run.ledger.begin(request().key, WORST, lambda spent: "no") == number
+    run.ledger.put(request(), REPLY)
+    assert run.ledger.spent() == Totals(1, 120, 30, 0.0125)
+
+
+def test_a_cost_that_is_not_known_is_put_twice_as_any_reply(run):
+    unknown = replace(REPLY, usage=Usage(1, 2, math.nan))
+    run.ledger.put(request(), unknown)
+    run.ledger.put(request(), replace(unknown, usage=Usage(1, 2, float("nan"))))
+    with pytest.raises(StoreError, match="another reply"):
+        run.ledger.put(request(), replace(unknown, usage=Usage(1, 2, 0.0)))
+    assert math.isnan(run.ledger.totals().usd)
+
+
+def test_totals_are_those_of_calls_that_came_meanwhile_too(run):
+    for i in range(3):
+        run.ledger.put(request(sample=i), REPLY)
+        assert run.ledger.totals() == Totals(i + 1, 120 * (i + 1), 30 * (i + 1), pytest.approx(0.0125 * (i + 1)))
 
 
 def test_a_recorded_reply_is_never_replaced(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -42,5 +43,10 @@ def figures(score: Score) -> Figures:
 
 
 def spent(cost: Cost) -> Figures:
-    """Return a cost as a row holds it."""
-    return asdict(cost)
+    """Return a cost as a row holds it. Money that is not known is left out.
+
+    Example:
+        >>> "usd" in spent(Cost(usd=0.5)), "usd" in spent(Cost(usd=float("nan")))
+        (True, False)
+    """
+    return {name: value for name, value in asdict(cost).items() if not math.isnan(value)}

@@ -7,8 +7,9 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from maao.problems.frozen import Sentences
 
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
+NOTHING: Mapping[str, str] = MappingProxyType({})
+ON_PROCESSOR = {"ACCELERATE_USE_CPU": "true"}  # else the library's trainer takes an accelerator wherever there is one
 
 
 class SetFit(LabelledBaseline):
@@ -50,7 +53,8 @@ class SetFit(LabelledBaseline):
         check_several_classes("setfit", known.targets)
         began, seed = time.perf_counter(), seed_for(task.config.seed, "setfit") % 2**31
         source = task.frozen.sentences()
-        with one_thread(), peak_memory() as peak, _in_silence(), torch.random.fork_rng(devices=[]):
+        told = ON_PROCESSOR if torch.device(source.device).type == "cpu" else {}
+        with one_thread(), peak_memory() as peak, _in_silence(told), torch.random.fork_rng(devices=[]):
             model = self._tuned(source, known, seed)
         cost = Cost(gradient_steps=self.steps, seconds=time.perf_counter() - began)
 
@@ -98,16 +102,17 @@ class SetFit(LabelledBaseline):
 
 
 @contextmanager
-def _in_silence() -> Iterator[None]:
-    """Keep the libraries from printing bars and logs, and from telling anyone that they are used."""
-    kept = {name: os.environ.get(name) for name in QUIET}
+def _in_silence(further: Mapping[str, str] = NOTHING) -> Iterator[None]:
+    """Keep the libraries from printing bars and logs, and from telling anyone that they are used; tell them `further` as well."""
+    told = {**QUIET, **further}
+    kept = {name: os.environ.get(name) for name in told}
     disabled = logging.root.manager.disable
     with ExitStack() as stack, open(os.devnull, "w", encoding="utf-8") as nowhere, warnings.catch_warnings():
         stack.enter_context(redirect_stdout(nowhere))
         stack.enter_context(redirect_stderr(nowhere))
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
-        os.environ.update(QUIET)
+        os.environ.update(told)
         try:
             yield
         finally:

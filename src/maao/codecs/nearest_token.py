@@ -86,7 +86,7 @@ class NearestTokenCodec:
             text.encode()
         except UnicodeEncodeError as error:
             raise CodecError(f"The text {text!r} holds half of a character that was cut in two (a lone surrogate).") from error
-        ids = self._ids(text)
+        ids = self.token_ids(text)
         if not ids:
             raise CodecError(f"The text {text!r} holds nothing to encode: it has no tokens.")
         unwritable = sorted({self.tokenizer.convert_ids_to_tokens(i) for i in ids if i in self._special or i >= len(self.embeddings)})
@@ -105,7 +105,8 @@ class NearestTokenCodec:
             raise CodecError(f"The text {text!r} does not survive this vocabulary: it would be read back as {self.text(ids)!r}.")
         return Encoded({"prompt": self.embeddings[ids].clone()}, self.text(ids), note)
 
-    def _ids(self, text: str) -> list[int]:
+    def token_ids(self, text: str) -> list[int]:
+        """Return the ids of a text's tokens, as they are inside a sentence."""
         words = " ".join(text.split())  # one line, single spaces: what a prompt in a template can be
         return self.tokenizer(self._lead + words, add_special_tokens=False).input_ids if words else []
 
@@ -141,7 +142,7 @@ class NearestTokenCodec:
 
     def survives(self, ids: Sequence[int]) -> bool:
         """Say whether tokens come back as themselves from decoding and re-tokenizing."""
-        return self._ids(self.text(ids)) == list(ids)
+        return self.token_ids(self.text(ids)) == list(ids)
 
     @cached_property
     def _lead(self) -> str:
@@ -173,7 +174,7 @@ class NearestTokenCodec:
         for _ in range(len(ranked) * depth):
             ids = [row[i] for row, i in zip(ranked, place, strict=True)]
             text = self.text(ids)
-            again = self._ids(text)
+            again = self.token_ids(text)
             if again == ids:
                 return Decoded(text)
             wrong = next((i for i, pair in enumerate(zip(ids, again, strict=False)) if pair[0] != pair[1]), min(len(ids), len(again)))
@@ -218,7 +219,7 @@ class NearestTokenCodec:
         if prompt.shape[-1] != self.embeddings.shape[-1]:
             return None
         ids = []
-        for row in prompt.float():
+        for row in prompt.to(self.embeddings):
             candidates = (self.embeddings[:, 0] == row[0]).nonzero().flatten()
             same = [i for i in candidates[(self.embeddings[candidates] == row).all(-1)].tolist() if self._may_be_named(i)]
             if not same:
@@ -236,10 +237,10 @@ class NearestTokenCodec:
         `CodecError` for vectors of another width, and where no token may be named.
         """
         self._check_width(vectors)
-        allowed = self.stable if among is None else among
+        allowed = (self.stable if among is None else among).to(self.embeddings.device)
         if not bool(allowed.any()):
             raise CodecError(self._nothing_to_name)
-        parts = [self._rank_chunk(chunk, count, allowed) for chunk in vectors.float().split(CHUNK)]
+        parts = [self._rank_chunk(chunk, count, allowed) for chunk in vectors.to(self.embeddings).split(CHUNK)]
         return torch.cat([ids for ids, _ in parts]), torch.cat([values for _, values in parts])
 
     def _check_width(self, vectors: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,7 +24,8 @@ from maao.evaluation.statistics import (
     signed_rank,
 )
 from maao.options import Section, Text
-from maao.store.files import write_durably
+from maao.store.files import write_text_durably
+from maao.waiting import ROWS, counted, read_waits, runs_of
 
 if TYPE_CHECKING:
     from maao.compare.table import Table
@@ -128,6 +129,34 @@ class Page(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class WaitingCells:
+    """How many cells of a comparison wait, and for how many replies in all: cells share requests."""
+
+    cells: int
+    replies: int
+
+    def told(self, total: int) -> str:
+        """Say so, of so many cells.
+
+        Example:
+            >>> WaitingCells(2, 1).told(6)
+            '2 of 6 cells wait for 1 reply.'
+        """
+        return f"{self.cells} of {counted(total, 'cell', 'cells')} wait{'s' * (self.cells == 1)} for {counted(self.replies)}."
+
+
+def waiting_in(place: Path, names: Collection[str] | None = None) -> WaitingCells:
+    """Return what the cells of a comparison wait for, or those of some names."""
+    cells, keys = 0, set[str]()
+    for run in runs_of(place):
+        if (names is None or run.name in names) and not (place / ROWS / f"{run.name}.json").exists():
+            awaited = read_waits(run).awaited
+            cells += bool(awaited)
+            keys |= {request.key for request in awaited}
+    return WaitingCells(cells, len(keys))
+
+
 def read_out(table: Table, place: Path, total: int) -> Path:
     """Write ``results.json``, ``page.md`` and the plots of what there is of so many cells; return the page."""
     with FileLock(place / ".read-out.lock"):
@@ -135,10 +164,20 @@ def read_out(table: Table, place: Path, total: int) -> Path:
         check_protocols(rows)
         page: Page = table.page.options
         more = page.write(table, rows, place, total)
+        waiting = waiting_in(place)
+        if waiting.cells:
+            _say_first(place / PAGE, f"**{waiting.told(total)}** `maao requests list {place}` says which; the same command goes on.")
+            more = {"waiting": asdict(waiting), **more}
         held = [row.model_dump(exclude_unset=True) for row in rows]
         record = {"name": table.name, "baseline": table.baseline, "rows": held, **more}
-        write_durably(place / "results.json", (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+        write_text_durably(place / "results.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return place / PAGE
+
+
+def _say_first(page: Path, told: str) -> None:
+    """Put a line under a page's title, whoever wrote the page."""
+    title, _, rest = page.read_text(encoding="utf-8").partition("\n")
+    write_text_durably(page, f"{title}\n\n{told}\n{rest}")
 
 
 class Differences(Section):
@@ -154,7 +193,7 @@ class Differences(Section):
         if len({row.model for row in rows}) > 1:  # a task with another model is another task
             told = [row.model_copy(update={"task": f"{row.task}, {row.model}"}) for row in rows]
         found = differences(told, table.baseline, self.metric)
-        write_durably(place / PAGE, page_text(table, told, found, total, self.metric).encode())
+        write_text_durably(place / PAGE, page_text(table, told, found, total, self.metric))
         if rows:
             plot(told, found, place, self.metric)
         return {"differences": [asdict(d) for d in found]}
@@ -204,7 +243,7 @@ def page_text(table: Table, rows: Sequence[Row], found: Sequence[Difference], to
     costs = {arm: mean_cost([row for row in rows if row.arm == arm]) for arm in dict.fromkeys(row.arm for row in rows)}
     for arm, cost in costs.items():
         lines.append(f"| {arm} | " + " | ".join(f"{cost[name]:,.0f}" for name in COSTS) + " |")
-    lines += ["", *unequal(costs, baseline), *won(rows)]
+    lines += ["", *unequal(costs, baseline), *calls_told(costs), *won(rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -236,7 +275,7 @@ def _cell(rows: Sequence[Row], metric: str) -> str:
 
 def mean_cost(rows: Sequence[Row]) -> dict[str, float]:
     """Return what a cell of these rows cost in the mean, by kind."""
-    return {name: statistics.mean(row.cost[name] for row in rows) for name in COSTS}
+    return {name: statistics.mean(row.cost.get(name, 0.0) for row in rows) for name in (*COSTS, "usd")}
 
 
 def unequal(costs: Mapping[str, Mapping[str, float]], baseline: str) -> list[str]:
@@ -252,6 +291,20 @@ def unequal(costs: Mapping[str, Mapping[str, float]], baseline: str) -> list[str
                     f"Not at equal cost: {arm} took {own / theirs:.2f} times the {SHOWN.get(name, name).replace('_', ' ')} of {baseline}."
                 )
     return told
+
+
+def calls_told(costs: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return a line for every arm whose mentor asked a model: what that cost, beside what all arms spend."""
+    return [
+        f"Extra cost: the mentor of {arm} made {cost['llm_calls']:,.1f} calls a cell ({cost['input_tokens']:,.0f} tokens in, "
+        f"{cost['output_tokens']:,.0f} out{_money(cost)})."
+        for arm, cost in costs.items()
+        if cost["llm_calls"]
+    ]
+
+
+def _money(cost: Mapping[str, float]) -> str:
+    return f", ${cost['usd']:.4f}" if cost["usd"] else ""
 
 
 def won(rows: Sequence[Row]) -> list[str]:

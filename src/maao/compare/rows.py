@@ -14,7 +14,8 @@ from maao.baselines.outcome import Figures, Outcome, figures, spent
 from maao.config import Config
 from maao.core.acceptance import InterpolateOptions, RaceOptions
 from maao.errors import ConfigError
-from maao.options import Section
+from maao.mentors.class_lines.base import LinesOptions
+from maao.options import MANY, Section
 from maao.store.recorded import Record
 from maao.store.run import read_json
 from maao.types import Cost
@@ -156,13 +157,16 @@ def asked(result: Result) -> list[Asking]:
     if isinstance(rule, InterpolateOptions):
         rule = rule.inner.options
     compared_at = rule.steps if isinstance(rule, RaceOptions) else 0
+    mentor = result.config.mentor.options
+    most = len(mentor.weights) if isinstance(mentor, LinesOptions) else MANY  # lines make a proposal at each of their weights, and no more
     found = []
     for r in (r for r in result.history if r.leg.ask):
         own = [c.score.loss for c in r.verdict.considered if c.proposal is None and (not compared_at or c.age == compared_at)]
         judged = [c for c in r.verdict.considered if c.proposal is not None]
         theirs = [c.score.loss for c in judged if c.age == compared_at and math.isfinite(c.score.loss)]
         margin = own[0] - min(theirs) if own and theirs and math.isfinite(own[0]) else None
-        found.append(Asking(wanted=r.leg.proposals, usable=len(r.advice.proposals), won=r.verdict.chosen is not None, margin=margin))
+        wanted = min(r.leg.proposals, most)
+        found.append(Asking(wanted=wanted, usable=len(r.advice.proposals), won=r.verdict.chosen is not None, margin=margin))
     return found
 
 

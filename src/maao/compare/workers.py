@@ -14,16 +14,22 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from filelock import FileLock, Timeout
 
-from maao.compare.page import read_out
+from maao.compare.page import read_out, waiting_in
 from maao.compare.rows import check_row, read_row, run_cell
 from maao.compare.table import Cell, Table, cells, read_table
-from maao.errors import ConfigError, MaaoError, StoreError
-from maao.store.files import write_durably
+from maao.config import Config
+from maao.errors import ConfigError, MaaoError, StoreError, Waiting
+from maao.llm.secrets import without_keys
+from maao.runner import given_digest, was_given
+from maao.store.database import DATABASE
+from maao.store.files import write_text_durably
+from maao.waiting import RECORD, RUNS, how_to_go_on, read_waits, reading_record
 
 WORKER_GIB = 6.0  # what a worker may take: a small model, its activations, and the texts that it keeps for the next run
 
@@ -51,6 +57,7 @@ def compare(
     Raises:
         ConfigError: the table cannot be used.
         MaaoError: a cell failed; the others have been run, and the error tells the first failure.
+        Waiting: no cell failed, and some wait for replies; the others have been run, and the page is written.
     """
     table = read_table(path, beside)
     place = Path(out)
@@ -78,8 +85,13 @@ def compare(
                 process.terminate()
         failed = next((told.strip() for process in processes if (told := process.communicate()[1]) and process.returncode), "")
     page = read_out(table, place, sum(1 for _ in cells(table, Path(path).parent)))
+    waiting = waiting_in(place, [cell.name for cell in wanted])
     if failed:
-        raise MaaoError(f"Some cells failed; the others are in {page}. The first failure: {failed.splitlines()[-1]}")
+        told = f" {waiting.told(len(wanted))}" if waiting.cells else ""
+        raise MaaoError(f"Some cells failed; the others are in {page}.{told} The first failure: {failed.splitlines()[-1]}")
+    if waiting.cells:
+        told = f"{waiting.told(len(wanted))} Go on with:"
+        raise Waiting(f"{told}\n{how_to_go_on(place, 'and the same command again')}", waiting.replies)
     if watch is not None:
         watch(len(wanted), len(wanted), time.monotonic() - began)
     return page
@@ -171,19 +183,41 @@ def work(table: Table, folder: Path, place: Path, only: str) -> str:
             continue
         try:
             if not _row_file(place, cell).exists():  # it may have been finished meanwhile
-                row = run_cell(cell, place / "runs" / cell.name)
+                run = place / RUNS / cell.name
+                asked = replace(cell, config=reading_record(cell.config, place.resolve() / RECORD))
+                if _still_waits(run, asked.config):
+                    continue
+                row = run_cell(asked, run)
                 check_row(row, cell.how.name)
-                write_durably(_row_file(place, cell), (json.dumps(row, indent=1, ensure_ascii=False) + "\n").encode())
+                write_text_durably(_row_file(place, cell), json.dumps(row, indent=1, ensure_ascii=False) + "\n")
                 if not table.keep_runs:
-                    shutil.rmtree(place / "runs" / cell.name, ignore_errors=True)
+                    shutil.rmtree(run, ignore_errors=True)
+        except Waiting:
+            continue  # its run says what it waits for
         except MaaoError as error:
-            failed = failed or f"{cell.name}: {error}"
+            failed = failed or without_keys(f"{cell.name}: {error}")
         except Exception as error:  # anything may happen in an arm of one's own: the other cells are run all the same
-            traceback.print_exc()
-            failed = failed or f"{cell.name}: {type(error).__name__}: {' '.join(str(error).split())}"
+            print(without_keys(traceback.format_exc()), file=sys.stderr)
+            failed = failed or without_keys(f"{cell.name}: {type(error).__name__}: {' '.join(str(error).split())}")
         finally:
             lock.release()
     return failed
+
+
+def _still_waits(run: Path, config: Config) -> bool:
+    """Return whether a cell's run stopped to wait, and what it waits for is not there yet: to build it again would be for nothing.
+
+    Raises:
+        StoreError: it waits for what the table's settings of today would not ask.
+    """
+    if not (run / DATABASE).is_file() or not (waits := read_waits(run)).stopped:
+        return False
+    if was_given(run) != given_digest(config):
+        raise StoreError(
+            f"the run {run} waits, and was begun with other settings than the table has now. Remove that folder to begin it anew (replies "
+            "on record stay), or give the table its settings back."
+        )
+    return bool(waits.awaited)
 
 
 def _row_file(place: Path, cell: Cell) -> Path:

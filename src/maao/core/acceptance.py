@@ -144,7 +144,7 @@ class Race:
     then; where none was, its walk is walked again from the last stored point before that age, to the same bits, and counted. One that is
     younger walks on until it is as old, and goes on from there. A young walk would lose to an old one whatever its promise, so the
     incumbent's present score takes no part. What a proposal does not name (a head, say) begins where the incumbent's own walk began,
-    not where it has got since. With `margin` > 0 a proposal must win by so much loss.
+    not where it has got since. With `margin` > 0 a proposal must win by so much loss, with `share` > 0 by that share of the incumbent's.
 
     At each age in `rungs` the worse half of the proposals drops out (successive halving): more starts are tried in as many steps. Each
     of these scores is a look at `select`, and is on record with its age.
@@ -158,6 +158,7 @@ class Race:
     margin: float = 0.0
     rungs: tuple[int, ...] = ()
     keep_walks: bool = False
+    share: float = 0.0
 
     def __post_init__(self) -> None:
         if list(self.rungs) != sorted({rung for rung in self.rungs if 0 <= rung < self.steps}):
@@ -213,9 +214,13 @@ class Race:
         best = min(ended, key=_loss)
         assert best.proposal is not None
         told = f"incumbent {own.score.loss:.3f} at age {own.age}, best proposal {best.score.loss:.3f} at age {best.age}{beside}"
-        if _loss(best) >= _loss(own) - self.margin:
+        if _loss(best) >= _loss(own) - self._to_win(own):
             return keep(state, f"kept: {told}", considered=tuple(considered), cost=cost)
         return Verdict(walked[best.proposal], best.proposal, tuple(considered), f"won: {told}", cost)
+
+    def _to_win(self, own: Considered[P]) -> float:
+        """Return the loss by which a proposal must win."""
+        return max(self.margin, self.share * own.score.loss if math.isfinite(own.score.loss) else 0.0)
 
     def max_steps(self, proposals: int) -> int:
         most, left = self.steps, proposals
@@ -316,12 +321,18 @@ class RaceOptions(AcceptOptions):
 
     steps: int = Field(10, ge=1, le=MANY, description="How far candidates walk.")
     margin: float = Field(0.0, ge=0, le=1e6, description="Loss by which a candidate must win.")
+    margin_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="The same as a share of the incumbent's loss, of one label a class in cross-validation; of k labels, a k-th.",
+    )
     rungs: list[Annotated[int, Field(ge=0, le=MANY)]] = Field(
         default_factory=list, description="Ages at which the worse half of the proposals drops out."
     )
 
     def build(self) -> Race:
-        return Race(self.steps, self.margin, tuple(self.rungs), self.keep != "winner")
+        return Race(self.steps, self.margin, tuple(self.rungs), self.keep != "winner", self.margin_share)
 
 
 class InterpolateOptions(AcceptOptions):

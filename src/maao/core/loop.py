@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
+from maao.class_lines import has_lines
 from maao.core.acceptance import keep
 from maao.core.plan import Plan
 from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
 from maao.protocols import Acceptance, GradientStage, History, Mentor, Prefills, Problem
-from maao.types import Advice, Cost, Leg, Observation, P, Round, S, Verdict
+from maao.types import LINES_WEIGHT, Advice, Cost, Leg, Observation, P, Round, S, Verdict
 
 
 def alternate(
@@ -38,7 +40,8 @@ def alternate(
         verdict = keep(state)
         if leg.ask:  # with an empty history too: a mentor may name the first starts
             advice = mentor.propose(history, count=leg.proposals, seed=seed_for(seed, "mentor", index))
-            verdict = accept(problem, stage, history, state, advice.proposals, seed=seed_for(seed, "accept", index))
+            judged = accept(problem, stage, history, state, advice.proposals, seed=seed_for(seed, "accept", index))
+            verdict = _with_lines_told(judged, advice)
         state, observations = run_leg(problem, stage, verdict.state, leg)
         score = score_all(problem, [state.params], "select")[0]
         clues = problem.clues(state.params, start=state.start, score=score)
@@ -47,6 +50,15 @@ def alternate(
         cost = advice.cost + prefilled + verdict.cost + walked + score.cost + clues.cost + Cost(seconds=time.perf_counter() - began)
         history = (*history, Round(index, leg, advice, verdict, observations, score, clues, state, cost))
         yield history[-1]
+
+
+def _with_lines_told(verdict: Verdict[S], advice: Advice[P]) -> Verdict[S]:
+    """Return a verdict whose reason says what became of class lines, where some were proposed."""
+    if not any(has_lines(proposal.fields) for proposal in advice.proposals):
+        return verdict
+    fields = {} if verdict.chosen is None else advice.proposals[verdict.chosen].fields
+    told = f"the mentor's lines count, at {fields.get(LINES_WEIGHT, '1')}" if has_lines(fields) else "the mentor's lines were left out"
+    return replace(verdict, reason=f"{verdict.reason}; {told}" if verdict.reason else told)
 
 
 def _prefill_cost(problem: Prefills, history: History[P, S], advice: Advice[P], verdict: Verdict[S]) -> Cost:
@@ -72,8 +84,8 @@ def run_leg(problem: Problem[P], stage: GradientStage[P, S], state: S, leg: Leg)
 def best_round(history: History[P, S]) -> Round[P, S]:
     """Return the round with the point to report: the one that ended on the lowest loss on `select`, or the average that closes a run.
 
-    Ties go to the earlier, NaN never wins.
+    Ties go to the earlier, NaN never wins. Where nothing judges, it is the last.
     """
-    if history[-1].leg.closing:
+    if history[-1].leg.closing or all(r.score.is_unjudged for r in history):
         return history[-1]
     return min(history, key=lambda r: (r.score.loss != r.score.loss, r.score.loss))

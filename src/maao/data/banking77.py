@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from maao.class_lines import ClassLines
 from maao.errors import DataError
 from maao.types import Example
 
@@ -62,11 +63,12 @@ def held_out() -> tuple[Example, ...]:
     return tuple(Example({"text": text}, label) for label, own in _classes().items() for text in own["test"])
 
 
-def replies() -> dict[str, list[str]]:
+def replies() -> ClassLines:
     """Return the mentor's example lines of each class.
 
     Example:
-        >>> len(replies())
+        >>> len(replies().labels())
         77
     """
-    return {label: own["replies"] for label, own in _classes().items()}
+    classes = _classes()
+    return ClassLines.from_json({label: own["replies"] for label, own in classes.items()}, list(classes))

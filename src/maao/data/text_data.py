@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from maao.class_lines import ClassLines
 from maao.data import banking77
 from maao.data.checks import Columns
 from maao.data.dataset import HUB, NO_HUB, PACKAGED, Dataset, InputForm, Metrics
@@ -82,9 +83,10 @@ class TextData(Section):
         description="Most test examples, fewer if a pool has no more to spare: a choice by hash, the same for every seed.",
     )
     lines: Text | None = Field(
-        None, description="JSON file of example lines a class, which join train at a weight of their own; nothing is chosen by them."
+        None,
+        description="JSON file of lines a class (examples, descriptions), which join train; nothing is chosen by them.",
     )
-    lines_weight: float = Field(0.5, gt=0, le=1, description="What a line weighs in the training loss beside a labelled example.")
+    lines_weight: float = Field(0.5, gt=0, le=1, description="What a line weighs beside a labelled example, times its own weight.")
     drop_repeats: bool = Field(False, description="Drop examples that stand in two splits, instead of refusing the data.")
 
     @property
@@ -194,7 +196,7 @@ class TextData(Section):
         joined = with_lines(splits, self._lines(self.lines), self.lines_weight, self.lines)
         return replace(joined, notes=(*joined.notes, banking77.REPLIES_BY)) if self.lines == BANKING else joined
 
-    def _lines(self, source: str) -> Mapping[str, Sequence[str]]:
+    def _lines(self, source: str) -> ClassLines:
         if source == BANKING:
             return banking77.replies()
         if source.startswith(PACKAGED):
@@ -288,7 +290,7 @@ class TextData(Section):
         select_shots = None if self.is_cross_validated else self.select_shots or shots
         own = self.model_copy(update={"shots": shots, "select_shots": select_shots})
         train, test = banking77.labelled(seed, shots + (select_shots or 0)), banking77.held_out()
-        return own.cut(train, None, test, seed, self._labels() or sorted(banking77.replies()))
+        return own.cut(train, None, test, seed, self._labels() or sorted(banking77.replies().labels()))
 
     def _labels(self) -> Sequence[str] | None:
         if self.labels is not None or self.task is None:

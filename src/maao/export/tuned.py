@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from maao.class_lines import ClassLines
 from maao.protocols import Params
 from maao.types import JSON
 
@@ -22,6 +23,7 @@ class Tuned:
         text: its words; None where nothing of it could be put into words.
         about: what it belongs to, and how good it is.
         filled: whether a proposal filled more than its slots, so that its words are of no use alone.
+        lines: the class lines that it was trained on, of an average those of each walk.
     """
 
     problem: Any
@@ -29,6 +31,7 @@ class Tuned:
     text: str | None
     about: JSON
     filled: bool = False
+    lines: tuple[ClassLines, ...] = ()
 
 
 class Exporter(Protocol):
@@ -52,10 +55,25 @@ class Exporter(Protocol):
 
 
 AVERAGE_FILE = "average.json"
+LINES_FILE = "lines.json"
 HOW = (
     "Read an input by each walk, and take the mean of the logarithms of their probabilities, each as often as it counts; the softmax of "
     "that is the answer."
 )
+
+
+def write(exporter: Exporter, tuned: Tuned, folder: Path) -> list[Path]:
+    """Write a point in a format, and beside it the class lines that it was trained on, each with its weight: a file to read, or to give on.
+
+    What is exported needs them no more. `data.lines` takes such a file, with `data.lines_weight = 1`.
+    """
+    paths = exporter.write(tuned, folder)
+    for i, lines in enumerate(tuned.lines):
+        if len(lines):
+            path = folder / (LINES_FILE if i == 0 else f"walk{i}.{LINES_FILE}")
+            path.write_text(json.dumps(lines.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            paths.append(path)
+    return paths
 
 
 def write_walks(exporter: Exporter, walks: Sequence[Tuned], counts: Sequence[int], folder: Path) -> list[Path]:
@@ -64,7 +82,7 @@ def write_walks(exporter: Exporter, walks: Sequence[Tuned], counts: Sequence[int
     for i, walk in enumerate(walks):
         own = folder / f"walk{i}"
         own.mkdir(exist_ok=True)
-        paths += exporter.write(walk, own)
+        paths += write(exporter, walk, own)
     told = folder / AVERAGE_FILE
     counted = {f"walk{i}": count for i, count in enumerate(counts)}
     told.write_text(json.dumps({"walks": counted, "how": HOW}, indent=2), encoding="utf-8")

@@ -1,29 +1,36 @@
 """Hard caps on calls, tokens and money, kept before a call is made.
 
-`Recorded(Capped(provider))` is the order: replies from the ledger cost nothing, and what is spent is read from the ledger's totals, so a
-resumed run does the same arithmetic as one that never stopped. A call is judged by its worst case: an upper estimate of the prompt's
-tokens plus the whole token limit of the reply.
+Every attempt is written down before it goes, at its worst case: an upper estimate of the prompt's tokens plus the whole token limit of the
+reply (`Account`). A reply takes the place of that; what brought none keeps counting, in the next process too. So a cap holds over kills,
+and, for an account that processes share, over all that spend from it at once. An attempt that a server refused outright (a status of 300
+to 499, but for 408), or that reached nobody, is a call that took nothing.
 
-A call that failed, or whose reply is none, is in no ledger, but it may have been billed. It counts at its worst case for as long as the
-process runs; a resumed run begins that count anew. What a provider tries several times within one call is one call here.
+`Recorded(Capped(...))` is the order: replies from the ledger cost nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
 
-from maao.errors import BudgetError, ConfigError
+from maao.errors import BudgetError, ConfigError, Waiting
 from maao.llm.chat import Reply, Request, estimate_tokens
-from maao.llm.ledger import Totals, Wrapper, refuse_unusable
-from maao.protocols import ChatModel
+from maao.llm.ledger import Account, Totals, Wrapper, refuse_unusable, used_by
+from maao.llm.price import Price
+from maao.protocols import ChatModel, HasReplies
 
 # What a chat template adds to the text: a default system turn and the marks around each message.
 CHAT_TOKENS = 48
 MESSAGE_TOKENS = 8
+REFUSED = Totals(calls=1)  # what an attempt took that was not answered for sure: nothing was read or written
 
 
 def worst_case_tokens(request: Request) -> tuple[int, int]:
-    """Return the most tokens that a call may read and write.
+    """Return the most tokens that a call may read and write. A schema is read too, where a server shows it to its model.
 
     Example:
         >>> from maao.llm.chat import Message
@@ -31,63 +38,171 @@ def worst_case_tokens(request: Request) -> tuple[int, int]:
         (74, 20)
     """
     template = CHAT_TOKENS + MESSAGE_TOKENS * len(request.messages) if request.style == "chat" else 0
-    return estimate_tokens(request.text) + template, request.max_tokens
+    schema = 0 if request.schema is None else estimate_tokens(json.dumps(dict(request.schema)))
+    return estimate_tokens(request.text) + template + schema, request.max_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """The most that may be spent from an account; None does not bind. `whose` stands before "cap" in what is told."""
+
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    whose: str = "the"
+
+    def refusal(self, spent: Totals, worst: Totals) -> str:
+        """Return why a call is not made that could take `worst`; "": it may be made."""
+        told = f", with {spent.unanswered} that failed counted at their most" if spent.unanswered else ""
+        if self.calls is not None and spent.calls + worst.calls > self.calls:
+            return f"Call not made: {self.whose} cap of {self.calls} calls is reached ({spent.calls} made{told})."
+        if self.tokens is not None and spent.tokens + worst.tokens > self.tokens:
+            return (
+                f"Call not made: {self.whose} cap is {self.tokens} tokens, {spent.tokens} are spent{told}, and this call could take "
+                f"{worst.tokens} (prompt at most {worst.input_tokens}, reply at most {worst.output_tokens})."
+            )
+        if self.usd is not None and not spent.usd + worst.usd <= self.usd:  # what is not known (NaN) may be too much
+            return (
+                f"Call not made: {self.whose} cap is ${self.usd:g}, ${spent.usd:.6g} is spent{told}, and this call could cost "
+                f"${worst.usd:.6g} (prompt at most {worst.input_tokens} tokens, reply at most {worst.output_tokens})."
+            )
+        return ""
+
+
+class Meter:
+    """Writes the attempts of one model down in accounts, each with its caps, before they go. Without accounts it does nothing.
+
+    A reply at hand, of a record, was paid for when it was given: it counts for the run alone (`accounts`), as it would have then, and not
+    for what runs share.
+
+    Example:
+        >>> from maao.llm.chat import Message
+        >>> from maao.llm.ledger import MemoryLedger
+        >>> ledger, request = MemoryLedger(), Request("m", (Message("user", "Say hello."),), max_tokens=20)
+        >>> attempt = Meter([(ledger, Caps(calls=1))], Price(1.0, 10.0)).begin(request)
+        >>> ledger.spent()
+        Totals(calls=1, input_tokens=74, output_tokens=20, usd=0.000274, unanswered=1)
+        >>> attempt.end(REFUSED)
+        >>> ledger.spent()
+        Totals(calls=1, input_tokens=0, output_tokens=0, usd=0.0, unanswered=1)
+    """
+
+    def __init__(
+        self, accounts: Sequence[tuple[Account, Caps]] = (), price: Price | None = None, *, shared: Sequence[tuple[Account, Caps]] = ()
+    ) -> None:
+        self.accounts, self.price = (*accounts, *shared), price
+        self._own = tuple(accounts)
+
+    def worst(self, request: Request) -> Totals:
+        """Return what a call may take; money as far as its price is known."""
+        read, written = worst_case_tokens(request)
+        return Totals(1, read, written, float("nan") if self.price is None else self.price.usd(read, written))
+
+    def check(self, request: Request, *, at_hand: bool = False) -> None:
+        """Raise `BudgetError` where a call would be refused now."""
+        worst = self.worst(request)
+        for account, caps in self._own if at_hand else self.accounts:
+            if not account.is_awaited(request.key) and (why := caps.refusal(account.spent(), worst)):
+                raise BudgetError(why)
+
+    def begin(self, request: Request, *, at_hand: bool = False) -> Attempt:
+        """Write an attempt down before it goes. Raises `BudgetError`, and nothing is written, where it could pass a cap."""
+        worst = self.worst(request)
+        begun = Attempt([])
+        try:
+            for account, caps in self.accounts:
+                if at_hand and (account, caps) not in self._own and not account.is_awaited(request.key):
+                    continue
+                number = account.begin(request.key, worst, partial(caps.refusal, worst=worst))
+                begun.held.append((account, number))
+        except BudgetError:
+            begun.end(Totals())
+            raise
+        return begun
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt that was written down. Where nothing is said of it, it stays at its worst case."""
+
+    held: list[tuple[Account, int]]
+
+    def end(self, used: Totals) -> None:
+        """It brought no reply and took this; no calls: it did not go."""
+        for account, number in self.held:
+            account.end(number, used)
+
+    def replied(self, reply: Reply) -> None:
+        for account, number in self.held:
+            account.replied(number, used_by(reply))
+
+    def waits(self) -> None:
+        """Its reply comes later: it stays at its worst case, and is the same attempt when it is asked for again."""
+        for account, number in self.held:
+            account.waits(number)
+
+
+class CountedOnce(Wrapper):
+    """A model each call of which is one attempt, whatever it tries within. What is no reply is a `ChatError`."""
+
+    def __init__(self, model: ChatModel, meter: Meter) -> None:
+        super().__init__(model)
+        self.meter = meter
+
+    def complete(self, request: Request) -> Reply:
+        attempt = self.meter.begin(request, at_hand=_is_at_hand(self.model, request))
+        try:
+            reply = self.model.complete(request)
+        except Waiting:
+            attempt.waits()
+            raise
+        refuse_unusable(self.name, reply)
+        attempt.replied(reply)
+        return reply
 
 
 class Capped(Wrapper):
-    """A model that refuses a call whose worst case would pass a cap. A cap of None does not bind. What is no reply is a `ChatError`.
-
-    Args:
-        model: the model that is asked.
-        max_calls: calls, recorded replies and calls that failed counted.
-        max_tokens: tokens read and written.
-        max_usd: US dollars; needs the model's price.
-        spent: gives what has been spent so far, as the ledger has it.
+    """A model that is not asked where the call's worst case would pass a cap of its meter's accounts. `asked`: who is asked in the end.
 
     Raises:
         ConfigError: money is capped and the model's price is unknown.
     """
 
-    def __init__(
-        self,
-        model: ChatModel,
-        *,
-        spent: Callable[[], Totals],
-        max_calls: int | None = None,
-        max_tokens: int | None = None,
-        max_usd: float | None = None,
-    ) -> None:
-        if max_usd is not None and model.price is None:
-            raise ConfigError(
-                f"Cannot keep a cap of ${max_usd:g}: the price of {model.name!r} is unknown. "
-                "Set its price (US dollars per million input tokens and per million output tokens), or cap calls or tokens instead."
-            )
+    def __init__(self, model: ChatModel, meter: Meter, asked: ChatModel | None = None) -> None:
+        for _, caps in meter.accounts:
+            if caps.usd is not None and model.price is None:
+                raise ConfigError(
+                    f"Cannot keep a cap of ${caps.usd:g}: the price of {model.name!r} is unknown. "
+                    "Set its price (US dollars per million input tokens and per million output tokens), or cap calls or tokens instead."
+                )
         super().__init__(model)
-        self.max_calls, self.max_tokens, self.max_usd = max_calls, max_tokens, max_usd
-        self.spent = spent
-        self.failed = Totals()  # the calls that were let through here and gave no reply, each at its worst case
+        self.meter, self.asked = meter, asked or model
 
     def complete(self, request: Request) -> Reply:
         """Return the model's reply. Raises `BudgetError`, without asking, when the call's worst case would pass a cap."""
-        spent, failed = self.spent() + self.failed, self.failed.calls
-        told = f", with {failed} that failed counted at their most" if failed else ""
-        input_tokens, output_tokens = worst_case_tokens(request)
-        if self.max_calls is not None and spent.calls + 1 > self.max_calls:
-            raise BudgetError(f"Call not made: the cap of {self.max_calls} calls is reached ({spent.calls} made{told}).")
-        if self.max_tokens is not None and spent.tokens + input_tokens + output_tokens > self.max_tokens:
-            raise BudgetError(
-                f"Call not made: the cap is {self.max_tokens} tokens, {spent.tokens} are spent{told}, and this call could take "
-                f"{input_tokens + output_tokens} (prompt at most {input_tokens}, reply at most {output_tokens})."
-            )
-        could_cost = self.price.usd(input_tokens, output_tokens) if self.price is not None else 0.0
-        if self.max_usd is not None and not spent.usd + could_cost <= self.max_usd:  # what is not known (NaN) may be too much
-            raise BudgetError(
-                f"Call not made: the cap is ${self.max_usd:g}, ${spent.usd:.6g} is spent{told}, and this call could cost ${could_cost:.6g} "
-                f"(prompt at most {input_tokens} tokens, reply at most {output_tokens})."
-            )
-        failed_before = self.failed
-        self.failed += Totals(1, input_tokens, output_tokens, could_cost)  # taken back once there is a reply, which the ledger counts
-        reply = self.model.complete(request)
-        refuse_unusable(self.name, reply)
-        self.failed = failed_before
-        return reply
+        self.meter.check(request, at_hand=_is_at_hand(self.asked, request))
+        return self.model.complete(request)
+
+
+def _is_at_hand(model: ChatModel, request: Request) -> bool:
+    return isinstance(model, HasReplies) and model.has_reply(request)
+
+
+# -- what runs spend from together
+
+_SHARED: ContextVar[tuple[tuple[Account, Caps], ...]] = ContextVar("shared_accounts", default=())
+
+
+@contextmanager
+def spending_from(account: Account, caps: Caps) -> Iterator[None]:
+    """Within this, all calls of all runs are written down in this account too, and held to its caps."""
+    token = _SHARED.set((*_SHARED.get(), (account, caps)))
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+def shared_accounts() -> tuple[tuple[Account, Caps], ...]:
+    """Return what calls are spent from beside their run's own account."""
+    return _SHARED.get()

@@ -73,6 +73,26 @@ class Request:
         return KEY_PREFIX + hashlib.sha256(self.canonical().encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def request_from_json(text: str) -> Request:
+    """Return the request of a canonical JSON. Raises `ValueError` for anything else.
+
+    Example:
+        >>> request = Request("m", (Message("user", "hi"),), stop=("end",), sample=2)
+        >>> request_from_json(request.canonical()) == request
+        True
+    """
+    try:
+        data = json.loads(text)
+        messages = tuple(Message(**message) for message in data["messages"])
+        request = Request(**{**data, "messages": messages, "stop": tuple(data["stop"])})
+        whole = json.loads(request.canonical()) == data
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        raise ValueError("it holds no request") from None
+    if not whole or not all(isinstance(part, str) for m in messages for part in (m.role, m.content)):
+        raise ValueError("it holds no whole request")
+    return request
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens as the provider counted them (or as `estimate_tokens` did, where `estimated`), and what they cost."""
@@ -88,7 +108,8 @@ class Reply:
     """One reply. `model` is the name that the provider gave back, `date` when it came (ISO 8601, UTC).
 
     `note` says what of the request the provider did not get as it was asked, and what of its answer was not as it should be, in words;
-    empty: nothing. `why_empty` says why there is no text, where there is none.
+    empty: nothing. `why_empty` says why there is no text, where there is none. `who` answered and `how` are told of replies that came as a
+    file (docs/batch.md).
     """
 
     text: str
@@ -99,6 +120,8 @@ class Reply:
     why_empty: str = ""
     date: str = field(default="", compare=False)
     seconds: float = field(default=0.0, compare=False)
+    who: str = field(default="", compare=False)
+    how: str = field(default="", compare=False)
 
 
 def sampling_seed(request: Request) -> int | None:
@@ -115,7 +138,9 @@ def sampling_seed(request: Request) -> int | None:
 
 
 def reply_to_json(reply: Reply) -> str:
-    return json.dumps(asdict(reply), sort_keys=True, ensure_ascii=False)
+    """Return a reply as JSON; `who` and `how` only where they are told."""
+    held = {name: value for name, value in asdict(reply).items() if value or name not in ("who", "how")}
+    return json.dumps(held, sort_keys=True, ensure_ascii=False)
 
 
 def reply_from_json(text: str) -> Reply:
@@ -139,7 +164,8 @@ def what_is_wrong(reply: Reply) -> str:
         ('', 'its usage is no count of tokens (input_tokens 3, output_tokens -4)')
     """
     texts = (("text", reply.text), ("model", reply.model), ("finish_reason", reply.finish_reason), ("note", reply.note))
-    for name, value in (*texts, ("why_empty", reply.why_empty), ("date", reply.date)):
+    told = (("why_empty", reply.why_empty), ("date", reply.date), ("who", reply.who), ("how", reply.how))
+    for name, value in (*texts, *told):
         if not isinstance(value, str):
             return f"its {name} is no text but a {type(value).__name__}"
     usage = reply.usage

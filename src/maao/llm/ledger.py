@@ -7,28 +7,31 @@ memory; the run folder's (`maao.store`) does the same on disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from operator import add
 from time import perf_counter
 from typing import Any, Protocol
 
-from maao.errors import BudgetError, ChatError, LedgerMiss, StoreError
+from maao.errors import BudgetError, ChatError, LedgerMiss, StoreError, Waiting
 from maao.llm.chat import Reply, Request, what_is_wrong
 from maao.llm.price import FREE, Price
+from maao.llm.secrets import names_secret
 from maao.protocols import ChatModel
 from maao.types import Rejected
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the recorded calls spent together."""
+    """What calls spent together. `usd` is NaN where a price is not known; `unanswered`: how many of them brought no reply."""
 
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     usd: float = 0.0
+    unanswered: int = 0
 
     @property
     def tokens(self) -> int:
@@ -36,15 +39,56 @@ class Totals:
 
     def plus(self, reply: Reply) -> Totals:
         """Return the totals with one more call."""
-        used = reply.usage
-        return self + Totals(1, used.input_tokens, used.output_tokens, used.usd)
+        return self + used_by(reply)
 
     def __add__(self, other: Totals) -> Totals:
         return Totals(*map(add, astuple(self), astuple(other)))
 
 
-class Ledger(Protocol):
-    """Where replies are kept."""
+def used_by(reply: Reply) -> Totals:
+    """Return what a reply took."""
+    return Totals(1, reply.usage.input_tokens, reply.usage.output_tokens, reply.usage.usd)
+
+
+class Account(Protocol):
+    """Where attempts are written down before they go, each at its worst case, until it is known what it came to.
+
+    So what is spent is never more than the account says, whenever a process is killed.
+    """
+
+    def begin(self, key: str, worst: Totals, refusal: Callable[[Totals], str]) -> int:
+        """Write an attempt for the request `key` down, for good, and return its number.
+
+        Looking at what is spent and writing are one step, whoever else spends from the account.
+
+        Raises:
+            BudgetError: `refusal` says of what is spent so far why this would be too much; nothing is written.
+        """
+        ...
+
+    def end(self, attempt: int, used: Totals) -> None:
+        """An attempt without a reply took this. Where nobody says so, it stays at its worst case."""
+        ...
+
+    def replied(self, attempt: int, used: Totals) -> None:
+        """There is a reply. A ledger counts it where it is `put`."""
+        ...
+
+    def waits(self, attempt: int) -> None:
+        """Its reply comes later. From now on `begin` gives this attempt for its request, and refuses it no more."""
+        ...
+
+    def is_awaited(self, key: str) -> bool:
+        """Return whether an attempt for a request waits for its reply, or did."""
+        ...
+
+    def spent(self) -> Totals:
+        """Return what replies took, and the attempts without one."""
+        ...
+
+
+class Ledger(Account, Protocol):
+    """Where replies are kept. Putting one ends the last attempt for its request, in one step."""
 
     def get(self, key: str) -> Reply | None: ...
 
@@ -57,6 +101,14 @@ class Ledger(Protocol):
         ...
 
     def totals(self) -> Totals: ...
+
+    def wait_for(self, request: Request) -> None:
+        """Note for good that a reply is waited for, once however often it is said. Raises `StoreError` where it holds a secret."""
+        ...
+
+    def awaited(self) -> tuple[Request, ...]:
+        """Return the requests whose replies are waited for and have not come, in the order in which they were noted."""
+        ...
 
 
 class MemoryLedger:
@@ -71,6 +123,10 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self.entries: dict[str, tuple[Request, Reply]] = {}
+        self._waiting: dict[str, Request] = {}
+        self._attempts: dict[int, tuple[str, Totals]] = {}  # those without a reply
+        self._awaited: dict[str, int] = {}
+        self._begun = 0
 
     def get(self, key: str) -> Reply | None:
         entry = self.entries.get(key)
@@ -78,9 +134,12 @@ class MemoryLedger:
 
     def put(self, request: Request, reply: Reply) -> None:
         stored = self.get(request.key)
-        if stored is not None and stored != reply:
+        if stored is not None and not is_same(stored, reply):
             raise StoreError(f"Call {request.key} is already recorded with another reply. A recorded reply is never replaced.")
         self.entries.setdefault(request.key, (request, reply))
+        last = max((number for number, (key, _) in self._attempts.items() if key == request.key), default=None)
+        if last is not None:
+            del self._attempts[last]
 
     def unusable(self, key: str) -> str:
         return ""  # nothing comes in but through `put`
@@ -90,6 +149,39 @@ class MemoryLedger:
         for _, reply in self.entries.values():
             totals = totals.plus(reply)
         return totals
+
+    def begin(self, key: str, worst: Totals, refusal: Callable[[Totals], str]) -> int:
+        if key in self._awaited:
+            return self._awaited[key]
+        if why := refusal(self.spent()):
+            raise BudgetError(why)
+        self._begun += 1
+        self._attempts[self._begun] = key, replace(worst, unanswered=1)
+        return self._begun
+
+    def end(self, attempt: int, used: Totals) -> None:
+        key, _ = self._attempts.pop(attempt)
+        if used.calls:
+            self._attempts[attempt] = key, replace(used, unanswered=1)
+
+    def replied(self, attempt: int, used: Totals) -> None:
+        """`put` counts it."""
+
+    def waits(self, attempt: int) -> None:
+        self._awaited[self._attempts[attempt][0]] = attempt
+
+    def is_awaited(self, key: str) -> bool:
+        return key in self._awaited
+
+    def spent(self) -> Totals:
+        return sum((totals for _, totals in self._attempts.values()), self.totals())
+
+    def wait_for(self, request: Request) -> None:
+        refuse_secret(request)
+        self._waiting.setdefault(request.key, request)
+
+    def awaited(self) -> tuple[Request, ...]:
+        return tuple(request for key, request in self._waiting.items() if key not in self.entries)
 
 
 class Wrapper:
@@ -118,7 +210,8 @@ class Recorded(Wrapper):
     """A model that asks another only what the ledger cannot answer, and records the reply before returning it.
 
     What is no reply (text that is none, counts that are none) is a `ChatError` and is not recorded; one that an older maao recorded is
-    asked for again, and the new reply's note says so. `live_calls` counts the calls that went past the ledger, those that failed included.
+    asked for again, and the new reply's note says so. What has to be waited for is noted in the ledger before the run stops.
+    `live_calls` counts the calls that went past the ledger, those that failed included.
 
     Example:
         >>> from maao.llm.scripted import Scripted
@@ -139,7 +232,11 @@ class Recorded(Wrapper):
             return stored
         self.live_calls += 1
         started = perf_counter()
-        reply = self.model.complete(request)
+        try:
+            reply = self.model.complete(request)
+        except Waiting:
+            self.ledger.wait_for(request)
+            raise
         refuse_unusable(self.name, reply)
         healed = self.ledger.unusable(request.key)
         if healed:
@@ -212,3 +309,23 @@ def refuse_unusable(name: str, reply: Reply) -> None:
     wrong = what_is_wrong(reply)
     if wrong:
         raise ChatError(f"{name} gave a reply that cannot be used: {wrong}.")
+
+
+def refuse_secret(request: Request) -> None:
+    """Raise `StoreError` for a request that would carry a secret into files which go from hand to hand."""
+    secret = names_secret(dict(request.extra))
+    if secret:
+        raise StoreError(
+            f"A request to {request.model!r} holds '{secret}' among its further fields, and what waits is written into files: drop it. "
+            "Who sends them gives the key."
+        )
+
+
+def is_same(one: Reply, other: Reply) -> bool:
+    """Return whether two replies are the same: a cost that is not known is as one that is not known."""
+    return _by_value(one) == _by_value(other)
+
+
+def _by_value(reply: Reply) -> tuple[Reply, bool]:
+    unknown = math.isnan(reply.usage.usd)
+    return (replace(reply, usage=replace(reply.usage, usd=0.0)) if unknown else reply), unknown

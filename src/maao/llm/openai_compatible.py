@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -23,10 +25,11 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import Field
 
 from maao.errors import ChatError, ConfigError
+from maao.llm.budget import REFUSED, Meter
 from maao.llm.chat import Reply, Request, Style, sampling_seed
 from maao.llm.price import Price, known_price
 from maao.llm.provider import ChatOptions, Here
-from maao.llm.secrets import STRUCK, is_secret, names_secret, struck_from
+from maao.llm.secrets import KEY_STRUCK, STRUCK, guard, is_secret, names_secret, struck_from
 from maao.llm.server_reply import Answer, Trouble, read_answer, shown
 from maao.options import Text
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 OPENAI = "https://api.openai.com/v1"
 TEMPORARY = frozenset({408, 409, 425, 429})  # and all from 500 on
+REFUSALS = frozenset(range(300, 500)) - {408}  # what was not answered and is not billed; a server that ran out of time may have begun
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0  # of our own
 LONGEST_ASKED_PAUSE_SECONDS = 120.0  # of a server that says how long to wait
@@ -54,7 +58,6 @@ _REFUSAL = re.compile(
     r"|does(n't| not) (accept|take|have|know)|cannot (both )?be (specified|set|used)|must be (omitted|left out|unset|removed)",
     re.I,
 )
-KEY_STRUCK = "the key stood in the reply and was struck out"
 _KEY_LIKE = re.compile(r"\b(sk-|Bearer )[\w\-*.]{6,}")
 
 
@@ -90,7 +93,7 @@ class OpenAICompatible:
         longest_pause: seconds that a server may ask to wait; where it asks for more, the call fails.
         transport: what to send with, an `httpx2` transport, for tests and special networks.
 
-    Without a known price `price` is None and replies cost 0 in the record.
+    Without a known price `price` is None, and what replies cost is not known (NaN).
 
     Raises:
         ConfigError: no address, or one that holds a secret; fewer than one attempt.
@@ -113,6 +116,7 @@ class OpenAICompatible:
         host, self._address, self._query = _address(self.base_url, api_key_env)
         if attempts < 1:
             raise ConfigError(f"attempts is {attempts}; a call is tried at least once.")
+        guard(api_key_env)
         self.model = model
         self.api_key_env = api_key_env
         self.timeout = timeout
@@ -124,6 +128,7 @@ class OpenAICompatible:
         self.price = price if price is not None else known_price(model, self.base_url)
         self._is_azure = host.endswith(".azure.com")
         self._transport = transport
+        self._meter = Meter()
         self._refused: set[tuple[Style, str]] = set()  # what this server is known not to take: spares a second refusal, changes no reply
 
     @property
@@ -194,6 +199,12 @@ class OpenAICompatible:
                 return self._ask(request)
         raise AssertionError("unreachable")
 
+    def counted(self, meter: Meter) -> OpenAICompatible:
+        """Return this model, each attempt of which is written down before it goes: retries, and those without a refused setting, too."""
+        model = copy(self)
+        model._meter = meter
+        return model
+
     def close(self) -> None:
         """Nothing is held between calls."""
 
@@ -201,7 +212,7 @@ class OpenAICompatible:
         """Ask once; again only without a setting that the server refuses, each at most once."""
         while True:
             refused = {setting for style, setting in self._refused if style == request.style}
-            body, notes = _body(self.model, request, refused, self.leave_out)
+            body, notes = request_body(self.model, request, refused, self.leave_out)
             try:
                 reply = self._send(request, body)
             except _Refused as refusal:
@@ -213,26 +224,37 @@ class OpenAICompatible:
         import httpx2
 
         problem: ChatError
+        self._headers()  # without a key nothing goes
+        attempt = self._meter.begin(request)
         try:
             path = "/chat/completions" if request.style == "chat" else "/completions"
             answer = self._exchange("POST", path, body, self.timeout)
-        except (TimeoutError, httpx2.TimeoutException):
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            if isinstance(error, httpx2.ConnectTimeout):
+                attempt.end(REFUSED)
             told = f"{self.base_url} gave no whole reply within {self.timeout:g} seconds, in {self._tries()}."
             problem = _Temporary(f"{told} Raise mentor.chat.timeout?")
         except _TooLarge:
             problem = ChatError(f"{self.base_url} sent more than {MOST_BYTES // 2**20} MiB: that is no reply. Is the address right?")
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.DecodingError) as error:
+            if not isinstance(error, httpx2.DecodingError):
+                attempt.end(REFUSED)
             problem = ChatError(f"The call to {self.base_url} failed: {self._cause(error)}")
         except (httpx2.ConnectError, httpx2.ProxyError) as error:
+            attempt.end(REFUSED)
             problem = _Temporary(self._unreachable(self._cause(error)))
         except (httpx2.HTTPError, OSError, ValueError) as error:
             problem = _Temporary(f"{self.base_url} broke off, in {self._tries()}: {self._cause(error)}.")
         else:
             read = read_answer(answer, request, self.model)
             if isinstance(read, Reply):
+                read = self._priced(read)
+                attempt.replied(read)
                 clean = replace(read, text=struck_from(read.text, self._key()))  # where it stood across the parts of a text
                 held_key = answer.held_key or clean != read
                 return replace(clean, note="; ".join(filter(None, (read.note, KEY_STRUCK)))) if held_key else read
+            if read.status in REFUSALS:
+                attempt.end(REFUSED)
             problem = self._explain(read, answer, body)
         # Outside the handler, so that no traceback leads to the client's error: it holds the request with its headers.
         raise problem
@@ -292,11 +314,14 @@ class OpenAICompatible:
         return os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
 
     def _finished(self, reply: Reply, notes: list[str]) -> Reply:
-        """Return a reply with what it cost, and what is to be told of it."""
-        usage = reply.usage
-        usd = self.price.usd(usage.input_tokens, usage.output_tokens) if self.price is not None else 0.0
+        """Return a reply with what is to be told of it."""
         told = [*notes, *([reply.note] if reply.note else [])]
-        return replace(reply, why_empty=self._scrub(reply.why_empty), usage=replace(usage, usd=usd), note="; ".join(told))
+        return replace(reply, why_empty=self._scrub(reply.why_empty), note="; ".join(told))
+
+    def _priced(self, reply: Reply) -> Reply:
+        usage = reply.usage
+        usd = self.price.usd(usage.input_tokens, usage.output_tokens) if self.price is not None else math.nan
+        return replace(reply, usage=replace(usage, usd=usd))
 
     def _explain(self, trouble: Trouble, answer: Answer, body: Mapping[str, object]) -> ChatError:
         """Return a server's trouble in words that hold no key."""
@@ -416,6 +441,10 @@ class OpenAIOptions(ChatOptions):
     def fields(self) -> Mapping[str, Any]:
         return self.extra
 
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        return (self.api_key_env,) if self.api_key_env else ()
+
     def model_name(self, tuned: str) -> str:
         return self.name or "openai"
 
@@ -495,7 +524,7 @@ def _address(base_url: str, api_key_env: str) -> tuple[str, str, str]:
     return host, f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}", query
 
 
-def _body(model: str, request: Request, refused: set[str], leave_out: frozenset[str]) -> tuple[dict[str, object], list[str]]:
+def request_body(model: str, request: Request, refused: set[str], leave_out: frozenset[str]) -> tuple[dict[str, object], list[str]]:
     """Return the call's body and what it leaves out of the request, in words."""
     settings: dict[str, object] = {"temperature": request.temperature}
     if request.top_p != 1:

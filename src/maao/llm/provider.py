@@ -53,6 +53,11 @@ class ChatOptions(Section):
         """Further fields of every request, which are part of what is recorded."""
         return {}
 
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        """Variables of the environment that hold its keys: what they hold is struck out of all that is stored and told."""
+        return ()
+
     def model_name(self, tuned: str) -> str:
         """Return the name that requests carry: part of the ledger's key, so equal in a run and in its replay."""
         raise NotImplementedError

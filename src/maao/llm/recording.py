@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 
 from maao.core.budget import Budget
 from maao.errors import ConfigError
-from maao.llm.budget import Capped
+from maao.llm.budget import Capped, Caps, CountedOnce, Meter, shared_accounts
+from maao.llm.guarded import Guarded
 from maao.llm.ledger import Ledger, Recorded, Replayed, WithExtra
 from maao.llm.provider import ChatOptions, Here
-from maao.protocols import ChatModel, Reachable
+from maao.protocols import ChatModel, CountsAttempts, Reachable
 from maao.types import Rejected
 
 
@@ -41,7 +42,10 @@ class Recording:
         if self.is_replay:
             return self._replayed(model.name)
         self._asked.append(model)
-        return self._kept(Recorded(self._capped(self.wrap(model)), self.ledger))
+        caps = Caps(self.budget.llm_calls, self.budget.llm_tokens, self.budget.usd)
+        meter = Meter([(self.ledger, caps)], model.price, shared=shared_accounts())
+        counted = model.counted(meter) if isinstance(model, CountsAttempts) else CountedOnce(model, meter)
+        return self._kept(Recorded(Capped(self.wrap(Guarded(counted)), meter, model), self.ledger))
 
     def chat(self, options: ChatOptions) -> ChatModel:
         """Return the model of a section, recorded. In a replay it is not built: the record alone speaks, by its name."""
@@ -69,9 +73,3 @@ class Recording:
     def _kept(self, recorder: Recorded | Replayed) -> ChatModel:
         self._recorders.append(recorder)
         return recorder
-
-    def _capped(self, model: ChatModel) -> ChatModel:
-        caps = self.budget
-        if caps.llm_calls is None and caps.llm_tokens is None and caps.usd is None:
-            return model
-        return Capped(model, spent=self.ledger.totals, max_calls=caps.llm_calls, max_tokens=caps.llm_tokens, max_usd=caps.usd)

@@ -1,8 +1,16 @@
-"""Names under which a credential hides: what bears one is neither stored nor taken from a config."""
+"""Credentials: the names under which they hide, and the keys of this process, which no text that is stored or shown may hold.
+
+What bears such a name is neither stored nor taken from a config. A key stands in a variable of the environment. A provider names the one
+that it reads (`guard`), and `without_keys` strikes the values of all that were named out of a text: where a reply or an error comes in
+from a provider (`guarded`), where text is stored (`maao.store`), and where an error is told.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+
+from maao.llm.key_forms import forms_of
 
 SECRETS = frozenset({
     "key", "apikey", "api_keys", "token", "accesstoken", "authtoken", "subscriptionkey", "secret", "password", "passwd", "pwd",
@@ -27,9 +35,13 @@ _OPEN = re.compile(
     r"|cache_key)"
 )
 HIDDEN = "(not stored)"
-STRUCK = "***"
+KEY_STRUCK = "the key stood in the reply and was struck out"
+MARKS = (STRUCK := "***", "###", "~~~", "!!!")  # the first that is no part of the key
 STRUCK_FROM_NUMBER = "111"  # for a key of digits alone: it may stand in a number, which is to stay one
 SHORTEST_SECRET = 8  # what is shorter stands in for a key where none is needed ("none", "x")
+MOST_PASSES = 4
+GAP = "\ue000"
+_NUMBER_AROUND = re.compile(f"[0-9]*{GAP}[0-9{GAP}]*")
 
 
 def is_secret(name: str) -> bool:
@@ -62,18 +74,59 @@ def struck(value: object) -> object:
 
 
 def struck_from(text: str, key: str) -> str:
-    """Return a text of any length and kind without a key, however JSON or an address writes its characters.
+    """Return a text of any length and kind without a key, or any 8 characters of it, in whatever form (see `key_forms`).
 
     Example:
-        >>> struck_from("no such keys: ab+c/d=1, ab%2Bc%2fd=1", "ab+c/d=1")
-        'no such keys: ***, ***'
+        >>> struck_from("no such keys: ab+c/d=12, ab%2Bc%2fd%3d12, YWIrYy9kPTEy, 61622b632f643d3132, ab+c/d=", "ab+c/d=12")
+        'no such keys: ***, ***, ***, ***, ab+c/d='
     """
     if len(key) < SHORTEST_SECRET:
         return text
-    return _written(key).sub(STRUCK_FROM_NUMBER if key.isdigit() else STRUCK, text)
+    if not key.isascii():
+        return text.replace(key, STRUCK)
+    for _ in range(MOST_PASSES):  # what stood around it may be a key again once it is gone
+        spans = forms_of(key).spans(text)
+        if not spans:
+            return text
+        text = _without(text, spans, key)
+    return STRUCK  # nothing of a text that is made to put it together again
 
 
-def _written(key: str) -> re.Pattern[str]:
-    """Return an expression for a key of ASCII characters in all its forms: plain, escaped (also twice), in an address, wide."""
-    forms = (rf"(?:\\{{0,7}}(?:{re.escape(c)}|u00{ord(c):02x})|%{ord(c):02x})" for c in key)
-    return re.compile(r"\x00{0,3}".join(forms), re.IGNORECASE | re.ASCII)
+def _without(text: str, spans: list[tuple[int, int]], key: str) -> str:
+    """Return a text without some stretches, in whose place stands what is no part of the key; a number stays a number."""
+    begins, ends = [begin for begin, _ in spans], [end for _, end in spans]
+    kept = [text[end:begin] for end, begin in zip([0, *ends], [*begins, len(text)], strict=True)]
+    if key.isdigit():
+        return _NUMBER_AROUND.sub(STRUCK_FROM_NUMBER, GAP.join(kept))
+    return next((mark for mark in MARKS if mark[0] not in key), "").join(kept)
+
+
+_VARIABLES = {"OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}  # names alone: a value is read when it is needed
+
+
+def guard(variable: str) -> None:
+    """Strike what this variable of the environment holds, from now on, out of all that is stored and told."""
+    if variable:
+        _VARIABLES.add(variable)
+
+
+def without_keys(text: str) -> str:
+    """Return a text without any key of this process.
+
+    Example:
+        >>> without_keys("nothing here")
+        'nothing here'
+    """
+    for key in _keys().values():
+        text = struck_from(text, key)
+    return text
+
+
+def variable_in(text: str) -> str:
+    """Return the variable whose value a text holds in some form; "": none."""
+    return next((variable for variable, key in _keys().items() if struck_from(text, key) != text), "")
+
+
+def _keys() -> dict[str, str]:
+    found = {variable: os.environ.get(variable, "").strip() for variable in sorted(_VARIABLES)}
+    return {variable: key for variable, key in found.items() if len(key) >= SHORTEST_SECRET}

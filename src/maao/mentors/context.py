@@ -73,6 +73,9 @@ class Proceed(Protocol):
         ...
 
 
+ReadByName = Callable[[Sequence[str]], Sequence[Sequence[float]]]  # texts -> the probabilities of the classes, of each
+
+
 @dataclass(frozen=True)
 class MentorContext:
     """What a mentor may use of a run.
@@ -81,13 +84,15 @@ class MentorContext:
         codec: words <-> params, random starts, and what a proposal may fill.
         record: a chat model whose calls are recorded in the run, count for its caps, and are answered from the record in a replay.
         input: what the problem reads.
-        train: labelled texts to learn from; () where there are none.
+        train: labelled texts to learn from; () where there are none. `folds` has the fold of each where labels are cross-validated.
         labels: the names of the classes, as a mentor is told them.
+        classes: the same as the data have them, in their order; () where there are none.
         template: what stands around a prompt, with ``{slots}`` in the prompt's place.
         told: what is told of the task beside the mentor's own description.
         length: about how many words fill a prompt; `max_tokens` is how many tokens it is told that one may have.
         seed: the run's.
         vocabulary: random words and near ones; None where a problem's words are none of a vocabulary.
+        read_by_name: reads texts by the frozen model and the classes' names alone; None where there are no classes.
         proceed: lets the tuned model go on from vectors; None where it cannot.
         own: what stands around a prompt, by the names of a proposal's fields, where proposals may fill it.
         not_filled: why a name cannot be filled here.
@@ -100,7 +105,9 @@ class MentorContext:
     chat: Callable[[ChatOptions], ChatModel]
     input: Input = "text"
     train: Sequence[Example] = ()
+    folds: tuple[int, ...] = ()
     labels: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
     template: str = ""
     told: str = ""
     length: int = 8
@@ -108,6 +115,7 @@ class MentorContext:
     seed: int = 0
     tuned: str = ""
     vocabulary: Words | None = None
+    read_by_name: ReadByName | None = None
     proceed: Proceed | None = None
     own: Mapping[str, str] = field(default_factory=dict)
     not_filled: Mapping[str, str] = field(default_factory=dict)
@@ -147,10 +155,16 @@ class MentorOptions(Section):
 
     asks: ClassVar[bool] = False  # whether it asks a chat model
     reads_clues: ClassVar[bool] = False  # whether it reads the walk in words
+    proposes_lines: ClassVar[bool] = False  # whether it says class lines, so that it serves where there is no prompt too
 
     @property
     def asks_a_person(self) -> bool:
         return False
+
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        """Variables of the environment that hold the keys of whom it asks."""
+        return ()
 
     @property
     def reads_self_continuation(self) -> bool:
@@ -206,6 +220,10 @@ class AskingOptions(MentorOptions):
     @property
     def asks_a_person(self) -> bool:
         return self.chat.options.is_person
+
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        return self.chat.options.key_variables
 
     def unread(self) -> dict[str, str]:
         found = {} if self.mix is not None else {"mix_share": "there is no mentor.mix: drop it"}

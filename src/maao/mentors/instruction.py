@@ -176,7 +176,7 @@ def write(
         raise ConfigError(
             f"The wording of the instruction has an unknown field: {error}. Known: {', '.join('$' + f for f in fields)}."
         ) from error
-    return _tidy(text)
+    return tidy(text)
 
 
 def json_form(filled: Fields | None = None) -> str:
@@ -202,16 +202,16 @@ def json_schema(filled: Fields | None = None) -> dict[str, object]:
     item = text
     if filled is not None:
         template = {TEMPLATE: text} if "template" in filled.names else {}
-        words = {"label_words": _object(dict.fromkeys(filled.labels, text))} if "label_words" in filled.names else {}
-        item = _object({"prompt": text, **template, **words})
-    return _object({"prompts": {"type": "array", "items": item}})
+        words = {"label_words": closed_object(dict.fromkeys(filled.labels, text))} if "label_words" in filled.names else {}
+        item = closed_object({"prompt": text, **template, **words})
+    return closed_object({"prompts": {"type": "array", "items": item}})
 
 
-def _object(properties: dict[str, object]) -> dict[str, object]:
+def closed_object(properties: dict[str, object]) -> dict[str, object]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-def _tidy(text: str) -> str:
+def tidy(text: str) -> str:
     """Join runs of blank lines, which empty parts leave behind."""
     lines: list[str] = []
     for line in (line.rstrip() for line in text.splitlines()):

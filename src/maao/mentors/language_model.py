@@ -8,7 +8,7 @@ instructions: a listing of prompts is continued, once for each sample, and cut a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from string import Template
@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar, Generic
 from pydantic import Field
 
 from maao.core.seeds import seed_for
-from maao.errors import BudgetError, ChatError, CodecError, ConfigError
+from maao.errors import BudgetError, ChatError, CodecError, ConfigError, Waiting
 from maao.llm.chat import CUT, Message, Reply, Request, Style
 from maao.llm.provider import ChatOptions
 from maao.mentors.context import AskingOptions, Input, MentorContext, MentorOptions, style_of
@@ -76,10 +76,7 @@ class LanguageModelMentor(Generic[P]):
         proposals: list[Proposal[P]] = []
         rejected: list[Rejected] = []
         cost = Cost()
-        for sample in range(1 + self.retries if self.style == "chat" else max(count, self.max_samples)):
-            if len(proposals) == count:
-                break
-            reply, failure = complete(self.model, self._request(instruction, seed, sample))
+        for reply, failure in self._replies(instruction, count, seed):
             if reply is None:
                 rejected.append(failure)
                 break
@@ -92,7 +89,20 @@ class LanguageModelMentor(Generic[P]):
             rejected += unusable
             for text in texts:
                 self._take(text, known, starts, proposals, rejected)
+            if len(proposals) == count:
+                break
         return Advice(tuple(proposals), tuple(rejected), cost)
+
+    def _replies(self, instruction: str, count: int, seed: int) -> Iterator[tuple[Reply | None, Rejected]]:
+        """Yield replies for as long as they are taken; those that are needed in any case are asked for together."""
+        if not count:
+            return
+        most = 1 + self.retries if self.style == "chat" else max(count, self.max_samples)
+        needed = 1 if self.style == "chat" else count  # a continuation is one proposal at most
+        requests = [self._request(instruction, seed, sample) for sample in range(most)]
+        yield from complete_all(self.model, requests[:needed])
+        for request in requests[needed:]:
+            yield complete(self.model, request)
 
     def _read(self, reply: Reply, count: int, tried: set[str]) -> tuple[tuple[str, ...], tuple[Rejected, ...]]:
         cut = cut_reason(reply, self.max_tokens)
@@ -176,6 +186,26 @@ def complete(model: ChatModel, request: Request) -> tuple[Reply | None, Rejected
         return model.complete(request), Rejected("", "")
     except ChatError as error:
         return None, no_reply(error)
+
+
+def complete_all(model: ChatModel, requests: Iterable[Request]) -> Iterator[tuple[Reply | None, Rejected]]:
+    """Yield what `complete` gives for each request, in their order.
+
+    A model that answers is asked as the results are taken, so that whoever stops taking asks no further. Where a reply has to be waited
+    for, the requests behind it are put all the same, and then `Waiting` is raised once: all of them are open together, and a run stops
+    once for them instead of once for each.
+    """
+    waiting = 0
+    for request in requests:
+        try:
+            found = complete(model, request)
+        except Waiting:
+            waiting += 1
+            continue
+        if not waiting:
+            yield found
+    if waiting:
+        raise Waiting(f"{waiting} {'reply' if waiting == 1 else 'replies'} of {model.name!r} are waited for.", waiting)
 
 
 def no_reply(error: ChatError) -> Rejected:

@@ -9,7 +9,7 @@ from typing import Generic
 from maao.core.seeds import seed_for
 from maao.llm.chat import Message, Reply, Request
 from maao.mentors.fields import Fields
-from maao.mentors.language_model import complete, cut_reason, reply_cost
+from maao.mentors.language_model import complete_all, cut_reason, reply_cost
 from maao.mentors.reply import read_one
 from maao.mentors.scripted import encode_all
 from maao.mentors.trajectory import Entry, entries
@@ -34,8 +34,7 @@ class Asking(Generic[P]):
 
     def replies(self, gathered: Gathered[P], asks: Iterable[tuple[str, int, int]]) -> Iterator[Reply]:
         """Yield the reply to each instruction with its seed and sample number. A call that fails is told in `gathered`, and is the last."""
-        for text, seed, sample in asks:
-            reply, failure = self._ask(text, seed, sample)
+        for reply, failure in complete_all(self.model, (self._request(*ask) for ask in asks)):
             if reply is None:
                 gathered.rejected.append(failure)
                 return
@@ -65,9 +64,8 @@ class Asking(Generic[P]):
             known.add(text)
             gathered.add(self.codec, text, source, replaces=replaces)
 
-    def _ask(self, text: str, seed: int, sample: int) -> tuple[Reply | None, Rejected]:
-        """Return the reply; or None and, for the record, why there is none."""
-        request = Request(
+    def _request(self, text: str, seed: int, sample: int) -> Request:
+        return Request(
             model=self.model.name,
             messages=(Message("user", text),),
             max_tokens=self.max_tokens,
@@ -75,7 +73,6 @@ class Asking(Generic[P]):
             seed=seed_for(seed, "request") % 2**31,
             sample=sample,
         )
-        return complete(self.model, request)
 
 
 def fittest(history: History[P, S], size: int | None = None) -> list[Entry]:

@@ -84,16 +84,18 @@ class RandomTextOptions(MentorOptions):
         return "Restarts are random sentences: nothing is sent anywhere."
 
     def build(self, run: MentorContext) -> RandomText[Params]:
-        sentences, filled = sentences_of(self._text()), run.fields(self.fills)
+        sentences, filled = sentences_of(corpus_text(self.corpus or "")), run.fields(self.fills)
         near = RandomText.near if filled is None else run.words_of("random_text").near
         return RandomText(sentences, run.codec, run.length, filled, near)
 
-    def _text(self) -> str:
-        file = Path(self.corpus or "")
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"The corpus {file} cannot be read: {error}. Give a UTF-8 text file in mentor.corpus.") from error
+
+def corpus_text(name: str) -> str:
+    """Return the text of a file that sentences are taken from. Raises `ConfigError` where it cannot be read."""
+    file = Path(name)
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The corpus {file} cannot be read: {error}. Give a UTF-8 text file in mentor.corpus.") from error
 
 
 def sentences_of(text: str, least: int = 4) -> tuple[str, ...]:

@@ -185,7 +185,7 @@ def _paragraphs(reply: str, parts: list[Part]) -> list[Part]:
 
 def _judge(parts: Iterable[Part], *, count: int, known: Collection[str], max_words: int = MAX_WORDS) -> Texts:
     texts: list[str] = []
-    rejected = _Rejections()
+    rejected = Rejections()
     tried = {_fold(text) for text in known}
     for part in parts:
         text = _spaced(part.text) if len(part.text) <= LONGEST * CHARACTERS_A_WORD else part.text
@@ -202,10 +202,15 @@ def _judge(parts: Iterable[Part], *, count: int, known: Collection[str], max_wor
     return tuple(texts), rejected.all()
 
 
-class _Rejections:
-    """What was rejected: `MOST_REJECTED` lines, the last among them, each up to `LONGEST_REJECTED` characters; the rest is counted."""
+class Rejections:
+    """What was rejected: `MOST_REJECTED` lines, the last among them, each up to `LONGEST_REJECTED` characters; the rest is counted.
 
-    def __init__(self) -> None:
+    Args:
+        wanted: what a line did not become.
+    """
+
+    def __init__(self, wanted: str = "prompt") -> None:
+        self.wanted = wanted
         self.kept: list[Rejected] = []
         self.more: list[tuple[str, str]] = []  # the last of what is only counted
         self.counted = 0
@@ -218,7 +223,7 @@ class _Rejections:
 
     def all(self) -> tuple[Rejected, ...]:
         last = [Rejected(_kept(said), reason) for said, reason in self.more]
-        told = [Rejected("", f"{self.counted - 1} more lines became no prompt either")] if self.counted > 1 else []
+        told = [Rejected("", f"{self.counted - 1} more lines became no {self.wanted} either")] if self.counted > 1 else []
         return (*self.kept, *told, *last)
 
 

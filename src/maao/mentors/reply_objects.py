@@ -45,7 +45,7 @@ _NEARLY = re.compile(r"\[\s*+[\"'“‘{\[]|\{\s*+(?:[\"'“‘]|\w{1,30}+\s*+:)
 
 def read_json(reply: str, fill: Fill | None) -> tuple[list[Part], bool] | None:
     """Return what a reply says in JSON, and what stands around it; whether its end was seen. None: it holds no JSON."""
-    places = list(_beginnings(reply))
+    places = list(beginnings(reply))
     blocks = _blocks(reply, places)
     near = [place for place in places if _NEARLY.match(reply, place)]
     if near[:1] == places[:1] and (not blocks or blocks[0].begin > near[0]):  # what stands first is not whole
@@ -64,7 +64,7 @@ def _behind(text: str) -> list[Part]:
     return [part._replace(reason=NO_END) if part.said.startswith(("[", "{")) else part for part in read_around(text)]
 
 
-def _beginnings(reply: str) -> Iterator[int]:
+def beginnings(reply: str) -> Iterator[int]:
     """Yield where JSON may begin: at the beginning of a line, behind a mark or a fence, or behind words that end with a colon or `=`."""
     offset = 0
     for line in islice(reply.splitlines(keepends=True), MOST_LINES):

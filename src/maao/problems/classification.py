@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maao.class_lines import Line
 from maao.core.seeds import seed_for
 from maao.errors import ProblemError, is_out_of_memory
 from maao.evaluation.metrics import Measure
@@ -26,11 +27,12 @@ from maao.problems.averages import average, counted, forward_selection, mean_sco
 from maao.problems.clues import Errors, gradient, pointing
 from maao.problems.gradients import loss_in_parts
 from maao.problems.methods import PromptMethod
-from maao.problems.scorers import ClassScorer, DataStart, I, InputReader, MadeOfTrain, StartsFromData
-from maao.problems.scoring import accuracies, class_scores, epoch_batch
+from maao.problems.scorers import ClassScorer, DataStart, I, InputReader, MadeOfTrain, ReadsClassLines, StartsFromData
+from maao.problems.scoring import accuracies, class_scores, epoch_batch, realized
 from maao.protocols import Codec, Params, Vocabulary
 from maao.types import Clues, Cost, Example, Projection, Score, Split, Splits
 
+MOST_MISREAD = 200  # examples that are told of a point without words, where they are all there is to tell
 UNJUDGED = Score(math.nan)  # of a point where no example judges
 Continuation = Callable[[Params], tuple[str | None, int]]  # of realized params: the model's own words, and the tokens that took
 
@@ -73,12 +75,6 @@ class OutOfFold:
     read: Callable[[], ReadSplit]
 
 
-def walked(reader: InputReader[I], splits: Splits) -> I:
-    """Return what gradients read: the examples of `train`, and behind them the lines, each by its weight."""
-    found = reader.split(splits.walked, train=True)
-    return found.weighted(splits.weights) if splits.lines else found
-
-
 class ClassificationProblem(Generic[I]):
     """Few or many labelled examples, read by a frozen model.
 
@@ -96,7 +92,7 @@ class ClassificationProblem(Generic[I]):
         clue_tokens: how many tokens a slot are kept in each clue.
         clue_misclassified: how many misread examples are.
         with_clues: say in words where a leg ended; otherwise clues are empty, and cost nothing.
-        train: the split `train`, where it is read already.
+        train: the examples of `train`, where they are read already.
         continuation: the model's own continuation of what it reads; None: it has none.
     """
 
@@ -126,24 +122,74 @@ class ClassificationProblem(Generic[I]):
         self._batch_size, self._score_batch, self._part_tokens = batch_size, score_batch, part_tokens
         self._clue_tokens, self._clue_misread = clue_tokens, clue_misclassified
         self._vocabulary = codec if with_clues and isinstance(codec, Vocabulary) else None
+        self._with_clues = with_clues
         self._inputs: dict[str, I] = {} if train is None else {"train": train}
         self._origin: tuple[Params, tuple[str, ...]] | None = None  # where it begins instead, and the classes there
         self._data_starts: dict[int, DataStart] = {}  # by the seed
         self._examples: dict[str, tuple[Example, ...]] = {"train": splits.train, "select": splits.select, "test": splits.test}
-        numbers = {label: i for i, label in enumerate(splits.labels)}
-        self._targets = {
-            name: torch.tensor([numbers[example.label] for example in part], dtype=torch.long)
-            for name, part in {**self._examples, "train": splits.walked}.items()
-        }
+        self._rows: tuple[Line, ...] = ()  # the class lines that gradients read behind the examples of `train`
+        self._rows_tokens = 0  # that reading them once took
+        self._targets = {name: self._numbers([example.label for example in part]) for name, part in self._examples.items()}
         for name in self._examples:
             self.inputs(name)
+        if splits.lines:
+            self._join(splits.lines)
 
     def inputs(self, split: str) -> I:
-        """Return a split as the scorer reads it; `train` as gradients do, with the lines behind its examples."""
+        """Return a split as the scorer reads it; `train` as gradients do, with class lines behind its examples."""
         if split not in self._inputs:
-            own = self._examples[split]
-            self._inputs[split] = walked(self.reader, self.splits) if split == "train" else self.reader.split(own, train=False)
+            found = self.reader.split(self._examples[split], train=split == "train")
+            self._inputs[split] = found.beside(self._read_lines(self._rows)) if split == "train" and self._rows else found
         return self._inputs[split]
+
+    def with_lines(self, lines: Sequence[Line]) -> Self:
+        """Return the same problem, in which these class lines train too. They are in no part that judges or reports."""
+        found = copy.copy(self)
+        found.splits = replace(self.splits, lines=(*self.splits.lines, *lines))
+        found._inputs, found._targets, found._data_starts = dict(self._inputs), dict(self._targets), {}
+        found._join(lines)
+        return found
+
+    def _join(self, lines: Sequence[Line]) -> None:
+        """Let lines train: as texts of the classes where the scorer reads them so, the others as rows behind those of `train`."""
+        left = [line for line in lines if line.weight > 0]
+        if isinstance(self.scorer, ReadsClassLines):
+            read = [line for line in left if self.scorer.reads(line)]
+            left = [line for line in left if not self.scorer.reads(line)]
+            self.scorer = self.scorer.with_lines(read, self.splits.labels)
+        if left:
+            read_as = self._read_lines(left)
+            self._rows_tokens += read_as.kept_tokens
+            self._inputs["train"] = self.inputs("train").beside(read_as)
+            self._targets["train"] = torch.cat([self._targets["train"], self._numbers([line.label for line in left])])
+            self._rows = (*self._rows, *left)
+        if isinstance(self.scorer, MadeOfTrain):
+            self.scorer = self.scorer.made_of(self.inputs("train"), self._targets["train"])
+
+    def line_scores(self, params: Params, lines: Sequence[Line]) -> Tensor:
+        """Return ``(num_lines, num_classes)``, what a point that a run begins at says of class lines."""
+        scorer, found = self.scorer, torch.zeros(len(lines), len(self.splits.labels))
+        if isinstance(scorer, ReadsClassLines):
+            params = scorer.doubting(params)
+        read = [i for i, line in enumerate(lines) if isinstance(scorer, ReadsClassLines) and scorer.reads(line)]
+        rows = [i for i in range(len(lines)) if i not in {*read}]
+        if rows:
+            found[rows] = self._class_scores([params], self._read_lines([lines[i] for i in rows]))[0][0]
+        if read:
+            assert isinstance(scorer, ReadsClassLines)
+            with torch.no_grad():
+                found[read] = scorer.line_scores(self._realized(params), [lines[i] for i in read]).float().cpu()
+        return found
+
+    def _read_lines(self, lines: Sequence[Line]) -> I:
+        """Return lines as the scorer reads rows, each by its weight."""
+        name = self.reader.fields[0]
+        return self.reader.given([Example({name: line.text}, line.label) for line in lines]).weighted([line.weight for line in lines])
+
+    def _numbers(self, labels: Sequence[str]) -> Tensor:
+        """Return the numbers of classes ``(len(labels),)``."""
+        numbers = {label: i for i, label in enumerate(self.splits.labels)}
+        return torch.tensor([numbers[label] for label in labels], dtype=torch.long)
 
     def labelled(self, split: str) -> tuple[I, Tensor]:
         """Return the labelled examples of a split as the scorer reads them, and their class numbers: of `train`, without the lines."""
@@ -185,14 +231,19 @@ class ClassificationProblem(Generic[I]):
     @property
     def prepared(self) -> Cost:
         """What was run through the model once, before the first step."""
-        return Cost(model_tokens=self.scorer.prepared_tokens + self.reader.prepared_tokens) + self.start_cost
+        return Cost(model_tokens=self.read_tokens + self.reader.prepared_tokens) + self.start_cost
+
+    @property
+    def read_tokens(self) -> int:
+        """The tokens that ran through the model once, before the first step, beside those of the examples."""
+        return self.scorer.prepared_tokens + self._rows_tokens
 
     @property
     def start_cost(self) -> Cost:
         """What a beginning runs through the model."""
         tokens = self.codec.start_tokens
         if isinstance(self.scorer, StartsFromData):
-            tokens += self.scorer.start_tokens(self.method.realize(self.codec.random(0)), self.inputs("train"))
+            tokens += self.scorer.start_tokens(self._realized(self.codec.random(0)), self.inputs("train"))
         return Cost(model_tokens=tokens)
 
     # -- Problem
@@ -207,8 +258,8 @@ class ClassificationProblem(Generic[I]):
         if isinstance(self.scorer, StartsFromData):
             if seed not in self._data_starts:
                 with torch.no_grad(), self._room():
-                    realized = self.method.realize({**start, **given})
-                    self._data_starts[seed] = self.scorer.start(realized, self.inputs("train"), self._targets["train"], seed)
+                    point = self._realized({**start, **given})
+                    self._data_starts[seed] = self.scorer.start(point, self.inputs("train"), self._targets["train"], seed)
             start |= self._data_starts[seed].params
         fresh = {**start, **given}
         if self._origin is None:
@@ -228,7 +279,7 @@ class ClassificationProblem(Generic[I]):
 
     def batch(self, step: int, seed: int) -> Batch:
         count, num_views = len(self._targets["train"]), self.inputs("train").num_views
-        if not count:
+        if not (count or self.splits.lines):  # a scorer may read all lines as texts of the classes
             raise ProblemError("There are no examples in the split 'train' to walk on.")
         part = epoch_batch(count, self._batch_size, step, seed)
         which: Sequence[int] = range(count) if part is None else part.tolist()
@@ -245,8 +296,8 @@ class ClassificationProblem(Generic[I]):
             parts = self.scorer.parts(params, inputs, self._part_tokens)
             if len(parts) > 1 and torch.is_grad_enabled() and any(value.requires_grad for value in params.values()):
                 return loss_in_parts(self.method, self.scorer, params, inputs, batch.targets, parts)
-            realized = self.method.realize(params)
-            read, short = self.scorer.share(realized, inputs) or (realized, inputs)
+            point = self._realized(params)
+            read, short = self.scorer.share(point, inputs) or (point, inputs)
             return self.scorer.loss(read, short, batch.targets.to(self.scorer.device))
 
     def num_tokens(self, params: Params, batch: Batch) -> int:
@@ -308,7 +359,7 @@ class ClassificationProblem(Generic[I]):
         now = self._in_vocabulary_space(params)
         then = None if start is None else self._in_vocabulary_space(start)
         moved = None if then is None or then.shape != now.shape else now - then
-        continuation, generated = (None, 0) if self._continuation is None else self._continuation(self.method.realize(params))
+        continuation, generated = (None, 0) if self._continuation is None else self._continuation(self._realized(params))
         tokens = passes * self.scorer.num_tokens(params, inputs) + generated + further
         return Clues(
             projection=projection,
@@ -319,6 +370,22 @@ class ClassificationProblem(Generic[I]):
             misclassified=errors.most_confident(self._clue_misread, self.reader.readable),
             self_continuation=continuation,
             cost=cost + Cost(model_tokens=tokens, scored_examples=len(targets)),
+        )
+
+    def errors(self, params: Params, out_of_fold: OutOfFold | None) -> Clues:
+        """Return what can be said of a point that has no words: what it reads wrongly, out of fold where that can be told."""
+        if not self._with_clues or not self.splits.train:
+            return Clues()
+        inputs, targets = self.labelled("train")
+        if out_of_fold is None:
+            read = ReadSplit(self._class_scores([params], inputs)[0][0], self.scorer.num_tokens(params, inputs))
+        else:
+            read = out_of_fold.read()
+        found = Errors.of(self.splits, read.scores, targets)
+        return Clues(
+            confusions=found.confusions(),
+            misclassified=found.most_confident(MOST_MISREAD, self.reader.readable),
+            cost=Cost(model_tokens=read.tokens, scored_examples=len(targets)),
         )
 
     # -- using what was tuned
@@ -346,10 +413,13 @@ class ClassificationProblem(Generic[I]):
 
     # -- parts
 
+    def _realized(self, params: Params) -> Params:
+        return realized(self.method, self.scorer, params)
+
     def _class_scores(self, points: Sequence[Params], inputs: I) -> tuple[list[Tensor], int]:
         walks = [counted(point) for point in points]
         with torch.no_grad(), self._room():
-            read = [self.method.realize(walk) for own in walks for walk, _ in own]
+            read = [self._realized(walk) for own in walks for walk, _ in own]
             scores, once = class_scores(self.scorer, read, inputs, self._score_batch)
         each = iter(scores)
         return [mean_scores([next(each) for _ in own], [count for _, count in own]) for own in walks], once
@@ -375,7 +445,7 @@ class ClassificationProblem(Generic[I]):
 
     def _in_vocabulary_space(self, params: Params) -> Tensor:
         with torch.no_grad():
-            return self.method.to_vocabulary_space(self.method.realize(params))
+            return self.method.to_vocabulary_space(self._realized(params))
 
     @contextmanager
     def _room(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from maao.problems.gradients import summed_gradients
 from maao.problems.methods import PromptMethod
 from maao.problems.scorers import ClassScorer, I
+from maao.problems.scoring import realized
 from maao.protocols import Params, Vocabulary
 from maao.types import Confusion, Example, Misclassified, Splits, Token
 
@@ -59,8 +60,8 @@ def gradient(
         at_a_time: inputs that are scored at a time.
     """
     with torch.no_grad():
-        realized = method.realize(params)
-    leaves = {name: realized[name].detach().clone().requires_grad_() for name in realized if name in ("prompt", "keys", "values")}
+        point = realized(method, scorer, params)
+    leaves = {name: point[name].detach().clone().requires_grad_() for name in point if name in ("prompt", "keys", "values")}
     scores: list[Tensor] = []
 
     def part_loss(read: Params, part: I, which: list[int]) -> Tensor:
@@ -68,8 +69,8 @@ def gradient(
         scores.append(own.detach().cpu())
         return F.cross_entropy(own, targets[which].to(own.device), reduction="sum") / len(inputs)
 
-    parts = scorer.clue_parts(realized, inputs, most, at_a_time)
-    found = summed_gradients(scorer, {**realized, **leaves}, list(leaves.values()), inputs, parts, part_loss)
+    parts = scorer.clue_parts(point, inputs, most, at_a_time)
+    found = summed_gradients(scorer, {**point, **leaves}, list(leaves.values()), inputs, parts, part_loss)
     total = {name: torch.zeros_like(value) if own is None else own for (name, value), own in zip(leaves.items(), found, strict=True)}
     back = torch.tensor([i for part in parts for i in part]).argsort()
     return method.to_vocabulary_space(total), torch.cat(scores)[back]

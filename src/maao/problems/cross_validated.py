@@ -16,19 +16,20 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from maao.class_lines import fields_of_fold
 from maao.core.seeds import seed_for
 from maao.members import fold_member, fold_name, for_all, full_member
 from maao.problems.averages import average
 from maao.problems.classification import Batch, ClassificationProblem, OutOfFold, ReadSplit
 from maao.problems.framed import FramedProblem, VocabularyBeneath
-from maao.problems.pictures import PictureProblem
+from maao.problems.lined import LinedProblem
 from maao.problems.scorers.matcher import Known
 from maao.problems.scorers.tokens import Rows
 from maao.problems.text_problem import TextProblem
-from maao.protocols import NO_FIELDS, Codec, Decoded, Encoded, Params, Vocabulary
+from maao.protocols import NO_FIELDS, Codec, Decoded, Encoded, Params, Pictured, Prefills, Vocabulary
 from maao.types import Clues, Cost, Example, Score, Split
 
-Whole: TypeAlias = "ClassificationProblem[Known] | FramedProblem"
+Whole: TypeAlias = "ClassificationProblem[Known] | FramedProblem | LinedProblem"
 Batches = tuple[Batch, ...]  # of the full member, and of each fold's
 
 
@@ -41,10 +42,10 @@ class CrossValidated:
 
     def __init__(self, full: Whole) -> None:
         self.full, self.splits, self.notes = full, full.splits, full.notes
-        self.codec = codec_for_all(full.codec, self.num_folds)
         folds = self.splits.folds
         self._left_out = [[i for i, fold in enumerate(folds) if fold == number] for number in range(self.num_folds)]
         self.members = [full.part([i for i, fold in enumerate(folds) if fold != n], out) for n, out in enumerate(self._left_out)]
+        self.codec = codec_for_all(full.codec, [member.codec for member in self.members])
         judged = [i for out in self._left_out for i in out]
         self._back = torch.tensor(judged).argsort()  # from fold by fold to the order of `train`
         self._judge = full.part(range(len(folds)), sorted(judged))
@@ -118,8 +119,8 @@ class CrossValidated:
         return lambda start: self.score([{**params, **for_all(start, self.num_folds)}], "select")[0]
 
     def prefill_cost(self, points: Sequence[Params], known: Sequence[Params]) -> Cost:
-        """Return what points cost beside walks and scores: texts before the slots are read once for all members."""
-        if not isinstance(self.full, FramedProblem):
+        """Return what points cost beside walks and scores: what is read once for all members."""
+        if not isinstance(self.full, Prefills):
             return Cost()
         return self.full.prefill_cost([full_member(point) for point in points], [full_member(point) for point in known])
 
@@ -157,7 +158,7 @@ class CrossValidatedPictures(CrossValidated):
     """The same of pictures, which shows those of its data."""
 
     def picture(self, key: str) -> Image:
-        assert isinstance(self.full, PictureProblem)
+        assert isinstance(self.full, Pictured)
         return self.full.picture(key)
 
 
@@ -165,7 +166,7 @@ def cross_validated(problem: Whole) -> Whole | CrossValidated:
     """Return the problem whose members walk together, where the splits have folds; else the problem itself."""
     if not problem.splits.num_folds:
         return problem
-    return CrossValidatedPictures(problem) if isinstance(problem, PictureProblem) else CrossValidated(problem)
+    return CrossValidatedPictures(problem) if isinstance(problem, Pictured) else CrossValidated(problem)
 
 
 class OfFull:
@@ -179,14 +180,26 @@ class OfFull:
 
 
 class CodecForAll:
-    """The codec of a point's words that restarts all members alike."""
+    """The codec of a point's words that restarts all members alike: each from what it says itself, where members have codecs of their own.
 
-    def __init__(self, codec: Codec[Params], folds: int) -> None:
-        self._codec, self._folds, self.fields = codec, folds, codec.fields
+    Args:
+        codec: of the full member.
+        members: of each fold's; the same one, where what words say does not follow from the examples of a member.
+    """
+
+    def __init__(self, codec: Codec[Params], members: Sequence[Codec[Params]]) -> None:
+        self._codec, self._members, self.fields = codec, tuple(members), codec.fields
+        self._folds = len(self._members)
 
     def encode(self, text: str, fields: Mapping[str, str] = NO_FIELDS) -> Encoded[Params]:
-        found = self._codec.encode(text, fields)
-        return Encoded(for_all(found.params, self._folds), found.text, found.note, found.cost)
+        found = self._codec.encode(text, full_member(fields))
+        params, cost = dict(found.params), found.cost
+        alone = len(full_member(fields)) < len(fields)  # some are said to a fold's member alone
+        for fold, codec in enumerate(self._members):
+            own = found if codec is self._codec and not alone else codec.encode(text, fields_of_fold(fields, fold))
+            cost = cost if own is found else cost + own.cost
+            params |= {fold_name(fold, name): value for name, value in own.params.items()}
+        return Encoded(params, found.text, found.note, cost)
 
     def decode(self, params: Params) -> Decoded:
         return self._codec.decode(full_member(params))
@@ -206,15 +219,16 @@ class TokenCodecForAll(VocabularyBeneath, CodecForAll):
     """The same of a codec with a vocabulary."""
 
 
-def codec_for_all(codec: Codec[Params], folds: int) -> CodecForAll:
+def codec_for_all(codec: Codec[Params], members: Sequence[Codec[Params]]) -> CodecForAll:
     """Return the codec of all members, with the vocabulary that it has.
 
     Example:
         >>> from maao.codecs.numbers import NumberCodec
-        >>> sorted(codec_for_all(NumberCodec(2, 3, 5.0), 2).encode("1 2").params)
+        >>> codec = NumberCodec(2, 3, 5.0)
+        >>> sorted(codec_for_all(codec, [codec, codec]).encode("1 2").params)
         ['fold0.x', 'fold1.x', 'x']
     """
-    return (TokenCodecForAll if isinstance(codec, Vocabulary) else CodecForAll)(codec, folds)
+    return (TokenCodecForAll if isinstance(codec, Vocabulary) else CodecForAll)(codec, members)
 
 
 class _Held(Protocol):

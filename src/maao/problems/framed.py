@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from maao.class_lines import Line
 from maao.errors import CodecError, ConfigError, DataError, ModelError
 from maao.members import bare_name, walks_of
 from maao.problems.averages import average, counted, mean_scores
@@ -224,6 +225,14 @@ class FramedProblem:
     ) -> Clues:
         before = None if start is None else without_pair(start)
         return self._home(params).clues(without_pair(params), start=before, score=score, out_of_fold=out_of_fold)
+
+    def with_lines(self, lines: Sequence[Line]) -> FramedProblem:
+        """Return the same problem, in which these class lines train too, in the pair of a point."""
+        plain = self.plain.with_lines(lines)
+        return FramedProblem(plain, self._reframe, num_virtual_tokens=self._num_virtual_tokens, max_cache_bytes=self._bytes_of_pair * PAIRS)
+
+    def line_scores(self, params: Params, lines: Sequence[Line]) -> Tensor:
+        return self._home(params).line_scores(without_pair(params), lines)
 
     def part(self, train: Sequence[int], select: Sequence[int]) -> FramedPart:
         """Return the same problem on a part of `train`, judged by another part of it."""

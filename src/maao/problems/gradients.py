@@ -9,6 +9,7 @@ from torch import Tensor
 
 from maao.problems.methods import PromptMethod
 from maao.problems.scorers import ClassScorer, I
+from maao.problems.scoring import realized
 from maao.protocols import Params
 
 PartLoss = Callable[[Params, I, list[int]], Tensor]  # of params, the inputs of a part, and which they are
@@ -32,7 +33,7 @@ def loss_in_parts(
         losses.append(loss.detach())
         return loss
 
-    gradients = summed_gradients(scorer, method.realize({**params, **own}), list(own.values()), inputs, parts, part_loss)
+    gradients = summed_gradients(scorer, realized(method, scorer, {**params, **own}), list(own.values()), inputs, parts, part_loss)
     total = torch.zeros((), device=scorer.device)
     for loss in losses:
         total += loss
@@ -47,17 +48,17 @@ def loss_in_parts(
 
 def summed_gradients(
     scorer: ClassScorer[I],
-    realized: Params,
+    point: Params,
     wanted: Sequence[Tensor],
     inputs: I,
     parts: Sequence[Sequence[int]],
     part_loss: PartLoss[I],
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of the sum of all parts' losses with respect to what `realized` follows from; None: nothing follows from it.
+    """Return the gradients of the sum of all parts' losses with respect to what a realized point follows from; None: nothing does.
 
     What all inputs share is computed once. What goes on from there is the gradient that all parts sum up to.
     """
-    read, short = scorer.share(realized, inputs) or (realized, inputs)
+    read, short = scorer.share(point, inputs) or (point, inputs)
     moving = {name: value for name, value in read.items() if value.requires_grad}
     leaves = {name: value.detach().requires_grad_() for name, value in moving.items()}
     summed: dict[str, Tensor] = {}  # of those that something follows from: what is only carried along stays so

@@ -29,6 +29,13 @@ class ClassResidualOptions(ProbeOptions):
         "stage": {"lr": 0.05, "options": {"weight_decay": 0.0}, "batch_size": 4096},
         "plan": {"rounds": 0, "steps": 100, "store_every": 25, "clues": False},
     }
+    usual_with_lines: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "data": usual["data"],
+        "stage": usual["stage"],
+        "plan": {**usual["plan"], "rounds": 1, "clues": True},
+        "accept": {"steps": 25, "margin_share": 0.4},  # at an age that is stored; out of fold, lines look better than they are
+    }
+    reads_lines_as_texts: ClassVar[bool] = True
     text_wordings: ClassVar[tuple[str, ...]] = TEXT_WORDINGS
 
     text_weight: float | None = Field(
@@ -50,7 +57,7 @@ class ClassResidualOptions(ProbeOptions):
     bias: bool = Field(True, description="Train a bias for each class.")
     class_examples: float = Field(1.0, ge=0, le=1e6, description="Weight of each class text as one more training example; 0: none.")
 
-    def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> ClassResidual:
+    def build_on(self, bound: Bound, features: Tensor, targets: Tensor) -> ClassResidual:
         from maao.problems.scorers.class_residual import ClassResidual
 
         # Features of pictures lie apart from those of all texts: what a text tower says of a class is kept, examples turn it a little.
@@ -59,7 +66,6 @@ class ClassResidualOptions(ProbeOptions):
             bound,
             features=features,
             targets=targets,
-            weights=weights,
             text_weight=text_weight if self.text_weight is None else self.text_weight,
             anchor=anchor if self.anchor is None else self.anchor,
             start_scale=self.start_scale,
@@ -74,10 +80,10 @@ class ZeroShotOptions(ProbeOptions):
 
     is_trained: ClassVar[bool] = False
 
-    def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> ZeroShot:
+    def build_on(self, bound: Bound, features: Tensor, targets: Tensor) -> ZeroShot:
         from maao.problems.scorers.probes import ZeroShot
 
-        return ZeroShot(bound, features=features, targets=targets, weights=weights)
+        return ZeroShot(bound, features=features, targets=targets)
 
 
 class LinearProbeOptions(ProbeOptions):
@@ -85,16 +91,16 @@ class LinearProbeOptions(ProbeOptions):
 
     needs_labels: ClassVar[bool] = True
 
-    def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> LinearProbe:
+    def build_on(self, bound: Bound, features: Tensor, targets: Tensor) -> LinearProbe:
         from maao.problems.scorers.probes import LinearProbe
 
-        return LinearProbe(bound, features=features, targets=targets, weights=weights)
+        return LinearProbe(bound, features=features, targets=targets)
 
 
 class LPPlusPlusOptions(ProbeOptions):
     """Nothing to set."""
 
-    def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> LPPlusPlus:
+    def build_on(self, bound: Bound, features: Tensor, targets: Tensor) -> LPPlusPlus:
         from maao.problems.scorers.probes import LPPlusPlus
 
-        return LPPlusPlus(bound, features=features, targets=targets, weights=weights)
+        return LPPlusPlus(bound, features=features, targets=targets)

@@ -10,8 +10,14 @@ import torch
 from torch import Tensor
 
 from maao.core.seeds import seed_for
+from maao.problems.methods import PromptMethod
 from maao.problems.scorers import ClassScorer, I
 from maao.protocols import Params
+
+
+def realized(method: PromptMethod, scorer: ClassScorer[I], params: Params) -> Params:
+    """Return what the model reads of params, where the model is; the params themselves stay in the processor's memory."""
+    return {name: value.to(scorer.device) for name, value in method.realize(params).items()}
 
 
 def class_scores(scorer: ClassScorer[I], realized: Sequence[Params], inputs: I, at_a_time: int) -> tuple[list[Tensor], int]:

@@ -71,7 +71,9 @@ class MethodOptions(Section):
     has_prompt: ClassVar[bool] = True  # which a text can replace
     is_trained: ClassVar[bool] = True
     usual: ClassVar[Mapping[str, Mapping[str, object]]] = {}  # by section, what a config gets where it does not say otherwise
+    usual_with_lines: ClassVar[Mapping[str, Mapping[str, object]]] = {}  # the same where a mentor says class lines
     needs_labels: ClassVar[bool] = False  # without labelled examples it begins at nothing
+    reads_lines_as_texts: ClassVar[bool] = False  # it reads class lines as texts of the classes, so that inputs may be pictures
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,8 @@ class ProbeOptions(MatcherMethodOptions):
     has_prompt: ClassVar[bool] = False
     usual: ClassVar[Mapping[str, Mapping[str, object]]] = {"mentor": {"name": "none"}}  # it has nothing to propose
 
-    def build_on(self, bound: Bound, features: Tensor, targets: Tensor, weights: Tensor | None) -> Probe:
-        """Return the method for these classes, and for the features ``(num_examples, embed_dim)`` of `train`, with their classes.
-
-        `weights` is what each of them weighs ``(num_examples,)``; None: all alike.
-        """
+    def build_on(self, bound: Bound, features: Tensor, targets: Tensor) -> Probe:
+        """Return the method for these classes, and for the features ``(num_examples, embed_dim)`` of `train`, with their classes."""
         raise NotImplementedError
 
 
@@ -247,13 +246,16 @@ def matcher_of_texts(model: Mapping[str, object]) -> dict[str, str]:
     return {"name": TEXT_ENCODER, "method": "coop" if any(key in model for key in OF_PROMPTS) else "class_residual"}
 
 
-def usual_of(model: Mapping[str, object]) -> Mapping[str, Mapping[str, object]]:
-    """Return what usually goes with the method that the settings name, by section; a wrong name is told elsewhere."""
+def usual_of(model: Mapping[str, object], *, with_lines: bool = False) -> Mapping[str, Mapping[str, object]]:
+    """Return what usually goes with the method that the settings name, by section; a wrong name is told elsewhere.
+
+    `with_lines`: a mentor says class lines.
+    """
     try:
         options = choices.load("method", _named(model.get("method", "prompt_tuning")))
     except choices.UnknownName:
         return {}
-    found: Mapping[str, Mapping[str, object]] = options.usual
+    found: Mapping[str, Mapping[str, object]] = options.usual_with_lines if with_lines else options.usual
     return found
 
 

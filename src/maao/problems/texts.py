@@ -180,7 +180,7 @@ def token_notes(model: ModelConfig, frozen: FrozenModel, splits: Splits) -> Iter
         shown = ", ".join(map(repr, list(unread)[:3])) + (", ..." if len(unread) > 3 else "")
         yield f"the model has no embedding for {len(unread)} of its tokenizer's tokens ({shown}): a text that holds one is refused"
     specials = Specials(frozen.tokenizer)
-    for name, examples in (*splits.parts.items(), ("data.lines", splits.lines)):
+    for name, examples in (*splits.parts.items(), ("data.lines", [*map(splits.as_example, splits.lines)])):
         found = [special for example in examples if (special := specials.named_in([*example.fields.values(), *example.choices]))]
         if found:
             yield (
@@ -313,7 +313,7 @@ def _head(
         "class_rows": _class_rows(start, splits, tokenize) if start in READS_TEXTS else (),
         "text_weight": options.head_text_weight,
         "anchor": options.head_anchor,
-        "num_examples": sum(1.0 if weight is None else weight for weight in splits.weights),
+        "num_examples": float(len(splits.train) or 1),
         "bias": options.head_bias,
     }
     count = 1 if chosen else len(splits.labels)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Sequence
+
 from rich.table import Table
 from rich.text import Text
 
 from maao.core.lr_finder import Trial
+from maao.llm.ledger import Totals
+from maao.mentors.class_lines.base import lines_told
 from maao.mentors.fields import line_of
-from maao.printable import printable, printable_line
+from maao.printable import printable, printable_line, times
 from maao.types import Cost, P, Proposal, Rejected, Score, readable
+
+MOST_REFUSED, MOST_REASONS = 8, 3  # what was not used that is told one by one, and reasons of the rest
 
 
 def shown(text: str, style: str = "") -> Text:
@@ -27,7 +35,8 @@ def add_row(table: Table, *cells: str | Text, style: str | None = None) -> None:
 
 
 def line_of_proposal(proposal: Proposal[P]) -> str:
-    return line_of(proposal.text, proposal.fields)
+    """Return a proposal in a line: its text and what it fills, class lines by their number."""
+    return " | ".join(part for part in (line_of(proposal.text, proposal.fields), lines_told(proposal.fields)) if part)
 
 
 def refusal(rejected: Rejected, unusable: str) -> str:
@@ -35,13 +44,47 @@ def refusal(rejected: Rejected, unusable: str) -> str:
     return {"unusable": f"not used: {unusable}", "failed_call": f"no reply: {rejected.reason}", "capped": rejected.reason}[rejected.kind]
 
 
+def few_refused(rejected: Sequence[Rejected]) -> tuple[list[Rejected], str]:
+    """Return what of a mentor's words is told one by one as not used, and in a line what else there was, by its reasons; "" for nothing.
+
+    Example:
+        >>> few_refused([Rejected(f"text {i}", "tried before") for i in range(30)])[1]
+        'not used: 22 more (tried before, 22 times)'
+    """
+    told = [one for i, one in enumerate(rejected) if i < MOST_REFUSED or one.kind != "unusable" or len(rejected) <= MOST_REFUSED + 2]
+    left = Counter(one.reason for one in rejected[MOST_REFUSED:] if one.kind == "unusable") if len(told) < len(rejected) else Counter()
+    if not left:
+        return told, ""
+    reasons = "; ".join(f"{reason}, {times(count)}" for reason, count in left.most_common(MOST_REASONS))
+    more = f"; {len(left) - MOST_REASONS} other reasons" if len(left) > MOST_REASONS else ""
+    return told, f"not used: {left.total()} more ({reasons}{more})"
+
+
 def tried(trial: Trial) -> str:
     return f"diverged ({trial.diverged})" if trial.diverged is not None else f"loss {trial.loss:.3f}"
 
 
+def dollars(usd: float) -> str:
+    """Return money in words; NaN: it is not known.
+
+    Example:
+        >>> dollars(0.5), dollars(float("nan"))
+        ('$0.5000', 'at a price that is not known')
+    """
+    return "at a price that is not known" if math.isnan(usd) else f"${usd:.4f}"
+
+
+def unanswered_line(spent: Totals) -> Text:
+    """Return what calls without a reply may have taken, in a line."""
+    return shown(
+        f"Beside that, {spent.calls} call{'s' * (spent.calls != 1)} without a reply, counted for the caps: at most "
+        f"{spent.input_tokens:,} tokens in, {spent.output_tokens:,} out" + (f", {dollars(spent.usd)}" if spent.usd else "") + "."
+    )
+
+
 def cost_line(cost: Cost, where: str = "on select") -> Text:
     """Return what something spent, in a line; `where` says by which examples it chose."""
-    money = f", ${cost.usd:.4f}" if cost.usd else ""
+    money = f", {dollars(cost.usd)}" if cost.usd else ""
     return shown(
         f"Cost: {cost.gradient_steps} gradient steps, {cost.model_tokens:,} tokens through the frozen model, "
         f"{cost.selection_evals} evaluations {where}, "

@@ -14,7 +14,19 @@ from maao.evaluation.metrics import harmonic_mean
 from maao.evaluation.statistics import wilson_interval
 from maao.evaluation.undecided import Thresholds
 from maao.printable import times
-from maao.report.lines import add_row, columns, cost_line, line_of_proposal, metric_name, refusal, short, shown
+from maao.report.class_lines import beliefs, lines_verdicts
+from maao.report.lines import (
+    add_row,
+    columns,
+    cost_line,
+    few_refused,
+    line_of_proposal,
+    metric_name,
+    refusal,
+    short,
+    shown,
+    unanswered_line,
+)
 from maao.result import Result
 from maao.types import Score, Token
 
@@ -32,6 +44,8 @@ def report(result: Result) -> Group:
     if result.baselines is not None:
         parts += _verdict(result.baselines)
     parts.append(_summary(result))
+    parts += [shown(told) for told in lines_verdicts(result.history, where_judged(result))]
+    parts += [shown(told, style="dim") for told in beliefs(result.chosen.clues.line_weights)] if result.history else []
     if result.walks > 1:
         parts.append(shown(f"What is reported is the average of {result.walks} walks: {result.config.model.kind.options.average_costs}."))
     if result.history and result.filled:
@@ -42,6 +56,8 @@ def report(result: Result) -> Group:
     if result.thresholds is not None:
         parts.append(shown(_undecided_line(result.thresholds)))
     parts.append(cost_line(result.cost, where_judged(result)))
+    if result.unanswered.calls:
+        parts.append(unanswered_line(result.unanswered))
     if result.status_reason:
         parts.append(shown(f"Note: {result.status_reason}.", style="yellow"))
     return Group(*parts)
@@ -73,8 +89,11 @@ def _rounds_table(result: Result) -> Table:
         if None in scores:
             loss, accuracy = columns(scores[None].score)
             add_row(table, str(r.index), "incumbent", "", loss, accuracy, f"at age {scores[None].age}", style="dim")
-        for rejected in r.advice.rejected:
+        told, more = few_refused(r.advice.rejected)
+        for rejected in told:
             add_row(table, str(r.index), "mentor", short(rejected.text, 48), "", "", refusal(rejected, rejected.reason), style="dim")
+        if more:
+            add_row(table, str(r.index), "mentor", "", "", "", more, style="dim")
         if r.leg.ask:
             add_row(table, str(r.index), "rule", "", "", "", r.verdict.reason, style="dim")
         loss, accuracy = columns(r.score)
@@ -133,7 +152,8 @@ def _summary(result: Result) -> Text:
         return shown("No mentor was asked, and nothing was walked.")
     if not asked:
         return shown("No mentor was asked: plain gradient descent.")
-    return shown(f"The mentor was asked {times(len(asked))} and made {proposed} proposals that could be used; {accepted} became a restart.")
+    made = f"{proposed} proposal{'s' * (proposed != 1)}"
+    return shown(f"The mentor was asked {times(len(asked))} and made {made} that could be used; {accepted} became a restart.")
 
 
 def _undecided_line(thresholds: Thresholds) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from maao.errors import MaaoError, StoreError
+from maao.llm.secrets import without_keys
 from maao.types import JSON
 
 TEMP_SUFFIX = ".tmp"
@@ -39,6 +40,11 @@ def write_durably(file: Path, data: bytes) -> None:
         with suppress(OSError):
             temp.unlink(missing_ok=True)
         raise
+
+
+def write_text_durably(file: Path, text: str) -> None:
+    """Write a text as a whole file or nothing, without any key of this process. A lone surrogate becomes its JSON escape."""
+    write_durably(file, without_keys(text).encode("utf-8", "backslashreplace"))
 
 
 def sync_folder(folder: Path) -> None:

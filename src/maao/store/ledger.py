@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from maao.errors import StoreError
-from maao.llm.chat import Reply, Request, as_count, estimate_tokens, reply_from_json, reply_to_json
-from maao.llm.ledger import Totals
+from maao.llm.chat import Reply, Request, as_count, estimate_tokens, reply_from_json, reply_to_json, request_from_json
+from maao.llm.ledger import Totals, is_same, refuse_secret
 from maao.llm.secrets import struck
+from maao.store.attempts import Attempts, end_last
 from maao.store.database import DATABASE, Database
 from maao.store.files import reading
 from maao.store.rows import insert
@@ -44,6 +46,8 @@ class SqliteLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._attempts = Attempts(database)
+        self._summed, self._totals = 0, Totals()  # calls only ever come behind: what was summed is not read again
 
     def get(self, key: str) -> Reply | None:
         """Return the recorded reply; None where there is none, or one that cannot be used (see `unusable`)."""
@@ -89,8 +93,10 @@ class SqliteLedger:
                 if set_aside:
                     connection.execute("UPDATE calls SET key = key || ' ' || ? || id WHERE key = ?", (SET_ASIDE, request.key))
                 insert(connection, [("calls", columns)])
+                end_last(connection, request.key)
         except sqlite3.IntegrityError as error:
-            if self.get(request.key) != reply:
+            held = self.get(request.key)
+            if held is None or not is_same(held, reply):
                 raise StoreError(
                     f"Call {request.key} is already recorded in {self._database.folder} with another reply. "
                     "A recorded reply is never replaced."
@@ -98,8 +104,10 @@ class SqliteLedger:
 
     def totals(self) -> Totals:
         """Return what was spent. Counts of an old record that are none are estimated from above, so that they lower no cap."""
-        rows = self._database.rows("SELECT request, reply, input_tokens, output_tokens, usd FROM calls ORDER BY id")
-        totals = Totals()
+        rows = self._database.rows(
+            "SELECT id, request, reply, input_tokens, output_tokens, usd FROM calls WHERE id > ? ORDER BY id", (self._summed,)
+        )
+        totals = self._totals
         with reading(self._database.folder / DATABASE):
             for row in rows:
                 counts = (as_count(row["input_tokens"]), as_count(row["output_tokens"]))
@@ -108,7 +116,52 @@ class SqliteLedger:
                     for count, text in zip(counts, (row["request"], row["reply"]), strict=True)
                 )
                 totals += Totals(1, read, written, _amount(row["usd"]))
+            if rows:
+                self._summed, self._totals = column_int(rows[-1]["id"]), totals
         return totals
+
+    def begin(self, key: str, worst: Totals, refusal: Callable[[Totals], str]) -> int:
+        """Write an attempt down before it goes. It is on the disk when this returns."""
+        replied = self.totals()
+        return self._attempts.begin(key, worst, refusal, lambda _, others: replied + others)
+
+    def end(self, attempt: int, used: Totals) -> None:
+        self._attempts.end(attempt, used)
+
+    def replied(self, attempt: int, used: Totals) -> None:
+        """`put` counts it."""
+
+    def waits(self, attempt: int) -> None:
+        self._attempts.waits(attempt)
+
+    def is_awaited(self, key: str) -> bool:
+        return self._attempts.is_awaited(key)
+
+    def spent(self) -> Totals:
+        """Return what replies took, and attempts without one."""
+        return self.totals() + self.unanswered()
+
+    def unanswered(self) -> Totals:
+        """Return what attempts without a reply took, each at its most where that is not known."""
+        return self._attempts.sums()[1]
+
+    def wait_for(self, request: Request) -> None:
+        """Note that a reply is waited for. It is on the disk when this returns; said again, it changes nothing."""
+        refuse_secret(request)
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO awaited (key, request, created) VALUES (?, ?, ?)",
+                (request.key, text_column(request.canonical()), now()),
+            )
+
+    def awaited(self) -> tuple[Request, ...]:
+        rows = self._database.rows("SELECT key, request FROM awaited WHERE key NOT IN (SELECT key FROM calls) ORDER BY id")
+        with reading(self._database.folder / DATABASE):
+            found = tuple(request_from_json(column_text(row["request"])) for row in rows)
+            for row, request in zip(rows, found, strict=True):
+                if request.key != row["key"]:
+                    raise ValueError(f"the request {row['key']} is not as it was stored")
+        return found
 
     def calls(self) -> tuple[Call, ...]:
         """Return all calls in the order they were stored."""

@@ -22,9 +22,9 @@ from maao.types import Cost
 class RunSummary:
     """One run at a glance. `problem` says why a folder could not be read; the rest is empty then.
 
-    `status` is "running", "finished", "stopped", or "interrupted": it says it is running, but no process holds it. `best_loss` is the
-    lowest that a round ended on, `best_accuracy` the highest, both on `select`; None where there is none. `cost` is that of its rounds and
-    of a search for the learning rate before them.
+    `status` is "running", "finished", "stopped", "waiting" (for replies), or "interrupted": it says it is running, but no process holds it.
+    `best_loss` is the lowest that a round ended on, `best_accuracy` the highest, both on `select`; None where there is none. `cost` is that
+    of its rounds and of a search for the learning rate before them.
     """
 
     name: str

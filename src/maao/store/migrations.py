@@ -61,4 +61,22 @@ def m004_walks(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE considered ADD COLUMN params_tensors TEXT")
 
 
-MIGRATIONS = (m001_initial, m002_checksum, m003_kinds, m004_walks)  # the schema version is how many of these were made
+def m005_awaited(connection: sqlite3.Connection) -> None:
+    # Requests whose replies come as a file. They stay when they are answered: what is open is what `calls` has no reply to.
+    connection.execute(
+        "CREATE TABLE awaited (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, request TEXT NOT NULL, created TEXT NOT NULL)"
+    )
+
+
+def m006_attempts(connection: sqlite3.Connection) -> None:
+    # Every attempt, before it goes (`attempts.py`). What brought a reply is counted in `calls`.
+    connection.execute(
+        """CREATE TABLE attempts (
+            id INTEGER PRIMARY KEY, key TEXT NOT NULL, who TEXT NOT NULL, state TEXT NOT NULL, waited INTEGER NOT NULL DEFAULT 0,
+            calls INTEGER NOT NULL, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, usd, created TEXT NOT NULL)"""
+    )
+    connection.execute("CREATE INDEX attempts_by_key ON attempts (key)")
+
+
+# The schema version is how many of these were made.
+MIGRATIONS = (m001_initial, m002_checksum, m003_kinds, m004_walks, m005_awaited, m006_attempts)

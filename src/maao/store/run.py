@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from maao.errors import StoreError
+from maao.llm.secrets import without_keys
 from maao.protocols import Serializer
 from maao.store.database import DATABASE, Database
 from maao.store.files import TEMP_SUFFIX, is_damaged, read_error, read_object, reading, sync_folder, write_durably, write_error
@@ -36,7 +37,7 @@ from maao.store.tensors import TensorFolder
 from maao.store.values import column_json, column_text, text_column
 from maao.types import JSON, P, Round, S, Score, Split
 
-Status = Literal["running", "finished", "stopped"]
+Status = Literal["running", "finished", "stopped", "waiting"]
 
 LOCK = "run.lock"
 TENSORS = "tensors"
@@ -295,7 +296,7 @@ def _json_bytes(value: Mapping[str, object], name: str) -> bytes:
         text = json.dumps(value, indent=2, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise StoreError(f"Cannot write {name}: {error}. Give plain JSON values (text, numbers, lists, mappings).") from error
-    return (text + "\n").encode("utf-8", "backslashreplace")  # a lone surrogate becomes its JSON escape
+    return (without_keys(text) + "\n").encode("utf-8", "backslashreplace")  # a lone surrogate becomes its JSON escape
 
 
 def read_status(database: Database) -> Status:

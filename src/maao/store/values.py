@@ -17,6 +17,7 @@ from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from maao.errors import StoreError
+from maao.llm.secrets import without_keys
 from maao.types import JSON
 
 T = TypeVar("T")
@@ -104,9 +105,10 @@ def _of(kind: type[T], data: object) -> T:
 
 
 def text_column(text: str | None) -> str | bytes | None:
-    """Return text as SQLite takes it: text, or bytes where it holds lone surrogates."""
+    """Return text as SQLite takes it, without any key of this process: text, or bytes where it holds lone surrogates."""
     if text is None:
         return None
+    text = without_keys(text)
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -14,6 +14,7 @@ from typing import Protocol, Self, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
+from maao.class_lines import Line
 from maao.protocols import Params
 from maao.types import Example
 
@@ -26,6 +27,11 @@ class Inputs(Protocol):
         """How many random views of each there are to train on; 0: each is read as it is."""
         ...
 
+    @property
+    def kept_tokens(self) -> int:
+        """What reading them once ran through the model; 0: they are read at every step, and what that takes is counted there."""
+        ...
+
     def __len__(self) -> int: ...
 
     def weighted(self, weights: Sequence[float | None]) -> Self:
@@ -34,6 +40,10 @@ class Inputs(Protocol):
 
     def take(self, which: Sequence[int], views: Sequence[int] | None = None) -> Self:
         """Return some of them, by their places here, in one view each (None: as they are)."""
+        ...
+
+    def beside(self, other: Self) -> Self:
+        """Return these and others behind them."""
         ...
 
 
@@ -168,4 +178,25 @@ class MadeOfTrain(Protocol[Given]):
 
     def made_of(self, train: Given, targets: Tensor) -> Self:
         """Return the same scorer, made of these examples and their classes ``(num_examples,)``."""
+        ...
+
+
+@runtime_checkable
+class ReadsClassLines(Protocol):
+    """Capability of a scorer: it reads some class lines as texts of the classes, beside their names. All others are rows of `train`."""
+
+    def reads(self, line: Line) -> bool:
+        """Say whether a line is a text of its class here, and no row."""
+        ...
+
+    def with_lines(self, lines: Sequence[Line], labels: Sequence[str]) -> Self:
+        """Return the same scorer, which reads these lines too; `labels` are the classes in their order."""
+        ...
+
+    def line_scores(self, params: Params, lines: Sequence[Line]) -> Tensor:
+        """Return ``(num_lines, num_classes)`` scores of lines that it reads, as if they were inputs."""
+        ...
+
+    def doubting(self, params: Params) -> Params:
+        """Return the point by which lines are believed or not, where these are the params that a run begins at."""
         ...

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from maao.errors import ConfigError
 from maao.problems.methods import Bound, Matched, MatcherMethod
-from maao.problems.towers.class_prompts import ClassTemplate, Prompt, prompts_of
+from maao.problems.towers.class_prompts import ClassTemplate, Prompt, prompt_of_line, prompts_of
 from maao.problems.towers.dual import DualEncoder
 from maao.problems.towers.features import FeatureStore, KnownFeatures
 from maao.protocols import Params
@@ -25,6 +25,7 @@ from maao.types import Example
 
 LOG_SCALE = "log_scale"  # the param of towers that no scale was learned with
 MOST_SCALE = 100.0
+AT_A_TIME = 64  # texts of classes that run through their tower at a time
 CLASSES = "classes read once"  # beside the params: features that are the same for all inputs
 
 
@@ -56,6 +57,11 @@ class Known:
         chosen = which if whole else [self.which[i] for i in which]
         return replace(self, which=chosen, views=views)
 
+    def beside(self, other: Known) -> Known:
+        own = [*(self.weights_of or [None] * len(self)), *(other.weights_of or [None] * len(other))]
+        weights = None if self.weights_of is other.weights_of is None else tuple(own)
+        return replace(Known.all_of(self.features_of.beside(other.features_of), self.device), weights_of=weights)
+
     def weighted(self, weights: Sequence[float | None]) -> Known:
         return replace(self, weights_of=tuple(weights))
 
@@ -80,6 +86,10 @@ class Known:
     @property
     def num_tokens(self) -> int:
         return self.features_of.num_tokens(self.which)
+
+    @property
+    def kept_tokens(self) -> int:
+        return self.num_tokens
 
 
 class KnownReader(ABC):
@@ -113,7 +123,7 @@ class KnownScorer:
     name = ""
     scores_with_gradient = False
     tunes_inputs = False
-    prepared_tokens = 0
+    prepared_tokens: int = 0
 
     def __init__(self, bound: Bound) -> None:
         self.bound, self.encoder = bound, bound.encoder
@@ -241,6 +251,21 @@ def class_texts(encoder: DualEncoder, names: Sequence[str], templates: Sequence[
         found = torch.stack(each)
     encoder.kept.put(key, found, found.numel() * found.element_size())
     return found
+
+
+def line_features(encoder: DualEncoder, texts: Sequence[str]) -> tuple[Tensor, int]:
+    """Return the features of texts as the tower of classes reads them ``(num_texts, embed_dim)``, normalised, and the tokens they are."""
+    tower = encoder.text
+    prompts = tuple(prompt_of_line(tower.tokenizer, text, tower.most) for text in texts)
+    parts = [prompts[begin : begin + AT_A_TIME] for begin in range(0, len(prompts), AT_A_TIME)]
+    tokens = sum(map(tower.num_tokens, parts))
+    key = ("lines", tuple(texts), torch.get_num_threads())  # sums depend on threads
+    kept = encoder.kept.get(key, Tensor)
+    if kept is None:
+        with torch.no_grad():
+            kept = torch.cat([tower.features(part) for part in parts])
+        encoder.kept.put(key, kept, kept.numel() * kept.element_size())
+    return kept, tokens
 
 
 def class_anchors(encoder: DualEncoder, names: Sequence[str], templates: Sequence[str]) -> Tensor:

@@ -29,12 +29,16 @@ class Rows(tuple[Tokenized, ...]):
     """Tokenized examples."""
 
     num_views = 0
+    kept_tokens = 0
 
     def weighted(self, weights: Sequence[float | None]) -> Self:
         return type(self)(replace(row, weight=weight) for row, weight in zip(self, weights, strict=True))
 
     def take(self, which: Sequence[int], views: Sequence[int] | None = None) -> Self:
         return type(self)(self[i] for i in which)
+
+    def beside(self, other: Rows) -> Self:
+        return type(self)((*self, *other))
 
 
 class TokenOptions(TypedDict, total=False):

@@ -93,6 +93,13 @@ class ClassTemplate:
         return Prompt(tuple(ids), tuple(slots))
 
 
+def prompt_of_line(tokenizer: PreTrainedTokenizerBase, text: str, most: int) -> Prompt:
+    """Return the tokens of a text as it stands; what is beyond `most` of them is not read."""
+    begin, end = special_tokens(tokenizer)
+    own = _tokens(tokenizer, text, inside=False)[: most - len(begin) - len(end)]
+    return Prompt((*begin, *own, *end))
+
+
 def _tokens(tokenizer: PreTrainedTokenizerBase, piece: str, *, inside: bool) -> list[int]:
     """Return the ids of a part of a text; `inside`: of one that something stands before, which makes no word of its beginning."""
 

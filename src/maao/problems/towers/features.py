@@ -117,6 +117,15 @@ class KnownFeatures(ABC):
         found.computed = found.computed_tokens = 0
         return found
 
+    def beside(self, other: KnownFeatures) -> Self:
+        """Return these inputs and others of their kind behind them. Raises `ProblemError` where there are views of each."""
+        if self.views or other.views:
+            raise ProblemError("Inputs of which there are random views have no others beside them: set model.views = 0.")
+        found = copy.copy(self)
+        found.features = torch.cat([self.features, other.features])
+        found.view_features = torch.zeros(0, *found.features.shape)
+        return found
+
     @abstractmethod
     def fill(self, store: FeatureStore) -> Self:
         """Find or compute all features."""

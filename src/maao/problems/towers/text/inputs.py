@@ -84,6 +84,12 @@ class Texts(KnownFeatures):
         self._tower = tower
         self._tokens, self.cuts = tower.read(texts)
 
+    def beside(self, other: KnownFeatures) -> Self:
+        assert isinstance(other, Texts)
+        found = super().beside(other)
+        found._tokens, found.cuts = (*self._tokens, *other._tokens), (*self.cuts, *other.cuts)
+        return found
+
     def fill(self, store: FeatureStore) -> Self:
         """Find or compute all features, texts of similar length together."""
         order = sorted(range(len(self)), key=lambda i: len(self._tokens[i].ids))

@@ -1,0 +1,23 @@
+"""The texts of the pools without their labels, a line each: the corpus of the control that trains on what the model says of it."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+from maao.errors import DataError
+
+SETS = ("banking77", "clinc150-work", "clinc150-kitchen", "hwu64")
+
+
+def make(folder: Path) -> None:
+    """Write ``NAME.txt`` for each set into a folder, from `MAAO_DATA`."""
+    given = os.environ.get("MAAO_DATA")
+    if not given:
+        raise DataError("The tables read the data folder: set MAAO_DATA to it.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in SETS:
+        with (Path(given) / "intents" / name / "pool.csv").open(encoding="utf-8", newline="") as held:
+            texts = dict.fromkeys(" ".join(row["text"].split()) for row in csv.DictReader(held))
+        (folder / f"{name}.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Mentors that say what classes mean, in lines of text: examples of a class, and descriptions of it."""

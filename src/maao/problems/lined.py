@@ -1,0 +1,360 @@
+"""Proposals that say class lines: examples and descriptions of the classes, which train beside the labelled examples.
+
+They stand among the params as ``{"class_lines": (bytes,)}``, UTF-8 of a JSON object as whole numbers, which a stage carries and does not
+train: so they are stored, restarted and walked from like anything that is tuned, and a point says itself what it trains on. Lines train
+only. What a point is worth, and what it says of an input, is read as if they were not there.
+
+Source: a language model's texts as pseudo-examples of classes, Ye et al., ZeroGen, EMNLP 2022; of pictures, Pratt et al., What does a
+platypus look like?, ICCV 2023 (CuPL).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+from weakref import WeakKeyDictionary
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from maao.class_lines import FIELD, KINDS, ClassLines, has_lines, left_out_told, texts_of, without_repeats
+from maao.errors import CodecError, ConfigError
+from maao.members import bare_name
+from maao.problems.averages import average
+from maao.problems.classification import Batch, ClassificationProblem, OutOfFold, ReadSplit
+from maao.problems.framed import FramedProblem, VocabularyBeneath
+from maao.problems.line_weights import responsibilities
+from maao.problems.pictures import PictureProblem
+from maao.problems.scorers.matcher import Known
+from maao.problems.text_problem import TextProblem
+from maao.protocols import NO_FIELDS, Codec, Decoded, Encoded, Params, Vocabulary
+from maao.types import LINES_WEIGHT, Clues, Cost, Example, LineWeight, Score, Split
+
+LINES = "class_lines"  # their name among the params
+KEPT = 16  # points whose lines are held as they are read
+
+Unlined: TypeAlias = "ClassificationProblem[Known] | FramedProblem"
+
+
+def lines_tensor(lines: ClassLines) -> Tensor:
+    """Return lines as they stand among the params ``(bytes,)``.
+
+    Example:
+        >>> lines = ClassLines.from_json({"bad": {"examples": ["Dull."]}}, ("bad",))
+        >>> lines_of({"class_lines": lines_tensor(lines)}) == lines
+        True
+    """
+    return torch.frombuffer(bytearray(json.dumps(lines.to_json(), ensure_ascii=False).encode("utf-8")), dtype=torch.uint8).clone()
+
+
+def lines_of(params: Mapping[str, Tensor]) -> ClassLines:
+    """Return the class lines that a point trains on, with their weights; none where it has none."""
+    if LINES not in params:
+        return ClassLines()
+    told = json.loads(params[LINES].cpu().numpy().tobytes().decode("utf-8"))
+    return ClassLines.from_json(told, list(told)) if told else ClassLines()
+
+
+def without_lines(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return params without their lines: what a problem that reads none takes. Of an average, without those of all its walks."""
+    return {name: value for name, value in params.items() if bare_name(name) != LINES}
+
+
+@dataclass(frozen=True, slots=True)
+class Undrawn(Batch):
+    """A batch that is not drawn yet: which rows it is follows from the lines of the point that reads it. `of`: its step and seed."""
+
+    of: tuple[int, int] = (0, 0)
+
+
+Fill = Callable[[Mapping[str, str]], tuple[Params, str | None]]
+
+
+class LinedCodec:
+    """A codec whose proposals may say class lines too; what they say beside them is encoded as by the codec beneath.
+
+    Args:
+        codec: of the prompt, if there is one.
+        labels: the classes.
+        fill: the params of lines, and what of them is not used; raises `CodecError` for what are none.
+    """
+
+    def __init__(self, codec: Codec[Params], labels: Sequence[str], fill: Fill) -> None:
+        self._codec, self._fill = codec, fill
+        self._own = frozenset((*(FIELD[kind] + label for label in labels for kind in KINDS), LINES_WEIGHT))
+        self.fields = (*codec.fields, *sorted(self._own))
+
+    def encode(self, text: str, fields: Mapping[str, str] = NO_FIELDS) -> Encoded[Params]:
+        """Return what a restart begins from: with lines, where a run begins that has them; with a text, its prompt.
+
+        Raises:
+            CodecError: there is neither, or one of them cannot be used.
+        """
+        others = {name: value for name, value in fields.items() if name in self._codec.fields}
+        own = {name: value for name, value in fields.items() if name not in others}
+        if not own:
+            return self._codec.encode(text, fields)
+        params, note = self._fill(own)
+        if not (text.strip() or others):
+            return Encoded(params, text, note)
+        found = self._codec.encode(text, others)
+        return Encoded({**params, **found.params}, found.text, "; ".join(filter(None, (found.note, note))) or None, found.cost)
+
+    def decode(self, params: Params) -> Decoded:
+        return self._codec.decode(without_lines(params))
+
+    def random(self, seed: int) -> Params:
+        return self._codec.random(seed)
+
+    def blend(self, old: Params, new: Params, weight: float) -> Params:
+        lines = {name: value for name, value in new.items() if name == LINES}  # there is nothing between two sets of lines
+        return {**self._codec.blend(old, without_lines(new), weight), **lines}
+
+
+class LinedTokenCodec(VocabularyBeneath, LinedCodec):
+    """The same around a codec with a vocabulary."""
+
+
+class LinedProblem:
+    """A problem whose proposals may say class lines: a `Problem` itself, in which each point trains on the lines that it has.
+
+    Args:
+        plain: the problem without lines, by which points are read and judged.
+        seed: of `initial`, where a proposal with lines begins.
+
+    Raises:
+        ConfigError: its examples are no single texts, so that no line can stand in the place of one.
+    """
+
+    def __init__(self, plain: Unlined, seed: int) -> None:
+        if told := why_no_lines(plain):
+            raise ConfigError(told)
+        self.plain, self._seed = plain, seed
+        self.splits, self.notes, self.transfer_sets = plain.splits, plain.notes, plain.transfer_sets
+        self.codec = lined_codec(plain.codec, plain.splits.labels, self._filled)
+        self._held: OrderedDict[bytes, Unlined] = OrderedDict()
+        self._begun: dict[str, Tensor] = {}  # the lines of the run that this one begins from
+        self._known: Mapping[str, str] | None = None
+
+    @property
+    def prepared(self) -> Cost:
+        return self.plain.prepared
+
+    @property
+    def start_cost(self) -> Cost:
+        return self.plain.start_cost
+
+    # -- Problem
+
+    def initial(self, seed: int) -> Params:
+        return {**self._home(self._begun).initial(seed), **self._begun}
+
+    def begin_from(self, params: Params, labels: Sequence[str]) -> None:
+        """Begin where another run's point stands, with its lines of the classes that are still there; none may repeat an example here."""
+        lines, _ = without_repeats(lines_of(params).in_order(self.splits.labels), self._texts())
+        self._begun = {LINES: lines_tensor(lines)} if len(lines) else {}
+        self._held.clear()
+        self.plain.begin_from(without_lines(params), labels)
+
+    def batch(self, step: int, seed: int) -> Batch:
+        return Undrawn((), None, torch.zeros(0, dtype=torch.long), seed, (step, seed))
+
+    def loss(self, params: Params, batch: Batch) -> Tensor:
+        assert isinstance(batch, Undrawn)
+        home = self._home(params)
+        if _is_empty(home):  # no label, and nothing said: there is nothing to walk on, and the point stays
+            return torch.stack([0 * value.sum() for value in params.values() if value.is_floating_point()]).sum()
+        return home.loss(without_lines(params), home.batch(*batch.of))
+
+    def num_tokens(self, params: Params, batch: Batch) -> int:
+        assert isinstance(batch, Undrawn)
+        home = self._home(params)
+        return home.num_tokens(without_lines(params), home.batch(*batch.of)) if not _is_empty(home) else 1
+
+    def score(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
+        return self.plain.score(list(map(without_lines, points)), split)
+
+    def read_split(self, points: Sequence[Params], split: Split) -> tuple[ReadSplit, ...]:
+        return self.plain.read_split(list(map(without_lines, points)), split)
+
+    def score_of(self, read: ReadSplit, split: Split) -> Score:
+        return self.plain.score_of(read, split)
+
+    def average(self, points: Sequence[Params], counts: Sequence[int]) -> Params:
+        """Return one point that reads an input by the mean of the class scores of several; each walk has its own lines."""
+        return average(points, counts)
+
+    def pick(self, points: Sequence[Params], picks: int) -> tuple[tuple[int, ...], Cost]:
+        """Return how often each point is to count in an average, and what it cost to score them."""
+        return self.plain.pick(list(map(without_lines, points)), picks)
+
+    def picked(self, read: Sequence[ReadSplit], picks: int) -> tuple[tuple[int, ...], Cost]:
+        return self.plain.picked(read, picks)
+
+    def clues(
+        self, params: Params, *, start: Params | None = None, score: Score | None = None, out_of_fold: OutOfFold | None = None
+    ) -> Clues:
+        own, before = without_lines(params), None if start is None else without_lines(start)
+        if isinstance(self.codec, Vocabulary):
+            found = self.plain.clues(own, start=before, score=score, out_of_fold=out_of_fold)
+        else:
+            assert isinstance(self.plain, ClassificationProblem)
+            found = self.plain.errors(own, out_of_fold)
+        return replace(found, line_weights=tuple(LineWeight(line.label, line.text, line.weight) for line in lines_of(params)))
+
+    def part(self, train: Sequence[int], select: Sequence[int]) -> LinedPart:
+        """Return the same problem on a part of `train`, judged by another part of it."""
+        return LinedPart(self, tuple(train), tuple(select))
+
+    def prefill_cost(self, points: Sequence[Params], known: Sequence[Params]) -> Cost:
+        """Return what points cost beside walks and scores: lines that are new run through a matcher's tower once."""
+        seen = {bytes(point[LINES].tolist()) for point in known if LINES in point}
+        new = {key: point for point in points if LINES in point and (key := bytes(point[LINES].tolist())) not in seen}
+        found = Cost()
+        if isinstance(self.plain, FramedProblem):
+            found = self.plain.prefill_cost(list(map(without_lines, points)), list(map(without_lines, known)))
+        return sum((self._lines_cost(point) for point in new.values()), found)
+
+    def _lines_cost(self, point: Params) -> Cost:
+        home = self._home(point)
+        if isinstance(home, FramedProblem) or isinstance(self.plain, FramedProblem):
+            return Cost()  # its texts are read at every step
+        return Cost(model_tokens=home.read_tokens - self.plain.read_tokens)
+
+    # -- using what was tuned
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return self.plain.fields
+
+    def probabilities(self, params: Params, inputs: Sequence[Example]) -> Tensor:
+        return self.class_scores(params, inputs).softmax(-1)
+
+    def class_scores(self, params: Params, inputs: Sequence[Example]) -> Tensor:
+        return self.plain.class_scores(without_lines(params), inputs)
+
+    def judged(self, points: Sequence[Params], split: Split) -> tuple[tuple[Score, Tensor], ...]:
+        return self.plain.judged(list(map(without_lines, points)), split)
+
+    def cuts(self, params: Params, inputs: Sequence[Example]) -> tuple[int, ...]:
+        return self.plain.cuts(without_lines(params), inputs)
+
+    def problem_for(self, params: Params) -> ClassificationProblem[Known] | TextProblem:
+        """Return the problem as params read an input: lines play no part in it."""
+        return self.plain.problem_for(without_lines(params))
+
+    # -- lines
+
+    def home(self, params: Params) -> Unlined:
+        """Return the problem that params train on: the plain one with their lines."""
+        return self._home(params)
+
+    def _home(self, params: Mapping[str, Tensor]) -> Unlined:
+        if LINES not in params:
+            return self.plain
+        key = params[LINES].cpu().numpy().tobytes()
+        found = self._held.pop(key, None)
+        self._held[key] = found if found is not None else self._with(params)  # the last one used, at the end
+        if len(self._held) > KEPT:
+            self._held.popitem(last=False)
+        return self._held[key]
+
+    def _with(self, params: Mapping[str, Tensor]) -> Unlined:
+        return self.plain.with_lines(lines_of(params).lines)
+
+    def _texts(self) -> Mapping[str, str]:
+        """Return the texts of the data, which no line may repeat."""
+        if self._known is None:
+            self._known = texts_of(self.splits)
+        return self._known
+
+    def _filled(self, fields: Mapping[str, str]) -> tuple[Params, str | None]:
+        """Return where a walk with the lines of a proposal begins, and what of them is left out.
+
+        Raises:
+            CodecError: they are none (see `ClassLines.from_fields`), or no line is left.
+        """
+        lines, left_out = without_repeats(ClassLines.from_fields(fields, self.splits.labels), self._texts())
+        note = "; ".join(left_out_told(left_out)) or None
+        if not len(lines):
+            raise CodecError(f"No line is left to train on: {note}.")
+        return self._start(lines), note
+
+    def _start(self, lines: ClassLines) -> Params:
+        """Return where a walk with these lines begins."""
+        named = {LINES: lines_tensor(self._weighed(lines) if len(lines) else lines)}
+        return {**self._home(named).initial(self._seed), **named}
+
+    def _weighed(self, lines: ClassLines) -> ClassLines:
+        """Return lines by how far to believe each, as the point says that the run would begin from without them."""
+        numbers = torch.tensor([self.splits.labels.index(line.label) for line in lines])
+        scores = self.plain.line_scores(self.plain.initial(self._seed), lines.lines)
+        own = scores.softmax(-1).gather(1, numbers[:, None])[:, 0]
+        each = responsibilities(own, len(self.splits.labels)).tolist()
+        return lines.weighing([line.weight * weight for line, weight in zip(lines, each, strict=True)])
+
+
+class LinedPart(LinedProblem):
+    """A part of such a problem: it trains on the lines of a point as the whole does, which reads them once."""
+
+    def __init__(self, whole: LinedProblem, train: tuple[int, ...], select: tuple[int, ...]) -> None:
+        self._whole, self._places = whole, (train, select)
+        self._parts: WeakKeyDictionary[Unlined, Unlined] = WeakKeyDictionary()
+        super().__init__(self._part_of(whole.plain), whole._seed)
+        self.transfer_sets = {}
+
+    def initial(self, seed: int) -> Params:
+        begun = self._whole._begun
+        return {**self._home(begun).initial(seed), **begun}
+
+    def _home(self, params: Mapping[str, Tensor]) -> Unlined:
+        return self._part_of(self._whole._home(params))
+
+    def _texts(self) -> Mapping[str, str]:
+        return self._whole._texts()  # of all the data, not of this part alone
+
+    def _filled(self, fields: Mapping[str, str]) -> tuple[Params, str | None]:
+        """Do as the whole does; but lines may be said to other members alone, and this one then has none."""
+        return super()._filled(fields) if has_lines(fields) else (self._start(ClassLines()), None)
+
+    def _part_of(self, home: Unlined) -> Unlined:
+        if home not in self._parts:
+            self._parts[home] = home.part(*self._places)
+        return self._parts[home]
+
+
+class LinedPictures(LinedProblem):
+    """The same of pictures, which shows those of its data."""
+
+    def picture(self, key: str) -> Image:
+        assert isinstance(self.plain, PictureProblem)
+        return self.plain.picture(key)
+
+
+def lined(problem: Unlined, seed: int) -> LinedProblem:
+    """Return the problem whose proposals may say class lines."""
+    return (LinedPictures if isinstance(problem, PictureProblem) else LinedProblem)(problem, seed)
+
+
+def lined_codec(codec: Codec[Params], labels: Sequence[str], fill: Fill) -> LinedCodec:
+    """Return a codec that takes class lines, with the vocabulary of the one beneath if it has any."""
+    return (LinedTokenCodec if isinstance(codec, Vocabulary) else LinedCodec)(codec, labels, fill)
+
+
+def _is_empty(problem: Unlined) -> bool:
+    """Say whether there is nothing to walk on: no label, and no line."""
+    return not (problem.splits.train or problem.splits.lines)
+
+
+def why_no_lines(problem: Unlined) -> str:
+    """Say why no line can stand in the place of an example; "": it can."""
+    splits = problem.splits
+    if any(example.choices for example in (*splits.train, *splits.select, *splits.test)):
+        return "A class line is a text of a class, and these examples have choices of their own: take another mentor."
+    if len(problem.fields) != 1:
+        return f"A class line is one text, and examples are read by the fields {', '.join(problem.fields)}: take another mentor."
+    return ""

@@ -1,0 +1,191 @@
+"""Whole runs whose mentor says class lines: judged, replayed, gone on with, used, and without any label."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+import maao
+from maao import run
+from maao.build import build
+from maao.class_lines import ClassLines
+from maao.config import make_config
+from maao.core.acceptance import AlwaysFirst, Race
+from maao.errors import ConfigError
+from maao.mentors.context import MentorContext
+from maao.problems.lined import LINES, lines_of
+from maao.types import Advice, Proposal
+from tests.api.small_runs import StopAt, values, write_csv, write_data
+from tests.tiny import LABELS, tiny_splits
+from tests.tiny_sentence import sentence_folder
+
+GOOD = {
+    "examples.business": "shares trade in the market\nthe bank pays profit",
+    "examples.music": "the band plays a song\nthe singer tours",
+    "examples.sport": "the team won the match\nthe player scored",
+}
+
+
+class Says:
+    """Says these lines, each at weight 1, in every round."""
+
+    def __init__(self, codec: Any, *said: dict[str, str]) -> None:
+        self.codec, self.said = codec, said
+
+    def propose(self, history: Any, *, count: int, seed: int) -> Advice[Any]:
+        return Advice(tuple(Proposal("", self.codec.encode("", fields).params, "script", fields=fields) for fields in self.said[:count]))
+
+
+def says(*said: dict[str, str]) -> Any:
+    return lambda context: Says(context.codec, *said)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sentence_folder(tmp_path_factory.mktemp("encoder"), max_length=12)[0]
+
+
+def settings(encoder: Path, folder: Path, **data: Any) -> dict[str, Any]:
+    parts = {name: path for name, path in write_data(folder).items() if name != "select"}
+    return {
+        "threads": 1,
+        "baselines": [],
+        "model": {"kind": "matcher", "name": str(encoder), "wordings": ["{class}"]},
+        "data": {**parts, "folds": 2, **data},
+        "mentor": {"name": "custom"},
+        "plan": {"rounds": 1, "steps": 8, "store_every": 4},
+        "accept": {"rule": "race", "steps": 8},
+    }
+
+
+def test_a_run_with_lines_is_judged_replayed_and_used(encoder: Path, tmp_path: Path) -> None:
+    mentor = says(GOOD, {**GOOD, "lines_weight": "0.25"})
+    result = run(make_config(settings(encoder, tmp_path)), tmp_path / "run", mentor=mentor)
+    asked = next(r for r in result.history if r.leg.ask)
+    assert len(asked.verdict.considered) == 3 and {c.age for c in asked.verdict.considered} == {8}
+    assert asked.cost.model_tokens > 0
+    assert maao.replay(tmp_path / "run", mentor=mentor).equal
+    loaded = maao.load(tmp_path / "run")
+    assert loaded.predict(["the team won"])[0].label in ("business", "music", "sport")
+    first = asked.advice.proposals[0].params
+    assert {name for name in first if name.endswith(LINES)} == {LINES, f"fold0.{LINES}", f"fold1.{LINES}"}
+    assert 0 < max(line.weight for line in lines_of(first)) <= 1.0
+
+
+def test_a_stopped_run_with_lines_goes_on_to_the_same_bits(encoder: Path, tmp_path: Path) -> None:
+    config = make_config({**settings(encoder, tmp_path), "accept": {"rule": "always_first"}})
+    whole = run(config, tmp_path / "whole", mentor=says(GOOD))
+    assert LINES in whole.history[-1].state.params
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "part", mentor=says(GOOD), watch=StopAt(3))
+    assert maao.resume(tmp_path / "part", mentor=says(GOOD)).digest == whole.digest
+
+
+def test_without_labels_the_first_lines_are_taken_unjudged_and_walked(encoder: Path, tmp_path: Path) -> None:
+    config = make_config({**settings(encoder, tmp_path, shots=0), "mentor": {"name": "class_wordings"}})
+    parts = build(config)
+    assert isinstance(parts.accept, AlwaysFirst) and [leg.ask for leg in parts.plan] == [False, True, False]
+    result = run(config, tmp_path / "run")
+    assert result.status == "finished"
+    assert result.status_reason == "no label was given: the mentor's first lines were taken as they came, and nothing could be checked"
+    assert LINES in result.params and result.chosen.index == len(result.history) - 1
+    assert result.finals["chosen"].score.loss != result.finals["untuned"].score.loss
+    assert maao.replay(tmp_path / "run").equal
+
+
+def test_without_labels_and_without_a_reply_nothing_is_tuned(encoder: Path, tmp_path: Path) -> None:
+    class Silent:
+        def propose(self, history: Any, *, count: int, seed: int) -> Advice[Any]:
+            return Advice()
+
+    config = make_config({**settings(encoder, tmp_path, shots=0), "mentor": {"name": "class_wordings"}})
+    from maao.mentors.class_lines import controls
+
+    saved = controls.ClassWordingsOptions.build
+    controls.ClassWordingsOptions.build = lambda self, run: Silent()  # type: ignore[method-assign,assignment,return-value]
+    try:
+        result = run(config, tmp_path / "run")
+    finally:
+        controls.ClassWordingsOptions.build = saved  # type: ignore[method-assign]
+    assert result.finals["chosen"].score.loss == result.finals["untuned"].score.loss
+
+
+def test_what_usually_goes_with_lines_is_filled_in(encoder: Path, tmp_path: Path) -> None:
+    own = {key: value for key, value in settings(encoder, tmp_path).items() if key not in ("plan", "accept")}
+    config = make_config({**own, "mentor": {"name": "class_wordings"}})
+    plan, accept = config.plan.options, config.accept.options
+    assert (plan.rounds, plan.steps, plan.clues, accept.steps, accept.margin_share) == (1, 100, True, 25, 0.4)
+    rule = build(config).accept
+    assert isinstance(rule, Race) and rule.share == pytest.approx(0.4 / 6)  # six labels a class
+    judged = {**own, "data": write_data(tmp_path), "mentor": {"name": "class_wordings"}}
+    split = build(make_config({**judged, "data": {**judged["data"], "select_shots": 2}, "accept": {"margin_share": 0.4}})).accept
+    assert isinstance(split, Race) and split.share == 0.0
+
+
+def test_a_mentor_of_lines_is_refused_where_nothing_reads_them(encoder: Path, tmp_path: Path) -> None:
+    own = settings(encoder, tmp_path)
+    with pytest.raises(ConfigError, match=r"model\.method = 'zero_shot' trains nothing, so class lines change nothing"):
+        build(
+            make_config(
+                {
+                    **own,
+                    "model": {**own["model"], "method": "zero_shot"},
+                    "data": write_data(tmp_path),
+                    "mentor": {"name": "class_wordings"},
+                }
+            )
+        )
+    with pytest.raises(ConfigError, match="has nothing to propose but class lines"):
+        build(make_config({**own, "mentor": {"name": "perturb"}}))
+
+
+def test_the_context_of_a_mentor_of_ones_own_takes_lines_in_other_kinds(encoder: Path, tmp_path: Path) -> None:
+    seen: list[MentorContext] = []
+
+    def make(context: MentorContext) -> Says:
+        seen.append(context)
+        return Says(context.codec, GOOD)
+
+    config = values(
+        encoder, write_data(tmp_path), model={"kind": "matcher", "name": str(encoder), "method": "coop"}, mentor={"name": "custom"}
+    )
+    result = run(make_config(config), tmp_path / "run", mentor=make)
+    assert "examples.music" in seen[0].codec.fields
+    assert any(LINES in p.params and "prompt" in p.params for r in result.history for p in r.advice.proposals)
+
+
+def test_lines_are_exported_with_their_weights_and_what_is_exported_needs_none(encoder: Path, tmp_path: Path) -> None:
+    config = make_config({**settings(encoder, tmp_path, shots=0), "mentor": {"name": "class_wordings", "examples": 2, "descriptions": 1}})
+    result, out = run(config, tmp_path / "run"), tmp_path / "out"
+    paths = {path.name for path in result.save(out, "classes")}
+    assert paths == {"classes.safetensors", "labels.json", "use_classes.py", "USE.md", "lines.json"}
+    told = json.loads((out / "lines.json").read_text(encoding="utf-8"))
+    assert ClassLines.from_json(told, result.environment["labels"]) == result.lines == lines_of(result.params)
+    assert {label: len(own["examples"]) + len(own["descriptions"]) for label, own in told.items()} == dict.fromkeys(LABELS, 3)
+    held = load_file(out / "classes.safetensors")
+    assert set(held) == {"weight", "bias", "scale"}
+    result.save(tmp_path / "tensor", "tensor")
+    assert LINES not in load_file(tmp_path / "tensor" / "prompt.safetensors")
+    assert (tmp_path / "tensor" / "lines.json").is_file()
+
+
+def test_a_run_goes_on_with_the_lines_of_the_one_that_it_begins_from(encoder: Path, tmp_path: Path) -> None:
+    said = {"name": "class_wordings", "examples": 2, "descriptions": 1}
+    first = run(make_config({**settings(encoder, tmp_path, shots=0), "mentor": said}), tmp_path / "first")
+    own = {key: value for key, value in settings(encoder, tmp_path, test=None).items() if key not in ("accept", "plan")}
+    rows = [(e.fields["text"], e.label) for e in tiny_splits().train if e.label != "sport"]
+    own["data"]["train"] = str(write_csv(tmp_path / "two.csv", rows))
+    config = make_config({**own, "mentor": {"name": "none"}, "plan": {"rounds": 0, "steps": 2}, "from_run": str(first.folder)})
+    problem = build(config).problem
+    begun = problem.initial(0)
+    kept = [line for line in first.lines if line.label != "sport"]
+    for member in ("", "fold0.", "fold1."):
+        assert list(lines_of({LINES: begun[member + LINES]})) == kept
+    without = {name: value for name, value in begun.items() if not name.endswith(LINES)}
+    assert float(problem.loss(begun, problem.batch(0, 0))) != float(problem.loss(without, problem.batch(0, 0)))
+    result = run(config, tmp_path / "second")
+    assert list(result.lines) == kept and maao.replay(tmp_path / "second").equal
