@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo demo-decoder test test-fast test-real test-server test-zoo house reference lint types imports check bench server clean
+.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-server test-zoo house reference lint types imports check bench server clean
 
 setup: $(READY)
 
@@ -29,6 +29,10 @@ test-fast: $(READY)
 
 test-real: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m real
+
+# Processes that spend from one cap, killed at random: 200 trials
+test-caps: $(READY)
+	$(BIN)/python -m tests.store.cap_trials 200
 
 # Every language model class of the installed transformers, tiny and random: half an hour on two cores; goes on where it was stopped.
 # Writes docs/models.md.

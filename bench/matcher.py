@@ -51,7 +51,7 @@ PROBE = Figure(
     "matcher_tune_vs_probe", "maao tune / scikit-learn on sentence-transformers' features, from start to result", 3.0, 1.5, False
 )
 SETFIT = Figure(
-    "matcher_tune_vs_setfit", "setfit's trainer (one epoch, at most 200 steps) / maao tune, from start to result", 1.0, 5.0, True
+    "matcher_tune_vs_setfit", "setfit's trainer (one epoch, at most 50 steps) / maao tune, from start to result", 1.0, 5.0, True
 )
 TWO = Figure("two_runs_at_once", "two runs at once / one alone, by the clock", 2.2, 2.05, False)
 
@@ -486,7 +486,7 @@ def _setfit() -> dict[str, float]:
     train, labels, test, targets = _labelled()
     model = SetFitModel.from_pretrained(str(packaged_path(MODEL)), labels=sorted(set(labels)), local_files_only=True, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(output_dir=folder, batch_size=16, num_epochs=1, max_steps=200, save_strategy="no", report_to="none")
+        arguments = TrainingArguments(output_dir=folder, batch_size=16, num_epochs=1, max_steps=50, save_strategy="no", report_to="none")
         trainer = Trainer(model=model, args=arguments, train_dataset=Dataset.from_dict({"text": train, "label": labels}))
         trainer.train()
     right = sum(str(one) == target for one, target in zip(model.predict(test), targets, strict=True))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -30,8 +32,11 @@ def main() -> None:
     (RESULTS / "few_labels.md").write_text(page(rows), encoding="utf-8")
 
 
-def cells(place: Path) -> pd.DataFrame:
-    """Return a row for each cell: kind of table, labels a class, arm, task, seed, accuracy and log-loss on `test`, seconds and memory."""
+def cells(place: Path, further: Callable[[Mapping[str, Any]], Mapping[str, object]] = lambda row: {}) -> pd.DataFrame:
+    """Return a row for each cell: kind of table, labels a class, arm, task, seed, accuracy and log-loss on `test`, seconds and memory.
+
+    `further` says what else of what a cell wrote is kept.
+    """
     held = []
     for file in sorted(place.glob("*/rows/*.json")):
         kind, _, labels = file.parent.parent.name.partition("-")
@@ -48,15 +53,20 @@ def cells(place: Path) -> pd.DataFrame:
                 "loss": test.get("loss"),
                 "seconds": cost.get("seconds"),
                 "memory_mib": row.get("memory_mib"),
+                **further(row),
             }
         )
     return pd.DataFrame(held)
 
 
+def with_sets(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return cells with the data set of each: the domains of CLINC150 are one."""
+    return rows.assign(set=rows.task.str.replace(r"^CLINC150 .*", "CLINC150", regex=True))
+
+
 def by_set(rows: pd.DataFrame, figure: str = "accuracy") -> pd.DataFrame:
     """Return the mean of each data set (the domains of CLINC150 are one), arm and number of labels, over seeds."""
-    named = rows.assign(set=rows.task.str.replace(r"^CLINC150 .*", "CLINC150", regex=True))
-    tasks = named.groupby(["set", "task", "arm", "labels"])[figure].mean()
+    tasks = with_sets(rows).groupby(["set", "task", "arm", "labels"])[figure].mean()
     return tasks.groupby(["set", "arm", "labels"]).mean().unstack("arm")
 
 
@@ -81,11 +91,11 @@ def page(rows: pd.DataFrame) -> str:
         "",
         "## Mean over data sets: accuracy in per cent, log-loss in brackets",
         "",
-        _head("arm", [f"{count} a class" for count in labels]),
+        head("arm", [f"{count} a class" for count in labels]),
     ]
     for arm in (*BASELINES, OURS):
         lines.append(
-            _line(arm, [f"{means[arm].xs(c, level='labels').mean():.1f} ({losses[arm].xs(c, level='labels').mean():.3f})" for c in labels])
+            line(arm, [f"{means[arm].xs(c, level='labels').mean():.1f} ({losses[arm].xs(c, level='labels').mean():.3f})" for c in labels])
         )
     lines += [
         "",
@@ -93,28 +103,28 @@ def page(rows: pd.DataFrame) -> str:
         "",
         f"In bold where the lower end is not above -{MARGIN:g}: there it is not shown to be as good.",
         "",
-        _head("baseline", [*[f"{count} a class" for count in labels], "mean"]),
+        head("baseline", [*[f"{count} a class" for count in labels], "mean"]),
     ]
     for arm in BASELINES:
-        lines.append(_line(arm, [_told(difference(means, arm, c)) for c in labels] + [_told(difference(means, arm, None))]))
+        lines.append(line(arm, [_told(difference(means, arm, c)) for c in labels] + [_told(difference(means, arm, None))]))
     lines += [
         "",
         "The same of log-loss (below zero is better):",
         "",
-        _head("baseline", [*[f"{count} a class" for count in labels], "mean"]),
+        head("baseline", [*[f"{count} a class" for count in labels], "mean"]),
     ]
     for arm in BASELINES:
         every = [difference(losses, arm, c) for c in (*labels, None)]
-        lines.append(_line(arm, [f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in every]))
+        lines.append(line(arm, [f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in every]))
     lines += [
         "",
         "## Set by set: the default, and in brackets what it has more than the linear probe with names",
         "",
-        _head("set", [f"{c} a class" for c in labels]),
+        head("set", [f"{c} a class" for c in labels]),
     ]
     for name in sets:
         own = means.xs(name, level="set")
-        lines.append(_line(name, [f"{own[OURS][c]:.1f} ({own[OURS][c] - own[PROBE][c]:+.1f})" for c in labels]))
+        lines.append(line(name, [f"{own[OURS][c]:.1f} ({own[OURS][c] - own[PROBE][c]:+.1f})" for c in labels]))
     lines += ["", *_parts(main_rows, labels), *_tuned(rows, main_rows), *_emoji(rows)]
     return "\n".join(lines) + "\n"
 
@@ -140,11 +150,11 @@ def _parts(rows: pd.DataFrame, labels: list[int]) -> list[str]:
     if not set(PARTS) <= set(means.columns):
         return []
     lines = ["## Where the gain comes from", "", "What the default loses without a part, on the seeds where that was run:", ""]
-    lines.append(_head("without", [*[f"{c} a class" for c in labels], "mean"]))
+    lines.append(head("without", [*[f"{c} a class" for c in labels], "mean"]))
     for arm, name in zip(
         PARTS, ("the hidden layer beside the encoder's own vector", "five wordings of each name: the bare name alone"), strict=True
     ):
-        lines.append(_line(name, [_plain(difference(means, OURS, c, arm)) for c in (*labels, None)]))
+        lines.append(line(name, [points(difference(means, OURS, c, arm)) for c in (*labels, None)]))
     return [*lines, ""]
 
 
@@ -166,7 +176,7 @@ def _tuned(rows: pd.DataFrame, frozen: pd.DataFrame) -> list[str]:
         f"regression with names on the same sets and draws; in bold where the lower end of the 95 % interval is not above -{MARGIN:g}.",
         *_again(again),
         "",
-        _head("arm", ["labels a class", "cells", *TUNED, *SPENT]),
+        head("arm", ["labels a class", "cells", *TUNED, *SPENT]),
     ]
     for (arm, count), own in tuned.groupby(["arm", "labels"]):
         core = again[(again.arm == arm) & (again.labels == count)]
@@ -181,8 +191,8 @@ def _tuned(rows: pd.DataFrame, frozen: pd.DataFrame) -> list[str]:
             f"{own.seconds.median():.0f}",
             *(f"{core[name].median():.0f}" if len(core) else "" for name in ("seconds_core", "memory_mib_core")),
         ]
-        lines.append(_line(arm, each))
-    mean = [f"{_plain(difference(means, arm, None))} points more than {arm}" for arm in sorted(tuned.arm.unique())]
+        lines.append(line(arm, each))
+    mean = [f"{points(difference(means, arm, None))} points more than {arm}" for arm in sorted(tuned.arm.unique())]
     return [*lines, "", f"Averaged over the numbers of labels the default has {' and '.join(mean)}.", ""]
 
 
@@ -212,30 +222,33 @@ def _emoji(rows: pd.DataFrame) -> list[str]:
         "24 subcategories of Twemoji drawings, mean accuracy over classes and log-loss, five seeds (each samples its own test).",
         "",
     ]
-    lines.append(_head("arm", [f"{c} a class" for c in counts]))
+    lines.append(head("arm", [f"{c} a class" for c in counts]))
     for arm in (*BASELINES, OURS):
         own = held[held.arm == arm]
         if len(own):
             each = [own[own.labels == c] for c in counts]
-            lines.append(_line(arm, [f"{part.accuracy.mean():.1f} ({part.loss.mean():.3f})" for part in each]))
+            lines.append(line(arm, [f"{part.accuracy.mean():.1f} ({part.loss.mean():.3f})" for part in each]))
     return [*lines, ""]
 
 
 def _told(found: tuple[float, float, float]) -> str:
-    text = _plain(found)
+    text = points(found)
     return text if found[1] > -MARGIN else f"**{text}**"
 
 
-def _plain(found: tuple[float, float, float]) -> str:
+def points(found: tuple[float, float, float]) -> str:
+    """Return a difference in points with its interval."""
     mean, low, high = found
     return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
-def _head(first: str, names: list[str]) -> str:
-    return _line(first, names) + "\n| --- |" + " --- |" * len(names)
+def head(first: str, names: Sequence[str]) -> str:
+    """Return the head of a table of Markdown."""
+    return line(first, names) + "\n| --- |" + " --- |" * len(names)
 
 
-def _line(first: str, cells: list[object]) -> str:
+def line(first: str, cells: Sequence[object]) -> str:
+    """Return a line of a table of Markdown."""
     return f"| {first} | " + " | ".join(map(str, cells)) + " |"
 
 

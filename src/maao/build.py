@@ -134,13 +134,19 @@ def _components(built: Built, accept: Acceptance[Any, Any], budget: Budget) -> R
 
 
 def _untuned(parts: RunComponents) -> RunComponents:
-    """Return the parts of a run without any label: nothing is judged. Nothing is walked, but on the class lines of a mentor.
+    """Return the parts of a run without any label: nothing is judged. Nothing is walked, but on class lines.
 
     Raises:
         ConfigError: it would begin at nothing.
     """
-    if parts.config.mentor.options.proposes_lines:
+    if parts.config.stage.options.lr_grid:
+        raise ConfigError("There is no labelled example to try the rates of stage.lr_grid with: drop it, or give labels (data.shots).")
+    config = parts.config
+    own = config.mentor.name == "custom" and not config.model.method.options.has_prompt  # it can say nothing else
+    if config.mentor.options.proposes_lines or own:
         return replace(parts, plan=_asking(parts.plan), accept=AlwaysFirst())
+    if parts.examples.lines:
+        return replace(parts, plan=tuple(leg for leg in parts.plan if not leg.ask))
     model = parts.config.model
     if model.method.options.needs_labels or model.kind.options.needs_labels:
         what = f"model.method = '{model.method.name}'" if model.method.options.needs_labels else "a head"
@@ -148,8 +154,6 @@ def _untuned(parts: RunComponents) -> RunComponents:
             f"There is no labelled example, and {what} begins at nothing: give labels (data.shots), or what begins at the texts of the "
             "classes: a matcher (model.kind = 'matcher'), label words, or model.head_start = 'class_texts'."
         )
-    if parts.config.stage.options.lr_grid:
-        raise ConfigError("There is no labelled example to try the rates of stage.lr_grid with: drop it, or give labels (data.shots).")
     return replace(parts, plan=(Leg(0),), plan_was_cut=False)
 
 

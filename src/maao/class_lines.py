@@ -242,26 +242,28 @@ def alike(text: str) -> str:
 
 
 def texts_of(splits: Splits) -> dict[str, str]:
-    """Return the texts of all splits, in the form of `alike`, each with the first split that it stands in."""
-    return {alike(" ".join(example.fields.values())): name for name in reversed([*splits.parts]) for example in splits.parts[name]}
+    """Return the texts of all splits and of their lines, in the form of `alike`, each with what it is: "an example of test", say."""
+    lines = {alike(line.text): "a line of data.lines" for line in splits.lines}
+    parts = reversed([*splits.parts])
+    return lines | {alike(" ".join(example.fields.values())): f"an example of {name}" for name in parts for example in splits.parts[name]}
 
 
 def without_repeats(lines: ClassLines, known: Mapping[str, str]) -> tuple[ClassLines, dict[str, int]]:
     """Return the lines that say something new, and how many of the others repeat what.
 
     Args:
-        known: texts in the form of `alike`, each with the split that it stands in.
+        known: texts in the form of `alike`, each with what it is.
 
     Example:
         >>> lines = ClassLines.from_json({"bad": ["dull.", "A waste.", "a  waste."]}, ("bad",))
-        >>> without_repeats(lines, {"dull.": "train"})[1]
+        >>> without_repeats(lines, {"dull.": "an example of train"})[1]
         {'an example of train': 1, 'another line': 1}
     """
     kept: dict[str, Line] = {}
     left_out: dict[str, int] = {}
     for line in lines:
         key = alike(line.text)
-        repeats = f"an example of {known[key]}" if key in known else "another line" if key in kept else ""
+        repeats = known.get(key, "another line" if key in kept else "")
         if repeats:
             left_out[repeats] = left_out.get(repeats, 0) + 1
         else:

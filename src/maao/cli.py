@@ -38,6 +38,7 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the config, for example stage.lr=0.03. Repeatable."),
 ]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before what may cost money (docs/money.md).")]
 RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder to make; by default a new one in runs/.")]
 MOST_PICTURES = 60  # of a contact sheet
 INCOMPLETE = 3  # exit code of a command that did what it could: some inputs were not read, or no reply of a mentor was usable
@@ -83,12 +84,13 @@ def tune(
     origin: Annotated[
         Path | None, typer.Option("--from", metavar="RUN", help="Begin from the chosen point of a finished run: with further labels, say.")
     ] = None,
+    yes: YesOption = False,
 ) -> None:
     """Run a config into a new run folder; or go on with the run that it was begun in and that waits for replies (docs/batch.md)."""
     if config is None and origin is None:
         raise typer.BadParameter("name a config file, 'demo', or a run to begin from (--from).")
     name = f"{origin.name}-further" if config is None and origin is not None else None
-    _exit_for(_tune(config, tuple(settings or ()), run, name, origin).warning)
+    _exit_for(_tune(config, tuple(settings or ()), run, name, origin, yes=yes).warning)
 
 
 @app.command("find-lr")
@@ -180,7 +182,15 @@ def _read_config(config: str | None, settings: tuple[str, ...], origin: Path | N
     return checked
 
 
-def _tune(config: str | None, settings: tuple[str, ...], folder: Path | None, name: str | None, origin: Path | None = None) -> Result:
+def _tune(
+    config: str | None,
+    settings: tuple[str, ...],
+    folder: Path | None,
+    name: str | None,
+    origin: Path | None = None,
+    *,
+    yes: bool = False,
+) -> Result:
     """Run a config, and print what came of it."""
     from maao.console import Terminal
     from maao.runner import folder_for, run
@@ -188,7 +198,7 @@ def _tune(config: str | None, settings: tuple[str, ...], folder: Path | None, na
     checked = _read_config(config, settings, origin)
     name = name or f"{Path(config or 'tune').stem}-seed{checked.seed}"
     folder = folder or folder_for(Path("runs"), name, checked)
-    with Terminal(_console()) as terminal:
+    with Terminal(_console(), yes=yes) as terminal:
         result = _interruptible(lambda: run(checked, folder, watch=terminal), folder)
     _print_result(result)
     return result
@@ -204,6 +214,7 @@ def compare(
         Path | None, typer.Option("--with", help="A file with the sections that the table lacks: tasks, models, base, seeds.")
     ] = None,
     ray: Annotated[bool, typer.Option("--ray", help="Run workers on a Ray cluster (RAY_ADDRESS) that sees the same paths.")] = False,
+    yes: YesOption = False,
 ) -> None:
     """Run arms x tasks x seeds side by side, and say what differs, by how much, how sure that is, and what it cost."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -214,6 +225,7 @@ def compare(
     place = out or Path("compare") / (table.stem if beside is None else f"{table.stem}-{beside.stem}")
     columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     try:
+        _agree_to_cells(table, place, only, beside, yes=yes)
         with Progress(*columns, console=_console()) as progress:
             bar = progress.add_task("cells", total=None)
             page = comparison.compare(
@@ -235,13 +247,23 @@ def compare(
     _say(f"Results: {place} (results.json, page.md, rows/, runs/, plots)")
 
 
+def _agree_to_cells(table: Path, place: Path, only: str, beside: Path | None, *, yes: bool) -> None:
+    """Tell what the cells of a table may cost, and go on where that is agreed to."""
+    from maao.compare.estimate import estimate_cells
+    from maao.console import agree
+
+    found = estimate_cells(table, place, only=only, beside=beside)
+    if found is not None and not found.estimate.is_free:
+        agree(_console(), found.told(), found.caps, yes=yes)
+
+
 @app.command()
-def resume(run: RunArgument) -> None:
+def resume(run: RunArgument, yes: YesOption = False) -> None:
     """Go on with a run where it stopped. A finished run is only shown."""
     from maao import runner
     from maao.console import Terminal
 
-    with Terminal(_console()) as terminal:
+    with Terminal(_console(), yes=yes) as terminal:
         result = _interruptible(lambda: runner.resume(run, watch=terminal), run)
     _print_result(result)
     _exit_for(result.warning)
@@ -282,6 +304,7 @@ def show(
     run: RunArgument,
     clues: Annotated[bool, typer.Option("--clues", help="Show what was said in words about every round.")] = False,
     calls: Annotated[bool, typer.Option("--calls", help="Show every recorded call: what was asked, what came back.")] = False,
+    lines: Annotated[bool, typer.Option("--lines", help="Show the class lines that were trained on, with their weights.")] = False,
     mistakes: Annotated[
         Path | None,
         typer.Option("--mistakes", help="Write the worst mistakes on select: a .csv table, or a contact sheet (.png)."),
@@ -297,6 +320,12 @@ def show(
         _console().print(clues_table(result))
     if calls:
         _print_calls(run)
+    if lines:
+        from maao.report.class_lines import listed
+        from maao.report.lines import shown
+
+        for line in listed(result.lines) or ["The chosen point was trained on no class lines."]:
+            _console().print(shown(line))
     if mistakes is not None:
         _write_examples(result.mistakes(), mistakes, "the worst mistakes on select", result.picture)
 

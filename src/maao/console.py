@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -15,11 +16,17 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from maao.build import RunComponents
+from maao.core.acceptance import Race
 from maao.core.lr_finder import Trial
 from maao.crowding import crowded, others_load, processors
+from maao.errors import ConfigError
+from maao.estimate import Estimate
+from maao.llm.budget import Caps
 from maao.llm.chat import Request
 from maao.mentors.built import BuiltMentor
+from maao.mentors.class_lines.base import LinesOptions
 from maao.printable import printable_line, times
+from maao.report.class_lines import lines_rule
 from maao.report.lines import few_refused, line_of_proposal, refusal, score_line, short, shown, tried
 from maao.runner import Watch
 from maao.types import Observation, P, Round, S
@@ -30,8 +37,9 @@ REDRAW = 0.05  # seconds between two looks of the bar: a step may take less than
 class Terminal(Watch):
     """Shows a run as it goes on: what will be sent where, a bar, and a line for every round."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, yes: bool = False) -> None:
         self.console = console
+        self.yes = yes
         self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -68,6 +76,9 @@ class Terminal(Watch):
     def _check_interrupt(self) -> None:
         if self._interrupted:
             raise KeyboardInterrupt
+
+    def paying(self, estimate: Estimate, caps: Caps) -> None:
+        agree(self.console, estimate.told("This run", caps), caps, yes=self.yes)
 
     def rate(self, trial: Trial) -> None:
         self.console.print(shown(f"learning rate {trial.rate:g}: {tried(trial)}"))
@@ -108,6 +119,25 @@ class Terminal(Watch):
         self.progress.update(self._task, description="reading test, once")
 
 
+def agree(console: Console, told: str, caps: Caps, *, yes: bool) -> None:
+    """Tell what may cost money, and go on where that is agreed to: by `yes`, by an answer at the terminal, or, without one, by a cap.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    console.print(shown(told, style="yellow"))
+    if yes:
+        return
+    if console.is_terminal and sys.stdin.isatty():
+        if console.input("Go on? [y/N] ", markup=False).strip().lower() in ("y", "yes"):
+            return
+        raise ConfigError("Nothing was begun.")
+    if not caps.bind:
+        raise ConfigError(
+            "Nothing was begun: there is no terminal to ask at. Give --yes, or cap what may be spent ([budget] llm_calls, llm_tokens, usd)."
+        )
+
+
 def _opening(parts: RunComponents, asked: BuiltMentor, folder: Path, done: int) -> Iterable[Text]:
     import torch
 
@@ -128,6 +158,9 @@ def _opening(parts: RunComponents, asked: BuiltMentor, folder: Path, done: int) 
     patience = config.plan.options.patience
     early = f"; ends early after {patience} legs without a new best" if patience else ""
     yield shown(f"Plan: {walks}, {judged}{early}; seed {config.seed}")
+    if isinstance(config.mentor.options, LinesOptions) and parts.splits is not None:
+        share = parts.accept.share if isinstance(parts.accept, Race) else 0.0
+        yield shown(f"{lines_rule(config.mentor.options, share, not parts.splits.is_unlabelled)} Why: docs/defaults.md.")
     yield shown(f"Run folder: {folder}" + (f", going on after {done} stored rounds" if done else ""))
 
 

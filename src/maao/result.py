@@ -110,6 +110,11 @@ class Result:
         return gave_nothing(self.history, self.config)
 
     @property
+    def capped(self) -> int:
+        """How many calls a cap did not allow."""
+        return sum(rejected.kind == "capped" for rejected in failed_calls(self.history))
+
+    @property
     def unanswered(self) -> Totals:
         """Calls that went out and brought no reply, each at the most that it can have taken, or at what is known of it."""
         return self._stored.unanswered

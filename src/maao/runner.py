@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 
@@ -31,7 +31,9 @@ from maao.data.folds import CROSS_VALIDATION
 from maao.data.splits import known_parts
 from maao.environment import environment, refuse_changed
 from maao.errors import ConfigError, MaaoError, StoreError, Waiting
+from maao.estimate import Estimate, caps_of, estimated
 from maao.evaluation.undecided import choose_thresholds
+from maao.llm.budget import Caps
 from maao.llm.chat import Reply, Request
 from maao.llm.ledger import MemoryLedger, Wrapper
 from maao.llm.secrets import guard, variable_in
@@ -85,6 +87,23 @@ class Watch:
     def round(self, finished: Finished) -> None: ...
 
     def testing(self) -> None: ...
+
+
+@runtime_checkable
+class BeforePaying(Protocol):
+    """A `Watch` that is asked before a run begins which may cost money."""
+
+    def paying(self, estimate: Estimate, caps: Caps) -> None:
+        """Return to let it begin; raise to keep it from that."""
+        ...
+
+
+def _before_paying(parts: RunComponents, watch: Watch, done: int) -> None:
+    """Say what a run will ask of a model that may cost money, to whoever wants to know."""
+    if isinstance(watch, BeforePaying):
+        estimate = estimated(parts, done)
+        if estimate is not None and not estimate.is_free:
+            watch.paying(estimate, caps_of(parts.budget))
 
 
 class NotifyingModel(Wrapper):
@@ -155,6 +174,7 @@ def run(
     _check_undecided(parts)
     asked = build_mentor(parts, MemoryLedger(), own=mentor)  # what is wrong with it is said before a folder is made
     if any(leg.ask for leg in parts.plan):
+        _before_paying(parts, watch, 0)
         asked.models.reach()
     recorded = {**environment(parts), GIVEN: given}
     if config.stage.options.lr_grid:
@@ -200,8 +220,9 @@ def _waits_at(folder: Path, given: str) -> bool:
 
 def _refuse_keys(config: Config) -> None:
     """Refuse a config that holds a key: it is stored, and shown."""
-    for variable in config.mentor.options.key_variables:
-        guard(variable)
+    for chat in config.mentor.options.chats:
+        for variable in chat.key_variables:
+            guard(variable)
     held = variable_in(config.model_dump_json(exclude_unset=True))
     if held:
         raise ConfigError(
@@ -253,6 +274,7 @@ def resume(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch 
         _check_mentor(stored, mentor, "resume")
         parts, watch = _rebuild(stored), watch or Watch()
         asked = _mentor(stored, parts, mentor, watch)
+        _before_paying(parts, watch, len(stored.history()))
         asked.models.reach()  # where it cannot be asked, the run stays as it is
         stored.set_status("running")
         return _drive(stored, parts, asked, watch)
@@ -402,7 +424,8 @@ def _why_short(parts: RunComponents, history: Rounds) -> str:
     """Say what was planned and did not come about: legs that a cap took away, calls that were not made or gave no reply."""
     if parts.splits is not None and parts.splits.is_unlabelled:
         lines = any(r.verdict.chosen is not None for r in history)
-        did = "the mentor's first lines were taken as they came" if lines else "nothing was tuned"
+        walked_on = "the lines of data.lines were taken as they are" if parts.splits.lines else "nothing was tuned"
+        did = "the mentor's first lines were taken as they came" if lines else walked_on
         return f"no label was given: {did}, and nothing could be checked"
     told = []
     averaged, history = is_closed(history), walked(history)

@@ -289,3 +289,18 @@ def test_a_folder_of_pictures_is_evaluated_on_and_its_mistakes_can_be_shown(mode
         loaded.evaluate(tmp_path / "parts")
     with pytest.raises(DataError, match=r"holds no folders: labelled pictures stand in a folder for each label"):
         loaded.evaluate(held_out / LABELS[0].upper())
+
+
+def test_a_mentor_says_what_is_seen_in_pictures_of_each_class(model: Path, pictures: Path, tmp_path: Path) -> None:
+    said = {label: {"descriptions": [f"fur of a {label}", f"the shape of a {label}"]} for label in LABELS}
+    mentor = {"name": "class_lines", "examples": 0, "descriptions": 2, "chat": {"provider": "scripted", "replies": [json.dumps(said)]}}
+    given = settings(model, pictures, mentor=mentor, model={"name": str(model), "method": "class_residual"}, data__shots=3)
+    given["data"].pop("select_shots")
+    given |= {"plan": {"rounds": 2, "steps": 4, "store_every": 2}, "accept": {"rule": "always_first"}, "baselines": []}
+    result = run(make_config(given), tmp_path / "run")
+    first, second = [r.advice for r in result.history if r.leg.ask]
+    assert first.proposals[0].fields["descriptions.sea_lion"] == "fur of a sea_lion\nthe shape of a sea_lion"
+    assert not second.proposals and {r.reason.rpartition(" ")[2] for r in second.rejected} <= {"before", "for"}
+    calls = CliRunner().invoke(app, ["show", str(tmp_path / "run"), "--calls"]).output
+    assert calls.count("You write texts that stand for the classes of a picture classifier.") == 2 and "misread" not in calls
+    assert maao.replay(tmp_path / "run").equal

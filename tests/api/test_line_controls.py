@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from io import StringIO
 from itertools import pairwise
@@ -24,10 +25,12 @@ from maao.mentors.context import MentorContext
 from maao.problems.lined import lines_of
 from maao.report.run import report
 from maao.result import Result
+from tests import tiny_vision as tiny
 from tests.api.small_runs import pairs, values, write_csv, write_data
 from tests.mentors.lines import Sayer
 from tests.tiny_sentence import sentence_folder
 
+PICTURED = ("cat", "dog", "lion")
 LABELS = ("business", "music", "sport")
 SHORT = {"plan": {"rounds": 1, "steps": 20, "store_every": 20}, "accept": {"rule": "race", "steps": 20}}
 
@@ -56,6 +59,22 @@ def saying(shift: int) -> Callable[[MentorContext], Sayer]:
         for one, other in pairwise(texts_of(label))
     ]
     return lambda run: Sayer(run.codec, Wanted(run.classes, weights=(0.5,)), "someone", Said(ClassLines(tuple(lines)).in_order(LABELS)))
+
+
+def write_tower(folder: Path) -> Path:
+    """Save a tiny CLIP as a folder."""
+    tiny.clip_model().save_pretrained(folder)
+    tiny.clip_tokenizer().save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}))
+    return folder
+
+
+def write_pictures(folder: Path) -> Path:
+    for label in PICTURED:
+        (folder / label).mkdir(parents=True)
+        for i in range(8):
+            tiny.Pictures().open(f"{label}/{i}").save(folder / label / f"{i}.png")
+    return folder
 
 
 def told(result: Result) -> str:
@@ -135,3 +154,31 @@ def test_a_corpus_is_read_by_the_names_alone(encoder: Path, tmp_path: Path) -> N
         own["data"]["train"] = str(write_csv(tmp_path / f"{shift}.csv", rows))
         found += build_mentor(build(make_config(own)), MemoryLedger()).mentor.propose((), count=1, seed=1).proposals
     assert dict(found[0].fields) == dict(found[1].fields)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("decoder", "near_words"), ("head", "corpus_lines")])
+def test_controls_serve_models_that_read_texts_by_words_or_a_head(kind: str, name: str, llama: Path, tmp_path: Path) -> None:
+    (tmp_path / "corpus.txt").write_text("\n".join(f"{text} and {label}" for text, label in pairs("train")))
+    own = {"corpus": str(tmp_path / "corpus.txt")} if name == "corpus_lines" else {}
+    mentor = {"name": name, "examples": 2, "descriptions": 0, "weights": [0.5], **own}
+    settings = values(llama, write_data(tmp_path), model__kind=kind, plan__rounds=1, plan__first="walk", mentor=mentor)
+    result = run(make_config(settings), tmp_path / "run")
+    first = next(r for r in result.history if r.leg.ask)
+    assert len(first.advice.proposals) == 1 and 0 < len(lines_of(first.advice.proposals[0].params)) <= 6
+    assert "The mentor's lines" in told(result) and maao.replay(tmp_path / "run").equal
+
+
+@pytest.mark.parametrize("name", ["near_words", "corpus_lines"])
+def test_controls_serve_pictures(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAAO_CACHE", str(tmp_path / "cache"))
+    tower, pictures = write_tower(tmp_path / "clip"), write_pictures(tmp_path / "pictures")
+    (tmp_path / "corpus.txt").write_text(
+        "\n".join(f"a {what} of the {label}" for what in ("photo", "drawing", "view") for label in PICTURED)
+    )
+    own = {"corpus": str(tmp_path / "corpus.txt")} if name == "corpus_lines" else {}
+    mentor = {"name": name, "examples": 1, "descriptions": 1, "weights": [0.5], **own}
+    settings = {"model": {"name": str(tower), "method": "class_residual"}, "data": {"source": str(pictures), "shots": 3}, "mentor": mentor}
+    result = run(make_config({"threads": 1, "baselines": [], **settings, **SHORT}), tmp_path / "run")
+    first = next(r for r in result.history if r.leg.ask)
+    assert first.advice.proposals and set(lines_of(full_member(first.advice.proposals[0].params)).labels()) <= set(PICTURED)
+    assert maao.replay(tmp_path / "run").equal

@@ -93,6 +93,8 @@ def test_without_labels_the_first_lines_are_taken_unjudged_and_walked(encoder: P
     assert result.status == "finished"
     assert result.status_reason == "no label was given: the mentor's first lines were taken as they came, and nothing could be checked"
     assert LINES in result.params and result.chosen.index == len(result.history) - 1
+    own = run(make_config(settings(encoder, tmp_path, shots=0)), tmp_path / "own", mentor=says(GOOD))
+    assert [line.text for line in own.lines if line.label == "music"] == GOOD["examples.music"].split("\n")
     assert result.finals["chosen"].score.loss != result.finals["untuned"].score.loss
     assert maao.replay(tmp_path / "run").equal
 
@@ -189,3 +191,33 @@ def test_a_run_goes_on_with_the_lines_of_the_one_that_it_begins_from(encoder: Pa
     assert float(problem.loss(begun, problem.batch(0, 0))) != float(problem.loss(without, problem.batch(0, 0)))
     result = run(config, tmp_path / "second")
     assert list(result.lines) == kept and maao.replay(tmp_path / "second").equal
+
+
+def test_lines_of_a_file_are_walked_on_without_labels_and_a_mentor_repeats_none(encoder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "lines.json"
+    file.write_text(json.dumps({label: GOOD[f"examples.{label}"].split("\n") for label in LABELS}), encoding="utf-8")
+    own = {key: value for key, value in settings(encoder, tmp_path, shots=0, lines=str(file)).items() if key != "accept"}
+    config = make_config({**own, "mentor": {"name": "none"}, "plan": {"rounds": 0, "steps": 4}})
+    result = run(config, tmp_path / "run")
+    assert result.status_reason == "no label was given: the lines of data.lines were taken as they are, and nothing could be checked"
+    assert result.chosen.state.step == 4 and result.finals["chosen"].score.loss != result.finals["untuned"].score.loss
+    asking = build(make_config({**settings(encoder, tmp_path, shots=0, lines=str(file)), "mentor": {"name": "class_wordings"}}))
+    encoded = asking.codec.encode("", {"examples.sport": "The team won the match\nnew words"})
+    assert encoded.note == "1 line left out that repeats a line of data.lines"
+    assert [line.text for line in lines_of(encoded.params)] == ["new words"]
+
+
+@pytest.mark.parametrize("kind", ["label words", "head"])
+def test_lines_train_language_models_too_and_their_walks_are_averaged(kind: str, llama: Path, tmp_path: Path) -> None:
+    own = {"kind": "head", "head_start": "class_texts_and_prototypes"} if kind == "head" else {}
+    changes: dict[str, Any] = {f"model__{name}": value for name, value in own.items()}
+    changes |= {"mentor": {"name": "class_wordings", "examples": 2, "descriptions": 1}, "accept": {"steps": 2, "keep": "uniform"}}
+    data = {name: path for name, path in write_data(tmp_path).items() if name != "select"}
+    config = make_config(values(llama, {**data, "select": "cross_validation", "folds": 2}, **changes))
+    result = run(config, tmp_path / "run")
+    proposed = [p for r in result.history for p in r.advice.proposals]
+    assert proposed and all({LINES, f"fold0.{LINES}", f"fold1.{LINES}", "prompt"} <= set(p.params) for p in proposed)
+    assert result.walks > 1 and result.history[-1].leg.closing
+    assert any(r.clues.line_weights for r in result.history) or all(r.verdict.chosen is None for r in result.history)
+    assert maao.replay(tmp_path / "run").equal
+    assert maao.load(tmp_path / "run").predict(["the team won"])[0].probabilities

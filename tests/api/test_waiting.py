@@ -7,13 +7,17 @@ import json
 import pytest
 
 import maao
+from maao.config import MENTOR
 from maao.errors import StoreError, Waiting
+from maao.llm.batch import Batch
 from maao.llm.batch_lines import Told, custom_id
-from maao.llm.chat import Reply, Usage
+from maao.llm.chat import Message, Reply, Request, Usage
 from maao.llm.record import add_to_record, read_record
 from maao.llm.scripted import Scripted
+from maao.mentors.language_model import complete_all
 from maao.runner import folder_for
 from maao.store.run import RunFolder
+from maao.types import Advice, Proposal
 from maao.waiting import import_replies, open_requests, recorded
 from tests.api.small_runs import REPLIES, config, digests, pairs, write_data
 
@@ -190,3 +194,24 @@ def test_a_cap_holds_over_requests_that_are_open_together(llama, data, tmp_path,
     monkeypatch.setattr("maao.llm.scripted.ScriptedOptions.build", lambda self, here: Counted(REPLIES))
     assert digests(result) == digests(maao.run(config(llama, data, **capped), tmp_path / "live"))
     assert result.cost.llm_calls == 1 and "the budget kept the mentor from being asked" in result.status_reason
+
+
+def test_a_mentor_of_ones_own_waits_as_any_other(llama, data, tmp_path):
+    """It says nowhere in the config that it asks by file."""
+
+    class Adviser:
+        def __init__(self, run):
+            self.model, self.codec = run.record(Batch("someone", None)), run.codec
+
+        def propose(self, history, *, count, seed):
+            requests = [Request("someone", (Message("user", f"{len(history)} rounds are done"),), sample=i) for i in range(2)]
+            texts = [reply.text for reply, _ in complete_all(self.model, requests) if reply is not None]
+            return Advice(tuple(Proposal(text, self.codec.encode(text).params) for text in texts))
+
+    values = config(llama, data, plan__rounds=1).model_copy(update={"mentor": MENTOR.chosen()})
+    stop = waits(maao.run, values, tmp_path / "run", mentor=Adviser)
+    assert stop.count == 2
+    import_replies(tmp_path / "run", answers([one.request for one in open_requests(tmp_path / "run").values()]))
+    result = maao.run(values, tmp_path / "run", mentor=Adviser)
+    assert result.status == "finished" and sum(len(r.advice.proposals) for r in result.history) == 2
+    assert maao.replay(tmp_path / "run", mentor=Adviser).llm_calls == 0

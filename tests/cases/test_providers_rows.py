@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import threading
 import time
+from base64 import b64encode
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -28,7 +29,7 @@ from maao.llm.price import Price
 from maao.llm.provider import Here
 from maao.llm.recording import Recording
 from maao.llm.scripted import Scripted
-from maao.llm.secrets import is_secret
+from maao.llm.secrets import is_secret, struck_from
 from maao.llm.server_reply import Answer, Trouble, read_answer
 from maao.optimizers.serializer import TorchSerializer
 from maao.store.database import DATABASE
@@ -685,6 +686,35 @@ def test_p14_the_key_is_struck_out_of_all_that_is_kept_and_shown(server, tmp_pat
     for file in (path for path in (tmp_path / "run").rglob("*") if path.is_file()):
         assert KEY.encode() not in file.read_bytes(), file
     assert KEY not in repr(maao.load(tmp_path / "run").history)
+
+
+HIDDEN_KEY = "sk-Zq7+v/Kd93hB2mXw0pTfLs8RuYc5NaEj"
+FORMS = {
+    "a part": lambda key: key[5:14],
+    "base64": lambda key: b64encode(f"user:{key}".encode()).decode(),
+    "hex": lambda key: key.encode().hex().upper(),
+    "an address": lambda key: quote(key, ""),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_p14_no_form_of_a_key_is_in_anything_that_a_run_leaves(server, tmp_path, monkeypatch, capsys, form):
+    """In good replies, errors and headers; then all files and all that was printed are searched, whole and in 8 characters."""
+    monkeypatch.setenv("CASES_KEY", HIDDEN_KEY)
+    hidden = form(HIDDEN_KEY)
+    held = chat(f'1. "0.5 0.7"\n2. {hidden}', model=hidden, choice__finish_reason=hidden, id=hidden)
+    bad = http({"error": {"message": f"no {hidden}", "code": hidden}}, 400, {"location": hidden, "x-key": hidden})
+    server.begin(lambda body, number: [bad] if number == 2 else [http(held, headers={"x-key": hidden})])
+    config = config_file(server, tmp_path / "config.toml", chat={"api_key_env": "CASES_KEY"})
+    assert exit_code(monkeypatch, "tune", config, "--run", tmp_path / "run") == 0
+    assert exit_code(monkeypatch, "show", tmp_path / "run", "--calls", "--clues") == 0
+    shown = capsys.readouterr()
+    assert len(server.bodies) == 2 and "***" in shown.out and hidden not in shown.out + shown.err
+    left = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    texts = {str(path): path.read_bytes().decode("latin-1") for path in left if path.suffix != ".safetensors"}
+    assert len(texts) >= 4
+    for name, text in {**texts, "printed": shown.out + shown.err, "names": " ".join(map(str, left))}.items():
+        assert struck_from(text, HIDDEN_KEY) == text, name
 
 
 PLAIN_KEY = "Zq7+v/Kd93hB2mXw0pTfLs8RuYc5NaEj"  # begins as no provider's keys do, and JSON may escape some of it

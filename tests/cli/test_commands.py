@@ -199,6 +199,10 @@ def test_show_tells_clues_and_calls_where_asked(maao, run):
     assert "1. music team bank" in done.out and "Answer with exactly 2 lines" in done.out
 
 
+def test_show_says_where_there_are_no_class_lines(maao, run):
+    assert maao("show", run, "--lines").out.endswith("The chosen point was trained on no class lines.\n")
+
+
 def test_resume_of_a_finished_run_only_shows_it(maao, run):
     done = maao("resume", run)
     assert done.code == 0

@@ -286,6 +286,8 @@ def test_tasks_are_told_apart_and_together() -> None:
 def test_costs_that_lie_apart_are_told() -> None:
     costs = {"a": {"model_tokens": 100.0, "selection_evals": 5.0}, "b": {"model_tokens": 105.0, "selection_evals": 10.0}}
     assert unequal(costs, "a") == ["Not at equal cost: b took 2.00 times the looks of a."]
+    costs["b"]["model_tokens"] = 50.0
+    assert unequal(costs, "a") == ["Not at equal cost: b took 0.50 times the model tokens and 2.00 times the looks of a."]
 
 
 def test_what_a_mentor_cost_is_told_beside_what_all_arms_spend():

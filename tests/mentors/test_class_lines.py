@@ -303,6 +303,12 @@ def test_random_classes_are_as_many_and_told_of_no_error():
         assert text.count("Class: ") == 2 and "Taken for" not in text and "believes" not in text and "0.5" not in text
 
 
+def test_where_descriptions_alone_are_wanted_they_are_rewritten():
+    asker = Asker(lambda request: json.dumps(NEW))
+    asked_of(asker, history(**TOLD), wanted={"examples": 0, "descriptions": 6}, rewriting={"rewrites": 4})
+    assert '- 4 "descriptions"' in asker.requests[0].text and '"examples"' not in asker.requests[0].text
+
+
 def test_texts_are_shown_where_they_may_be():
     assert "misread" not in asked_of(Asker(lambda request: json.dumps(NEW)), history(**TOLD), rewriting={"misread": 0})[0][0]
 
@@ -349,13 +355,20 @@ def test_a_file_about_classes_of_another_form_is_refused(tmp_path, name, text, t
     if text is not None:
         (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=told):
-        ClassLinesOptions(about_classes=str(tmp_path / name)).check()
+        ClassLinesOptions(about_classes=str(tmp_path / name))
 
 
 def test_of_pictures_no_name_is_shown():
     options = ClassLinesOptions(chat=LOCAL)
     run = MentorContext(LinesCodec(), lambda m: m, lambda o: Asker(), classes=CLASSES, input="image")
     assert options.build(run).rewriting.misread == 0 and options.disclosure(run).endswith("No training example is sent.")
+
+
+def test_what_a_file_says_of_classes_is_kept_with_the_run(tmp_path):
+    (tmp_path / "about.json").write_text('{"recipe": "how a dish is made"}', encoding="utf-8")
+    options = ClassLinesOptions(about_classes=str(tmp_path / "about.json"))
+    (tmp_path / "about.json").unlink()
+    assert ClassLinesOptions.model_validate(options.model_dump(mode="json")).about_classes == {"recipe": "how a dish is made"}
 
 
 def test_a_sentence_about_an_unknown_class_is_refused():

@@ -10,10 +10,10 @@ from maao.codecs.numbers import NumberCodec
 from maao.core.acceptance import AlwaysFirst, Race
 from maao.core.loop import alternate
 from maao.core.plan import rounds
-from maao.mentors.class_lines.base import Said, Wanted
+from maao.mentors.class_lines.base import LinesOptions, Said, Wanted
 from maao.optimizers.torch import TorchStage
 from maao.problems.functions import FunctionProblem
-from maao.report.class_lines import lines_verdicts
+from maao.report.class_lines import lines_rule, lines_verdicts
 from maao.report.lines import line_of_proposal
 from maao.types import Considered, Proposal, Score
 from tests.mentors.histories import finished
@@ -115,3 +115,11 @@ def test_a_verdict_says_what_became_of_the_lines():
     assert reasons(AlwaysFirst(), (0.25,)) == ["the first proposal, taken unscored; the mentor's lines count, at 0.25"]
     assert reasons(Race(1), (0.25,))[0].startswith("won: ") and reasons(Race(1), (0.25,))[0].endswith("; the mentor's lines count, at 0.25")
     assert reasons(Race(1, margin=1e6), (0.25,))[0].endswith("; the mentor's lines were left out")
+
+
+def test_before_a_run_it_is_said_what_lines_weigh_and_what_judges_them() -> None:
+    opening = "Class lines: each weighs 0.25 or 1 of a labelled example, times how far it is believed; "
+    options = LinesOptions(weights=[0.25, 1.0])
+    assert lines_rule(options, 0.4, True) == f"{opening}they stay if they take more than 40 % of the loss away."
+    assert lines_rule(options, 0.0, True) == f"{opening}they stay if they take some of the loss away."
+    assert lines_rule(options, 0.4, False) == f"{opening}there is no label to judge them by."

@@ -20,9 +20,11 @@ from maao.optimizers.serializer import TorchSerializer
 from maao.optimizers.torch import TorchStage
 from maao.problems.classification import ClassificationProblem
 from maao.problems.cross_validated import CrossValidated
+from maao.problems.framed import FramedProblem
 from maao.problems.line_weights import TRUST
 from maao.problems.lined import LINES, LinedProblem, lined, lines_of, lines_tensor
 from maao.problems.scorers.class_residual import ClassResidual
+from maao.problems.scorers.head import Head
 from maao.problems.scorers.matcher import bind_classes
 from maao.problems.scorers.probes import NoPrompt
 from maao.problems.towers.class_prompts import ClassTemplate
@@ -193,6 +195,10 @@ def test_a_line_is_a_row_of_train_by_its_weight_in_other_kinds(kind: str) -> Non
     params = made.codec.encode("", FIELDS).params
     own = {name: value for name, value in params.items() if name != LINES}
     lines = lines_of(params)
+    for line in lines:  # believed by what the run would begin at without lines
+        scores = made.plain.class_scores(made.plain.initial(0), [Example({"text": line.text}, line.label)])
+        p = float(scores[0].softmax(-1)[LABELS.index(line.label)])
+        assert line.weight == pytest.approx(0.5 * TRUST * p / (TRUST * p + (1 - TRUST) / len(LABELS)), rel=1e-4)
     home = made.home(params)
     batches = [home.batch(step, 0) for step in range(3)]
     assert any(int(max(batch.which)) >= len(made.splits.train) for batch in batches)
@@ -212,10 +218,25 @@ def test_a_head_begins_at_prototypes_with_the_lines_in_them() -> None:
     params = made.codec.encode("", FIELDS).params
     plain = made.initial(0)
     assert torch.equal(params["prompt"], plain["prompt"])  # a proposal of lines alone begins where the run began
-    lines = lines_of(params)
-    joined = made.plain.with_lines(lines.lines)
-    assert not torch.equal(params["head.weight"], plain["head.weight"])
-    assert torch.equal(params["head.weight"], joined.initial(0)["head.weight"])
+    assert isinstance(made.plain, FramedProblem)
+    beneath = made.plain.plain
+    assert isinstance(beneath.scorer, Head)
+    rows = [(example.fields["text"], example.label, 1.0) for example in made.splits.train]
+    rows += [(line.text, line.label, line.weight) for line in lines_of(params)]
+    means = []
+    for label in LABELS:
+        total, count = torch.zeros(()), 0.0
+        for text, own, weight in rows:
+            if own == label:
+                read = beneath.reader.given([Example({"text": text}, label)])
+                with torch.no_grad():
+                    total, count = total + weight * beneath.scorer.features({"prompt": plain["prompt"]}, read)[0], count + weight
+        means.append(total / count)
+    middle = sum(means) / len(LABELS)
+    size = sum(float((mean - middle).pow(2).sum()) for mean in means) / len(LABELS)
+    expected = torch.stack([(mean - middle) / size for mean in means])
+    torch.testing.assert_close(params["head.weight"], expected, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(plain["head.weight"], expected, atol=1e-2, rtol=1e-2)
 
 
 # -- what lines do not touch
@@ -296,8 +317,9 @@ def test_an_average_of_walks_with_other_lines_is_the_mean_of_what_they_say() -> 
 def test_new_lines_cost_what_reading_them_runs_through_the_tower_once() -> None:
     made = kept_folds()
     one, other = (made.codec.encode("", {**FIELDS, "lines_weight": weight}).params for weight in ("0.25", "1"))
-    cost = made.prefill_cost([one, other], [])
-    assert cost.model_tokens > 0 and made.prefill_cost([one], [other, one]).model_tokens == 0
+    cost = made.prefill_cost([one], [])
+    assert cost.model_tokens > 0 and made.prefill_cost([one, other], []) == cost  # whatever they weigh
+    assert made.prefill_cost([one], [other]).model_tokens == 0
 
 
 def test_examples_of_several_fields_have_no_lines() -> None:

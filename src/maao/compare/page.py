@@ -23,7 +23,10 @@ from maao.evaluation.statistics import (
     probability_of_improvement,
     signed_rank,
 )
+from maao.llm.budget import Caps
+from maao.llm.ledger import Totals
 from maao.options import Section, Text
+from maao.store.attempts import Spending
 from maao.store.files import write_text_durably
 from maao.waiting import ROWS, counted, read_waits, runs_of
 
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from maao.compare.table import Table
 
 PAGE = "page.md"
+SPENDING = "spending.sqlite"  # what all cells spend together, call by call
+SHOWN_CAPPED = 6
 ALL = "all tasks"
 LOSS = "loss"
 COSTS = ("gradient_steps", "model_tokens", "selection_evals", "llm_calls", "input_tokens", "output_tokens")
@@ -164,6 +169,12 @@ def read_out(table: Table, place: Path, total: int) -> Path:
         check_protocols(rows)
         page: Page = table.page.options
         more = page.write(table, rows, place, total)
+        spent, capped = Spending(place / SPENDING).spent(), [row for row in rows if row.capped]
+        if spent.calls:
+            _say_first(place / PAGE, _spent_told(spent, table.budget.caps))
+            more = {"spent": {name: amount for name, amount in asdict(spent).items() if not math.isnan(amount)}, **more}
+        if capped:
+            _say_first(place / PAGE, _capped_told(capped, total))
         waiting = waiting_in(place)
         if waiting.cells:
             _say_first(place / PAGE, f"**{waiting.told(total)}** `maao requests list {place}` says which; the same command goes on.")
@@ -172,6 +183,30 @@ def read_out(table: Table, place: Path, total: int) -> Path:
         record = {"name": table.name, "baseline": table.baseline, "rows": held, **more}
         write_text_durably(place / "results.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return place / PAGE
+
+
+def _capped_told(capped: Sequence[Row], total: int) -> str:
+    """Say which cells a cap kept from asking: they are no measure of their mentor."""
+    named = ", ".join("/".join(str(part) for part in row.key if part != "") for row in capped[:SHOWN_CAPPED])
+    more = f" and {len(capped) - SHOWN_CAPPED} more" if len(capped) > SHOWN_CAPPED else ""
+    return (
+        f"**A cap kept {counted(len(capped), 'cell', 'cells')} of {total} from asking**, whose figures are of less advice than their arm "
+        f"says: {named}{more}. To run them anew with a higher cap, remove their files in `rows/` and their folders in `runs/`."
+    )
+
+
+def _spent_told(spent: Totals, caps: Caps) -> str:
+    """Say what all cells spent together, and of which caps."""
+
+    def of(cap: float | None, form: str) -> str:
+        return "" if cap is None else f" of at most {form.format(cap)}"
+
+    money = "; at a price that is not known" if math.isnan(spent.usd) else f"; ${spent.usd:.4f}" if spent.usd or caps.usd else ""
+    unanswered = f", {spent.unanswered} of them without a reply and counted at their most" if spent.unanswered else ""
+    return (
+        f"Spent together: {counted(spent.calls, 'call', 'calls')}{of(caps.calls, '{:,}')}{unanswered}; {spent.tokens:,} tokens"
+        f"{of(caps.tokens, '{:,}')}{money}{of(caps.usd, '${:g}')}."
+    )
 
 
 def _say_first(page: Path, told: str) -> None:
@@ -284,12 +319,13 @@ def unequal(costs: Mapping[str, Mapping[str, float]], baseline: str) -> list[str
         return []
     told = []
     for arm, cost in costs.items():
-        for name in ("model_tokens", "selection_evals"):
-            own, theirs = cost[name], costs[baseline][name]
-            if theirs and abs(own - theirs) > UNEQUAL * theirs:
-                told.append(
-                    f"Not at equal cost: {arm} took {own / theirs:.2f} times the {SHOWN.get(name, name).replace('_', ' ')} of {baseline}."
-                )
+        apart = [
+            f"{cost[name] / theirs:.2f} times the {SHOWN.get(name, name).replace('_', ' ')}"
+            for name in ("model_tokens", "selection_evals")
+            if (theirs := costs[baseline][name]) and abs(cost[name] - theirs) > UNEQUAL * theirs
+        ]
+        if apart:
+            told.append(f"Not at equal cost: {arm} took {' and '.join(apart)} of {baseline}.")
     return told
 
 

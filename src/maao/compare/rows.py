@@ -60,6 +60,7 @@ class Row(Record):
     cost: Figures
     curve: list[Figures] = Field(default_factory=list)
     asked: list[Asking] = Field(default_factory=list)
+    capped: int = 0  # calls that a cap did not allow
 
     @model_validator(mode="before")
     @classmethod
@@ -127,6 +128,7 @@ class Tune(Section):
             "cost": spent(result.cost),
             "curve": curve(result),
             "asked": [asking.model_dump() for asking in asked(result)],
+            **({"capped": refused} if (refused := result.capped) else {}),
         }
 
 

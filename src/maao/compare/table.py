@@ -20,6 +20,7 @@ from maao.compare.page import Differences
 from maao.compare.rows import Tune
 from maao.config import Config, belong_together, expand_paths, explain, make_config, parse_toml, set_value, without_unread
 from maao.errors import ConfigError
+from maao.llm.budget import Caps
 from maao.options import Chosen, Section, Text
 
 SAMPLED = ("data.train", "data.select", "data.test", "data.lines")  # paths in which {seed} stands for the sample of a seed
@@ -41,6 +42,18 @@ class Arm(Section):
     by_task: dict[str, Settings] = Field(default_factory=dict)
 
 
+class SharedBudget(Section):
+    """Hard caps over all cells of a table together, whoever runs them; what is left out is not capped. A cell may have its own beside."""
+
+    llm_calls: int | None = Field(None, gt=0, le=2**53)
+    llm_tokens: int | None = Field(None, gt=0, le=2**53)
+    usd: float | None = Field(None, gt=0, le=1e15)
+
+    @property
+    def caps(self) -> Caps:
+        return Caps(self.llm_calls, self.llm_tokens, self.usd, whose="the comparison's")
+
+
 class Table(Section):
     """A table, with what `with` names laid under it. `page` says how it is read out; its settings stand beside.
 
@@ -60,6 +73,7 @@ class Table(Section):
     arms: list[Arm] = Field(default_factory=list)
     samples: dict[str, str | int] = Field(default_factory=dict)
     keep_runs: bool = True
+    budget: SharedBudget = Field(default_factory=SharedBudget)
     page: Chosen = Chosen("differences", Differences())
 
     def models_of(self, arm: Arm) -> list[str]:

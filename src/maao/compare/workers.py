@@ -1,7 +1,8 @@
 """Run the cells of a table by several processes, here or on a cluster.
 
 Every cell is a run of its own in ``OUT/runs``; its row is a JSON file in ``OUT/rows``. A stopped comparison goes on where it stopped:
-finished cells are not run again, and an unfinished one resumes without repeating a recorded call.
+finished cells are not run again, and an unfinished one resumes without repeating a recorded call. What all cells spend together is written
+down in ``OUT/spending.sqlite`` before each call, and held to the caps of the table's `[budget]`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
-from maao.compare.page import read_out, waiting_in
-from maao.compare.rows import check_row, read_row, run_cell
+from maao.compare.page import SPENDING, read_out, waiting_in
+from maao.compare.rows import Tune, check_row, read_row, run_cell
 from maao.compare.table import Cell, Table, cells, read_table
 from maao.config import Config
 from maao.errors import ConfigError, MaaoError, StoreError, Waiting
+from maao.llm.budget import spending_from
 from maao.llm.secrets import without_keys
 from maao.runner import given_digest, was_given
+from maao.store.attempts import Spending
 from maao.store.database import DATABASE
 from maao.store.files import write_text_durably
 from maao.waiting import RECORD, RUNS, how_to_go_on, read_waits, reading_record
@@ -64,6 +67,7 @@ def compare(
     wanted = [cell for cell in cells(table, Path(path).parent) if only in cell.name]
     if not wanted:
         raise ConfigError(f"No cell of {path} has a name that holds {only!r}.")
+    _check_prices(table, wanted)
     (place / "rows").mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     count = workers or default_workers()
@@ -95,6 +99,21 @@ def compare(
     if watch is not None:
         watch(len(wanted), len(wanted), time.monotonic() - began)
     return page
+
+
+def _check_prices(table: Table, wanted: Sequence[Cell]) -> None:
+    """Refuse a cap on money that could not be kept, before anything is begun."""
+    if table.budget.usd is None:
+        return
+    for cell in wanted:
+        mentor, tuned = cell.config.mentor.options, cell.config.model.speaker
+        for chat in mentor.chats if isinstance(cell.how.options, Tune) else ():
+            name = chat.model_name(tuned)
+            if chat.price(name) is None:
+                raise ConfigError(
+                    f"The comparison's cap of ${table.budget.usd:g} cannot be kept: the price of {name!r} is not known (arm {cell.arm!r}). "
+                    "Set mentor.chat.usd_per_million_input and usd_per_million_output, or cap llm_calls or llm_tokens instead."
+                )
 
 
 class Worker(Protocol):
@@ -187,7 +206,8 @@ def work(table: Table, folder: Path, place: Path, only: str) -> str:
                 asked = replace(cell, config=reading_record(cell.config, place.resolve() / RECORD))
                 if _still_waits(run, asked.config):
                     continue
-                row = run_cell(asked, run)
+                with spending_from(Spending(place.resolve() / SPENDING, cell.name), table.budget.caps):
+                    row = run_cell(asked, run)
                 check_row(row, cell.how.name)
                 write_text_durably(_row_file(place, cell), json.dumps(row, indent=1, ensure_ascii=False) + "\n")
                 if not table.keep_runs:

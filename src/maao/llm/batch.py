@@ -64,6 +64,11 @@ class BatchOptions(ChatOptions):
         return self.remote
 
     @property
+    def may_cost(self) -> bool:
+        """What is asked by file is paid by who sends it; what that costs at most, `maao requests list` says."""
+        return False
+
+    @property
     def fields(self) -> Mapping[str, object]:
         return self.extra
 

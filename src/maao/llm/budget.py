@@ -51,6 +51,10 @@ class Caps:
     usd: float | None = None
     whose: str = "the"
 
+    @property
+    def bind(self) -> bool:
+        return self.calls is not None or self.tokens is not None or self.usd is not None
+
     def refusal(self, spent: Totals, worst: Totals) -> str:
         """Return why a call is not made that could take `worst`; "": it may be made."""
         told = f", with {spent.unanswered} that failed counted at their most" if spent.unanswered else ""
@@ -102,7 +106,7 @@ class Meter:
         """Raise `BudgetError` where a call would be refused now."""
         worst = self.worst(request)
         for account, caps in self._own if at_hand else self.accounts:
-            if not account.is_awaited(request.key) and (why := caps.refusal(account.spent(), worst)):
+            if caps.bind and not account.is_awaited(request.key) and (why := caps.refusal(account.spent(), worst)):
                 raise BudgetError(why)
 
     def begin(self, request: Request, *, at_hand: bool = False) -> Attempt:

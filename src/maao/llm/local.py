@@ -88,7 +88,7 @@ class LocalModel:
         if not self.tokenizer.chat_template:
             raise ChatError(
                 f"The tokenizer of {self.name!r} has no chat template, so it cannot hold a conversation. "
-                "Ask it in completion style, or choose a model that was tuned to follow instructions."
+                "Choose a model that was tuned to follow instructions, or a mentor that asks in completion style (mentor.style)."
             )
         messages = [{"role": message.role, "content": message.content} for message in request.messages]
         try:

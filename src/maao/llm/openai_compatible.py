@@ -442,6 +442,10 @@ class OpenAIOptions(ChatOptions):
         return self.extra
 
     @property
+    def tries(self) -> int:
+        return self.attempts
+
+    @property
     def key_variables(self) -> tuple[str, ...]:
         return (self.api_key_env,) if self.api_key_env else ()
 
@@ -461,7 +465,7 @@ class OpenAIOptions(ChatOptions):
             self.api_key_env,
             self.timeout,
             self.attempts,
-            self._price(),
+            self.price(self.name),
             leave_out=self.leave_out,
             first_pause=self.first_pause,
             longest_pause=self.longest_pause,
@@ -469,10 +473,10 @@ class OpenAIOptions(ChatOptions):
         server.check()
         return server
 
-    def _price(self) -> Price | None:
+    def price(self, name: str) -> Price | None:
         read, written = self.usd_per_million_input, self.usd_per_million_output
         if read is None and written is None:
-            return None
+            return known_price(name, (self.base_url or OPENAI).rstrip("/"))
         if read is None or written is None:
             raise ConfigError("Set both mentor.chat.usd_per_million_input and usd_per_million_output, or neither.")
         return Price(read, written)

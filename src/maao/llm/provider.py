@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import Field
 
+from maao.llm.price import FREE, Price
 from maao.options import Section, Text
 from maao.protocols import ChatModel
 
@@ -57,6 +58,20 @@ class ChatOptions(Section):
     def key_variables(self) -> tuple[str, ...]:
         """Variables of the environment that hold its keys: what they hold is struck out of all that is stored and told."""
         return ()
+
+    @property
+    def may_cost(self) -> bool:
+        """Whether a run that asks it may cost money: an estimate is told before."""
+        return self.is_remote
+
+    @property
+    def tries(self) -> int:
+        """How often one call is tried at most."""
+        return 1
+
+    def price(self, name: str) -> Price | None:
+        """Return what tokens of a model of that name cost; None: not known. Known before the model is built."""
+        return None if self.is_remote else FREE
 
     def model_name(self, tuned: str) -> str:
         """Return the name that requests carry: part of the ledger's key, so equal in a run and in its replay."""

@@ -162,8 +162,8 @@ class MentorOptions(Section):
         return False
 
     @property
-    def key_variables(self) -> tuple[str, ...]:
-        """Variables of the environment that hold the keys of whom it asks."""
+    def chats(self) -> tuple[ChatOptions, ...]:
+        """The providers that it asks."""
         return ()
 
     @property
@@ -222,8 +222,8 @@ class AskingOptions(MentorOptions):
         return self.chat.options.is_person
 
     @property
-    def key_variables(self) -> tuple[str, ...]:
-        return self.chat.options.key_variables
+    def chats(self) -> tuple[ChatOptions, ...]:
+        return (self.chat.options,)
 
     def unread(self) -> dict[str, str]:
         found = {} if self.mix is not None else {"mix_share": "there is no mentor.mix: drop it"}

@@ -35,7 +35,7 @@ from maao.protocols import NO_FIELDS, Codec, Decoded, Encoded, Params, Vocabular
 from maao.types import LINES_WEIGHT, Clues, Cost, Example, LineWeight, Score, Split
 
 LINES = "class_lines"  # their name among the params
-KEPT = 16  # points whose lines are held as they are read
+KEPT = 3  # sets of lines that are held as they are read, beside those of a point's members
 
 Unlined: TypeAlias = "ClassificationProblem[Known] | FramedProblem"
 
@@ -212,8 +212,8 @@ class LinedProblem:
 
     def prefill_cost(self, points: Sequence[Params], known: Sequence[Params]) -> Cost:
         """Return what points cost beside walks and scores: lines that are new run through a matcher's tower once."""
-        seen = {bytes(point[LINES].tolist()) for point in known if LINES in point}
-        new = {key: point for point in points if LINES in point and (key := bytes(point[LINES].tolist())) not in seen}
+        seen = set(map(_texts_in, known))
+        new = {key: point for point in points if (key := _texts_in(point)) and key not in seen}
         found = Cost()
         if isinstance(self.plain, FramedProblem):
             found = self.plain.prefill_cost(list(map(without_lines, points)), list(map(without_lines, known)))
@@ -259,7 +259,7 @@ class LinedProblem:
         key = params[LINES].cpu().numpy().tobytes()
         found = self._held.pop(key, None)
         self._held[key] = found if found is not None else self._with(params)  # the last one used, at the end
-        if len(self._held) > KEPT:
+        if len(self._held) > KEPT + self.splits.num_folds:  # each member believes lines by its own examples
             self._held.popitem(last=False)
         return self._held[key]
 
@@ -343,6 +343,11 @@ def lined(problem: Unlined, seed: int) -> LinedProblem:
 def lined_codec(codec: Codec[Params], labels: Sequence[str], fill: Fill) -> LinedCodec:
     """Return a codec that takes class lines, with the vocabulary of the one beneath if it has any."""
     return (LinedTokenCodec if isinstance(codec, Vocabulary) else LinedCodec)(codec, labels, fill)
+
+
+def _texts_in(params: Params) -> frozenset[str]:
+    """Return the texts of a point's lines, which a tower reads once whatever they weigh."""
+    return frozenset(line.text for line in lines_of(params))
 
 
 def _is_empty(problem: Unlined) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from maao.class_lines import has_lines
+from maao.class_lines import ClassLines, has_lines
 from maao.core.loop import best_round
+from maao.mentors.class_lines.base import LinesOptions
+from maao.printable import printable_line
 from maao.protocols import History
 from maao.report.lines import short
 from maao.types import LINES_WEIGHT, LineWeight, P, Round, S, Score
@@ -32,6 +34,24 @@ def lines_verdicts(history: History[P, S], where: str) -> list[str]:
     return found
 
 
+def lines_rule(options: LinesOptions, share: float, is_judged: bool) -> str:
+    """Say before a run what it does with a mentor's lines.
+
+    Args:
+        share: part of the loss that they must take away.
+        is_judged: there is a labelled example to judge them by.
+
+    Example:
+        >>> print(lines_rule(LinesOptions(), 0.1, False))
+        Class lines: each weighs 0.5 of a labelled example, times how far it is believed; there is no label to judge them by.
+    """
+    weights = " or ".join(f"{weight:g}" for weight in options.weights)
+    told = f"Class lines: each weighs {weights} of a labelled example, times how far it is believed"
+    if not is_judged:
+        return f"{told}; there is no label to judge them by."
+    return f"{told}; they stay if they take {f'more than {100 * share:.0f} % of the loss' if share else 'some of the loss'} away."
+
+
 def _takes_lines(r: Round[P, S]) -> bool:
     return r.verdict.chosen is not None and has_lines(r.advice.proposals[r.verdict.chosen].fields)
 
@@ -54,6 +74,23 @@ def beliefs(weights: Sequence[LineWeight]) -> list[str]:
     told = [f"Each of its {len(ranked)} lines weighs {mean:.2f} of a labelled example on average ({span})."]
     ends = ranked if len(ranked) <= 2 * SHOWN else [*ranked[:SHOWN], None, *ranked[-SHOWN:]]
     return told + ["  ..." if line is None else f"  {line.weight:.2f} {short(f'{line.label}: {line.text}', 70)}" for line in ends]
+
+
+def listed(lines: ClassLines) -> list[str]:
+    """Return all class lines of a point in lines of text, class by class, each behind what it weighs beside a labelled example.
+
+    Example:
+        >>> from maao.class_lines import Line
+        >>> listed(ClassLines((Line("pin", "examples", "a new pin", 0.5), Line("pin", "descriptions", "about pins", 0.25))))
+        ['pin', '  0.50 a new pin', '  0.25 (description) about pins']
+    """
+    found: list[str] = []
+    for label in lines.labels():
+        found.append(printable_line(label))
+        for line in lines.of(label):
+            kind = "(description) " if line.kind == "descriptions" else ""
+            found.append(f"  {line.weight:.2f} {kind}{printable_line(line.text)}")
+    return found
 
 
 def _told(r: Round[P, S], where: str, without: str) -> str:

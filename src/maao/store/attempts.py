@@ -15,7 +15,7 @@ from typing import Protocol
 
 from maao.errors import BudgetError
 from maao.llm.ledger import Totals
-from maao.store.files import is_damaged, read_error, reading, write_error
+from maao.store.files import SQLITE_DAMAGED, is_damaged, read_error, reading, sqlite_code, write_error
 from maao.store.values import column_int, column_number, number_column, text_column
 
 # `state`: 'open', at its worst case; 'ended', without a reply, at what it took; 'replied'. `waited`: its reply was, or is, waited for.
@@ -116,7 +116,7 @@ class Spending:
     """An `Account` in a file of its own, which any number of processes spend from at once.
 
     Args:
-        file: the database; made where it is not there.
+        file: the database; made with the first attempt.
         who: what stands with the attempts that are begun here.
 
     Raises:
@@ -135,15 +135,28 @@ class Spending:
     def __init__(self, file: Path, who: str = "") -> None:
         self._file = file
         self._attempts = Attempts(self, who)
+        self._made = False
+        self._is_there()
+
+    def _is_there(self) -> bool:
+        """Return whether there is a file, and see to it that it is whole: who made it may have been killed."""
+        if not self._made and self._file.exists():
+            self._make()
+        return self._made
+
+    def _make(self) -> None:
         with self.transaction() as connection:
             (found,) = connection.execute("PRAGMA user_version").fetchone()
             if found not in (0, SCHEMA):
-                raise is_damaged(file, f"it says that it is of schema {found}, and this maao knows {SCHEMA}")
+                raise is_damaged(self._file, f"it says that it is of schema {found}, and this maao knows {SCHEMA}")
             connection.execute(TABLE)
             connection.execute(INDEX)
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        self._made = True
 
     def begin(self, key: str, worst: Totals, refusal: Callable[[Totals], str]) -> int:
+        if not self._made:
+            self._make()
         return self._attempts.begin(key, worst, refusal, lambda replied, others: replied + others)
 
     def end(self, attempt: int, used: Totals) -> None:
@@ -156,9 +169,11 @@ class Spending:
         self._attempts.waits(attempt)
 
     def is_awaited(self, key: str) -> bool:
-        return self._attempts.is_awaited(key)
+        return self._is_there() and self._attempts.is_awaited(key)
 
     def spent(self) -> Totals:
+        if not self._is_there():
+            return Totals()
         replied, others = self._attempts.sums()
         return replied + others
 
@@ -177,6 +192,8 @@ class Spending:
             finally:
                 connection.close()
         except sqlite3.Error as error:
+            if sqlite_code(error) in SQLITE_DAMAGED:
+                raise is_damaged(self._file, error) from error
             raise write_error(self._file, error, safe="No call was made.", then="the same command again") from error
 
     @contextmanager
@@ -189,7 +206,7 @@ class Spending:
             finally:
                 connection.close()
         except sqlite3.Error as error:
-            raise read_error(self._file, error) from error
+            raise is_damaged(self._file, error) if sqlite_code(error) in SQLITE_DAMAGED else read_error(self._file, error) from error
 
     def _connect(self) -> sqlite3.Connection:
         """Open the file for one transaction: nothing is held between calls, which are rare beside it."""

@@ -28,7 +28,7 @@ class Rewriting:
 
     Args:
         feedback: what they follow.
-        rewrites: new examples of each class that is asked for; with `descriptions`, a new description too.
+        rewrites: new examples of each class that is asked for, with one description; where no examples are wanted, so many descriptions.
         most_classes: that are asked for in a round, those most often misread first.
         drop_below: a line believed less than this is dropped (1: as much as its set, 0: not at all).
         misread: misread texts that are shown of each class; 0: none.

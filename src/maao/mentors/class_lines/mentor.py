@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from maao.class_lines import ClassLines, Kind, Line
 from maao.core.seeds import seed_for
@@ -99,7 +99,7 @@ class ClassLinesMentor(LinesMentor[P]):
         return self._go_on(next_round)
 
     def _go_on(self, next_round: Later) -> Said:
-        counts = self._counts(self.rewriting.rewrites, min(1, self.wanted.descriptions))
+        counts = self._counts(self.rewriting.rewrites, 1 if self.wanted.examples else self.rewriting.rewrites)
         asked = Asked(tuple(now.label for now in next_round.now), counts)
         said = self._ask(asked, next_round.now, CONFUSED if self.rewriting.feedback == "confusions" else AGAIN)
         new, refused = usable(said.lines, self.wanted.classes, next_round.known)
@@ -223,7 +223,7 @@ class ClassLinesOptions(LinesOptions, AskingOptions):
 
     description: Text = Field("Classify a text.", description="What is told of the task, in a sentence.")
     about_classes: dict[str, str] | Text | None = Field(
-        None, description="What a class is about, a sentence behind its name: a mapping, or a JSON or CSV file of class and sentence."
+        None, description="What a class is about, a sentence behind its name: a mapping, or a JSON or CSV file of it, which is read once."
     )
     temperature: float = Field(1.0, ge=0, le=1_000, description="Sampling temperature of a reply; 0: the likeliest token each time.")
     max_tokens: int = Field(0, ge=0, le=10_000_000, description="Most tokens of a reply; 0: as many as the lines asked for need.")
@@ -237,12 +237,20 @@ class ClassLinesOptions(LinesOptions, AskingOptions):
         "confusions",
         description="What later rounds go by: what is confused, the earlier lines alone (a control), or random classes (a control).",
     )
-    rewrites: int = Field(6, ge=1, le=1_000, description="New examples that a later round asks of a class.")
+    rewrites: int = Field(
+        6, ge=1, le=1_000, description="New examples that a later round asks of a class; where none are asked for, descriptions."
+    )
     most_classes: int = Field(40, ge=1, le=1_000_000, description="Classes that a later round asks for at most, the most confused first.")
     drop_below: float = Field(0.1, ge=0, le=1, description="A later round drops lines of its classes that are believed less (0 to 1).")
     misread: int = Field(3, ge=0, le=1_000, description="Misread training texts shown of a class in later rounds, where they may be.")
     share_examples: bool = Field(False, description="Let misread training texts go to a remote model.")
     shuffle_classes: bool = Field(False, description="File each class's lines under another class: a diagnostic, no control.")
+
+    @field_validator("about_classes")
+    @classmethod
+    def _read_about(cls, given: dict[str, str] | str | None) -> dict[str, str] | None:
+        """Take what a file says in its place: the run is then resumed and replayed with it, whatever becomes of the file."""
+        return read_about(given) if isinstance(given, str) else given
 
     def unread(self) -> dict[str, str]:
         found = super().unread()
@@ -261,7 +269,6 @@ class ClassLinesOptions(LinesOptions, AskingOptions):
                 "The mentor 'class_lines' asks for many lines of every class in JSON, which nobody types: write them into a file and name "
                 "it in data.lines, or ask a language model."
             )
-        self._about()
 
     def wording_text(self, input: Input) -> str:
         return "\n".join((wording_of(input).template, CONFUSED, AGAIN))
@@ -311,8 +318,7 @@ class ClassLinesOptions(LinesOptions, AskingOptions):
         return self.misread if allowed and self.feedback == "confusions" and input != "image" else 0
 
     def _about(self) -> dict[str, str]:
-        told = self.about_classes
-        return read_about(told) if isinstance(told, str) else told or {}
+        return self.about_classes if isinstance(self.about_classes, dict) else {}
 
 
 def _known(run: MentorContext) -> str:

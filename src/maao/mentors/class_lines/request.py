@@ -20,8 +20,8 @@ from maao.mentors.context import Input
 from maao.mentors.instruction import closed_object, tidy
 from maao.printable import printable_line, times
 
-# Tokens that a reply takes, for a request that asks for as many classes as fit: what strong models wrote of five sets of intents took
-# half to two thirds of this, names and marks of JSON included.
+# Tokens that a reply takes, for a request that asks for as many classes as fit: what a strong model wrote of four sets of intents took 0.4
+# to 0.65 of this (at four characters a token), names and marks of JSON included.
 TOKENS: Mapping[Kind, int] = {"examples": 24, "descriptions": 48}
 TOKENS_A_CLASS = 16
 MOST_TOKENS = 32_000  # of a reply, where the settings do not say

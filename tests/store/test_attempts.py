@@ -1,0 +1,109 @@
+"""What runs spend from together: one file, many processes, and no more than the cap, whoever is killed."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from maao.errors import BudgetError, StoreError
+from maao.llm.budget import Caps
+from maao.llm.ledger import Totals
+from maao.store.attempts import Spending
+from tests.store.cap_trials import trial
+
+WORST = Totals(1, 100, 50, 0.5)
+PART = Totals(1, 40, 20, 0.125)
+
+
+def free(spent: Totals) -> str:
+    return ""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "spending.sqlite"
+
+
+def test_caps_hold_over_processes_and_kills() -> None:
+    found = [trial(number) for number in range(20)]
+    assert [one for one in found if not one.held] == []
+    assert sum(one.kills for one in found) >= 20
+
+
+def test_nothing_is_made_before_the_first_attempt(file: Path) -> None:
+    account = Spending(file)
+    assert account.spent() == Totals() and not account.is_awaited("k") and not file.exists()
+
+
+def test_what_one_spends_the_other_sees(file: Path) -> None:
+    one, other = Spending(file, "one"), Spending(file, "other")
+    first, second = one.begin("k", WORST, free), other.begin("k", WORST, free)
+    assert one.spent() == other.spent() == Totals(2, 200, 100, 1.0, unanswered=2)
+    one.replied(first, PART)
+    other.end(second, Totals(calls=1))
+    assert Spending(file).spent() == Totals(2, 40, 20, 0.125, unanswered=1)
+    other.end(second, Totals())
+    assert one.spent() == PART
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("SELECT who, state FROM attempts").fetchall() == [("one", "replied")]
+
+
+def test_what_is_refused_is_not_written(file: Path) -> None:
+    account, caps = Spending(file), Caps(tokens=299)
+    account.begin("a", WORST, lambda spent: caps.refusal(spent, WORST))
+    with pytest.raises(BudgetError, match="150 are spent, with 1 that failed counted at their most, and this call could take 150"):
+        account.begin("b", WORST, lambda spent: caps.refusal(spent, WORST))
+    assert account.spent().calls == 1
+
+
+def test_looking_at_what_is_spent_and_writing_are_one_step(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maao.store.attempts.BUSY_SECONDS", 0.01)
+    one, other = Spending(file, "one"), Spending(file, "other")
+    one.begin("first", WORST, free)
+
+    def meanwhile(spent: Totals) -> str:
+        with pytest.raises(StoreError, match="stayed locked"):
+            other.begin("between", WORST, free)
+        return ""
+
+    one.begin("second", WORST, meanwhile)
+    assert one.spent().calls == 2
+
+
+def test_money_that_is_not_known_makes_the_sum_unknown(file: Path) -> None:
+    account = Spending(file)
+    account.replied(account.begin("a", WORST, free), Totals(1, 1, 1, math.nan))
+    account.replied(account.begin("b", WORST, free), PART)
+    assert math.isnan(account.spent().usd) and account.spent().tokens == 62
+
+
+def test_a_request_that_waits_is_one_attempt_for_all(file: Path) -> None:
+    one, other = Spending(file, "one"), Spending(file, "other")
+    number = one.begin("k", WORST, free)
+    one.waits(number)
+    assert other.is_awaited("k") and other.begin("k", WORST, lambda spent: "no") == number
+    other.replied(number, PART)
+    one.replied(number, PART)
+    assert one.spent() == PART and one.is_awaited("k")
+
+
+def test_a_file_that_a_killed_process_left_empty_is_made_whole(file: Path) -> None:
+    late = Spending(file)
+    file.touch()
+    assert late.spent() == Totals()
+    late.begin("k", WORST, free)
+    assert Spending(file).spent().calls == 1
+
+
+@pytest.mark.parametrize("damage", ["no database", "newer"])
+def test_a_file_that_cannot_be_used_is_told(file: Path, damage: str) -> None:
+    if damage == "newer":
+        with sqlite3.connect(file) as connection:
+            connection.execute("PRAGMA user_version = 9")
+    else:
+        file.write_bytes(b"no database at all" * 100)
+    with pytest.raises(StoreError, match=r"spending\.sqlite is damaged"):
+        Spending(file)
