@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments import arms, pages
+from experiments.mentors.answer import answered
 from experiments.study import read_out
 from maao import build as building
 from maao import compare as comparison
@@ -249,3 +250,13 @@ def test_the_best_wording_is_chosen_on_select_and_read_once_on_test(tmp_path, mo
     assert found["cost"]["selection_evals"] == 3
     with pytest.raises(ConfigError, match=r"needs model\.wordings"):
         arms.ZeroShotWordings().run(make_config({**given, "model": {"name": str(tmp_path / "clip")}}), tmp_path)
+
+
+def test_a_line_of_a_reply_that_was_torn_off_is_asked_again(tmp_path):
+    """What was written before it stays, whatever alphabet it is in."""
+    replies = tmp_path / "replies.jsonl"
+    assert answered(replies) == set()
+    whole = json.dumps({"custom_id": "a", "text": "où est ma carte"}, ensure_ascii=False).encode() + b"\n"
+    replies.write_bytes(whole + '{"custom_id": "b", "text": "é'.encode()[:-1])
+    assert answered(replies) == {"a"} and replies.read_bytes() == whole
+    assert answered(replies) == {"a"} and replies.read_bytes() == whole

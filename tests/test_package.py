@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 import maao
 
+ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "pydantic", "httpx2", "safetensors", "peft", "rich", "numpy", "sqlite3")
 COMMANDS = (
     "demo",
@@ -97,6 +99,23 @@ def test_a_module_run_as_a_script_is_the_command_line():
 
 def test_every_target_installs_the_checkout_editable():
     """An install that is not takes the place of the editable one, and edits are no longer seen."""
-    lines = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
     own = [line for line in lines if "pip install" in line and '".[' in line]
     assert len(own) == 2 and all('--editable ".[' in line for line in own)
+
+
+def test_links_of_pages_lead_to_headings_that_are_there():
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+    wrong = [
+        f"{page.name}: {target}#{heading}"
+        for page in pages
+        for target, heading in re.findall(r"\]\(([\w./-]+\.md|)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+        if heading not in headings(page.parent / target if target else page)
+    ]
+    assert wrong == []
+
+
+def headings(page):
+    """Return the headings of a page as links name them."""
+    found = [line.lstrip("#").strip().lower() for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    return {re.sub(r"[^\w\- ]", "", re.sub(r"\]\([^)]*\)", "", heading)).replace(" ", "-") for heading in found}

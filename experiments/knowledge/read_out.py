@@ -14,7 +14,15 @@ from maao.evaluation.statistics import paired_interval
 
 NOBODY, STRONG = "no mentor", "strong"
 MENTORS = (STRONG, "1.5 B", "135 M")
-CONTROLS = ("wordings", "names once", "near words", "random words", "edits", "corpus")
+CONTROLS = (
+    "wordings",
+    "names once",
+    "near words",
+    "random words",
+    "edits",
+    "corpus",
+    *(f"{one}, no margin" for one in ("wordings", "edits", "corpus")),
+)
 DIAGNOSTIC = "shuffled"
 FEEDBACK, FEEDBACK_CONTROLS = "confusions", ("second sample", "random classes")
 HARM = 1.0  # points
@@ -53,9 +61,17 @@ def difference(rows: pd.DataFrame, ours: str, other: str, labels: int, figure: s
     return paired_interval(list(sets[ours]), list(sets[other]))
 
 
+def with_all(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells of feedback of the sets of which no arm lacks one: where nothing was confused, no reply was waited for."""
+    counts = rows.groupby(["labels", "task"]).size()
+    return rows[[counts[labels, task] == counts.max() for labels, task in zip(rows.labels, rows.task, strict=True)]]
+
+
 def best(rows: pd.DataFrame, labels: int, controls: Sequence[str]) -> str | None:
-    """Return the control that gains most at a number of labels, by what the reader knows only afterwards."""
-    gains = {arm: found[0] for arm in controls if (found := difference(rows, arm, NOBODY, labels)) is not None}
+    """Return the control that gains most at a number of labels, of those that ran on all sets, by what the reader knows only afterwards."""
+    sets = with_sets(rows[rows.labels == labels]).groupby("arm")["set"].nunique()
+    whole = [arm for arm in controls if sets.get(arm) == sets.get(NOBODY)]
+    gains = {arm: found[0] for arm in whole if (found := difference(rows, arm, NOBODY, labels)) is not None}
     return max(gains, key=gains.__getitem__) if gains else None
 
 
@@ -75,7 +91,8 @@ def page(rows: pd.DataFrame) -> str:
         *_gains(plain, labels),
         *_harm(plain, labels),
         *_by_set(plain, labels, sets),
-        *_feedback(rows[rows.table == "feedback"]),
+        *_feedback(with_all(rows[rows.table == "feedback"])),
+        *_counts(plain, labels),
         *_cost(plain),
     ]
     return "\n".join(lines).rstrip() + "\n"
@@ -99,14 +116,13 @@ def _means(rows: pd.DataFrame, labels: Sequence[int]) -> list[str]:
     for arm in _there(rows, (NOBODY, *MENTORS, *CONTROLS, DIAGNOSTIC)):
         own = held[held.arm == arm].groupby(["labels", "set", "task"])[["accuracy", "loss"]].mean().groupby(["labels", "set"]).mean()
         means = own.groupby("labels").mean()
-        counts = own.groupby("labels").size()
-        most = counts.max()
+        counts, every = own.groupby("labels").size(), held["set"].nunique()
         each = []
         for count in labels:
             if count not in means.index:
                 each.append("")
                 continue
-            few = "" if counts[count] == most == held["set"].nunique() else f", {counts[count]} sets"
+            few = "" if counts[count] == every else f", {counts[count]} of {every} sets"
             each.append(f"{means.accuracy[count]:.1f} ({means.loss[count]:.3f}{few})")
         lines.append(line(arm, each))
     return [*lines, ""]
@@ -193,7 +209,7 @@ def _feedback(rows: pd.DataFrame) -> list[str]:
         "## Feedback: a second round with the strong mentor, points of accuracy it adds to the first",
         "",
         "`confusions` is told which classes are taken for which out of fold, and misread texts; `second sample` the same classes and only",
-        "its earlier lines; `random classes` as many others. Seeds 0 to 2.",
+        f"its earlier lines; `random classes` as many others. {rows.seed.nunique()} seeds of {', '.join(sorted(rows.task.unique()))}.",
         "",
         head("second round", _named(counts)),
     ]
@@ -201,6 +217,20 @@ def _feedback(rows: pd.DataFrame) -> list[str]:
         lines.append(line(arm, _each(lambda count, arm=arm: difference(rows, arm, STRONG, count), counts, _points)))
     for arm in _there(rows, FEEDBACK_CONTROLS):
         lines.append(line(f"{FEEDBACK} less {arm}", _each(lambda count, arm=arm: difference(rows, FEEDBACK, arm, count), counts, _points)))
+    return [*lines, ""]
+
+
+def _counts(rows: pd.DataFrame, labels: Sequence[int]) -> list[str]:
+    """Return how many of the planned cells there are."""
+    lines = [
+        "## Cells that there are",
+        "",
+        "A cell is a set (or domain) and a seed: 20 of an arm with five seeds, 12 of one with three.",
+        "",
+    ]
+    lines.append(head("arm", _named(labels)))
+    for arm in _there(rows, (NOBODY, *MENTORS, *CONTROLS, DIAGNOSTIC)):
+        lines.append(line(arm, [len(rows[(rows.arm == arm) & (rows.labels == count)]) or "" for count in labels]))
     return [*lines, ""]
 
 

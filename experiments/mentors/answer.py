@@ -10,6 +10,16 @@ import json
 from pathlib import Path
 
 
+def answered(replies: Path) -> set[str]:
+    """Return the ids of the requests that have a reply; a last line that was cut off by a stop is taken out of the file."""
+    if not replies.exists():
+        return set()
+    whole, _, torn = replies.read_bytes().rpartition(b"\n")
+    if torn:
+        replies.write_bytes(whole + b"\n" if whole else b"")
+    return {json.loads(line)["custom_id"] for line in whole.decode("utf-8").split("\n") if line.strip()}
+
+
 def main() -> None:
     """Answer what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m experiments.mentors.answer", description=__doc__)
@@ -21,7 +31,7 @@ def main() -> None:
     asked = parser.parse_args()
     from llama_cpp import Llama
 
-    done = {json.loads(line)["custom_id"] for line in asked.replies.read_text().splitlines()} if asked.replies.exists() else set()
+    done = answered(asked.replies)
     model = Llama(str(asked.model), n_ctx=asked.context, n_threads=asked.threads, n_threads_batch=asked.threads, verbose=False)
     with asked.replies.open("a", encoding="utf-8") as out:
         for line in asked.requests.read_text(encoding="utf-8").splitlines():

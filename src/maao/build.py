@@ -12,7 +12,7 @@ from typing import Any
 
 from maao.builder import Built, out_of_fold, saying_lines
 from maao.config import BudgetConfig, Config
-from maao.core.acceptance import AlwaysFirst, Interpolate, Race
+from maao.core.acceptance import AlwaysFirst, Interpolate, Race, race_in
 from maao.core.budget import Budget, cut
 from maao.core.plan import UNTUNED, Plan
 from maao.errors import ConfigError
@@ -63,7 +63,14 @@ def build(config: Config, splits: Splits | None = None, *, loaded: LoadedModels 
     keep = config.accept.options.keep
     if keep != "winner" and not isinstance(parts.problem, Averages):
         raise ConfigError(f"accept.keep = '{keep}' is the mean of what walks say of an input, and a function has no inputs: drop it.")
-    return _untuned(parts) if parts.splits is not None and parts.splits.is_unlabelled else parts
+    if parts.splits is not None and parts.splits.is_unlabelled:
+        return _untuned(parts)
+    race = race_in(accept)
+    asked = race is not None and race.share and "margin_share" in config.accept.options.given()
+    return replace(parts, notes=(*parts.notes, NO_SHARE)) if asked and not (parts.splits and parts.splits.num_folds) else parts
+
+
+NO_SHARE = "accept.margin_share is asked in cross-validation alone, and here examples apart judge: a proposal wins by accept.margin."
 
 
 def _from_run(parts: RunComponents) -> RunComponents:
@@ -74,9 +81,9 @@ def _from_run(parts: RunComponents) -> RunComponents:
 
     origin = read_origin(parts.config.from_run)
     refuse_other(parts.config, "" if parts.frozen is None else parts.frozen.digest, origin)
-    parts.problem.begin_from(origin.params, origin.labels)
+    told = parts.problem.begin_from(origin.params, origin.labels)
     parts.problem.initial(parts.config.seed)  # what does not fit is told now
-    return replace(parts, notes=(*parts.notes, labels_told(origin, parts.examples.labels)))
+    return replace(parts, notes=(*parts.notes, labels_told(origin, parts.examples.labels), *told))
 
 
 def build_for_use(
@@ -142,8 +149,10 @@ def _untuned(parts: RunComponents) -> RunComponents:
     if parts.config.stage.options.lr_grid:
         raise ConfigError("There is no labelled example to try the rates of stage.lr_grid with: drop it, or give labels (data.shots).")
     config = parts.config
-    own = config.mentor.name == "custom" and not config.model.method.options.has_prompt  # it can say nothing else
-    if config.mentor.options.proposes_lines or own:
+    from maao.problems.lined import LinedProblem
+
+    own = config.mentor.name == "custom" and isinstance(parts.problem, LinedProblem)  # it may say lines
+    if any(leg.ask for leg in parts.plan) and (config.mentor.options.proposes_lines or own):
         return replace(parts, plan=_asking(parts.plan), accept=AlwaysFirst())
     if parts.examples.lines:
         return replace(parts, plan=tuple(leg for leg in parts.plan if not leg.ask))
@@ -207,14 +216,17 @@ def _by_labels(accept: Acceptance[Any, Any], splits: Splits | None) -> Acceptanc
     """Return a rule whose share of loss to win by is that of as many labels as the most frequent class has.
 
     Out of fold a class lacks a part of its examples, so that what says something of it looks better than it will be. The more of them
-    there are the less.
+    there are the less. An incumbent that has lines looks as good as those that are to replace them: against it nothing is asked.
     """
     if isinstance(accept, Interpolate):
         return replace(accept, rule=_by_labels(accept.rule, splits))
     if not isinstance(accept, Race) or not accept.share:
         return accept
     counts = Counter(example.label for example in splits.train) if splits is not None and splits.num_folds else Counter()
-    return replace(accept, share=accept.share / max(counts.values()) if counts else 0.0)
+    share = accept.share / max(counts.values()) if counts else 0.0
+    from maao.problems.lined import says_nothing
+
+    return replace(accept, share=share, asks_share=says_nothing)
 
 
 def _blending(accept: Acceptance[Any, Any], codec: Codec[Any]) -> Acceptance[Any, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,15 +133,14 @@ def text_words(parts: RunComponents) -> TokenWords:
 def text_reader(parts: RunComponents) -> ReadByName:
     """Return what reads texts by the text tower and the names of the classes alone, where the inputs are pictures."""
 
-    def read(texts: Sequence[str]) -> list[list[float]]:
+    def read(texts: Sequence[str]) -> Iterator[list[float]]:
         from maao.problems.scorers.matcher import class_anchors
 
-        encoder, found = _towers(parts), list[list[float]]()
+        encoder = _towers(parts)
         names = class_anchors(encoder, parts.class_names, ("{class}",))
         for begin in range(0, len(texts), TEXTS_AT_A_TIME):
             own = class_anchors(encoder, texts[begin : begin + TEXTS_AT_A_TIME], ("{class}",))
-            found += (encoder.scale * own @ names.T).softmax(-1).tolist()
-        return found
+            yield from (encoder.scale * own @ names.T).softmax(-1).tolist()
 
     return read
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
@@ -230,12 +230,12 @@ def _begins_with_lines(config: Config) -> bool:
 def read_by_name(builder: Builder, parts: RunComponents) -> ReadByName:
     """Return what reads texts by the frozen model and the names of the classes alone, in the place of a run's examples."""
 
-    def read(texts: Sequence[str]) -> list[list[float]]:
+    def read(texts: Sequence[str]) -> Iterator[list[float]]:
         splits = parts.examples
         field = next((name for example in (*splits.train, *splits.select, *splits.test) for name in example.fields), "text")
         rows = [Example({field: text}, splits.labels[0]) for text in texts]
-        found: list[list[float]] = builder.frozen(Dataset(splits, parts.class_names), parts).zero_shot(rows).softmax(-1).tolist()
-        return found
+        for row in builder.frozen(Dataset(splits, parts.class_names), parts).zero_shot(rows).softmax(-1):
+            yield row.tolist()  # one at a time: as numbers of Python all of them would be many times as large
 
     return read
 

@@ -164,7 +164,8 @@ class ClassLines:
         """
         if not isinstance(told, dict) or not told:
             raise DataError(f'{where}: lines are one object, {{"class": ["text", ...], ...}}; this is {kind_of(told)}.')
-        if unknown := [label for label in told if label not in labels]:
+        known = frozenset(labels)
+        if unknown := [label for label in told if label not in known]:
             raise DataError(f"{where}: {_unknown_class(unknown[0], labels)}")
         found = {label: _of_class(label, told[label], where) for label in told}
         return cls(

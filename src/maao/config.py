@@ -168,8 +168,9 @@ INSTEAD = {  # what says that nothing is as usual
 
 def _usual(values: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
     """Return what usually goes with the method of a config, by section, but for sections that go another way."""
-    model = values.get("model")
-    sections = usual_of(model if isinstance(model, dict) else {}, with_lines=_says_lines(values.get("mentor")))
+    model, mentor = values.get("model"), values.get("mentor")
+    lines = _says_lines(mentor)
+    sections = usual_of(model if isinstance(model, dict) else {}, with_lines=lines or _is_own(mentor), lines_alone=lines)
     return {
         name: _usual_stage(settings, given) if name == "stage" else settings
         for name, settings in sections.items()
@@ -178,15 +179,20 @@ def _usual(values: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
 
 
 def _says_lines(mentor: object) -> bool:
-    """Say whether the mentor of a config says class lines, or may (one of one's own); a wrong name is told elsewhere."""
+    """Say whether the mentor of a config says class lines; a wrong name is told elsewhere."""
     if isinstance(mentor, Chosen):
-        return isinstance(mentor.options, MentorOptions) and (mentor.options.proposes_lines or mentor.name == "custom")
+        return isinstance(mentor.options, MentorOptions) and mentor.options.proposes_lines
     name = mentor.get("name") if isinstance(mentor, Mapping) else None
     try:
         found = choices.load("mentor", name) if isinstance(name, str) else None
     except choices.UnknownName:
         return False
-    return name == "custom" or (isinstance(found, type) and issubclass(found, MentorOptions) and found.proposes_lines)
+    return isinstance(found, type) and issubclass(found, MentorOptions) and found.proposes_lines
+
+
+def _is_own(mentor: object) -> bool:
+    """Say whether the mentor is one of one's own, which may say class lines, or prompts."""
+    return (mentor.name if isinstance(mentor, Chosen) else mentor.get("name") if isinstance(mentor, Mapping) else None) == "custom"
 
 
 def _usual_stage(usual: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from maao.build import RunComponents
-from maao.core.acceptance import Race
+from maao.core.acceptance import race_in
 from maao.core.lr_finder import Trial
 from maao.crowding import crowded, others_load, processors
 from maao.errors import ConfigError
@@ -159,8 +159,10 @@ def _opening(parts: RunComponents, asked: BuiltMentor, folder: Path, done: int) 
     early = f"; ends early after {patience} legs without a new best" if patience else ""
     yield shown(f"Plan: {walks}, {judged}{early}; seed {config.seed}")
     if isinstance(config.mentor.options, LinesOptions) and parts.splits is not None:
-        share = parts.accept.share if isinstance(parts.accept, Race) else 0.0
-        yield shown(f"{lines_rule(config.mentor.options, share, not parts.splits.is_unlabelled)} Why: docs/defaults.md.")
+        race = race_in(parts.accept)
+        share = 0.0 if race is None else race.share
+        judged = "" if parts.splits.is_unlabelled else "out of fold" if parts.splits.num_folds else "on select"
+        yield shown(f"{lines_rule(config.mentor.options, share, judged)} Why: docs/defaults.md.")
     yield shown(f"Run folder: {folder}" + (f", going on after {done} stored rounds" if done else ""))
 
 

@@ -24,6 +24,8 @@ from maao.types import JSON, Leg
 
 if TYPE_CHECKING:
     from maao.build import RunComponents
+    from maao.config import Config
+    from maao.errors import MaaoError
 
 BYTES_A_TOKEN = 4  # of English; a worst case counts a token a byte
 
@@ -41,6 +43,7 @@ class Estimate:
         written: tokens of replies, at most.
         usd: dollars, about; NaN: a price is not known.
         most_usd: dollars for prompts of this length at their most tokens, retries aside.
+        unbuilt: what cannot be built, and why, so that what it asks is not known.
     """
 
     who: tuple[str, ...]
@@ -51,6 +54,7 @@ class Estimate:
     written: int
     usd: float
     most_usd: float
+    unbuilt: tuple[str, ...] = ()
 
     def __add__(self, other: Estimate) -> Estimate:
         return Estimate(
@@ -62,6 +66,7 @@ class Estimate:
             self.written + other.written,
             self.usd + other.usd,
             self.most_usd + other.most_usd,
+            self.unbuilt + other.unbuilt,
         )
 
     def times(self, count: float) -> Estimate:
@@ -91,7 +96,8 @@ class Estimate:
             about 6,400 tokens read and at most 1,600 written
             about $0.0019, at most $0.0049, if nothing is tried twice and prompts stay as long as the first. Caps: $1.
         """
-        asks = f"{what} asks {', '.join(self.who)}. Estimate: {self.askings} asking{'s' * (self.askings != 1)}"
+        lacks = f"Not all of it can be estimated: {'; '.join(self.unbuilt)}. " if self.unbuilt else ""
+        asks = f"{what} asks {', '.join(self.who)}. {lacks}Estimate: {self.askings} asking{'s' * (self.askings != 1)}"
         if self.calls is None:
             return f"{asks}; how many calls these take, and what they cost, is not known before. {_told(caps)}"
         tries = f" (each tried up to {self.tries} times)" if self.tries > 1 else ""
@@ -138,6 +144,12 @@ def estimated(parts: RunComponents, done: int = 0) -> Estimate | None:
     price = next((chat.price(name) for chat, name in zip(paid, names, strict=True)), None)
     once = _of(_asked(parts, asking[0]), who, max(chat.tries for chat in paid), price)
     return once.times(len(asking))
+
+
+def not_built(config: Config, what: str, error: MaaoError) -> Estimate:
+    """Return the estimate of what cannot be built: it may make any number of calls."""
+    who = tuple(chat.where(chat.model_name(config.model.speaker)) for chat in config.mentor.options.chats if chat.may_cost)
+    return Estimate(who, 0, None, 1, 0, 0, math.nan, math.nan, (f"{what} cannot be built ({str(error).rstrip('.')})",))
 
 
 def _of(requests: list[Request], who: tuple[str, ...], tries: int, price: Price | None) -> Estimate:

@@ -147,7 +147,7 @@ def config_with(folder: str | Path, assignments: Sequence[str]) -> tuple[Config,
 
 def keep_seen(folder: Path, splits: Splits, origin: str | None = None) -> None:
     """Write hashes of a run's examples into its folder: its lines with `train`, and what the run had seen that it begins from."""
-    before = {} if origin is None else read_json(Path(origin), SEEN, SeenRecord)
+    before = {} if origin is None else _seen(Path(origin), splits)
     own = {**splits.parts, "train": splits.walked}
     held = {name: sorted({*map(_key, part), *before.get(name, ())}) for name, part in own.items()}
     try:
@@ -162,6 +162,8 @@ def kept_apart(splits: Splits, folder: str | Path) -> Splits:
 
     Examples of its `train` that fell to `select` join `train`.
 
+    What it was trained on are its examples and the class lines of its chosen point, whoever said them.
+
     Raises:
         DataError: its `test` is to train or to choose, or what it was tuned on is to test; or nothing is left to choose by.
     """
@@ -172,7 +174,7 @@ def kept_apart(splits: Splits, folder: str | Path) -> Splits:
             f"The run {path} was made by a maao that kept no hashes of its examples ({SEEN}), so that nothing could be kept apart from "
             "them: tune it again, or start anew."
         )
-    seen = {name: frozenset(keys) for name, keys in read_json(path, SEEN, SeenRecord).items()}
+    seen = _seen(path, splits)
     for name, part in {"train": splits.walked, "select": splits.select}.items():
         _refuse(part, seen["test"], f"{name} has", f"that stand in the test of the run {path}", "it would no longer be a test")
     tuned_on = seen["train"] | seen["select"]
@@ -190,6 +192,15 @@ def kept_apart(splits: Splits, folder: str | Path) -> Splits:
     checked = from_parts(train, left, splits.test, labels=splits.labels)
     note = f"{num_examples(trained)} of select joined train, since the run that this one begins from was trained on them"
     return replace(splits, train=train, select=left, digest=checked.digest, notes=(*splits.notes, note))
+
+
+def _seen(path: Path, splits: Splits) -> dict[str, frozenset[str]]:
+    """Return the hashes of what a run has seen, split by split: with `train` the class lines that its chosen point trained on."""
+    from maao.problems.lined import lines_of
+
+    found = {name: frozenset(keys) for name, keys in read_json(path, SEEN, SeenRecord).items()}
+    lines = lines_of(read_origin(path).params)
+    return {**found, "train": found["train"] | {_key(splits.as_example(line)) for line in lines}}
 
 
 def _refuse(examples: Sequence[Example], known: Collection[str], who: str, what: str, why: str) -> None:

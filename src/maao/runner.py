@@ -20,6 +20,7 @@ import numpy as np
 from maao.baselines.at_end import compared
 from maao.build import RunComponents, build, build_stage
 from maao.build_mentor import build_mentor
+from maao.class_lines import has_lines
 from maao.config import MENTOR, Config, unread_sections
 from maao.core.averaging import close, is_closed, walked
 from maao.core.budget import until
@@ -423,9 +424,11 @@ def _alternate(parts: RunComponents, asked: BuiltMentor, history: Rounds, watch:
 def _why_short(parts: RunComponents, history: Rounds) -> str:
     """Say what was planned and did not come about: legs that a cap took away, calls that were not made or gave no reply."""
     if parts.splits is not None and parts.splits.is_unlabelled:
-        lines = any(r.verdict.chosen is not None for r in history)
+        taken = next((r.advice.proposals[r.verdict.chosen] for r in history if r.verdict.chosen is not None), None)
         walked_on = "the lines of data.lines were taken as they are" if parts.splits.lines else "nothing was tuned"
-        did = "the mentor's first lines were taken as they came" if lines else walked_on
+        lines = taken is not None and has_lines(taken.fields)
+        asked = "the mentor's first lines were taken as they came" if lines else "the mentor's first proposal was taken as it came"
+        did = walked_on if taken is None else asked
         return f"no label was given: {did}, and nothing could be checked"
     told = []
     averaged, history = is_closed(history), walked(history)

@@ -146,7 +146,7 @@ def at_most(requests: Iterable[Open]) -> str:
 
 
 def import_replies(place: Path, lines: Iterable[tuple[str, str]], told: Told | None = None) -> Read:
-    """Read replies into a run's ledger, or into the record that a comparison's cells read; say what was taken.
+    """Read replies into a run's ledger, or into the record that a comparison's cells read; say what was taken, with what it cost.
 
     Args:
         lines: pairs of a place in words and what stands there (`batch_lines.py`).
@@ -161,15 +161,18 @@ def import_replies(place: Path, lines: Iterable[tuple[str, str]], told: Told | N
     known = [*own, *(entry for record in sorted(records) for entry in read_record(record).values())]
     read = read_replies(lines, [request for one in waits for request in one.awaited], known, told)
     taken = {entry.request.key: entry for entry in read.entries}
+    paid: dict[str, Entry] = {}
     for one in waits:
-        answers = [taken[request.key] for request in one.awaited if request.key in taken]
+        answers = [_paid(one, taken[request.key]) for request in one.awaited if request.key in taken]
+        for entry in answers:
+            paid.setdefault(entry.request.key, entry)
         if answers and not _takes_itself(one, place):
-            add_to_record(_file_of(one), [_paid(one, entry) for entry in answers])
+            add_to_record(_file_of(one), answers)
         elif answers:
             with open_run(one.path, write=True) as stored:
                 for entry in answers:
-                    stored.ledger.put(*_paid(one, entry))
-    return read
+                    stored.ledger.put(*entry)
+    return replace(read, entries=tuple(paid.get(entry.request.key, entry) for entry in read.entries))
 
 
 def recorded(place: Path) -> tuple[list[Entry], int]:

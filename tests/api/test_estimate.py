@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import pytest
 from rich.console import Console
 
 import maao
-from maao.build import build
+from maao.build import RunComponents, build
 from maao.compare.estimate import _caps, _paid, of_cells
 from maao.compare.table import cells, read_table
-from maao.config import make_config
+from maao.config import Config, make_config
 from maao.console import Terminal, agree
 from maao.errors import ConfigError
 from maao.estimate import Estimate, estimated
@@ -207,3 +208,20 @@ def test_cells_that_are_still_to_run_are_estimated_together(tmp_path: Path) -> N
     (tmp_path / "out" / "rows" / f"{paid[0].name}.json").touch()
     assert len(_paid(table, tmp_path, tmp_path / "out", "")) == 3
     assert len(_paid(table, tmp_path, tmp_path / "out", "_b_")) == 2
+
+
+def test_what_cells_ask_that_cannot_be_built_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "table.toml").write_text(TABLE)
+    paid = _paid(read_table(tmp_path / "table.toml"), tmp_path, tmp_path / "out", "")
+
+    def build_some(config: Config) -> RunComponents:
+        if config.function.name == "ackley":
+            raise ConfigError("It needs more memory.")
+        return build(config)
+
+    monkeypatch.setattr("maao.compare.estimate.build", build_some)
+    total = of_cells(paid)
+    assert total is not None and total.calls is None and not total.is_free and math.isnan(total.usd)
+    lacks = f"Not all of it can be estimated: {paid[1].name} cannot be built (It needs more memory). "
+    assert lacks in total.told("this", Caps()) and "is not known before" in total.told("this", Caps())
+    assert Estimate.from_json(json.loads(json.dumps(total.to_json()))).unbuilt == total.unbuilt

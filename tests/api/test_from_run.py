@@ -166,6 +166,26 @@ def test_lines_count_as_what_was_trained_on(encoder: Path, tmp_path: Path) -> No
         run(make_config({**settings(encoder, data), "from_run": str(one.folder)}), tmp_path / "two")
 
 
+def test_a_mentors_lines_count_as_what_was_trained_on_in_every_run_that_goes_on_from_there(encoder: Path, tmp_path: Path) -> None:
+    data = write_data(tmp_path)
+    unlabelled = {"train": data["train"], "test": data["test"], "shots": 0}
+    says = settings(encoder, unlabelled, mentor={"name": "class_wordings", "examples": 2, "descriptions": 0})
+    says["plan"] = {"rounds": 1, "steps": 2}
+    one = run(make_config({**says, "accept": {"rule": "race", "steps": 2}}), tmp_path / "one")
+    assert one.lines is not None and len(one.lines) == 6
+    two = run(make_config({**settings(encoder, data), "from_run": str(one.folder)}), tmp_path / "two")
+    line = one.lines.lines[0]
+    write_csv(Path(data["test"]), [(line.text, line.label), *pairs("test")])
+    for origin in (one, two):
+        with pytest.raises(DataError, match=r"test has 1 example that the run .* was tuned on"):
+            run(
+                make_config(
+                    {**settings(encoder, {**data, "train": data["select"], "select": data["train"]}), "from_run": str(origin.folder)}
+                ),
+                tmp_path / "x",
+            )
+
+
 def test_lines_beside_examples_at_hand_may_not_stand_in_the_test_either(first: maao.Result, encoder: Path, tmp_path: Path) -> None:
     (text, label), *_ = pairs("test")
     (tmp_path / "lines.json").write_text(json.dumps({label: [text]}), encoding="utf-8")

@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 
 import maao
 from maao import run
-from maao.build import build
+from maao.build import NO_SHARE, build
 from maao.class_lines import ClassLines
 from maao.config import make_config
 from maao.core.acceptance import AlwaysFirst, Race
 from maao.errors import ConfigError
+from maao.mentors.class_lines.base import LinesOptions
 from maao.mentors.context import MentorContext
 from maao.problems.lined import LINES, lines_of
 from maao.types import Advice, Proposal
@@ -99,6 +100,14 @@ def test_without_labels_the_first_lines_are_taken_unjudged_and_walked(encoder: P
     assert maao.replay(tmp_path / "run").equal
 
 
+def test_without_labels_a_mentor_of_ones_own_is_asked_where_a_prompt_is_tuned_too(encoder: Path, tmp_path: Path) -> None:
+    own = settings(encoder, tmp_path, shots=0, select="cross_validation")
+    config = make_config({**own, "model": {"kind": "matcher", "name": str(encoder), "method": "coop"}})
+    result = run(config, tmp_path / "run", mentor=says(GOOD))
+    assert result.status_reason == "no label was given: the mentor's first lines were taken as they came, and nothing could be checked"
+    assert {line.text for line in result.lines if line.label == "music"} == set(GOOD["examples.music"].split("\n"))
+
+
 def test_without_labels_and_without_a_reply_nothing_is_tuned(encoder: Path, tmp_path: Path) -> None:
     class Silent:
         def propose(self, history: Any, *, count: int, seed: int) -> Advice[Any]:
@@ -121,11 +130,42 @@ def test_what_usually_goes_with_lines_is_filled_in(encoder: Path, tmp_path: Path
     config = make_config({**own, "mentor": {"name": "class_wordings"}})
     plan, accept = config.plan.options, config.accept.options
     assert (plan.rounds, plan.steps, plan.clues, accept.steps, accept.margin_share) == (1, 100, True, 25, 0.4)
-    rule = build(config).accept
+    parts = build(config)
+    rule = parts.accept
     assert isinstance(rule, Race) and rule.share == pytest.approx(0.4 / 6)  # six labels a class
+    # against none; a round that replaces lines must win by the margin alone
+    assert rule.asks_share(parts.problem.initial(0)) and not rule.asks_share(parts.codec.encode("", GOOD).params)
     judged = {**own, "data": write_data(tmp_path), "mentor": {"name": "class_wordings"}}
-    split = build(make_config({**judged, "data": {**judged["data"], "select_shots": 2}, "accept": {"margin_share": 0.4}})).accept
-    assert isinstance(split, Race) and split.share == 0.0
+    given = {**judged, "data": {**judged["data"], "select_shots": 2}, "accept": {"margin_share": 0.4}}
+    split = build(make_config(given))
+    assert isinstance(split.accept, Race) and split.accept.share == 0.0 and NO_SHARE in split.notes
+    blended = {"rule": "interpolate", "inner": "race", "steps": 2, "margin_share": 0.4}
+    assert NO_SHARE in build(make_config({**given, "accept": blended})).notes
+    assert NO_SHARE not in (*parts.notes, *build(make_config({**given, "accept": {"margin": 0.1}})).notes)
+
+
+def test_what_usually_goes_with_lines_follows_from_the_kind_of_model() -> None:
+    def usual(kind: str, mentor: str, **given: Any) -> tuple[int, int, int]:
+        told = {"model": {"kind": kind}, "mentor": {"name": mentor}, "data": {"source": "packaged:bbc-headlines", "shots": 2}, **given}
+        config = make_config(told)
+        return config.plan.options.rounds, config.plan.options.steps, config.accept.options.steps
+
+    assert usual("head", "class_wordings") == (1, 100, 100)
+    assert usual("decoder", "class_wordings") == usual("auto", "class_names") == (3, 30, 10)
+    assert usual("head", "custom") == usual("head", "none") == (3, 30, 10)  # prompts may be proposed, or nothing
+    assert usual("head", "class_wordings", plan={"steps": 7}, accept={"steps": 5}) == (1, 7, 5)
+    assert usual("matcher", "class_wordings") == (1, 100, 25)
+
+
+def test_a_head_believes_lines_by_half_so_each_weighs_more() -> None:
+    def weights(kind: str, **given: Any) -> list[float]:
+        data = {"source": "packaged:bbc-headlines", "shots": 2}
+        options = make_config({"model": {"kind": kind}, "mentor": {"name": "class_wordings", **given}, "data": data}).mentor.options
+        assert isinstance(options, LinesOptions) and set(options.model_fields_set) == set(given)
+        return options.weights
+
+    assert (weights("head"), weights("decoder"), weights("matcher")) == ([1.0], [0.5], [0.5])
+    assert weights("head", weights=[0.25]) == [0.25]
 
 
 def test_a_mentor_of_lines_is_refused_where_nothing_reads_them(encoder: Path, tmp_path: Path) -> None:
@@ -182,15 +222,28 @@ def test_a_run_goes_on_with_the_lines_of_the_one_that_it_begins_from(encoder: Pa
     rows = [(e.fields["text"], e.label) for e in tiny_splits().train if e.label != "sport"]
     own["data"]["train"] = str(write_csv(tmp_path / "two.csv", rows))
     config = make_config({**own, "mentor": {"name": "none"}, "plan": {"rounds": 0, "steps": 2}, "from_run": str(first.folder)})
-    problem = build(config).problem
-    begun = problem.initial(0)
+    parts = build(config)
+    problem, begun = parts.problem, parts.problem.initial(0)
     kept = [line for line in first.lines if line.label != "sport"]
-    for member in ("", "fold0.", "fold1."):
-        assert list(lines_of({LINES: begun[member + LINES]})) == kept
+    assert list(lines_of(begun)) == kept
+    assert not [name for name in begun if name.startswith("fold") and name.endswith(LINES)]  # a member that judges begins by itself
     without = {name: value for name, value in begun.items() if not name.endswith(LINES)}
     assert float(problem.loss(begun, problem.batch(0, 0))) != float(problem.loss(without, problem.batch(0, 0)))
+    told = f"{len(kept)} lines of that run train the point that is used, and none of those that judge it"
+    assert told in parts.notes
     result = run(config, tmp_path / "second")
     assert list(result.lines) == kept and maao.replay(tmp_path / "second").equal
+
+
+def test_lines_of_another_run_that_repeat_an_example_here_are_left_out_and_told(encoder: Path, tmp_path: Path) -> None:
+    first = run(make_config(settings(encoder, tmp_path, shots=0)), tmp_path / "first", mentor=says(GOOD))
+    own = {key: value for key, value in settings(encoder, tmp_path, test=None).items() if key != "accept"}
+    rows = [(e.fields["text"], e.label) for e in tiny_splits().train] + [("The band plays a song", "music")]
+    own["data"]["train"] = str(write_csv(tmp_path / "more.csv", rows))
+    config = make_config({**own, "mentor": {"name": "none"}, "plan": {"rounds": 0, "steps": 2}, "from_run": str(first.folder)})
+    parts = build(config)
+    assert "of the lines of that run, 1 line left out that repeats an example of train" in parts.notes
+    assert "the band plays a song" not in [line.text for line in lines_of(parts.problem.initial(0))]
 
 
 def test_lines_of_a_file_are_walked_on_without_labels_and_a_mentor_repeats_none(encoder: Path, tmp_path: Path) -> None:
@@ -201,7 +254,10 @@ def test_lines_of_a_file_are_walked_on_without_labels_and_a_mentor_repeats_none(
     result = run(config, tmp_path / "run")
     assert result.status_reason == "no label was given: the lines of data.lines were taken as they are, and nothing could be checked"
     assert result.chosen.state.step == 4 and result.finals["chosen"].score.loss != result.finals["untuned"].score.loss
-    asking = build(make_config({**settings(encoder, tmp_path, shots=0, lines=str(file)), "mentor": {"name": "class_wordings"}}))
+    said = {"name": "class_wordings"}
+    unasked = build(make_config({**own, "mentor": said, "plan": {"rounds": 0, "steps": 4}}))
+    assert sum(leg.steps for leg in unasked.plan) == 4 and not any(leg.ask for leg in unasked.plan)
+    asking = build(make_config({**settings(encoder, tmp_path, shots=0, lines=str(file)), "mentor": said}))
     encoded = asking.codec.encode("", {"examples.sport": "The team won the match\nnew words"})
     assert encoded.note == "1 line left out that repeats a line of data.lines"
     assert [line.text for line in lines_of(encoded.params)] == ["new words"]
@@ -218,6 +274,16 @@ def test_lines_train_language_models_too_and_their_walks_are_averaged(kind: str,
     proposed = [p for r in result.history for p in r.advice.proposals]
     assert proposed and all({LINES, f"fold0.{LINES}", f"fold1.{LINES}", "prompt"} <= set(p.params) for p in proposed)
     assert result.walks > 1 and result.history[-1].leg.closing
-    assert any(r.clues.line_weights for r in result.history) or all(r.verdict.chosen is None for r in result.history)
     assert maao.replay(tmp_path / "run").equal
     assert maao.load(tmp_path / "run").predict(["the team won"])[0].probabilities
+
+
+@pytest.mark.parametrize("kind", ["matcher", "label words"])
+def test_the_mentor_is_told_what_the_lines_of_the_point_weigh(kind: str, encoder: Path, llama: Path, tmp_path: Path) -> None:
+    own = {**settings(encoder, tmp_path), "mentor": {"name": "class_wordings", "examples": 2, "descriptions": 1}}
+    if kind == "label words":
+        own |= {"model": values(llama, {})["model"], "data": {**own["data"], "select": "cross_validation"}}
+    own |= {"plan": {"rounds": 1, "steps": 2, "clues": True}, "accept": {"rule": "always_first"}}
+    last = run(make_config(own), tmp_path / "run").history[-1]
+    told = [(clue.label, clue.text, clue.weight) for clue in last.clues.line_weights]
+    assert len(told) == 9 and told == [(line.label, line.text, line.weight) for line in lines_of(last.state.params)]

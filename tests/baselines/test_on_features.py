@@ -109,7 +109,7 @@ def test_a_class_without_a_label_is_in_its_own_column_and_its_loss_is_finite(bas
 
 
 def test_setfit_gives_a_class_without_a_label_the_least_probability(monkeypatch):
-    texts = SimpleNamespace(texts=lambda examples: [example.fields["text"] for example in examples])
+    texts = SimpleNamespace(device="cpu", texts=lambda examples: [example.fields["text"] for example in examples])
     seen = SimpleNamespace(
         predict_proba=lambda texts, as_numpy: np.tile([1.0, 0.0], (len(texts), 1)), model_head=SimpleNamespace(classes_=np.array([0, 2]))
     )

@@ -184,3 +184,17 @@ def test_what_cells_ask_of_several_models_goes_to_each_and_comes_into_the_record
     assert again.out == "0 replies taken, 3 known already; 0 replies still waited for.\n"
     assert [line["reply"]["usd"] for line in found["strong.jsonl"]] == [20e-6, 20e-6]  # by the price of the config
     assert [line["reply"]["usd"] for line in found["small/small.jsonl"]] == [None]
+
+
+def test_replies_with_a_price_go_into_the_record_that_is_named_too(maao, tmp_path):
+    """It may be the very one that the cells read."""
+    table, strong = tmp_path / "out", tmp_path / "strong.jsonl"
+    (table / "rows").mkdir(parents=True)
+    chat = {"name": "strong/1", "replies": str(strong), "usd_per_million_input": 1.0, "usd_per_million_output": 2.0}
+    request = asked("strong/1", "one")
+    waiting_run(table / "runs" / "a", chat, request)
+    reply = {"custom_id": request.key, "text": "a reply", "input_tokens": 10, "output_tokens": 5}
+    Path("replies.jsonl").write_text(json.dumps(reply), encoding="utf-8")
+    done = maao("requests", "import", table, "replies.jsonl", "--into", strong)
+    assert done.code == 0 and "1 reply taken" in done.out
+    assert [line["reply"]["usd"] for line in written(strong)] == [20e-6]

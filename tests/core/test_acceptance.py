@@ -244,6 +244,13 @@ def test_race_asks_for_a_share_of_the_incumbents_loss(share, chosen):
     assert judge(Race(1, share=share), math.sqrt(60), history=()).chosen == chosen
 
 
+@pytest.mark.parametrize(("asked", "margin", "chosen"), [(4.0, 0.0, None), (9.0, 0.0, 0), (9.0, 1.1, None)])
+def test_race_asks_for_a_share_only_of_the_incumbents_that_it_is_asked_of(asked, margin, chosen):
+    """The incumbent has walked from 8 to 4. What it is not asked of is beaten by the margin alone."""
+    rule = Race(1, margin, share=0.07, asks_share=lambda params: float(params["x"]) == asked)
+    assert judge(rule, math.sqrt(60), history=()).chosen == chosen
+
+
 @pytest.mark.parametrize(("steps", "margin"), [(0, 0.0), (3, -1.0)])
 def test_race_refuses_settings_that_make_no_race(steps, margin):
     with pytest.raises(ConfigError, match="race needs"):

@@ -6,6 +6,7 @@ from maao.llm.chat import Reply, Usage
 from maao.llm.ledger import MemoryLedger, Recorded, Totals
 from maao.llm.price import FREE, Price, known_price
 from maao.llm.scripted import Scripted
+from maao.store.attempts import Spending
 from tests.llm.asking import ask
 
 PRICE = Price(input=1.0, output=10.0)
@@ -174,6 +175,42 @@ def test_two_accounts_are_both_held_to_and_neither_counts_what_the_other_refused
     with pytest.raises(BudgetError):
         meter.begin(ask(max_tokens=100, sample=2))
     assert own.spent() == Totals(1, *WORST, PRICE.usd(*WORST)) and shared.spent().calls == 1
+
+
+@pytest.fixture(params=["memory", "file"])
+def account(request, tmp_path):
+    return MemoryLedger() if request.param == "memory" else Spending(tmp_path / "spending.sqlite")
+
+
+def test_each_call_to_a_server_is_an_attempt_of_its_own_though_one_waits(account):
+    meter = Meter([(account, Caps(calls=3))], PRICE)
+    meter.begin(ask(), by_file=True).waits()
+    meter.begin(ask(), by_file=True).waits()  # the same one
+    assert account.spent().calls == 1
+    for _ in range(2):
+        meter.begin(ask()).end(REFUSED)
+    with pytest.raises(BudgetError, match="cap of 3 calls is reached"):
+        meter.begin(ask())
+    with pytest.raises(BudgetError, match="cap of 3 calls is reached"):
+        meter.check(ask())
+    meter.check(ask(), by_file=True)
+    assert account.spent().calls == 3
+
+
+def test_an_attempt_waits_no_more_once_it_has_ended(account):
+    meter = Meter([(account, Caps(calls=1))], PRICE)
+    meter.begin(ask(), by_file=True).waits()
+    meter.begin(ask(), by_file=True).end(REFUSED)
+    with pytest.raises(BudgetError, match="cap of 1 calls is reached"):
+        meter.begin(ask(), by_file=True)
+
+
+def test_what_is_refused_takes_no_attempt_away_that_waits(account):
+    Meter([(account, Caps(calls=1))], PRICE).begin(ask(), by_file=True).waits()
+    before = account.spent()
+    with pytest.raises(BudgetError, match="cap of 0 calls"):
+        Meter([(account, Caps(calls=1))], PRICE, shared=[(MemoryLedger(), Caps(calls=0))]).begin(ask(), by_file=True)
+    assert account.spent() == before and account.waiting(ask().key) is not None
 
 
 def test_runs_spend_from_what_they_share_within_it_alone():

@@ -129,6 +129,20 @@ def test_a_line_that_is_a_class_s_name_is_a_line():
     assert found("Class: card_arrival\n1. top_up\n2. where is it") == {"card_arrival": {"examples": ["top_up", "where is it"]}}
 
 
+def test_a_bare_line_that_is_another_class_s_name_is_a_line_unless_it_stands_apart():
+    within = "card_arrival:\nwhere is it\ntop up\n\npin?:\nI forgot it"
+    assert found(within) == {"card_arrival": {"examples": ["where is it", "top up"]}, "pin?": {"examples": ["I forgot it"]}}
+    want = {"card_arrival": {"examples": ["where is it"]}, "top_up": {"examples": ["add money"]}}
+    for reply in (
+        "card_arrival\nwhere is it\n\ntop_up\nadd money",
+        "card_arrival\n1. where is it\ntop_up\n1. add money",
+        "card_arrival\nExamples:\nwhere is it\ntop_up\nExamples:\nadd money",
+        "# card_arrival\nwhere is it\n# top_up\nadd money",
+        "card_arrival:\nwhere is it\ntop_up:\nadd money",
+    ):
+        assert found(reply) == want
+
+
 def test_a_class_that_stands_twice_counts_once():
     assert found('{"top_up": {"examples": ["a"]}, "top_up": {"examples": ["b"]}}') == {"top_up": {"examples": ["a"]}}
     assert found('{"top_up": ["a"]}\n{"Top up": ["b"]}') == {"top_up": {"examples": ["a"]}}

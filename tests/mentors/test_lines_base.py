@@ -44,6 +44,15 @@ def test_what_was_said_and_what_it_cost_come_with_the_advice():
     assert advice.rejected == (Rejected("", "talk"), Rejected("bake it", "there is no class 'bread'"))
 
 
+def test_what_weighing_the_lines_cost_comes_with_the_advice_once_for_all_weights():
+    class Weighs(LinesCodec):
+        def encode(self, text, fields=None):
+            return replace(super().encode(text, fields), cost=Cost(model_tokens=7))
+
+    mentor = replace(sayer(Said(TOLD, (), Cost(llm_calls=2))), codec=Weighs())
+    assert mentor.propose((), count=3, seed=0).cost == Cost(llm_calls=2, model_tokens=7)
+
+
 def test_a_mentor_without_a_line_proposes_nothing_and_says_so():
     assert sayer(ClassLines()).propose((), count=3, seed=0) == Advice((), (Rejected("", "there is no line of any class"),))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 
 import pytest
@@ -181,6 +182,23 @@ def test_what_a_problem_does_not_have_is_told(name, given, told, tmp_path):
 def test_the_sentences_that_are_read_with_most_confidence_become_lines(tmp_path):
     found = lines_of(mentor("corpus_lines", tmp_path, examples=3, descriptions=0).propose((), count=1, seed=1).proposals[0])
     assert [line.text for line in found.of("cook_time")] == ["minutes number 0", "minutes number 1", "minutes number 2"]
+
+
+def test_probabilities_of_a_corpus_are_not_held(tmp_path):
+    """Of many sentences and classes they would fill the memory."""
+    alive, most = weakref.WeakSet(), []
+
+    class Row(list):
+        __hash__ = object.__hash__
+
+    def read(texts):
+        for row in read_by_name(texts):
+            alive.add(found := Row(row))
+            most.append(len(alive))
+            yield found
+
+    mentor("corpus_lines", tmp_path, context(read_by_name=read)).propose((), count=1, seed=1)
+    assert len(most) == 90 and max(most) <= 3
 
 
 def test_of_a_long_corpus_only_so_many_sentences_are_read(tmp_path):

@@ -11,6 +11,7 @@ from maao.core.acceptance import AlwaysFirst, Race
 from maao.core.loop import alternate
 from maao.core.plan import rounds
 from maao.mentors.class_lines.base import LinesOptions, Said, Wanted
+from maao.mentors.class_lines.controls import ClassNamesOptions
 from maao.optimizers.torch import TorchStage
 from maao.problems.functions import FunctionProblem
 from maao.report.class_lines import lines_rule, lines_verdicts
@@ -117,9 +118,10 @@ def test_a_verdict_says_what_became_of_the_lines():
     assert reasons(Race(1, margin=1e6), (0.25,))[0].endswith("; the mentor's lines were left out")
 
 
-def test_before_a_run_it_is_said_what_lines_weigh_and_what_judges_them() -> None:
-    opening = "Class lines: each weighs 0.25 or 1 of a labelled example, times how far it is believed; "
-    options = LinesOptions(weights=[0.25, 1.0])
-    assert lines_rule(options, 0.4, True) == f"{opening}they stay if they take more than 40 % of the loss away."
-    assert lines_rule(options, 0.0, True) == f"{opening}they stay if they take some of the loss away."
-    assert lines_rule(options, 0.4, False) == f"{opening}there is no label to judge them by."
+def test_before_a_run_it_is_said_what_is_asked_for_what_it_weighs_and_what_judges_it() -> None:
+    opening = "Class lines: 8 examples a class, each at 0.25 or 1 of a labelled example, times how far it is believed; "
+    options = LinesOptions(descriptions=0, weights=[0.25, 1.0])
+    assert lines_rule(options, 0.4, "out of fold") == f"{opening}out of fold they must lower the loss by more than 40 %."
+    assert lines_rule(options, 0.0, "on select") == f"{opening}on select they must lower the loss."
+    assert lines_rule(options, 0.4, "") == f"{opening}there is no label to judge them by."
+    assert lines_rule(ClassNamesOptions(), 0.0, "").startswith("Class lines: the name of each class, each at 0.5 ")

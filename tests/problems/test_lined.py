@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -22,12 +24,14 @@ from maao.problems.classification import ClassificationProblem
 from maao.problems.cross_validated import CrossValidated
 from maao.problems.framed import FramedProblem
 from maao.problems.line_weights import TRUST
-from maao.problems.lined import LINES, LinedProblem, lined, lines_of, lines_tensor
+from maao.problems.lined import KEPT, LINES, LinedProblem, lined, lines_of, lines_tensor
 from maao.problems.scorers.class_residual import ClassResidual
 from maao.problems.scorers.head import Head
+from maao.problems.scorers.head_starts import from_class_features
 from maao.problems.scorers.matcher import bind_classes
 from maao.problems.scorers.probes import NoPrompt
 from maao.problems.towers.class_prompts import ClassTemplate
+from maao.report.class_lines import listed
 from maao.store.digest import params_digest
 from maao.testing import ProblemConformance
 from maao.types import Example, Splits
@@ -189,6 +193,36 @@ def test_each_fold_begins_at_lines_and_its_own_examples_alone() -> None:
         check_against_slow(own, float(member.loss(own, member.batch(0, 0))), train)
 
 
+def moved_on(point: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a point as another run may have tuned it."""
+    return {name: value + 0.125 if value.is_floating_point() else value for name, value in point.items()}
+
+
+@pytest.mark.parametrize("with_lines", [False, True])
+def test_no_member_begins_at_a_point_that_has_seen_the_labels_it_judges_by(with_lines: bool) -> None:
+    made = CrossValidated(lined(residual(folded(tiny_splits(2))), 0))
+    fresh = [made.initial(0), made.codec.encode("", FIELDS).params]
+    origin = moved_on(made.full.initial(0))
+    lines = {LINES: lines_tensor(ClassLines.from_fields({"examples.sport": "a goal"}, LABELS))} if with_lines else {}
+    made.begin_from({**origin, **lines}, LABELS)
+    for before, point in zip(fresh, (made.initial(0), made.codec.encode("", FIELDS).params), strict=True):
+        assert torch.equal(point["residual"], origin["residual"])
+        for fold in range(made.num_folds):
+            assert torch.equal(point[f"fold{fold}.residual"], before[f"fold{fold}.residual"])
+            assert not torch.equal(point[f"fold{fold}.residual"], origin["residual"])
+
+
+def test_no_member_begins_at_an_origin_in_a_proposals_pair_either() -> None:
+    made = CrossValidated(lined(framed_problem("bert", "{text} {slots}", splits=folded(tiny_splits(2))), 0))
+    before = made.codec.encode("", FIELDS).params
+    origin = moved_on(made.full.initial(0))
+    made.begin_from(origin, LABELS)
+    for point in (made.initial(0), made.codec.encode("", FIELDS).params):
+        assert torch.equal(point["prompt"], origin["prompt"])
+        for fold in range(made.num_folds):
+            assert torch.equal(point[f"fold{fold}.prompt"], before[f"fold{fold}.prompt"])
+
+
 @pytest.mark.parametrize("kind", ["coop", "llama, label words", "bert, a head"])
 def test_a_line_is_a_row_of_train_by_its_weight_in_other_kinds(kind: str) -> None:
     made: LinedProblem = KINDS[kind]()
@@ -205,12 +239,12 @@ def test_a_line_is_a_row_of_train_by_its_weight_in_other_kinds(kind: str) -> Non
     rows = [*made.splits.train, *(Example({"text": line.text}, line.label) for line in lines)]
     weights = [*[1.0] * len(made.splits.train), *(line.weight for line in lines)]
     for step, batch in enumerate(batches):
-        total, count = 0.0, 0.0
+        total = 0.0
         for place in batch.which:
             scores = made.plain.class_scores(own, [rows[place]])
             total += weights[place] * float(F.cross_entropy(scores, torch.tensor([LABELS.index(rows[place].label)])))
-            count += weights[place]
-        assert float(made.loss(params, made.batch(step, 0))) == pytest.approx(total / count, rel=1e-3)
+        share = len(batch.which) / len(rows)  # of all the weight that there is
+        assert float(made.loss(params, made.batch(step, 0))) == pytest.approx(total / (share * sum(weights)), rel=1e-3)
 
 
 def test_a_head_begins_at_prototypes_with_the_lines_in_them() -> None:
@@ -237,6 +271,49 @@ def test_a_head_begins_at_prototypes_with_the_lines_in_them() -> None:
     expected = torch.stack([(mean - middle) / size for mean in means])
     torch.testing.assert_close(params["head.weight"], expected, atol=1e-3, rtol=1e-3)
     assert not torch.allclose(plain["head.weight"], expected, atol=1e-2, rtol=1e-2)
+
+
+def test_the_anchor_of_a_head_is_held_against_all_that_trains_lines_by_their_weight_and_a_proposals_template_too() -> None:
+    made = lined(framed_problem("bert", "{text} {slots}", model={"head_anchor": 2.0}), 0)
+    own = {**FIELDS, "template": "News: {text} {slots}"}
+    params = made.codec.encode("music team bank", own).params
+    assert {LINES, "frame"} < set(params)
+    total = len(made.splits.train) + sum(line.weight for line in lines_of(params))
+    for point in (params, {name: value for name, value in params.items() if name != "frame"}):
+        home = made.home(point)
+        assert isinstance(home, FramedProblem)
+        read = home.problem_for(point)
+        assert read.tokens.num_examples == pytest.approx(total)
+        start = {name: value for name, value in point.items() if name not in (LINES, "frame")}
+        moved = {**start, "head.weight": start["head.weight"] + 0.5}
+        width = start["head.weight"].numel()
+        penalty = read.tokens.penalty(moved)
+        assert penalty is not None and float(penalty) == pytest.approx(2.0 / 2 * 0.25 * width / total, rel=1e-4)
+
+
+def test_a_class_without_an_example_begins_at_the_mean_of_all_rows_each_by_its_weight() -> None:
+    scorer = framed_problem("bert", "{text} {slots}", model={"head_start": "prototypes"}).plain.scorer
+    assert isinstance(scorer, Head)
+    read = framed_problem("bert", "{text} {slots}").plain.inputs("train").take([0, 1, 2])
+    rows, targets = read.weighted([None, None, 0.001]), torch.tensor([0, 0, 1])
+    features = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 500.0]])
+    found = scorer._found(torch.zeros(0, 2), features, rows, targets, 0)
+    means = torch.stack([torch.tensor([2.0, 0.0]), torch.tensor([0.0, 500.0]), torch.tensor([4.0, 0.5]) / 2.001])
+    expected = from_class_features(means)
+    torch.testing.assert_close(found.weight, expected.weight)
+    torch.testing.assert_close(found.bias, expected.bias)
+
+
+def test_what_was_made_of_lines_is_let_go_with_its_parts() -> None:
+    made = CrossValidated(lined(framed_problem("bert", "{text} {slots}", splits=folded(tiny_splits(2))), 0))
+    assert isinstance(made.full, LinedProblem)
+    held: list[weakref.ref[Any]] = []
+    for number in range(KEPT + made.num_folds + 2):
+        params = {**made.full.initial(0), LINES: lines_tensor(ClassLines.from_fields({**FIELDS, "lines_weight": str(number + 1)}, LABELS))}
+        held += [weakref.ref(problem.home(params)) for problem in (made.full, *made.members)]
+    gc.collect()
+    members = 1 + made.num_folds
+    assert [ref() is None for ref in held] == [True] * (2 * members) + [False] * (len(held) - 2 * members)
 
 
 # -- what lines do not touch
@@ -320,6 +397,43 @@ def test_new_lines_cost_what_reading_them_runs_through_the_tower_once() -> None:
     cost = made.prefill_cost([one], [])
     assert cost.model_tokens > 0 and made.prefill_cost([one, other], []) == cost  # whatever they weigh
     assert made.prefill_cost([one], [other]).model_tokens == 0
+
+
+def test_weighing_lines_costs_the_tokens_that_it_reads_once_for_all_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = lined(framed_problem("llama"), 0)
+    assert isinstance(made.plain, FramedProblem)
+    beneath, read = made.plain.plain, list[int]()
+    of = ClassificationProblem.line_scores
+    monkeypatch.setattr(ClassificationProblem, "line_scores", lambda self, params, own: read.append(len(own)) or of(self, params, own))
+    points = [made.codec.encode("", {**FIELDS, "lines_weight": weight}) for weight in ("0.25", "0.5", "1")]
+    assert read == [4]
+    rows = beneath.reader.given([Example({"text": line.text}, line.label) for line in lines_of(points[0].params)])
+    tokens = beneath.scorer.num_tokens(made.plain.initial(0), rows)
+    assert tokens > 0 and [point.cost.model_tokens for point in points] == [tokens] * 3  # a codec is pure: who asks thrice counts once
+    first, last = (sum(line.weight for line in lines_of(point.params)) for point in (points[0], points[2]))
+    assert last == pytest.approx(4 * first)
+
+
+def test_many_classes_are_looked_up_by_name_and_not_searched_for() -> None:
+    class Named(tuple[str, ...]):
+        def index(self, *args: Any) -> int:
+            raise AssertionError("searched for")
+
+        def __contains__(self, name: object) -> bool:
+            raise AssertionError("searched for")
+
+    class Once(ClassLines):
+        def of(self, *args: Any) -> Any:
+            raise AssertionError("searched for")
+
+    labels = Named(LABELS)
+    lines = ClassLines.from_json({"sport": ["a goal"], "music": ["a tune"]}, labels)
+    scorer = residual(tiny_splits(2)).scorer
+    assert isinstance(scorer, ClassResidual)
+    assert scorer.with_lines(lines.lines, labels).class_texts.classes[-2:].tolist() == [1, 2]
+    made = lined(residual(replace(tiny_splits(2), labels=labels)), 0)
+    made.codec.encode("", FIELDS)
+    assert listed(Once(lines.lines)) == ["music", "  1.00 a tune", "sport", "  1.00 a goal"]
 
 
 def test_examples_of_several_fields_have_no_lines() -> None:

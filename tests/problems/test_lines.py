@@ -93,6 +93,57 @@ def test_a_line_of_a_language_model_counts_by_its_weight_also_where_a_batch_runs
     torch.testing.assert_close(own, expected, atol=1e-4, rtol=1e-3)
 
 
+DOUBTED = (0.001, 0.001, 0.001, 0.001, 0.3, 0.9)  # by most of which a model goes hardly at all
+
+
+def doubted(splits: Splits) -> Splits:
+    texts = ("a firm sells bonds", "the song plays", "one goal", "the bank pays", "a band on tour", "the cup final")
+    own = tuple(Line(LABELS[i % 3], "examples", text, weight) for i, (text, weight) in enumerate(zip(texts, DOUBTED, strict=True)))
+    return replace(splits, lines=own)
+
+
+def check_an_epoch_says_what_all_of_train_says(whole: ClassificationProblem[Any], made: ClassificationProblem[Any], batches: int) -> None:
+    """Compare the gradient of a full batch with the mean over the batches of an epoch, at a point off the start."""
+    draw = torch.Generator().manual_seed(3)
+    params = {
+        name: value + 0.1 * torch.randn(value.shape, generator=draw) if name not in ("start", "head.start") else value
+        for name, value in whole.initial(0).items()
+    }
+    params = {name: value.requires_grad_() for name, value in params.items()}
+    assert sorted(place for step in range(batches) for place in made.batch(step, 0).which) == [*range(12)]
+    losses = [made.loss(params, made.batch(step, 0)) for step in range(batches)]
+    each = [torch.autograd.grad(loss, list(params.values()), allow_unused=True) for loss in losses]
+    all_at_once = whole.loss(params, whole.batch(0, 0))
+    torch.testing.assert_close(torch.stack(losses).mean(), all_at_once, atol=1e-4, rtol=1e-4)
+    for own, expected in zip(
+        zip(*each, strict=True), torch.autograd.grad(all_at_once, list(params.values()), allow_unused=True), strict=True
+    ):
+        if expected is not None:
+            torch.testing.assert_close(torch.stack(own).mean(0), expected, atol=1e-5, rtol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["coop", "kgcoop", "linear_probe", "class_residual"])
+def test_batches_of_doubted_lines_weigh_little_so_that_an_epoch_says_what_all_of_train_says(name: str) -> None:
+    whole = matcher(name, doubted(tiny_splits(2)))
+    made = ClassificationProblem(whole.method, whole.scorer, whole.codec, whole.reader, whole.splits, batch_size=3)
+    check_an_epoch_says_what_all_of_train_says(whole, made, 4)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "template", "model"),
+    [
+        ("llama", "{text} {slots} Topic:", {}),
+        ("llama", "{text} {slots} Topic:", {"objective": "vocabulary"}),
+        ("bert", "{text} {slots}", {"head_anchor": 2.0, "class_weights": {"business": 1.0, "music": 3.0, "sport": 1.0}}),
+    ],
+)
+@pytest.mark.parametrize("part_tokens", [1, 512])
+def test_so_do_batches_of_a_language_model(architecture: str, template: str, model: dict[str, Any], part_tokens: int) -> None:
+    of: dict[str, Any] = {"splits": doubted(tiny_splits(2)), "model": model, "part_tokens": part_tokens}
+    whole, made = (soft_prompt_problem(architecture, template, batch_size=size, **of) for size in (100, 4))
+    check_an_epoch_says_what_all_of_train_says(whole, made, 3)
+
+
 def test_scores_and_clues_are_of_labelled_examples_alone() -> None:
     splits = tiny_splits(2)
     plain, made = (soft_prompt_problem("llama", splits=own) for own in (splits, joined(splits)))

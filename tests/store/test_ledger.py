@@ -76,12 +76,13 @@ def test_an_attempt_that_is_refused_is_not_written(run):
     assert told == [Totals(1, 120, 30, 0.0125)] and run.ledger.unanswered() == Totals()
 
 
-def test_an_attempt_that_waits_is_the_same_when_it_is_asked_again(run):
+def test_an_attempt_that_waits_is_found_until_it_has_a_reply(run):
     number = run.ledger.begin(request().key, WORST, lambda spent: "")
-    assert not run.ledger.is_awaited(request().key)
+    assert run.ledger.waiting(request().key) is None
     run.ledger.waits(number)
-    assert run.ledger.is_awaited(request().key) and run.ledger.begin(request().key, WORST, lambda spent: "no") == number
+    assert run.ledger.waiting(request().key) == number
     run.ledger.put(request(), REPLY)
+    assert run.ledger.waiting(request().key) is None
     assert run.ledger.spent() == Totals(1, 120, 30, 0.0125)
 
 

@@ -36,14 +36,14 @@ def test_it_is_small_and_says_where_it_comes_from_and_who_answered() -> None:
 def test_it_has_ten_labelled_texts_of_each_intent_and_a_thousand_to_test_on_and_no_text_in_both() -> None:
     assert set(Counter(example.label for example in labelled(0, 10)).values()) == {10}
     assert len(TEN) == 770 and len(TEST) == 1000
-    assert len({example.label for example in held_out()}) == 77 == len(replies())
+    assert len({example.label for example in held_out()}) == 77 == len(replies().labels())
     assert not {alike(text) for text in TEN} & {alike(text) for text in TEST}
     assert len({alike(text) for text in TEN}) == 770 and len({alike(text) for text in TEST}) == 1000
 
 
 def test_no_reply_resembles_a_packaged_text_and_every_intent_has_one() -> None:
-    lines = [line for own in replies().values() for line in own]
-    assert len(lines) == 246 and all(replies().values())
+    lines = [line.text for line in replies()]
+    assert len(lines) == 246 and len(replies().labels()) == 77
     assert max(similarities(lines, [*TEN, *TEST], word_grams)) <= MOST_WORDS
     assert max(similarities(lines, [*TEN, *TEST], letter_grams)) <= MOST_LETTERS
 
@@ -52,7 +52,8 @@ def test_no_reply_resembles_a_packaged_text_and_every_intent_has_one() -> None:
 @pytest.mark.skipif(not WHOLE.is_dir(), reason="needs the whole of banking77 in MAAO_DATA")
 def test_it_is_what_is_made_of_the_whole_set() -> None:
     packaged = json.loads(FILE.read_text(encoding="utf-8"))
-    assert make(read(f"{WHOLE}/pool.csv"), read(f"{WHOLE}/test.csv"), replies()) == packaged
+    said = {label: [line.text for line in replies().of(label)] for label in replies().labels()}
+    assert make(read(f"{WHOLE}/pool.csv"), read(f"{WHOLE}/test.csv"), said) == packaged
 
 
 def test_a_seed_says_which_labels_and_replies_join_them_as_lines() -> None:

@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ from maao.compare.rows import Tune
 from maao.compare.table import Cell, Table, cells, read_table
 from maao.core.budget import Budget
 from maao.errors import MaaoError
-from maao.estimate import Estimate, caps_of, estimated, summed
+from maao.estimate import Estimate, caps_of, estimated, not_built, summed
 from maao.llm.budget import Caps
 from maao.sharing import share_caches
 
@@ -57,7 +56,7 @@ def estimate_cells(path: str | Path, out: str | Path, *, only: str = "", beside:
 
 
 def of_cells(paid: Sequence[Cell]) -> Estimate | None:
-    """Return what cells take together, by building one of each kind. One that cannot be built makes no call."""
+    """Return what cells take together, by building one of each kind. What one takes that cannot be built is not known."""
     kinds: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in paid:
         kinds.setdefault(cell.key[:3], []).append(cell)
@@ -66,9 +65,11 @@ def of_cells(paid: Sequence[Cell]) -> Estimate | None:
     found = []
     with share_caches():
         for alike in looked_at:
-            with suppress(MaaoError):
+            try:
                 one = estimated(build(alike[0].config))
-                found += [] if one is None else [one.times(len(alike))]
+            except MaaoError as error:
+                one = not_built(alike[0].config, alike[0].name, error)
+            found += [] if one is None else [one.times(len(alike))]
     total = summed(found)
     return None if total is None else total.times(len(paid) / sum(map(len, looked_at)))
 

@@ -136,6 +136,10 @@ class Interpolate:
         return self.rule.max_steps(proposals)
 
 
+def _always(params: Any) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Race:
     """Let every candidate walk a little and go on with the best, compared at **equal age**.
@@ -144,7 +148,8 @@ class Race:
     then; where none was, its walk is walked again from the last stored point before that age, to the same bits, and counted. One that is
     younger walks on until it is as old, and goes on from there. A young walk would lose to an old one whatever its promise, so the
     incumbent's present score takes no part. What a proposal does not name (a head, say) begins where the incumbent's own walk began,
-    not where it has got since. With `margin` > 0 a proposal must win by so much loss, with `share` > 0 by that share of the incumbent's.
+    not where it has got since. With `margin` > 0 a proposal must win by so much loss, with `share` > 0 by that share of the incumbent's,
+    if `asks_share` of the incumbent's params.
 
     At each age in `rungs` the worse half of the proposals drops out (successive halving): more starts are tried in as many steps. Each
     of these scores is a look at `select`, and is on record with its age.
@@ -159,6 +164,7 @@ class Race:
     rungs: tuple[int, ...] = ()
     keep_walks: bool = False
     share: float = 0.0
+    asks_share: Callable[[Any], bool] = field(default=_always, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if list(self.rungs) != sorted({rung for rung in self.rungs if 0 <= rung < self.steps}):
@@ -214,13 +220,14 @@ class Race:
         best = min(ended, key=_loss)
         assert best.proposal is not None
         told = f"incumbent {own.score.loss:.3f} at age {own.age}, best proposal {best.score.loss:.3f} at age {best.age}{beside}"
-        if _loss(best) >= _loss(own) - self._to_win(own):
+        share = self.share if self.asks_share(state.params) else 0.0
+        if _loss(best) >= _loss(own) - self._to_win(own, share):
             return keep(state, f"kept: {told}", considered=tuple(considered), cost=cost)
         return Verdict(walked[best.proposal], best.proposal, tuple(considered), f"won: {told}", cost)
 
-    def _to_win(self, own: Considered[P]) -> float:
-        """Return the loss by which a proposal must win."""
-        return max(self.margin, self.share * own.score.loss if math.isfinite(own.score.loss) else 0.0)
+    def _to_win(self, own: Considered[P], share: float) -> float:
+        """Return the loss by which a proposal must win against an incumbent of such a score."""
+        return max(self.margin, share * own.score.loss if math.isfinite(own.score.loss) else 0.0)
 
     def max_steps(self, proposals: int) -> int:
         most, left = self.steps, proposals
@@ -254,6 +261,18 @@ class Race:
             if observation.note:
                 notes.append(f"step {observation.step}: {observation.note}")
         return state, cost, notes
+
+
+def race_in(rule: Acceptance[Any, Any]) -> Race | None:
+    """Return the race that judges proposals, or blends with them; None: none does.
+
+    Example:
+        >>> race_in(Interpolate(rule=Race(3))), race_in(BestOf())
+        (Race(steps=3, margin=0.0, rungs=(), keep_walks=False, share=0.0), None)
+    """
+    if isinstance(rule, Interpolate):
+        return race_in(rule.rule)
+    return rule if isinstance(rule, Race) else None
 
 
 def scores_by_age(history: History[P, S]) -> list[Considered[P]]:
@@ -325,7 +344,8 @@ class RaceOptions(AcceptOptions):
         0.0,
         ge=0,
         le=1,
-        description="The same as a share of the incumbent's loss, of one label a class in cross-validation; of k labels, a k-th.",
+        description="The same as a share of the incumbent's loss, of one label a class in cross-validation; of k labels, a k-th. "
+        "Not asked against an incumbent that has class lines.",
     )
     rungs: list[Annotated[int, Field(ge=0, le=MANY)]] = Field(
         default_factory=list, description="Ages at which the worse half of the proposals drops out."

@@ -63,13 +63,14 @@ def with_lines(splits: Splits, lines: ClassLines, weight: float, source: str) ->
         DataError: a class that the data do not have, a line of two classes, examples of several fields or with choices, no line left.
 
     Example:
+        >>> from maao.class_lines import Line
         >>> from maao.types import Example
         >>> splits = Splits((Example({"text": "Dull."}, "bad"), Example({"text": "Fine."}, "good")), (), (), ("bad", "good"))
         >>> lines = ClassLines((Line("bad", "examples", "dull."), Line("bad", "examples", "A waste of time.")))
         >>> found = with_lines(splits, lines, 0.5, "lines.json")
         >>> found.lines
         (Line(label='bad', kind='examples', text='A waste of time.', weight=0.5),)
-        >>> print(*found.notes, sep="\n")
+        >>> print(*found.notes, sep="\\n")
         lines.json: 1 line of 1 of 2 classes joins train, at 0.5 of the weight of a labelled example; it neither chooses nor is reported.
         lines.json: 1 line left out that repeats an example of train.
     """

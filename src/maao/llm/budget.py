@@ -77,7 +77,7 @@ class Meter:
     """Writes the attempts of one model down in accounts, each with its caps, before they go. Without accounts it does nothing.
 
     A reply at hand, of a record, was paid for when it was given: it counts for the run alone (`accounts`), as it would have then, and not
-    for what runs share.
+    for what runs share. Where replies come by file, an attempt that waits for one is the same attempt when it is asked for again.
 
     Example:
         >>> from maao.llm.chat import Message
@@ -102,27 +102,38 @@ class Meter:
         read, written = worst_case_tokens(request)
         return Totals(1, read, written, float("nan") if self.price is None else self.price.usd(read, written))
 
-    def check(self, request: Request, *, at_hand: bool = False) -> None:
+    def check(self, request: Request, *, by_file: bool = False, at_hand: bool = False) -> None:
         """Raise `BudgetError` where a call would be refused now."""
         worst = self.worst(request)
         for account, caps in self._own if at_hand else self.accounts:
-            if caps.bind and not account.is_awaited(request.key) and (why := caps.refusal(account.spent(), worst)):
+            if not caps.bind or (by_file and account.waiting(request.key) is not None):
+                continue
+            if why := caps.refusal(account.spent(), worst):
                 raise BudgetError(why)
 
-    def begin(self, request: Request, *, at_hand: bool = False) -> Attempt:
-        """Write an attempt down before it goes. Raises `BudgetError`, and nothing is written, where it could pass a cap."""
+    def begin(self, request: Request, *, by_file: bool = False, at_hand: bool = False) -> Attempt:
+        """Write an attempt down before it goes. Raises `BudgetError`, and nothing is written, where it could pass a cap.
+
+        Args:
+            by_file: the reply may be one that an earlier attempt waits for; each call to a server is an attempt of its own.
+            at_hand: the reply is there already.
+        """
         worst = self.worst(request)
-        begun = Attempt([])
+        held: list[tuple[Account, int]] = []
+        new = Attempt([])
         try:
             for account, caps in self.accounts:
-                if at_hand and (account, caps) not in self._own and not account.is_awaited(request.key):
+                number = account.waiting(request.key) if by_file else None
+                if number is None and at_hand and (account, caps) not in self._own:
                     continue
-                number = account.begin(request.key, worst, partial(caps.refusal, worst=worst))
-                begun.held.append((account, number))
+                if number is None:
+                    number = account.begin(request.key, worst, partial(caps.refusal, worst=worst))
+                    new.held.append((account, number))
+                held.append((account, number))
         except BudgetError:
-            begun.end(Totals())
+            new.end(Totals())
             raise
-        return begun
+        return Attempt(held)
 
 
 @dataclass(frozen=True)
@@ -154,7 +165,7 @@ class CountedOnce(Wrapper):
         self.meter = meter
 
     def complete(self, request: Request) -> Reply:
-        attempt = self.meter.begin(request, at_hand=_is_at_hand(self.model, request))
+        attempt = self.meter.begin(request, by_file=isinstance(self.model, HasReplies), at_hand=_is_at_hand(self.model, request))
         try:
             reply = self.model.complete(request)
         except Waiting:
@@ -184,7 +195,7 @@ class Capped(Wrapper):
 
     def complete(self, request: Request) -> Reply:
         """Return the model's reply. Raises `BudgetError`, without asking, when the call's worst case would pass a cap."""
-        self.meter.check(request, at_hand=_is_at_hand(self.asked, request))
+        self.meter.check(request, by_file=isinstance(self.asked, HasReplies), at_hand=_is_at_hand(self.asked, request))
         return self.model.complete(request)
 
 

@@ -75,11 +75,11 @@ class Account(Protocol):
         ...
 
     def waits(self, attempt: int) -> None:
-        """Its reply comes later. From now on `begin` gives this attempt for its request, and refuses it no more."""
+        """Its reply comes later."""
         ...
 
-    def is_awaited(self, key: str) -> bool:
-        """Return whether an attempt for a request waits for its reply, or did."""
+    def waiting(self, key: str) -> int | None:
+        """Return the attempt that waits for the reply to a request; None: none does, or no more."""
         ...
 
     def spent(self) -> Totals:
@@ -125,7 +125,7 @@ class MemoryLedger:
         self.entries: dict[str, tuple[Request, Reply]] = {}
         self._waiting: dict[str, Request] = {}
         self._attempts: dict[int, tuple[str, Totals]] = {}  # those without a reply
-        self._awaited: dict[str, int] = {}
+        self._waits: dict[str, int] = {}  # the attempt that waits for a reply, of each request
         self._begun = 0
 
     def get(self, key: str) -> Reply | None:
@@ -139,7 +139,7 @@ class MemoryLedger:
         self.entries.setdefault(request.key, (request, reply))
         last = max((number for number, (key, _) in self._attempts.items() if key == request.key), default=None)
         if last is not None:
-            del self._attempts[last]
+            self._leave(last)
 
     def unusable(self, key: str) -> str:
         return ""  # nothing comes in but through `put`
@@ -151,8 +151,6 @@ class MemoryLedger:
         return totals
 
     def begin(self, key: str, worst: Totals, refusal: Callable[[Totals], str]) -> int:
-        if key in self._awaited:
-            return self._awaited[key]
         if why := refusal(self.spent()):
             raise BudgetError(why)
         self._begun += 1
@@ -160,7 +158,7 @@ class MemoryLedger:
         return self._begun
 
     def end(self, attempt: int, used: Totals) -> None:
-        key, _ = self._attempts.pop(attempt)
+        key = self._leave(attempt)
         if used.calls:
             self._attempts[attempt] = key, replace(used, unanswered=1)
 
@@ -168,10 +166,17 @@ class MemoryLedger:
         """`put` counts it."""
 
     def waits(self, attempt: int) -> None:
-        self._awaited[self._attempts[attempt][0]] = attempt
+        self._waits[self._attempts[attempt][0]] = attempt
 
-    def is_awaited(self, key: str) -> bool:
-        return key in self._awaited
+    def waiting(self, key: str) -> int | None:
+        return self._waits.get(key)
+
+    def _leave(self, attempt: int) -> str:
+        """Count an attempt no longer, and let it wait no longer; return its request's key."""
+        key, _ = self._attempts.pop(attempt)
+        if self._waits.get(key) == attempt:
+            del self._waits[key]
+        return key
 
     def spent(self) -> Totals:
         return sum((totals for _, totals in self._attempts.values()), self.totals())

@@ -5,7 +5,7 @@ A mentor knows no problem and no data: what it needs of a run comes in by a `Men
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 
@@ -73,7 +73,7 @@ class Proceed(Protocol):
         ...
 
 
-ReadByName = Callable[[Sequence[str]], Sequence[Sequence[float]]]  # texts -> the probabilities of the classes, of each
+ReadByName = Callable[[Sequence[str]], Iterable[Sequence[float]]]  # texts -> the probabilities of the classes, one text after the other
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,7 @@ class ClassificationProblem(Generic[I]):
         self._examples: dict[str, tuple[Example, ...]] = {"train": splits.train, "select": splits.select, "test": splits.test}
         self._rows: tuple[Line, ...] = ()  # the class lines that gradients read behind the examples of `train`
         self._rows_tokens = 0  # that reading them once took
+        self._mean_weight: float | None = None  # of all rows of `train` in the loss, once it was asked for
         self._targets = {name: self._numbers([example.label for example in part]) for name, part in self._examples.items()}
         for name in self._examples:
             self.inputs(name)
@@ -147,6 +148,7 @@ class ClassificationProblem(Generic[I]):
         found = copy.copy(self)
         found.splits = replace(self.splits, lines=(*self.splits.lines, *lines))
         found._inputs, found._targets, found._data_starts = dict(self._inputs), dict(self._targets), {}
+        found._mean_weight = None
         found._join(lines)
         return found
 
@@ -166,20 +168,26 @@ class ClassificationProblem(Generic[I]):
         if isinstance(self.scorer, MadeOfTrain):
             self.scorer = self.scorer.made_of(self.inputs("train"), self._targets["train"])
 
-    def line_scores(self, params: Params, lines: Sequence[Line]) -> Tensor:
-        """Return ``(num_lines, num_classes)``, what a point that a run begins at says of class lines."""
+    def line_scores(self, params: Params, lines: Sequence[Line]) -> ReadSplit:
+        """Return ``(num_lines, num_classes)``, what a point that a run begins at says of class lines, and the tokens that this took.
+
+        Features that are kept are not counted: reading them once is of a point that trains on them.
+        """
         scorer, found = self.scorer, torch.zeros(len(lines), len(self.splits.labels))
         if isinstance(scorer, ReadsClassLines):
             params = scorer.doubting(params)
         read = [i for i, line in enumerate(lines) if isinstance(scorer, ReadsClassLines) and scorer.reads(line)]
         rows = [i for i in range(len(lines)) if i not in {*read}]
+        tokens = 0
         if rows:
-            found[rows] = self._class_scores([params], self._read_lines([lines[i] for i in rows]))[0][0]
+            inputs = self._read_lines([lines[i] for i in rows])
+            (found[rows],), once = self._class_scores([params], inputs)
+            tokens = self.scorer.num_tokens(params, inputs, known=once > 0) + once
         if read:
             assert isinstance(scorer, ReadsClassLines)
             with torch.no_grad():
                 found[read] = scorer.line_scores(self._realized(params), [lines[i] for i in read]).float().cpu()
-        return found
+        return ReadSplit(found, tokens)
 
     def _read_lines(self, lines: Sequence[Line]) -> I:
         """Return lines as the scorer reads rows, each by its weight."""
@@ -208,11 +216,16 @@ class ClassificationProblem(Generic[I]):
     def read_by(self, scorer: ClassScorer[I], reader: InputReader[I]) -> Self:
         """Return the same problem with classes and examples read in another way, each split when it is first asked for."""
         found = copy.copy(self)
-        found.scorer, found.reader, found._inputs, found._data_starts = scorer, reader, {}, {}
+        found.scorer, found.reader, found._inputs, found._data_starts, found._mean_weight = scorer, reader, {}, {}, None
+        if self._rows and isinstance(scorer, MadeOfTrain):
+            found.scorer = scorer.made_of(found.inputs("train"), found._targets["train"])  # of lines too
         return found
 
     def part(self, train_places: Sequence[int], select_places: Sequence[int]) -> Self:
-        """Return the same problem on a part of `train`, judged by another part of it; both are places in `train`. Nothing is read anew."""
+        """Return the same problem on a part of `train`, judged by another part of it; both are places in `train`. Nothing is read anew.
+
+        It begins as a run does by itself, wherever the whole begins.
+        """
         found = copy.copy(self)
         whole, every = self.inputs("train"), len(self._targets["train"])
         lines = list(range(len(self.splits.train), every))  # which train in every part
@@ -224,6 +237,8 @@ class ClassificationProblem(Generic[I]):
         train, select, test = found._examples.values()
         found.splits = replace(self.splits, train=train, select=select, test=test, folds=(), digest="")
         found.transfer_sets, found._data_starts = {}, {}
+        found._mean_weight = None
+        found._origin = None  # another run's point has seen the labels that a part is judged by
         if isinstance(self.scorer, MadeOfTrain):
             found.scorer = self.scorer.made_of(found._inputs["train"], found._targets["train"])
         return found
@@ -268,9 +283,14 @@ class ClassificationProblem(Generic[I]):
         contexts = {name for name in self.codec.random(seed) if fresh[name].dim() == 3 and len(fresh[name]) == len(self.splits.labels)}
         return adopted(fresh, self._origin[0], self.splits.labels, self._origin[1], own | contexts)
 
-    def begin_from(self, params: Params, labels: Sequence[str]) -> None:
-        """Begin where another run's point stands, which had these classes, in place of where one begins by itself."""
+    def begin_from(self, params: Params, labels: Sequence[str]) -> tuple[str, ...]:
+        """Begin where another run's point stands, which had these classes, in place of where one begins by itself.
+
+        Returns:
+            What is to be told of what does not go on.
+        """
         self._origin = dict(params), tuple(labels)
+        return ()
 
     def start_note(self, seed: int) -> str:
         """Return what is to be said of how `initial` of that seed was found; empty: nothing."""
@@ -291,14 +311,28 @@ class ClassificationProblem(Generic[I]):
         return Batch(which, views, targets if part is None else targets[part], seed_for(seed, "dropout", step))
 
     def loss(self, params: Params, batch: Batch) -> Tensor:
-        inputs = self.read(batch)
+        inputs, factor = self.read(batch), self._factor(batch)
         with self._room(), self.scorer.training(batch.seed):
             parts = self.scorer.parts(params, inputs, self._part_tokens)
             if len(parts) > 1 and torch.is_grad_enabled() and any(value.requires_grad for value in params.values()):
-                return loss_in_parts(self.method, self.scorer, params, inputs, batch.targets, parts)
+                return loss_in_parts(self.method, self.scorer, params, inputs, batch.targets, parts, factor)
             point = self._realized(params)
             read, short = self.scorer.share(point, inputs) or (point, inputs)
-            return self.scorer.loss(read, short, batch.targets.to(self.scorer.device))
+            return self.scorer.loss(read, short, batch.targets.to(self.scorer.device), factor)
+
+    def _factor(self, batch: Batch) -> float:
+        """Return how much the rows of a batch weigh, against as many of `train` on the average; 1 where all of `train` is the batch.
+
+        A mean over the batch alone would let rows that hardly weigh anything count as much as any others wherever they are among
+        themselves. So multiplied, the batches of an epoch say on the average what all of `train` says.
+        """
+        every = self._targets["train"]
+        if not self._rows or len(batch.which) == len(every):
+            return 1.0
+        if self._mean_weight is None:
+            self._mean_weight = float(self.scorer.weights(self.inputs("train"), every.to(self.scorer.device)).double().mean())
+        own = float(self.scorer.weights(self.read(batch), batch.targets.to(self.scorer.device)).double().mean())
+        return own / self._mean_weight if self._mean_weight else 1.0
 
     def num_tokens(self, params: Params, batch: Batch) -> int:
         # A probe on kept features runs nothing; a step is counted all the same.

@@ -104,9 +104,12 @@ class CrossValidated:
         """Return how often each point is to count in an average, chosen out of fold, and what it cost to score them."""
         return self._judge.picked(self._out_of_fold(points), picks)
 
-    def begin_from(self, params: Params, labels: Sequence[str]) -> None:
-        """Begin where another run's point stands: the full member does. The others do not, since it has seen the labels they judge by."""
-        self.full.begin_from(params, labels)
+    def begin_from(self, params: Params, labels: Sequence[str]) -> tuple[str, ...]:
+        """Begin where another run's point stands: the full member does. The others do not, since it has seen the labels they judge by.
+
+        Nor do they have its class lines, which may be made of those labels, and are weighed and were chosen by them.
+        """
+        return self.full.begin_from(params, labels)
 
     def clues(self, params: Params, *, start: Params | None = None, score: Score | None = None) -> Clues:
         """Return what can be said of the full member; its words are judged out of fold, as it is, and errors are those of all members."""

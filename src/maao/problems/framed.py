@@ -168,9 +168,9 @@ class FramedProblem:
     def initial(self, seed: int) -> Params:
         return self.plain.initial(seed)
 
-    def begin_from(self, params: Params, labels: Sequence[str]) -> None:
+    def begin_from(self, params: Params, labels: Sequence[str]) -> tuple[str, ...]:
         """Begin where another run's point stands, with the pair that a proposal filled in there."""
-        self.plain.begin_from(params, labels)
+        return self.plain.begin_from(params, labels)
 
     def batch(self, step: int, seed: int) -> Batch:
         return self.plain.batch(step, seed)
@@ -231,7 +231,7 @@ class FramedProblem:
         plain = self.plain.with_lines(lines)
         return FramedProblem(plain, self._reframe, num_virtual_tokens=self._num_virtual_tokens, max_cache_bytes=self._bytes_of_pair * PAIRS)
 
-    def line_scores(self, params: Params, lines: Sequence[Line]) -> Tensor:
+    def line_scores(self, params: Params, lines: Sequence[Line]) -> ReadSplit:
         return self._home(params).line_scores(without_pair(params), lines)
 
     def part(self, train: Sequence[int], select: Sequence[int]) -> FramedPart:

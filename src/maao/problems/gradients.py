@@ -16,11 +16,18 @@ PartLoss = Callable[[Params, I, list[int]], Tensor]  # of params, the inputs of 
 
 
 def loss_in_parts(
-    method: PromptMethod, scorer: ClassScorer[I], params: Params, inputs: I, targets: Tensor, parts: Sequence[Sequence[int]]
+    method: PromptMethod,
+    scorer: ClassScorer[I],
+    params: Params,
+    inputs: I,
+    targets: Tensor,
+    parts: Sequence[Sequence[int]],
+    factor: float = 1.0,
 ) -> Tensor:
     """Return the mean loss of a batch, its gradient computed part by part.
 
-    A network's output is computed once, and its gradient is summed over the parts before it goes on to the params.
+    A network's output is computed once, and its gradient is summed over the parts before it goes on to the params. `factor` is that of
+    `ClassScorer.loss`.
     """
     tuned = {name: value for name, value in params.items() if value.requires_grad}
     own = {name: value.detach().requires_grad_() for name, value in tuned.items()}
@@ -29,7 +36,7 @@ def loss_in_parts(
     losses = []
 
     def part_loss(read: Params, part: I, which: list[int]) -> Tensor:
-        loss = scorer.loss(read, part, targets[which]) * (weights[which].sum() / weights.sum())
+        loss = scorer.loss(read, part, targets[which], factor) * (weights[which].sum() / weights.sum())
         losses.append(loss.detach())
         return loss
 

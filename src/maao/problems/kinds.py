@@ -101,6 +101,12 @@ class EncoderDecoderOptions(LabelWordsOptions):
 class HeadOptions(TextOptions):
     """A linear head on the last hidden states of an encoder or a decoder, trained with the prompt."""
 
+    usual_with_lines: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "plan": {"rounds": 1, "steps": 100, "store_every": 25},
+        "accept": {"steps": 100, "margin_share": 0.4},  # lines are many times the labels: a race of 10 steps sees few of them
+        "mentor": {"weights": [1.0]},  # a head that begins at random believes each line by half
+    }
+
     pooling: Literal["auto", "mean", "first", "virtual", "last"] = Field(
         "auto", description="What a head reads; auto: the last token of a decoder, the mean of an encoder."
     )
@@ -127,6 +133,8 @@ class HeadOptions(TextOptions):
 
 class AutoOptions(LabelWordsOptions, HeadOptions):
     """Settings before it is known which kind the model is; then those that it does not read are refused."""
+
+    usual_with_lines: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
 
 class MatcherOptions(KindOptions):

@@ -13,15 +13,14 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
-from weakref import WeakKeyDictionary
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from maao.class_lines import FIELD, KINDS, ClassLines, has_lines, left_out_told, texts_of, without_repeats
+from maao.class_lines import FIELD, KINDS, ClassLines, count_told, has_lines, left_out_told, texts_of, without_repeats
 from maao.errors import CodecError, ConfigError
 from maao.members import bare_name
 from maao.problems.averages import average
@@ -59,6 +58,11 @@ def lines_of(params: Mapping[str, Tensor]) -> ClassLines:
     return ClassLines.from_json(told, list(told)) if told else ClassLines()
 
 
+def says_nothing(params: Mapping[str, Tensor]) -> bool:
+    """Say whether a point trains on no class line."""
+    return not len(lines_of(params))
+
+
 def without_lines(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return params without their lines: what a problem that reads none takes. Of an average, without those of all its walks."""
     return {name: value for name, value in params.items() if bare_name(name) != LINES}
@@ -71,7 +75,15 @@ class Undrawn(Batch):
     of: tuple[int, int] = (0, 0)
 
 
-Fill = Callable[[Mapping[str, str]], tuple[Params, str | None]]
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """How far to believe each line of a set ``(num_lines,)``, and the tokens that finding it out ran through the model."""
+
+    each: tuple[float, ...]
+    tokens: int
+
+
+Fill = Callable[[Mapping[str, str]], Encoded[Params]]
 
 
 class LinedCodec:
@@ -80,7 +92,7 @@ class LinedCodec:
     Args:
         codec: of the prompt, if there is one.
         labels: the classes.
-        fill: the params of lines, and what of them is not used; raises `CodecError` for what are none.
+        fill: the params of lines, what of them is not used, and what finding them cost; raises `CodecError` for what are none.
     """
 
     def __init__(self, codec: Codec[Params], labels: Sequence[str], fill: Fill) -> None:
@@ -98,11 +110,12 @@ class LinedCodec:
         own = {name: value for name, value in fields.items() if name not in others}
         if not own:
             return self._codec.encode(text, fields)
-        params, note = self._fill(own)
+        filled = self._fill(own)
         if not (text.strip() or others):
-            return Encoded(params, text, note)
+            return replace(filled, text=text)
         found = self._codec.encode(text, others)
-        return Encoded({**params, **found.params}, found.text, "; ".join(filter(None, (found.note, note))) or None, found.cost)
+        note = "; ".join(filter(None, (found.note, filled.note))) or None
+        return Encoded({**filled.params, **found.params}, found.text, note, found.cost + filled.cost)
 
     def decode(self, params: Params) -> Decoded:
         return self._codec.decode(without_lines(params))
@@ -117,6 +130,14 @@ class LinedCodec:
 
 class LinedTokenCodec(VocabularyBeneath, LinedCodec):
     """The same around a codec with a vocabulary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A problem with the lines of some points, and what its parts are to those who train on one: they are let go together."""
+
+    problem: Unlined
+    parts: dict[LinedProblem, Unlined] = field(default_factory=dict)
 
 
 class LinedProblem:
@@ -136,9 +157,10 @@ class LinedProblem:
         self.plain, self._seed = plain, seed
         self.splits, self.notes, self.transfer_sets = plain.splits, plain.notes, plain.transfer_sets
         self.codec = lined_codec(plain.codec, plain.splits.labels, self._filled)
-        self._held: OrderedDict[bytes, Unlined] = OrderedDict()
+        self._plain_home, self._held = Home(plain), OrderedDict[bytes, Home]()
         self._begun: dict[str, Tensor] = {}  # the lines of the run that this one begins from
         self._known: Mapping[str, str] | None = None
+        self._beliefs: OrderedDict[tuple[tuple[str, str, str], ...], Believed] = OrderedDict()  # of sets of lines, by what they say
 
     @property
     def prepared(self) -> Cost:
@@ -153,12 +175,16 @@ class LinedProblem:
     def initial(self, seed: int) -> Params:
         return {**self._home(self._begun).initial(seed), **self._begun}
 
-    def begin_from(self, params: Params, labels: Sequence[str]) -> None:
+    def begin_from(self, params: Params, labels: Sequence[str]) -> tuple[str, ...]:
         """Begin where another run's point stands, with its lines of the classes that are still there; none may repeat an example here."""
-        lines, _ = without_repeats(lines_of(params).in_order(self.splits.labels), self._texts())
+        lines, left_out = without_repeats(lines_of(params).in_order(self.splits.labels), self._texts())
         self._begun = {LINES: lines_tensor(lines)} if len(lines) else {}
         self._held.clear()
-        self.plain.begin_from(without_lines(params), labels)
+        self._beliefs.clear()
+        told = [f"of the lines of that run, {what}" for what in left_out_told(left_out)]
+        if len(lines) and self.splits.num_folds:
+            told.append(f"{count_told(len(lines))} of that run train the point that is used, and none of those that judge it")
+        return (*self.plain.begin_from(without_lines(params), labels), *told)
 
     def batch(self, step: int, seed: int) -> Batch:
         return Undrawn((), None, torch.zeros(0, dtype=torch.long), seed, (step, seed))
@@ -254,11 +280,14 @@ class LinedProblem:
         return self._home(params)
 
     def _home(self, params: Mapping[str, Tensor]) -> Unlined:
+        return self._home_of(params).problem
+
+    def _home_of(self, params: Mapping[str, Tensor]) -> Home:
         if LINES not in params:
-            return self.plain
+            return self._plain_home
         key = params[LINES].cpu().numpy().tobytes()
         found = self._held.pop(key, None)
-        self._held[key] = found if found is not None else self._with(params)  # the last one used, at the end
+        self._held[key] = found if found is not None else Home(self._with(params))  # the last one used, at the end
         if len(self._held) > KEPT + self.splits.num_folds:  # each member believes lines by its own examples
             self._held.popitem(last=False)
         return self._held[key]
@@ -272,8 +301,8 @@ class LinedProblem:
             self._known = texts_of(self.splits)
         return self._known
 
-    def _filled(self, fields: Mapping[str, str]) -> tuple[Params, str | None]:
-        """Return where a walk with the lines of a proposal begins, and what of them is left out.
+    def _filled(self, fields: Mapping[str, str]) -> Encoded[Params]:
+        """Return where a walk with the lines of a proposal begins, what of them is left out, and what it cost to weigh the others.
 
         Raises:
             CodecError: they are none (see `ClassLines.from_fields`), or no line is left.
@@ -282,20 +311,29 @@ class LinedProblem:
         note = "; ".join(left_out_told(left_out)) or None
         if not len(lines):
             raise CodecError(f"No line is left to train on: {note}.")
-        return self._start(lines), note
+        return self._start(lines, note)
 
-    def _start(self, lines: ClassLines) -> Params:
+    def _start(self, lines: ClassLines, note: str | None = None) -> Encoded[Params]:
         """Return where a walk with these lines begins."""
-        named = {LINES: lines_tensor(self._weighed(lines) if len(lines) else lines)}
-        return {**self._home(named).initial(self._seed), **named}
+        believed = self._believed(lines)
+        weighed = lines.weighing([line.weight * each for line, each in zip(lines, believed.each, strict=True)])
+        named = {LINES: lines_tensor(weighed)}
+        return Encoded({**self._home(named).initial(self._seed), **named}, "", note, Cost(model_tokens=believed.tokens))
 
-    def _weighed(self, lines: ClassLines) -> ClassLines:
-        """Return lines by how far to believe each, as the point says that the run would begin from without them."""
-        numbers = torch.tensor([self.splits.labels.index(line.label) for line in lines])
-        scores = self.plain.line_scores(self.plain.initial(self._seed), lines.lines)
-        own = scores.softmax(-1).gather(1, numbers[:, None])[:, 0]
-        each = responsibilities(own, len(self.splits.labels)).tolist()
-        return lines.weighing([line.weight * weight for line, weight in zip(lines, each, strict=True)])
+    def _believed(self, lines: ClassLines) -> Believed:
+        """Return how far to believe each line, as the point says that the run would begin from without them; whatever they weigh."""
+        if not len(lines):
+            return Believed((), 0)
+        key = tuple((line.label, line.kind, line.text) for line in lines)
+        if key not in self._beliefs:  # a mentor says the same lines at several weights
+            number = {label: i for i, label in enumerate(self.splits.labels)}
+            numbers = torch.tensor([number[line.label] for line in lines])
+            read = self.plain.line_scores(self.plain.initial(self._seed), lines.lines)
+            own = read.scores.softmax(-1).gather(1, numbers[:, None])[:, 0]
+            self._beliefs[key] = Believed(tuple(responsibilities(own, len(number)).tolist()), read.tokens)
+            if len(self._beliefs) > KEPT:
+                self._beliefs.popitem(last=False)
+        return self._beliefs[key]
 
 
 class LinedPart(LinedProblem):
@@ -303,28 +341,21 @@ class LinedPart(LinedProblem):
 
     def __init__(self, whole: LinedProblem, train: tuple[int, ...], select: tuple[int, ...]) -> None:
         self._whole, self._places = whole, (train, select)
-        self._parts: WeakKeyDictionary[Unlined, Unlined] = WeakKeyDictionary()
-        super().__init__(self._part_of(whole.plain), whole._seed)
+        super().__init__(self._home({}), whole._seed)
         self.transfer_sets = {}
 
-    def initial(self, seed: int) -> Params:
-        begun = self._whole._begun
-        return {**self._home(begun).initial(seed), **begun}
-
     def _home(self, params: Mapping[str, Tensor]) -> Unlined:
-        return self._part_of(self._whole._home(params))
+        home = self._whole._home_of(params)
+        if self not in home.parts:
+            home.parts[self] = home.problem.part(*self._places)
+        return home.parts[self]
 
     def _texts(self) -> Mapping[str, str]:
         return self._whole._texts()  # of all the data, not of this part alone
 
-    def _filled(self, fields: Mapping[str, str]) -> tuple[Params, str | None]:
+    def _filled(self, fields: Mapping[str, str]) -> Encoded[Params]:
         """Do as the whole does; but lines may be said to other members alone, and this one then has none."""
-        return super()._filled(fields) if has_lines(fields) else (self._start(ClassLines()), None)
-
-    def _part_of(self, home: Unlined) -> Unlined:
-        if home not in self._parts:
-            self._parts[home] = home.part(*self._places)
-        return self._parts[home]
+        return super()._filled(fields) if has_lines(fields) else self._start(ClassLines())
 
 
 class LinedPictures(LinedProblem):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,4 +19,5 @@ def mean_cross_entropy(scores: Tensor, targets: Tensor, weights: Tensor | None =
     """
     if weights is None:
         return F.cross_entropy(scores, targets)
-    return (F.cross_entropy(scores, targets, reduction="none") * weights).sum() / weights.sum()
+    each = F.cross_entropy(scores, targets, reduction="none")
+    return (each * weights).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)  # what all but nothing is believed of

@@ -43,6 +43,7 @@ class KindOptions(Section):
     part_tokens: int = Field(description="Most tokens that a step keeps activations of at a time.")
 
     average_costs: ClassVar[str] = "an input runs through the model once for each of them"
+    usual_with_lines: ClassVar[Mapping[str, Mapping[str, object]]] = {}  # where a mentor says these alone
 
     @property
     def needs_labels(self) -> bool:
@@ -246,17 +247,26 @@ def matcher_of_texts(model: Mapping[str, object]) -> dict[str, str]:
     return {"name": TEXT_ENCODER, "method": "coop" if any(key in model for key in OF_PROMPTS) else "class_residual"}
 
 
-def usual_of(model: Mapping[str, object], *, with_lines: bool = False) -> Mapping[str, Mapping[str, object]]:
+def usual_of(model: Mapping[str, object], *, with_lines: bool = False, lines_alone: bool = False) -> Mapping[str, Mapping[str, object]]:
     """Return what usually goes with the method that the settings name, by section; a wrong name is told elsewhere.
 
-    `with_lines`: a mentor says class lines.
+    Args:
+        with_lines: a mentor says class lines, or may.
+        lines_alone: it says nothing else. Then the kind of model has something to say too.
+
+    Example:
+        >>> usual_of({"kind": "head"}), usual_of({"kind": "head"}, with_lines=True, lines_alone=True)["plan"]["rounds"]
+        ({}, 1)
     """
     try:
         options = choices.load("method", _named(model.get("method", "prompt_tuning")))
+        kind = choices.load("kind", _named(model.get("kind", "auto")))
     except choices.UnknownName:
         return {}
     found: Mapping[str, Mapping[str, object]] = options.usual_with_lines if with_lines else options.usual
-    return found
+    if not lines_alone or options.of_matchers:
+        return found
+    return {name: {**kind.usual_with_lines.get(name, {}), **found.get(name, {})} for name in {**kind.usual_with_lines, **found}}
 
 
 def _chosen(table: str, name: str) -> Chosen[Any]:

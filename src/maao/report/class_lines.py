@@ -34,22 +34,23 @@ def lines_verdicts(history: History[P, S], where: str) -> list[str]:
     return found
 
 
-def lines_rule(options: LinesOptions, share: float, is_judged: bool) -> str:
-    """Say before a run what it does with a mentor's lines.
+def lines_rule(options: LinesOptions, share: float, where: str) -> str:
+    r"""Say before a run which lines it asks for, what they weigh, and how they are judged.
 
     Args:
         share: part of the loss that they must take away.
-        is_judged: there is a labelled example to judge them by.
+        where: by which examples they are judged: "out of fold", say; "" where there is no labelled example.
 
     Example:
-        >>> print(lines_rule(LinesOptions(), 0.1, False))
-        Class lines: each weighs 0.5 of a labelled example, times how far it is believed; there is no label to judge them by.
+        >>> print(lines_rule(LinesOptions(), 0.2, "out of fold").replace("; ", ";\n"))
+        Class lines: 8 examples and 3 descriptions a class, each at 0.5 of a labelled example, times how far it is believed;
+        out of fold they must lower the loss by more than 20 %.
     """
     weights = " or ".join(f"{weight:g}" for weight in options.weights)
-    told = f"Class lines: each weighs {weights} of a labelled example, times how far it is believed"
-    if not is_judged:
+    told = f"Class lines: {options.asked_for}, each at {weights} of a labelled example, times how far it is believed"
+    if not where:
         return f"{told}; there is no label to judge them by."
-    return f"{told}; they stay if they take {f'more than {100 * share:.0f} % of the loss' if share else 'some of the loss'} away."
+    return f"{told}; {where} they must lower the loss{f' by more than {100 * share:.0f} %' if share else ''}."
 
 
 def _takes_lines(r: Round[P, S]) -> bool:
@@ -84,13 +85,12 @@ def listed(lines: ClassLines) -> list[str]:
         >>> listed(ClassLines((Line("pin", "examples", "a new pin", 0.5), Line("pin", "descriptions", "about pins", 0.25))))
         ['pin', '  0.50 a new pin', '  0.25 (description) about pins']
     """
-    found: list[str] = []
-    for label in lines.labels():
-        found.append(printable_line(label))
-        for line in lines.of(label):
-            kind = "(description) " if line.kind == "descriptions" else ""
-            found.append(f"  {line.weight:.2f} {kind}{printable_line(line.text)}")
-    return found
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        kind = "(description) " if line.kind == "descriptions" else ""
+        own = found.setdefault(line.label, [printable_line(line.label)])
+        own.append(f"  {line.weight:.2f} {kind}{printable_line(line.text)}")
+    return [told for own in found.values() for told in own]
 
 
 def _told(r: Round[P, S], where: str, without: str) -> str:

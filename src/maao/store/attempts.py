@@ -48,9 +48,6 @@ class Attempts:
     def begin(self, key: str, worst: Totals, refusal: Callable[[Totals], str], before: Callable[[Totals, Totals], Totals]) -> int:
         """Write an attempt down unless it is refused. `before` makes what is spent of the sums with and without a reply."""
         with self._database.transaction() as connection:
-            waited = connection.execute("SELECT max(id) FROM attempts WHERE key = ? AND waited", (key,)).fetchone()[0]
-            if waited is not None:
-                return int(waited)
             why = refusal(before(*_sums(connection)))
             if why:
                 raise BudgetError(why)
@@ -77,9 +74,10 @@ class Attempts:
         with self._database.transaction() as connection:
             connection.execute("UPDATE attempts SET waited = 1 WHERE id = ?", (attempt,))
 
-    def is_awaited(self, key: str) -> bool:
+    def waiting(self, key: str) -> int | None:
         with self._database.snapshot() as connection:
-            return connection.execute("SELECT 1 FROM attempts WHERE key = ? AND waited LIMIT 1", (key,)).fetchone() is not None
+            found = connection.execute("SELECT max(id) FROM attempts WHERE key = ? AND waited AND state = 'open'", (key,)).fetchone()[0]
+            return None if found is None else int(found)
 
     def sums(self) -> tuple[Totals, Totals]:
         """Return what attempts with a reply took, and those without one."""
@@ -168,8 +166,8 @@ class Spending:
     def waits(self, attempt: int) -> None:
         self._attempts.waits(attempt)
 
-    def is_awaited(self, key: str) -> bool:
-        return self._is_there() and self._attempts.is_awaited(key)
+    def waiting(self, key: str) -> int | None:
+        return self._attempts.waiting(key) if self._is_there() else None
 
     def spent(self) -> Totals:
         if not self._is_there():

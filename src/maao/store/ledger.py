@@ -134,8 +134,8 @@ class SqliteLedger:
     def waits(self, attempt: int) -> None:
         self._attempts.waits(attempt)
 
-    def is_awaited(self, key: str) -> bool:
-        return self._attempts.is_awaited(key)
+    def waiting(self, key: str) -> int | None:
+        return self._attempts.waiting(key)
 
     def spent(self) -> Totals:
         """Return what replies took, and attempts without one."""

@@ -86,15 +86,17 @@ class LinesMentor(Generic[P]):
         note = f"not tried at {left_out}: plan.proposals is {count}" if left_out else None
         further = self.further_fields(history, seed)
         proposals: list[Proposal[P]] = []
+        cost = said.cost
         for weight in weights[:count]:
             fields = {**lines.at(1.0).to_fields(), **further, LINES_WEIGHT: f"{weight:g}"}
             try:
                 encoded = self.codec.encode("", fields)
             except CodecError as error:
-                return Advice((), (*rejected, Rejected(lines_told(fields), str(error))), said.cost)
+                return Advice((), (*rejected, Rejected(lines_told(fields), str(error))), cost)
+            cost = cost if proposals else cost + encoded.cost  # lines are read once, whatever they weigh
             proposals.append(Proposal("", encoded.params, self.source, encoded.note, fields))
         proposals[-1] = replace(proposals[-1], note="; ".join(filter(None, (proposals[-1].note, note))) or None)
-        return Advice(tuple(proposals), rejected, said.cost)
+        return Advice(tuple(proposals), rejected, cost)
 
     def weights_after(self, history: History[P, S]) -> tuple[float, ...]:
         """Return the weights in the order of likely use: that which the present lines were taken at before the others."""
@@ -222,6 +224,17 @@ class LinesOptions(MentorOptions):
             raise ConfigError("mentor.examples and mentor.descriptions are both 0: there is nothing to say of the classes.")
         if twice := [weight for weight, times in Counter(self.weights).items() if times > 1]:
             raise ConfigError(f"mentor.weights names {twice[0]:g} twice, and each makes a proposal: drop one.")
+
+    @property
+    def asked_for(self) -> str:
+        """Which lines are asked for, in words.
+
+        Example:
+            >>> LinesOptions(descriptions=1).asked_for, LinesOptions(examples=0).asked_for
+            ('8 examples and 1 description a class', '3 descriptions a class')
+        """
+        counts = (("example", self.examples), ("description", self.descriptions))
+        return " and ".join(f"{count} {name}{'s' * (count > 1)}" for name, count in counts if count) + " a class"
 
     def wanted(self, run: MentorContext) -> Wanted:
         """Return which lines are wanted of the classes of a run. Raises `ConfigError` where it has none."""

@@ -148,6 +148,10 @@ class ClassNamesOptions(ControlOptions):
         told = "each class has one line, its name: drop it"
         return {**super().unread(), "examples": told, "descriptions": told}
 
+    @property
+    def asked_for(self) -> str:
+        return "the name of each class"
+
     def build(self, run: MentorContext) -> Written[Params]:
         names, wanted = self.names(run), replace(self.wanted(run), examples=1, descriptions=0)
         return Written(run.codec, wanted, "class names", lambda number, draw: (names[number],), is_fixed=True)

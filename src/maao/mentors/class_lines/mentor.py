@@ -27,7 +27,7 @@ from maao.mentors.class_lines.feedback import Feedback, Later, Now, Rewriting, e
 from maao.mentors.class_lines.reading import Asked, read_reply
 from maao.mentors.class_lines.request import MOST_TOKENS, Subject, expected_tokens, most_tokens, schema, wording_of, write
 from maao.mentors.context import AskingOptions, Input, MentorContext
-from maao.mentors.language_model import complete_all, cut_reason, reply_cost
+from maao.mentors.language_model import complete_all, cut_reason, reply_cost_about
 from maao.options import Text
 from maao.printable import printable_line
 from maao.protocols import ChatModel, History, Params
@@ -141,7 +141,7 @@ class ClassLinesMentor(LinesMentor[P]):
             for (part, request), (reply, failure) in zip(requests, replies, strict=True):
                 if reply is None:
                     return self._said(found, [*rejected, failure], cost, asked)
-                cost += reply_cost(reply)
+                cost += reply_cost_about(reply, request)
                 if reply.why_empty:
                     rejected.append(Rejected("", reply.why_empty))
                     continue
@@ -281,6 +281,8 @@ class ClassLinesOptions(LinesOptions, AskingOptions):
         shown = self._shown_texts(run.input)
         told += ", and misread training texts" if shown else ""
         rest = "" if shown else " No training example is sent."
+        if shown and run.folds:
+            rest = " What it is told of misread texts makes out-of-fold figures of later rounds too good; test is not touched."
         where = chat.where(chat.model_name(run.tuned))
         return (
             f"Mentor: {where}. It is sent the task's description and the names of the classes{about}; in later rounds {told}; this "

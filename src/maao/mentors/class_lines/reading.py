@@ -257,8 +257,8 @@ class _OfText:
         kind, why = self.asked.kinds[0], "it stands under no class"
         held: list[str] = []
         lines, more = lines_of(reply)
-        for line in lines:
-            heading, own = self._heading(line), _kind_heading(line)
+        for line, stands_apart in zip(lines, _stand_apart(reply), strict=False):
+            heading, own = self._heading(line, stands_apart), _kind_heading(line)
             if heading is None and own is None:
                 before = _KIND_BEFORE.match(line)
                 if before is None:
@@ -285,17 +285,18 @@ class _OfText:
             return None, self.names.why_not(name)
         return (label, "") if label in self.asked.classes else (None, f"no line of {label!r} was asked for")
 
-    def _heading(self, line: str) -> str | None:
+    def _heading(self, line: str, stands_apart: bool) -> str | None:
         """Return the name of a class that a line is the heading of; None: it is none.
 
-        A line that only says a class's name may be a line of another: it is a heading where it is no item of a list, or ends with a colon.
+        A line that only says a class's name may be a line of another: it is a heading where it ends with a colon or is set as one, or is
+        no item of a list and stands apart.
         """
         bare = clean(line).strip("#:*_[]\"' \t")
         named = _CLASS_BEFORE.match(bare)
         if named is not None:
             return bare[named.end() :].strip("*_\"' ")
-        said = self.names.find(bare) is not None
-        return bare if said and (not is_marked(line) or line.rstrip(" *_").endswith(":") or line.lstrip().startswith("**")) else None
+        is_set = line.rstrip(" *_").endswith(":") or line.lstrip().startswith(("**", "#"))
+        return bare if self.names.find(bare) is not None and (is_set or (stands_apart and not is_marked(line))) else None
 
     def _section(self, lines: Sequence[str], label: str | None, kind: Kind, why: str, cut: bool) -> Iterator[_Piece]:
         """Yield what stands under a heading; with `cut`, its last line has no end."""
@@ -309,6 +310,18 @@ class _OfText:
                 yield _Piece(part.said, reason=reason or f"no {kind} were asked for")
             else:
                 yield _Piece(part.text or part.said, label, kind, reason)
+
+
+def _stand_apart(reply: str) -> Iterator[bool]:
+    """Say of each line that holds something whether it can be no item of a list of bare lines.
+
+    It stands at the beginning or behind an empty line, behind an item that is marked as such, or before one, or before a kind's name.
+    """
+    lines = reply.splitlines()
+    for i, line in enumerate(lines):
+        before, behind = lines[i - 1] if i else "", lines[i + 1] if i + 1 < len(lines) else ""
+        if line.strip():
+            yield not before.strip() or is_marked(before) or is_marked(behind) or _kind_heading(behind) is not None
 
 
 def _kind(name: str) -> Kind | None:

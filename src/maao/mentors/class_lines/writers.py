@@ -188,7 +188,7 @@ def _exchanged(words: Sequence[str], number: int, near: Near, draw: random.Rando
 # -- sentences of a corpus
 
 
-def most_confident(probabilities: Sequence[Sequence[float]], count: int) -> list[list[int]]:
+def most_confident(probabilities: Iterable[Sequence[float]], count: int) -> list[list[int]]:
     """Return for each class the texts that are read as it, those read with most confidence first, at most `count`.
 
     Self-training's first round: what the frozen model is sure of becomes its example. Would that do?
@@ -203,9 +203,14 @@ def most_confident(probabilities: Sequence[Sequence[float]], count: int) -> list
         >>> most_confident([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.95, 0.05]], 2)
         [[3, 0], [2]]
     """
-    found: list[list[int]] = [[] for _ in (probabilities[0] if probabilities else ())]
-    read = [max(range(len(row)), key=row.__getitem__) for row in probabilities]
-    for text in sorted(range(len(read)), key=lambda i: -probabilities[i][read[i]]):
-        if len(found[read[text]]) < count:
-            found[read[text]].append(text)
+    read: list[tuple[int, float]] = []  # the class of each text, and its probability: of all classes they would be many
+    classes = 0
+    for row in probabilities:
+        best = max(range(len(row)), key=row.__getitem__)
+        read.append((best, row[best]))
+        classes = len(row)
+    found: list[list[int]] = [[] for _ in range(classes)]
+    for text, (label, _) in sorted(enumerate(read), key=lambda one: -one[1][1]):
+        if len(found[label]) < count:
+            found[label].append(text)
     return found

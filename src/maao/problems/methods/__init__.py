@@ -88,6 +88,7 @@ class Matched:
         tuned: the params that a gradient is wanted of.
         scale: of the cosine.
         weights: what each input weighs in the loss ``(batch,)``; None: all alike.
+        factor: what the mean over the batch is multiplied by (see `ClassScorer.loss`).
     """
 
     scores: Tensor
@@ -98,13 +99,14 @@ class Matched:
     tuned: Mapping[str, Tensor]
     scale: float | Tensor
     weights: Tensor | None = None
+    factor: float = 1.0
 
     @property
     def cross_entropy(self) -> Tensor:
         """The mean over the batch, each input by its weight."""
         from maao.problems.losses import mean_cross_entropy  # a config names methods before torch is loaded
 
-        return mean_cross_entropy(self.scores, self.targets, self.weights)
+        return self.factor * mean_cross_entropy(self.scores, self.targets, self.weights)
 
     def zero_shot(self, anchors: Tensor) -> Tensor:
         """Return the scores ``(batch, num_classes)`` of classes that nothing is tuned of, on inputs read by the frozen tower."""

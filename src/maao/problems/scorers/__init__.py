@@ -101,8 +101,12 @@ class ClassScorer(Protocol[I]):
         """Return ``(batch, num_classes)`` scores in fp32 whose softmax is the distribution over the classes."""
         ...
 
-    def loss(self, params: Params, inputs: I, targets: Tensor) -> Tensor:
-        """Return the mean training loss of a batch; `targets` are class numbers ``(batch,)``."""
+    def loss(self, params: Params, inputs: I, targets: Tensor, factor: float = 1.0) -> Tensor:
+        """Return the mean training loss of a batch; `targets` are class numbers ``(batch,)``.
+
+        `factor`: what the mean over the examples is multiplied by, and nothing that joins the loss beside it: how much the examples of
+        this batch weigh, against what as many of `train` weigh on the average. So a batch of rows that weigh little counts little.
+        """
         ...
 
     def weights(self, inputs: I, targets: Tensor) -> Tensor:

@@ -117,7 +117,8 @@ class ClassResidual(Probe):
         found = copy.copy(self)
         features, tokens = line_features(self.encoder, [line.text for line in lines])
         found.prepared_tokens = self.prepared_tokens + tokens
-        numbers, weights = torch.tensor([labels.index(line.label) for line in lines]), torch.tensor([line.weight for line in lines])
+        number = {label: i for i, label in enumerate(labels)}
+        numbers, weights = torch.tensor([number[line.label] for line in lines]), torch.tensor([line.weight for line in lines])
         found.class_texts = self.class_texts.beside(features, numbers, weights)
         return found
 
@@ -171,10 +172,10 @@ class ClassResidual(Probe):
     def class_scores(self, params: Params, inputs: Known) -> Tensor:
         return self._scores(params, inputs.features)
 
-    def loss(self, params: Params, inputs: Known, targets: Tensor) -> Tensor:
+    def loss(self, params: Params, inputs: Known, targets: Tensor, factor: float = 1.0) -> Tensor:
         total = self._penalty(params).to(self.bound.anchors)
         if len(inputs):
-            loss = mean_cross_entropy(self.class_scores(params, inputs), targets, inputs.weights)
+            loss = factor * mean_cross_entropy(self.class_scores(params, inputs), targets, inputs.weights)
             total = self._num_examples * loss + total.to(loss)
         if not self.class_examples:
             return total / (self._num_examples or 1)

@@ -138,9 +138,10 @@ class Head:
         if self.head_start == "class_texts":
             return from_class_features(texts)
         text_weight = self._text_weight if len(texts) else 0.0
-        if not len(texts):
-            texts = examples.mean(0).expand(self.num_classes, -1)  # a class without an example is like any input
         weight = torch.tensor([1.0 if one is None else one for one in weights])
+        if not len(texts):  # a class without an example is like any input
+            any_input = examples.mean(0) if set(weights) <= {None} else weight @ examples / weight.sum()
+            texts = any_input.expand(self.num_classes, -1)
         return from_class_features(class_starts(texts, examples, targets[: len(rows)], text_weight=text_weight, weights=weight))
 
     def _named(self, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:

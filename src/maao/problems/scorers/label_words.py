@@ -343,13 +343,13 @@ class LabelWords(AnswerScorer):
             found |= {k: _mean_log_probability(logits, columns[k]) for k in group}
         return torch.stack([found[k] for k in range(len(columns))], dim=-1)
 
-    def loss(self, params: Params, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
+    def loss(self, params: Params, rows: Sequence[Tokenized], targets: Tensor, factor: float = 1.0) -> Tensor:
         if self.objective == "classes":
-            return super().loss(params, rows, targets)
+            return super().loss(params, rows, targets, factor)
         own = [self._words(row)[target] for row, target in zip(rows, targets.tolist(), strict=True)]
         found = _mean_log_probability(self._logits(params, rows, own).float(), own)
         weights = self.weights(rows, targets)  # a word weighs as much as it has tokens: the mean is taken over all of them
-        return -(found * weights).sum() / weights.sum()
+        return -factor * (found * weights).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
 
     def weights(self, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
         own = super().weights(rows, targets)

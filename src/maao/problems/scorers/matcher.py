@@ -200,10 +200,11 @@ class Matcher(KnownScorer):
     def class_scores(self, params: Params, inputs: Known) -> Tensor:
         return self._read(params, inputs)[0]
 
-    def loss(self, params: Params, inputs: Known, targets: Tensor) -> Tensor:
+    def loss(self, params: Params, inputs: Known, targets: Tensor, factor: float = 1.0) -> Tensor:
         scores, classes, seen = self._read(params, inputs)
         tuned = {name: value for name, value in params.items() if value.requires_grad and name != CLASSES}
-        return self.method.loss(Matched(scores, targets, classes, seen, inputs.features, tuned, self.scale(params), inputs.weights))
+        scale, weights = self.scale(params), inputs.weights
+        return self.method.loss(Matched(scores, targets, classes, seen, inputs.features, tuned, scale, weights, factor))
 
     def num_tokens(self, params: Params, inputs: Known, targets: Tensor | None = None, *, known: bool = False) -> int:
         """Return the tokens of one pass; an input whose features are kept runs through no tower."""

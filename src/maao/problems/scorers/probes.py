@@ -63,8 +63,8 @@ class Probe(KnownScorer):
     def class_scores(self, params: Params, inputs: Known) -> Tensor:
         raise NotImplementedError
 
-    def loss(self, params: Params, inputs: Known, targets: Tensor) -> Tensor:
-        return mean_cross_entropy(self.class_scores(params, inputs), targets, inputs.weights)
+    def loss(self, params: Params, inputs: Known, targets: Tensor, factor: float = 1.0) -> Tensor:
+        return factor * mean_cross_entropy(self.class_scores(params, inputs), targets, inputs.weights)
 
     def num_tokens(self, params: Params, inputs: Known, targets: Tensor | None = None, *, known: bool = False) -> int:
         return 0

@@ -140,8 +140,8 @@ class TokenScorer(ABC):
     @abstractmethod
     def class_scores(self, params: Params, rows: Sequence[Tokenized]) -> Tensor: ...
 
-    def loss(self, params: Params, rows: Sequence[Tokenized], targets: Tensor) -> Tensor:
-        loss, penalty = self._cross_entropy(self.class_scores(params, rows), rows, targets), self.penalty(params)
+    def loss(self, params: Params, rows: Sequence[Tokenized], targets: Tensor, factor: float = 1.0) -> Tensor:
+        loss, penalty = factor * self._cross_entropy(self.class_scores(params, rows), rows, targets), self.penalty(params)
         return loss if penalty is None else loss + penalty.to(loss)
 
     def penalty(self, params: Params) -> Tensor | None:
