@@ -426,9 +426,11 @@ def _command(arguments: Sequence[str], place: Path, count: int = 1) -> Step:
 
     def run() -> Seconds:
         began, before = time.perf_counter(), os.times()
-        made = [
-            subprocess.Popen([sys.executable, *arguments], cwd=place, env=_environment(), stdout=subprocess.DEVNULL) for _ in range(count)
-        ]
+        made = []
+        for number in range(count):
+            own = place / str(number)  # two runs of one name in one folder would stand in each other's way
+            own.mkdir(exist_ok=True)
+            made.append(subprocess.Popen([sys.executable, *arguments], cwd=own, env=_environment(), stdout=subprocess.DEVNULL))
         if any(process.wait() for process in made):
             raise SystemExit(f"{' '.join(arguments)} failed.")
         after = os.times()
