@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+from dies_at import Events
 from sample_runs import NumpySerializer, open_run
 
 from maao.llm.chat import Message, Reply, Request, Usage
@@ -39,28 +40,11 @@ def attempt(folder, die_at):
     process = os.fork()
     if process == 0:
         os.close(reader)
-        events = 0
-
-        def count(*_):
-            nonlocal events
-            events += 1
-            if events == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def counted(function):
-            def call(*arguments):
-                count()
-                result = function(*arguments)
-                count()
-                return result
-
-            return call
-
-        os.fsync, os.replace = counted(os.fsync), counted(os.replace)
+        events = Events(die_at)
         with open_run(folder, write=True) as run:
-            run._database._connection.set_trace_callback(count)
+            events.follow(run)
             act(run, folder / "record.jsonl", lambda name: os.write(writer, f"{name}\n".encode()))
-        os.write(writer, f"events {events}\n".encode())
+        os.write(writer, f"events {events.count}\n".encode())
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as stream:
