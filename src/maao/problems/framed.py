@@ -22,8 +22,9 @@ from maao.class_lines import Line
 from maao.errors import CodecError, ConfigError, DataError, ModelError
 from maao.members import bare_name, walks_of
 from maao.problems.averages import average, counted, mean_scores
-from maao.problems.classification import UNJUDGED, Batch, OutOfFold, PromptCodec, ReadSplit
+from maao.problems.classification import UNJUDGED, Batch, ClassificationProblem, OutOfFold, PromptCodec, ReadSplit
 from maao.problems.scorers.label_words import AnswerScorer, LabelWords
+from maao.problems.scorers.matcher import Known
 from maao.problems.scorers.tokens import TokenScorer
 from maao.problems.text_problem import TextProblem, TextReader, prefilled
 from maao.problems.towers.text.template import TemplateTokenizer
@@ -137,7 +138,37 @@ class FramedCodec(VocabularyBeneath):
         return {**self._codec.blend(old, without_pair(new), weight), **pair}
 
 
-class FramedProblem:
+class ReadsLikePlain:
+    """Base of a problem around another one, `plain`: a point may say how it is read or trained, but examples and classes are the same."""
+
+    plain: ClassificationProblem[Known] | TextProblem | FramedProblem
+
+    @property
+    def prepared(self) -> Cost:
+        return self.plain.prepared
+
+    @property
+    def start_cost(self) -> Cost:
+        return self.plain.start_cost
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return self.plain.fields
+
+    def class_scores(self, params: Params, inputs: Sequence[Example]) -> Tensor:
+        raise NotImplementedError
+
+    def probabilities(self, params: Params, inputs: Sequence[Example]) -> Tensor:
+        return self.class_scores(params, inputs).softmax(-1)
+
+    def score_of(self, read: ReadSplit, split: Split) -> Score:
+        return self.plain.score_of(read, split)
+
+    def picked(self, read: Sequence[ReadSplit], picks: int) -> tuple[tuple[int, ...], Cost]:
+        return self.plain.picked(read, picks)
+
+
+class FramedProblem(ReadsLikePlain):
     """A problem on text whose proposals may fill the pattern and the verbalizer: a `Problem` itself, which reads each point as it says.
 
     Args:
@@ -147,6 +178,8 @@ class FramedProblem:
         max_cache_bytes: the most memory for keys and values of texts before the slots, of all pairs together.
     """
 
+    plain: TextProblem
+
     def __init__(self, plain: TextProblem, reframe: Reframe, *, num_virtual_tokens: int, max_cache_bytes: int = 2 * 2**30) -> None:
         self.plain, self._reframe = plain, reframe
         self.splits, self.notes, self.transfer_sets = plain.splits, plain.notes, plain.transfer_sets
@@ -154,14 +187,6 @@ class FramedProblem:
         self._num_virtual_tokens, self._bytes_of_pair = num_virtual_tokens, max_cache_bytes // PAIRS
         self._held: OrderedDict[PatternVerbalizer, TextProblem] = OrderedDict()
         self._unread: set[PatternVerbalizer] = set()  # whose texts are to be kept once they are walked or scored
-
-    @property
-    def prepared(self) -> Cost:
-        return self.plain.prepared
-
-    @property
-    def start_cost(self) -> Cost:
-        return self.plain.start_cost
 
     # -- Problem
 
@@ -201,9 +226,6 @@ class FramedProblem:
             found[i] = ReadSplit(mean, sum(read.tokens for read in each))
         return tuple(found[i] for i in range(len(points)))
 
-    def score_of(self, read: ReadSplit, split: Split) -> Score:
-        return self.plain.score_of(read, split)  # whatever the pair, examples and classes are the same
-
     def average(self, points: Sequence[Params], counts: Sequence[int]) -> Params:
         """Return one point that reads an input by the mean of the class scores of several, each in its own pattern and verbalizer."""
         return average(points, counts)
@@ -211,9 +233,6 @@ class FramedProblem:
     def pick(self, points: Sequence[Params], picks: int) -> tuple[tuple[int, ...], Cost]:
         """Return how often each point is to count in an average, and what it cost to score them."""
         return self.picked(self.read_split(points, "select"), picks)
-
-    def picked(self, read: Sequence[ReadSplit], picks: int) -> tuple[tuple[int, ...], Cost]:
-        return self.plain.picked(read, picks)
 
     @staticmethod
     def _is_mixed(params: Params) -> bool:
@@ -246,13 +265,6 @@ class FramedProblem:
         return Cost(model_tokens=sum(home.scorer.prepared_tokens for home in homes))
 
     # -- using what was tuned
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        return self.plain.fields
-
-    def probabilities(self, params: Params, inputs: Sequence[Example]) -> Tensor:
-        return self.class_scores(params, inputs).softmax(-1)
 
     def class_scores(self, params: Params, inputs: Sequence[Example]) -> Tensor:
         walks = counted(params)

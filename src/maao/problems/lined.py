@@ -25,7 +25,7 @@ from maao.errors import CodecError, ConfigError
 from maao.members import bare_name
 from maao.problems.averages import average
 from maao.problems.classification import Batch, ClassificationProblem, OutOfFold, ReadSplit
-from maao.problems.framed import FramedProblem, VocabularyBeneath
+from maao.problems.framed import FramedProblem, ReadsLikePlain, VocabularyBeneath
 from maao.problems.line_weights import responsibilities
 from maao.problems.pictures import PictureProblem
 from maao.problems.scorers.matcher import Known
@@ -140,7 +140,7 @@ class Home:
     parts: dict[LinedProblem, Unlined] = field(default_factory=dict)
 
 
-class LinedProblem:
+class LinedProblem(ReadsLikePlain):
     """A problem whose proposals may say class lines: a `Problem` itself, in which each point trains on the lines that it has.
 
     Args:
@@ -150,6 +150,8 @@ class LinedProblem:
     Raises:
         ConfigError: its examples are no single texts, so that no line can stand in the place of one.
     """
+
+    plain: Unlined
 
     def __init__(self, plain: Unlined, seed: int) -> None:
         if told := why_no_lines(plain):
@@ -162,18 +164,10 @@ class LinedProblem:
         self._known: Mapping[str, str] | None = None
         self._beliefs: OrderedDict[tuple[tuple[str, str, str], ...], Believed] = OrderedDict()  # of sets of lines, by what they say
 
-    @property
-    def prepared(self) -> Cost:
-        return self.plain.prepared
-
-    @property
-    def start_cost(self) -> Cost:
-        return self.plain.start_cost
-
     # -- Problem
 
     def initial(self, seed: int) -> Params:
-        return {**self._home(self._begun).initial(seed), **self._begun}
+        return {**self.home(self._begun).initial(seed), **self._begun}
 
     def begin_from(self, params: Params, labels: Sequence[str]) -> tuple[str, ...]:
         """Begin where another run's point stands, with its lines of the classes that are still there; none may repeat an example here."""
@@ -191,14 +185,14 @@ class LinedProblem:
 
     def loss(self, params: Params, batch: Batch) -> Tensor:
         assert isinstance(batch, Undrawn)
-        home = self._home(params)
+        home = self.home(params)
         if _is_empty(home):  # no label, and nothing said: there is nothing to walk on, and the point stays
             return torch.stack([0 * value.sum() for value in params.values() if value.is_floating_point()]).sum()
         return home.loss(without_lines(params), home.batch(*batch.of))
 
     def num_tokens(self, params: Params, batch: Batch) -> int:
         assert isinstance(batch, Undrawn)
-        home = self._home(params)
+        home = self.home(params)
         return home.num_tokens(without_lines(params), home.batch(*batch.of)) if not _is_empty(home) else 1
 
     def score(self, points: Sequence[Params], split: Split) -> tuple[Score, ...]:
@@ -207,9 +201,6 @@ class LinedProblem:
     def read_split(self, points: Sequence[Params], split: Split) -> tuple[ReadSplit, ...]:
         return self.plain.read_split(list(map(without_lines, points)), split)
 
-    def score_of(self, read: ReadSplit, split: Split) -> Score:
-        return self.plain.score_of(read, split)
-
     def average(self, points: Sequence[Params], counts: Sequence[int]) -> Params:
         """Return one point that reads an input by the mean of the class scores of several; each walk has its own lines."""
         return average(points, counts)
@@ -217,9 +208,6 @@ class LinedProblem:
     def pick(self, points: Sequence[Params], picks: int) -> tuple[tuple[int, ...], Cost]:
         """Return how often each point is to count in an average, and what it cost to score them."""
         return self.plain.pick(list(map(without_lines, points)), picks)
-
-    def picked(self, read: Sequence[ReadSplit], picks: int) -> tuple[tuple[int, ...], Cost]:
-        return self.plain.picked(read, picks)
 
     def clues(
         self, params: Params, *, start: Params | None = None, score: Score | None = None, out_of_fold: OutOfFold | None = None
@@ -246,19 +234,12 @@ class LinedProblem:
         return sum((self._lines_cost(point) for point in new.values()), found)
 
     def _lines_cost(self, point: Params) -> Cost:
-        home = self._home(point)
+        home = self.home(point)
         if isinstance(home, FramedProblem) or isinstance(self.plain, FramedProblem):
             return Cost()  # its texts are read at every step
         return Cost(model_tokens=home.read_tokens - self.plain.read_tokens)
 
     # -- using what was tuned
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        return self.plain.fields
-
-    def probabilities(self, params: Params, inputs: Sequence[Example]) -> Tensor:
-        return self.class_scores(params, inputs).softmax(-1)
 
     def class_scores(self, params: Params, inputs: Sequence[Example]) -> Tensor:
         return self.plain.class_scores(without_lines(params), inputs)
@@ -275,11 +256,8 @@ class LinedProblem:
 
     # -- lines
 
-    def home(self, params: Params) -> Unlined:
+    def home(self, params: Mapping[str, Tensor]) -> Unlined:
         """Return the problem that params train on: the plain one with their lines."""
-        return self._home(params)
-
-    def _home(self, params: Mapping[str, Tensor]) -> Unlined:
         return self._home_of(params).problem
 
     def _home_of(self, params: Mapping[str, Tensor]) -> Home:
@@ -318,7 +296,7 @@ class LinedProblem:
         believed = self._believed(lines)
         weighed = lines.weighing([line.weight * each for line, each in zip(lines, believed.each, strict=True)])
         named = {LINES: lines_tensor(weighed)}
-        return Encoded({**self._home(named).initial(self._seed), **named}, "", note, Cost(model_tokens=believed.tokens))
+        return Encoded({**self.home(named).initial(self._seed), **named}, "", note, Cost(model_tokens=believed.tokens))
 
     def _believed(self, lines: ClassLines) -> Believed:
         """Return how far to believe each line, as the point says that the run would begin from without them; whatever they weigh."""
@@ -341,10 +319,10 @@ class LinedPart(LinedProblem):
 
     def __init__(self, whole: LinedProblem, train: tuple[int, ...], select: tuple[int, ...]) -> None:
         self._whole, self._places = whole, (train, select)
-        super().__init__(self._home({}), whole._seed)
+        super().__init__(self.home({}), whole._seed)
         self.transfer_sets = {}
 
-    def _home(self, params: Mapping[str, Tensor]) -> Unlined:
+    def home(self, params: Mapping[str, Tensor]) -> Unlined:
         home = self._whole._home_of(params)
         if self not in home.parts:
             home.parts[self] = home.problem.part(*self._places)
