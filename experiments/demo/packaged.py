@@ -17,6 +17,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from sklearn.feature_extraction.text import CountVectorizer
+
 from maao.data.banking77 import FILE
 
 LABELLED, TEST = 10, 1000  # texts a class; texts
@@ -54,16 +57,14 @@ def similarities(lines: Sequence[str], texts: Iterable[str], grams: Callable[[st
         >>> similarities(["Where is my card?"], ["where is my cat", "hello"], word_grams)
         [0.3333333333333333]
     """
-    of_texts = [grams(text) for text in texts]
-    where: dict[str, list[int]] = defaultdict(list)
-    for number, own in enumerate(of_texts):
-        for gram in own:
-            where[gram].append(number)
+    counter = CountVectorizer(analyzer=grams, binary=True)
+    of_texts = counter.fit_transform([*texts, *lines])
+    of_lines, of_texts = of_texts[-len(lines) :], of_texts[: -len(lines)].T.tocsc()
+    sizes, own_sizes = np.asarray(of_texts.sum(axis=0)).ravel(), np.asarray(of_lines.sum(axis=1)).ravel()
     found = []
-    for line in lines:
-        own = grams(line)
-        near = {number for gram in own for number in where.get(gram, ())}
-        found.append(max((len(own & of_texts[i]) / len(own | of_texts[i]) for i in near), default=0.0))
+    for number, size in enumerate(own_sizes):
+        shared = (of_lines[number] @ of_texts).tocoo()  # of the texts that share a gram with the line
+        found.append(float((shared.data / (size + sizes[shared.col] - shared.data)).max(initial=0.0)))
     return found
 
 

@@ -188,7 +188,7 @@ def swaps(classes: Sequence[str], seed: int) -> dict[str, str]:
 
 
 def read_about(path: str) -> dict[str, str]:
-    """Return what classes are about, of a JSON file ``{class: sentence}`` or a CSV file of two columns.
+    """Return what classes are about, of a JSON file ``{class: sentence}`` or a CSV file of two columns, with or without a header.
 
     Raises:
         ConfigError: there is no such file, or it is not of this form.
@@ -198,13 +198,21 @@ def read_about(path: str) -> dict[str, str]:
     try:
         text = file.read_text(encoding="utf-8-sig")
         found: object = (
-            json.loads(text) if file.suffix.lower() == ".json" else dict(_row(row) for row in csv.reader(io.StringIO(text)) if row)
+            json.loads(text)
+            if file.suffix.lower() == ".json"
+            else _without_header([_row(row) for row in csv.reader(io.StringIO(text)) if row])
         )
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{file} cannot be read: {error}. {told}.") from error
     if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
         raise ConfigError(f"{file} holds something else than a sentence for each class: {told}.")
     return found
+
+
+def _without_header(rows: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return rows by class. What is called a label and said to be about is a header: no sentence is one word of these."""
+    first = tuple(cell.strip().casefold() for cell in rows[0]) if rows else ("", "")
+    return dict(rows[1:] if first[0] in ("label", "class") and first[1] in ("about", "sentence", "description") else rows)
 
 
 def _row(row: Sequence[str]) -> tuple[str, str]:
@@ -231,6 +239,7 @@ class ClassLinesOptions(LinesOptions, AskingOptions):
         0, ge=0, le=1_000_000, description="Classes asked for in a request; 0: as many as fit in a reply; 1 to 15 suit small models."
     )
     samples: int = Field(3, ge=1, le=1_000, description="Replies to each request that there may be; a run's seed says which one it uses.")
+    sample: int | None = Field(None, ge=0, le=999, description="The reply that a run uses, whatever its seed: a number below samples.")
     retries: int = Field(1, ge=0, le=1_000, description="How often classes of which no line came are asked for again.")
     structured: bool = Field(False, description="Ask a server for JSON by a schema that it may hold the model to (openai).")
     feedback: Feedback = Field(
@@ -264,6 +273,10 @@ class ClassLinesOptions(LinesOptions, AskingOptions):
 
     def check(self) -> None:
         super().check()
+        if self.sample is not None and self.sample >= self.samples:
+            raise ConfigError(
+                f"mentor.sample = {self.sample}, and there are mentor.samples = {self.samples}, counted from 0: take a lower one."
+            )
         if self.asks_a_person:
             raise ConfigError(
                 "The mentor 'class_lines' asks for many lines of every class in JSON, which nobody types: write them into a file and name "
@@ -302,7 +315,7 @@ class ClassLinesOptions(LinesOptions, AskingOptions):
             run.chat(self.chat.options),
             Subject(run.task(self.description).description, run.classes, about, wording_of(run.input)),
             Asking(
-                run.seed % self.samples,
+                run.seed % self.samples if self.sample is None else self.sample,
                 self.samples,
                 self.temperature,
                 self.max_tokens,

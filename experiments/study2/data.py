@@ -1,0 +1,79 @@
+"""What the tables read that is no file of the data folder as it stands: emoji by name, the two sets of five parts, corpora, a sentence a class."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from experiments.few_labels.data import make as make_parts
+from maao.data.packaged import bbc_headlines
+from maao.data.sampling import sha256
+from maao.errors import DataError
+
+BBC = "bbc-headlines"
+POOLS = {  # a set, and where its pool lies in the data folder; of others it is made here
+    "hwu64": "intents/hwu64",
+    "yahoo": "topics/yahoo",
+    "dbpedia": "topics/dbpedia",
+    "trec": "topics/trec",
+    "docstrings": "unseen/docstrings",
+    "test-names": "unseen/test-names",
+    "banking77": "intents/banking77",
+    "clinc150-work": "intents/clinc150-work",
+    "clinc150-kitchen": "intents/clinc150-kitchen",
+}
+MADE = ("emoji", "agnews", "sst-2")
+SAID = ("docstrings", "test-names")  # sets that come with a sentence about each class
+
+
+def make(folder: Path) -> None:
+    """Write all of it into a folder, from `MAAO_DATA`: ``NAME-pool.csv``, ``NAME-test.csv``, ``NAME.txt`` (a corpus), ``NAME-about.json``."""
+    given = os.environ.get("MAAO_DATA")
+    if not given:
+        raise DataError("The tables read the data folder: set MAAO_DATA to it.")
+    data = Path(given)
+    make_parts(folder)
+    make_emoji(data / "emoji" / "emoji.json", folder)
+    for name, place in POOLS.items():
+        write_corpus(folder / f"{name}.txt", texts(data / place / "pool.csv"))
+    for name in MADE:
+        write_corpus(folder / f"{name}.txt", texts(folder / f"{name}-pool.csv"))
+    write_corpus(folder / f"{BBC}.txt", (example.fields["text"] for example in bbc_headlines()))
+    for name in SAID:
+        with (data / "unseen" / name / "classes.csv").open(encoding="utf-8", newline="") as held:
+            said = {row["label"]: {"descriptions": [row["about"]]} for row in csv.DictReader(held)}
+        (folder / f"{name}-about.json").write_text(json.dumps(said, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def make_emoji(source: Path, folder: Path) -> None:
+    """Write names of emoji with their categories: a `group` of one thing's variants stands in one part, drawn by its hash; the first by code.
+
+    A name that two groups have is left out of both.
+    """
+    first: dict[int, dict[str, str]] = {}
+    for row in sorted(json.loads(source.read_text(encoding="utf-8")), key=lambda row: row["code"]):
+        first.setdefault(row["group"], row)
+    counts: dict[str, int] = {}
+    for row in first.values():
+        counts[row["name"]] = counts.get(row["name"], 0) + 1
+    parts: dict[str, list[tuple[str, str]]] = {"pool": [], "test": []}
+    for group, row in sorted(first.items()):
+        if counts[row["name"]] == 1:
+            parts["pool" if int(sha256(f"emoji {group}")[:8], 16) % 2 else "test"].append((row["name"], row["category"]))
+    for part, rows in parts.items():
+        with (folder / f"emoji-{part}.csv").open("w", encoding="utf-8", newline="") as out:
+            csv.writer(out).writerows([("text", "label"), *rows])
+
+
+def texts(file: Path) -> list[str]:
+    """Return the texts of a file of labelled rows."""
+    with file.open(encoding="utf-8", newline="") as held:
+        return [row["text"] for row in csv.DictReader(held)]
+
+
+def write_corpus(file: Path, of: Iterable[str]) -> None:
+    """Write texts without their labels, a line each and each once."""
+    file.write_text("\n".join(dict.fromkeys(" ".join(text.split()) for text in of)) + "\n", encoding="utf-8")
