@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-server test-zoo house reference lint types imports check bench server clean
+.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-server test-zoo house reference lint types imports check study bench server clean
 
 setup: $(READY)
 
@@ -74,6 +74,11 @@ imports: $(READY)
 	$(BIN)/lint-imports
 
 check: lint types imports test
+
+# The second study from the replies on record, without a call: its cells (some hours of a core; it goes on where it stopped), table, plots, page
+study: $(READY)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m experiments.study2
+	$(BIN)/python -m experiments.study2.read_out
 
 bench: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m bench

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -35,10 +35,12 @@ from maao.problems.scorers.matcher import LOG_SCALE, Known, KnownReader
 from maao.problems.scorers.probes import NoPrompt
 from maao.problems.towers.dual import DualEncoder, unit
 from maao.problems.towers.features import FeatureStore, KnownFeatures
+from maao.threads import OWN
 from maao.types import Example, Leg, Splits
 
 MODEL = "packaged:all-minilm-l6-v2"
 STEPS = 200  # of a turn
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # what says how many threads a process takes
 LR, MAX_NORM, SCALE = 0.01, 1.0, 20.0
 
 LOOP = Figure("matcher_step_vs_pytorch", "steps of a matcher on kept features, batches of 32: ours / a plain PyTorch loop", 1.5, 1.2, False)
@@ -407,7 +409,7 @@ def commands(run: Run) -> None:
 
 
 def two_runs(run: Run) -> None:
-    """Time one run alone, and two at once, each with the threads that it takes by default."""
+    """Time one run alone, and two at once, each with the threads that it takes by default, whatever this process was told."""
     settings = {key: value for key, value in _settings().items() if key != "threads"}
     settings["model"] = {**settings["model"], "method": "coop"}  # every step runs the text tower
     settings["plan"] = {"rounds": 1, "steps": 5 if run.quick else 20}
@@ -415,13 +417,18 @@ def two_runs(run: Run) -> None:
         place = Path(folder)
         (place / "b77.toml").write_text(_toml(settings), encoding="utf-8")
         command = ["-m", "maao.cli", "tune", str(place / "b77.toml")]
-        sides = {"alone": _command(command, place), "two": _command(command, place, count=2)}
+        environment = {name: value for name, value in _environment().items() if name not in THREADS}
+        environment["MAAO_CACHE"] = str(place / "cache")  # warm after the first turn
+        sides = {name: _command(command, place, count, environment) for name, count in (("alone", 1), ("two", 2))}
         with Watch() as watch:
-            turns = take_turns(sides, run.turns(5, 1), shapes=[(1024, 384, 1536)])
-    TWO.report(run, watch, turns.ratios("two", "alone"), turns.samples(), omp_num_threads=os.environ.get("OMP_NUM_THREADS"))
+            turns = take_turns(sides, run.turns(3, 1), shapes=[(1024, 384, 1536)])
+        recorded = {json.loads(file.read_text(encoding="utf-8"))["threads"] for file in place.glob("*/runs/*/environment.json")}
+    waits = {name: environment[name] for name in OWN if name in environment}
+    cpu = _spread(turns.cpu_ratios("two", "alone"))  # twice, where neither keeps the other waiting
+    TWO.report(run, watch, turns.ratios("two", "alone"), turns.samples(), cpu_ratio=cpu, threads_of_each=sorted(recorded), waits=waits)
 
 
-def _command(arguments: Sequence[str], place: Path, count: int = 1) -> Step:
+def _command(arguments: Sequence[str], place: Path, count: int = 1, environment: Mapping[str, str] | None = None) -> Step:
     """Return a step that runs a command of Python to its end, so many of them at once."""
 
     def run() -> Seconds:
@@ -430,7 +437,9 @@ def _command(arguments: Sequence[str], place: Path, count: int = 1) -> Step:
         for number in range(count):
             own = place / str(number)  # two runs of one name in one folder would stand in each other's way
             own.mkdir(exist_ok=True)
-            made.append(subprocess.Popen([sys.executable, *arguments], cwd=own, env=_environment(), stdout=subprocess.DEVNULL))
+            made.append(
+                subprocess.Popen([sys.executable, *arguments], cwd=own, env=environment or _environment(), stdout=subprocess.DEVNULL)
+            )
         if any(process.wait() for process in made):
             raise SystemExit(f"{' '.join(arguments)} failed.")
         after = os.times()

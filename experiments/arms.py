@@ -14,7 +14,7 @@ from maao.problems.probe_options import ZeroShotOptions
 
 
 class ZeroShotWordings(Section):
-    """Read the classes of a dual encoder in each of the config's hand-written wordings, alone; the best on `select` is read on `test`."""
+    """Read the classes of a dual encoder in each of the config's wordings, alone; the best on `select` is read on `test`."""
 
     def run(self, config: Config, folder: Path) -> Outcome:
         wordings = matcher_options(config.model).wordings or []

@@ -18,8 +18,10 @@ def test_a_container_may_use_what_its_quota_says(tmp_path, text, most):
 
 
 def test_only_who_has_more_threads_than_free_processors_is_told():
-    assert crowded(1, 0.5, 9.0) == ""
-    assert crowded(2, 2, 0.5) == "" and crowded(4, 8, 3.9) == ""
-    assert "others take about 1.0 of 2 processors, and this run has 2 threads" in crowded(2, 2, 1.0)
-    assert "this run has 64 threads and may use 2 processors" in crowded(64, 2, 0.0)
-    assert "threads = 1" in crowded(2, 2, 1.0)
+    for asleep in (False, True):
+        assert crowded(1, 0.5, 9.0, asleep=asleep) == ""
+        assert crowded(2, 2, 0.5, asleep=asleep) == "" and crowded(4, 8, 3.9, asleep=asleep) == ""
+        assert "others take about 1.0 of 2 processors" in crowded(2, 2, 1.0, asleep=asleep)
+        assert "this run has 64 threads and may use 2 processors" in crowded(64, 2, 0.0, asleep=asleep)
+    assert "threads = 1" in crowded(2, 2, 1.0, asleep=False) and "this run has 2 threads" in crowded(2, 2, 1.0, asleep=False)
+    assert "threads" not in crowded(2, 2, 1.0, asleep=True)  # fewer would not help

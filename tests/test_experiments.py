@@ -13,7 +13,7 @@ import pytest
 
 from experiments import arms, pages
 from experiments.mentors.answer import answered
-from experiments.study import read_out
+from experiments.study import mended, read_out
 from maao import build as building
 from maao import compare as comparison
 from maao.baselines.majority import Majority
@@ -188,27 +188,75 @@ def test_a_table_goes_on_from_the_rows_that_are_committed(path, monkeypatch):
 def test_the_study_reads_out_to_the_page_that_is_committed(tmp_path, monkeypatch):
     monkeypatch.setattr(read_out, "STUDY", tmp_path / "study.md")
     read_out.main()
-    assert (tmp_path / "study.md").read_bytes() == (HERE / "results" / "study.md").read_bytes()
+    for name in ("study.md", "study.csv"):
+        assert (tmp_path / name).read_bytes() == (HERE / "results" / name).read_bytes()
 
 
-def study_row(arm, seed, loss, tokens=1000):
+def study_row(arm, seed, loss, tokens=1000, task="BBC headlines"):
     cost = {"gradient_steps": 58, "model_tokens": tokens, "selection_evals": 17, "llm_calls": 3, "input_tokens": 90, "output_tokens": 10}
-    return row(arm, seed, 1 - loss, task="SST-2", cost=cost)
+    return row(arm, seed, 1 - loss, task=task, cost=cost)
 
 
-def test_the_study_says_yes_only_where_every_control_is_beaten_for_sure():
-    def told(mentor, *, whole=True):
-        rows = [study_row("single", seed, 0.6 + seed / 100) for seed in range(3)]
-        rows += [study_row("random text", seed, 0.5 + seed / 90, 1500) for seed in range(3)]
-        rows += [study_row("MaaO, stronger mentor", seed, mentor + seed / 80) for seed in range(3)]
+def two_tasks(arm, loss, step, tokens=1000):
+    """Return three seeds on each of two tasks, the second a little apart from the first."""
+    tasks = ("BBC headlines", "AG News")
+    return [study_row(arm, seed, loss + seed / step + at / 2 / step, tokens, task) for at, task in enumerate(tasks) for seed in range(3)]
+
+
+def test_the_study_says_yes_only_where_every_control_is_beaten_over_pairs_and_over_tasks():
+    def told(mentor, *, step=80, whole=True):
+        rows = [*two_tasks("single", 0.6, 100), *two_tasks("random text", 0.5, 90, 1500), *two_tasks("MaaO, stronger mentor", mentor, step)]
         return read_out.answer(rows, whole=whole)
 
-    assert told(0.4).startswith("**Yes: MaaO, stronger mentor does better than every control that asks no language model.**")
+    assert told(0.4).startswith("**Yes: MaaO, stronger mentor does better than every control that asks no language model, over pairs and")
     assert told(0.4, whole=False).startswith("**So far yes:")
     between = told(0.5)
     assert between.startswith("**No: no mentor does better than every control")
-    assert "Better than one start: MaaO, stronger mentor by -0.09" in between and "against its best control, random text." in between
-    assert "3 calls and 100 LLM tokens a run" in between and "† against random sentences" in between  # 1500 tokens are not 1000
+    assert "Better than one start, at least over pairs: MaaO, stronger mentor -0.09" in between
+    assert "against its best control, `random text`." in between and "MaaO, stronger mentor 3 and 100" in between
+    rows = [row for row in two_tasks("MaaO, stronger mentor", 0.4, 80) if row.task == "AG News"]
+    alone = read_out.answer([*two_tasks("single", 0.6, 100), *rows], whole=True)
+    assert (
+        alone.startswith("**No:") and "Better than one start, at least over pairs: MaaO, stronger mentor -0.19" in alone
+    )  # one task is no unit
+
+
+def test_comparisons_are_counted_over_pairs_and_over_tasks_and_corrected_for_all():
+    rows = [*two_tasks("single", 0.6, 100), *two_tasks("hand-written texts", 0.5, 90), *two_tasks("MaaO, stronger mentor", 0.4, 80)]
+    told = read_out.answer(rows, whole=True)
+    assert (
+        "Of 2 comparisons of MaaO, 1 with controls and 1 with a large model's texts: over pairs of task and seed, 2 better and none" in told
+    )
+    assert "over tasks, 2 better and none worse by their 95 % intervals, and 2 after Holm's correction for all 2." in told
+    assert "A large model, asked once" not in told  # to random sentences, which are not there
+
+
+def test_an_arm_beside_another_has_the_mean_of_each_task_and_what_it_cost_there():
+    """Task by task: a mean over tasks would say 1.5 times the tokens, and hide that one task took as many."""
+    ours = [study_row("a", seed, loss, tokens, task) for task, tokens, losses in TASKS for seed, loss in enumerate(losses)]
+    theirs = [study_row("b", seed, 0.5, 1000, task) for task, _, losses in TASKS for seed in range(2)]
+    one = read_out.beside([*ours, *theirs], "a", "b")
+    assert one.tasks == pytest.approx([0.2, -0.1]) and one.over_pairs[0] == pytest.approx(0.05) == pytest.approx(one.over_tasks[0])
+    assert one.spread[0] == pytest.approx(((0.3**2 / 2) - 0.1**2) ** 0.5) and not one.equal_cost
+    assert read_out.beside([*ours, *theirs[2:]], "a", "b").equal_cost  # the first task alone
+    assert read_out.tokens_ratio([*ours, *theirs], "a", "b", "x") == 2.0
+
+
+TASKS = (("x", 2000, (0.6, 0.8)), ("y", 1000, (0.3, 0.5)))
+
+
+def test_cells_whose_mentor_saw_lines_for_its_own_task_are_struck_out_of_every_figure(tmp_path):
+    committed = comparison.read_rows(HERE / "results" / "study")
+    struck = [row for row in committed if mended.is_struck(row)]
+    assert len(struck) == 70 and {row.task for row in struck} == {"SST-2", "SST-2, MiniLM"} and len(committed) == 595
+    assert {row.arm for row in struck} == {*read_out.MENTORS} - {"OPRO"}  # it has no worked example
+    held = json.loads((HERE / "results" / "study" / "results.json").read_text(encoding="utf-8"))
+    assert [tuple(one.values()) for one in held["struck"]] == [(row.arm, row.task, row.seed) for row in struck]
+    named = {(one["arm"], one["task"]) for one in held["differences"]}
+    assert ("OPRO", "SST-2") in named and not named & {(row.arm, row.task) for row in struck}
+    assert not [name for name, _ in named if "hand-written" in name]
+    for page in ("study.md", "study/page.md", "search/page.md"):
+        assert "hand-written" not in (HERE / "results" / page).read_text(encoding="utf-8")
 
 
 def test_arms_that_are_no_run_give_rows_of_the_same_form(llama, tmp_path):  # noqa: F811

@@ -16,7 +16,7 @@ from maao.compare import compare
 from maao.errors import Waiting
 
 HERE = Path(__file__).parent
-RECORD = HERE.parent / "mentors" / "strong-assistant-model.jsonl"
+RECORD = HERE.parent / "mentors" / similar.RECORD
 LABELS = (0, 1, 2, 4, 8, 16)
 TABLES = ("labels-2", "labels-0", "labels-1", "labels-4", "labels-8", "labels-16", "head-2", "feedback-2", "feedback-4")
 

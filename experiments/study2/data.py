@@ -1,4 +1,4 @@
-"""What the tables read that is no file of the data folder as it stands: emoji by name, the two sets of five parts, corpora, a sentence a class."""
+"""What the tables read that is no file of the data folder: emoji by name, sets in parts, corpora, and sentences about classes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SAID = ("docstrings", "test-names")  # sets that come with a sentence about each
 
 
 def make(folder: Path) -> None:
-    """Write all of it into a folder, from `MAAO_DATA`: ``NAME-pool.csv``, ``NAME-test.csv``, ``NAME.txt`` (a corpus), ``NAME-about.json``."""
+    """Write all of it into a folder, from `MAAO_DATA`: ``NAME-pool.csv``, ``NAME-test.csv``, a corpus ``NAME.txt``, ``NAME-about.json``."""
     given = os.environ.get("MAAO_DATA")
     if not given:
         raise DataError("The tables read the data folder: set MAAO_DATA to it.")
@@ -49,7 +49,7 @@ def make(folder: Path) -> None:
 
 
 def make_emoji(source: Path, folder: Path) -> None:
-    """Write names of emoji with their categories: a `group` of one thing's variants stands in one part, drawn by its hash; the first by code.
+    """Write names of emoji with their categories: of a `group` of one thing's variants the first by code, in a part drawn by its hash.
 
     A name that two groups have is left out of both.
     """

@@ -21,6 +21,7 @@ from maao.mentors.class_lines.request import Subject, wording_of, write
 
 COUNTS: dict[Kind, int] = {"examples": 8, "descriptions": 3}
 SAMPLES = 3
+RECORD = "strong-assistant-model.jsonl"
 
 
 def make(tables: Path, record: Path, data: Path, folder: Path) -> list[str]:
@@ -36,6 +37,9 @@ def make(tables: Path, record: Path, data: Path, folder: Path) -> list[str]:
     said = {(one["request"]["messages"][0]["content"], one["sample"]): one["reply"]["text"] for one in replies if one.get("request")}
     lacking = []
     for task, settings in tomllib.loads(tables.read_text(encoding="utf-8"))["tasks"].items():
+        target = folder / f"{Path(settings['mentor.corpus']).stem}-similar.json"
+        if target.exists():  # a reply on record is never replaced
+            continue
         rows = rows_of(settings, data, folder)
         classes = tuple(sorted({label for _, label in rows}))
         request = write(
@@ -45,7 +49,6 @@ def make(tables: Path, record: Path, data: Path, folder: Path) -> list[str]:
             lacking.append(task)
             continue
         found = [measured(said[request, sample], classes, [text for text, _ in rows]) for sample in range(SAMPLES)]
-        target = folder / f"{Path(settings['mentor.corpus']).stem}-similar.json"
         target.write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
     return lacking
 

@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import Field
 
 from maao.class_lines import FIELD, KINDS, ClassLines, Kind, Line
+from maao.errors import ConfigError
 from maao.mentors.class_lines.base import LinesMentor, LinesOptions, Said
 from maao.mentors.class_lines.controls import (
     ClassWordingsOptions,
@@ -34,6 +35,8 @@ Grams = Literal["words", "letters"]
 @cache
 def kept(file: str, grams: Grams, most: float, seed: int) -> ClassLines:
     """Return the lines of the reply that a seed uses, without those whose similarity to a row is above `most`."""
+    if not Path(file).exists():
+        raise ConfigError(f"There is no {file}: the strong mentor's replies of this set are not on record yet.")
     replies = json.loads(Path(file).read_text(encoding="utf-8"))
     found = ClassLines()
     for line in replies[seed % len(replies)]:

@@ -5,8 +5,14 @@ Importing this loads nothing heavy; a name's module is loaded when the name is f
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from maao.threads import wait_asleep
+
+wait_asleep(os.environ, late="torch" in sys.modules)
 
 __version__ = "0.2.0.dev0"
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from maao.build import RunComponents
 from maao.core.acceptance import race_in
 from maao.core.lr_finder import Trial
-from maao.crowding import crowded, others_load, processors
+from maao.crowding import busy
 from maao.errors import ConfigError
 from maao.estimate import Estimate
 from maao.llm.budget import Caps
@@ -148,7 +148,7 @@ def _opening(parts: RunComponents, asked: BuiltMentor, folder: Path, done: int) 
         yield shown(f"Data: {sizes}; {len(parts.class_names)} classes: {short(', '.join(parts.class_names), 120)}")
     for note in parts.notes:
         yield shown(f"  {note}", style="dim")
-    if told := crowded(torch.get_num_threads(), processors(), others_load()):
+    if told := busy(torch.get_num_threads()):
         yield shown(f"  {told}", style="yellow")
     yield from map(shown, asked.disclosure.splitlines())
     steps = sum(leg.steps for leg in parts.plan)

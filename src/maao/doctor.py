@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from maao.crowding import crowded, others_load, processors
+from maao.crowding import busy
 from maao.installed import installed
 from maao.problems.towers.text.loading import PACKAGED, cache_folder
 
@@ -72,6 +72,6 @@ def _device() -> Finding:
 
     gpu = torch.cuda.is_available()
     threads = torch.get_num_threads()
-    told = crowded(threads, processors(), others_load())
+    told = busy(threads)
     name = torch.cuda.get_device_name() if gpu else f"no GPU; {threads} CPU threads" + (f"; {told}" if told else "")
     return Finding("device", True, False, name)

@@ -273,7 +273,7 @@ def resume(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch 
         if stored.status == "finished":
             return Result(folder)
         _check_mentor(stored, mentor, "resume")
-        parts, watch = _rebuild(stored), watch or Watch()
+        parts, watch = rebuild(stored), watch or Watch()
         asked = _mentor(stored, parts, mentor, watch)
         _before_paying(parts, watch, len(stored.history()))
         asked.models.reach()  # where it cannot be asked, the run stays as it is
@@ -291,7 +291,7 @@ def replay(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch 
         if not history:
             raise StoreError(f"The run {folder} has no finished round to replay.")
         _check_mentor(stored, mentor, "replay")
-        parts = _rebuild(stored)
+        parts = rebuild(stored)
         legs = len(walked(history))
         if len(parts.plan) < legs:
             raise StoreError(f"{folder}/config.json plans {len(parts.plan)} legs, but {legs} rounds are stored: was it changed?")
@@ -525,7 +525,7 @@ def _check_stored(stored: Stored, history: Rounds) -> None:
         raise StoreError(f"The chosen prompt reads back from {stored.path} differently from what was tuned. Is the disk sound?")
 
 
-def _rebuild(stored: Stored) -> RunComponents:
+def rebuild(stored: Stored) -> RunComponents:
     """Build a stored run's parts again, and make sure that they are the same."""
     config, recorded = config_of(stored), recorded_in(stored)
     threads = config.threads or recorded.get("threads")

@@ -23,9 +23,9 @@ from typer.testing import CliRunner
 from maao.cli import app
 from maao.compare import Row, Table, cells, compare, read_out, read_row, read_table
 from maao.compare.__main__ import main
-from maao.compare.page import ALL, calls_told, differences, page_text, unequal, won
+from maao.compare.page import ALL, calls_told, costs_beside, differences, page_text, unequal, won
 from maao.compare.rows import asked
-from maao.compare.workers import work
+from maao.compare.workers import LocalWorker, work
 from maao.config import make_config
 from maao.errors import ConfigError, MaaoError, Waiting
 from maao.llm.batch_lines import Told, custom_id
@@ -290,6 +290,22 @@ def test_costs_that_lie_apart_are_told() -> None:
     assert unequal(costs, "a") == ["Not at equal cost: b took 0.50 times the model tokens and 2.00 times the looks of a."]
 
 
+def test_costs_are_compared_over_the_cells_that_both_arms_have() -> None:
+    """An arm that leaves out the dear task is no cheaper."""
+
+    def told(arm: str, tasks: str) -> list[Row]:
+        return [
+            row(arm, 0, 0.5, task=task).model_copy(update={"cost": {"model_tokens": cost}}) for task, cost in DEAR.items() if task in tasks
+        ]
+
+    found = costs_beside([*told("a", "xy"), *told("b", "x")], "b", "a")
+    assert found["a"]["model_tokens"] == found["b"]["model_tokens"] == 100.0 and unequal(found, "a") == []
+    assert costs_beside([*told("a", "y"), *told("b", "x")], "b", "a") == {}
+
+
+DEAR = {"x": 100.0, "y": 900.0}
+
+
 def test_what_a_mentor_cost_is_told_beside_what_all_arms_spend():
     none = {"llm_calls": 0, "input_tokens": 0, "output_tokens": 0, "usd": 0.0}
     costs = {"a": none, "b": {"llm_calls": 1.5, "input_tokens": 12_000, "output_tokens": 800, "usd": 0.0125}}
@@ -372,6 +388,19 @@ def test_rows_of_a_protocol_that_departs_from_a_named_one_are_read_out(tmp_path:
         told("images-few-shot-2-select-3", "images-few-shot-2")
 
 
+def test_a_worker_that_says_much_is_not_held_up_by_those_who_do_not_listen_yet() -> None:
+    """A pipe holds 64 KiB: whoever writes more to one waits until it is read, which nobody does before the worker ends."""
+    worker = LocalWorker(
+        [sys.executable, "-c", "import sys; sys.stderr.write('x' * 500_000 + chr(10) + 'the end'); sys.exit(3)"], os.environ
+    )
+    until = time.monotonic() + 60
+    while worker.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert worker.returncode == 3
+    told = worker.communicate()[1]
+    assert told is not None and len(told) == 500_008 and told.endswith("the end")
+
+
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let workers run one after another in this process, which has imported everything."""
@@ -391,7 +420,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         def communicate(self) -> tuple[str | None, str | None]:
             return None, self.told
 
-    monkeypatch.setattr("maao.compare.workers._start", Worker)
+    monkeypatch.setattr("maao.compare.workers.LocalWorker", Worker)
 
 
 @pytest.mark.usefixtures("in_process")

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from maao.evaluation.statistics import (
     Z95,
     bootstrap_interval,
+    detectable_difference,
     effect_size,
+    heterogeneity,
     holm,
     paired_interval,
     pairs_needed,
@@ -142,3 +144,32 @@ def test_the_pairs_needed_are_those_of_the_tables():
     assert pairs_needed(1.0, 1e-15) == 2  # a spread of rounding
     with pytest.raises(ValueError, match="not zero"):
         pairs_needed(0.0, 1.0)
+
+
+def test_what_is_detectable_is_what_needs_so_many_pairs():
+    assert detectable_difference(1.0, 34) <= 0.5 < detectable_difference(1.0, 33)  # the tables: 34 pairs for half a deviation
+    assert detectable_difference(2.0, 10) == pytest.approx(2 * detectable_difference(1.0, 10))
+    assert detectable_difference(0.0, 5) == 0.0
+    found = [detectable_difference(1.0, count) for count in (2, 3, 4, 6, 20, 100, 1000)]
+    assert found == sorted(found, reverse=True) and found[-1] == pytest.approx((Z95 + 0.8416) / math.sqrt(1000), rel=0.01)
+    with pytest.raises(ValueError, match="two pairs or more"):
+        detectable_difference(1.0, 1)
+
+
+def test_heterogeneity_of_the_trials_of_a_vaccine():
+    """Log risk ratios of 13 trials of BCG: tau2 = 0.3088, I2 = 92.12 % (Viechtbauer 2010, DerSimonian-Laird)."""
+    trials = (
+        *((4, 119, 11, 128), (6, 300, 29, 274), (3, 228, 11, 209), (62, 13536, 248, 12619), (33, 5036, 47, 5761)),
+        *((180, 1361, 372, 1079), (8, 2537, 10, 619), (505, 87886, 499, 87892), (29, 7470, 45, 7232), (17, 1699, 65, 1600)),
+        *((186, 50448, 141, 27197), (5, 2493, 3, 2338), (27, 16886, 29, 17825)),
+    )
+    effects = [math.log(a / (a + b)) - math.log(c / (c + d)) for a, b, c, d in trials]
+    errors = [math.sqrt(1 / a - 1 / (a + b) + 1 / c - 1 / (c + d)) for a, b, c, d in trials]
+    tau, share = heterogeneity(effects, errors)
+    assert (round(tau**2, 4), round(100 * share, 2)) == (0.3088, 92.12)
+
+
+def test_equal_effects_have_no_heterogeneity():
+    assert heterogeneity([0.2, 0.2], [0.1, 0.3]) == (0.0, 0.0)
+    with pytest.raises(ValueError, match="above zero"):
+        heterogeneity([0.1, 0.2], [0.1, 0.0])

@@ -171,7 +171,7 @@ def test_words_that_stand_there_already_are_no_new_start():
 
 
 def test_worked_examples_said_again_are_not_taken():
-    advice = mentor("- In short, the critic thought the film was | positive: great | negative: terrible").propose((), count=1, seed=0)
+    advice = mentor("- In tone, the writer of this letter was | formal: stiff | informal: relaxed").propose((), count=1, seed=0)
     assert [r.reason for r in advice.rejected] == ["tried before"]
 
 

@@ -58,7 +58,7 @@ def test_chat_asks_no_more_once_it_has_enough():
 
 def test_an_example_of_the_wording_said_again_is_not_taken():
     told = LanguageModelMentor(
-        Scripted(lambda request: "- Which language is this written in?\n- 3 3"), Task("Find it."), CODEC, template=wording("guided")
+        Scripted(lambda request: "- When in the year was this written?\n- 3 3"), Task("Find it."), CODEC, template=wording("guided")
     ).propose((), count=2, seed=0)
     assert [p.text for p in told.proposals] == ["3 3"] and [r.reason for r in told.rejected] == ["tried before"]
 

@@ -12,6 +12,7 @@ from maao.baselines.labelled import Fitted, LabelledBaseline, check_several_clas
 from maao.baselines.prototypes import with_class_names
 from maao.baselines.task import FOLDS, Floats, Integers, Part, Task, log_loss, over_all
 from maao.errors import ConfigError
+from maao.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -73,6 +74,7 @@ def _regression() -> LogisticRegression:
     return LogisticRegression(max_iter=1000, tol=1e-5, warm_start=True)
 
 
+@one_blas_thread()
 def _fitted(model: LogisticRegression, strength: float, vectors: Floats, targets: Integers) -> LogisticRegression:
     """Return the model fitted anew, from where it last ended: the optimum is one, and the way to it short."""
     model.set_params(C=strength)
@@ -81,6 +83,7 @@ def _fitted(model: LogisticRegression, strength: float, vectors: Floats, targets
         return model.fit(vectors.astype(np.float32), targets)
 
 
+@one_blas_thread()
 def _answers(model: LogisticRegression, vectors: Floats, num_classes: int) -> Floats:
     found = np.asarray(model.predict_log_proba(vectors.astype(np.float32)), dtype=np.float64)
     return over_all(found, model.classes_, num_classes)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from maao.baselines.labelled import Fitted, LabelledBaseline
-from maao.baselines.measured import one_thread, peak_memory
+from maao.baselines.measured import peak_memory
 from maao.baselines.prototypes import prototypes
 from maao.baselines.task import Floats, Part, Task, log_softmax, scale_of
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError
 from maao.options import MANY
 from maao.problems.scoring import epoch_batch
+from maao.threads import one_thread
 from maao.types import Cost
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The most memory that a process held while something ran, and how many threads it had."""
+"""The most memory that a process held while something ran."""
 
 from __future__ import annotations
 
@@ -28,16 +28,3 @@ def peak_memory() -> Iterator[Peak]:
     yield peak
     lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
     peak.mib = next((int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM")), None)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread within this, so that a time can be compared with that of others."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -16,11 +16,12 @@ import numpy as np
 from pydantic import Field
 
 from maao.baselines.labelled import Fitted, LabelledBaseline, check_several_classes
-from maao.baselines.measured import one_thread, peak_memory
+from maao.baselines.measured import peak_memory
 from maao.baselines.task import LEAST, Floats, Part, Task, over_all
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError
 from maao.options import MANY
+from maao.threads import one_thread
 from maao.types import Cost
 
 if TYPE_CHECKING:

@@ -278,7 +278,8 @@ def page_text(table: Table, rows: Sequence[Row], found: Sequence[Difference], to
     costs = {arm: mean_cost([row for row in rows if row.arm == arm]) for arm in dict.fromkeys(row.arm for row in rows)}
     for arm, cost in costs.items():
         lines.append(f"| {arm} | " + " | ".join(f"{cost[name]:,.0f}" for name in COSTS) + " |")
-    lines += ["", *unequal(costs, baseline), *calls_told(costs), *won(rows)]
+    apart = [line for arm in costs for line in unequal(costs_beside(rows, arm, baseline), baseline)]
+    lines += ["", *apart, *calls_told(costs), *won(rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -311,6 +312,13 @@ def _cell(rows: Sequence[Row], metric: str) -> str:
 def mean_cost(rows: Sequence[Row]) -> dict[str, float]:
     """Return what a cell of these rows cost in the mean, by kind."""
     return {name: statistics.mean(row.cost.get(name, 0.0) for row in rows) for name in (*COSTS, "usd")}
+
+
+def costs_beside(rows: Sequence[Row], arm: str, baseline: str) -> dict[str, dict[str, float]]:
+    """Return what a cell of an arm and one of the baseline cost in the mean, over the cells that both have; empty where there is none."""
+    sides = {name: {(row.model, row.task, row.seed): row for row in rows if row.arm == name} for name in (arm, baseline)}
+    both = sides[arm].keys() & sides[baseline].keys()
+    return {name: mean_cost([own[key] for key in sorted(both)]) for name, own in sides.items()} if both else {}
 
 
 def unequal(costs: Mapping[str, Mapping[str, float]], baseline: str) -> list[str]:

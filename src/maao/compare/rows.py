@@ -40,6 +40,36 @@ class Asking(Record):
     margin: float | None = None
 
 
+class Each(Record):
+    """A candidate on `test`.
+
+    `leg`: the round that asked; `proposal`: its place there, None for the incumbent and for a run's final point by itself; `source`: who
+    proposed it, or "incumbent" or "final"; `age`: gradient steps of its walk when it was compared; `select_loss`: its loss then, None
+    where nothing judged; `chosen`: the race of its leg went on with it; `final`: it is the point that the run reports.
+    """
+
+    leg: int
+    proposal: int | None
+    source: str
+    age: int
+    accuracy: float
+    loss: float
+    select_loss: float | None
+    chosen: bool
+    final: bool
+
+
+class Walked(Record):
+    """All candidates of a run on `test`: how many, their mean, the best by accuracy and by loss, each, and what reading them cost."""
+
+    count: int
+    mean: Figures
+    best: Figures
+    best_by_loss: Figures
+    each: list[Each]
+    cost: Figures
+
+
 class Row(Record):
     """A row, as far as a page may need it. Older ones are taken by the names of today."""
 
@@ -61,6 +91,7 @@ class Row(Record):
     curve: list[Figures] = Field(default_factory=list)
     asked: list[Asking] = Field(default_factory=list)
     capped: int = 0  # calls that a cap did not allow
+    walked: Walked | None = None  # where the table asks for it
 
     @model_validator(mode="before")
     @classmethod

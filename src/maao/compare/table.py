@@ -58,6 +58,8 @@ class Table(Section):
     """A table, with what `with` names laid under it. `page` says how it is read out; its settings stand beside.
 
     Without `keep_runs` a cell's run folder is removed once its row is written: thousands of cells take more disk than they are worth.
+
+    With `walked_on_test` a row also holds what each candidate of its run is worth on `test` (`compare/walked.py`), read when all is chosen.
     """
 
     chooses: ClassVar = {"page": "page"}
@@ -73,6 +75,7 @@ class Table(Section):
     arms: list[Arm] = Field(default_factory=list)
     samples: dict[str, str | int] = Field(default_factory=dict)
     keep_runs: bool = True
+    walked_on_test: bool = False
     budget: SharedBudget = Field(default_factory=SharedBudget)
     page: Chosen = Chosen("differences", Differences())
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from filelock import FileLock, Timeout
 from maao.compare.page import SPENDING, read_out, waiting_in
 from maao.compare.rows import Tune, check_row, read_row, run_cell
 from maao.compare.table import Cell, Table, cells, read_table
+from maao.compare.walked import walked_on_test
 from maao.config import Config
 from maao.errors import ConfigError, MaaoError, StoreError, Waiting
 from maao.llm.budget import spending_from
@@ -72,12 +74,12 @@ def compare(
     began = time.monotonic()
     count = workers or default_workers()
     failed = ""
-    missing = [cell for cell in wanted if not _is_done(place, cell)]
+    missing = [cell for cell in wanted if not _is_done(place, cell, table)]
     if missing:
         command = [sys.executable, "-m", "maao.compare", str(Path(path).resolve()), str(place.resolve()), only]
         command += [] if beside is None else [str(Path(beside).resolve())]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        start = _ray_start() if ray else _start
+        start = _ray_start() if ray else LocalWorker
         processes = [start(command, environment) for _ in range(min(count, len(missing)))]
         try:
             while any(process.poll() is None for process in processes):
@@ -131,8 +133,28 @@ class Worker(Protocol):
         ...
 
 
-def _start(command: Sequence[str], environment: Mapping[str, str]) -> Worker:
-    return subprocess.Popen(command, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+class LocalWorker:
+    """A process on this machine. What it prints as errors goes to a file: nobody reads a pipe while it works, and a full one stops it."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._told = tempfile.TemporaryFile()  # noqa: SIM115  # closed when it is read
+        self._process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.DEVNULL, stderr=self._told)
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def communicate(self) -> tuple[str | None, str | None]:
+        self._process.wait()
+        with self._told:
+            self._told.seek(0)
+            return None, self._told.read().decode("utf-8", "replace")
 
 
 def _ray_start() -> Callable[[Sequence[str], Mapping[str, str]], Worker]:
@@ -193,7 +215,7 @@ def work(table: Table, folder: Path, place: Path, only: str) -> str:
     for cell in cells(table, folder):
         if os.getppid() != parent:  # whoever started this is gone: the next one who does begins here
             break
-        if only not in cell.name or _is_done(place, cell):
+        if only not in cell.name or _is_done(place, cell, table):
             continue
         lock = FileLock(place / "rows" / f".{cell.name}.lock")
         try:
@@ -201,13 +223,15 @@ def work(table: Table, folder: Path, place: Path, only: str) -> str:
         except Timeout:
             continue
         try:
-            if not _row_file(place, cell).exists():  # it may have been finished meanwhile
+            if not _is_done(place, cell, table):  # it may have been finished meanwhile
                 run = place / RUNS / cell.name
                 asked = replace(cell, config=reading_record(cell.config, place.resolve() / RECORD))
                 if _still_waits(run, asked.config):
                     continue
                 with spending_from(Spending(place.resolve() / SPENDING, cell.name), table.budget.caps):
                     row = run_cell(asked, run)
+                if _asks_for_walked(table, cell):
+                    row["walked"] = _walked(run)
                 check_row(row, cell.how.name)
                 write_text_durably(_row_file(place, cell), json.dumps(row, indent=1, ensure_ascii=False) + "\n")
                 if not table.keep_runs:
@@ -244,15 +268,30 @@ def _row_file(place: Path, cell: Cell) -> Path:
     return place / "rows" / f"{cell.name}.json"
 
 
-def _is_done(place: Path, cell: Cell) -> bool:
-    """Return whether a cell has its row. Raises `StoreError` where the file of that name holds another cell's, or is damaged."""
+def _is_done(place: Path, cell: Cell, table: Table) -> bool:
+    """Return whether a cell has its row, whole. Raises `StoreError` where the file of that name holds another cell's, or is damaged.
+
+    A row from before the table asked for its candidates on `test` is made whole from its run folder; where that is gone it stays as it is.
+    """
     file = _row_file(place, cell)
     if not file.exists():
         return False
-    held, own = read_row(file).key, cell.key
+    row = read_row(file)
+    held, own = row.key, cell.key
     if held != own:
         raise StoreError(
             f"{file} holds the row of arm {held[0]!r}, task {held[2]!r}, and the table's arm {own[0]!r}, task {own[2]!r} would share that "
             "file. Give the arm or the task its old name back, or choose another --out."
         )
-    return True
+    return not _asks_for_walked(table, cell) or "walked" in row.model_fields_set or not (place / RUNS / cell.name / DATABASE).is_file()
+
+
+def _asks_for_walked(table: Table, cell: Cell) -> bool:
+    """Return whether a cell's row is to hold its candidates on `test`: of a run of maao it may."""
+    return table.walked_on_test and isinstance(cell.how.options, Tune)
+
+
+def _walked(run: Path) -> dict[str, object] | None:
+    """Return what a row holds of a run's candidates on `test`."""
+    found = walked_on_test(run)
+    return None if found is None else found.model_dump()

@@ -183,7 +183,7 @@ class Race:
         recorded = next((c for c in scores_by_age(history) if c.age == self.steps), None)
         own_end = state
         if recorded is None:
-            young = self._last_before(history, state)
+            young = self.last_before(history, state)
             own_end, cost, seen = self._walk(problem, stage, young, self.steps - young.age)
             if young is state:
                 state, notes = own_end, [f"incumbent, {note}" for note in seen]
@@ -240,7 +240,7 @@ class Race:
         """Return what is on record of a point that was scored."""
         return Considered(proposal, score, at.age, params=at.params if self.keep_walks else None)
 
-    def _last_before(self, history: History[P, S], state: S) -> S:
+    def last_before(self, history: History[P, S], state: S) -> S:
         """Return the last point of the present walk, stored or at hand, that is not older than the race."""
         stored = [held for r in history if r.index >= _since(history) for held in (r.verdict.state, r.state)]
         found = [held for held in (*stored, state) if held.age <= self.steps]

@@ -30,18 +30,14 @@ def alternate(
     Source: Algorithm 1 of Guo et al., LLM as a Complementary Optimizer to Gradient Descent, 2024.
     """
     prefills = problem if isinstance(problem, Prefills) else None
-    if history:
-        state = history[-1].state
-    else:
-        state = stage.init(problem, problem.initial(seed_for(seed, "initial")), seed=seed_for(seed, "stage"))
+    state = standing(problem, stage, history, seed=seed)
     for index, leg in enumerate(plan[len(history) :], start=len(history)):
         began = time.perf_counter()
         advice: Advice[P] = Advice()
         verdict = keep(state)
         if leg.ask:  # with an empty history too: a mentor may name the first starts
             advice = mentor.propose(history, count=leg.proposals, seed=seed_for(seed, "mentor", index))
-            judged = accept(problem, stage, history, state, advice.proposals, seed=seed_for(seed, "accept", index))
-            verdict = _with_lines_told(judged, advice)
+            verdict = _with_lines_told(judge(problem, stage, accept, history, state, advice, seed=seed), advice)
         state, observations = run_leg(problem, stage, verdict.state, leg)
         score = score_all(problem, [state.params], "select")[0]
         clues = problem.clues(state.params, start=state.start, score=score)
@@ -50,6 +46,27 @@ def alternate(
         cost = advice.cost + prefilled + verdict.cost + walked + score.cost + clues.cost + Cost(seconds=time.perf_counter() - began)
         history = (*history, Round(index, leg, advice, verdict, observations, score, clues, state, cost))
         yield history[-1]
+
+
+def standing(problem: Problem[P], stage: GradientStage[P, S], history: History[P, S], *, seed: int) -> S:
+    """Return where a run stands after some rounds; with none, where it begins."""
+    if history:
+        return history[-1].state
+    return stage.init(problem, problem.initial(seed_for(seed, "initial")), seed=seed_for(seed, "stage"))
+
+
+def judge(
+    problem: Problem[P],
+    stage: GradientStage[P, S],
+    accept: Acceptance[P, S],
+    history: History[P, S],
+    state: S,
+    advice: Advice[P],
+    *,
+    seed: int,
+) -> Verdict[S]:
+    """Return what a rule makes of the proposals of the round that comes next. `seed` is the run's."""
+    return accept(problem, stage, history, state, advice.proposals, seed=seed_for(seed, "accept", len(history)))
 
 
 def _with_lines_told(verdict: Verdict[S], advice: Advice[P]) -> Verdict[S]:

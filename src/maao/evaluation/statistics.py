@@ -172,12 +172,68 @@ def pairs_needed(difference: float, spread: float, *, confidence: float = 0.95, 
     size = math.inf if spread == 0 else abs(difference) / spread
     if size >= 20:  # two pairs show it with a power of 0.97, and far beyond that the noncentral t distribution is not a number
         return 2
+    count = 2
+    while _power(size, count, confidence) < power:
+        count += 1 if count < 1000 else count // 100
+    return count
+
+
+def detectable_difference(spread: float, pairs: int, *, confidence: float = 0.95, power: float = 0.8) -> float:
+    """Return the smallest true mean difference that so many pairs (seeds, or tasks) show with that power in a two-sided paired t test.
+
+    Args:
+        spread: standard deviation of the paired differences; the result is in its unit.
+
+    Raises:
+        ValueError: fewer than two pairs, or a spread below zero.
+
+    Example:
+        >>> round(detectable_difference(3.0, 73), 2)  # the other way round than `pairs_needed`
+        1.0
+
+    Source: Cohen, Statistical Power Analysis, 1988, with the noncentral t distribution.
+    """
+    if spread < 0 or pairs < 2:
+        raise ValueError(f"Give a spread of at least zero and two pairs or more; got {spread} and {pairs}.")
+    from scipy import optimize
+
+    high = 1 / math.sqrt(pairs)
+    while _power(high, pairs, confidence) < power:  # never far above it, where the noncentral t distribution is not a number
+        high *= 1.5
+    return spread * float(optimize.brentq(lambda size: _power(size, pairs, confidence) - power, 0.0, high))
+
+
+def _power(size: float, count: int, confidence: float) -> float:
+    """Return the power of a two-sided paired t test for a mean of `size` standard deviations of the differences."""
     from scipy import stats
 
-    count = 2
-    while True:
-        bound = float(stats.t.ppf(0.5 + confidence / 2, count - 1))
-        centre = size * math.sqrt(count)
-        if float(stats.nct.sf(bound, count - 1, centre) + stats.nct.cdf(-bound, count - 1, centre)) >= power:
-            return count
-        count += 1 if count < 1000 else count // 100
+    bound, centre = float(stats.t.ppf(0.5 + confidence / 2, count - 1)), size * math.sqrt(count)
+    wrong_side = float(stats.nct.cdf(-bound, count - 1, centre)) if centre < 6 else 0.0  # below 1e-9 beyond, and there scipy has no number
+    return float(stats.nct.sf(bound, count - 1, centre)) + wrong_side
+
+
+def heterogeneity(effects: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
+    """Return how far true effects lie apart: their between-task standard deviation tau, and I2, its share in what is seen (0 to 1).
+
+    Args:
+        effects: one estimate a task (a study, say), in any unit, which tau has too.
+        errors: the standard error of each, above zero.
+
+    Raises:
+        ValueError: fewer than two tasks, lists of different length, or an error that is not above zero.
+
+    Example:
+        >>> tau, share = heterogeneity([0.1, 0.3, 0.5], [0.05, 0.05, 0.05])
+        >>> round(tau, 3), round(share, 3)
+        (0.194, 0.938)
+
+    Source: DerSimonian and Laird, Meta-analysis in Clinical Trials, 1986; Higgins and Thompson, Quantifying Heterogeneity, 2002.
+    """
+    if len(effects) != len(errors) or len(effects) < 2 or min(errors) <= 0:
+        raise ValueError(f"Give two effects or more, each with a standard error above zero; got {list(effects)} and {list(errors)}.")
+    weights = [1 / error**2 for error in errors]
+    whole = sum(weights)
+    mean = sum(w * effect for w, effect in zip(weights, effects, strict=True)) / whole
+    seen = sum(w * (effect - mean) ** 2 for w, effect in zip(weights, effects, strict=True))  # Cochran's Q
+    beyond = max(0.0, seen - (len(effects) - 1))
+    return math.sqrt(beyond / (whole - sum(w**2 for w in weights) / whole)), beyond / seen if seen else 0.0

@@ -27,10 +27,10 @@ GA = """Follow these steps to make a better prompt.
 2. Change the prompt of step 1 a little and write the final prompt between <prompt> and </prompt>.
 
 An example:
-Prompt 1: Say whether the review is good.
-Prompt 2: You read film reviews. Is the writer pleased?
-1. Crossed: You read film reviews. Say whether the review is good.
-2. <prompt>You judge film reviews. Say whether the writer liked it.</prompt>
+Prompt 1: Say whether the letter is formal.
+Prompt 2: You read letters. Does the writer sound stiff?
+1. Crossed: You read letters. Say whether the letter is formal.
+2. <prompt>You judge letters. Say whether the writer sounds formal.</prompt>
 
 Now do the same with these:
 Prompt 1: {first}
@@ -43,14 +43,14 @@ DE = """Follow these steps to make a better prompt.
 4. Cross the prompt of step 3 with the basic prompt and write the final prompt between <prompt> and </prompt>.
 
 An example:
-Prompt 1: Say whether the review is good.
-Prompt 2: Is the writer of the text pleased?
-Prompt 3: Judge this film review.
+Prompt 1: Say whether the letter is formal.
+Prompt 2: Does the writer of the text sound stiff?
+Prompt 3: Judge this letter.
 Basic prompt: Read the text and answer.
-1. Differ: "the review is good" and "the writer of the text pleased".
-2. Changed: "the film is praised" and "the author sounds happy".
-3. Joined: Judge whether the film is praised in this review.
-4. <prompt>Read the review and judge whether the film is praised.</prompt>
+1. Differ: "the letter is formal" and "the writer of the text sounds stiff".
+2. Changed: "the wording is polite" and "the author sounds official".
+3. Joined: Judge whether the wording is polite in this letter.
+4. <prompt>Read the letter and judge whether the wording is polite.</prompt>
 
 Now do the same with these:
 Prompt 1: {first}

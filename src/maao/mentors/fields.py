@@ -22,20 +22,21 @@ Name = Literal["template", "label_words"]
 NAMES: tuple[Name, ...] = ("template", "label_words")
 BAR = " | "
 
-# Two worked tasks, whose lines an instruction shows in the form that is asked for: prompt, template, a word a label.
+# Two worked tasks, whose lines an instruction shows in the form that is asked for: prompt, template, a word a label. What is shown comes
+# back as proposals, so they are tasks that no table and no page of ours has; a test holds that.
 WORKED = {
-    "film": (
-        ("Is this film review positive or negative?", "Review: {text} {slots} Answer:", {"positive": "positive", "negative": "negative"}),
-        ("In short, the critic thought the film was", "{text} {slots}", {"positive": "great", "negative": "terrible"}),
-        ("Overall opinion of the reviewer above:", "{text} {slots}", {"positive": "good", "negative": "bad"}),
+    "letters": (
+        ("Is this letter formal or informal?", "Letter: {text} {slots} Answer:", {"formal": "formal", "informal": "informal"}),
+        ("In tone, the writer of this letter was", "{text} {slots}", {"formal": "stiff", "informal": "relaxed"}),
+        ("Style of the letter above:", "{text} {slots}", {"formal": "official", "informal": "casual"}),
     ),
-    "languages": (
-        ("The language of the sentence above is", "{text} {slots}", {"English": "English", "French": "French", "German": "German"}),
-        ("Where do people speak like this?", "{text} {slots} In", {"English": "England", "French": "France", "German": "Germany"}),
+    "seasons": (
+        ("The season of the page above is", "{text} {slots}", {"spring": "spring", "summer": "summer", "autumn": "autumn"}),
+        ("Which month might it be?", "{text} {slots} In", {"spring": "April", "summer": "July", "autumn": "October"}),
         (
-            "Which language is this written in?",
-            "Sentence: {text} {slots} Language:",
-            {"English": "English", "French": "French", "German": "German"},
+            "When in the year was this written?",
+            "Diary: {text} {slots} Season:",
+            {"spring": "spring", "summer": "summer", "autumn": "autumn"},
         ),
     ),
 }
@@ -143,7 +144,7 @@ class Fields:
 
 
 def worked_lines(task: str, names: Sequence[Name]) -> tuple[str, ...]:
-    """Return the lines of a worked task ("film" or "languages") in the form that is asked for."""
+    """Return the lines of a worked task ("letters" or "seasons") in the form that is asked for."""
     found = []
     for text, template, words in WORKED[task]:
         filled = {TEMPLATE: template} if "template" in names else {}

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from maao.errors import ConfigError
+from maao.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -58,6 +59,7 @@ def from_class_features(features: Tensor) -> LinearStart:
     return LinearStart(own / size, -(own @ mean + lengths / 2) / size)
 
 
+@one_blas_thread()
 def logistic_regression(
     features: Tensor,
     targets: Tensor,
