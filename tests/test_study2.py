@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from scipy.stats import t, ttest_rel
 
+from experiments.few_labels.read_out import cells
 from experiments.study2 import read_out
 from experiments.study2.data import make_emoji
 from experiments.study2.figures import NOBODY, PRIMARY, PROBE, STRONG, best, by_set, difference, variances, worth
@@ -126,12 +127,47 @@ def test_the_page_answers_as_its_plan_says():
     nothing = pd.DataFrame()
     yes = read_out.page(rows(gain=6), nothing)
     assert "**Yes: with 2 labels a class, a strong mentor's lines about classes have +6.3 (+6.1 to +6.5)\npoints of accuracy" in yes
-    assert f"than the closest of every control ({NOBODY}), 7 sets as unit.**" in yes
+    assert f"than the closest of all 14 controls ({NOBODY}), 7 sets as unit.**" in yes
     assert "**Not shown:" in read_out.page(rows(gain=4), nothing)  # above zero, and less than was aimed at
-    few = rows(gain=6)
-    few = few[few.arm != "edits, no margin"]
-    assert "**Not shown:" in read_out.page(few, nothing)  # a control was not run
+    whole = rows(gain=6)
+    lack = {
+        35: whole[whole.arm != "edits, no margin"],
+        75: whole[whole.task != "TREC"],
+        1: whole.drop(whole.index[(whole.arm == STRONG)][3:4]),
+    }
+    for missing, few in lack.items():  # a control, a set, a seed
+        assert f"**So far ({missing} cells are lacking): with 2 labels" in read_out.page(few, nothing)
     assert "| HWU64 | 66.0" not in yes and "| HWU64 | 68.0 (+6.0, no mentor) |" in yes
+
+
+def test_what_was_planned_and_not_run_counts_in_holms_correction():
+    assert read_out.corrected_over("feedback", [0.01, 0.04]) == pytest.approx((0.04, 0.12))
+    assert read_out.corrected_over("feedback", []) == ()
+
+
+def test_a_half_of_the_sets_is_told_and_never_compared_with_all_of_them():
+    half = rows(sets=PRIMARY[:3], labels=0)
+    page = read_out.page(pd.concat([rows(), half]), pd.DataFrame())
+    assert "to the best control there: +6.1 (+5.9 to +6.3), 3 of 7 sets at 0." in page
+    assert "In labels a class" not in page  # the curve has all sets at 2 labels alone
+    more = read_out.page(pd.concat([rows(), rows(gain=20, labels=16).assign(labels=16)]), pd.DataFrame())
+    assert "2 labels with the mentor are worth more than 16 without" in more
+
+
+def test_rows_of_all_tables_are_read(tmp_path):
+    for name, arm in (("labels-2", "strong"), ("prompts", "strong, starts")):
+        (tmp_path / name / "rows").mkdir(parents=True)
+        row = {"arm": arm, "task": "TREC", "seed": 0, "test": {"accuracy": 0.5, "loss": 1.0}, "cost": {"seconds": 2.0}, "asked": []}
+        walked = {
+            "mean": {"accuracy": 0.4, "loss": 1.2},
+            "best": {"accuracy": 0.6, "loss": 1.1},
+            "best_by_loss": {"accuracy": 0.5, "loss": 0.9},
+        }
+        (tmp_path / name / "rows" / "a.json").write_text(json.dumps(row | ({"walked": walked} if name == "prompts" else {})))
+    found = cells(tmp_path, read_out.asked).set_index("table")
+    assert found.labels.to_dict() == {"labels": 2, "prompts": 0} and found.accuracy["prompts"] == 50
+    assert found.walked_best["prompts"] == 60 and found.walked_best_loss["prompts"] == 0.9 and math.isnan(found.walked_best["labels"])
+    assert "| strong, starts | 1.000 | 1.200 | 0.900 |" in read_out.page(cells(tmp_path, read_out.asked), pd.DataFrame())
 
 
 def test_feedback_is_compared_where_all_its_arms_are():

@@ -45,7 +45,7 @@ def cells(place: Path, further: Callable[[Mapping[str, Any]], Mapping[str, objec
         held.append(
             {
                 "table": kind,
-                "labels": int(labels),
+                "labels": int(labels or 0),  # a table whose name has none
                 "arm": row["arm"],
                 "task": row["task"],
                 "seed": row["seed"],

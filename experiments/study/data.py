@@ -50,8 +50,10 @@ def make(folder: Path) -> None:
         rows = [{"text": text, "label": found.pop()} for text, found in sorted(labels.items()) if len(found) == 1]
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-    passages = [
-        json.loads(line)["passage"] for line in (Path(given) / "fewglue/BoolQ/train.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    sentences = sentences_of("\n".join(passages))
-    (folder / "sentences.txt").write_text("\n".join(sentences) + "\n", encoding="utf-8")
+    (folder / "sentences.txt").write_text("\n".join(sentences(Path(given))) + "\n", encoding="utf-8")
+
+
+def sentences(data: Path) -> tuple[str, ...]:
+    """Return the corpus of random sentences: those of BoolQ's training passages in the data folder."""
+    rows = (data / "fewglue/BoolQ/train.jsonl").read_text(encoding="utf-8").splitlines()
+    return tuple(sentences_of("\n".join(json.loads(row)["passage"] for row in rows)))

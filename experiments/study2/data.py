@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from experiments.few_labels.data import make as make_parts
+from experiments.study.data import sentences
 from maao.data.packaged import bbc_headlines
 from maao.data.sampling import sha256
 from maao.errors import DataError
+from maao.store.files import write_text_durably
 
 BBC = "bbc-headlines"
 POOLS = {  # a set, and where its pool lies in the data folder; of others it is made here
@@ -25,7 +28,7 @@ POOLS = {  # a set, and where its pool lies in the data folder; of others it is 
     "clinc150-work": "intents/clinc150-work",
     "clinc150-kitchen": "intents/clinc150-kitchen",
 }
-MADE = ("emoji", "agnews", "sst-2")
+MADE = ("emoji", "agnews", "sst-2", BBC)
 SAID = ("docstrings", "test-names")  # sets that come with a sentence about each class
 
 
@@ -37,15 +40,17 @@ def make(folder: Path) -> None:
     data = Path(given)
     make_parts(folder)
     make_emoji(data / "emoji" / "emoji.json", folder)
+    headlines = ((example.fields["text"], example.label) for example in bbc_headlines())
+    write_parts(BBC, dict(sorted(headlines)).items(), folder)
     for name, place in POOLS.items():
         write_corpus(folder / f"{name}.txt", texts(data / place / "pool.csv"))
     for name in MADE:
         write_corpus(folder / f"{name}.txt", texts(folder / f"{name}-pool.csv"))
-    write_corpus(folder / f"{BBC}.txt", (example.fields["text"] for example in bbc_headlines()))
+    write(folder / "sentences.txt", "\n".join(sentences(data)) + "\n")
     for name in SAID:
         with (data / "unseen" / name / "classes.csv").open(encoding="utf-8", newline="") as held:
             said = {row["label"]: {"descriptions": [row["about"]]} for row in csv.DictReader(held)}
-        (folder / f"{name}-about.json").write_text(json.dumps(said, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        write(folder / f"{name}-about.json", json.dumps(said, ensure_ascii=False, indent=1) + "\n")
 
 
 def make_emoji(source: Path, folder: Path) -> None:
@@ -59,13 +64,20 @@ def make_emoji(source: Path, folder: Path) -> None:
     counts: dict[str, int] = {}
     for row in first.values():
         counts[row["name"]] = counts.get(row["name"], 0) + 1
+    own = {group: (row["name"], row["category"]) for group, row in sorted(first.items()) if counts[row["name"]] == 1}
+    write_parts("emoji", own.values(), folder, keys=[f"emoji {group}" for group in own])
+
+
+def write_parts(name: str, rows: Iterable[tuple[str, str]], folder: Path, keys: Sequence[str] | None = None) -> None:
+    """Write texts with their labels into a pool and a test, which a hash of the text (or of a key) says."""
     parts: dict[str, list[tuple[str, str]]] = {"pool": [], "test": []}
-    for group, row in sorted(first.items()):
-        if counts[row["name"]] == 1:
-            parts["pool" if int(sha256(f"emoji {group}")[:8], 16) % 2 else "test"].append((row["name"], row["category"]))
-    for part, rows in parts.items():
-        with (folder / f"emoji-{part}.csv").open("w", encoding="utf-8", newline="") as out:
-            csv.writer(out).writerows([("text", "label"), *rows])
+    listed = list(rows)
+    for row, key in zip(listed, keys or [text for text, _ in listed], strict=True):
+        parts["pool" if int(sha256(key)[:8], 16) % 2 else "test"].append(row)
+    for part, own in parts.items():
+        told = io.StringIO()
+        csv.writer(told, lineterminator="\n").writerows([("text", "label"), *own])
+        write(folder / f"{name}-{part}.csv", told.getvalue())
 
 
 def texts(file: Path) -> list[str]:
@@ -76,4 +88,10 @@ def texts(file: Path) -> list[str]:
 
 def write_corpus(file: Path, of: Iterable[str]) -> None:
     """Write texts without their labels, a line each and each once."""
-    file.write_text("\n".join(dict.fromkeys(" ".join(text.split()) for text in of)) + "\n", encoding="utf-8")
+    write(file, "\n".join(dict.fromkeys(" ".join(text.split()) for text in of)) + "\n")
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file whole, and only where it says something else: other processes may read it."""
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        write_text_durably(file, text)

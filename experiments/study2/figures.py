@@ -82,14 +82,23 @@ def difference(cells: pd.DataFrame, ours: str, other: str, sets: Sequence[str] =
 
 
 def best(cells: pd.DataFrame, sets: Sequence[str] = PRIMARY, among: Sequence[str] = OTHERS) -> str | None:
-    """Return the arm of the highest mean accuracy, of those that ran on all sets that `no mentor` ran on: known only afterwards."""
-    means = by_set(cells)
-    means = means[means.index.isin(sets)]
-    if NOBODY not in means.columns:
+    """Return the arm of the highest mean accuracy, of those that have every cell of `no mentor` on these sets: known only afterwards."""
+    table = wide(cells)
+    if NOBODY not in table.columns:
         return None
-    means = means[means[NOBODY].notna()]
-    whole = [arm for arm in among if arm in means.columns and means[arm].notna().all()]
-    return max(whole, key=lambda arm: float(means[arm].mean())) if whole and len(means) else None
+    table = table[table.index.get_level_values("set").isin(sets) & table[NOBODY].notna()]
+    whole = [arm for arm in among if arm in table.columns and table[arm].notna().all()]
+    if not len(table) or not whole:
+        return None
+    means = table[whole].groupby(["set", "task"]).mean().groupby("set").mean().mean()
+    return max(whole, key=lambda arm: float(means[arm]))
+
+
+def lacking(cells: pd.DataFrame, arms: Sequence[str], sets: Sequence[str] = PRIMARY, seeds: int = 5) -> int:
+    """Return how many cells of some arms on some sets are not there."""
+    own = with_sets(cells)
+    own = own[own.arm.isin(arms) & own["set"].isin(sets)]
+    return len(arms) * len(sets) * seeds - len(own[["arm", "task", "seed"]].drop_duplicates())
 
 
 def variances(cells: pd.DataFrame, replies: Sequence[str]) -> pd.DataFrame:
@@ -118,7 +127,7 @@ def variances(cells: pd.DataFrame, replies: Sequence[str]) -> pd.DataFrame:
 
 
 def worth(means: Sequence[tuple[int, float]], reached: float) -> float | None:
-    """Return at how many labels a class a curve reaches an accuracy, by linear interpolation over log2(labels + 1); None: nowhere on it.
+    """Return at how many labels a class a curve reaches an accuracy, interpolated over log2(labels + 1); None: nowhere.
 
     Example:
         >>> worth([(1, 60.0), (3, 70.0)], 70.0), worth([(1, 60.0), (3, 70.0)], 71.0), worth([(1, 60.0), (3, 70.0)], 50.0)

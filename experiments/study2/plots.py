@@ -12,7 +12,7 @@ matplotlib.use("agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from experiments.study2.figures import NOBODY, OTHERS, PRIMARY, SEEN, STRONG, UNSEEN, best, by_set, of
+from experiments.study2.figures import NOBODY, PRIMARY, SEEN, STRONG, UNSEEN, best, by_set, difference, of
 
 BLUE, GREY, ORANGE = "#1f6fb4", "#777777", "#d9730d"
 TICKS = (0, 1, 2, 4, 8, 16)
@@ -47,7 +47,7 @@ def _curves(place: Axes, rows: pd.DataFrame, sets: Sequence[str]) -> None:
         found = {}
         for labels in TICKS:
             cells = of(rows, "labels", labels)
-            own = arm or best(cells, sets, [one for one in OTHERS if one != NOBODY])
+            own = arm or best(cells, sets)
             means = by_set(cells)
             if own in means.columns and means[own].reindex(list(sets)).notna().all():
                 found[labels] = float(means[own].reindex(list(sets)).mean())
@@ -62,11 +62,11 @@ def _gains(rows: pd.DataFrame, sets: Sequence[str]) -> pd.DataFrame:
     found: dict[int, dict[str, float]] = {}
     for labels in TICKS:
         cells = of(rows, "labels", labels)
-        means = by_set(cells)
         for name in sets:
             control = best(cells, (name,))
-            if control and STRONG in means and name in means.index and pd.notna(means[STRONG][name]):
-                found.setdefault(labels, {})[name] = float(means[STRONG][name] - means[control][name])
+            own = difference(cells, STRONG, control, (name,)) if control else None
+            if own is not None:
+                found.setdefault(labels, {})[name] = own.mean
     return pd.DataFrame.from_dict(found, orient="index")
 
 

@@ -28,13 +28,16 @@ from experiments.study2.figures import (
     best,
     by_set,
     difference,
+    lacking,
     of,
     variances,
     worth,
 )
 from maao.evaluation.statistics import detectable_difference, holm
 
-AIM, MARGIN = 5.0, 1.0  # points
+AIM, MARGIN, LEVEL = 5.0, 1.0, 0.05  # points; of p-values
+PLANNED = {"secondary": 9, "feedback": 4, "prompts": 6}  # comparisons that Holm's correction is over, run or not
+FREE_STRONG = "strong, no margin"
 UNLIKE = {
     "strong, unlike": tuple(f"{name}, as few" for name in ("wordings", "random words", "edits", "corpus")),
     "strong, unlike in letters": tuple(f"{name}, as few in letters" for name in ("wordings", "edits", "corpus")),
@@ -121,25 +124,32 @@ def _knowledge(rows: pd.DataFrame) -> list[str]:
     if not found:
         return []
     least = min(found, key=lambda arm: found[arm].mean)
-    yes = all(one.mean >= AIM and one.low > 0 for one in found.values()) and len(found) == len(OTHERS)
-    every = "every control" if len(found) == len(OTHERS) else f"{len(found)} of {len(OTHERS)} controls"
+    missing = lacking(of(rows, "labels", 2), (STRONG, *OTHERS))
+    yes = all(one.mean >= AIM and one.low > 0 for one in found.values())
+    answer = f"So far ({missing} cells are lacking)" if missing else "Yes" if yes else "Not shown"
+    every = f"all {len(OTHERS)} controls" if len(found) == len(OTHERS) else f"{len(found)} of {len(OTHERS)} controls"
     told = [
-        f"**{'Yes' if yes else 'Not shown'}: with 2 labels a class, a strong mentor's lines about classes have {points(found[least])}",
+        f"**{answer}: with 2 labels a class, a strong mentor's lines about classes have {points(found[least])}",
         f"points of accuracy more than the closest of {every} ({least}), {len(found[least].sets)} sets as unit.**",
     ]
     for name in ("seen", "unseen"):
         own = difference(of(rows, "labels", 2), STRONG, least, PARTS[name])
         if own is not None:
             each = ", ".join(f"{one} {value:+.1f}" for one, value in own.sets.items())
-            told.append(f"On sets that are {name} by it: {points(own)} ({each}).")
+            told.append(f"On sets that {'it may know' if name == 'seen' else 'no model can know'}: {points(own)} ({each}).")
     others = []
     for labels in LABELS:
         own_cells = of(rows, "labels", labels)
         control = best(own_cells)
         own = difference(own_cells, STRONG, control) if control else None
         if labels != 2 and own is not None:
-            others.append(f"{points(own)} at {labels}")
-    return [*told, *([f"By labels a class, to the best control there: {'; '.join(others)}."] if others else [])]
+            others.append(f"{points(own, len(PRIMARY))} at {labels}")
+    told += [f"By labels a class, to the best control there: {'; '.join(others)}."] if others else []
+    reached, curve = _curves(rows)
+    if len(reached) > 1:
+        each = ", ".join(f"{accuracy:.1f} at {labels} ({dict(curve)[labels]:.1f})" for labels, accuracy in reached.items())
+        told.append(f"Its accuracy by labels a class, and in brackets that of the best control: {each}.")
+    return told
 
 
 def _second_round(rows: pd.DataFrame) -> list[str]:
@@ -148,8 +158,12 @@ def _second_round(rows: pd.DataFrame) -> list[str]:
         for other in SECOND:
             own = difference(complete(of(rows, "feedback", labels)), FEEDBACK, other)
             if own is not None:
-                each.append(f"{points(own)} than {other} at {labels}")
-    return [f"A second round that is told what went wrong has more: {'; '.join(each)}."] if each else []
+                each.append(f"{points(own, len(PRIMARY))} to {other} at {labels}")
+    if not each:
+        return []
+    least = min(_feedback_tests(rows), key=lambda one: one[3], default=None)
+    shown = "not shown to differ" if least is None or least[3] >= LEVEL else "differing at the least p-value by Holm"
+    return [f"A second round that is told what went wrong, in points, {shown}: {'; '.join(each)}."]
 
 
 def _soft(rows: pd.DataFrame) -> list[str]:
@@ -167,7 +181,7 @@ def _worth(rows: pd.DataFrame) -> list[str]:
     reached, curve = _curves(rows)
     each = []
     for labels in (0, 1, 2):
-        if labels in reached:
+        if labels in reached and curve[-1][0] > labels:
             found = worth(curve, reached[labels])
             each.append(
                 f"{labels} labels with the mentor are worth {f'{found:.1f}' if found is not None else f'more than {curve[-1][0]}'} without"
@@ -185,6 +199,8 @@ def _curves(rows: pd.DataFrame) -> tuple[dict[int, float], list[tuple[int, float
             continue
         means = by_set(own)
         means = means[means.index.isin(PRIMARY)]
+        if not set(PRIMARY) <= set(means[NOBODY].dropna().index):
+            continue
         curve.append((labels, float(means[control].mean())))
         if STRONG in means and means[STRONG].notna().all():
             reached[labels] = float(means[STRONG].mean())
@@ -207,9 +223,19 @@ def _primary(rows: pd.DataFrame) -> list[str]:
         "",
         head("less", list(PARTS)),
     ]
-    lines += [line(arm, ["" if one is None else points(one) for one in each.values()]) for arm, each in found.items()]
+    lines += [
+        line(arm, ["" if one is None else points(one, len(PARTS[part])) for part, one in each.items()]) for arm, each in found.items()
+    ]
     closest = min((each["all seven"] for each in found.values() if each["all seven"]), key=lambda one: one.mean)
     count = len(closest.sets)
+    free = difference(own, FREE_STRONG, STRONG)
+    if free is not None:
+        each = ", ".join(f"{name} {value:+.1f}" for name, value in free.sets.items())
+        lines += [
+            "",
+            "Looked at afterwards, no part of any answer: the same lines judged without a margin (`strong, no margin`) less `strong`:",
+            f"{points(free, len(PRIMARY))} ({each}). The judge keeps good lines out where labels are few and noisy.",
+        ]
     if count > 1:
         lines += [
             "",
@@ -251,11 +277,11 @@ def _secondary(rows: pd.DataFrame) -> list[str]:
     lines = [
         "## Secondary comparisons",
         "",
-        "Each to the best control there, chosen afterwards in its favour; p-values by Holm over all of these.",
+        "Each to the best control there, chosen afterwards in its favour; p-values by Holm over all nine that were planned.",
         "",
         head("comparison", ["difference (95 %)", "sets", "p", "p by Holm"]),
     ]
-    for (name, one, p, figure), corrected in zip(found, holm([p for _, _, p, _ in found]), strict=True):
+    for (name, one, p, figure), corrected in zip(found, corrected_over("secondary", [p for _, _, p, _ in found]), strict=True):
         lines.append(line(name, [points(one) if figure == "accuracy" else losses(one), len(one.sets), f"{p:.3f}", f"{corrected:.3f}"]))
     return [*lines, ""]
 
@@ -318,7 +344,8 @@ def _contamination(rows: pd.DataFrame, lines: pd.DataFrame) -> list[str]:
             told.append(line(str(name), [len(own), *each, f"{100 * (own.letters >= 1).mean():.1f} %"]))
         told.append("")
     told += [
-        "Without the lines above 0.3, beside controls that keep as many lines of each class, points of accuracy:",
+        "Without the lines above 0.3, judged as ever, less the best of `no mentor` and of controls that keep at most as many lines of each",
+        "class (and are judged without a margin), points of accuracy:",
         "",
         head("", ["0 a class", "2 a class"]),
     ]
@@ -329,7 +356,7 @@ def _contamination(rows: pd.DataFrame, lines: pd.DataFrame) -> list[str]:
                 own = of(rows, "labels", count)
                 control = best(own, PARTS[name], (NOBODY, *others)) if ours in set(own.arm) else None
                 found = difference(own, ours, control, PARTS[name]) if control else None
-                each.append("" if found is None else f"{points(found)} to {control}")
+                each.append("" if found is None else f"{points(found, len(PARTS[name]))} to {control}")
             if any(each):
                 told.append(line(f"{ours}: {name}", each))
     return [*told, ""]
@@ -348,21 +375,30 @@ def _feedback(rows: pd.DataFrame) -> list[str]:
         "",
         head("", ["2 a class", "4 a class"]),
     ]
-    tests: list[tuple[int, str, Difference]] = []
     for ours, other in ((FEEDBACK, STRONG), (SECOND[0], STRONG), (SECOND[1], STRONG), *((FEEDBACK, other) for other in SECOND)):
         each = []
         for labels in (2, 4):
             found = difference(complete(of(rows, "feedback", labels)), ours, other)
-            each.append("" if found is None else f"{points(found)}, {len(found.sets)} sets")
-            if found is not None and ours == FEEDBACK and other in SECOND and not math.isnan(found.p):
-                tests.append((labels, other, found))
+            each.append("" if found is None else points(found, len(PRIMARY)))
         lines.append(line(f"{ours} less {'the first round alone' if other == STRONG else other}", each))
-    if not any("sets" in one for one in lines[3:]):
+    if not len(rows[rows.table == "feedback"]):
         return []
-    told = [f"{other} at {labels}: {p:.2f}" for (labels, other, _), p in zip(tests, holm([one.p for *_, one in tests]), strict=True)]
+    told = [f"{other} at {labels}: {p:.2f}" for labels, other, _, p in _feedback_tests(rows)]
     if told:
-        lines += ["", f"Two-sided p-values by Holm, `{FEEDBACK}` less {'; '.join(told)}."]
+        lines += ["", f"Two-sided p-values by Holm over all four, `{FEEDBACK}` less {'; '.join(told)}."]
     return [*lines, ""]
+
+
+def _feedback_tests(rows: pd.DataFrame) -> list[tuple[int, str, Difference, float]]:
+    """Return the planned comparisons of feedback that there are, with their p-values by Holm."""
+    found = [(labels, other, difference(complete(of(rows, "feedback", labels)), FEEDBACK, other)) for labels in (2, 4) for other in SECOND]
+    there = [(labels, other, one) for labels, other, one in found if one is not None and not math.isnan(one.p)]
+    return [(*one, p) for one, p in zip(there, corrected_over("feedback", [one.p for *_, one in there]), strict=True)]
+
+
+def corrected_over(what: str, p_values: Sequence[float]) -> tuple[float, ...]:
+    """Return p-values by Holm over all comparisons that were planned; one that was not run counts as one."""
+    return holm([*p_values, *[1.0] * (PLANNED[what] - len(p_values))])[: len(p_values)]
 
 
 def _variance(rows: pd.DataFrame) -> list[str]:
@@ -397,7 +433,7 @@ def _prompts(rows: pd.DataFrame) -> list[str]:
     ]
     found = [(way, rival, difference(own, f"{STRONG}, {way}", f"{rival}, {way}", tasks, "loss")) for way in WAYS for rival in RIVALS]
     there = [(way, rival, one) for way, rival, one in found if one is not None and not math.isnan(one.p)]
-    for (way, rival, one), p in zip(there, holm([one.p for *_, one in there]), strict=True):
+    for (way, rival, one), p in zip(there, corrected_over("prompts", [one.p for *_, one in there]), strict=True):
         accuracy = difference(own, f"{STRONG}, {way}", f"{rival}, {way}", tasks)
         assert accuracy is not None
         lines.append(
@@ -521,9 +557,10 @@ def _counts(rows: pd.DataFrame) -> list[str]:
     return [*lines, ""]
 
 
-def points(found: Difference) -> str:
-    """Return a difference in points, with its interval where there is one."""
-    return _told(found, lambda value: f"{value:+.1f}")
+def points(found: Difference, planned: int = 0) -> str:
+    """Return a difference in points, with its interval if there is one, and of how many sets it is if these are fewer than planned."""
+    few = f", {len(found.sets)} of {planned} sets" if len(found.sets) < planned else ""
+    return _told(found, lambda value: f"{value:+.1f}") + few
 
 
 def losses(found: Difference) -> str:

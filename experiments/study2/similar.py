@@ -12,12 +12,12 @@ from pathlib import Path
 
 from experiments.demo.packaged import letter_grams, similarities, word_grams
 from maao.class_lines import Kind
-from maao.data.packaged import bbc_headlines
 from maao.mentors.class_lines.base import usable
 from maao.mentors.class_lines.mentor import read_about
 from maao.mentors.class_lines.names import Names
 from maao.mentors.class_lines.reading import Asked, read_reply
 from maao.mentors.class_lines.request import Subject, wording_of, write
+from maao.store.files import write_text_durably
 
 COUNTS: dict[Kind, int] = {"examples": 8, "descriptions": 3}
 SAMPLES = 3
@@ -49,7 +49,7 @@ def make(tables: Path, record: Path, data: Path, folder: Path) -> list[str]:
             lacking.append(task)
             continue
         found = [measured(said[request, sample], classes, [text for text, _ in rows]) for sample in range(SAMPLES)]
-        target.write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text_durably(target, json.dumps(found, ensure_ascii=False) + "\n")
     return lacking
 
 
@@ -65,8 +65,6 @@ def measured(reply: str, classes: tuple[str, ...], rows: Sequence[str]) -> list[
 
 def rows_of(settings: Mapping[str, str], data: Path, folder: Path) -> list[tuple[str, str]]:
     """Return texts and labels of all rows of a task, those of `test` too."""
-    if "data.train" not in settings:
-        return [(example.fields["text"], example.label) for example in bbc_headlines()]
     found = []
     for name in ("data.train", "data.test"):
         given = settings[name]

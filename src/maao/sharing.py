@@ -24,15 +24,26 @@ class Kept:
 
     loaded: LoadedModels = field(default_factory=lambda: LoadedModels(keep_caches=True))
     steps: dict[str, Any] = field(default_factory=dict)
+    restarted: dict[str, dict[str, Any]] | None = None  # those after a restart, by run, of the last run alone; None: they are not kept
+
+    def restarted_of(self, run: str) -> dict[str, Any] | None:
+        if self.restarted is not None and run not in self.restarted:
+            self.restarted.clear()
+            self.restarted[run] = {}
+        return None if self.restarted is None else self.restarted[run]
 
 
 _KEPT: ContextVar[Kept | None] = ContextVar("kept", default=None)
 
 
 @contextmanager
-def share_caches() -> Iterator[None]:
-    """Within this, runs share models, what these made of texts, and the beginnings of walks. Results and costs are as without it."""
-    token = _KEPT.set(Kept())
+def share_caches(*, walk_again: bool = False) -> Iterator[None]:
+    """Within this, runs share models, what these made of texts, and the beginnings of walks. Results and costs are as without it.
+
+    Args:
+        walk_again: keep the steps of a run after its restarts too, until the next one begins: each run is walked again when it is finished.
+    """
+    token = _KEPT.set(Kept(restarted={} if walk_again else None))
     try:
         with keeping():
             yield
@@ -73,4 +84,5 @@ def shared_stage(parts: RunComponents) -> GradientStage[Any, Any]:
     data = f"{parts.splits.digest} {lines_digest(parts.splits)}" if parts.splits is not None else ""
     threads = torch.get_num_threads()  # sums depend on it, and another run may have set it
     run = f"{parts.config.model_dump_json(include=STEPS_DEPEND_ON)} {threads} {data} {parts.stage}"
-    return Remembered(parts.stage, kept.steps, hashlib.sha256(run.encode()).hexdigest(), digest)
+    name = hashlib.sha256(run.encode()).hexdigest()
+    return Remembered(parts.stage, kept.steps, name, digest, kept.restarted_of(name))

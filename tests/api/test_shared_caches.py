@@ -6,9 +6,11 @@ import pytest
 import torch
 
 import maao
+from maao.compare.walked import walked_on_test
 from maao.config import make_config
 from maao.data.kept import keeping
 from maao.data.text_data import TextData
+from maao.optimizers.torch import TorchStage
 from maao.problems.towers.dual import Kept
 from maao.problems.towers.text import matching
 from maao.problems.towers.text.kv_cache import KVCache
@@ -130,3 +132,23 @@ def test_steps_made_with_other_threads_are_not_taken(tmp_path):
     finally:
         torch.set_num_threads(before)
     assert made[1] == 2 * made[0] == made[2]
+
+
+def test_a_run_that_is_walked_again_in_its_process_makes_no_step_anew(llama, data, tmp_path, monkeypatch):
+    made = []
+    step = TorchStage.step
+    monkeypatch.setattr(TorchStage, "step", lambda *args, **named: made.append(1) or step(*args, **named))
+    settings = config(llama, data, plan__first="walk", **ARMS["restart"])
+    alone = maao.run(settings, tmp_path / "alone")
+    found = walked_on_test(tmp_path / "alone")
+    made.clear()
+    with share_caches(walk_again=True):
+        together = maao.run(settings, tmp_path / "together")
+        first, kept = len(made), _KEPT.get()
+        again = walked_on_test(tmp_path / "together")
+        assert first and len(made) == first
+        maao.run(config(llama, data, plan__first="walk", **ARMS["slower"]), tmp_path / "other")
+        assert kept is not None and len(kept.restarted) == 1  # those of the other run alone
+    assert digests(together) == digests(alone) and together.cost == alone.cost
+    assert again.model_dump(exclude={"cost"}) == found.model_dump(exclude={"cost"})
+    assert again.cost["model_tokens"] == found.cost["model_tokens"]

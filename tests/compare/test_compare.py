@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from maao.cli import app
 from maao.compare import Row, Table, cells, compare, read_out, read_row, read_table
 from maao.compare.__main__ import main
-from maao.compare.page import ALL, calls_told, costs_beside, differences, page_text, unequal, won
+from maao.compare.page import ALL, calls_told, ceiling, costs_beside, differences, page_text, unequal, won
 from maao.compare.rows import asked
 from maao.compare.workers import LocalWorker, work
 from maao.config import make_config
@@ -249,6 +249,18 @@ def test_differences_pair_seeds_and_say_what_is_better() -> None:
     assert found["good", "loss"].mean == pytest.approx(-0.0525) and found["good", "loss"].better > 0.5
     text = page_text(Table(name="x", baseline="base"), rows, list(found.values()), len(rows))
     assert "**good** is better than base by +5.25 points" in text and "**same** cannot be told apart from base" in text
+
+
+def test_the_ceiling_of_any_choice_stands_on_the_page() -> None:
+    def walked(mean: float, best: float, loss: float, count: int) -> dict[str, object]:
+        own = {"count": count, "each": [], "cost": {}, "mean": {"accuracy": mean, "loss": 1 - mean}}
+        return {**own, "best": {"accuracy": best, "loss": 0.9}, "best_by_loss": {"accuracy": mean, "loss": loss}}
+
+    rows = [row("a", 0, 0.5, walked=walked(0.4, 0.6, 0.3, 4)), row("a", 1, 0.7, walked=walked(0.6, 0.8, 0.2, 7)), row("old", 0, 0.5)]
+    told = ceiling(rows)
+    assert told[-1] == "| a | 2 | 5.5 | 60.0; 0.400 | 50.0; 0.500 | 70.0; 0.250 |" and "a bound, no result" in told[1]
+    assert told[-1] in page_text(Table(name="x", baseline="a"), rows, [], len(rows))
+    assert ceiling(rows[2:]) == [] and ceiling([row("none", 0, 0.5, walked=None)]) == []
 
 
 def test_what_became_of_proposals_is_told_each_time_of_asking() -> None:

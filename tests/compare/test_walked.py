@@ -14,6 +14,7 @@ from maao.compare import compare, read_row, read_table
 from maao.compare.workers import work
 from maao.config import Config
 from maao.core.seeds import seed_for
+from maao.errors import ProblemError
 from maao.optimizers.torch import TorchState
 from maao.sharing import share_caches
 from maao.stored_run import config_of, open_run
@@ -75,7 +76,7 @@ def _keys(settings: dict[str, Any]) -> str:
 def rows_of(table: Path, place: Path) -> dict[str, dict[str, Any]]:
     """Run a table in this process and return its rows as they stand in their files, by arm."""
     (place / "rows").mkdir(parents=True, exist_ok=True)
-    with share_caches():
+    with share_caches(walk_again=True):
         assert work(read_table(table), table.parent, place, "") == ""
     rows = [json.loads(file.read_text(encoding="utf-8")) for file in (place / "rows").glob("*.json")]
     return {row["arm"]: row for row in rows}
@@ -217,3 +218,21 @@ def test_a_run_without_test_says_so_once_and_workers_write_such_rows_too(tmp_pat
     compare(table, tmp_path / "out", workers=1)
     row = read_row(tmp_path / "out" / "rows" / "_run_news_0.json")
     assert row.walked is None and "walked" in row.model_fields_set
+
+
+def test_a_row_is_there_where_its_candidates_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = {"problem": "function", "plan.rounds": 1, "plan.steps": 2, "mentor.name": "none"}
+    file = write_table(tmp_path, base, {"run": {}}, keep_runs=False)
+    place, row = tmp_path / "out", tmp_path / "out" / "rows" / "_run_news_0.json"
+    row.parent.mkdir(parents=True)
+
+    def refuse(run: Path) -> None:
+        raise ProblemError("other sums than on record")
+
+    monkeypatch.setattr("maao.compare.workers._walked", refuse)
+    assert work(read_table(file), tmp_path, place, "") == "_run_news_0: other sums than on record"
+    held = read_row(row)
+    assert held.select and "walked" not in held.model_fields_set and (place / "runs" / "_run_news_0").exists()
+    monkeypatch.undo()
+    assert work(read_table(file), tmp_path, place, "") == ""
+    assert "walked" in read_row(row).model_fields_set and not (place / "runs" / "_run_news_0").exists()

@@ -344,6 +344,7 @@ def test_after_a_round_without_lines_the_first_request_is_made_again():
         ("about.json", '{"recipe": "how a dish is made"}'),
         ("about.csv", "recipe,how a dish is made\n"),
         ("about.csv", '"recipe","how a dish is made"'),
+        ("about.csv", "label,about\nrecipe,how a dish is made\n"),
     ],
 )
 def test_what_classes_are_about_may_stand_in_a_file(tmp_path, name, text):
@@ -425,3 +426,9 @@ def test_what_is_sent_is_told_before_the_run(settings, told, shown):
     assert options.build(run).rewriting.misread == shown
     flatters = "makes out-of-fold figures of later rounds too good; test is not touched." in options.disclosure(replace(run, folds=(0, 1)))
     assert flatters == bool(shown)
+
+
+def test_a_run_uses_the_reply_that_it_names():
+    assert ClassLinesOptions(sample=2).sample == 2
+    with pytest.raises(ConfigError, match=r"mentor.sample = 3, and there are mentor.samples = 3, counted from 0: take a lower one"):
+        ClassLinesOptions(sample=3).check()

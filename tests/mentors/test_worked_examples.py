@@ -46,7 +46,7 @@ def classes_of_ours():
     for path in (ROOT / "experiments" / "mentors").glob("*.jsonl"):
         for line in path.read_text(encoding="utf-8").splitlines():
             asked = json.loads(line).get("request", {"messages": [{"content": ""}]})["messages"][-1]["content"]
-            named += re.findall(r"^- (\w+)", asked.partition("classes:\n")[2].partition("\n\n")[0], flags=re.MULTILINE)
+            named += re.findall(r"^- ([^:\n]+)", asked.partition("classes:\n")[2].partition("\n\n")[0], flags=re.MULTILINE)
     return {label.lower() for label in named}
 
 

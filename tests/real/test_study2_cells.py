@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from experiments.few_labels.read_out import CELL, RESULTS, cells
-from experiments.study2 import data, read_out, similar
+from experiments.study2 import data, read_out
 from maao.compare import compare
 
 STUDY = Path(data.__file__).parent
@@ -27,7 +27,6 @@ def test_cells_of_the_study_are_those_that_are_kept(tmp_path: Path) -> None:
         shutil.copy(file, folder)
     shutil.copytree(STUDY.parent / "mentors", tmp_path / "experiments" / "mentors")
     data.make(folder / "data")
-    similar.make(folder / "common.toml", tmp_path / "experiments" / "mentors" / similar.RECORD, Path(os.environ["MAAO_DATA"]), folder / "data")
     for some in SOME:
         compare(folder / "labels-2.toml", folder / "out" / "labels-2", workers=1, only=some)
     found = cells(folder / "out", read_out.asked)

@@ -14,8 +14,9 @@ from maao.sharing import share_caches
 def main(arguments: Sequence[str]) -> int:
     path, place, only = Path(arguments[0]), Path(arguments[1]), arguments[2]
     beside = arguments[3] if len(arguments) > 3 else None
-    with share_caches():
-        failed = work(read_table(path, beside), path.parent, place, only)
+    table = read_table(path, beside)
+    with share_caches(walk_again=table.walked_on_test):
+        failed = work(table, path.parent, place, only)
     if failed:
         print(failed, file=sys.stderr)
     return int(bool(failed))

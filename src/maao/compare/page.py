@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock
 
-from maao.compare.rows import Row, read_rows
+from maao.baselines.outcome import Figures
+from maao.compare.rows import Row, Walked, read_rows
 from maao.errors import ConfigError
 from maao.evaluation.statistics import (
     bootstrap_interval,
@@ -279,7 +280,7 @@ def page_text(table: Table, rows: Sequence[Row], found: Sequence[Difference], to
     for arm, cost in costs.items():
         lines.append(f"| {arm} | " + " | ".join(f"{cost[name]:,.0f}" for name in COSTS) + " |")
     apart = [line for arm in costs for line in unequal(costs_beside(rows, arm, baseline), baseline)]
-    lines += ["", *apart, *calls_told(costs), *won(rows)]
+    lines += ["", *apart, *calls_told(costs), *won(rows), *ceiling(rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -370,6 +371,31 @@ def won(rows: Sequence[Row]) -> list[str]:
             shown = [f"{sum(a.won for a in asked)} of {len(asked)}" if asked else "" for asked in by_time]
             lines.append(f"| {arm} | {usable} | " + " | ".join(shown) + " |")
     return lines
+
+
+def ceiling(rows: Sequence[Row]) -> list[str]:
+    """Return a table of what each arm's candidates are worth on `test`: in the mean, and the best of each cell."""
+    held: dict[str, list[tuple[Figures, Walked]]] = {}
+    for row in rows:
+        if row.walked is not None and row.test is not None:
+            held.setdefault(row.arm, []).append((row.test, row.walked))
+    if not held:
+        return []
+    told = (
+        "The ceiling of any choice: accuracy on `test` in per cent, then log-loss, of what was reported, of a run's walked candidates in "
+        "the mean, and of the best of them (by accuracy; by loss). The best is chosen by `test`: a bound, no result."
+    )
+    lines = ["", told, "", "| arm | cells | candidates | reported | their mean | the best |", "| --- |" + " --- |" * 5]
+    for arm, own in held.items():
+        reported, mean = [test for test, _ in own], [walked.mean for _, walked in own]
+        best = f"{_mean_of([w.best for _, w in own], 'accuracy', 100):.1f}; {_mean_of([w.best_by_loss for _, w in own], LOSS):.3f}"
+        shown = [f"{_mean_of(each, 'accuracy', 100):.1f}; {_mean_of(each, LOSS):.3f}" for each in (reported, mean)]
+        lines.append(f"| {arm} | {len(own)} | {statistics.mean(w.count for _, w in own):.1f} | {' | '.join(shown)} | {best} |")
+    return lines
+
+
+def _mean_of(each: Sequence[Figures], name: str, times: int = 1) -> float:
+    return times * statistics.mean(one[name] for one in each)
 
 
 def plot(rows: Sequence[Row], found: Sequence[Difference], place: Path, metric: str = "accuracy") -> None:

@@ -230,10 +230,9 @@ def work(table: Table, folder: Path, place: Path, only: str) -> str:
                     continue
                 with spending_from(Spending(place.resolve() / SPENDING, cell.name), table.budget.caps):
                     row = run_cell(asked, run)
-                if _asks_for_walked(table, cell):
-                    row["walked"] = _walked(run)
-                check_row(row, cell.how.name)
-                write_text_durably(_row_file(place, cell), json.dumps(row, indent=1, ensure_ascii=False) + "\n")
+                _write_row(place, cell, row)
+                if _asks_for_walked(table, cell):  # once the row is there: what candidates are worth on test may fail, and costs no result
+                    _write_row(place, cell, {**row, "walked": _walked(run)})
                 if not table.keep_runs:
                     shutil.rmtree(run, ignore_errors=True)
         except Waiting:
@@ -266,6 +265,11 @@ def _still_waits(run: Path, config: Config) -> bool:
 
 def _row_file(place: Path, cell: Cell) -> Path:
     return place / "rows" / f"{cell.name}.json"
+
+
+def _write_row(place: Path, cell: Cell, row: Mapping[str, object]) -> None:
+    check_row(row, cell.how.name)
+    write_text_durably(_row_file(place, cell), json.dumps(row, indent=1, ensure_ascii=False) + "\n")
 
 
 def _is_done(place: Path, cell: Cell, table: Table) -> bool:
