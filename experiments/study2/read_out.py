@@ -92,7 +92,7 @@ def page(rows: pd.DataFrame, lines: pd.DataFrame) -> str:
         ["# The second study: what a mentor's knowledge is worth", "", *_answer(held), ""],
         [
             "What was asked stands in [the plan](../study2/plan.md), which was committed first; the cells in [study2.csv](study2.csv); the",
-            "replies in [mentors](../mentors). `make study` makes all of it anew, without a call.",
+            "replies in [mentors](../mentors). `make study` makes anew what the replies allow, without a call.",
             "",
         ],
         ["![Accuracy against labels](study2/labels.png)", "", "![Seen and unseen sets](study2/unseen.png)", ""],
