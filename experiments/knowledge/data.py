@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from pathlib import Path
 
+from experiments.study2.data import texts, write_corpus
 from maao.errors import DataError
 
 SETS = ("banking77", "clinc150-work", "clinc150-kitchen", "hwu64")
@@ -18,6 +18,4 @@ def make(folder: Path) -> None:
         raise DataError("The tables read the data folder: set MAAO_DATA to it.")
     folder.mkdir(parents=True, exist_ok=True)
     for name in SETS:
-        with (Path(given) / "intents" / name / "pool.csv").open(encoding="utf-8", newline="") as held:
-            texts = dict.fromkeys(" ".join(row["text"].split()) for row in csv.DictReader(held))
-        (folder / f"{name}.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+        write_corpus(folder / f"{name}.txt", texts(Path(given) / "intents" / name / "pool.csv"))

@@ -6,15 +6,13 @@ whose replies are not on record wait, and it says for how many; with all of them
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 
 from experiments.study2 import similar
 from experiments.study2.data import make
+from experiments.tables import options, run
 from maao import waiting as waiting_room
-from maao.compare import compare
-from maao.errors import Waiting
 from maao.llm.record import add_to_record, read_record
 
 HERE = Path(__file__).parent
@@ -26,11 +24,7 @@ TABLES = ("labels-2", "labels-0", "labels-1", "labels-4", "labels-8", "labels-16
 
 def main() -> None:
     """Run the tables that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.study2", description=__doc__)
-    parser.add_argument("--only", default="", help="run only cells whose name holds this text")
-    parser.add_argument("--workers", type=int, default=1, help="processes at a time")
-    parser.add_argument("tables", nargs="*", default=TABLES, help=f"of {', '.join(TABLES)}")
-    asked = parser.parse_args()
+    asked = options("python -m experiments.study2", __doc__, TABLES)
     make(HERE / "data")
     if lacking := similar.make(HERE / "common.toml", RECORD, Path(os.environ["MAAO_DATA"]), HERE / "data"):
         print(f"replies are not on record of {', '.join(lacking)}: arms that leave out what resembles their rows cannot run", flush=True)
@@ -38,18 +32,10 @@ def main() -> None:
         place = HERE / "out" / name
         if name.startswith("feedback"):
             begin_record(place)
-        told = run(name, place, asked.workers, asked.only)
+        told = run(HERE / f"{name}.toml", place, asked)
         while name.startswith("feedback") and "wait" in told and take_confusions(place):
-            told = run(name, place, asked.workers, asked.only)
+            told = run(HERE / f"{name}.toml", place, asked)
         print(f"{name}: {told}", flush=True)
-
-
-def run(name: str, place: Path, workers: int, only: str) -> str:
-    """Run a table as far as replies are there; return how far that is."""
-    try:
-        return f"all cells are there: {compare(HERE / f'{name}.toml', place, workers=workers, only=only)}"
-    except Waiting as waiting:
-        return str(waiting)
 
 
 def begin_record(place: Path) -> None:
