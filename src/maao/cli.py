@@ -66,11 +66,6 @@ def demo(
         return
     os.environ["HF_HUB_OFFLINE"] = "1"
     result = _tune(name, ("seed=" + str(seed), *(settings or ())), run, f"{name}-seed{seed}")
-    if not decoder:
-        from maao.report.demo import in_short
-        from maao.report.lines import shown
-
-        _console().print(shown(in_short(result), style="bold"))
     _exit_for(result.warning)
 
 
@@ -101,7 +96,7 @@ def find_lr(
     """Try learning rates (stage.lr_grid, or a usual grid) from a run's beginning, and say which to take. No mentor is asked."""
     from maao import runner
     from maao.console import Terminal
-    from maao.report.lines import cost_line
+    from maao.report.lines import cost_told, shown
     from maao.report.tables import rates_table
 
     checked = _read_config(config, tuple(settings or ()))
@@ -112,7 +107,7 @@ def find_lr(
         _tell("\nStopped. Nothing is stored by a search.")
         raise typer.Exit(130) from None
     _console().print(rates_table(search))
-    _console().print(cost_line(search.cost))
+    _console().print(shown(cost_told(search.cost)))
     rate = search.chosen.rate
     grid = " --set stage.lr_grid=[]" if checked.stage.options.lr_grid else ""  # a rate beside a grid would be refused
     instead = " in the place of its lr_grid" if grid else ""
@@ -155,7 +150,7 @@ def _show_headroom(checked: Config, starts: int) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from maao.baselines.headroom import headroom as judge
-    from maao.report.lines import cost_line
+    from maao.report.lines import cost_told, shown
     from maao.report.tables import headroom_table
 
     with Progress(TextColumn("starts"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=_console()) as progress:
@@ -163,7 +158,7 @@ def _show_headroom(checked: Config, starts: int) -> None:
         found = judge(checked, starts=starts, watch=lambda done, total: progress.update(bar, completed=done, total=total))
     _console().print(headroom_table(found))
     _say("\n".join(found.told()))
-    _console().print(cost_line(found.cost))
+    _console().print(shown(cost_told(found.cost)))
 
 
 def _read_config(config: str | None, settings: tuple[str, ...], origin: Path | None = None) -> Config:
@@ -513,13 +508,7 @@ def _exit_for(warning: str) -> None:
 def _print_result(result: Result) -> None:
     from maao.report.run import report
 
-    if not result.history:
-        why = f" ({result.status_reason})" if result.status_reason else ""
-        _say(f"The run {result.folder} has no finished round yet{why}. Go on with it: maao resume {result.folder}")
-        return
     _console().print(report(result))
-    _say(f"Final parameters: {result.digest}")
-    _say(f"Run folder: {result.folder} ({result.status}; maao show, resume, replay, predict, export)")
 
 
 def _print_calls(folder: Path) -> None:

@@ -17,7 +17,7 @@ from maao.installed import installed
 from maao.origin import read_origin
 from maao.problems.kinds import TextOptions
 from maao.problems.settings import ModelConfig
-from maao.types import JSON
+from maao.types import JSON, Splits
 
 PACKAGES = ("maao", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "peft", "httpx2", "json-repair")
 
@@ -37,6 +37,7 @@ def environment(parts: RunComponents) -> JSON:
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
         "data": parts.splits.digest if parts.splits else "",
         "lines": lines_digest(parts.splits) if parts.splits else "",
+        "sizes": _sizes(parts.splits) if parts.splits else {},
         "weights": frozen_digest(parts),
         "adapter": _adapter_digest(parts.config.model),
         "wording": wording_digest(parts.config),
@@ -48,6 +49,11 @@ def environment(parts: RunComponents) -> JSON:
         "prepared_tokens": parts.problem.prepared.model_tokens if parts.splits else 0,
         "majority": majority_accuracy(parts.splits) if parts.splits and parts.splits.train and parts.splits.test else None,
     }
+
+
+def _sizes(splits: Splits) -> dict[str, int]:
+    """Return how many examples each split has, and how many lines there are."""
+    return {**{name: len(part) for name, part in splits.parts.items()}, "lines": len(splits.lines)}
 
 
 def frozen_digest(parts: RunComponents) -> str:

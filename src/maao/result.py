@@ -105,6 +105,11 @@ class Result:
         return any(member_of(name) != FULL for name in self.history[0].state.params) if self.history else False
 
     @property
+    def where_judged(self) -> str:
+        """By which examples the run chose, in words."""
+        return "out of fold" if self.is_cross_validated else "on select"
+
+    @property
     def warning(self) -> str:
         """Why this is no run with a mentor, in words: it never gave a reply, or nothing in its replies could be used. "": it is one."""
         return gave_nothing(self.history, self.config)

@@ -488,7 +488,7 @@ def _read_test(stored: Stored, parts: RunComponents, history: Rounds, watch: Wat
         points["words"] = ({**alone.state.params, **codec.encode(words).params}, words)
     sets = problem.transfer_sets
     further = {f"{name}, {point}": (where, params) for name, where in sets.items() for point, (params, _) in points.items()}
-    with_baselines = bool(parts.config.baselines) and kept_compared(stored.path) is None
+    with_baselines = kept_compared(stored.path) is None
     if done >= {*points, *further} and not with_baselines:
         return
     # All are scored, also where a stop left some recorded: scored with fewer, the others could differ in their last bits.
@@ -500,7 +500,7 @@ def _read_test(stored: Stored, parts: RunComponents, history: Rounds, watch: Wat
         if name not in done:
             stored.record_final(name, "test", where.score([params], "test")[0], "")
     if with_baselines:
-        keep_compared(stored.path, compared(parts, read["chosen"][1], total_cost(history).model_tokens))
+        keep_compared(stored.path, compared(parts, read["chosen"][1], read["untuned"][1], total_cost(history).model_tokens))
 
 
 def _check_mentor(stored: Stored, mentor: OwnMentor | None, verb: str) -> None:

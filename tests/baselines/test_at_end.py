@@ -101,7 +101,12 @@ def test_a_cross_validated_run_is_set_beside_them_by_its_full_member(encoder: Pa
 
 def test_none_are_read_where_none_are_wanted(encoder: Path, tmp_path: Path) -> None:
     result = run(matcher(encoder, tmp_path, baselines=[]), tmp_path / "run")
-    assert result.baselines is None and "majority class" in shown(result)
+    assert result.baselines is not None and result.baselines.baselines == () and "majority class" in shown(result)
+    gain, finals = result.baselines.over_untuned, result.finals
+    assert result.baselines.gain is None and gain is not None
+    tuned, untuned = finals["chosen"].score, finals["untuned"].score
+    assert gain.accuracy == pytest.approx((tuned.accuracy or 0.0) - (untuned.accuracy or 0.0))
+    assert gain.loss == pytest.approx(tuned.loss - untuned.loss, abs=1e-6)
 
 
 def test_a_decoder_is_read_within_a_cap_on_tokens(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ def test_tune_tells_what_it_does_and_what_came_of_it(run):
         "untuned prompt",
         "tuned soft prompt",
         "its words alone",
-        "The mentor was asked 2 times",
+        "The mentor (scripted) was asked 2 times",
         "Cost: 14 gradient steps",
         "Final parameters: ",
         "(finished; maao show, resume, replay, predict, export)",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from maao import choices
 from maao.baselines.labelled import LabelledBaseline, Reading
-from maao.baselines.task import Floats, Task, log_softmax
+from maao.baselines.task import Floats, Integers, Task, log_softmax
 from maao.errors import ConfigError, MaaoError
 from maao.evaluation.beside import Beside, Compared, Gain, gain_over
 
@@ -17,28 +17,43 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from maao.build import RunComponents
+    from maao.types import Splits
 
 MOST_TOKENS = 20_000  # that the end of a run may run through a model for baselines, where no feature is kept
 SHARE = 10  # or one part in so many of what the run itself spent, where that is more
 
 
-def compared(parts: RunComponents, tuned: Tensor, spent: int) -> Compared:
-    """Return the config's baselines on `test`, and what the tuned point gained over the best of them there.
+UNTUNED = "untuned model"
+
+
+def compared(parts: RunComponents, tuned: Tensor, untuned: Tensor, spent: int) -> Compared:
+    """Return the config's baselines on `test`, and what the tuned point gained over the best of them and over the untuned point there.
 
     What would run too many tokens, needs a package that is not there, or cannot be read so, is left out with the reason. What goes wrong
     here never keeps a run from its end, whatever it is: the tuned result is there already, and the reason is told in its place.
 
     Args:
-        tuned: class scores of the chosen point on `test`, ``(num_examples, num_classes)``.
+        tuned: class scores of the chosen point on `test`, ``(num_examples, num_classes)``; `untuned` those of the first point.
         spent: the tokens of the run.
     """
     try:
-        return _compared(parts, tuned, spent)
+        found = _compared(parts, tuned, spent)
     except Exception as error:
-        return Compared((), None, (f"all baselines: {_told(error)}",))
+        found = Compared((), None, (f"all baselines: {_told(error)}",))
+    return replace(found, over_untuned=over_untuned(parts.examples, tuned, untuned))
+
+
+def over_untuned(examples: Splits, tuned: Tensor, untuned: Tensor) -> Gain | None:
+    """Return what was gained on `test` over the first point; None where examples are judged in groups."""
+    if any(example.group for example in examples.test):
+        return None
+    targets = np.array([examples.labels.index(example.label) for example in examples.test], dtype=np.int64)
+    return _gain(targets, log_softmax(tuned.double().numpy()), UNTUNED, log_softmax(untuned.double().numpy()))
 
 
 def _compared(parts: RunComponents, tuned: Tensor, spent: int) -> Compared:
+    if not parts.config.baselines:
+        return Compared(())
     task = Task(parts.config, parts.config.builder.reread(parts), like=parts)
     most = max(MOST_TOKENS, spent // SHARE)
     room, left_out = most, list[str]()
@@ -56,7 +71,8 @@ def _compared(parts: RunComponents, tuned: Tensor, spent: int) -> Compared:
         room -= price
     if not found:
         return Compared((), None, tuple(left_out))
-    gain = _gain(task, log_softmax(tuned.double().numpy()), found)
+    best, answers = max(found, key=lambda one: (one[0].metrics["accuracy"], -one[0].loss))  # of equals the one with the lowest loss
+    gain = _gain(task.test.targets, log_softmax(tuned.double().numpy()), best.title, answers)
     return Compared(tuple(beside for beside, _ in found), gain, tuple(left_out), sum(beside.tokens for beside, _ in found))
 
 
@@ -96,10 +112,8 @@ def as_beside(name: str, baseline: LabelledBaseline, read: Reading) -> tuple[Bes
     return beside, read.log_probabilities
 
 
-def _gain(task: Task, tuned: Floats, found: Sequence[tuple[Beside, Floats]]) -> Gain:
-    """Return what the tuned point gained over the baseline with the highest accuracy on `test`; of equals the one with the lowest loss."""
-    best, answers = max(found, key=lambda one: (one[0].metrics["accuracy"], -one[0].loss))
-    targets = task.test.targets
+def _gain(targets: Integers, tuned: Floats, over: str, theirs: Floats) -> Gain:
+    """Return what the tuned point gained on `test` over something else that answered there."""
 
     def right(answers: Floats) -> list[bool]:
         return [bool(one) for one in answers.argmax(1) == targets]
@@ -107,4 +121,4 @@ def _gain(task: Task, tuned: Floats, found: Sequence[tuple[Beside, Floats]]) -> 
     def losses(answers: Floats) -> list[float]:
         return [-float(one) for one in answers[np.arange(len(targets)), targets]]
 
-    return gain_over(best.title, right(tuned), right(answers), losses(tuned), losses(answers))
+    return gain_over(over, right(tuned), right(theirs), losses(tuned), losses(theirs))

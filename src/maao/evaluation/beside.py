@@ -100,12 +100,16 @@ class Gain:
 
 @dataclass(frozen=True)
 class Compared:
-    """The baselines of a run's end, what was gained over the one that does best on `test`, and why others are not there."""
+    """The baselines of a run's end, what was gained over the one that does best on `test`, and why others are not there.
+
+    `over_untuned` is what was gained over the point that the run began with; None: an older run did not keep it.
+    """
 
     baselines: tuple[Beside, ...]
     gain: Gain | None = None
     left_out: tuple[str, ...] = ()
     tokens: int = 0  # run for all of this; they are no part of the run's own cost
+    over_untuned: Gain | None = None
 
     def to_json(self) -> JSON:
         """Return all of it as plain data; a loss that is infinite is null."""
@@ -118,8 +122,8 @@ class Compared:
     def from_json(cls, held: JSON) -> Self:
         """Return what `to_json` gave."""
         baselines = tuple(Beside(**{**one, "loss": math.inf if one["loss"] is None else one["loss"]}) for one in held["baselines"])
-        gain = None if held["gain"] is None else Gain(**held["gain"])
-        return cls(baselines, gain, tuple(held["left_out"]), held["tokens"])
+        gain, untuned = (None if found is None else Gain(**found) for found in (held["gain"], held.get("over_untuned")))
+        return cls(baselines, gain, tuple(held["left_out"]), held["tokens"], untuned)
 
 
 def gain_over(

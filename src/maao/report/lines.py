@@ -74,21 +74,22 @@ def dollars(usd: float) -> str:
     return "at a price that is not known" if math.isnan(usd) else f"${usd:.4f}"
 
 
-def unanswered_line(spent: Totals) -> Text:
-    """Return what calls without a reply may have taken, in a line."""
-    return shown(
+def unanswered_told(spent: Totals) -> str:
+    """Return what calls without a reply may have taken."""
+    return (
         f"Beside that, {spent.calls} call{'s' * (spent.calls != 1)} without a reply, counted for the caps: at most "
         f"{spent.input_tokens:,} tokens in, {spent.output_tokens:,} out" + (f", {dollars(spent.usd)}" if spent.usd else "") + "."
     )
 
 
-def cost_line(cost: Cost, where: str = "on select") -> Text:
-    """Return what something spent, in a line; `where` says by which examples it chose."""
+def cost_told(cost: Cost, where: str = "on select") -> str:
+    """Return what something spent; `where` says by which examples it chose."""
     money = f", {dollars(cost.usd)}" if cost.usd else ""
-    return shown(
+    tokens = f" ({cost.input_tokens:,} tokens in, {cost.output_tokens:,} out{money})"
+    calls = f"{cost.llm_calls} mentor call{'s' * (cost.llm_calls != 1)}{tokens}" if cost.llm_calls else "no mentor call"
+    return (
         f"Cost: {cost.gradient_steps} gradient steps, {cost.model_tokens:,} tokens through the frozen model, "
-        f"{cost.selection_evals} evaluations {where}, "
-        f"{cost.llm_calls} mentor calls ({cost.input_tokens:,} tokens in, {cost.output_tokens:,} out{money}), {cost.seconds:.0f} s"
+        f"{cost.selection_evals} evaluations {where}, {calls}, {cost.seconds:.0f} s."
     )
 
 

@@ -1,4 +1,4 @@
-"""The tables that read a finished run out. They compute nothing."""
+"""What reads a finished run out: its story, then the tables, then its hash and folder. It computes nothing."""
 
 from __future__ import annotations
 
@@ -9,63 +9,69 @@ from rich.table import Table
 from rich.text import Text
 
 from maao.core.lr_finder import LrSearch
-from maao.evaluation.beside import Compared
 from maao.evaluation.metrics import harmonic_mean
 from maao.evaluation.statistics import wilson_interval
 from maao.evaluation.undecided import Thresholds
-from maao.printable import times
-from maao.report.class_lines import beliefs, lines_verdicts
+from maao.report.class_lines import beliefs
 from maao.report.lines import (
     add_row,
     columns,
-    cost_line,
     few_refused,
     line_of_proposal,
     metric_name,
     refusal,
     short,
     shown,
-    unanswered_line,
 )
+from maao.report.story import Sentence, ending_of, story
 from maao.result import Result
 from maao.types import Score, Token
 
 NEW_CLASSES = "new classes, chosen"  # the one reading on `test` beside those of a run's own classes that a mean is taken with
+STYLES = {"result": "bold", "gain": "bold"}
 POINTS = {"untuned": "as it began", "chosen": "tuned", "best_walk": "best walk alone"}  # of what has no prompt
 FINALS = {"untuned": "untuned prompt", "chosen": "tuned soft prompt", "best_walk": "best walk alone", "words": "its words alone"}
 
 
 def report(result: Result) -> Group:
-    """Return the table that reads a run out: first what makes it no run with a mentor, then rounds, `test`, cost."""
-    parts: list[RenderableType] = [shown(result.warning, style="bold red")] if result.warning else []
+    """Return all that there is to read of a run: what came of it in sentences, rounds, `test`, details, where it is."""
+    parts: list[RenderableType] = [*told(story(ending_of(result))), Text("")]
+    if not result.history:
+        return Group(*parts, shown(f"Run folder: {result.folder}"))
     parts.append(_rounds_table(result))
     if result.finals:
         parts.append(_test_table(result))
     if result.baselines is not None:
-        parts += _verdict(result.baselines)
-    parts.append(_summary(result))
-    parts += [shown(told) for told in lines_verdicts(result.history, where_judged(result))]
-    parts += [shown(told, style="dim") for told in beliefs(result.chosen.clues.line_weights)] if result.history else []
+        parts += [shown(f"Not shown: {reason}.", style="dim") for reason in result.baselines.left_out]
+    parts += [shown(told, style="dim") for told in beliefs(result.chosen.clues.line_weights)]
     if result.walks > 1:
         parts.append(shown(f"What is reported is the average of {result.walks} walks: {result.config.model.kind.options.average_costs}."))
-    if result.history and result.filled:
-        told = ", ".join(f"{name} = {value!r}" for name, value in result.filled.items())
-        parts.append(shown(f"Filled beside the chosen prompt: {told}."))
+    if result.filled:
+        filled = ", ".join(f"{name} = {value!r}" for name, value in result.filled.items())
+        parts.append(shown(f"Filled beside the chosen prompt: {filled}."))
     if result.lr_search is not None:
-        parts.append(_search_line(result.lr_search, where_judged(result)))
+        parts.append(_search_line(result.lr_search, result.where_judged))
     if result.thresholds is not None:
         parts.append(shown(_undecided_line(result.thresholds)))
-    parts.append(cost_line(result.cost, where_judged(result)))
-    if result.unanswered.calls:
-        parts.append(unanswered_line(result.unanswered))
-    if result.status_reason:
-        parts.append(shown(f"Note: {result.status_reason}.", style="yellow"))
+    parts.append(shown(f"Final parameters: {result.digest}", style="dim"))
+    parts.append(shown(f"Run folder: {result.folder} ({result.status}; maao show, resume, replay, predict, export)"))
     return Group(*parts)
+
+
+def told(sentences: Sequence[Sentence]) -> list[Text]:
+    """Return a story as lines for a terminal: what not to overlook is marked, a command stands behind its sentence."""
+    return [
+        Text.assemble(
+            shown(said.text, style="yellow" if said.is_warning else STYLES.get(said.topic, "")),
+            shown(f" {said.command}", style="cyan") if said.command else "",
+        )
+        for said in sentences
+    ]
 
 
 def _rounds_table(result: Result) -> Table:
     metric = metric_name(result.history[0].score)
-    title = f"Rounds of {result.folder.name} (loss and {metric} {where_judged(result)})"
+    title = f"Rounds of {result.folder.name} (loss and {metric} {result.where_judged})"
     table = Table(title=shown(title), title_justify="left", expand=False)
     for name, options in (
         ("round", {"justify": "right"}),
@@ -138,24 +144,6 @@ def _figures(score: Score) -> tuple[str, str, str]:
     return figure, f"{low:.3f} to {high:.3f}", loss
 
 
-def _verdict(beside: Compared) -> list[RenderableType]:
-    """Return what tuning gained over the best baseline, and which baselines are not there."""
-    told: list[RenderableType] = [] if beside.gain is None else [shown(beside.gain.told, style="bold")]
-    return [*told, *(shown(f"Not shown: {reason}.", style="dim") for reason in beside.left_out)]
-
-
-def _summary(result: Result) -> Text:
-    asked = [r for r in result.history if r.leg.ask]
-    proposed = sum(len(r.advice.proposals) for r in asked)
-    accepted = sum(r.verdict.chosen is not None for r in asked)
-    if not any(r.state.step for r in result.history):
-        return shown("No mentor was asked, and nothing was walked.")
-    if not asked:
-        return shown("No mentor was asked: plain gradient descent.")
-    made = f"{proposed} proposal{'s' * (proposed != 1)}"
-    return shown(f"The mentor was asked {times(len(asked))} and made {made} that could be used; {accepted} became a restart.")
-
-
 def _undecided_line(thresholds: Thresholds) -> str:
     bounds = ((thresholds.confidence, thresholds.least), ("probability", thresholds.least_probability))
     below = " or ".join(f"{name} below {bound:.4g}" for name, bound in bounds if bound is not None)
@@ -164,11 +152,6 @@ def _undecided_line(thresholds: Thresholds) -> str:
         f"Left undecided: {below}. Of the {thresholds.num_examples} examples that chose this, {thresholds.num_decided} are decided, "
         f"{thresholds.num_right} of them right.{missed}"
     )
-
-
-def where_judged(result: Result) -> str:
-    """Return by which examples a run chose, in words."""
-    return "out of fold" if result.is_cross_validated else "on select"
 
 
 def _search_line(search: LrSearch, where: str) -> Text:

@@ -76,6 +76,7 @@ class EnvironmentRecord(Record):
     adapter: str = ""
     wording: str = ""
     lr_search: SearchRecord | None = None
+    sizes: dict[str, int] = {}
 
 
 class ExampleRecord(Record):
@@ -153,3 +154,4 @@ class ComparedRecord(Record):
     gain: GainRecord | None
     left_out: list[str]
     tokens: int
+    over_untuned: GainRecord | None = None

@@ -1,0 +1,147 @@
+"""What the end of a run says, whole, compared with files that are read in review. Set MAAO_GOLDEN=1 to write them anew."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from maao.config import make_config
+from maao.evaluation.beside import Gain
+from maao.llm.ledger import Totals
+from maao.report.story import Ending, Mentor, ending_of, mentor_in, story
+from maao.runner import run
+from maao.types import Advice, Clues, Considered, Cost, Leg, Proposal, Round, Score, Verdict
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+NONE = float("nan")
+
+BEGAN, CHOSEN = Score(1.31, {"accuracy": 0.5}, 20), Score(0.84, {"accuracy": 0.65}, 20)
+UNTUNED, TUNED = Score(1.302, {"accuracy": 0.48}, 500), Score(0.811, {"accuracy": 0.71}, 500)
+OVER_UNTUNED = Gain("untuned model", 500, 0.23, 0.184, 0.276, -0.491, -0.55, -0.432)
+OVER_BASELINE = Gain("linear probe with class names", 500, 0.032, 0.004, 0.06, -0.1, -0.15, -0.05)
+PLAIN = Ending(
+    "runs/a",
+    began=BEGAN,
+    chosen=CHOSEN,
+    untuned=UNTUNED,
+    tuned=TUNED,
+    over_baseline=OVER_BASELINE,
+    over_untuned=OVER_UNTUNED,
+    labels=5,
+    labelled=40,
+    cost=Cost(gradient_steps=120, model_tokens=80_000, selection_evals=5, seconds=41.2),
+)
+ASKED = replace(PLAIN, cost=Cost(180, 120_000, 0, 17, 3, 2_400, 310, 0.0123, 77.0))
+
+CASES = {
+    "no_mentor": PLAIN,
+    "lines_were_given": replace(PLAIN, given_lines=246, where="out of fold"),
+    "mentor_helped": replace(ASKED, mentor=Mentor("language_model", "race", 3, 9, 9, 2, 0, True, ((0.91, 0.88),), 60)),
+    "mentor_lost": replace(
+        ASKED, mentor=Mentor("language_model", "race", 3, 9, 9, 0, 0, False, ((1.2, 0.9), (0.871, 0.862), (1.0, 0.84)), 60)
+    ),
+    "lines_lost": replace(
+        ASKED,
+        mentor=Mentor(
+            "class_lines", "race", 1, 1, 1, lines=("The mentor's lines were left out: out of fold they did worse (log-loss 0.9, 0.8).",)
+        ),
+    ),
+    "taken_unjudged": replace(ASKED, mentor=Mentor("language_model", "always_first", 3, 9, 0, 3, 3, True)),
+    "older_point_is_used": replace(ASKED, mentor=Mentor("language_model", "best_of", 2, 6, 6, 1, 0, False, (), 0)),
+    "no_labels": Ending(
+        "runs/a",
+        reason="no label was given: the mentor's first lines were taken as they came, and nothing could be checked",
+        began=Score(NONE),
+        chosen=Score(NONE),
+        labels=5,
+        labelled=0,
+        mentor=Mentor("class_lines", "race", 1, 1, 0, 1, 1, True, lines=("The mentor's lines count: they were taken unjudged.",)),
+        cost=Cost(model_tokens=900, llm_calls=1, input_tokens=120, output_tokens=600, seconds=8.0),
+    ),
+    "no_test": replace(PLAIN, untuned=None, tuned=None, over_baseline=None, over_untuned=None),
+    "undecided": replace(PLAIN, over_baseline=Gain("knn", 500, 0.006, -0.02, 0.032, -0.01, -0.04, 0.02)),
+    "worse_than_a_baseline": replace(PLAIN, over_baseline=Gain("knn", 500, -0.05, -0.08, -0.02)),
+    "capped": replace(
+        ASKED,
+        reason="the budget kept the mentor from being asked 2 times",
+        capped=2,
+        mentor=Mentor("language_model", "race", 3, 3, 3, 1, 0, True),
+        unanswered=Totals(1, 800, 200, 0.004),
+    ),
+    "gave_nothing": replace(
+        ASKED,
+        warning="The mentor gave no reply: all 3 calls failed. The last time: no\nroute to host",
+        mentor=Mentor("language_model", "race", 3),
+    ),
+    "waiting": Ending("runs/a", "waiting", "it waits for 1 reply (maao requests)", labels=5),
+    "stopped": replace(PLAIN, status="stopped", reason="interrupted", untuned=None, tuned=None, over_baseline=None, over_untuned=None),
+    "another_metric": replace(
+        PLAIN, tuned=Score(0.8, {"f1_macro": 0.7}, 500), untuned=Score(1.3, {"f1_macro": 0.4}, 500), over_baseline=None, over_untuned=None
+    ),
+    "function": Ending("runs/a", began=Score(3.2), chosen=Score(0.01), cost=Cost(gradient_steps=15, selection_evals=4)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_story_matches_its_golden_file(case):
+    told = "".join(f"{said.topic}: {said.text}{' $ ' * bool(said.command)}{said.command}\n" for said in story(CASES[case]))
+    path = GOLDEN / f"story_{case}.txt"
+    if os.environ.get("MAAO_GOLDEN") == "1":
+        path.write_text(told, encoding="utf-8")
+    assert told == path.read_text(encoding="utf-8")
+
+
+def test_what_comes_from_outside_stands_in_one_printable_line():
+    said = story(replace(PLAIN, reason="a\nb \x1b[2J", warning="no\x07"))
+    assert not any(char in sentence.text for sentence in said for char in "\n\x1b\x07")
+
+
+# -- a mentor's part, read off a history
+
+
+@dataclass(frozen=True)
+class At:
+    params: float = 0.0
+    start: float = 0.0
+    step: int = 0
+    age: int = 0
+
+
+def asked(index, chosen, losses, *, scored=True, closing=False):
+    """A round whose race came out so; the last loss is that of going on."""
+    *proposed, own = losses
+    considered = tuple(Considered(i, Score(loss), 5) for i, loss in enumerate(proposed)) if scored else ()
+    considered += (Considered(None, Score(own), 5),) if own is not None else ()
+    advice = Advice(tuple(Proposal(f"text {i}", 0.0) for i in range(len(proposed))))
+    verdict = Verdict(At(), chosen, considered, cost=Cost(gradient_steps=10))
+    return Round(index, Leg(5, ask=not closing, closing=closing), advice, verdict, (), Score(0.5), Clues(), At(), Cost())
+
+
+def test_a_mentors_part_says_what_was_tried_taken_and_used():
+    history = (asked(0, None, [0.9, 0.8, 0.7]), asked(1, 1, [0.6, 0.4, 0.5]), asked(2, 0, [0.3, NONE, 0.5]))
+    part = mentor_in(history, "opro", "race", 1, "on select")
+    assert part == Mentor("opro", "race", 3, 6, 6, 2, 0, True, ((0.8, 0.7),), 30)
+    assert mentor_in(history, "opro", "race", 0, "on select").in_use is False
+
+
+def test_a_restart_without_a_score_is_unjudged():
+    part = mentor_in((asked(0, 0, [0.9, 0.8, None], scored=False),), "opro", "always_first", 0, "on select")
+    assert (part.taken, part.tried, part.unjudged, part.beaten) == (1, 0, 1, ())
+
+
+def test_of_an_average_of_walks_it_is_not_said_whose_point_it_is():
+    history = (asked(0, 0, [0.4, 0.5]), asked(1, None, [None], scored=False, closing=True))
+    assert mentor_in(history, "opro", "race", 1, "on select").in_use is None
+
+
+def test_the_ending_of_a_run_is_read_off_its_folder(tmp_path):
+    made = {"problem": "function", "mentor": {"name": "random_restart"}, "plan": {"rounds": 2, "steps": 5}}
+    result = run(make_config(made), tmp_path / "a run")
+    ending = ending_of(result)
+    assert (ending.folder, ending.status, ending.labels, ending.tuned) == (f"'{tmp_path}/a run'", "finished", 0, None)
+    assert (ending.began, ending.chosen) == (result.history[0].score, result.chosen.score)
+    assert (ending.mentor.name, ending.mentor.asked, ending.cost) == ("random_restart", 2, result.cost)
+    assert story(ending)[-1].command == f"maao show '{tmp_path}/a run' --clues"
