@@ -20,7 +20,7 @@ COMMANDS = (
     "baselines",
     "compare",
     "resume",
-    "replay",
+    "replay", "report",
     "runs",
     "show",
     "predict",

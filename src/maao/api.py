@@ -26,6 +26,8 @@ NOT_OF_TUNE = {"source", "train", "select", "test", "hub_config", "task", "proto
 def tune(
     *,
     model: str | None = None,
+    kind: str | None = None,
+    method: str | None = None,
     train: object,
     select: object = None,
     test: object = None,
@@ -37,13 +39,17 @@ def tune(
     seed: int | None = None,
     from_run: str | Path | None = None,
     folder: str | Path | None = None,
+    runs: str | Path = "runs",
     settings: Mapping[str, object] | None = None,
     watch: Watch | None = None,
 ) -> Result:
     """Tune a soft prompt of a frozen language model on labelled text.
 
     Args:
-        model: hub name, folder, .gguf file or "packaged:..."; that of `from_run` where there is one.
+        model: hub name, folder, .gguf file or "packaged:..."; that of `from_run` where there is one. A matcher may leave it out.
+        kind: what reads the classes, by default what suits the model: "matcher" for few labels (docs/text-matchers.md), "decoder",
+            "masked", "encoder_decoder", "head".
+        method: what is tuned; by default what is usual for the kind.
         train: the path of a file, or examples in memory: pairs ``(text, label)``, mappings, a pandas frame, a `datasets.Dataset`, a mapping
             of columns, ``(X, y)``. Files and memory obey one set of rules (`maao.data.checks.Columns`): the template's fields and "label"
             are columns, others are not read; ``settings={"data.text_fields": ..., "data.label_field": ...}`` names them otherwise. A
@@ -52,32 +58,39 @@ def tune(
             example is judged by what was tuned without it (``settings={"data.folds": 5}``).
         test: examples for the one reading at the end; by default none.
         labels: label -> label word, or the labels in order. Labels that differ only in case or white space are refused unless listed here.
-        template: by default "{text} {slots} Topic:".
-        mentor: a mentor's name, a mapping of the config's mentor section, or a mentor of your own as for `run`; by default
-            "language_model".
+        template: by default "{text} {slots} Topic:"; of a matcher what stands around a class.
+        mentor: a mentor's name, a mapping of the config's mentor section, or a mentor of your own as for `run`; by default what is usual
+            for the method: "language_model" for prompts, "none" for a matcher's class features.
         rounds: how often the mentor is asked, by default 3.
         steps: gradient steps of each walk, by default 30.
         seed: by default 0.
         from_run: a finished run, whose chosen point this one begins from, and whose settings are the defaults of this one's: with further
             labels, or a class more (docs/tune-further.md).
-        folder: the run folder; by default a new one in ``runs/``.
+        folder: the run folder; by default a new one in `runs`.
+        runs: where that is made.
         settings: further settings by dotted key, as in a config: ``{"stage.lr": 0.03}``; none that says where examples come from.
 
     Example:
         >>> result = maao.tune(model="packaged:smollm2-135m-instruct", train="train.csv", rounds=3)  # doctest: +SKIP
+        >>> few = maao.tune(kind="matcher", train=frame)  # a matcher learns best from few labels  # doctest: +SKIP
         >>> result.predict(["Shares fall as oil price climbs"])[0].label  # doctest: +SKIP
         'business'
     """
     arguments: Given = {
         "seed": ("seed", seed),
         "model.name": ("model", model),
+        "model.kind": ("kind", kind),
+        "model.method": ("method", method),
         "model.template": ("template", template),
         "plan.rounds": ("rounds", rounds),
         "plan.steps": ("steps", steps),
     }
     given = {key: told for key, told in arguments.items() if told[1] is not None}
-    if from_run is None and model is None:
-        raise ConfigError("maao.tune needs the name of a model: model='packaged:smollm2-135m-instruct', say, or a run to begin from.")
+    if from_run is None and model is None and kind != "matcher":
+        raise ConfigError(
+            "maao.tune needs the name of a model: model='packaged:smollm2-135m-instruct', say; or kind='matcher', which has one; or a run "
+            "to begin from."
+        )
     base = {} if from_run is None else settings_of(from_run)
     if base and select is None and base["data"].get("select") == CROSS_VALIDATION:
         select = CROSS_VALIDATION  # as there
@@ -89,7 +102,7 @@ def tune(
         given |= {"model.label_words": ("labels", dict(labels))}
     if base:  # of its data, how examples are read
         base["data"] = {key: value for key, value in base["data"].items() if key not in NOT_OF_TUNE}
-    config, own = _configured(given, mentor or (None if base else "language_model"), settings, in_run=True, base=base)
+    config, own = _configured(given, mentor, settings, in_run=True, base=base)
     texts = config.texts
     if texts is None:
         raise ConfigError("maao.tune reads texts, and `settings` has settings of pictures for [data]: use maao.tune_images for pictures.")
@@ -105,7 +118,7 @@ def tune(
     parts, notes = _given_parts(train, None if texts.is_cross_validated else select, test, config, order)
     splits = texts.cut(*parts, config.seed, order)
     splits = replace(splits, notes=(*notes, *splits.notes))
-    place = folder or folder_for(Path("runs"), f"tune-seed{config.seed}", config, splits)
+    place = folder or folder_for(Path(runs), f"tune-seed{config.seed}", config, splits)
     return run(config, place, splits=splits, mentor=own, watch=watch)
 
 
@@ -139,10 +152,11 @@ def tune_images(
     method: str = "coop",
     shots: int | None = None,
     mentor: str | Mapping[str, object] | OwnMentor = "none",
-    rounds: int = 3,
-    steps: int = 30,
+    rounds: int | None = None,
+    steps: int | None = None,
     seed: int = 0,
     folder: str | Path | None = None,
+    runs: str | Path = "runs",
     settings: Mapping[str, object] | None = None,
     watch: Watch | None = None,
 ) -> Result:
@@ -153,7 +167,7 @@ def tune_images(
         model: hub name or folder of a CLIP or SigLIP model, or of a pair of towers; "packaged:emoji-vit" is a small testbed.
         method: "coop", "kgcoop", "tcp", "promptsrc", ...: see `model.method` in the config.
         shots: training pictures a class.
-        mentor, rounds, steps, seed, folder, settings, watch: as in `tune`.
+        mentor, rounds, steps, seed, folder, runs, settings, watch: as in `tune`.
 
     Example:
         >>> result = maao.tune_images("pictures", model="openai/clip-vit-base-patch16", shots=8)  # doctest: +SKIP
@@ -167,13 +181,11 @@ def tune_images(
         "model.method": ("method", method),
         "data.input": ("images", "image"),
         "data.source": ("images", str(images)),
-        "plan.rounds": ("rounds", rounds),
-        "plan.steps": ("steps", steps),
     }
-    if shots is not None:
-        given |= {"data.shots": ("shots", shots)}
+    further: Given = {"data.shots": ("shots", shots), "plan.rounds": ("rounds", rounds), "plan.steps": ("steps", steps)}
+    given |= {key: told for key, told in further.items() if told[1] is not None}
     config, own = _configured(given, mentor, settings)
-    return run(config, folder or folder_for(Path("runs"), f"images-seed{config.seed}", config), mentor=own, watch=watch)
+    return run(config, folder or folder_for(Path(runs), f"images-seed{config.seed}", config), mentor=own, watch=watch)
 
 
 def _configured(

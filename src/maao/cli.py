@@ -8,13 +8,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from maao.cli_requests import app as requests_app
 from maao.errors import MaaoError, Waiting, is_out_of_memory
 from maao.printable import printable
+from maao.types import Split
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -325,6 +326,23 @@ def show(
         _write_examples(result.mistakes(), mistakes, "the worst mistakes on select", result.picture)
 
 
+@app.command("report")
+def write_report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="The page; by default NAME-report.html, here.")] = None,
+    split: Annotated[str, typer.Option(help="Labels to judge class by class: select, test, train, or none.")] = "select",
+    examples: Annotated[bool, typer.Option("--examples/--no-examples", help="Show examples, and what was sent to the mentor.")] = True,
+) -> None:
+    """Write what became of runs into one HTML file that stands alone: no network, no script, under 2 MB."""
+    from maao.report.html.page import write_page
+    from maao.report.html.run_view import Wanted
+
+    wanted = Wanted(None if split == "none" else _split(split), examples)
+    file = to or Path(f"{runs[0].resolve().name}-report.html" if len(runs) == 1 else "report.html")
+    write_page(runs, file, wanted, watch=lambda told: _tell(f"{told} ..."))
+    _say(f"Written: {file} ({file.stat().st_size / 1000:,.0f} kB; open it in a browser)")
+
+
 @app.command()
 def predict(
     run: RunArgument,
@@ -432,10 +450,11 @@ def evaluate(
         _write_json(found.to_json(), json_file)
 
 
-def _split(name: str) -> str:
-    if name not in ("train", "select", "test"):
-        raise MaaoError(f"There is no split {name!r}: use test, select or train.")
-    return name
+def _split(name: str) -> Split:
+    for known in get_args(Split):
+        if name == known:
+            return known
+    raise MaaoError(f"There is no split {name!r}: use test, select or train.")
 
 
 def _write_json(value: JSON, place: str) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,10 +18,10 @@ from maao.config import Config
 from maao.core.averaging import walked
 from maao.core.loop import best_round
 from maao.core.lr_finder import LrSearch
-from maao.data.checks import Unread, refuse
-from maao.data.given import GivenInputs, read_given
+from maao.data.checks import Unread
+from maao.data.given import GivenInputs
 from maao.data.splits import SPLITS
-from maao.deploy import Deployed, Judged, Prediction, deployed, inputs_of, judged_examples, picture_of
+from maao.deploy import Deployed, Judged, Prediction, inputs_of, judged_examples, picture_of
 from maao.environment import environment, frozen_digest, refuse_changed
 from maao.errors import ConfigError, DataError, StoreError
 from maao.evaluation.beside import Compared
@@ -31,6 +31,7 @@ from maao.evaluation.undecided import Thresholds
 from maao.export.tuned import Exporter, Tuned, write, write_walks
 from maao.llm.ledger import Totals
 from maao.members import FULL, full_member, member_of, walks_of
+from maao.predictor import Predictor
 from maao.protocols import Params
 from maao.store.digest import params_digest
 from maao.store.run import Final, is_in_use
@@ -42,9 +43,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from maao.protocols import Params
+    from maao.store.ledger import Call
     from maao.stored_run import Finished, Rounds
-
-T = TypeVar("T")
 
 TEST_AGAIN = (
     "test is read again here: the run read it once, at its end, and a choice that is made by these figures is not tested by them any more"
@@ -80,6 +80,8 @@ class Result:
                 "interrupted" if stored.status == "running" and not is_in_use(stored.path) else stored.status,
                 stored.status_reason,
                 stored.ledger.unanswered(),
+                stored.created,
+                stored.config,
             )
 
     @property
@@ -123,6 +125,22 @@ class Result:
     def unanswered(self) -> Totals:
         """Calls that went out and brought no reply, each at the most that it can have taken, or at what is known of it."""
         return self._stored.unanswered
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The recorded calls, in the order in which their replies were stored. Read anew each time: replies may be long."""
+        with open_run(self.folder, write=False) as stored:
+            return stored.ledger.calls()
+
+    @property
+    def created(self) -> str:
+        """When the run was begun (ISO 8601, UTC)."""
+        return self._stored.created
+
+    @property
+    def settings(self) -> JSON:
+        """The config as it is stored, plain JSON."""
+        return self._stored.settings
 
     @property
     def environment(self) -> JSON:
@@ -243,10 +261,7 @@ class Result:
         Raises:
             DataError: some cannot be read; all of them are named. `try_predict` predicts the others.
         """
-        examples, names = read_given(self.inputs, inputs, None)
-        if self.inputs.told_at_once:
-            _all_read(examples, self.inputs.advice)
-        return _all_read(self._predict(examples, names), self.inputs.advice)
+        return self.predictor.predict(inputs)
 
     def try_predict(self, inputs: object, places: Sequence[str] | None = None) -> list[Prediction | Unread]:
         """Return a prediction for each input as `predict` does, and in the place of each that cannot be read, why.
@@ -260,16 +275,7 @@ class Result:
             >>> result.try_predict(["Shares fall", ""])[1].reason  # doctest: +SKIP
             "the field 'text' is empty"
         """
-        return self._predict(*read_given(self.inputs, inputs, places))
-
-    def _predict(self, examples: Sequence[Example | Unread], names: Sequence[str]) -> list[Prediction | Unread]:
-        """Return the predictions of those that could be read, each in its place."""
-        found: dict[int, Prediction | Unread] = {place: one for place, one in enumerate(examples) if isinstance(one, Unread)}
-        readable = {place: one for place, one in enumerate(examples) if not isinstance(one, Unread)}
-        if readable:
-            found |= dict(zip(readable, self._deployed.predictions(list(readable.values())), strict=True))
-        answered = (found[place] for place in range(len(examples)))
-        return [replace(one, place=name) if isinstance(one, Unread) else one for one, name in zip(answered, names, strict=True)]
+        return self.predictor.try_predict(inputs, places)
 
     def evaluate(self, examples: object = "test", *, none_of_these: bool = False, separator: str | None = None) -> Evaluation:
         """Return how the chosen point does on labelled examples. Costs nothing of the run's. `Evaluation.score` is loss and metrics alone.
@@ -412,12 +418,26 @@ class Result:
         }
 
     @cached_property
+    def predictor(self) -> Predictor:
+        """The chosen point in use: what of the run is needed to predict, and nothing else."""
+        self._check_labels()
+        return Predictor(
+            self.config,
+            self._labels,
+            self._class_names,
+            self.params,
+            weights=self.environment.get("weights", ""),
+            thresholds=self.thresholds,
+            name=str(self.folder),
+            parts=self._parts,
+        )
+
+    @property
     def _deployed(self) -> Deployed:
         """The chosen point in use, with the models of the run where this process made it."""
-        self._check_labels()
-        found = deployed(self.config, self._labels, self._class_names, self.params, like=self._parts)
-        self._adopt(found.parts)
-        return replace(found, thresholds=self.thresholds)
+        found = self.predictor.deployed
+        self._parts = self._parts or found.parts
+        return found
 
     def _adopt(self, parts: RunComponents) -> None:
         """Keep the models that were loaded to use the run, which must be those that it was made with."""
@@ -454,6 +474,8 @@ class _Stored:
     status: str
     status_reason: str
     unanswered: Totals
+    created: str
+    settings: JSON
 
 
 def load(folder: str | Path) -> Result:
@@ -480,10 +502,3 @@ def gave_nothing(history: Rounds, config: Config) -> str:
         return ""
     where = f"its {replies} replies" if replies > 1 else "its only reply" if replies else "what it proposed"
     return f"The mentor gave nothing usable: no proposal in {where} could be used. The last reason: {rejected[-1].reason}"
-
-
-def _all_read(things: Sequence[T | Unread], advice: str = "") -> list[T]:
-    """Return things of which all could be read, or raise which could not."""
-    faults = [(one.place, one.reason.removesuffix(".")) for one in things if isinstance(one, Unread)]
-    refuse("What to predict", "inputs", len(things), faults, advice)
-    return [one for one in things if not isinstance(one, Unread)]

@@ -17,6 +17,7 @@ from maao.config import make_config
 from maao.data.checks import Unread
 from maao.deploy import Deployed, Prediction
 from maao.errors import DataError
+from maao.predictor import Predictor
 from maao.printable import printable, printable_line
 from maao.runner import run
 from tests.api.fixtures import llama, model_folder
@@ -265,11 +266,10 @@ def test_f_one_bad_picture_leaves_the_good_ones(monkeypatch):
         def cuts(self, params, inputs):
             return (0,) * len(inputs)
 
-    class Seen(Result):
-        config = make_config({"data": {"source": "emoji"}})
-        _deployed = Deployed(None, Problem(), {}, ("cat", "dog"))
+    class Seen(Predictor):
+        deployed = Deployed(None, Problem(), {}, ("cat", "dog"))
 
-    result = Seen("nowhere")
+    result = Seen(make_config({"data": {"source": "emoji"}}), ("cat", "dog"), (), {})
     found = result.try_predict(["1.png", "2.png", "3.png", "bad.png", "", "4.png"])
     assert [one.label if isinstance(one, Prediction) else one.reason for one in found] == [
         "dog", "dog", "dog", "bad.png: cannot be read", "there is no file name", "dog",

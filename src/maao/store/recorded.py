@@ -155,3 +155,14 @@ class ComparedRecord(Record):
     left_out: list[str]
     tokens: int
     over_untuned: GainRecord | None = None
+
+
+class PredictorRecord(Record):
+    """maao.json: a classifier in use, without its run."""
+
+    format: int
+    config: JSON
+    labels: list[str]
+    class_names: list[str]
+    weights: str
+    thresholds: ThresholdsRecord | None

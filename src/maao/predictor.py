@@ -1,0 +1,244 @@
+"""A tuned classifier in use, without its run: a config, a point and the classes. It predicts, is pickled, and is kept in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from maao.build import RunComponents
+from maao.choices import OWN_FILE
+from maao.config import Config, stored_config, unread_sections
+from maao.data.checks import Unread, refuse
+from maao.data.given import GivenInputs, read_given
+from maao.deploy import Deployed, Prediction, deployed, inputs_of
+from maao.environment import frozen_digest, refuse_changed
+from maao.errors import StoreError
+from maao.evaluation.undecided import Thresholds
+from maao.protocols import Arrays, Params
+from maao.store.files import reading, write_error
+from maao.store.recorded import IN_RUN, PredictorRecord
+from maao.store.run import read_json
+from maao.stored_run import torch_serializer
+from maao.types import JSON, Example
+
+T = TypeVar("T")
+
+ABOUT, POINT = "maao.json", "point.safetensors"
+FORMAT = 1
+OF_A_RUN = ("adapter",)  # of [model]: what a run begins with, and nothing reads in use
+READ_OF_DATA = ("input", "task", "text_fields", "label_field", "label_names", "labels", "bits")
+
+
+class Predictor:
+    """A tuned classifier: what of a run is needed to predict, and nothing else. No training example is in it.
+
+    Its state is JSON and numbers, so that it is pickled without any model: the frozen model is loaded by its name, when it is first used.
+
+    Args:
+        config: of the run; what only a run reads is left out.
+        labels: the classes, in order.
+        class_names: the classes in words, of a matcher.
+        params: the point, ``{"prompt": (num_virtual_tokens, embed_dim), ...}``.
+        weights: the hash of the frozen model that it was tuned on; "": unknown, and not compared.
+        thresholds: what is left undecided; None: nothing.
+        name: what it is called in errors.
+        parts: parts of the run that made it, whose models are used.
+
+    Example:
+        >>> maao.load("runs/demo-seed0").predictor.predict(["Where is my card?"])[0].label  # doctest: +SKIP
+        'card_arrival'
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        labels: Sequence[str],
+        class_names: Sequence[str],
+        params: Params,
+        *,
+        weights: str = "",
+        thresholds: Thresholds | None = None,
+        name: str = "the classifier",
+        parts: RunComponents | None = None,
+    ) -> None:
+        self.config, self.labels, self.class_names = config, tuple(labels), tuple(class_names)
+        self.params, self.weights, self.thresholds, self.name = params, weights, thresholds, name
+        self._like = parts
+
+    def __repr__(self) -> str:
+        return f"Predictor({self.name!r}, model={self.config.model.name!r}, labels={_few(self.labels)})"
+
+    @property
+    def inputs(self) -> GivenInputs:
+        """How inputs are read. Loads no model."""
+        return inputs_of(self.config, self.name)
+
+    @cached_property
+    def deployed(self) -> Deployed:
+        """The point in use, with its frozen model, which must be the one that it was tuned on.
+
+        Raises:
+            StoreError: the frozen model has changed.
+        """
+        found = deployed(self.config, self.labels, self.class_names, self.params, like=self._like)
+        if self._like is None and self.weights:
+            refuse_changed(Path(self.name), {"weights": self.weights}, {"weights": frozen_digest(found.parts)})
+        return replace(found, thresholds=self.thresholds)
+
+    def predict(self, inputs: object) -> list[Prediction]:
+        """Return a prediction for each thing of a list, an array, a Series, a frame or a data set, in its order.
+
+        A thing is a text, a mapping of the template's fields (or of the columns that the run's data had; others are not looked at), or an
+        example (its label is not looked at). A mere text stands for the template's only field, whatever its name; of pictures it is the
+        path of an image file.
+
+        Raises:
+            DataError: some cannot be read; all of them are named. `try_predict` predicts the others.
+        """
+        examples, names = read_given(self.inputs, inputs, None)
+        if self.inputs.told_at_once:
+            _all_read(examples, self.inputs.advice)
+        return _all_read(self._predict(examples, names), self.inputs.advice)
+
+    def try_predict(self, inputs: object, places: Sequence[str] | None = None) -> list[Prediction | Unread]:
+        """Return a prediction for each input as `predict` does, and in the place of each that cannot be read, why.
+
+        Args:
+            inputs: as for `predict`.
+            places: what each is called ("line 3"); by default "number 3".
+        """
+        return self._predict(*read_given(self.inputs, inputs, places))
+
+    def _predict(self, examples: Sequence[Example | Unread], names: Sequence[str]) -> list[Prediction | Unread]:
+        """Return the predictions of those that could be read, each in its place."""
+        found: dict[int, Prediction | Unread] = {place: one for place, one in enumerate(examples) if isinstance(one, Unread)}
+        readable = {place: one for place, one in enumerate(examples) if not isinstance(one, Unread)}
+        if readable:
+            found |= dict(zip(readable, self.deployed.predictions(list(readable.values())), strict=True))
+        answered = (found[place] for place in range(len(examples)))
+        return [replace(one, place=name) if isinstance(one, Unread) else one for one, name in zip(answered, names, strict=True)]
+
+    # -- its state
+
+    def about(self) -> JSON:
+        """Return all but the point as JSON."""
+        return {
+            "format": FORMAT,
+            "config": config_in_use(self.config),
+            "labels": list(self.labels),
+            "class_names": list(self.class_names),
+            "weights": self.weights,
+            "thresholds": None if self.thresholds is None else self.thresholds.to_json(),
+        }
+
+    def __reduce__(self) -> tuple[Callable[[str, JSON, Arrays], Predictor], tuple[str, JSON, Arrays]]:
+        return _restored, (self.name, self.about(), torch_serializer().dump_params(self._point()))
+
+    def _point(self) -> Params:
+        """Return the params without the class lines that they were trained on: in use nothing reads these."""
+        from maao.problems.lined import without_lines
+
+        return without_lines(self.params)
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write it into a folder, as JSON and safetensors: `maao.predictor.load` reads it.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        from safetensors.torch import save_file
+
+        place = Path(folder)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            (place / ABOUT).write_text(json.dumps(self.about(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            save_file({name: value.detach().cpu().contiguous() for name, value in self._point().items()}, place / POINT)
+        except OSError as error:
+            raise write_error(place, error, safe="Nothing else was changed.", then="save it again") from error
+        return [place / ABOUT, place / POINT]
+
+
+def load(folder: str | Path, name: str | None = None) -> Predictor:
+    """Return the classifier that `Predictor.save` wrote. No code comes with it: names that lead to files of code are refused.
+
+    Raises:
+        StoreError: there is none, or it is not what `save` writes.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = Path(folder) / ABOUT
+    about = read_json(file.parent, ABOUT, PredictorRecord)
+    if about["format"] != FORMAT:
+        raise StoreError(f"{file} is of format {about['format']}, and this version of maao reads format {FORMAT}: update maao.")
+    if foreign := code_named(about["config"]):
+        raise StoreError(f"{file} names code in a file ({foreign}), which is never run. Ask for one that needs none.")
+    with reading(file.with_name(POINT)):
+        try:
+            params = load_file(file.with_name(POINT))
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
+    return _made(about, params, name or str(folder), file)
+
+
+def config_in_use(config: Config) -> JSON:
+    """Return what of a config is read in use, for `stored_config`: no place where examples came from, and nothing of a mentor.
+
+    Example:
+        >>> from maao.config import make_config
+        >>> found = config_in_use(make_config({"model": {"kind": "matcher"}, "data": {"source": "packaged:banking77", "shots": 2}}))
+        >>> found["data"]["source"], found["mentor"]
+        ('run', {'name': 'none'})
+    """
+    values = config.model_dump(mode="json", exclude=unread_sections(config))
+    data = {key: value for key, value in values["data"].items() if key in READ_OF_DATA and value is not None}
+    model = {key: value for key, value in values["model"].items() if key not in OF_A_RUN}
+    return {"problem": values["problem"], "model": model, "data": {**data, "source": IN_RUN}, "mentor": {"name": "none"}}
+
+
+def code_named(settings: object) -> str:
+    """Return a name in nested settings that leads to code in a file; "": there is none.
+
+    Example:
+        >>> code_named({"model": {"method": "mine.py:Mine"}}), code_named({"model": {"method": "coop"}})
+        ('mine.py:Mine', '')
+    """
+    if isinstance(settings, Mapping):
+        return code_named(list(settings.values()))
+    if isinstance(settings, list):
+        return next(filter(None, map(code_named, settings)), "")
+    return settings if isinstance(settings, str) and OWN_FILE.fullmatch(settings) else ""
+
+
+def _restored(name: str, about: JSON, point: Arrays) -> Predictor:
+    """Return a classifier from its state, for pickle."""
+    return _made(about, torch_serializer().load_params(point), name, Path(name))
+
+
+def _made(about: JSON, params: Params, name: str, file: Path) -> Predictor:
+    thresholds = about["thresholds"]
+    return Predictor(
+        stored_config(about["config"], file),
+        about["labels"],
+        about["class_names"],
+        params,
+        weights=about["weights"],
+        thresholds=None if thresholds is None else Thresholds.from_json(thresholds),
+        name=name,
+    )
+
+
+def _few(labels: Sequence[str], most: int = 4) -> str:
+    shown = ", ".join(map(repr, labels[:most]))
+    return f"[{shown}]" if len(labels) <= most else f"[{shown}, ... {len(labels)} in all]"
+
+
+def _all_read(things: Sequence[T | Unread], advice: str = "") -> list[T]:
+    """Return things of which all could be read, or raise which could not."""
+    faults = [(one.place, one.reason.removesuffix(".")) for one in things if isinstance(one, Unread)]
+    refuse("What to predict", "inputs", len(things), faults, advice)
+    return [one for one in things if not isinstance(one, Unread)]
