@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m bench [NAME ...]`; without a name, those that give the figures of the README's table."""
+"""Run the benchmarks: `python -m bench [NAME ...]`; without a name, those that give the figures of the table of docs/speed.md."""
 
 from __future__ import annotations
 

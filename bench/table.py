@@ -1,4 +1,4 @@
-"""The figures that were measured, as a table for the README."""
+"""The figures that were measured, as a table for docs/speed.md."""
 
 from __future__ import annotations
 

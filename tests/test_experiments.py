@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
-import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -89,14 +87,6 @@ def test_no_cell_of_a_table_has_a_setting_that_nothing_reads(path, monkeypatch):
 @pytest.mark.parametrize("path", ["demo", "demo-decoder", *sorted((HERE / "paper").glob("*.toml"))], ids=str)
 def test_no_config_of_ours_has_a_setting_that_nothing_reads(path):
     nothing_ignored(read_config(path))
-
-
-def test_the_readmes_configs_are_understood():
-    page = (HERE.parent / "README.md").read_text(encoding="utf-8")
-    blocks = [tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)]
-    assert len(blocks) >= 2
-    for block in blocks:
-        nothing_ignored(make_config(block))
 
 
 def nothing_ignored(config):

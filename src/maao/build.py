@@ -41,6 +41,9 @@ class RunComponents:
     average_every: int
     plan_was_cut: bool = False
 
+    def __repr__(self) -> str:
+        return f"RunComponents({self.config!r}, {type(self.problem).__name__}, {len(self.plan)} legs)"
+
     @property
     def examples(self) -> Splits:
         """The examples of a problem that has such."""

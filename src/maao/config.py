@@ -99,6 +99,13 @@ class Config(Section):
     )
     predict: PredictOptions = Field(default_factory=PredictOptions, description="When an input is left undecided.")
 
+    def __repr__(self) -> str:
+        """One line of what a run is about; `model_dump` has all settings."""
+        read = self.builder.sections
+        model = f", model={self.model.name!r}, method={self.model.method.name!r}" if "model" in read else ""
+        data = f", data={self.data.options.source!r}" if "data" in read else f", function={self.function.name!r}"
+        return f"Config({self.problem!r}{model}{data}, mentor={self.mentor.name!r}, seed={self.seed})"
+
     @property
     def texts(self) -> TextData | None:
         """The `[data]` of texts; None where it is of pictures."""

@@ -69,6 +69,9 @@ class Deployed:
     labels: tuple[str, ...]
     thresholds: Thresholds | None = None
 
+    def __repr__(self) -> str:
+        return f"Deployed({self.parts.config.model.name!r}, {len(self.labels)} labels)"
+
     def predictions(self, inputs: Sequence[Example]) -> list[Prediction | Unread]:
         """Return a prediction for each input, and in the place of one that cannot be read, why."""
         try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from maao.build import RunComponents
 from maao.choices import OWN_FILE
@@ -16,7 +16,7 @@ from maao.data.checks import Unread, refuse
 from maao.data.given import GivenInputs, read_given
 from maao.deploy import Deployed, Prediction, deployed, inputs_of
 from maao.environment import frozen_digest, refuse_changed
-from maao.errors import StoreError
+from maao.errors import MaaoError, StoreError
 from maao.evaluation.undecided import Thresholds
 from maao.protocols import Arrays, Params
 from maao.store.files import reading, write_error
@@ -24,6 +24,9 @@ from maao.store.recorded import IN_RUN, PredictorRecord
 from maao.store.run import read_json
 from maao.stored_run import torch_serializer
 from maao.types import JSON, Example
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 T = TypeVar("T")
 
@@ -103,6 +106,31 @@ class Predictor:
         if self.inputs.told_at_once:
             _all_read(examples, self.inputs.advice)
         return _all_read(self._predict(examples, names), self.inputs.advice)
+
+    def predict_frame(self, inputs: object) -> DataFrame:
+        """Return predictions as a frame: a row for each input, with the index that a frame or a Series of inputs had.
+
+        Its columns are "predicted" (the label; missing where it is left undecided), "probability" (of the most probable class), "undecided"
+        (why; only where the classifier leaves some undecided), and "p(LABEL)" for each class. ``frame.join(found)`` sets it beside the
+        inputs.
+
+        Raises:
+            DataError: some cannot be read; all of them are named.
+            MaaoError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MaaoError("A frame of predictions needs pandas. Install it with: pip install pandas") from error
+        found = self.predict(inputs)
+        columns: dict[str, list[object]] = {
+            "predicted": [one.label for one in found],
+            "probability": [one.probability for one in found],
+            **({} if self.thresholds is None else {"undecided": [one.undecided for one in found]}),
+            **{f"p({label})": [one.probabilities[label] for one in found] for label in self.labels},
+        }
+        index = inputs.index if isinstance(inputs, pd.DataFrame | pd.Series) else None
+        return pd.DataFrame(columns, index=index)
 
     def try_predict(self, inputs: object, places: Sequence[str] | None = None) -> list[Prediction | Unread]:
         """Return a prediction for each input as `predict` does, and in the place of each that cannot be read, why.

@@ -23,7 +23,7 @@ from maao.data.given import GivenInputs
 from maao.data.splits import SPLITS
 from maao.deploy import Deployed, Judged, Prediction, inputs_of, judged_examples, picture_of
 from maao.environment import environment, frozen_digest, refuse_changed
-from maao.errors import ConfigError, DataError, StoreError
+from maao.errors import ConfigError, DataError, MaaoError, StoreError
 from maao.evaluation.beside import Compared
 from maao.evaluation.evaluation import Evaluation, evaluation
 from maao.evaluation.readings import mistakes_in, readings
@@ -39,6 +39,7 @@ from maao.stored_run import config_of, kept_compared, kept_splits, kept_threshol
 from maao.types import JSON, Cost, Example, Mistake, Split, failed_calls, total_cost
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from PIL import Image
     from torch import Tensor
 
@@ -68,6 +69,16 @@ class Result:
         self.folder = Path(folder)
         self._parts = parts
         self._walked = history  # where this process made the run: its rounds need not be read back
+
+    def __repr__(self) -> str:
+        """Reads the folder, and says so where it cannot be read: it raises nothing."""
+        try:
+            held = (
+                f"{self.status}, {len(self.history)} rounds, chosen {self.chosen.score!r}" if self.history else f"{self.status}, no round"
+            )
+        except MaaoError as error:
+            held = f"cannot be read: {type(error).__name__}"
+        return f"Result({str(self.folder)!r}, {held})"
 
     @cached_property
     def _stored(self) -> _Stored:
@@ -262,6 +273,10 @@ class Result:
             DataError: some cannot be read; all of them are named. `try_predict` predicts the others.
         """
         return self.predictor.predict(inputs)
+
+    def predict_frame(self, inputs: object) -> DataFrame:
+        """Return predictions as a frame with the index of the inputs; see `Predictor.predict_frame`."""
+        return self.predictor.predict_frame(inputs)
 
     def try_predict(self, inputs: object, places: Sequence[str] | None = None) -> list[Prediction | Unread]:
         """Return a prediction for each input as `predict` does, and in the place of each that cannot be read, why.

@@ -76,6 +76,9 @@ GIVEN = "given"  # in environment.json: a hash of the config as it was given, be
 class Watch:
     """Told what happens while a run goes on. Does nothing; the terminal's bars are a child of it."""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     def rate(self, trial: Trial) -> None:
         """A learning rate was tried, before the run starts."""
 

@@ -9,7 +9,7 @@ Direction is in the word: a loss is better when lower, a metric when higher.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ class Cost:
     usd: float = 0.0
     seconds: float = field(default=0.0, compare=False)  # measured, so no part of equality
 
+    def __repr__(self) -> str:
+        return f"Cost({', '.join(f'{name}={value:.6g}' for name, value in asdict(self).items() if value)})"
+
     def __add__(self, other: Cost) -> Cost:
         return Cost(
             self.gradient_steps + other.gradient_steps,
@@ -85,6 +88,10 @@ class Score:
     metrics: Mapping[str, float] = field(default_factory=dict)
     num_examples: int = 0
     cost: Cost = Cost()
+
+    def __repr__(self) -> str:
+        metrics = "".join(f", {readable(name)} {value:.4g}" for name, value in self.metrics.items())
+        return f"Score(loss {self.loss:.4g}{metrics}, {self.num_examples} examples)"
 
     @property
     def is_unjudged(self) -> bool:
@@ -121,7 +128,7 @@ class Observation(Generic[P]):
 
     step: int
     loss: float
-    params: P | None = None
+    params: P | None = field(default=None, repr=False)
     note: str | None = None
     cost: Cost = Cost()
 
@@ -187,6 +194,19 @@ class Clues:
     cost: Cost = Cost()
     line_weights: tuple[LineWeight, ...] = field(default=(), compare=False)  # of each class line that the point holds, as it says itself
 
+    def __repr__(self) -> str:
+        words = None if self.projection is None else self.projection.text
+        held = {
+            "nearest": self.nearest,
+            "gradient": self.gradient,
+            "displacement": self.displacement,
+            "confusions": self.confusions,
+            "misclassified": self.misclassified,
+            "self_continuation": self.self_continuation,
+            "line_weights": self.line_weights,
+        }
+        return f"Clues(text={words!r}, with {', '.join(name for name, value in held.items() if value) or 'nothing else'})"
+
 
 TEMPLATE, WORD = "template", "label_words."  # names of a proposal's fields; a label's word is named after the label
 EXAMPLES, DESCRIPTIONS = "examples.", "descriptions."  # the same of class lines, one a line, each named after its class
@@ -204,7 +224,7 @@ class Proposal(Generic[P]):
     """
 
     text: str
-    params: P
+    params: P = field(repr=False)
     source: str = ""
     note: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -235,6 +255,10 @@ class Advice(Generic[P]):
     rejected: tuple[Rejected, ...] = ()
     cost: Cost = Cost()
 
+    def __repr__(self) -> str:
+        texts = ", ".join(repr(proposal.text) for proposal in self.proposals)
+        return f"Advice([{texts}], {len(self.rejected)} rejected, {self.cost!r})"
+
 
 @dataclass(frozen=True, slots=True)
 class Considered(Generic[P]):
@@ -247,7 +271,7 @@ class Considered(Generic[P]):
     score: Score
     age: int = 0  # gradient steps since its own start when it was scored
     weight: float = 1.0  # how far the scored point stood on the way from the incumbent to the proposal
-    params: P | None = None
+    params: P | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +283,9 @@ class Verdict(Generic[S]):
     considered: tuple[Considered[Any], ...] = ()
     reason: str = ""
     cost: Cost = Cost()
+
+    def __repr__(self) -> str:
+        return f"Verdict(chosen={self.chosen}, {len(self.considered)} considered, {self.reason!r}, {self.cost!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +315,11 @@ class Round(Generic[P, S]):
     clues: Clues
     state: S
     cost: Cost
+
+    def __repr__(self) -> str:
+        asked = f", {len(self.advice.proposals)} proposals" if self.leg.ask else ""
+        kept = "" if self.verdict.chosen is None else f", restarted from {self.advice.proposals[self.verdict.chosen].text!r}"
+        return f"Round({self.index}, {self.leg.steps} steps{asked}{kept}, {self.score!r})"
 
 
 def failed_calls(history: tuple[Round[P, S], ...]) -> tuple[Rejected, ...]:

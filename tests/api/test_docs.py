@@ -78,12 +78,6 @@ def test_the_walk_over_the_new_problem_goes_on_to_the_same_bits(ink, tmp_path, m
     assert_same_history(history, ink["helped"], ink["TorchSerializer"]())
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
-def test_a_pages_links_lead_somewhere(page):
-    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", (DOCS / page).read_text(encoding="utf-8")):
-        assert "://" in link or (DOCS / link).exists(), link
-
-
 def test_the_settings_that_the_glossary_names_are_there():
     named = re.findall(r"`([a-z]+)\.([a-z_]+)`", (DOCS / "glossary.md").read_text(encoding="utf-8"))
     assert len(named) > 8
@@ -94,11 +88,6 @@ def test_the_settings_that_the_glossary_names_are_there():
         tables = [table for kind in kinds if section == "model" for table in kind.chooses.values()]
         kinds += [choices.load(table, name) for table in tables for name in choices.names(table)]
         assert key in [one.key for one in chosen] or any(key in kind.model_fields for kind in kinds), f"{section}.{key}"
-
-
-def test_the_readme_names_every_page():
-    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    assert [path.name for path in DOCS.glob("*.md") if f"docs/{path.name}" not in readme] == []
 
 
 @pytest.mark.parametrize("name", ["write-a-mentor.md", "tune-a-new-problem.md"])

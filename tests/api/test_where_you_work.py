@@ -29,3 +29,18 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_the_pipeline_of_the_page_tells_card_from_rate(shown: dict[str, Any]) -> None:
     assert shown["pipeline"].predict(shown["frame"].text).tolist() == shown["frame"].label.tolist()
+
+
+def test_the_frame_of_the_page_keeps_its_index(shown: dict[str, Any]) -> None:
+    found = shown["found"]
+    assert found.index.tolist() == ["a", "b", "c", "d"] and found.predicted.tolist() == shown["frame"].label.tolist()
+    assert found.columns.tolist() == ["predicted", "probability", "p(card)", "p(rate)"]
+    assert (found[["p(card)", "p(rate)"]].sum(axis=1) - 1).abs().max() < 1e-6
+
+
+def test_the_data_set_of_the_page_is_judged_on_its_test(shown: dict[str, Any]) -> None:
+    assert shown["tuned"].finals["chosen"].score.accuracy == 1.0 and shown["tuned"].environment["labels"] == ["card", "rate"]
+
+
+def test_the_pictures_of_the_page_are_told_apart(shown: dict[str, Any]) -> None:
+    assert shown["colors"].finals["chosen"].score.accuracy == 1.0

@@ -141,6 +141,9 @@ class Evaluation:
             found[i, i] = own.num_examples - found[i].sum()
         return found
 
+    def __repr__(self) -> str:
+        return f"Evaluation({self.of!r}, {self.num_examples} examples, accuracy {self.accuracy:.4g}, macro F1 {self.macro_f1:.4g})"
+
     def to_json(self) -> JSON:
         """Return all of it as plain data. The confusion matrix is given by its cells off the diagonal: label, read as, count."""
         none = self.none_of_these
