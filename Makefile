@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-server test-zoo house reference lint types imports check study bench docs server clean
+.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-server test-zoo test-wheel test-lowest test-312 test-313 house reference lint types imports check study bench docs server clean
 
 setup: $(READY)
 
@@ -53,6 +53,24 @@ server: .venv/.server
 
 test-server: .venv/.server
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m server tests/integration
+
+# Checks in environments of their own (minutes each, and a network or a folder of packages): the last output of each is in docs/checked/.
+# The wheel, installed far from the sources
+test-wheel: $(READY)
+	$(BIN)/python -m tests.checks.wheel
+
+# The least versions that pyproject.toml admits
+test-lowest: $(READY)
+	$(BIN)/python -m tests.checks.versions lowest
+
+# Other Pythons: PYTHON312=/path/to/python3.12 where it is not on the path
+PYTHON312 ?= python3.12
+test-312: $(READY)
+	$(BIN)/python -m tests.checks.versions python-3.12 $(PYTHON312)
+
+PYTHON313 ?= python3.13
+test-313: $(READY)
+	$(BIN)/python -m tests.checks.versions python-3.13 $(PYTHON313)
 
 # What is counted of the source: import cycles, names asked for, Any, branches by kind of input, sizes
 house: $(READY)

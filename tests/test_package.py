@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,8 @@ COMMANDS = (
     "baselines",
     "compare",
     "resume",
-    "replay", "report",
+    "replay",
+    "report",
     "runs",
     "show",
     "predict",
@@ -119,3 +122,57 @@ def headings(page):
     """Return the headings of a page as links name them."""
     found = [line.lstrip("#").strip().lower() for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     return {re.sub(r"[^\w\- ]", "", re.sub(r"\]\([^)]*\)", "", heading)).replace(" ", "-") for heading in found}
+
+
+EXTRAS = {
+    "PIL",
+    "gguf",
+    "httpx2",
+    "anyio",
+    "stamina",
+    "genai_prices",
+    "peft",
+    "pyarrow",
+    "datasets",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "pandas",
+}
+EXTRAS |= {"cmaes", "ray", "setfit", "sentence_transformers", "bitsandbytes", "open_clip", "accelerate", "fsspec"}
+OF_EXTRAS = (
+    "maao.data.images",
+    "maao.report.contact_sheet",
+    "maao.report.html",
+    "maao.sklearn",
+)  # nothing else may import these at its top either
+
+
+def imported_at_the_top(body):
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+        elif isinstance(node, ast.Try | ast.If) and "TYPE_CHECKING" not in ast.unparse(node):
+            yield from imported_at_the_top(node.body)
+
+
+def test_no_module_needs_an_extra_to_be_imported_but_those_that_are_for_it():
+    found = set()
+    for file in sorted((ROOT / "src").rglob("*.py")):
+        module = ".".join(file.relative_to(ROOT / "src").with_suffix("").parts)
+        if not module.startswith(OF_EXTRAS):
+            names = imported_at_the_top(ast.parse(file.read_text(encoding="utf-8")).body)
+            found |= {(module, name) for name in names if name.partition(".")[0] in EXTRAS or name.startswith(OF_EXTRAS)}
+    assert not found
+
+
+def test_the_wheel_holds_every_file_beside_the_modules():
+    """`make test-wheel` looks into the wheel itself."""
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    source = ROOT / "src/maao"
+    there = {file for file in source.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")}
+    assert there == {
+        file for pattern in table["tool"]["setuptools"]["package-data"]["maao"] for file in source.glob(pattern) if file in there
+    }

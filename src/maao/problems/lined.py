@@ -14,10 +14,9 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from maao.class_lines import FIELD, KINDS, ClassLines, count_told, has_lines, left_out_told, texts_of, without_repeats
@@ -32,6 +31,9 @@ from maao.problems.scorers.matcher import Known
 from maao.problems.text_problem import TextProblem
 from maao.protocols import NO_FIELDS, Codec, Decoded, Encoded, Params, Vocabulary
 from maao.types import LINES_WEIGHT, Clues, Cost, Example, LineWeight, Score, Split
+
+if TYPE_CHECKING:  # texts need no pillow
+    from PIL.Image import Image
 
 LINES = "class_lines"  # their name among the params
 KEPT = 3  # sets of lines that are held as they are read, beside those of a point's members

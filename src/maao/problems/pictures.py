@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from PIL.Image import Image
+from typing import TYPE_CHECKING
 
 from maao.errors import DataError
 from maao.problems.classification import ClassificationProblem
@@ -15,6 +14,9 @@ from maao.problems.towers.dual import DualEncoder
 from maao.problems.towers.features import FeatureStore
 from maao.problems.towers.image.features import Pictures, Source
 from maao.types import Example, Splits
+
+if TYPE_CHECKING:  # texts need no pillow
+    from PIL.Image import Image
 
 
 class PictureReader(KnownReader):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from maao.core.seeds import seed_for
 from maao.problems.towers.dual import DualEncoder, ImageTower
 from maao.problems.towers.features import FeatureStore, KnownFeatures, Place
+
+if TYPE_CHECKING:  # texts need no pillow
+    from PIL import Image
 
 HELD_BYTES = 2**28  # of opened pictures, beside the one that passes it
 

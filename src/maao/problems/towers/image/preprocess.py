@@ -9,16 +9,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from maao.errors import ModelError
 from maao.store.files import read_object
 from maao.types import JSON
+
+if TYPE_CHECKING:  # texts need no pillow
+    from PIL import Image
 
 RESAMPLING = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 MOST_RESIZED = 2**24  # pixels of a resized picture, of which only the middle is wanted; longer pictures are cut before
@@ -157,6 +159,8 @@ class Preprocess:
 
         Source: the training transform of CoOp (Zhou et al., 2022), torchvision's RandomResizedCrop and RandomHorizontalFlip.
         """
+        from PIL import Image
+
         draw = random.Random(seed)
         wide, high = image.size
         box = (0, 0, wide, high)

