@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-server test-zoo test-wheel test-lowest test-312 test-313 house reference lint types imports check study bench docs server clean
+.PHONY: setup demo demo-decoder test test-fast test-real test-browser test-caps test-server test-zoo test-wheel test-lowest test-312 test-313 house reference lint types imports check study bench docs server clean
 
 setup: $(READY)
 
@@ -25,10 +25,14 @@ demo-decoder: $(READY)
 test: test-fast test-real
 
 test-fast: $(READY)
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile -m "not real and not server and not zoo"
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile -m "not real and not server and not zoo and not browser"
 
 test-real: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m real
+
+# Reports in a real Chromium (Debian: apt-get install chromium); without one it fails
+test-browser: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -m browser tests/report
 
 # Processes that spend from one cap, killed at random: 200 trials
 test-caps: $(READY)

@@ -57,6 +57,7 @@ def page() -> str:
     parts.append(_table("[mentor.shown]", _rows(ShownOptions)))
     parts.append(_table("[budget]", _rows(BudgetConfig)))
     parts.append(_table("[predict]", _rows(PredictOptions)))
+    parts.append(_table("[tracker]", _chosen("tracker", set()), "kind", choices.names("tracker")))
     return "\n".join(parts)
 
 

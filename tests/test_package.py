@@ -24,6 +24,7 @@ COMMANDS = (
     "resume",
     "replay",
     "report",
+    "watch",
     "runs",
     "show",
     "predict",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from maao.core.loop import alternate, best_round
     from maao.core.plan import after_epochs, rounds
     from maao.errors import MaaoError, Waiting
+    from maao.progress import Progress, listening
     from maao.result import Result, load
     from maao.runner import Watch, find_lr, replay, resume, run
     from maao.types import Advice, Clues, Cost, Leg, Proposal, Round, Score
@@ -34,6 +35,7 @@ _HOMES = {
     "maao.core.loop": ("alternate", "best_round"),
     "maao.core.plan": ("after_epochs", "rounds"),
     "maao.errors": ("MaaoError", "Waiting"),
+    "maao.progress": ("Progress", "listening"),
     "maao.result": ("Result", "load"),
     "maao.runner": ("Watch", "find_lr", "replay", "resume", "run"),
     "maao.types": ("Advice", "Clues", "Cost", "Leg", "Proposal", "Round", "Score"),
@@ -51,6 +53,7 @@ __all__ = [
     "Interpolate",
     "Leg",
     "MaaoError",
+    "Progress",
     "Proposal",
     "Race",
     "Result",
@@ -62,6 +65,7 @@ __all__ = [
     "alternate",
     "best_round",
     "find_lr",
+    "listening",
     "load",
     "read_config",
     "replay",

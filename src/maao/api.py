@@ -14,6 +14,7 @@ from maao.deploy import labelled_examples
 from maao.errors import ConfigError
 from maao.mentors.built import OwnMentor
 from maao.origin import settings_of
+from maao.progress import Listener
 from maao.result import Result
 from maao.runner import Watch, folder_for, run
 from maao.store.recorded import IN_RUN
@@ -42,6 +43,7 @@ def tune(
     runs: str | Path = "runs",
     settings: Mapping[str, object] | None = None,
     watch: Watch | None = None,
+    progress: bool | Listener | None = None,
 ) -> Result:
     """Tune a soft prompt of a frozen language model on labelled text.
 
@@ -69,6 +71,9 @@ def tune(
         folder: the run folder; by default a new one in `runs`.
         runs: where that is made.
         settings: further settings by dotted key, as in a config: ``{"stage.lr": 0.03}``; none that says where examples come from.
+        watch: told of rounds, steps and calls as they come.
+        progress: True: bars of all that takes long, with the time that is left; a function: told of each change, as a `maao.Progress`;
+            None: bars in a notebook, nothing elsewhere.
 
     Example:
         >>> result = maao.tune(model="packaged:smollm2-135m-instruct", train="train.csv", rounds=3)  # doctest: +SKIP
@@ -119,7 +124,7 @@ def tune(
     splits = texts.cut(*parts, config.seed, order)
     splits = replace(splits, notes=(*notes, *splits.notes))
     place = folder or folder_for(Path(runs), f"tune-seed{config.seed}", config, splits)
-    return run(config, place, splits=splits, mentor=own, watch=watch)
+    return run(config, place, splits=splits, mentor=own, watch=watch, progress=progress)
 
 
 def _given_parts(
@@ -159,6 +164,7 @@ def tune_images(
     runs: str | Path = "runs",
     settings: Mapping[str, object] | None = None,
     watch: Watch | None = None,
+    progress: bool | Listener | None = None,
 ) -> Result:
     """Tune the words around the class names of a frozen dual encoder on a folder of pictures, a folder a class.
 
@@ -167,7 +173,7 @@ def tune_images(
         model: hub name or folder of a CLIP or SigLIP model, or of a pair of towers; "packaged:emoji-vit" is a small testbed.
         method: "coop", "kgcoop", "tcp", "promptsrc", ...: see `model.method` in the config.
         shots: training pictures a class.
-        mentor, rounds, steps, seed, folder, runs, settings, watch: as in `tune`.
+        mentor, rounds, steps, seed, folder, runs, settings, watch, progress: as in `tune`.
 
     Example:
         >>> result = maao.tune_images("pictures", model="openai/clip-vit-base-patch16", shots=8)  # doctest: +SKIP
@@ -185,7 +191,7 @@ def tune_images(
     further: Given = {"data.shots": ("shots", shots), "plan.rounds": ("rounds", rounds), "plan.steps": ("steps", steps)}
     given |= {key: told for key, told in further.items() if told[1] is not None}
     config, own = _configured(given, mentor, settings)
-    return run(config, folder or folder_for(Path(runs), f"images-seed{config.seed}", config), mentor=own, watch=watch)
+    return run(config, folder or folder_for(Path(runs), f"images-seed{config.seed}", config), mentor=own, watch=watch, progress=progress)
 
 
 def _configured(

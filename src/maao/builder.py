@@ -18,6 +18,7 @@ from maao.mentors.context import Input, MentorContext, ReadByName
 from maao.problems.kinds import MatcherOptions, architecture, is_masked
 from maao.problems.settings import ModelConfig
 from maao.problems.texts import LoadedModels
+from maao.progress import job
 from maao.protocols import Codec, Frozen
 from maao.types import JSON, Example, Splits
 
@@ -162,6 +163,7 @@ class ClassesBuilder(Builder):
         return self.config.data.options.given_inputs(options.input_fields, options.input_text)
 
 
+@job("reading the data")
 def load_data(config: Config) -> Dataset:
     """Read and split the examples that a config names, apart from those of a run that it begins from."""
     found: Dataset = config.data.options.load(config.seed, input_form(config))

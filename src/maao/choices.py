@@ -141,6 +141,13 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "peft": "maao.baselines.peft:Peft",
     },
     "codec": {"nearest_token": "maao.codecs.options:NearestTokenOptions", "fluent": "maao.codecs.options:FluentOptions"},
+    "tracker": {
+        "none": "maao.trackers.options:NoTracker",
+        "tensorboard": "maao.trackers.options:TensorBoardOptions",
+        "trackio": "maao.trackers.options:TrackioOptions",
+        "mlflow": "maao.trackers.options:MLflowOptions",
+        "wandb": "maao.trackers.options:WandBOptions",
+    },
     "page": {"differences": "maao.compare.page:Differences"},
 }
 

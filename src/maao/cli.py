@@ -328,12 +328,12 @@ def show(
 
 @app.command("report")
 def write_report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, and folders of comparisons.")],
     to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="The page; by default NAME-report.html, here.")] = None,
     split: Annotated[str, typer.Option(help="Labels to judge class by class: select, test, train, or none.")] = "select",
     examples: Annotated[bool, typer.Option("--examples/--no-examples", help="Show examples, and what was sent to the mentor.")] = True,
 ) -> None:
-    """Write what became of runs into one HTML file that stands alone: no network, no script, under 2 MB."""
+    """Write what became of runs and comparisons into one HTML file that stands alone: no network, no script, under 2 MB."""
     from maao.report.html.page import write_page
     from maao.report.html.run_view import Wanted
 
@@ -341,6 +341,22 @@ def write_report(
     file = to or Path(f"{runs[0].resolve().name}-report.html" if len(runs) == 1 else "report.html")
     write_page(runs, file, wanted, watch=lambda told: _tell(f"{told} ..."))
     _say(f"Written: {file} ({file.stat().st_size / 1000:,.0f} kB; open it in a browser)")
+
+
+@app.command("watch")
+def watch_run(
+    run: RunArgument,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1)] = 1.0,
+) -> None:
+    """Show a run that goes on in another process, round by round, until it ends. It only reads."""
+    from maao.watching import watch
+
+    try:
+        result = watch(run, _console(narrow=True), every=every)
+    except KeyboardInterrupt:
+        _tell("\nStopped watching; the run goes on.")
+        raise typer.Exit(130) from None
+    _exit_for(result.warning)
 
 
 @app.command()

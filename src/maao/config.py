@@ -38,6 +38,7 @@ from maao.problems.settings import ModelConfig, matcher_of_texts, usual_of
 from maao.problems.towers.dual_names import reads_pictures
 from maao.renamed import renamed
 from maao.store.files import reading
+from maao.trackers.options import TrackerOptions
 
 if TYPE_CHECKING:
     from maao.builder import Builder
@@ -64,6 +65,7 @@ class FunctionConfig(Section):
 
 STAGE, PLAN, ACCEPT = OneOf("stage", "kind", "gradient"), OneOf("plan", "kind", "rounds"), OneOf("accept", "rule", "race")
 MENTOR = OneOf("mentor", "name", "language_model")
+TRACKER = OneOf("tracker", "kind", "none")
 DATA = OneOf("data", "input", "text", input_of)
 
 
@@ -98,6 +100,9 @@ class Config(Section):
         description="What the end of a run shows beside the tuned result, on the same labels and the same test: [] for nothing.",
     )
     predict: PredictOptions = Field(default_factory=PredictOptions, description="When an input is left undecided.")
+    tracker: Annotated[Chosen[TrackerOptions], TRACKER] = Field(
+        default_factory=TRACKER.chosen, description="Who is told the figures of a run while it goes on; changes nothing of it."
+    )
 
     def __repr__(self) -> str:
         """One line of what a run is about; `model_dump` has all settings."""
@@ -290,6 +295,7 @@ PATHS = (
     ("mentor", "corpus"),
     ("mentor", "mix", "corpus"),
     ("mentor", "about_classes"),
+    ("tracker", "log_dir"),
 )
 
 

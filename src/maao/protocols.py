@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, runtime_che
 from maao.types import JSON, Advice, Clues, Cost, Example, Observation, P, Round, S, Score, Split, Token, Verdict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import numpy.typing as npt
     from PIL import Image
@@ -306,3 +308,41 @@ class Serializer(Protocol[P, S]):
     def dump_state(self, state: S) -> tuple[Arrays, JSON]: ...
 
     def load_state(self, arrays: Arrays, meta: JSON) -> S: ...
+
+
+Figure: TypeAlias = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedRun:
+    """What a tracker is told of a run as it begins.
+
+    Attributes:
+        name: of its folder.
+        key: the same each time the run goes on, and no other run's.
+        folder: where it is, on this machine.
+        settings: names of choices, numbers and switches, by dotted key; no text, no path and no label.
+        done: rounds that were finished before, where it goes on.
+    """
+
+    name: str
+    key: str
+    folder: Path
+    settings: Mapping[str, Figure]
+    done: int = 0
+
+
+class Tracker(Protocol):
+    """Whoever is told the figures of a run while it goes on. What it raises never stops a run."""
+
+    def start(self, run: TrackedRun) -> None:
+        """A run begins, or goes on."""
+        ...
+
+    def log(self, index: int, figures: Mapping[str, float]) -> None:
+        """A round has ended: its loss and metrics on `select`, its last loss on `train`, what came of proposals, and the cost so far."""
+        ...
+
+    def finish(self, summary: Mapping[str, Figure]) -> None:
+        """The run has ended, or stops here: its status, the chosen point on `select` and the declared points on `test`, and the cost."""
+        ...

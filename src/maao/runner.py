@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 
+from maao.bars import bars_for
 from maao.baselines.at_end import compared
 from maao.build import RunComponents, build, build_stage
 from maao.build_mentor import build_mentor
@@ -41,8 +43,10 @@ from maao.llm.secrets import guard, variable_in
 from maao.mentors.built import BuiltMentor, OwnMentor
 from maao.mentors.restarts_all import RestartsAll
 from maao.optimizers.options import GradientOptions
+from maao.optimizers.watched import Watched
 from maao.origin import keep_seen, kept_apart
 from maao.printable import times
+from maao.progress import Job, Listener, job, listening
 from maao.protocols import ChatModel, GradientStage, Params
 from maao.result import Result, gave_nothing
 from maao.sharing import shared_stage
@@ -61,6 +65,7 @@ from maao.stored_run import (
     recorded_in,
     torch_serializer,
 )
+from maao.tracking import Tracking
 from maao.types import Cost, Observation, Splits, failed_calls, total_cost
 from maao.waiting import counted, how_to_go_on, read_waits
 
@@ -92,6 +97,10 @@ class Watch:
 
     def testing(self) -> None: ...
 
+    def note(self, told: str) -> None:
+        """Something that a person should know, and that stops nothing."""
+        logging.getLogger("maao").warning(told)
+
 
 @runtime_checkable
 class BeforePaying(Protocol):
@@ -118,8 +127,9 @@ class NotifyingModel(Wrapper):
         self.on_call = on_call
 
     def complete(self, request: Request) -> Reply:
-        self.on_call(request)
-        return self.model.complete(request)
+        with job(f"asking {request.model}"):
+            self.on_call(request)
+            return self.model.complete(request)
 
 
 @dataclass(frozen=True)
@@ -143,7 +153,13 @@ class Replay:
 
 
 def run(
-    config: Config, folder: str | Path, *, splits: Splits | None = None, mentor: OwnMentor | None = None, watch: Watch | None = None
+    config: Config,
+    folder: str | Path,
+    *,
+    splits: Splits | None = None,
+    mentor: OwnMentor | None = None,
+    watch: Watch | None = None,
+    progress: bool | Listener | None = None,
 ) -> Result:
     """Run a config into a new folder; or go on with the run in it, if that waits for replies and was begun by the same call.
 
@@ -154,16 +170,24 @@ def run(
         splits: examples at hand, in place of the config's data section; they are kept in the run folder.
         mentor: a mentor of your own, in place of the config's, or a function that makes one from a `MentorContext`, what it may use of
             the run (to resume such a run, pass it again). It reads no setting: the config has no [mentor] section, or names "custom".
+        watch: told of rounds, steps and calls as they come.
+        progress: True: bars of all that takes long, with the time that is left (on standard error, or in the notebook); a function: told
+            of each change, as a `maao.Progress`; None: bars in a notebook, nothing elsewhere; False: nothing.
 
     Raises:
         Waiting: replies come as a file and are not there yet (docs/batch.md).
     """
-    watch = watch or Watch()
+    with listening(bars_for(progress)):
+        return _run(config, folder, splits, mentor, watch or Watch())
+
+
+def _run(config: Config, folder: str | Path, splits: Splits | None, mentor: OwnMentor | None, watch: Watch) -> Result:
     _refuse_keys(config)
+    config.tracker.options.check()
     splits = None if splits is None else _checked(splits)
     given = given_digest(config, splits)
     if _waits_at(Path(folder), given):
-        return resume(folder, mentor=mentor, watch=watch)
+        return resume(folder, mentor=mentor, watch=watch, progress=False)
     if splits is not None:
         splits = splits if config.from_run is None else kept_apart(splits, config.from_run)
         judged = {"select": CROSS_VALIDATION} if splits.num_folds else {} if splits.is_unlabelled else {"select": None}
@@ -205,7 +229,7 @@ def folder_for(parent: Path, name: str, config: Config, splits: Splits | None = 
 
 def given_digest(config: Config, splits: Splits | None = None) -> str:
     """Return a hash of what a run is asked to be: its config as it was given, and examples at hand."""
-    content = json.dumps(config.model_dump(mode="json"), sort_keys=True) + ("" if splits is None else splits.digest)
+    content = json.dumps(config.model_dump(mode="json", exclude={"tracker"}), sort_keys=True) + ("" if splits is None else splits.digest)
     return f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
 
 
@@ -246,7 +270,9 @@ def _with_own_mentor(config: Config) -> Config:
     return config.model_copy(update={"mentor": MENTOR.chosen({"name": "custom"})})
 
 
-def find_lr(config: Config, *, splits: Splits | None = None, watch: Watch | None = None) -> LrSearch:
+def find_lr(
+    config: Config, *, splits: Splits | None = None, watch: Watch | None = None, progress: bool | Listener | None = None
+) -> LrSearch:
     """Try learning rates from a run's own beginning, without a run folder and without asking the mentor.
 
     Tries `stage.lr_grid`, or `LR_GRID` where it is empty: each rate walks `stage.lr_steps` steps and is scored on `select` where it ends.
@@ -264,15 +290,18 @@ def find_lr(config: Config, *, splits: Splits | None = None, watch: Watch | None
         raise ConfigError(f"stage.kind is '{config.stage.name}', which has no learning rate to search for.")
     if not config.stage.options.lr_grid:
         config = config.model_copy(update={"stage": config.stage.with_options(lr_grid=list(LR_GRID))})
-    parts = build(config, None if splits is None else _checked(splits))
-    search = _search(parts, config.stage.options.lr_grid, watch or Watch())
+    with listening(bars_for(progress)):
+        parts = build(config, None if splits is None else _checked(splits))
+        search = _search(parts, config.stage.options.lr_grid, watch or Watch())
     search.chosen  # noqa: B018  (raises where there is none)
     return search
 
 
-def resume(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch | None = None) -> Result:
-    """Go on with a run where its last finished round ended; a finished run is returned as it is."""
-    with open_run(folder, write=True) as stored:
+def resume(
+    folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch | None = None, progress: bool | Listener | None = None
+) -> Result:
+    """Go on with a run where its last finished round ended; a finished run is returned as it is. `progress`: as of `run`."""
+    with listening(bars_for(progress)), open_run(folder, write=True) as stored:
         if stored.status == "finished":
             return Result(folder)
         _check_mentor(stored, mentor, "resume")
@@ -284,12 +313,14 @@ def resume(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch 
         return _drive(stored, parts, asked, watch)
 
 
-def replay(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch | None = None) -> Replay:
+def replay(
+    folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch | None = None, progress: bool | Listener | None = None
+) -> Replay:
     """Run again from the beginning on the recorded replies, without asking any model, and compare bit for bit.
 
     A mentor of your own, or of a plugin, is asked again: it makes no call either if it asks through `MentorContext.record` (see `Replay`).
     """
-    with open_run(folder, write=False) as stored:
+    with listening(bars_for(progress)), open_run(folder, write=False) as stored:
         history = stored.history()
         if not history:
             raise StoreError(f"The run {folder} has no finished round to replay.")
@@ -301,9 +332,12 @@ def replay(folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch 
         asked = build_mentor(parts, stored.ledger, own=mentor, replay=history)
         (watch or Watch()).started(parts, asked, stored.path, 0)
         again: Rounds = ()
-        for finished in _alternate(replace(parts, plan=parts.plan[:legs]), asked, (), watch or Watch()):
-            again = (*again, finished)
-            (watch or Watch()).round(finished)
+        parts = replace(parts, plan=parts.plan[:legs])
+        with job("walking again", _steps_left(parts, 0), "steps") as walking:
+            for finished in _alternate(parts, asked, (), watch or Watch(), walking):
+                again = (*again, finished)
+                (watch or Watch()).round(finished)
+                walking.advance(0, total=walking.done + _steps_left(parts, len(again)))
         again += _closing(parts, again) if is_closed(history) else ()
         serializer = torch_serializer()
         digests = [(round_digest(a, serializer), round_digest(b, serializer)) for a, b in zip(history, again, strict=True)]
@@ -342,33 +376,43 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watc
     """Go on with an open run to its end, storing each round as it ends."""
     history = stored.history()
     watch.started(parts, asked, stored.path, len(history))
+    tracking = Tracking(parts.config.tracker.options.build, watch.note)
+    tracking.start(parts, stored.path, stored.created, history)
     search = recorded_in(stored).get(LR_SEARCH)
     before = Cost() if search is None else LrSearch.from_json(search).cost
     seconds, spent = parts.budget.seconds, (before + total_cost(history)).seconds
-    rounds = until_settled(_alternate(parts, asked, history, watch), parts.plan, history=history, **_patience(parts))
+    ended = "failed"
     try:
         if not is_closed(history):
-            for finished in until(rounds, seconds, spent):
-                stored.append(finished)
-                history = (*history, finished)
-                watch.round(finished)
+            with job("walking", _steps_left(parts, len(history)), "steps") as walking:
+                rounds = until_settled(_alternate(parts, asked, history, watch, walking), parts.plan, history=history, **_patience(parts))
+                for finished in until(rounds, seconds, spent):
+                    stored.append(finished)
+                    history = (*history, finished)
+                    tracking.round(finished)
+                    watch.round(finished)
+                    walking.advance(0, total=walking.done + _steps_left(parts, len(history)))
             for finished in _closing(parts, history):
                 stored.append(finished)
                 history = (*history, finished)
+                tracking.round(finished)
                 watch.round(finished)
         _choose_undecided(stored, parts, history)
         _read_test(stored, parts, history, watch)
         _check_stored(stored, history)
+        ended = "finished"
     except KeyboardInterrupt:
+        ended = "stopped"
         stored.set_status("stopped", "interrupted")
         raise
     except Waiting:
-        count = len(stored.ledger.awaited())
+        ended, count = "waiting", len(stored.ledger.awaited())
         stored.set_status("waiting", f"it waits for {counted(count)} (maao requests)")
         told = f"{stored.path} waits for {counted(count)}. Go on with:"
         raise Waiting(f"{told}\n{how_to_go_on(stored.path, f'maao resume {stored.path}')}", count) from None
     finally:
         asked.models.close()
+        tracking.finish(ended, history, stored.finals)
     stored.set_status("finished", _why_short(parts, history))
     return Result(stored.path, parts, history)
 
@@ -391,13 +435,16 @@ def _search(parts: RunComponents, rates: Sequence[float], watch: Watch) -> LrSea
     """Try rates with the run's own stage, from its own beginning."""
 
     def stage_at(rate: float) -> GradientStage[Params, TorchState]:
-        return build_stage(parts.config, parts.plan, parts.accept, parts.average_every, lr=rate)
+        stage = build_stage(parts.config, parts.plan, parts.accept, parts.average_every, lr=rate)
+        return Watched(stage, lambda seen: trying.advance(note=f"loss {seen.loss:.3f}"))
 
     trials = []
     steps = parts.config.stage.options.lr_steps
-    for trial in try_rates(parts.problem, stage_at, rates, steps=steps, seed=parts.config.seed):
-        trials.append(trial)
-        watch.rate(trial)
+    with job("trying learning rates", steps * len(rates), "steps") as trying:
+        for trial in try_rates(parts.problem, stage_at, rates, steps=steps, seed=parts.config.seed):
+            trials.append(trial)
+            watch.rate(trial)
+            trying.advance(steps * len(trials) - trying.done)  # of one that diverged, the steps that it need not make
     return LrSearch(steps, tuple(trials))
 
 
@@ -415,10 +462,17 @@ def _at_rate(parts: RunComponents, rate: float) -> RunComponents:
     return replace(parts, config=config, stage=build_stage(config, parts.plan, parts.accept, parts.average_every))
 
 
-def _alternate(parts: RunComponents, asked: BuiltMentor, history: Rounds, watch: Watch) -> Iterable[Finished]:
-    from maao.optimizers.watched import Watched
+def _steps_left(parts: RunComponents, done: int) -> int:
+    """Return how many steps the legs behind so many may still take, with what judging may walk: a race that ends early takes fewer."""
+    return sum(leg.steps + (parts.accept.max_steps(leg.proposals) if leg.ask else 0) for leg in parts.plan[done:])
 
-    stage = Watched(shared_stage(parts), watch.step)
+
+def _alternate(parts: RunComponents, asked: BuiltMentor, history: Rounds, watch: Watch, walking: Job) -> Iterable[Finished]:
+    def seen(observation: Observation[Params]) -> None:
+        walking.advance(note=f"loss {observation.loss:.3f}")
+        watch.step(observation)
+
+    stage = Watched(shared_stage(parts), seen)
     folds = 0 if parts.splits is None else parts.splits.num_folds
     mentor = RestartsAll(asked.mentor, folds) if folds else asked.mentor
     return alternate(parts.problem, stage, mentor, plan=parts.plan, accept=parts.accept, seed=parts.config.seed, history=history)
@@ -479,6 +533,11 @@ def _read_test(stored: Stored, parts: RunComponents, history: Rounds, watch: Wat
         return
     done = {final.name for final in stored.finals()}
     watch.testing()
+    with job("reading test"):
+        _read_points(stored, parts, history, done)
+
+
+def _read_points(stored: Stored, parts: RunComponents, history: Rounds, done: set[str]) -> None:
     problem, codec = parts.problem, parts.codec
     untuned = problem.initial(seed_for(parts.config.seed, "initial"))
     chosen = best_round(history)

@@ -71,6 +71,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         seed: fixes everything that is random.
         settings: further settings by dotted key, as in a config: ``{"stage.lr": 0.03}``.
         runs: a folder that keeps the run of each fit; by default a run is made in a temporary folder and not kept.
+        verbose: show a bar while `fit` goes on.
 
     Attributes:
         classes_: the labels ``(num_classes,)``, sorted.
@@ -108,6 +109,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         seed: int = 0,
         settings: Mapping[str, object] | None = None,
         runs: str | Path | None = None,
+        verbose: bool = False,
     ) -> None:
         self.model = model
         self.kind = kind
@@ -124,6 +126,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         self.seed = seed
         self.settings = settings
         self.runs = runs
+        self.verbose = verbose
 
     def fit(self, X: object, y: object = None, **unsupported: object) -> Self:
         """Tune on `X` and `y`, from the beginning.
@@ -191,6 +194,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             seed=self.seed,
             runs=runs,
             settings=settings,
+            progress=self.verbose,
         )
 
     def _tuned_on_pictures(
@@ -221,6 +225,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             seed=self.seed,
             runs=runs,
             settings={**given, **settings},
+            progress=self.verbose,
         )
 
     @property

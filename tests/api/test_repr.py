@@ -30,6 +30,7 @@ def made(name: str, result: maao.Result) -> object:
         "Cost": result.cost,
         "Leg": asked.leg,
         "Proposal": asked.advice.proposals[0],
+        "Progress": maao.Progress(1, "walking"),
         "Result": result,
         "Round": asked,
         "Score": asked.score,

@@ -21,9 +21,10 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Run the page from top to bottom, in a folder of its own."""
     names: dict[str, Any] = {"__name__": "shown"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("page"))
+        patch.chdir(place := tmp_path_factory.mktemp("page"))
         for block in BLOCKS:
             exec(compile(block, PAGE.name, "exec"), names)
+        names["result"].folder, names["logged"].folder = place / "runs" / "frame", place / "runs" / "logged"
     return names
 
 
@@ -40,6 +41,11 @@ def test_the_frame_of_the_page_keeps_its_index(shown: dict[str, Any]) -> None:
 
 def test_the_data_set_of_the_page_is_judged_on_its_test(shown: dict[str, Any]) -> None:
     assert shown["tuned"].finals["chosen"].score.accuracy == 1.0 and shown["tuned"].environment["labels"] == ["card", "rate"]
+
+
+def test_the_run_of_the_page_is_logged(shown: dict[str, Any]) -> None:
+    assert list((shown["logged"].folder / "tensorboard").glob("events*"))
+    assert shown["logged"].digest == shown["result"].digest
 
 
 def test_the_pictures_of_the_page_are_told_apart(shown: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import warnings
 
 import pytest
@@ -278,3 +279,21 @@ def test_the_file_names_a_text_from_the_command_line(tuned, tmp_path, monkeypatc
         told = dict(line.split("\t")[::-1] for line in capsys.readouterr().out.splitlines())
         expected = result.predict(TEXTS[:1])[0].probabilities
         assert {label: float(probability) for label, probability in told.items()} == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_adapter_of_a_snapshot_names_the_hub_model_and_its_commit(model_folder, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = tmp_path / "hub" / "models--me--tiny-llama" / "snapshots" / commit
+    shutil.copytree(model_folder("llama"), snapshot)
+    data = write_data(tmp_path)
+    result = maao.run(make_config(values(snapshot, data, model__template="{slots} {text} Topic:", plan__rounds=1)), tmp_path / "run")
+    result.save(tmp_path / "adapter", "peft")
+    held = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert (held["base_model_name_or_path"], held["revision"]) == ("me/tiny-llama", commit)
+    base = AutoModelForCausalLM.from_pretrained("me/tiny-llama", revision=commit, cache_dir=tmp_path / "hub", local_files_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT's own
+        assert PeftModel.from_pretrained(base, tmp_path / "adapter").peft_config["default"].base_model_name_or_path == "me/tiny-llama"

@@ -29,6 +29,7 @@ RUN_ELSEWHERE = {  # with what they need, in the file that is named
     "docs/write-a-mentor.md": "tests/api/test_docs.py",
     "docs/tune-a-new-problem.md": "tests/api/test_docs.py",
     "docs/extend.md": "tests/api/test_extend.py",
+    "docs/where-you-work.md": "tests/api/test_where_you_work.py",
 }
 REAL = {"README.md", "docs/tutorial.md", "docs/your-data.md"}  # they name packaged models
 TUTORIAL = DOCS / "tutorial.md"

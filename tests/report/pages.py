@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import maao
+from maao.compare.page import RESULTS
+from maao.config import make_config
+from tests import tiny_vision
 from tests.api.small_runs import config, write_csv
 from tests.tiny import tiny_splits
 
@@ -46,6 +50,49 @@ def hostile_run(model: Path, folder: Path) -> Path:
     run = folder / "run<b>bold"
     maao.run(made, run)
     return run
+
+
+def picture_run(folder: Path) -> Path:
+    """Make a run of a tiny pair of towers on made-up pictures, and return its folder."""
+    clip, pictures, source = folder / "clip", folder / "pictures", tiny_vision.Pictures()
+    tiny_vision.clip_model().save_pretrained(clip)
+    tiny_vision.clip_tokenizer().save_pretrained(clip)
+    (clip / "preprocessor_config.json").write_text(json.dumps({"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}))
+    for label in ("cat", "dog", "lion"):
+        (pictures / label).mkdir(parents=True)
+        for i in range(8):
+            source.open(f"{label}/{i}").save(pictures / label / f"{i}.png")
+    values = {
+        "model": {"name": str(clip), "initial": "vocabulary"},
+        "data": {"source": str(pictures), "shots": 2, "select_shots": 2},
+        "plan": {"rounds": 1, "steps": 4, "store_every": 2},
+        "mentor": {"name": "none"},
+    }
+    maao.run(make_config(values), folder / "pictures-seed0")
+    return folder / "pictures-seed0"
+
+
+BAD = f"arm {SCRIPT} $x^2$"
+GAINS = {"plain": (0.0, 0.0, 0.0), BAD: (0.05, 0.07, 0.06), "_worse": (-0.04, -0.02, -0.03)}
+
+
+def row(arm: str, gain: float, seed: int, task: str = "news") -> dict[str, object]:
+    """Return a row of a comparison."""
+    accuracy = 0.7 + 0.01 * seed + gain
+    cost = {"gradient_steps": 10, "model_tokens": 1000 + 500 * (arm == BAD), "selection_evals": 3, "llm_calls": 2 * (arm == BAD)}
+    curve = [{"model_tokens": 100 * i, "llm_tokens": 0, "selection_evals": i, "select_loss": 1 / (i + 1)} for i in range(3)]
+    asked = [{"wanted": 3, "usable": 2, "won": seed > 0}] if arm == BAD else []
+    test = {"loss": 1 - accuracy, "accuracy": accuracy}
+    return {"task": task, "arm": arm, "model": "", "seed": seed, "test": test, "cost": cost, "curve": curve, "asked": asked}
+
+
+def write_results(folder: Path, **changes: object) -> Path:
+    """Write what a comparison of three arms with three seeds came to, and return its folder."""
+    folder.mkdir(exist_ok=True)
+    rows = [row(arm, gain, seed) for arm, gains in GAINS.items() for seed, gain in enumerate(gains)]
+    record = {"name": "table", "title": f"Which is best? {LABELS['business']}", "baseline": "plain", "about": "", "total": 9, "rows": rows}
+    (folder / RESULTS).write_text(json.dumps({**record, **changes}), encoding="utf-8")
+    return folder
 
 
 class Page(HTMLParser):

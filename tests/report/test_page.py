@@ -60,7 +60,10 @@ def test_its_words_come_first_and_in_order(page):
     assert heads[:2] == ["h1", "h2"] and heads.count("h1") == 1
     assert page.elements[0][0] == "html" and page.elements[0][1]["lang"] == "en"
     assert page.of("a")[0] == {"class": "skip", "href": "#content"}
-    assert page.text.index("In short") < page.text.index("How it went") < page.text.index("The mentor") < page.text.index("Have it again")
+    sections = [
+        page.text.rindex(head) for head in ("In short", "How it went Loss", "The mentor Before", "Class by class On", "Have it again")
+    ]
+    assert sections == sorted(sections)
 
 
 def test_every_drawing_says_in_words_what_it_shows(page):
@@ -104,6 +107,15 @@ def test_several_runs_stand_below_each_other_behind_an_overview(hostile, tmp_pat
     assert page.text.startswith("What became of 2 runs") and "All at a glance" in page.text
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids)) and {"run-1", "run-2"} <= set(ids)
+
+
+def test_mistakes_on_pictures_are_small_pictures(pictured_page):
+    page = Page(pictured_page.read_text(encoding="utf-8"))
+    images = page.of("img")
+    assert 0 < len(images) <= 12
+    for one in images:
+        assert one["src"].startswith("data:image/jpeg;base64,") and len(one["src"]) < 12_000
+        assert one["alt"] in {f"A picture of the class {label}" for label in ("cat", "dog", "lion")}
 
 
 def test_without_a_mentor_labels_or_test_it_says_so(llama, tmp_path):

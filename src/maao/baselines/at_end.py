@@ -12,6 +12,7 @@ from maao.baselines.labelled import LabelledBaseline, Reading
 from maao.baselines.task import Floats, Integers, Task, log_softmax
 from maao.errors import ConfigError, MaaoError
 from maao.evaluation.beside import Beside, Compared, Gain, gain_over
+from maao.progress import tracked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +59,7 @@ def _compared(parts: RunComponents, tuned: Tensor, spent: int) -> Compared:
     most = max(MOST_TOKENS, spent // SHARE)
     room, left_out = most, list[str]()
     found: list[tuple[Beside, Floats]] = []
-    for name in parts.config.baselines:
+    for name in tracked(parts.config.baselines, "reading baselines", len(parts.config.baselines), "baselines"):
         try:
             baseline = with_class_names(name)
             price = baseline.price(task)

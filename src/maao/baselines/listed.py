@@ -11,6 +11,7 @@ from maao.baselines.task import load_task
 from maao.config import CHEAP, Config
 from maao.errors import ConfigError, MaaoError
 from maao.evaluation.beside import Beside, Compared
+from maao.progress import tracked
 
 USUAL = (*CHEAP, "knn")
 
@@ -32,7 +33,7 @@ def listed(config: Config, names: Sequence[str] = USUAL, *, test: bool = False, 
     made = [(name, baseline) for name in names for baseline in _variants(name)]
     task = load_task(config)
     found, left_out = list[Beside](), list[str]()
-    for name, baseline in made:
+    for name, baseline in tracked(made, "reading baselines", len(made), "baselines"):
         try:
             read = baseline.on_test(task) if test else baseline.out_of_fold(task)
         except MaaoError as error:  # one that cannot be read so is told, and the others are read

@@ -29,12 +29,15 @@ from maao.llm.ledger import Totals
 from maao.options import Section, Text
 from maao.store.attempts import Spending
 from maao.store.files import write_text_durably
+from maao.store.recorded import Record
+from maao.store.run import read_json
 from maao.waiting import ROWS, counted, read_waits, runs_of
 
 if TYPE_CHECKING:
     from maao.compare.table import Table
 
 PAGE = "page.md"
+RESULTS = "results.json"
 SPENDING = "spending.sqlite"  # what all cells spend together, call by call
 SHOWN_CAPPED = 6
 ALL = "all tasks"
@@ -181,8 +184,9 @@ def read_out(table: Table, place: Path, total: int) -> Path:
             _say_first(place / PAGE, f"**{waiting.told(total)}** `maao requests list {place}` says which; the same command goes on.")
             more = {"waiting": asdict(waiting), **more}
         held = [row.model_dump(exclude_unset=True) for row in rows]
-        record = {"name": table.name, "baseline": table.baseline, "rows": held, **more}
-        write_text_durably(place / "results.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        about = {"title": table.title, "about": table.about.strip(), "total": total}
+        record = {"name": table.name, "baseline": table.baseline, **about, "rows": held, **more}
+        write_text_durably(place / RESULTS, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return place / PAGE
 
 
@@ -225,14 +229,40 @@ class Differences(Section):
     metric: Text = "accuracy"
 
     def write(self, table: Table, rows: Sequence[Row], place: Path, total: int) -> Mapping[str, object]:
-        told = rows
-        if len({row.model for row in rows}) > 1:  # a task with another model is another task
-            told = [row.model_copy(update={"task": f"{row.task}, {row.model}"}) for row in rows]
+        told = task_by_model(rows)
         found = differences(told, table.baseline, self.metric)
         write_text_durably(place / PAGE, page_text(table, told, found, total, self.metric))
         if rows:
             plot(told, found, place, self.metric)
-        return {"differences": [asdict(d) for d in found]}
+        return {"metric": self.metric, "differences": [asdict(d) for d in found]}
+
+
+def task_by_model(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return rows whose tasks are told apart by their models, where there are several: a task with another model is another task."""
+    if len({row.model for row in rows}) < 2:
+        return rows
+    return [row.model_copy(update={"task": f"{row.task}, {row.model}"}) for row in rows]
+
+
+class ComparisonRecord(Record):
+    """results.json, as far as it is read again. Older ones have no title, and hold no count of all cells."""
+
+    name: str
+    baseline: str
+    title: str = ""
+    about: str = ""
+    total: int | None = None
+    metric: str = "accuracy"
+    rows: list[Row]
+
+
+def read_comparison(place: Path) -> ComparisonRecord:
+    """Return what a comparison came to when it was read out last.
+
+    Raises:
+        StoreError: there is none, or it is damaged.
+    """
+    return ComparisonRecord.model_validate(read_json(place, RESULTS, ComparisonRecord))
 
 
 def page_text(table: Table, rows: Sequence[Row], found: Sequence[Difference], total: int, metric: str = "accuracy") -> str:
@@ -248,11 +278,11 @@ def page_text(table: Table, rows: Sequence[Row], found: Sequence[Difference], to
     tasks = list(dict.fromkeys(row.task for row in rows))
     whole = [d for d in found if d.task == (ALL if len(tasks) > 1 else tasks[0])]
     losses, called = {d.arm: d for d in whole if d.metric == LOSS}, metric.replace("_", " ")
-    lines += [*(f"* {_verdict(d, baseline)}{_loss_verdict(losses.get(d.arm))}" for d in whole if d.metric != LOSS), ""]
+    lines += [*(f"* **{d.arm}** {verdict(d, baseline)}{loss_verdict(losses.get(d.arm))}" for d in whole if d.metric != LOSS), ""]
     lines += [f"`test` {called} in per cent, mean ± standard deviation over seeds; then log-loss; in brackets how many seeds.", ""]
     lines += ["| arm | " + " | ".join(tasks) + " |", "| --- |" + " --- |" * len(tasks)]
     for arm in dict.fromkeys(row.arm for row in rows):
-        shown = [_cell([row for row in rows if row.arm == arm and row.task == task], metric) for task in tasks]
+        shown = [cell_told([row for row in rows if row.arm == arm and row.task == task], metric) for task in tasks]
         lines.append(f"| {arm} | " + " | ".join(shown) + " |")
     lines += [
         "",
@@ -284,23 +314,26 @@ def page_text(table: Table, rows: Sequence[Row], found: Sequence[Difference], to
     return "\n".join(lines) + "\n"
 
 
-def _verdict(d: Difference, baseline: str) -> str:
+def verdict(d: Difference, baseline: str) -> str:
+    """Return what is to be said of an arm, behind its name."""
     told = f"{d.mean:+.2f} points (95 % interval {d.low:+.2f} to {d.high:+.2f}, {d.pairs} pairs of task and seed)"
     if d.low > 0:
-        return f"**{d.arm}** is better than {baseline} by {told}."
+        return f"is better than {baseline} by {told}."
     if d.high < 0:
-        return f"**{d.arm}** is worse than {baseline}: {told}."
-    return f"**{d.arm}** cannot be told apart from {baseline}: {told}."
+        return f"is worse than {baseline}: {told}."
+    return f"cannot be told apart from {baseline}: {told}."
 
 
-def _loss_verdict(d: Difference | None) -> str:
+def loss_verdict(d: Difference | None) -> str:
+    """Return the same of its loss, as a sentence behind that; "" where there is none."""
     if d is None:
         return ""
     sure = "lower" if d.high < 0 else "higher" if d.low > 0 else "not told apart"
     return f" Its log-loss: {d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}), {sure}."
 
 
-def _cell(rows: Sequence[Row], metric: str) -> str:
+def cell_told(rows: Sequence[Row], metric: str) -> str:
+    """Return what seeds of an arm on a task came to: the metric in per cent with its spread, the loss, and how many seeds."""
     figures = [100 * figure for row in rows if (figure := row.on_test(metric)) is not None]
     losses = [figure for row in rows if (figure := row.on_test(LOSS)) is not None]
     if not figures:
@@ -354,23 +387,29 @@ def _money(cost: Mapping[str, float]) -> str:
 
 def won(rows: Sequence[Row]) -> list[str]:
     """Return a table of what became of proposals: how many could be used, and how often one became a restart, each time of asking."""
-    times = max((len(row.asked) for row in rows), default=0)
-    if not times:
+    heads, told = restarts_won(rows)
+    if not told:
         return []
     lines = [
         "",
         "How often a proposal became a restart, each time that the mentor was asked, and how many of those wanted could be used:",
         "",
     ]
-    lines += ["| arm | usable | " + " | ".join(f"time {i + 1}" for i in range(times)) + " |", "| --- |" + " --- |" * (times + 1)]
+    lines += [f"| {' | '.join(heads)} |", "| --- |" + " --- |" * (len(heads) - 1)]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in told)]
+
+
+def restarts_won(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return the heads and the lines of that table, arm by arm; no lines where no mentor was asked."""
+    times = max((len(row.asked) for row in rows), default=0)
+    told = list[list[str]]()
     for arm in dict.fromkeys(row.arm for row in rows):
         own = [row.asked for row in rows if row.arm == arm and row.asked]
         if own:
             usable = f"{sum(a.usable for one in own for a in one)} of {sum(a.wanted for one in own for a in one)}"
             by_time = [[one[i] for one in own if len(one) > i] for i in range(times)]
-            shown = [f"{sum(a.won for a in asked)} of {len(asked)}" if asked else "" for asked in by_time]
-            lines.append(f"| {arm} | {usable} | " + " | ".join(shown) + " |")
-    return lines
+            told.append([arm, usable, *(f"{sum(a.won for a in asked)} of {len(asked)}" if asked else "" for asked in by_time)])
+    return ["arm", "usable", *(f"time {i + 1}" for i in range(times))], told
 
 
 def ceiling(rows: Sequence[Row]) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from maao.errors import ConfigError, ModelError
 from maao.problems.methods.prefix_tuning import KEYS, VALUES
 from maao.problems.towers.text.forward import key_values
-from maao.problems.towers.text.loading import FrozenModel, locate
+from maao.problems.towers.text.loading import FrozenModel, locate, on_hub
 from maao.store.files import read_object
 from maao.types import JSON
 
@@ -84,7 +84,7 @@ def adapter_digest(folder: str | Path) -> str:
 def other_model(folder: str | Path, frozen: FrozenModel) -> str | None:
     """Return what a person should know where an adapter names another base model than the one it is read for; None: it does not."""
     base = _read_config(Path(folder).expanduser()).get("base_model_name_or_path")
-    if not base or base in (frozen.name, locate(frozen.name)):
+    if not base or base in (frozen.name, locate(frozen.name), on_hub(frozen.name)[0]):
         return None
     return f"the adapter {folder} was made for {base}, and starts a prompt of {frozen.name}"
 

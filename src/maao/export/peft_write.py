@@ -69,7 +69,7 @@ from maao.problems.scorers.tokens import Rows
 from maao.problems.text_problem import TextProblem
 from maao.problems.towers.text.attention import base_model
 from maao.problems.towers.text.forward import front, model_inputs, pad
-from maao.problems.towers.text.loading import FrozenModel, locate
+from maao.problems.towers.text.loading import FrozenModel, on_hub
 from maao.problems.towers.text.probes import head_of, refused
 from maao.problems.towers.text.template import Tokenized
 from maao.protocols import Params
@@ -179,7 +179,7 @@ def export_peft(
     if beside:
         paths.append(folder / HEAD)
         write_tensors("head", beside, paths[-1])
-    page = USE.format(model=locate(problem.frozen.name), fields=fields_shown(problem), padding=_padding(problem, task))
+    page = USE.format(model=on_hub(problem.frozen.name)[0], fields=fields_shown(problem), padding=_padding(problem, task))
     paths[2].write_text(page, encoding="utf-8")
     paths += write_use(_used(problem, realized, task, about), folder / OF_ADAPTER)
     with refused(f"PEFT cannot run {problem.frozen.name} with an adapter, so do not use {folder}"):
@@ -283,9 +283,10 @@ def prefix_table(keys: Tensor, values: Tensor) -> Tensor:
 
 def _adapter_config(problem: TextProblem, realized: Params, task: Task, saved: list[str] | None, about: JSON) -> JSON:
     config = problem.frozen.model.config.get_text_config()
+    base, revision = on_hub(problem.frozen.name, about.get("revision"))
     common: JSON = {
         "auto_mapping": None,
-        "base_model_name_or_path": locate(problem.frozen.name),
+        "base_model_name_or_path": base,
         "inference_mode": True,
         "modules_to_save": saved,
         # PEFT wants both named, and reads them for deep prompts alone: not every model has them (Mamba).
@@ -293,7 +294,7 @@ def _adapter_config(problem: TextProblem, realized: Params, task: Task, saved: l
         "num_layers": getattr(config, "num_hidden_layers", 1),
         "num_transformer_submodules": 1,
         "peft_version": version("peft"),
-        "revision": about.get("revision"),
+        "revision": revision,
         "task_type": task,
     }
     if "prompt" in realized:

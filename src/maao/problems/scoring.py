@@ -12,6 +12,7 @@ from torch import Tensor
 from maao.core.seeds import seed_for
 from maao.problems.methods import PromptMethod
 from maao.problems.scorers import ClassScorer, I
+from maao.progress import tracked
 from maao.protocols import Params
 
 
@@ -30,7 +31,7 @@ def class_scores(scorer: ClassScorer[I], realized: Sequence[Params], inputs: I, 
     order = sorted(range(len(inputs)), key=lambda i: lengths[i])
     found: list[list[Tensor]] = [[] for _ in realized]
     once = 0
-    for begin in range(0, len(order), at_a_time):
+    for begin in tracked(range(0, len(order), at_a_time), "reading inputs", -(-len(order) // at_a_time), "batches"):
         chunk = order[begin : begin + at_a_time]
         part = inputs.take(chunk)
         with scorer.reading_once(part, [point for point, common in zip(realized, shared, strict=True) if common is None]) as tokens:

@@ -52,7 +52,7 @@ def report(result: Result) -> Group:
     if result.lr_search is not None:
         parts.append(_search_line(result.lr_search, result.where_judged))
     if result.thresholds is not None:
-        parts.append(shown(_undecided_line(result.thresholds)))
+        parts.append(shown(undecided_line(result.thresholds)))
     parts.append(shown(f"Final parameters: {result.digest}", style="dim"))
     parts.append(shown(f"Run folder: {result.folder} ({result.status}; maao show, resume, replay, predict, export)"))
     return Group(*parts)
@@ -144,7 +144,8 @@ def _figures(score: Score) -> tuple[str, str, str]:
     return figure, f"{low:.3f} to {high:.3f}", loss
 
 
-def _undecided_line(thresholds: Thresholds) -> str:
+def undecided_line(thresholds: Thresholds) -> str:
+    """Return what a run leaves undecided, and how many of the examples that chose this."""
     bounds = ((thresholds.confidence, thresholds.least), ("probability", thresholds.least_probability))
     below = " or ".join(f"{name} below {bound:.4g}" for name, bound in bounds if bound is not None)
     missed = f" But {thresholds.missed}." if thresholds.missed else ""

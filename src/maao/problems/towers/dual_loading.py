@@ -22,6 +22,7 @@ from maao.problems.towers.image.preprocess import RESAMPLING, Preprocess
 from maao.problems.towers.pooling import POOLINGS, Pooling, pooled
 from maao.problems.towers.text.loading import load_frozen, locate, quiet
 from maao.problems.towers.tried import reads_alike
+from maao.progress import job
 from maao.store.files import read_object
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 IMAGE_POOLINGS = ("mean", "first", "last", "pooler")
 
 
+@job("loading the model")
 def load_dual_encoder(name: str, *, device: str = "cpu", dtype: str = "float32", revision: str | None = None) -> DualEncoder:
     """Load a frozen dual encoder.
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from maao.errors import ProblemError
+from maao.progress import job
 
 MANY = 500  # keys asked for in one query
 
@@ -153,14 +154,16 @@ class KnownFeatures(ABC):
         """Return the features of places, in their order."""
         held = store.read(list(keys.values()))
         missing = list({keys[place]: place for place in keys if keys[place] not in held}.values())
-        for begin in range(0, len(missing), self._batch):
-            part = missing[begin : begin + self._batch]
-            found, tokens = compute(part)
-            new = {keys[place]: value for place, value in zip(part, found.float().cpu().numpy(), strict=True)}
-            store.write(new)
-            held |= new
-            self.computed += len(part)
-            self.computed_tokens += tokens
+        with job("encoding inputs", len(missing), "inputs") as encoding:
+            for begin in range(0, len(missing), self._batch):
+                part = missing[begin : begin + self._batch]
+                found, tokens = compute(part)
+                new = {keys[place]: value for place, value in zip(part, found.float().cpu().numpy(), strict=True)}
+                store.write(new)
+                held |= new
+                self.computed += len(part)
+                self.computed_tokens += tokens
+                encoding.advance(len(part))
         return [held[key] for key in keys.values()]
 
     def _mapped(self, path: Path, store: FeatureStore, keys: Mapping[Place, str], compute: Compute) -> Tensor:

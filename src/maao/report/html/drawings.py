@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from maao.stored_run import Finished, Rounds
 
 MOST_NAMED = 8  # restarts whose words stand on the curve; further ones have their number alone
-WORDS = 34  # characters of them there
+WORDS = 30  # characters of them there
 ROW = 0.17  # inches that a line of them takes
+NEAR = 0.06  # of the width of all points, within which the ends of rounds share a name
 MOST_NUMBERS = 200_000_000  # of all points together: more would take too much memory for a picture
 
 
@@ -192,6 +193,20 @@ def _point(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {plain_name(name): value for name, value in walks_of(full_member(params))[0].items()}
 
 
+def _named(way: Way) -> list[tuple[str, tuple[float, float]]]:
+    """Return what stands beside the ends of rounds, and where: rounds that follow each other and lie close share a name, as "2–4"."""
+    every = np.array([*way.ends, *way.begins.values(), *way.proposed])
+    close = NEAR * float(np.linalg.norm(np.ptp(every, axis=0)))
+    groups: list[list[int]] = []
+    for i, end in enumerate(way.ends):
+        if groups and np.linalg.norm(np.subtract(end, way.ends[groups[-1][0]])) < close:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    first_last = [(way.rounds[own[0]], way.rounds[own[-1]], way.ends[own[0]]) for own in groups]
+    return [(str(first) if first == last else f"{first}–{last}", place) for first, last, place in first_last]
+
+
 def way_drawing(way: Way, name: str, chosen: int) -> Drawing:
     """Draw the way: lines where it walked, broken ones where it jumped, the proposals beside it.
 
@@ -210,8 +225,11 @@ def way_drawing(way: Way, name: str, chosen: int) -> Drawing:
             axis.annotate("", end, begin, arrowprops={"arrowstyle": "->", "color": ACCENT, "linewidth": 1.4, "shrinkA": 2, "shrinkB": 4})
             axis.plot(*zip(begin, end, strict=True), color=ACCENT, linewidth=1.4, label="gradient steps" if number == 0 else None)
         for index, end in zip(way.rounds, way.ends, strict=True):
-            axis.plot(*end, "o", color=ACCENT, markersize=14 if index == chosen else 11, markeredgecolor=PAPER)
-            axis.annotate(str(index), end, color=PAPER, ha="center", va="center", fontsize=8, fontweight="bold")
+            axis.plot(*end, "o", color=ACCENT, markersize=7, markeredgecolor=PAPER)
+            if index == chosen:
+                axis.plot(*end, "o", color=ACCENT, markersize=13, fillstyle="none", markeredgewidth=1.8, label="in use")
+        for told, place in _named(way):
+            axis.annotate(told, place, xytext=(8, 7), textcoords="offset points", color=INK, fontsize=9.5, fontweight="bold")
         axis.set_xlabel("first direction")
         axis.set_ylabel("second direction")
         axis.tick_params(labelbottom=False, labelleft=False)
@@ -222,8 +240,8 @@ def way_drawing(way: Way, name: str, chosen: int) -> Drawing:
         axis.spines[["left", "bottom"]].set_color(INK)
 
     told = (
-        f"The ends of {len(way.ends)} rounds in the two directions in which the {way.dimensions:,} numbers of the tuned point differ most "
-        f"({100 * way.share:.0f} % of their spread)."
+        f"Where {len(way.ends)} rounds ended, each by its number, in the two directions in which the {way.dimensions:,} numbers of the "
+        f"tuned point differ most ({100 * way.share:.0f} % of their spread)."
     )
     if way.begins or way.proposed:
         told += f" Restarts jump ({len(way.begins)}); {len(way.proposed)} proposals led nowhere."

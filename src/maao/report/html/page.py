@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import maao
+from maao.compare.page import RESULTS, ComparisonRecord, read_comparison
 from maao.errors import ConfigError, MaaoError, StoreError
 from maao.printable import printable
+from maao.report.html.comparison_view import ComparisonView, comparison_view
 from maao.report.html.run_view import Caps, RunView, Table, Wanted, run_view
 from maao.report.html.svg import NEEDED
 from maao.result import load
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2_000_000  # of a page
 TIMES_SMALLER = 8  # that listings are halved until a page is no larger
-View: TypeAlias = RunView
+View: TypeAlias = RunView | ComparisonView
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,22 @@ class RunRead:
         return run_view(self.result, anchor, self.judged, wanted, caps)
 
 
+@dataclass(frozen=True)
+class ComparisonRead:
+    """A comparison that a page is made of, and where it is."""
+
+    record: ComparisonRecord
+    folder: Path
+
+    def view(self, anchor: str, wanted: Wanted, caps: Caps) -> View:
+        return comparison_view(self.record, shlex.quote(str(self.folder)), anchor, caps)
+
+
 def write_page(folders: Sequence[Path], to: Path, wanted: Wanted, watch: Callable[[str], None] = lambda _: None) -> Path:
-    """Write what became of some runs into one HTML file, and return it.
+    """Write what became of some runs and comparisons into one HTML file, and return it.
 
     Args:
-        folders: run folders.
+        folders: run folders, and folders that `maao compare` wrote.
         watch: is told in a few words what is done that takes a while.
 
     Raises:
@@ -62,9 +76,14 @@ def write_page(folders: Sequence[Path], to: Path, wanted: Wanted, watch: Callabl
     return to
 
 
-def _read(folder: Path, wanted: Wanted, watch: Callable[[str], None]) -> RunRead:
+def _read(folder: Path, wanted: Wanted, watch: Callable[[str], None]) -> RunRead | ComparisonRead:
+    if (folder / RESULTS).exists():
+        return ComparisonRead(read_comparison(folder), folder)
     if not (folder / DATABASE).exists() and folder.is_dir():
-        raise StoreError(f"{folder} is neither a run (it holds no {DATABASE}) nor a comparison. `maao runs {folder}` lists the runs in it.")
+        raise StoreError(
+            f"{folder} is neither a run (it holds no {DATABASE}) nor a comparison that was read out (it holds no {RESULTS}). "
+            f"`maao runs {folder}` lists the runs in it."
+        )
     result = load(folder)
     if not result.history:
         why = f" ({result.status_reason})" if result.status_reason else ""
@@ -82,7 +101,7 @@ def _judged(result: Result, wanted: Wanted, watch: Callable[[str], None]) -> Jud
         return f"Not shown: {error}"
 
 
-def _small_enough(environment: Environment, held: Sequence[RunRead], wanted: Wanted) -> str:
+def _small_enough(environment: Environment, held: Sequence[RunRead | ComparisonRead], wanted: Wanted) -> str:
     """Return the page with as long listings as fit."""
     caps, shortened = Caps(), False
     for _ in range(TIMES_SMALLER):
@@ -96,7 +115,7 @@ def _small_enough(environment: Environment, held: Sequence[RunRead], wanted: Wan
 def _rendered(environment: Environment, views: Sequence[View], shortened: bool) -> str:
     from markupsafe import Markup
 
-    title = f"What became of {views[0].name}" if len(views) == 1 else f"What became of {len(views)} runs"
+    title = views[0].title if len(views) == 1 else f"What became of {len(views)} runs"
     return environment.get_template("page.html").render(
         title=title,
         version=maao.__version__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,12 +14,13 @@ from maao.evaluation.metrics import harmonic_mean
 from maao.evaluation.statistics import wilson_interval
 from maao.llm.chat import Reply, reply_from_json, request_from_json
 from maao.protocols import Pictured
-from maao.report.class_lines import beliefs, lines_verdicts
+from maao.report.class_lines import beliefs
 from maao.report.evaluation import in_words
 from maao.report.html.drawings import Drawing, loss_curve, restarts, way_drawing, way_of
 from maao.report.html.pictures import thumbnail
-from maao.report.lines import columns, cost_line, dollars, line_of_proposal, metric_name, refusal
-from maao.report.run import FINALS, NEW_CLASSES, POINTS, where_judged
+from maao.report.lines import columns, dollars, line_of_proposal, metric_name, refusal
+from maao.report.run import FINALS, NEW_CLASSES, POINTS, undecided_line
+from maao.report.story import Sentence, ending_of, story
 from maao.types import Confusion, Cost, Example, Mistake, Score, Split, readable
 
 if TYPE_CHECKING:
@@ -57,16 +59,6 @@ class Caps:
             6
         """
         return Caps(**{name: max(3, held // 2) for name, held in self.__dict__.items()})
-
-
-@dataclass(frozen=True)
-class Told:
-    """A sentence, with the command that it speaks of; "": none."""
-
-    topic: str
-    text: str
-    command: str = ""
-    is_warning: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,7 +149,7 @@ class RunView:
     created: str
     facts: Sequence[tuple[str, str]]
     figures: Sequence[Figure]
-    story: Sequence[Told]
+    story: Sequence[Sentence]
     test: Table | None
     beside: Sequence[str]
     curve: Drawing | None
@@ -177,6 +169,10 @@ class RunView:
     hashes: Table
     settings: str
     template: str = "run.html"
+
+    @property
+    def title(self) -> str:
+        return f"What became of {self.name}"
 
 
 @dataclass(frozen=True)
@@ -199,7 +195,7 @@ def run_view(result: Result, anchor: str, judged: Judged | str, wanted: Wanted, 
         anchor: the id of its section.
         judged: what the chosen point reads of labelled examples; or why that is not known.
     """
-    where = where_judged(result)
+    where = result.where_judged
     history = result.history
     try:
         way = way_of(history)
@@ -214,7 +210,7 @@ def run_view(result: Result, anchor: str, judged: Judged | str, wanted: Wanted, 
         result.created[:16].replace("T", " "),
         list(_facts(result)),
         list(_figures(result, where)),
-        list(_story(result, where)),
+        story(ending_of(result)),
         _test(result) if result.finals else None,
         _beside(result.baselines),
         loss_curve(result, f"{anchor}-curve", where),
@@ -240,7 +236,7 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}\n… ({len(text) - most:,} characters more: maao show --calls, or the run folder)"
 
 
-def _few(rows: Sequence[Sequence[str]], most: int, how: str) -> tuple[Sequence[Sequence[str]], str]:
+def few_rows(rows: Sequence[Sequence[str]], most: int, how: str) -> tuple[Sequence[Sequence[str]], str]:
     """Return the first rows, and what was left out."""
     return (rows, "") if len(rows) <= most else (rows[:most], f"{len(rows) - most:,} of {len(rows):,} are left out here: {how}.")
 
@@ -260,6 +256,8 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
         yield "Its words", result.text
     for name, value in result.filled.items():
         yield f"Filled: {name}", value
+    if result.thresholds is not None:
+        yield "Left undecided", undecided_line(result.thresholds)
     yield "Mentor", config.mentor.name
     yield "Seed", str(config.seed)
     yield "Begun", f"{result.created[:16].replace('T', ' ')} UTC"
@@ -285,20 +283,6 @@ def _figures(result: Result, where: str) -> Iterator[Figure]:
     yield Figure("gradient steps", f"{cost.gradient_steps:,}", f"{cost.seconds:,.0f} s")
     if cost.llm_calls:
         yield Figure("mentor calls", f"{cost.llm_calls:,}", dollars(cost.usd) if cost.usd else "no money")
-
-
-def _story(result: Result, where: str) -> Iterator[Told]:
-    if result.warning:
-        yield Told("mentor", result.warning, is_warning=True)
-    if result.baselines is not None and result.baselines.gain is not None:
-        yield Told("gain", result.baselines.gain.told)
-    if not result.finals:
-        yield Told("sure", "There is no test set: what is reported is what chose the point, and flatters it.", is_warning=True)
-    for told in lines_verdicts(result.history, where):
-        yield Told("mentor", told)
-    yield Told("cost", cost_line(result.cost, where).plain)
-    if result.status_reason:
-        yield Told("state", f"Note: {result.status_reason}.", is_warning=True)
 
 
 # -- figures on test
@@ -350,7 +334,7 @@ def _rounds(result: Result, where: str, caps: Caps) -> Table:
         train = f"{r.observations[-1].loss:.3f}" if r.observations else ""
         words = r.clues.projection.text if r.clues.projection else ""
         rows.append((str(r.index), str(r.state.step), train, *columns(r.score), happened, words))
-    few, cut = _few(rows, caps.rounds, f"maao show {result.folder.name}")
+    few, cut = few_rows(rows, caps.rounds, f"maao show {result.folder.name}")
     heads = ("round", "step", "loss on train", f"loss {where}", f"{metric} {where}", "what happened", "its words")
     return Table("Every round", heads, few, frozenset(range(5)), frozenset(strong), cut)
 
@@ -408,20 +392,18 @@ def _proposals(r: Finished, result: Result, caps: Caps) -> Table:
         fate = "became the restart" if r.verdict.chosen == i else "not taken" if looked else "not scored"
         note = f" ({proposal.note})" if proposal.note else ""
         after = str(looked.age) if looked else ""
-        rows.append(
-            (line_of_proposal(proposal)[: caps.text], proposal.source, *columns(looked.score if looked else None), after, fate + note)
-        )
+        said = line_of_proposal(proposal)[: caps.text]
+        rows.append((said, fate + note, *columns(looked.score if looked else None), after, proposal.source))
     if None in scores:
         own = scores[None]
-        rows.append(("(the walk as it was)", "", *columns(own.score), str(own.age), "went on" if r.verdict.chosen is None else "left"))
+        rows.append(("(the walk as it was)", "went on" if r.verdict.chosen is None else "left", *columns(own.score), str(own.age), ""))
     for one in r.advice.rejected:
-        rows.append((one.text[: caps.text], "", "", "", "", refusal(one, one.reason)))
-    few, cut = _few(rows, caps.proposals, f"maao show {result.folder.name}")
-    heads: Sequence[str] = ("what was proposed", "from", "loss", metric, "after steps", "what became of it")
-    numbers = frozenset({2, 3, 4})
+        rows.append((one.text[: caps.text], refusal(one, one.reason), "", "", "", ""))
+    few, cut = few_rows(rows, caps.proposals, f"maao show {result.folder.name}")
+    heads: Sequence[str] = ("what was proposed", "what became of it", "loss", metric, "after steps", "from")
     if len({proposal.source for proposal in r.advice.proposals}) < 2:  # all are from one mentor, whose name stands above
-        few, heads, numbers = [(row[0], *row[2:]) for row in few], (heads[0], *heads[2:]), frozenset({1, 2, 3})
-    return Table(f"Proposals of round {r.index}", heads, few, numbers, frozenset(strong), cut)
+        few, heads = [row[:-1] for row in few], heads[:-1]
+    return Table(f"Proposals of round {r.index}", heads, few, frozenset({2, 3, 4}), frozenset(strong), cut)
 
 
 def _answer(number: int, call: Call, wanted: Wanted, caps: Caps) -> Answer:
@@ -459,7 +441,7 @@ def _lines(result: Result, judged: Judged | None, caps: Caps) -> list[Table]:
     for caption, lines in held:
         if lines:
             rows = [(line.label, line.kind.removesuffix("s"), line.text[: caps.text], f"{line.weight:.2f}") for line in lines]
-            few, cut = _few(rows, caps.lines, f"maao show {result.folder.name} --lines")
+            few, cut = few_rows(rows, caps.lines, f"maao show {result.folder.name} --lines")
             heads = ("class", "kind", "line", "weight")
             found.append(
                 Table(f"{caption}: {len(lines):,}, each with its weight beside a labelled example", heads, few, frozenset({3}), cut=cut)
@@ -522,7 +504,7 @@ def _classes(found: Evaluation, result: Result, caps: Caps) -> Table:
         )
         for own in worst
     ]
-    few, cut = _few(rows, caps.classes, f"maao evaluate {result.folder.name} --all")
+    few, cut = few_rows(rows, caps.classes, f"maao evaluate {result.folder.name} --all")
     heads = ("class", "F1", "precision", "recall", "examples", "read as it")
     return Table("Classes, the worst first", heads, few, frozenset(range(1, 6)), cut=cut)
 
@@ -535,7 +517,7 @@ def _matrix(found: Evaluation) -> Matrix:
 
 def _confusions(confusions: Sequence[Confusion], result: Result, caps: Caps) -> Table:
     rows = [(one.label, one.predicted, f"{one.count:,}") for one in confusions]
-    few, cut = _few(rows, caps.confusions, f"maao evaluate {result.folder.name} --json")
+    few, cut = few_rows(rows, caps.confusions, f"maao evaluate {result.folder.name} --json")
     return Table("Read as another class most often", ("label", "read as", "times"), few, frozenset({2}), cut=cut)
 
 
@@ -568,7 +550,7 @@ def _cost(cost: Cost) -> Table:
 
 
 def _reproduce(result: Result) -> list[tuple[str, str]]:
-    name = result.folder.name
+    name = shlex.quote(str(result.folder))
     return [
         ("run it again on the recorded replies, and compare bit for bit", f"maao replay {name}"),
         ("read it out at the terminal", f"maao show {name} --clues --calls"),

