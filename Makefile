@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo demo-decoder test test-fast test-real test-browser test-caps test-server test-zoo test-wheel test-lowest test-312 test-313 house reference lint types imports check study bench docs server clean
+.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-server test-zoo house reference lint types imports check study bench docs notebooks server clean test-wheel test-lowest test-312 test-313 test-browser
 
 setup: $(READY)
 
@@ -32,7 +32,7 @@ test-real: $(READY)
 
 # Reports in a real Chromium (Debian: apt-get install chromium); without one it fails
 test-browser: $(READY)
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -m browser tests/report
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -m browser tests/report tests/pages
 
 # Processes that spend from one cap, killed at random: 200 trials
 test-caps: $(READY)
@@ -105,6 +105,10 @@ study: $(READY)
 # The site of docs/ into site/, without a network; a warning ends it (with --quiet it would not)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Runs the notebooks anew and keeps what they print
+notebooks: $(READY)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.pages.notebooks
 
 bench: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m bench

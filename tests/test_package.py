@@ -10,6 +10,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
 import maao
 
@@ -25,6 +27,7 @@ COMMANDS = (
     "replay",
     "report",
     "watch",
+    "init",
     "runs",
     "show",
     "predict",
@@ -91,8 +94,8 @@ def test_every_command_has_help(command):
 def test_all_commands_are_known_here():
     from maao.cli import app
 
-    found = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
-    assert found == set(COMMANDS)
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup) and set(group.commands) == {*COMMANDS, "requests"}
 
 
 def test_a_module_run_as_a_script_is_the_command_line():

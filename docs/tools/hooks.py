@@ -60,6 +60,12 @@ def place_of(uri: str) -> Path:
     return ROOT / uri.removeprefix(f"{OUTSIDE}/") if uri.startswith(f"{OUTSIDE}/") else DOCS / uri
 
 
+def title_of(page: Path) -> str:
+    """Return the title of a page; of a file that has none its name."""
+    first = page.read_text(encoding="utf-8").partition("\n")[0] if page.suffix == ".md" else ""
+    return first.removeprefix("# ") if first.startswith("# ") else page.name
+
+
 def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File, InclusionLevel
 
@@ -88,7 +94,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     def turned(found: re.Match[str]) -> str:
         before, link, after = (found[1], found[2], found[3]) if found[2] else (found[4], found[5], found[6])
         target, hash_, anchor = link.partition("#")
-        if not target or "://" in target or target.startswith("mailto:"):
+        if not target or "://" in target or target.startswith(("mailto:", "data:")):
             return found[0]
         aim = (place.parent / target).resolve()
         uri = uri_of(aim)
@@ -96,6 +102,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
             logging.getLogger("mkdocs.hooks").warning("%s: nothing is at %s", here, target)  # with `strict` it ends the build
         if uri is None:  # a folder that says nothing of itself stays as its name
             return before[1:-2] if aim.is_dir() else found[0]
+        if found[2] and before == f"[{Path(target).name}](":  # the name of a file says little on a site: the title of its page
+            before = f"[{title_of(aim)}]("
         return f"{before}{relpath(uri, str(Path(here).parent))}{hash_}{anchor}{after}"
 
     return "".join(part if is_code else LINK.sub(turned, part) for is_code, part in prose(markdown))

@@ -24,9 +24,10 @@ class Left(ProgressColumn):
     """How long a job will still take, by what it has done so far; nothing before that can be known."""
 
     def render(self, task: Task) -> Text:
-        if task.total is None or task.finished or not task.completed or task.elapsed is None:
+        done = task.completed - task.fields["begun"]
+        if task.total is None or task.finished or done <= 0 or task.elapsed is None:
             return Text("")
-        return Text(f"{in_words(task.elapsed / task.completed * (task.total - task.completed))} left")
+        return Text(f"{in_words(task.elapsed / done * (task.total - task.completed))} left")
 
 
 class Done(ProgressColumn):
@@ -80,9 +81,11 @@ class Bars:
                 self.progress.stop()
             return
         if told.job not in self._tasks:
-            self._tasks[told.job] = self.progress.add_task(_line(told, self._room), total=told.total, unit=told.unit)
+            self._tasks[told.job] = self.progress.add_task(_line(told, self._room), total=told.total, unit=told.unit, begun=told.done)
         elif now - self._drawn[told.job] < REDRAW and told.done != told.total:
             return
+        if told.total is not None and self.progress.tasks[self.progress.task_ids.index(self._tasks[told.job])].total is None:
+            self.progress.update(self._tasks[told.job], begun=told.done)  # what was done before is no measure of what is left
         self._drawn[told.job] = now
         self.progress.start()  # does nothing unless it was paused
         self.progress.update(self._tasks[told.job], description=_line(told, self._room), completed=told.done, total=told.total)

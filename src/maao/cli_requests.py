@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maao.cli_output import INCOMPLETE, JsonOption, Output, tell
 from maao.errors import MaaoError
-from maao.printable import printable
 
 if TYPE_CHECKING:
     from maao.llm.openai_compatible import Setting
+    from maao.types import JSON
     from maao.waiting import Open
-
-INCOMPLETE = 3  # exit code of a command that did what it could: some lines could not be taken
 
 app = typer.Typer(no_args_is_help=True, help="Requests that wait for replies: list them, take them out, read replies in (docs/batch.md).")
 
@@ -24,17 +23,20 @@ Place = Annotated[Path, typer.Argument(metavar="DIR", help="A run folder, or the
 
 
 @app.command("list")
-def list_requests(place: Place, full: Annotated[bool, typer.Option("--full", help="Show what is asked, whole.")] = False) -> None:
+def list_requests(
+    place: Place, full: Annotated[bool, typer.Option("--full", help="Show what is asked, whole.")] = False, as_json: JsonOption = False
+) -> None:
     """List the requests that are open: whom they ask, how long a reply may be, and how many runs wait for each."""
     from maao.llm.batch_lines import custom_id
     from maao.waiting import at_most, counted, open_requests
 
-    found = open_requests(place)
+    found, out = open_requests(place), Output(as_json)
     for request, runs, _ in found.values():
         told = f"{request.model}, sample {request.sample}, at most {request.max_tokens} tokens"
-        print(printable(f"{custom_id(request.key)}  {told}, for {runs} run{'s' * (runs > 1)}"))
-        print(printable(request.text + "\n" if full else f"    {_short(request.text)}"))
-    print(f"{counted(len(found), 'open request', 'open requests')}{f': {at_most(found.values())}' if found else ''}.")
+        out.say(f"{custom_id(request.key)}  {told}, for {runs} run{'s' * (runs > 1)}")
+        out.say(request.text + "\n" if full else f"    {_short(request.text)}")
+    out.say(f"{counted(len(found), 'open request', 'open requests')}{f': {at_most(found.values())}' if found else ''}.")
+    out.document({"folder": str(place), "open": [_plain(one) for one in found.values()]})
 
 
 @app.command("export")
@@ -49,6 +51,7 @@ def export_requests(
     completion_tokens: Annotated[
         bool, typer.Option("--completion-tokens", help="Send max_tokens as max_completion_tokens, for models that want that.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write all open requests, each once. What asks different models is written into a file each."""
     from maao.llm.openai_compatible import OPTIONAL
@@ -57,19 +60,24 @@ def export_requests(
     wrong = [name for name in leave_out or () if name not in OPTIONAL]
     if wrong:
         raise MaaoError(f"--leave-out {wrong[0]}: there is no such setting. Known: {', '.join(OPTIONAL)}.")
-    requests = list(open_requests(place).values())
+    requests, out = list(open_requests(place).values()), Output(as_json)
     if not requests:
-        print(printable(f"Nothing is open in {place}."))
+        out.say(f"Nothing is open in {place}.")
+        out.document({"folder": str(place), "requests": 0, "written": []})
         return
     left: list[Setting] = [name for name in OPTIONAL if name in (leave_out or ())]
     try:
-        written = _write_texts(requests, to) if _is_folder(to) else _write_lines(requests, to, model, left, completion_tokens)
+        if _is_folder(to):
+            written = list(_write_texts(requests, to))
+        else:
+            written = list(_write_lines(requests, to, model, left, completion_tokens))
     except OSError as error:
         raise MaaoError(f"Cannot write {to}: {error.strerror or error}. Give a file, or a folder, in a folder that exists.") from error
-    for told in written:
-        print(printable(told))
+    for _, told in written:
+        out.say(told)
     replies = to if _is_folder(to) else Path("replies.jsonl")
-    print(printable(f"Once they are answered: maao requests import {place} {replies}"))
+    out.say(f"Once they are answered: maao requests import {place} {replies}")
+    out.document({"folder": str(place), "requests": len(requests), "written": [str(file) for file, _ in written]})
 
 
 @app.command("import")
@@ -80,6 +88,7 @@ def import_answers(
     how: Annotated[str, typer.Option("--how", help="How: a fresh context for each, say.")] = "",
     when: Annotated[str, typer.Option("--when", metavar="ISO", help="When; by default as the file says, or now.")] = "",
     into: Annotated[Path | None, typer.Option("--into", metavar="FILE", help="Write what is taken into this record too.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Read replies: what a provider's batch gave back, or lines of custom_id and text. Any part of them may be there.
 
@@ -97,9 +106,11 @@ def import_answers(
     if into is not None:
         add_to_record(into, read.entries)
     for wrong in read.wrong:
-        typer.echo(printable(f"Not taken: {wrong}."), err=True)
-    again = f", {read.repeated} known already" if read.repeated else ""
-    print(printable(f"{counted(len(read.entries))} taken{again}; {counted(len(open_requests(place)))} still waited for."))
+        tell(f"Not taken: {wrong}.")
+    again, left, out = f", {read.repeated} known already" if read.repeated else "", len(open_requests(place)), Output(as_json)
+    out.say(f"{counted(len(read.entries))} taken{again}; {counted(left)} still waited for.")
+    taken = {"taken": len(read.entries), "known": read.repeated, "not_taken": list(map(str, read.wrong)), "waited_for": left}
+    out.document({"folder": str(place), **taken})
     if read.wrong:
         raise typer.Exit(INCOMPLETE)
 
@@ -109,6 +120,7 @@ def record(
     place: Place,
     to: Annotated[Path, typer.Option("--to", help="The record: a .jsonl file, which replies are added to.")],
     how: Annotated[str, typer.Option("--how", help="How replies were given, where they do not say it.")] = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Write all replies that runs have, whoever gave them, into a record that anyone may replay (mentor.chat.replies)."""
     from dataclasses import replace
@@ -120,16 +132,28 @@ def record(
         raise MaaoError(f"A record is a {ENDING} file; got {to}.")
     found, others = recorded(place)
     new = add_to_record(to, [Entry(request, replace(reply, how=reply.how or how)) for request, reply in found])
-    print(printable(f"{counted(new)} added to {to}, of {len(found)}."))
+    out = Output(as_json)
+    out.say(f"{counted(new)} added to {to}, of {len(found)}.")
     if others:
-        print(printable(f"{counted(others)} left out: other replies to requests that several runs put."))
+        out.say(f"{counted(others)} left out: other replies to requests that several runs put.")
+    out.document({"folder": str(place), "record": str(to), "added": new, "replies": len(found), "left_out": others})
+
+
+def _plain(one: Open) -> JSON:
+    from maao.llm.batch_lines import custom_id
+
+    request = one.request
+    told = {"model": request.model, "sample": request.sample, "max_tokens": request.max_tokens, "text": request.text}
+    return {"custom_id": custom_id(request.key), **told, "runs": one.runs}
 
 
 def _is_folder(path: Path) -> bool:
     return path.is_dir() or not path.suffix
 
 
-def _write_lines(requests: Iterable[Open], to: Path, model: str | None, leave_out: list[Setting], completion_tokens: bool) -> Iterator[str]:
+def _write_lines(
+    requests: Iterable[Open], to: Path, model: str | None, leave_out: list[Setting], completion_tokens: bool
+) -> Iterator[tuple[Path, str]]:
     """Write requests as lines, each model's into a file of its own, since a batch asks one; yield what was written."""
     from maao.llm.batch_lines import batch_line
     from maao.store.files import write_durably
@@ -146,10 +170,10 @@ def _write_lines(requests: Iterable[Open], to: Path, model: str | None, leave_ou
         file = to if len(groups) == 1 else to.with_name(f"{to.stem}-{file_stem(name)}-{style}{to.suffix}")
         lines = [batch_line(one.request, model=model, leave_out=leave_out, renamed=renamed) for one in group]
         write_durably(file, "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
-        yield f"{counted(len(lines), 'request', 'requests')} to {model or name}: {file} ({at_most(group)})"
+        yield file, f"{counted(len(lines), 'request', 'requests')} to {model or name}: {file} ({at_most(group)})"
 
 
-def _write_texts(requests: list[Open], to: Path) -> Iterator[str]:
+def _write_texts(requests: list[Open], to: Path) -> Iterator[tuple[Path, str]]:
     """Write what is asked into a text file each; a reply goes into a file of the same name, in another folder."""
     from maao.llm.batch_lines import custom_id
     from maao.llm.record import refuse_key
@@ -160,7 +184,10 @@ def _write_texts(requests: list[Open], to: Path) -> Iterator[str]:
     for request, _, _ in requests:
         refuse_key(request.text, request.key)
         write_durably(to / f"{custom_id(request.key)}.txt", request.text.encode("utf-8", "replace"))
-    yield f"{counted(len(requests), 'request', 'requests')}: {to}/*.txt. Put each reply into a file of the same name, in another folder."
+    yield (
+        to,
+        f"{counted(len(requests), 'request', 'requests')}: {to}/*.txt. Put each reply into a file of the same name, in another folder.",
+    )
 
 
 def _lines_of(replies: Path) -> list[tuple[str, str]]:

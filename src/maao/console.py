@@ -101,10 +101,10 @@ class Terminal(Watch):
         print_plainly(self.console, shown(told, style="yellow"))
 
 
-def print_plainly(console: Console, *parts: RenderableType) -> None:
-    """Print lines and tables; into a file or a pipe a line is not folded, so that it can be searched for."""
+def print_plainly(console: Console, *parts: RenderableType, fold: bool = False) -> None:
+    """Print lines and tables; into a file or a pipe a line is not folded unless it is to be, so that it can be searched for."""
     for part in parts:
-        console.print(part, soft_wrap=isinstance(part, Text) and not console.is_terminal)
+        console.print(part, soft_wrap=isinstance(part, Text) and not console.is_terminal and not fold)
 
 
 def agree(console: Console, told: str, caps: Caps, *, yes: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,18 +56,22 @@ def given_inputs(result: Result, texts: Sequence[str], file: Path | None, separa
     return Inputs(tuple(place for place, _ in things), tuple(checked))
 
 
-def written(inputs: Inputs, found: Sequence[Prediction | Unread], *, as_json: bool, with_undecided: bool = False) -> Iterator[str]:
-    """Yield what is printed, without the last line break: as JSON lines, as a table with its own columns, or as lines of three parts.
+def predictions_document(inputs: Inputs, found: Sequence[Prediction | Unread], *, with_undecided: bool = False) -> list[JSON]:
+    """Return each input as it was read and what was predicted, as plain data.
 
     Args:
         with_undecided: the run leaves some undecided: say of each why it is, and what it would be.
     """
-    if as_json:
-        for thing, one in zip(inputs.things, found, strict=True):
-            yield json.dumps(
-                _finite({**_as_given(thing), **_judged(one, with_undecided)}), ensure_ascii=False, allow_nan=False, default=str
-            )
-    elif inputs.columns is not None:
+    return [{**_as_given(thing), **_judged(one, with_undecided)} for thing, one in zip(inputs.things, found, strict=True)]
+
+
+def written(inputs: Inputs, found: Sequence[Prediction | Unread], *, with_undecided: bool = False) -> Iterator[str]:
+    """Yield what is printed, without the last line break: as a table with its own columns, or as lines of three parts.
+
+    Args:
+        with_undecided: as for `predictions_document`.
+    """
+    if inputs.columns is not None:
         yield from _table_lines(inputs.columns, inputs.things, found, with_undecided=with_undecided)
     else:
         for thing, one in zip(inputs.things, found, strict=True):
@@ -173,15 +176,6 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     return _as_bytes(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _finite(value: object) -> object:
-    """Return a value for JSON, which knows no NaN and no infinities: None stands for them."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _csv_line(cells: Sequence[str]) -> str:

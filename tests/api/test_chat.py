@@ -140,12 +140,12 @@ def test_brackets_and_rubbish_in_a_reply_harm_nothing(llama, data, tmp_path):
     assert maao.replay(result.folder).equal
     from rich.console import Console
 
-    from maao.report.run import clues_table, report
+    from maao.report.run import clues_lines, report
 
     screen = StringIO()
     console = Console(width=250, file=screen)
     console.print(report(result))
-    console.print(clues_table(result))
+    console.print(*clues_lines(result))
     assert "[red] music [bold]" in screen.getvalue() and ":smile:" in screen.getvalue()
     assert "\x1b" not in screen.getvalue() and "\0" not in screen.getvalue()
 

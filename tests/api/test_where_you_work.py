@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.api.test_transformers import peft_trainer
 
 PAGE = Path(__file__).parents[2] / "docs" / "where-you-work.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -17,9 +20,9 @@ def test_no_example_is_longer_than_ten_lines() -> None:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Run the page from top to bottom, in a folder of its own."""
-    names: dict[str, Any] = {"__name__": "shown"}
+def shown(tmp_path_factory: pytest.TempPathFactory, llama: Path) -> dict[str, Any]:
+    """Run the page from top to bottom, in a folder of its own, with the Trainer of some script."""
+    names: dict[str, Any] = {"__name__": "shown", "trainer": peft_trainer(llama, tmp_path_factory.mktemp("script"))}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place := tmp_path_factory.mktemp("page"))
         for block in BLOCKS:
@@ -50,3 +53,9 @@ def test_the_run_of_the_page_is_logged(shown: dict[str, Any]) -> None:
 
 def test_the_pictures_of_the_page_are_told_apart(shown: dict[str, Any]) -> None:
     assert shown["colors"].finals["chosen"].score.accuracy == 1.0
+
+
+def test_the_script_of_the_page_has_a_mentor(shown: dict[str, Any]) -> None:
+    lines = [json.loads(line) for line in (Path(shown["trainer"].args.output_dir) / "mentor.jsonl").read_text().splitlines()]
+    asked = [[one["text"] for one in line["proposals"]] for line in lines if line["event"] == "asked"]
+    assert [len(texts) for texts in asked] == [2, 1] and asked[0] == ["the topic of the news", "sport or music?"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from time import sleep
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from maao.bars import REDRAW
 from maao.config import make_config
 from maao.console import Terminal
 from maao.core.budget import Budget
@@ -17,7 +19,8 @@ from maao.llm.provider import Here
 from maao.llm.recording import Recording
 from maao.mentors.built import BuiltMentor
 from maao.mentors.controls import NoMentor
-from maao.types import Leg, Observation
+from maao.progress import job
+from maao.types import Leg
 
 REQUEST = Request("anyone", (Message("user", "What next?"),))
 
@@ -48,21 +51,28 @@ def started(tmp_path):
 
     yield make
     for terminal in opened:
-        terminal.progress.stop()
+        terminal.bars.pause()
 
 
 @pytest.mark.parametrize("mentor", [{"name": "person"}, {"chat": {"provider": "person", "name": "me"}}], ids=str)
 def test_bar_stops_while_a_person_types_and_goes_on_with_the_next_step(started, mentor):
     terminal = started(mentor)
-    assert terminal.progress.live.is_started
-    terminal.call(REQUEST)
-    assert not terminal.progress.live.is_started
-    terminal.step(Observation(0, 1.0))
-    assert terminal.progress.live.is_started
+    live = terminal.bars.progress.live
+    with terminal, job("walking", 2) as walking:
+        assert live.is_started
+        with job("asking me"):
+            terminal.call(REQUEST)
+            assert not live.is_started
+        assert not live.is_started
+        sleep(REDRAW)
+        walking.advance()
+        assert live.is_started
+    assert not live.is_started
 
 
 @pytest.mark.parametrize("mentor", [{"chat": {"provider": "local"}}, {"name": "scripted"}], ids=str)
 def test_bar_goes_on_while_a_model_is_asked(started, mentor):
     terminal = started(mentor)
-    terminal.call(REQUEST)
-    assert terminal.progress.live.is_started
+    with terminal, job("walking", 2):
+        terminal.call(REQUEST)
+        assert terminal.bars.progress.live.is_started

@@ -56,7 +56,7 @@ def prepared(place: Path, request: pytest.FixtureRequest) -> Callable[[str], dic
 
     def prepare(page: str) -> dict[str, Any]:
         rows = [*pairs("train"), *pairs("select")]  # old ones and new
-        if page == "docs/evaluate.md":
+        if page == "docs/evaluate.md" or page == "docs/commands.md":
             small_run("runs/demo-seed0")
         elif page == "docs/tune-further.md":
             small_run("runs/intents-seed0")
@@ -236,6 +236,7 @@ def test_the_tutorial_runs_from_its_beginning_to_its_end(
             told += capsys.readouterr().out
         elif block.mark == "prints":
             assert_printed(block, told)
+    assert "MPs vote on ban" in (place / "headlines.html").read_text(encoding="utf-8")
     assert {path.name for path in (place / "served").iterdir()} >= {"classes.safetensors", "use_classes.py"}
 
 
@@ -268,6 +269,13 @@ def test_each_promise_names_a_test_that_is_there() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
     assert len(named) > 25 and page.count("| `tests/") == len(named)
     assert [f"{file}::{test}" for file, test in named if f"def {test}(" not in (ROOT / file).read_text(encoding="utf-8")] == []
+
+
+def test_figures_of_the_readme_stand_on_the_page_that_has_them_all() -> None:
+    found = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What was found")[2].partition("## Install")[0]
+    figures = re.findall(r"[+-]\d+\.\d|\b\d+\.\d(?= points)", found)
+    page = (DOCS / "findings.md").read_text(encoding="utf-8")
+    assert len(figures) >= 5 and [figure for figure in figures if figure.lstrip("+") not in page] == []
 
 
 def test_the_readme_is_short() -> None:

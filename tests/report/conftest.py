@@ -9,9 +9,10 @@ import pytest
 from maao.report.html.page import write_page
 from maao.report.html.run_view import Wanted
 from tests.api.fixtures import llama, model_folder
+from tests.browser import chromium
 from tests.report.pages import hostile_run, picture_run, write_results
 
-__all__ = ["llama", "model_folder"]
+__all__ = ["chromium", "llama", "model_folder"]
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,19 +40,6 @@ TOUCH_ALL = """() => { for (const one of document.querySelectorAll('*')) {
   for (const kind of ['mouseover', 'focus', 'load', 'error', 'click', 'toggle']) one.dispatchEvent(new Event(kind));
   if (one.tagName === 'DETAILS') one.open = true;
 } }"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A running browser. Where there is none, that is an error: nothing else opens a report as a reader does."""
-    from playwright.sync_api import sync_playwright
-
-    path = shutil.which("chromium")
-    assert path, "There is no chromium: apt-get install chromium"
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -65,8 +65,11 @@ def read_examples(path: str | os.PathLike[str], *, separator: str | None = None,
     return examples_from_rows(rows, where=str(file), **columns)
 
 
-def read_rows(path: str | os.PathLike[str]) -> list[Row]:
+def read_rows(path: str | os.PathLike[str], separator: str | None = None) -> list[Row]:
     """Return all columns of a file's rows, each with where it stands ("line 3"), for readers that know what the columns mean.
+
+    Args:
+        separator: as for `read_examples`.
 
     Raises:
         DataError: the file is missing, empty, not UTF-8 or malformed (the lines are named).
@@ -79,7 +82,29 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
         ...     read_rows(path)
         [('line 1', {'premise': 'It rains.', 'label': 0})]
     """
-    return _sound(Path(path), scan_rows(path))
+    return _sound(Path(path), scan_rows(path, separator))
+
+
+def seeming_separator(path: str | os.PathLike[str]) -> str | None:
+    """Return what seems to separate the columns of a .csv file in the place of commas; None: commas, or it is no such file.
+
+    Raises:
+        DataError: the file is missing, empty, or of no known format.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "train.csv")
+        ...     _ = path.write_text("text;label\\ngood film;positive\\n", encoding="utf-8")
+        ...     seeming_separator(path)
+        ';'
+    """
+    file = Path(path)
+    if _checked(file) != ".csv":
+        return None
+    text = _read_text(file)
+    header = next((row for _, row in _csv_records(text, ",", most=1)), None)
+    return None if isinstance(header, list) and len(header) > 1 else _seeming_separator(text, ",")
 
 
 def scan_rows(path: str | os.PathLike[str], separator: str | None = None, setting: str = SETTING) -> Scanned:

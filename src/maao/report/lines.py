@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +28,11 @@ def shown(text: str, style: str = "") -> Text:
         'label �[2J[red]'
     """
     return Text(printable(text.replace("\n", " ")), style=style)
+
+
+def plain_table(title: str | Text = "") -> Table:
+    """Return a table without lines around its cells, which fits narrow terminals; its title stands over it, to the left."""
+    return Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
 
 
 def add_row(table: Table, *cells: str | Text, style: str | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -19,13 +19,14 @@ from maao.report.lines import (
     few_refused,
     line_of_proposal,
     metric_name,
+    plain_table,
     refusal,
     short,
     shown,
 )
 from maao.report.story import Sentence, ending_of, story
 from maao.result import Result
-from maao.types import Score, Token
+from maao.types import P, Round, S, Score, Token
 
 NEW_CLASSES = "new classes, chosen"  # the one reading on `test` beside those of a run's own classes that a mean is taken with
 STYLES = {"result": "bold", "gain": "bold"}
@@ -69,52 +70,51 @@ def told(sentences: Sequence[Sentence]) -> list[Text]:
     ]
 
 
+Row = tuple[tuple[str, str, str, str, str, str], str]  # cells, and the style of them
+
+
 def _rounds_table(result: Result) -> Table:
+    """Return a row for each round, and before it for what was proposed, judged and refused; without words where nothing has any."""
     metric = metric_name(result.history[0].score)
-    title = f"Rounds of {result.folder.name} (loss and {metric} {result.where_judged})"
-    table = Table(title=shown(title), title_justify="left", expand=False)
-    for name, options in (
-        ("round", {"justify": "right"}),
-        ("who", {}),
-        ("text", {"overflow": "fold", "max_width": 48}),
-        ("loss", {"justify": "right"}),
-        (metric, {"justify": "right"}),
-        ("what became of it", {"overflow": "fold"}),
-    ):
-        table.add_column(name, **options)
-    best = result.chosen.index
-    for r in result.history:
-        scores = {c.proposal: c for c in r.verdict.considered}
-        for i, proposal in enumerate(r.advice.proposals):
-            looked = scores.get(i)
-            loss, accuracy = columns(looked.score if looked else None)
-            became = "accepted" if r.verdict.chosen == i else "not taken"
-            age = f" at age {looked.age}" if looked and looked.age else ""
-            note = f" ({proposal.note})" if proposal.note else ""
-            add_row(table, str(r.index), proposal.source, line_of_proposal(proposal), loss, accuracy, f"{became}{age}{note}", style="cyan")
-        if None in scores:
-            loss, accuracy = columns(scores[None].score)
-            add_row(table, str(r.index), "incumbent", "", loss, accuracy, f"at age {scores[None].age}", style="dim")
-        told, more = few_refused(r.advice.rejected)
-        for rejected in told:
-            add_row(table, str(r.index), "mentor", short(rejected.text, 48), "", "", refusal(rejected, rejected.reason), style="dim")
-        if more:
-            add_row(table, str(r.index), "mentor", "", "", "", more, style="dim")
-        if r.leg.ask:
-            add_row(table, str(r.index), "rule", "", "", "", r.verdict.reason, style="dim")
-        loss, accuracy = columns(r.score)
-        words = r.clues.projection.text if r.clues.projection else ""
-        walked = "untuned" if r.state.step == 0 else f"walked to step {r.state.step}"
-        chosen = ", chosen" if r.index == best else ""
-        who, became = ("all walks", r.verdict.reason) if r.leg.closing else ("doer", walked)
-        add_row(table, str(r.index), who, words, loss, accuracy, became + chosen, style="bold" if r.index == best else "")
+    rows = [row for r in result.history for row in _round_rows(r, is_best=r.index == result.chosen.index)]
+    kept = [i for i in range(6) if i != 2 or any(cells[2] for cells, _ in rows)]
+    table = plain_table(shown(f"Rounds of {result.folder.name} (loss and {metric} {result.where_judged})"))
+    for i in kept:
+        name = ("round", "who", "text", "loss", metric, "what became of it")[i]
+        table.add_column(name, justify="right" if i in (0, 3, 4) else "left", overflow="fold", max_width=48 if i == 2 else None)
+    for cells, style in rows:
+        add_row(table, *(cells[i] for i in kept), style=style)
     return table
+
+
+def _round_rows(r: Round[P, S], *, is_best: bool) -> Iterator[Row]:
+    number, scores = str(r.index), {c.proposal: c for c in r.verdict.considered}
+    for i, proposal in enumerate(r.advice.proposals):
+        looked = scores.get(i)
+        became = "accepted" if r.verdict.chosen == i else "not taken"
+        age = f" at age {looked.age}" if looked and looked.age else ""
+        note = f" ({proposal.note})" if proposal.note else ""
+        score = columns(looked.score if looked else None)
+        yield (number, proposal.source, line_of_proposal(proposal), *score, f"{became}{age}{note}"), "cyan"
+    if None in scores:
+        yield (number, "incumbent", "", *columns(scores[None].score), f"at age {scores[None].age}"), "dim"
+    refused, more = few_refused(r.advice.rejected)
+    for rejected in refused:
+        yield (number, "mentor", short(rejected.text, 48), "", "", refusal(rejected, rejected.reason)), "dim"
+    if more:
+        yield (number, "mentor", "", "", "", more), "dim"
+    if r.leg.ask:
+        yield (number, "rule", "", "", "", r.verdict.reason), "dim"
+    words = r.clues.projection.text if r.clues.projection else ""
+    walked = "untuned" if r.state.step == 0 else f"walked to step {r.state.step}"
+    who, became = ("all walks", r.verdict.reason) if r.leg.closing else ("doer", walked)
+    yield (number, who, words, *columns(r.score), became + (", chosen" if is_best else "")), "bold" if is_best else ""
 
 
 def _test_table(result: Result) -> Table:
     first = next(iter(result.finals.values())).score
     examples, metric = first.num_examples, metric_name(first)
-    table = Table(title=f"On test ({examples} examples, read once)", title_justify="left")
+    table = plain_table(f"\nOn test ({examples:,} examples, read once)")
     names = FINALS if result.config.model.method.options.has_prompt else POINTS
     table.add_column("prompt" if names is FINALS else "")
     for name in (metric, "95 % interval", "loss"):
@@ -165,24 +165,20 @@ def _search_line(search: LrSearch, where: str) -> Text:
     )
 
 
-def clues_table(result: Result) -> Table:
-    """Return what was said in words about every round's end."""
-    table = Table(title="Clues", title_justify="left")
-    for name in ("round", "words", "gap", "gradient asks for", "moved towards", "confusions on train"):
-        table.add_column(name, overflow="fold")
+def clues_lines(result: Result) -> list[Text]:
+    """Return what was said in words about every round's end, round by round."""
+    lines = [Text("")]
     for r in result.history:
         projection = r.clues.projection
-        confusions = "; ".join(f"{c.label} as {c.predicted} ({c.count})" for c in r.clues.confusions[:4])
-        add_row(
-            table,
-            str(r.index),
-            projection.text if projection else "",
-            f"{projection.gap:.3f}" if projection else "",
-            _slots(r.clues.gradient),
-            _slots(r.clues.displacement),
-            confusions,
-        )
-    return table
+        lines.append(shown(f"Clues of round {r.index}", style="bold"))
+        found = {
+            "words": f"{projection.text} (gap {projection.gap:.3f})" if projection else "",
+            "gradient asks for": _slots(r.clues.gradient),
+            "moved towards": _slots(r.clues.displacement),
+            "confusions on train": "; ".join(f"{c.label} as {c.predicted} ({c.count})" for c in r.clues.confusions[:4]),
+        }
+        lines += [shown(f"  {name}: {told}") for name, told in found.items() if told]
+    return lines
 
 
 def _slots(slots: Sequence[Sequence[Token]]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
@@ -13,14 +12,14 @@ from maao.baselines.headroom import Headroom
 from maao.core.lr_finder import LrSearch
 from maao.evaluation.beside import Compared
 from maao.evaluation.statistics import wilson_interval
-from maao.report.lines import add_row, columns, metric_name, shown, tried
+from maao.report.lines import add_row, columns, metric_name, plain_table, shown, tried
 from maao.store.listing import RunSummary
 from maao.types import Score
 
 
 def rates_table(search: LrSearch) -> Table:
     """Return what came of every rate of a search, the chosen one in bold."""
-    table = Table(title=f"Loss on select after {search.steps} steps", title_justify="left")
+    table = plain_table(f"Loss on select after {search.steps} steps")
     table.add_column("rate", justify="right")
     table.add_column("what came of it", overflow="fold")
     for trial in search.trials:
@@ -32,23 +31,26 @@ def rates_table(search: LrSearch) -> Table:
 def baselines_table(found: Compared, *, test: bool) -> Group:
     """Return what one would use instead, a line each, and below which could not be read."""
     count = max((one.num_examples for one in found.baselines), default=0)
-    where = f"On test ({count} examples)" if test else f"On {count} labels, each read by what learnt from others (test is not touched)"
-    table = Table(title=where, title_justify="left")
+    where = f"On test ({count} examples)" if test else f"On {count} labels, out of fold (test is not touched)"
+    table = plain_table(where)
     metric = next((metric_name(Score(one.loss, one.metrics)) for one in found.baselines), "accuracy")
-    for name in ("baseline", metric, "95 % interval", "loss", "chosen", "seconds", "what it is"):
+    for name in ("baseline", metric, "95 % interval", "loss", "seconds"):
         table.add_column(name, justify="right" if name in (metric, "loss", "seconds") else "left", overflow="fold")
+    what: list[str] = []
     for one in found.baselines:
         figure = next(iter(one.metrics.values()))
         low, high = wilson_interval(figure, one.num_examples) if metric == "accuracy" else (0.0, 0.0)
         interval = f"{low:.3f} to {high:.3f}" if metric == "accuracy" else ""
+        add_row(table, one.title, f"{figure:.3f}", interval, f"{one.loss:.3f}", f"{one.seconds:.1f}")
         chosen = ", ".join(f"{name} = {value:g}" for name, value in one.chosen.items())
-        add_row(table, one.title, f"{figure:.3f}", interval, f"{one.loss:.3f}", chosen, f"{one.seconds:.1f}", one.told)
-    return Group(table, *(shown(f"Not shown: {reason}.", style="dim") for reason in found.left_out))
+        what.append(f"{one.title}: {one.told}{f' (chosen: {chosen})' if chosen else ''}.")
+    what += [f"Not shown: {reason}." for reason in found.left_out]
+    return Group(table, *(shown(told, style="dim") for told in what))
 
 
 def headroom_table(found: Headroom) -> Table:
     """Return what needs no tuning beside where each start led."""
-    table = Table(title=f"On what judges a run, each start walked {found.steps} steps", title_justify="left")
+    table = plain_table(f"On what judges a run, each start walked {found.steps} steps")
     metric = metric_name(found.untuned[0])
     for name in ("point", "loss", metric):
         table.add_column(name, justify="left" if name == "point" else "right")
@@ -65,7 +67,7 @@ def headroom_table(found: Headroom) -> Table:
 
 def runs_table(summaries: Sequence[RunSummary], folder: Path) -> Group:
     """Return the runs of a folder, a line each, and below them what is wrong with those that cannot be read."""
-    table = Table(title=shown(f"Runs in {folder}"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table = plain_table(shown(f"Runs in {folder}"))
     for name in ("run", "created", "status", "rounds", "best select loss", "best accuracy", "steps", "mentor calls"):
         table.add_column(name, overflow="fold", no_wrap=name in ("run", "status"), min_width=10 if name == "created" else None)
     for s in summaries:

@@ -1,0 +1,211 @@
+"""A PEFT script with transformers' Trainer gains a mentor: the prompt changes as the verdict says, and the training goes on."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
+import maao
+from maao.errors import ConfigError
+from maao.transformers import MentorCallback
+from maao.types import Advice, Proposal
+from tests.api.small_runs import REPLIES, pairs
+
+NUM = 4
+TEXTS = ["music team bank", "the news of the world", "sport and music", "business news", "label of the text", "film actor"]
+
+
+class Rows(Dataset[dict[str, torch.Tensor]]):
+    """Texts that a causal model learns to go on with their label."""
+
+    def __init__(self, tokenizer: Any, split: str) -> None:
+        texts = [f"{text} Topic: {label}" for text, label in pairs(split)]
+        self.rows = tokenizer(texts, padding="max_length", max_length=16, truncation=True, return_tensors="pt")["input_ids"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"input_ids": self.rows[index], "labels": self.rows[index]}
+
+
+def peft_trainer(folder: Path, output: Path, *, steps: int = 12, **changes: Any) -> Trainer:
+    from peft import PromptTuningConfig, TaskType, get_peft_model
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    settings = changes.pop("peft", None) or PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=NUM)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT's own
+        model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder), settings)
+    arguments = TrainingArguments(
+        output_dir=str(output), max_steps=steps, per_device_train_batch_size=4, learning_rate=0.01, report_to=[], use_cpu=True,
+        disable_tqdm=True, save_strategy="no", logging_strategy="no", seed=0,
+    )  # fmt: skip
+    given = {"processing_class": tokenizer, "eval_dataset": Rows(tokenizer, "select"), **changes}
+    return Trainer(model, arguments, train_dataset=Rows(tokenizer, "train"), **given)
+
+
+def prompt(trainer: Trainer) -> torch.Tensor:
+    return trainer.model.prompt_encoder["default"].embedding.weight.detach().clone()
+
+
+def lines(callback: MentorCallback) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in callback.file.read_text(encoding="utf-8").splitlines()]
+
+
+class Seen(MentorCallback):
+    """Keeps the prompt right after each question, and whether moments were left then."""
+
+    seen: list[tuple[torch.Tensor, bool]]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kept: Any) -> None:
+        asked = len(self.history)
+        super().on_step_end(args, state, control, **kept)
+        if len(self.history) > asked:
+            weight = self._problem._weight
+            self.seen.append((weight.detach().clone(), weight in kept["optimizer"].state))
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2"])
+def trained(request: pytest.FixtureRequest, model_folder: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, Seen]:
+    trainer = peft_trainer(model_folder(request.param), tmp_path_factory.mktemp("out"))
+    callback = Seen(trainer, mentor={"name": "scripted", "texts": TEXTS}, every=4, rounds=2, proposals=2, race_steps=2, accept=None)
+    callback.seen = []
+    trainer.add_callback(callback)
+    trainer.train()
+    return trainer, callback
+
+
+def test_the_history_is_that_of_a_walk_with_a_mentor(trained: tuple[Trainer, Seen]) -> None:
+    _, callback = trained
+    assert [(one.leg.steps, one.leg.ask) for one in callback.history] == [(0, False), (4, False), (4, True), (4, True)]
+    assert [[p.text for p in one.advice.proposals] for one in callback.history[2:]] == [TEXTS[:2], TEXTS[2:4]]
+    for one in callback.history[2:]:
+        assert len(one.verdict.considered) == 3 and {c.age for c in one.verdict.considered} == {2}  # at equal age
+        losses = {c.proposal: c.score.loss for c in one.verdict.considered}
+        best = min(losses, key=lambda proposal: losses[proposal])
+        assert one.verdict.chosen == best
+
+
+def test_the_prompt_is_what_the_verdict_says_and_its_moments_are_cleared(trained: tuple[Trainer, Seen]) -> None:
+    trainer, callback = trained
+    assert len(callback.seen) == 2
+    for (rows, has_moments), asked, before in zip(callback.seen, callback.history[2:], callback.history[1:], strict=False):
+        if asked.verdict.chosen is None:
+            assert torch.equal(rows, before.state.params["prompt"]) and has_moments
+        else:
+            assert torch.equal(rows, asked.verdict.state.params["prompt"]) and not has_moments
+            assert not torch.equal(rows, before.state.params["prompt"])
+        assert not torch.equal(asked.state.params["prompt"], asked.verdict.state.params["prompt"])  # the training went on
+    assert torch.equal(prompt(trainer), callback.history[-1].state.params["prompt"])
+    assert trainer.state.global_step == 12
+
+
+def test_what_happened_is_kept_as_json_lines(trained: tuple[Trainer, Seen]) -> None:
+    _, callback = trained
+    kept = lines(callback)
+    assert [line["event"] for line in kept] == ["began", "walked", "walked", "asked", "walked", "asked", "walked", "ended"]
+    asked = [line for line in kept if line["event"] == "asked"]
+    assert [line["taken"] for line in asked] == [one.verdict.chosen for one in callback.history[2:]]
+    assert [line["why"] for line in asked] == [one.verdict.reason for one in callback.history[2:]]
+    assert [p["text"] for p in asked[0]["proposals"]] == TEXTS[:2] and len(asked[0]["judged"]) == 3
+    walked = [line for line in kept if line["event"] == "walked"]
+    assert [line["loss"] for line in walked] == [one.score.loss for one in callback.history]
+    assert all(line["words"] and line["loss_of_words"] for line in walked)
+    assert kept[-1]["cost"]["gradient_steps"] == sum(one.cost.gradient_steps for one in callback.history)
+
+
+def always(taken: int) -> Any:
+    """Return a rule that takes the proposal of that number."""
+
+    def rule(problem: Any, stage: Any, history: Any, state: Any, proposals: Any, *, seed: int) -> Any:
+        chosen = stage.restart(state, proposals[taken].params, seed=seed)
+        return maao.types.Verdict(chosen, taken, reason="always")
+
+    rule.max_steps = lambda proposals: 0  # type: ignore[attr-defined]
+    return rule
+
+
+def test_a_mentor_changes_nothing_where_nothing_wins(llama: Path, tmp_path: Path) -> None:
+    plain = peft_trainer(llama, tmp_path / "plain")
+    plain.train()
+
+    class Nothing:
+        def propose(self, history: Any, *, count: int, seed: int) -> Advice[Any]:
+            return Advice()
+
+    helped = peft_trainer(llama, tmp_path / "helped")
+    helped.add_callback(MentorCallback(helped, mentor=Nothing(), every=4, rounds=2))
+    helped.train()
+    assert torch.equal(prompt(plain), prompt(helped))
+
+
+def test_a_rule_of_ones_own_and_an_evaluation_of_ones_own(llama: Path, tmp_path: Path) -> None:
+    trainer = peft_trainer(llama, tmp_path, eval_dataset=None)
+    read: list[torch.Tensor] = []
+
+    def evaluate() -> float:
+        read.append(prompt(trainer))
+        return float(read[-1].abs().mean())
+
+    rows = torch.full((NUM, read_width(trainer)), 0.25)
+
+    class Rowed:
+        def propose(self, history: Any, *, count: int, seed: int) -> Advice[Any]:
+            return Advice((Proposal("flat rows", {"prompt": rows}),))
+
+    callback = Seen(trainer, mentor=Rowed(), every=6, rounds=1, accept=always(0), evaluate=evaluate)
+    callback.seen = []
+    trainer.add_callback(callback)
+    trainer.train()
+    assert callback.history[2].verdict.reason == "always" and callback.history[2].state.start["prompt"].equal(rows)
+    ((now, has_moments),) = callback.seen
+    assert now.equal(rows) and not has_moments and not prompt(trainer).equal(rows)
+    assert callback.history[0].score.loss == float(callback.history[0].state.params["prompt"].abs().mean())
+    assert len(read) == 2 * len(callback.history)  # the point, and its words
+
+
+def read_width(trainer: Trainer) -> int:
+    return int(prompt(trainer).shape[1])
+
+
+def test_a_language_model_is_shown_the_walk_in_words(llama: Path, tmp_path: Path) -> None:
+    trainer = peft_trainer(llama, tmp_path)
+    mentor = {"retries": 0, "description": "Tell the topic of a text.", "chat": {"provider": "scripted", "replies": REPLIES}}
+    callback = MentorCallback(trainer, mentor=mentor, every=5, rounds=2, proposals=2, race_steps=1, budget={"llm_calls": 1})
+    trainer.add_callback(callback)
+    trainer.train()
+    first, second = callback.history[2:]
+    assert [p.text for p in first.advice.proposals] == ["music team bank", "the news of the world"]
+    assert first.cost.llm_calls == 1 and second.cost.llm_calls == 0
+    assert [line.kind for line in second.advice.rejected] == ["capped"]
+    assert "scripted" in callback.disclosure.lower() and "Tell the topic" not in callback.disclosure
+
+
+def test_what_cannot_be_mentored_is_refused_in_words(llama: Path, tmp_path: Path) -> None:
+    from peft import PrefixTuningConfig, TaskType
+
+    scripted = {"name": "scripted", "texts": TEXTS}
+    prefix = PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=NUM)
+    with pytest.raises(ConfigError, match="PromptTuningConfig, and no encoder-decoder; got PREFIX_TUNING"):
+        MentorCallback(peft_trainer(llama, tmp_path, peft=prefix), mentor=scripted)
+    with pytest.raises(ConfigError, match="give Trainer an eval_dataset"):
+        MentorCallback(peft_trainer(llama, tmp_path, eval_dataset=None), mentor=scripted)
+    with pytest.raises(ConfigError, match="needs the tokenizer"):
+        MentorCallback(peft_trainer(llama, tmp_path, processing_class=None), mentor=scripted)
+    with pytest.raises(ConfigError, match="at least 1"):
+        MentorCallback(peft_trainer(llama, tmp_path), mentor=scripted, every=0)
+    with pytest.raises(ConfigError, match="proposes class lines"):
+        MentorCallback(peft_trainer(llama, tmp_path), mentor={"name": "class_names"})
+    trainer = peft_trainer(llama, tmp_path)
+    trainer.model = trainer.model.get_base_model()
+    with pytest.raises(ConfigError, match="needs a PEFT model"):
+        MentorCallback(trainer, mentor=scripted)
