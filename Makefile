@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-server test-zoo house reference lint types imports check study bench docs notebooks server clean test-wheel test-lowest test-312 test-313 test-browser
+.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-server test-zoo house reference lint types imports check study bench docs notebooks server clean test-wheel test-lowest test-312 test-313 test-ray test-parallel test-browser
 
 setup: $(READY)
 
@@ -75,6 +75,10 @@ test-312: $(READY)
 PYTHON313 ?= python3.13
 test-313: $(READY)
 	$(BIN)/python -m tests.checks.versions python-3.13 $(PYTHON313)
+
+# Two processes that share gradient steps, against one
+test-parallel: $(READY)
+	$(BIN)/python -m tests.checks.parallel
 
 # What is counted of the source: import cycles, names asked for, Any, branches by kind of input, sizes
 house: $(READY)

@@ -22,7 +22,7 @@ def main(folder: Path = HERE, prog: str = "python -m experiments") -> None:
     """Run the table that the command line names, a file in `folder`."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("table", help=f"name of a TOML file in {folder.relative_to(HERE.parent)}/, or its path")
-    parser.add_argument("--only", default="", help="run only cells whose name holds this text")
+    parser.add_argument("--only", action="append", default=[], help="run only cells whose name holds this text; may be repeated")
     parser.add_argument("--workers", type=int, default=None, help="processes at a time")
     parser.add_argument("--commit", action="store_true", help="commit the rows as they come")
     asked = parser.parse_args()

@@ -13,7 +13,7 @@ from maao.errors import Waiting
 def options(prog: str, told: str | None, tables: Sequence[str]) -> argparse.Namespace:
     """Return what the command line asks for: `tables`, `only` and `workers`."""
     parser = argparse.ArgumentParser(prog=prog, description=told)
-    parser.add_argument("--only", default="", help="run only cells whose name holds this text")
+    parser.add_argument("--only", action="append", default=[], help="run only cells whose name holds this text; may be repeated")
     parser.add_argument("--workers", type=int, default=1, help="processes at a time")
     parser.add_argument("tables", nargs="*", default=tables, help=f"of {', '.join(tables)}")
     return parser.parse_args()

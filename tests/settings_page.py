@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from maao import choices
-from maao.config import BudgetConfig, Config, FunctionConfig
+from maao.config import BudgetConfig, Config, FunctionConfig, StoreConfig
 from maao.core.plan import LegOptions
 from maao.evaluation.undecided import PredictOptions
 from maao.mentors.instruction import ShownOptions
@@ -57,6 +57,7 @@ def page() -> str:
     parts.append(_table("[mentor.shown]", _rows(ShownOptions)))
     parts.append(_table("[budget]", _rows(BudgetConfig)))
     parts.append(_table("[predict]", _rows(PredictOptions)))
+    parts.append(_table("[store]", _rows(StoreConfig)))
     parts.append(_table("[tracker]", _chosen("tracker", set()), "kind", choices.names("tracker")))
     return "\n".join(parts)
 

@@ -18,7 +18,7 @@ LABELS = (1, 2, 4, 8, 16)
 def main() -> None:
     """Run the tables that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m experiments.few_labels", description=__doc__)
-    parser.add_argument("--only", default="", help="run only cells whose name holds this text")
+    parser.add_argument("--only", action="append", default=[], help="run only cells whose name holds this text; may be repeated")
     parser.add_argument("--workers", type=int, default=1, help="processes at a time")
     parser.add_argument("--labels", type=int, nargs="*", default=LABELS, help="labels a class")
     parser.add_argument("--arms", default="labels", help="labels: arms on the frozen encoder; tuned: SetFit and LoRA; emoji: pictures")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from maao.core.loop import alternate, best_round
     from maao.core.plan import after_epochs, rounds
     from maao.errors import MaaoError, Waiting
+    from maao.hub import from_hub, push_to_hub
+    from maao.predictor import Predictor
     from maao.progress import Progress, listening
     from maao.result import Result, load
     from maao.runner import Watch, find_lr, replay, resume, run
@@ -35,6 +37,8 @@ _HOMES = {
     "maao.core.loop": ("alternate", "best_round"),
     "maao.core.plan": ("after_epochs", "rounds"),
     "maao.errors": ("MaaoError", "Waiting"),
+    "maao.hub": ("from_hub", "push_to_hub"),
+    "maao.predictor": ("Predictor",),
     "maao.progress": ("Progress", "listening"),
     "maao.result": ("Result", "load"),
     "maao.runner": ("Watch", "find_lr", "replay", "resume", "run"),
@@ -53,6 +57,7 @@ __all__ = [
     "Interpolate",
     "Leg",
     "MaaoError",
+    "Predictor",
     "Progress",
     "Proposal",
     "Race",
@@ -65,8 +70,10 @@ __all__ = [
     "alternate",
     "best_round",
     "find_lr",
+    "from_hub",
     "listening",
     "load",
+    "push_to_hub",
     "read_config",
     "replay",
     "resume",

@@ -6,8 +6,8 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from io import TextIOWrapper
 from pathlib import Path
@@ -253,7 +253,9 @@ def compare(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A TOML file of arms, tasks and seeds (docs/compare.md).")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the results; by default compare/NAME.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes at a time; by default by processors and memory.", min=1)] = None,
-    only: Annotated[str, typer.Option(help="Run only cells whose name holds this text.")] = "",
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="TEXT", help="Run only cells whose name holds this text. Repeatable.")
+    ] = None,
     beside: Annotated[
         Path | None, typer.Option("--with", help="A file with the sections that the table lacks: tasks, models, base, seeds.")
     ] = None,
@@ -270,13 +272,13 @@ def compare(
 
     place = out_place or Path("compare") / (table.stem if beside is None else f"{table.stem}-{beside.stem}")
     try:
-        _agree_to_cells(output, table, place, only, beside, yes=yes)
+        _agree_to_cells(output, table, place, only or (), beside, yes=yes)
         with listening(Bars(output.going_on)), job("running cells", None, "cells") as running:
             page = comparison.compare(
                 table,
                 place,
                 workers=workers,
-                only=only,
+                only=only or (),
                 ray=ray,
                 beside=beside,
                 watch=lambda done, total, _: running.advance(done - running.done, total=total),
@@ -292,7 +294,7 @@ def compare(
     output.document({"folder": str(place), "waiting": False, **json.loads((place / RESULTS).read_text(encoding="utf-8"))})
 
 
-def _agree_to_cells(output: Output, table: Path, place: Path, only: str, beside: Path | None, *, yes: bool) -> None:
+def _agree_to_cells(output: Output, table: Path, place: Path, only: Sequence[str], beside: Path | None, *, yes: bool) -> None:
     """Tell what the cells of a table may cost, and go on where that is agreed to."""
     from maao.compare.estimate import estimate_cells
     from maao.console import agree
@@ -303,7 +305,15 @@ def _agree_to_cells(output: Output, table: Path, place: Path, only: str, beside:
 
 
 @app.command()
-def resume(run: RunArgument, yes: YesOption = False, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+def resume(
+    run: RunArgument,
+    mirror: Annotated[
+        str | None, typer.Option("--mirror", metavar="URL", help="Take the run from this store.mirror where it has no folder here.")
+    ] = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
     """Go on with a run where it stopped. A finished run is only shown."""
     out = Output(as_json, quiet)
     with _starting(out):
@@ -311,7 +321,7 @@ def resume(run: RunArgument, yes: YesOption = False, as_json: JsonOption = False
         from maao.console import Terminal
 
     with Terminal(out.going_on, yes=yes, asking=out.asking) as terminal:
-        result = _interruptible(lambda: runner.resume(run, watch=terminal), run)
+        result = _interruptible(lambda: runner.resume(run, mirror=mirror, watch=terminal), run)
     _show_result(out, result)
 
 
@@ -372,7 +382,8 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to stop
     try:
-        app()
+        with _together():
+            app()
     except KeyboardInterrupt:
         tell("\nStopped.")
         raise SystemExit(INTERRUPTED) from None
@@ -391,6 +402,15 @@ def main() -> None:
             raise SystemExit(FAILED) from None
         tell(f"Error: There is not enough memory for this. {NO_MEMORY}")
         raise SystemExit(FAILED) from None
+
+
+def _together() -> AbstractContextManager[None]:
+    """Return where processes that were started together share steps; only the first gets inside."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return nullcontext()
+    from maao.parallel import lead
+
+    return lead()
 
 
 def _without_keys(text: str) -> str:

@@ -54,6 +54,12 @@ class BudgetConfig(Section):
     seconds: float | None = Field(None, le=1e15, description="Most seconds, looked at after each leg.")
 
 
+class StoreConfig(Section):
+    """Where a run is kept, beside its own folder."""
+
+    mirror: Text | None = Field(None, description="Copied there after each leg: a folder, or what fsspec reaches (s3://bucket/runs).")
+
+
 class FunctionConfig(Section):
     """A plain function to minimize, for learning and tests."""
 
@@ -100,6 +106,7 @@ class Config(Section):
         description="What the end of a run shows beside the tuned result, on the same labels and the same test: [] for nothing.",
     )
     predict: PredictOptions = Field(default_factory=PredictOptions, description="When an input is left undecided.")
+    store: StoreConfig = Field(default_factory=StoreConfig, description="Where a copy of the run is kept.")
     tracker: Annotated[Chosen[TrackerOptions], TRACKER] = Field(
         default_factory=TRACKER.chosen, description="Who is told the figures of a run while it goes on; changes nothing of it."
     )
@@ -296,6 +303,7 @@ PATHS = (
     ("mentor", "mix", "corpus"),
     ("mentor", "about_classes"),
     ("tracker", "log_dir"),
+    ("store", "mirror"),
 )
 
 
@@ -508,8 +516,8 @@ def expand_paths(values: dict[str, Any], folder: Path) -> None:
         if "$" in text and text.startswith("$"):
             raise ConfigError(f"'{dotted}' = '{held[key]}' names an environment variable that is not set: {text.split('/')[0]}.")
         path = folder / text
-        a_name = text in (PARTS, EMOJI, *CATALOG) or text.startswith((HUB, PACKAGED))
-        must_be = sections == ["data"] or key == "replies"  # a path also where nothing is there (yet)
+        a_name = text in (PARTS, EMOJI, *CATALOG) or text.startswith((HUB, PACKAGED)) or "://" in text
+        must_be = sections == ["data"] or key in ("replies", "mirror")  # a path also where nothing is there (yet)
         is_path = text != CROSS_VALIDATION and (_exists(path, dotted, text) or (must_be and not a_name))
         held[key] = str(path.resolve()) if is_path else text
 

@@ -15,6 +15,7 @@ from maao.config import Config
 from maao.errors import StoreError
 from maao.installed import installed
 from maao.origin import read_origin
+from maao.parallel import num_processes
 from maao.problems.kinds import TextOptions
 from maao.problems.settings import ModelConfig
 from maao.types import JSON, Splits
@@ -34,6 +35,7 @@ def environment(parts: RunComponents) -> JSON:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        **({"processes": num_processes()} if num_processes() > 1 else {}),
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
         "data": parts.splits.digest if parts.splits else "",
         "lines": lines_digest(parts.splits) if parts.splits else "",

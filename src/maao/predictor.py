@@ -14,9 +14,10 @@ from maao.choices import OWN_FILE
 from maao.config import Config, stored_config, unread_sections
 from maao.data.checks import Unread, refuse
 from maao.data.given import GivenInputs, read_given
-from maao.deploy import Deployed, Prediction, deployed, inputs_of
+from maao.deploy import Deployed, Prediction, deployed, inputs_of, judged_examples
 from maao.environment import frozen_digest, refuse_changed
 from maao.errors import MaaoError, StoreError
+from maao.evaluation.evaluation import Evaluation, evaluation
 from maao.evaluation.undecided import Thresholds
 from maao.protocols import Arrays, Params
 from maao.store.files import reading, write_error
@@ -149,6 +150,29 @@ class Predictor:
             found |= dict(zip(readable, self.deployed.predictions(list(readable.values())), strict=True))
         answered = (found[place] for place in range(len(examples)))
         return [replace(one, place=name) if isinstance(one, Unread) else one for one, name in zip(answered, names, strict=True)]
+
+    def evaluate(self, examples: object, *, none_of_these: bool = False, separator: str | None = None) -> Evaluation:
+        """Return how it does on labelled examples; arguments and errors as for `Result.evaluate`, without a run's own splits."""
+        found = judged_examples(
+            self.config,
+            self.labels,
+            self.class_names,
+            self.params,
+            examples,
+            none_of_these=none_of_these,
+            separator=separator,
+            like=self.deployed.parts,
+        )
+        return evaluation(
+            found.examples,
+            self.labels,
+            found.class_scores,
+            found.score,
+            of=found.of,
+            others=found.others,
+            thresholds=self.thresholds,
+            notes=found.notes,
+        )
 
     # -- its state
 

@@ -45,12 +45,14 @@ from maao.mentors.restarts_all import RestartsAll
 from maao.optimizers.options import GradientOptions
 from maao.optimizers.watched import Watched
 from maao.origin import keep_seen, kept_apart
+from maao.parallel import begin_together, num_processes, shared_by_all
 from maao.printable import times
 from maao.progress import Job, Listener, job, listening
 from maao.protocols import ChatModel, GradientStage, Params
 from maao.result import Result, gave_nothing
 from maao.sharing import shared_stage
 from maao.store.digest import params_digest, round_digest
+from maao.store.mirror import Mirror, Mirroring, check_mirror
 from maao.store.recorded import IN_RUN
 from maao.store.run import ENVIRONMENT, RunFolder, check_vacant, read_json
 from maao.stored_run import (
@@ -184,6 +186,7 @@ def run(
 def _run(config: Config, folder: str | Path, splits: Splits | None, mentor: OwnMentor | None, watch: Watch) -> Result:
     _refuse_keys(config)
     config.tracker.options.check()
+    _check_mirror(config, Path(folder))
     splits = None if splits is None else _checked(splits)
     given = given_digest(config, splits)
     if _waits_at(Path(folder), given):
@@ -206,7 +209,7 @@ def _run(config: Config, folder: str | Path, splits: Splits | None, mentor: OwnM
         asked.models.reach()
     recorded = {**environment(parts), GIVEN: given}
     if config.stage.options.lr_grid:
-        search = _search(parts, config.stage.options.lr_grid, watch)
+        search = _search(parts, config.stage.options.lr_grid, watch, splits)
         _check_time_left(parts, search)
         parts = _at_rate(parts, search.chosen.rate)
         recorded = {**recorded, LR_SEARCH: search.to_json()}
@@ -229,7 +232,9 @@ def folder_for(parent: Path, name: str, config: Config, splits: Splits | None = 
 
 def given_digest(config: Config, splits: Splits | None = None) -> str:
     """Return a hash of what a run is asked to be: its config as it was given, and examples at hand."""
-    content = json.dumps(config.model_dump(mode="json", exclude={"tracker"}), sort_keys=True) + ("" if splits is None else splits.digest)
+    content = json.dumps(config.model_dump(mode="json", exclude={"tracker", "store"}), sort_keys=True) + (
+        "" if splits is None else splits.digest
+    )
     return f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
 
 
@@ -298,11 +303,23 @@ def find_lr(
 
 
 def resume(
-    folder: str | Path, *, mentor: OwnMentor | None = None, watch: Watch | None = None, progress: bool | Listener | None = None
+    folder: str | Path,
+    *,
+    mentor: OwnMentor | None = None,
+    mirror: str | None = None,
+    watch: Watch | None = None,
+    progress: bool | Listener | None = None,
 ) -> Result:
-    """Go on with a run where its last finished round ended; a finished run is returned as it is. `progress`: as of `run`."""
+    """Go on with a run where its last finished round ended; a finished run is returned as it is. `progress`: as of `run`.
+
+    Args:
+        mirror: where the run is taken from if there is no folder here: the `store.mirror` that it was copied to.
+    """
+    if mirror is not None and not Path(folder).exists():
+        Mirror(mirror, Path(folder).absolute().name).pull(Path(folder))
     with listening(bars_for(progress)), open_run(folder, write=True) as stored:
         if stored.status == "finished":
+            Mirroring(config_of(stored).store.mirror, stored.path, (watch or Watch()).note).copy()
             return Result(folder)
         _check_mentor(stored, mentor, "resume")
         parts, watch = rebuild(stored), watch or Watch()
@@ -331,6 +348,7 @@ def replay(
             raise StoreError(f"{folder}/config.json plans {len(parts.plan)} legs, but {legs} rounds are stored: was it changed?")
         asked = build_mentor(parts, stored.ledger, own=mentor, replay=history)
         (watch or Watch()).started(parts, asked, stored.path, 0)
+        begin_together(parts, kept_splits(stored.path, parts.config))
         again: Rounds = ()
         parts = replace(parts, plan=parts.plan[:legs])
         with job("walking again", _steps_left(parts, 0), "steps") as walking:
@@ -378,8 +396,11 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watc
     watch.started(parts, asked, stored.path, len(history))
     tracking = Tracking(parts.config.tracker.options.build, watch.note)
     tracking.start(parts, stored.path, stored.created, history)
+    mirroring = Mirroring(parts.config.store.mirror, stored.path, watch.note)
+    mirroring.copy()
     search = recorded_in(stored).get(LR_SEARCH)
     before = Cost() if search is None else LrSearch.from_json(search).cost
+    begin_together(parts, kept_splits(stored.path, parts.config))
     seconds, spent = parts.budget.seconds, (before + total_cost(history)).seconds
     ended = "failed"
     try:
@@ -389,6 +410,7 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watc
                 for finished in until(rounds, seconds, spent):
                     stored.append(finished)
                     history = (*history, finished)
+                    mirroring.copy()
                     tracking.round(finished)
                     watch.round(finished)
                     walking.advance(0, total=walking.done + _steps_left(parts, len(history)))
@@ -414,7 +436,22 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watc
         asked.models.close()
         tracking.finish(ended, history, stored.finals)
     stored.set_status("finished", _why_short(parts, history))
+    mirroring.copy()
     return Result(stored.path, parts, history)
+
+
+def _check_mirror(config: Config, folder: Path) -> None:
+    """Refuse a mirror that cannot be used, or that holds another run of this name."""
+    url = config.store.mirror
+    if url is None:
+        return
+    check_mirror(url)
+    with suppress(StoreError):  # a mirror out of reach is told as the run goes on, and stops nothing
+        if Mirror(url, folder.absolute().name).holds_run():
+            raise ConfigError(
+                f"{url} holds a run of the name {folder.name!r} already. Go on with it: `maao resume {folder} --mirror {url}`; or give "
+                "this one another folder (--run)."
+            )
 
 
 def _closing(parts: RunComponents, history: Rounds) -> Rounds:
@@ -431,13 +468,14 @@ def _patience(parts: RunComponents) -> Patience:
     return {"patience": parts.config.plan.options.patience, "min_delta": parts.config.plan.options.min_delta}
 
 
-def _search(parts: RunComponents, rates: Sequence[float], watch: Watch) -> LrSearch:
+def _search(parts: RunComponents, rates: Sequence[float], watch: Watch, splits: Splits | None = None) -> LrSearch:
     """Try rates with the run's own stage, from its own beginning."""
 
     def stage_at(rate: float) -> GradientStage[Params, TorchState]:
         stage = build_stage(parts.config, parts.plan, parts.accept, parts.average_every, lr=rate)
-        return Watched(stage, lambda seen: trying.advance(note=f"loss {seen.loss:.3f}"))
+        return Watched(shared_by_all(stage), lambda seen: trying.advance(note=f"loss {seen.loss:.3f}"))
 
+    begin_together(parts, splits)
     trials = []
     steps = parts.config.stage.options.lr_steps
     with job("trying learning rates", steps * len(rates), "steps") as trying:
@@ -472,7 +510,7 @@ def _alternate(parts: RunComponents, asked: BuiltMentor, history: Rounds, watch:
         walking.advance(note=f"loss {observation.loss:.3f}")
         watch.step(observation)
 
-    stage = Watched(shared_stage(parts), seen)
+    stage = Watched(shared_by_all(shared_stage(parts)), seen)
     folds = 0 if parts.splits is None else parts.splits.num_folds
     mentor = RestartsAll(asked.mentor, folds) if folds else asked.mentor
     return alternate(parts.problem, stage, mentor, plan=parts.plan, accept=parts.accept, seed=parts.config.seed, history=history)
@@ -597,6 +635,11 @@ def rebuild(stored: Stored) -> RunComponents:
     differences = [
         f"{name} {old} -> {now['packages'].get(name)}" for name, old in recorded["packages"].items() if now["packages"].get(name) != old
     ]
+    began, here = recorded.get("processes", 1), num_processes()
+    if began != here:
+        parts = replace(
+            parts, notes=(*parts.notes, f"it began with {began} processes and goes on with {here}; results may differ in the last bits")
+        )
     notes = (f"versions differ from those the run began with: {', '.join(differences)}; results may differ in the last bits",)
     return replace(parts, notes=(*parts.notes, *notes)) if differences else parts
 

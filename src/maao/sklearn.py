@@ -21,7 +21,7 @@ import numpy.typing as npt
 from maao.api import tune, tune_images
 from maao.data.memory import things_to_predict
 from maao.deploy import Prediction
-from maao.errors import ConfigError, DataError, MaaoError
+from maao.errors import ConfigError, DataError, MaaoError, Waiting
 from maao.mentors.built import OwnMentor
 from maao.result import Result
 
@@ -153,7 +153,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         names = words if words is not None and self._reads_pictures(things) else _names(classes)
         with ExitStack() as kept:
             runs = Path(self.runs) if self.runs is not None else Path(kept.enter_context(TemporaryDirectory(prefix="maao-fit-")))
-            with _as_input_error():
+            with _as_input_error(), _kept_while_waiting(self.runs is not None):
                 result = self._tuned(things, [names[code] for code in codes], names, words, runs)
             self._keep(result)
             self.run_folder_ = result.folder if self.runs is not None else None
@@ -364,6 +364,17 @@ def _put_picture(thing: object, folder: Path, name: str) -> Path:
     if not Path(thing).is_file():
         raise InputError(f"There is no picture {thing}.")
     return Path(shutil.copyfile(thing, folder / f"{name}{Path(thing).suffix}"))
+
+
+@contextmanager
+def _kept_while_waiting(is_kept: bool) -> Iterator[None]:
+    """Refuse to wait for replies in a folder that is gone when they come."""
+    try:
+        yield
+    except Waiting as error:
+        if is_kept:
+            raise
+        raise ConfigError("This mentor's replies come as a file, and a fit that waits for them needs a folder: give runs='...'.") from error
 
 
 @contextmanager

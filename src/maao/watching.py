@@ -85,7 +85,8 @@ def watch(folder: Path, console: Console, *, every: float = EVERY, sleep: Callab
     with open_run(folder, write=False) as stored:
         config = config_of(stored)
     standing = Standing(legs_of(config))
-    print_plainly(console, shown(f"Watching {folder}: {config.model.name}, mentor {config.mentor.name}, seed {config.seed}"))
+    model = f"{config.model.name}, " if "model" in config.builder.sections else ""
+    print_plainly(console, shown(f"Watching {folder}: {model}mentor {config.mentor.name}, seed {config.seed}"))
     with Live(standing, console=console, transient=True, refresh_per_second=4) if console.is_terminal else nullcontext():
         for look in follow(folder, every=every, sleep=sleep):
             for finished in look.new:

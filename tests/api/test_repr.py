@@ -6,9 +6,11 @@ import inspect
 from pathlib import Path
 
 import pytest
+import torch
 
 import maao
 from maao.config import make_config
+from maao.predictor import Predictor
 from maao.runner import run
 from maao.types import Observation, Proposal, Verdict
 
@@ -30,6 +32,7 @@ def made(name: str, result: maao.Result) -> object:
         "Cost": result.cost,
         "Leg": asked.leg,
         "Proposal": asked.advice.proposals[0],
+        "Predictor": Predictor(result.config, [f"label {i}" for i in range(77)], (), {"prompt": torch.zeros(4, 8)}),
         "Progress": maao.Progress(1, "walking"),
         "Result": result,
         "Round": asked,

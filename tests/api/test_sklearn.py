@@ -191,6 +191,18 @@ def test_a_mentor_speaks_to_other_methods(encoder: str) -> None:
     assert classifier.cost_.gradient_steps > 2
 
 
+def test_a_fit_that_waits_for_replies_needs_a_folder_and_goes_on_there(encoder: str, tmp_path: Path) -> None:
+    mentor = {"name": "language_model", "retries": 0, "chat": {"provider": "batch", "name": "big"}}
+    settings = {"threads": 1, "plan.proposals": 1, "accept.steps": 1, "model.num_virtual_tokens": 2, "model.wordings": ["{class}"]}
+    waiting = PromptClassifier(model=encoder, method="coop", mentor=mentor, rounds=1, steps=2, settings=settings)
+    with pytest.raises(ConfigError, match=r"needs a folder: give runs='\.\.\.'"):
+        waiting.fit(X, y)
+    for _ in range(2):  # the second time it goes on with the same run, which still waits
+        with pytest.raises(maao.Waiting):
+            clone(waiting).set_params(runs=tmp_path / "runs").fit(X, y)
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
 def test_what_cannot_be_used_is_refused_in_words(fitted: PromptClassifier, encoder: str) -> None:
     with pytest.raises(NotFittedError):
         small(encoder).predict(TEXTS)

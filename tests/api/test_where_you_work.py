@@ -59,3 +59,10 @@ def test_the_script_of_the_page_has_a_mentor(shown: dict[str, Any]) -> None:
     lines = [json.loads(line) for line in (Path(shown["trainer"].args.output_dir) / "mentor.jsonl").read_text().splitlines()]
     asked = [[one["text"] for one in line["proposals"]] for line in lines if line["event"] == "asked"]
     assert [len(texts) for texts in asked] == [2, 1] and asked[0] == ["the topic of the news", "sport or music?"]
+
+
+def test_what_the_page_shares_predicts_the_same(shown: dict[str, Any]) -> None:
+    probabilities = [one.probabilities for one in shown["shared"].predict(shown["frame"])]
+    assert probabilities == [
+        dict(zip(("card", "rate"), row, strict=True)) for row in shown["found"][["p(card)", "p(rate)"]].to_numpy().tolist()
+    ]

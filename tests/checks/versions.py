@@ -16,12 +16,11 @@ from tests.checks.record import ROOT, Record
 
 EXTRAS = ("local", "openai", "peft", "data", "stats", "sklearn", "plot", "report", "vision", "cma")  # all of `maao[all]`
 TESTS = """
-    tests/core tests/codecs tests/optimizers tests/conformance tests/evaluation tests/test_config.py tests/test_package.py
-    tests/store/test_run.py tests/store/test_round_trip.py tests/store/test_digest.py tests/data/test_files.py tests/data/test_packaged.py
-    tests/mentors/test_reply.py tests/mentors/test_class_lines.py tests/llm/test_openai_compatible.py tests/llm/test_local.py
-    tests/export/test_methods.py tests/baselines tests/problems/test_families.py tests/problems/test_heads.py tests/problems/test_methods.py
-    tests/problems/test_text_matchers.py tests/problems/test_class_residual.py tests/problems/vision/test_image_methods.py
-    tests/cli/test_commands.py
+    tests/core tests/codecs tests/optimizers tests/evaluation tests/conformance/test_stages.py tests/conformance/test_codecs.py
+    tests/test_package.py tests/store/test_run.py tests/store/test_round_trip.py tests/data/test_files.py tests/data/test_packaged.py
+    tests/mentors/test_reply.py tests/llm/test_openai_compatible.py tests/llm/test_local.py tests/export/test_methods.py
+    tests/baselines/test_on_features.py tests/problems/test_families.py tests/problems/test_heads.py tests/problems/test_text_matchers.py
+    tests/problems/vision/test_image_methods.py tests/api/test_tune.py tests/cli/test_requests.py
 """.split()
 TESTERS = ("pytest==9.2.0", "pytest-socket==0.8.1", "hypothesis==6.170.15")
 AT_LEAST = re.compile(r"([\w-]+)(?:\[.*\])?>=([\w.]+)")

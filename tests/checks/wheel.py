@@ -37,6 +37,7 @@ def main() -> None:
 
 
 COMMANDS = (
+    ("--version",),
     ("doctor",),
     ("demo", "--run", "run"),
     ("evaluate", "run"),

@@ -135,7 +135,7 @@ def test_a_killed_comparison_repeats_no_recorded_llm_call(table: Path, tmp_path:
         arm += f'"mentor.chat.name" = "served"\n"mentor.chat.base_url" = "{server.base_url}"\n"plan.proposals" = 2\n"plan.rounds" = 2\n'
         file.write_text(table.read_text().replace("seeds = [0, 1]", "seeds = [0]") + arm)
         (place / "rows").mkdir(parents=True)
-        worker.append(subprocess.Popen([sys.executable, "-m", "maao.compare", str(file), str(place), "asking"]))
+        worker.append(subprocess.Popen([sys.executable, "-m", "maao.compare", str(file), str(place), json.dumps(["asking"])]))
         assert worker[0].wait(100) == -signal.SIGKILL and not list((place / "rows").glob("*.json"))
         compare(file, place, workers=1, only="asking")
     sent = [json.dumps(body, sort_keys=True) for body in server.bodies]
@@ -158,7 +158,9 @@ def test_an_arm_sets_what_holds_for_one_task(table: Path, tmp_path: Path) -> Non
 
 
 def test_the_command_prints_the_page(table: Path, tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["compare", str(table), "--out", str(tmp_path / "out"), "--workers", "1", "--only", "none"])
+    done = CliRunner().invoke(
+        app, ["compare", str(table), "--out", str(tmp_path / "out"), "--workers", "1", "--only", "none", "--only", "no such"]
+    )
     assert done.exit_code == 0, done.output
     assert "2 of 4 cells have been run" in done.output and "results.json" in done.output
 

@@ -27,8 +27,7 @@ def test_cells_of_the_study_are_those_that_are_kept(tmp_path: Path) -> None:
         shutil.copy(file, folder)
     shutil.copytree(STUDY.parent / "mentors", tmp_path / "experiments" / "mentors")
     data.make(folder / "data")
-    for some in SOME:
-        compare(folder / "labels-2.toml", folder / "out" / "labels-2", workers=1, only=some)
+    compare(folder / "labels-2.toml", folder / "out" / "labels-2", workers=1, only=SOME)
     found = cells(folder / "out", read_out.asked)
     assert len(found) == 20
     kept = pd.read_csv(RESULTS / "study2.csv").merge(found[CELL])

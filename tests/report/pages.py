@@ -103,11 +103,13 @@ class Page(HTMLParser):
         self.elements: list[tuple[str, dict[str, str]]] = []
         self.open: list[str] = []
         self.texts: list[str] = []
+        self.goes_on = False  # the next text goes on with the last: a word may be broken there
         self.feed(html)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
         self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        self.goes_on = tag == "wbr"
         if tag not in VOID:
             self.open.append(tag)
 
@@ -115,12 +117,13 @@ class Page(HTMLParser):
         self.elements.append((tag, {name: value or "" for name, value in attrs}))
 
     def handle_endtag(self, tag: str) -> None:
+        self.goes_on = False
         assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
         self.open.pop()
 
     def handle_data(self, data: str) -> None:
         if "style" not in self.open:
-            self.texts.append(data)
+            self.texts += [self.texts.pop() + data] if self.goes_on else [data]
 
     @property
     def text(self) -> str:

@@ -130,6 +130,15 @@ def test_without_a_mentor_labels_or_test_it_says_so(llama, tmp_path):
     assert "Not shown: " in text and "Class by class" in text
 
 
+def test_an_average_of_walks_and_what_filled_it_are_told(llama, tmp_path):
+    made = config(llama, write_data(tmp_path), accept={"rule": "race", "steps": 2, "keep": "average"})
+    result = maao.run(made, tmp_path / "average")
+    page = Page(write_page([tmp_path / "average"], tmp_path / "a.html", Wanted(split=None)).read_text(encoding="utf-8"))
+    assert result.history[-1].leg.closing and page.open == []
+    assert result.history[-1].verdict.reason in page.text  # among all rounds
+    assert "best walk alone" in page.text and "No examples were read for this page" in page.text
+
+
 def config_of_function():
     from maao.config import make_config
 

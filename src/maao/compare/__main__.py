@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from maao.sharing import share_caches
 
 
 def main(arguments: Sequence[str]) -> int:
-    path, place, only = Path(arguments[0]), Path(arguments[1]), arguments[2]
+    path, place, only = Path(arguments[0]), Path(arguments[1]), json.loads(arguments[2])
     beside = arguments[3] if len(arguments) > 3 else None
     table = read_table(path, beside)
     with share_caches(walk_again=table.walked_on_test):

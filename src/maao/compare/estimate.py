@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from maao.build import build
 from maao.compare.rows import Tune
-from maao.compare.table import Cell, Table, cells, read_table
+from maao.compare.table import Cell, Table, cells, is_among, read_table, texts_in
 from maao.core.budget import Budget
 from maao.errors import MaaoError
 from maao.estimate import Estimate, caps_of, estimated, not_built, summed
@@ -36,7 +36,9 @@ class CellsEstimate(NamedTuple):
         return self.estimate.told(f"{self.cells} cell{'s' * (self.cells != 1)} to run: this", self.caps)
 
 
-def estimate_cells(path: str | Path, out: str | Path, *, only: str = "", beside: str | Path | None = None) -> CellsEstimate | None:
+def estimate_cells(
+    path: str | Path, out: str | Path, *, only: str | Sequence[str] = (), beside: str | Path | None = None
+) -> CellsEstimate | None:
     """Return what a comparison will ask; None where no cell that is still to run asks a model that may cost money.
 
     Raises:
@@ -46,7 +48,14 @@ def estimate_cells(path: str | Path, out: str | Path, *, only: str = "", beside:
     paid = _paid(table, Path(path).parent, Path(out), only)
     if not paid:
         return None
-    command = [sys.executable, "-m", "maao.compare.estimate", str(Path(path).resolve()), str(Path(out).resolve()), only]
+    command = [
+        sys.executable,
+        "-m",
+        "maao.compare.estimate",
+        str(Path(path).resolve()),
+        str(Path(out).resolve()),
+        json.dumps(texts_in(only)),
+    ]
     command += [] if beside is None else [str(Path(beside).resolve())]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -74,12 +83,12 @@ def of_cells(paid: Sequence[Cell]) -> Estimate | None:
     return None if total is None else total.times(len(paid) / sum(map(len, looked_at)))
 
 
-def _paid(table: Table, folder: Path, place: Path, only: str) -> list[Cell]:
+def _paid(table: Table, folder: Path, place: Path, only: str | Sequence[str]) -> list[Cell]:
     """Return the cells without a row that ask a model that may cost money."""
     return [
         cell
         for cell in cells(table, folder)
-        if only in cell.name
+        if is_among(cell, only)
         and isinstance(cell.how.options, Tune)
         and any(chat.may_cost for chat in cell.config.mentor.options.chats)
         and not (place / "rows" / f"{cell.name}.json").exists()
@@ -100,7 +109,7 @@ def _caps(table: Table, paid: Sequence[Cell]) -> Caps:
 
 
 def main(arguments: Sequence[str]) -> int:
-    path, place, only = Path(arguments[0]), Path(arguments[1]), arguments[2]
+    path, place, only = Path(arguments[0]), Path(arguments[1]), json.loads(arguments[2])
     table = read_table(path, arguments[3] if len(arguments) > 3 else None)
     total = of_cells(_paid(table, path.parent, place, only))
     print(json.dumps(None if total is None else total.to_json()))

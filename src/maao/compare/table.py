@@ -7,7 +7,7 @@ later wins. An arm that names no model runs on all of them.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -254,3 +254,14 @@ def _config_and_dropped(table: Table, arm: Arm, model: str, task: str, seed: int
     expand_paths(values, folder)
     dropped = without_unread(values, [key for settings in own for key in settings])  # what arms share is read by those that can
     return make_config(values, f"{table.name}, arm '{arm.name}', task '{task}'"), dropped
+
+
+def texts_in(only: str | Sequence[str]) -> list[str]:
+    """Return the texts that names of cells are to hold; none: all cells are meant."""
+    return [text for text in ([only] if isinstance(only, str) else only) if text]
+
+
+def is_among(cell: Cell, only: str | Sequence[str]) -> bool:
+    """Say whether a cell is one of those that are meant."""
+    texts = texts_in(only)
+    return not texts or any(text in cell.name for text in texts)

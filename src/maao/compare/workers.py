@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from maao.compare.page import SPENDING, read_out, waiting_in
 from maao.compare.rows import Tune, check_row, read_row, run_cell
-from maao.compare.table import Cell, Table, cells, read_table
+from maao.compare.table import Cell, Table, cells, is_among, read_table, texts_in
 from maao.compare.walked import walked_on_test
 from maao.config import Config
 from maao.errors import ConfigError, MaaoError, StoreError, Waiting
@@ -44,7 +44,7 @@ def compare(
     out: str | Path,
     *,
     workers: int | None = None,
-    only: str = "",
+    only: str | Sequence[str] = (),
     watch: Callable[[int, int, float], None] | None = None,
     ray: bool = False,
     beside: str | Path | None = None,
@@ -54,7 +54,7 @@ def compare(
     Args:
         beside: another file with the sections that the table lacks: see `read_table`.
         workers: processes at a time; by default as many as processors, and as memory allows.
-        only: run only cells whose name holds this text.
+        only: run only cells whose name holds this text, or one of these.
         ray: run the workers as tasks of a Ray cluster (the one that `RAY_ADDRESS` names, or one on this machine) whose machines all see
             the table, the data and `out` at the same paths. Needs the extra ``maao[ray]``.
         watch: told ``(cells done, cells in all, seconds since the start)`` now and then.
@@ -66,9 +66,9 @@ def compare(
     """
     table = read_table(path, beside)
     place = Path(out)
-    wanted = [cell for cell in cells(table, Path(path).parent) if only in cell.name]
+    wanted = [cell for cell in cells(table, Path(path).parent) if is_among(cell, only)]
     if not wanted:
-        raise ConfigError(f"No cell of {path} has a name that holds {only!r}.")
+        raise ConfigError(f"No cell of {path} has a name that holds {_told(only)}.")
     _check_prices(table, wanted)
     (place / "rows").mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -76,7 +76,7 @@ def compare(
     failed = ""
     missing = [cell for cell in wanted if not _is_done(place, cell, table)]
     if missing:
-        command = [sys.executable, "-m", "maao.compare", str(Path(path).resolve()), str(place.resolve()), only]
+        command = [sys.executable, "-m", "maao.compare", str(Path(path).resolve()), str(place.resolve()), json.dumps(texts_in(only))]
         command += [] if beside is None else [str(Path(beside).resolve())]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         start = _ray_start() if ray else LocalWorker
@@ -209,13 +209,17 @@ def default_workers() -> int:
     return max(1, min(count, int(free / WORKER_GIB)))
 
 
-def work(table: Table, folder: Path, place: Path, only: str) -> str:
+def _told(only: str | Sequence[str]) -> str:
+    return " or ".join(map(repr, texts_in(only)))
+
+
+def work(table: Table, folder: Path, place: Path, only: Sequence[str]) -> str:
     """Run cells that nobody else is at until none is left; return the first failure, if there was one."""
     failed, parent = "", os.getppid()
     for cell in cells(table, folder):
         if os.getppid() != parent:  # whoever started this is gone: the next one who does begins here
             break
-        if only not in cell.name or _is_done(place, cell, table):
+        if not is_among(cell, only) or _is_done(place, cell, table):
             continue
         lock = FileLock(place / "rows" / f".{cell.name}.lock")
         try:

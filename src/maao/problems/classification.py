@@ -29,6 +29,7 @@ from maao.problems.gradients import loss_in_parts
 from maao.problems.methods import PromptMethod
 from maao.problems.scorers import ClassScorer, DataStart, I, InputReader, MadeOfTrain, ReadsClassLines, StartsFromData
 from maao.problems.scoring import accuracies, class_scores, epoch_batch, realized
+from maao.problems.shares import current_share
 from maao.protocols import Codec, Params, Vocabulary
 from maao.types import Clues, Cost, Example, Projection, Score, Split, Splits
 
@@ -313,6 +314,12 @@ class ClassificationProblem(Generic[I]):
     def loss(self, params: Params, batch: Batch) -> Tensor:
         inputs, factor = self.read(batch), self._factor(batch)
         with self._room(), self.scorer.training(batch.seed):
+            share = current_share()
+            if share is not None:
+                mine = share.of(len(batch.which))
+                own = self.scorer.parts(params, inputs.take(mine), self._part_tokens) if mine else []
+                parts = [[mine[i] for i in part] for part in own]
+                return loss_in_parts(self.method, self.scorer, params, inputs, batch.targets, parts, factor, share)
             parts = self.scorer.parts(params, inputs, self._part_tokens)
             if len(parts) > 1 and torch.is_grad_enabled() and any(value.requires_grad for value in params.values()):
                 return loss_in_parts(self.method, self.scorer, params, inputs, batch.targets, parts, factor)

@@ -10,6 +10,7 @@ from torch import Tensor
 from maao.problems.methods import PromptMethod
 from maao.problems.scorers import ClassScorer, I
 from maao.problems.scoring import realized
+from maao.problems.shares import Share
 from maao.protocols import Params
 
 PartLoss = Callable[[Params, I, list[int]], Tensor]  # of params, the inputs of a part, and which they are
@@ -23,8 +24,9 @@ def loss_in_parts(
     targets: Tensor,
     parts: Sequence[Sequence[int]],
     factor: float = 1.0,
+    share: Share | None = None,
 ) -> Tensor:
-    """Return the mean loss of a batch, its gradient computed part by part.
+    """Return the mean loss of a batch, its gradient computed part by part; with a `share`, `parts` are this process's, and so are summed.
 
     A network's output is computed once, and its gradient is summed over the parts before it goes on to the params. `factor` is that of
     `ClassScorer.loss`.
@@ -40,17 +42,21 @@ def loss_in_parts(
         losses.append(loss.detach())
         return loss
 
-    gradients = summed_gradients(scorer, realized(method, scorer, {**params, **own}), list(own.values()), inputs, parts, part_loss)
+    gradients: Sequence[Tensor | None] = summed_gradients(
+        scorer, realized(method, scorer, {**params, **own}), list(own.values()), inputs, parts, part_loss
+    )
     total = torch.zeros((), device=scorer.device)
     for loss in losses:
         total += loss
+    if share is not None:
+        total, gradients = share.summed(total, gradients, list(own.values()))
     # The sums below are exactly zero; what they carry is the gradient.
     carriers = [
         ((value - value.detach()) * gradient.to(value)).sum().to(total)
         for value, gradient in zip(tuned.values(), gradients, strict=True)
         if gradient is not None
     ]
-    return total + torch.stack(carriers).sum()
+    return total + torch.stack(carriers).sum() if carriers else total
 
 
 def summed_gradients(
@@ -75,5 +81,7 @@ def summed_gradients(
         for name, gradient in zip(leaves, torch.autograd.grad(loss, list(leaves.values()), allow_unused=True), strict=True):
             if gradient is not None:
                 summed[name] = gradient.float() if name not in summed else summed[name] + gradient  # bf16 would lose small parts
+    if not summed:  # no part is this process's
+        return (None,) * len(wanted)
     carried = [gradient.to(moving[name].dtype) for name, gradient in summed.items()]
     return torch.autograd.grad([moving[name] for name in summed], list(wanted), carried, allow_unused=True)

@@ -41,10 +41,10 @@ def seeds_drawing(rows: Sequence[Row], arms: Sequence[str], task: str, metric: s
                 axis.plot(statistics.mean(own), line, "|", color=INK, markersize=16, markeredgewidth=2)
         axis.set_yticks(range(len(held)), [short(arm, NAME) for arm in held])
         axis.set_ylim(len(held) - 0.5, -0.5)
-        axis.set_xlabel(f"{called} on test, in per cent: a dot a seed, a bar the mean")
+        axis.set_xlabel(f"{short(called, 20)} on test, in per cent")
 
     means = "; ".join(f"{arm} {statistics.mean(own):.1f} ({len(own)})" for arm, own in held.items() if own)
-    told = f"{task}: mean {called} in per cent, in brackets how many seeds: {means}."
+    told = f"{task}: a dot is a seed, a bar the mean of an arm. Mean {called} in per cent, in brackets how many seeds: {means}."
     return drawing(name, f"Every seed on {task}", told, draw, high=0.75 + LINE * len(held))
 
 
@@ -63,10 +63,11 @@ def differences_drawing(found: Sequence[Difference], arms: Sequence[str], baseli
             axis.errorbar(d.mean, line, xerr=[[d.mean - d.low], [d.high - d.mean]], marker="o", capsize=4, color=colour, linewidth=1.8)
         axis.set_yticks(range(len(own)), [short(f"{d.arm}, {d.task}" if several else d.arm, NAME + 12) for d in own])
         axis.set_ylim(len(own) - 0.5, -0.5)
-        axis.set_xlabel(f"points of {called} above {short(baseline, NAME)}, with 95 % intervals")
+        axis.set_xlabel(f"points of {short(called, 16)} above {short(baseline, 16)}")
 
     told = (
-        f"Differences to {baseline} over pairs of equal task and seed, in points of {called}; an interval that holds 0 tells nothing apart."
+        f"Differences to {baseline} over pairs of equal task and seed, in points of {called}, with 95 % intervals: one that holds 0 tells "
+        "nothing apart."
     )
     return drawing(name, f"Differences to {baseline}", told, draw, high=0.75 + LINE * len(own))
 

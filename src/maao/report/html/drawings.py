@@ -25,6 +25,7 @@ MOST_NAMED = 8  # restarts whose words stand on the curve; further ones have the
 WORDS = 30  # characters of them there
 ROW = 0.17  # inches that a line of them takes
 NEAR = 0.06  # of the width of all points, within which the ends of rounds share a name
+FEW = 40  # rounds that each have a mark of their own
 MOST_NUMBERS = 200_000_000  # of all points together: more would take too much memory for a picture
 
 
@@ -64,7 +65,14 @@ def loss_curve(result: Result, name: str, where: str) -> Drawing | None:
         for steps, losses in _pieces(history):
             axis.plot(steps, losses, color=MUTED, linewidth=1, label="on train, every step" if steps[0] == walked[0][0] else None)
         if judged:
-            axis.plot(*zip(*judged, strict=True), color=ACCENT, marker="o", markersize=5, linewidth=1.6, label=f"{where}, every round")
+            axis.plot(
+                *zip(*judged, strict=True),
+                color=ACCENT,
+                marker="o",
+                markersize=5 if len(judged) <= FEW else 2,
+                linewidth=1.6,
+                label=f"{where}, every round",
+            )
         if not chosen.leg.closing and math.isfinite(chosen.score.loss):
             axis.plot(
                 chosen.state.step,
@@ -222,10 +230,13 @@ def way_drawing(way: Way, name: str, chosen: int) -> Drawing:
             if begin != before:
                 axis.plot(*zip(before, begin, strict=True), color=WARM, linewidth=1.2, linestyle=(0, (4, 2)))
                 axis.plot(*begin, "D", color=WARM, markersize=6, label="restart" if after == min(way.begins) else None)
-            axis.annotate("", end, begin, arrowprops={"arrowstyle": "->", "color": ACCENT, "linewidth": 1.4, "shrinkA": 2, "shrinkB": 4})
+            if len(way.ends) <= FEW:
+                axis.annotate(
+                    "", end, begin, arrowprops={"arrowstyle": "->", "color": ACCENT, "linewidth": 1.4, "shrinkA": 2, "shrinkB": 4}
+                )
             axis.plot(*zip(begin, end, strict=True), color=ACCENT, linewidth=1.4, label="gradient steps" if number == 0 else None)
         for index, end in zip(way.rounds, way.ends, strict=True):
-            axis.plot(*end, "o", color=ACCENT, markersize=7, markeredgecolor=PAPER)
+            axis.plot(*end, "o", color=ACCENT, markersize=7 if len(way.ends) <= FEW else 3, markeredgecolor=PAPER)
             if index == chosen:
                 axis.plot(*end, "o", color=ACCENT, markersize=13, fillstyle="none", markeredgewidth=1.8, label="in use")
         for told, place in _named(way):

@@ -164,7 +164,7 @@ def _breakable(text: str) -> Markup:
     """Return a text, escaped, that may be broken behind what joins the words of a name."""
     from markupsafe import Markup, escape
 
-    parts = re.split(r"(?<=[_/.\-])(?=\w)", printable(text))
+    parts = re.split(r"(?<=[_/])(?=\w)", printable(text))
     return Markup("<wbr>").join(escape(part) for part in parts)
 
 

@@ -126,9 +126,10 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """How the point does on labelled examples."""
+    """How the point does on labelled examples. `chose`: the point was chosen by them."""
 
     of: str
+    chose: bool
     figures: Table
     classes: Table
     matrix: Matrix | None
@@ -246,8 +247,9 @@ def few_rows(rows: Sequence[Sequence[str]], most: int, how: str) -> tuple[Sequen
 
 def _facts(result: Result) -> Iterator[tuple[str, str]]:
     config = result.config
-    yield "Frozen model", config.model.name
-    yield "What is tuned", config.model.method.name.replace("_", " ")
+    if "model" in config.builder.sections:
+        yield "Frozen model", config.model.name
+        yield "What is tuned", config.model.method.name.replace("_", " ")
     labels: list[str] = result.environment["labels"]
     if labels:
         shown = ", ".join(labels[:8]) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
@@ -278,7 +280,8 @@ def _figures(result: Result, where: str) -> Iterator[Figure]:
         )
     asked = [r for r in result.history if r.leg.ask]
     if asked:
-        yield Figure("restarts", str(len(restarts(result.history))), f"of {sum(len(r.advice.proposals) for r in asked)} proposals")
+        count = len(restarts(result.history))
+        yield Figure(f"restart{'s' * (count != 1)}", str(count), f"of {sum(len(r.advice.proposals) for r in asked)} proposals")
     cost = result.cost
     yield Figure("gradient steps", f"{cost.gradient_steps:,}", f"{cost.seconds:,.0f} s")
     if cost.llm_calls:
@@ -458,6 +461,7 @@ def _evaluated(result: Result, judged: Judged, wanted: Wanted, caps: Caps) -> Ev
     mistakes = found.mistakes[: caps.mistakes] if wanted.examples else ()
     return Evaluated(
         f"{found.of}: {found.num_examples:,} examples",
+        wanted.split == "select",
         _evaluation_figures(found),
         _classes(found, result, caps),
         _matrix(found) if len(found.labels) <= MOST_MATRIX else None,
