@@ -69,11 +69,14 @@ def build(config: Config, splits: Splits | None = None, *, loaded: LoadedModels 
     if parts.splits is not None and parts.splits.is_unlabelled:
         return _untuned(parts)
     race = race_in(accept)
-    asked = race is not None and race.share and "margin_share" in config.accept.options.given()
-    return replace(parts, notes=(*parts.notes, NO_SHARE)) if asked and not (parts.splits and parts.splits.num_folds) else parts
+    if race is None or (parts.splits and parts.splits.num_folds):
+        return parts
+    told = [NO_FOLDS.format(name) for name, asked in (("margin_share", race.share), ("alone", race.alone)) if asked]
+    given = config.accept.options.given()
+    return replace(parts, notes=(*parts.notes, *(note for note in told if any(f"accept.{name} " in note for name in given))))
 
 
-NO_SHARE = "accept.margin_share is asked in cross-validation alone, and here examples apart judge: a proposal wins by accept.margin."
+NO_FOLDS = "accept.{} is asked in cross-validation alone, and here examples apart judge: a proposal wins by accept.margin."
 
 
 def _from_run(parts: RunComponents) -> RunComponents:
@@ -216,20 +219,20 @@ def _proposing(config: Config) -> list[str]:
 
 
 def _by_labels(accept: Acceptance[Any, Any], splits: Splits | None) -> Acceptance[Any, Any]:
-    """Return a rule whose share of loss to win by is that of as many labels as the most frequent class has.
+    """Return a rule that judges lines as labels are there: its share of loss to win by is that of as many as the most frequent class has.
 
     Out of fold a class lacks a part of its examples, so that what says something of it looks better than it will be. The more of them
     there are the less. An incumbent that has lines looks as good as those that are to replace them: against it nothing is asked.
     """
     if isinstance(accept, Interpolate):
         return replace(accept, rule=_by_labels(accept.rule, splits))
-    if not isinstance(accept, Race) or not accept.share:
+    if not isinstance(accept, Race) or not (accept.share or accept.alone):
         return accept
     counts = Counter(example.label for example in splits.train) if splits is not None and splits.num_folds else Counter()
     share = accept.share / max(counts.values()) if counts else 0.0
     from maao.problems.lined import says_nothing
 
-    return replace(accept, share=share, asks_share=says_nothing)
+    return replace(accept, share=share, alone=accept.alone if counts else 0, asks_share=says_nothing)
 
 
 def _blending(accept: Acceptance[Any, Any], codec: Codec[Any]) -> Acceptance[Any, Any]:

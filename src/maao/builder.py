@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
+from maao.core.acceptance import race_in
 from maao.core.seeds import seed_for
 from maao.data.dataset import Dataset, InputForm
 from maao.data.given import GivenInputs
@@ -216,7 +217,8 @@ def saying_lines(built: Built) -> Built:
     may_say = config.mentor.name == "custom" and not why_no_lines(problem)  # a mentor of one's own may say anything
     if not (may_say or config.mentor.options.proposes_lines or _begins_with_lines(config)):
         return built
-    found = lined(problem, seed_for(config.seed, "initial"))
+    race = race_in(config.accept.options.build())
+    found = lined(problem, seed_for(config.seed, "initial"), whole=race is not None and race.alone > 0 and problem.splits.num_folds > 0)
     return replace(built, problem=found, codec=found.codec)
 
 

@@ -189,11 +189,13 @@ def _usual(values: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
     """Return what usually goes with the method of a config, by section, but for sections that go another way."""
     model, mentor = values.get("model"), values.get("mentor")
     lines = _says_lines(mentor)
-    sections = usual_of(model if isinstance(model, dict) else {}, with_lines=lines or _is_own(mentor), lines_alone=lines)
+    given = model if isinstance(model, dict) else {}
+    pictures = _are_pictures(values.get("data"))
+    sections = usual_of(given, with_lines=lines or _is_own(mentor), lines_alone=lines, pictures=pictures)
     return {
-        name: _usual_stage(settings, given) if name == "stage" else settings
+        name: _usual_stage(settings, own) if name == "stage" else settings
         for name, settings in sections.items()
-        if isinstance(given := values.get(name, {}), dict) and not any(key in given for key in INSTEAD.get(name, ()))
+        if isinstance(own := values.get(name, {}), dict) and not any(key in own for key in INSTEAD.get(name, ()))
     }
 
 

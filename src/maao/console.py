@@ -149,8 +149,6 @@ def _opening(parts: RunComponents, asked: BuiltMentor, folder: Path, done: int) 
     early = f"; ends early after {patience} legs without a new best" if patience else ""
     yield shown(f"Plan: {walks}, {judged}{early}; seed {config.seed}")
     if isinstance(config.mentor.options, LinesOptions) and parts.splits is not None:
-        race = race_in(parts.accept)
-        share = 0.0 if race is None else race.share
         judged = "" if parts.splits.is_unlabelled else "out of fold" if parts.splits.num_folds else "on select"
-        yield shown(f"{lines_rule(config.mentor.options, share, judged)} Why: docs/defaults.md.")
+        yield shown(f"{lines_rule(config.mentor.options, race_in(parts.accept), judged)} Why: docs/defaults.md.")
     yield shown(f"Run folder: {folder}" + (f", going on after {done} stored rounds" if done else ""))

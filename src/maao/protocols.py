@@ -235,6 +235,18 @@ class Mentor(Protocol[P]):
     def propose(self, history: History[P, S], *, count: int, seed: int) -> Advice[P]: ...
 
 
+@runtime_checkable
+class JudgesAlone(Protocol[P]):
+    """A problem that can say what a proposal is worth by itself: what it says trains, no label does, and all labels judge."""
+
+    def without_labels(self, fields: Mapping[str, str]) -> tuple[Problem[P], Encoded[P]]:
+        """Return the problem where no label trains and `select` is all of them, and where a proposal with these fields begins.
+
+        Its `initial` is what is there without the proposal. Raises `CodecError` for fields that cannot be used.
+        """
+        ...
+
+
 class Acceptance(Protocol[P, S]):
     """What becomes of the proposals."""
 

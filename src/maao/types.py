@@ -173,11 +173,15 @@ class Misclassified:
 
 @dataclass(frozen=True, slots=True)
 class LineWeight:
-    """A class line that a point was trained on, and what it weighs in the end beside a labelled example; 0: it is not believed."""
+    """A class line that a point was trained on, and what it weighs in the end beside a labelled example; 0: it is not believed.
+
+    `belief` is how far the model believes it, where that is no part of its weight.
+    """
 
     label: str
     text: str
     weight: float
+    belief: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

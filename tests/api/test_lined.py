@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 import maao
 from maao import run
-from maao.build import NO_SHARE, build
+from maao.build import NO_FOLDS, build
 from maao.class_lines import ClassLines
 from maao.config import make_config
-from maao.core.acceptance import AlwaysFirst, Race
+from maao.core.acceptance import AlwaysFirst, Race, RaceOptions
 from maao.errors import ConfigError
 from maao.mentors.class_lines.base import LinesOptions
 from maao.mentors.context import MentorContext
@@ -129,19 +129,22 @@ def test_what_usually_goes_with_lines_is_filled_in(encoder: Path, tmp_path: Path
     own = {key: value for key, value in settings(encoder, tmp_path).items() if key not in ("plan", "accept")}
     config = make_config({**own, "mentor": {"name": "class_wordings"}})
     plan, accept = config.plan.options, config.accept.options
-    assert (plan.rounds, plan.steps, plan.clues, accept.steps, accept.margin_share) == (1, 100, True, 25, 0.4)
-    parts = build(config)
+    assert (plan.rounds, plan.steps, plan.clues, accept.steps, accept.alone, accept.margin_share) == (1, 100, True, 25, 100, 0)
+    parts = build(make_config({**own, "mentor": {"name": "class_wordings"}, "accept": {"margin_share": 0.4}}))
     rule = parts.accept
-    assert isinstance(rule, Race) and rule.share == pytest.approx(0.4 / 6)  # six labels a class
+    assert isinstance(rule, Race) and rule.alone == 100 and rule.share == pytest.approx(0.4 / 6)  # six labels a class
     # against none; a round that replaces lines must win by the margin alone
     assert rule.asks_share(parts.problem.initial(0)) and not rule.asks_share(parts.codec.encode("", GOOD).params)
+    no_share, no_alone = map(NO_FOLDS.format, ("margin_share", "alone"))
     judged = {**own, "data": write_data(tmp_path), "mentor": {"name": "class_wordings"}}
     given = {**judged, "data": {**judged["data"], "select_shots": 2}, "accept": {"margin_share": 0.4}}
     split = build(make_config(given))
-    assert isinstance(split.accept, Race) and split.accept.share == 0.0 and NO_SHARE in split.notes
+    assert isinstance(split.accept, Race) and split.accept.share == split.accept.alone == 0
+    assert no_share in split.notes and no_alone not in split.notes
+    assert no_alone in build(make_config({**given, "accept": {"alone": 9}})).notes
     blended = {"rule": "interpolate", "inner": "race", "steps": 2, "margin_share": 0.4}
-    assert NO_SHARE in build(make_config({**given, "accept": blended})).notes
-    assert NO_SHARE not in (*parts.notes, *build(make_config({**given, "accept": {"margin": 0.1}})).notes)
+    assert no_share in build(make_config({**given, "accept": blended})).notes
+    assert no_share not in (*parts.notes, *build(make_config({**given, "accept": {"margin": 0.1}})).notes)
 
 
 def test_what_usually_goes_with_lines_follows_from_the_kind_of_model() -> None:
@@ -155,6 +158,14 @@ def test_what_usually_goes_with_lines_follows_from_the_kind_of_model() -> None:
     assert usual("head", "custom") == usual("head", "none") == (3, 30, 10)  # prompts may be proposed, or nothing
     assert usual("head", "class_wordings", plan={"steps": 7}, accept={"steps": 5}) == (1, 7, 5)
     assert usual("matcher", "class_wordings") == (1, 100, 25)
+    # lines of pictures are no examples: how they are judged was measured apart
+    own = {
+        "model": {"name": "packaged:emoji-vit", "method": "class_residual"},
+        "mentor": {"name": "class_wordings"},
+        "data": {"source": "emoji"},
+    }
+    accept = make_config(own).accept.options
+    assert isinstance(accept, RaceOptions) and (accept.steps, accept.alone, accept.margin_share) == (25, 0, 0.4)
 
 
 def test_a_head_believes_lines_by_half_so_each_weighs_more() -> None:
@@ -276,6 +287,19 @@ def test_lines_train_language_models_too_and_their_walks_are_averaged(kind: str,
     assert result.walks > 1 and result.history[-1].leg.closing
     assert maao.replay(tmp_path / "run").equal
     assert maao.load(tmp_path / "run").predict(["the team won"])[0].probabilities
+
+
+@pytest.mark.parametrize("kind", ["label words", "head", "matcher"])
+def test_lines_of_every_kind_of_model_may_be_judged_by_themselves(kind: str, encoder: Path, llama: Path, tmp_path: Path) -> None:
+    own = settings(encoder, tmp_path) if kind == "matcher" else values(llama, {**settings(encoder, tmp_path)["data"]}, plan__rounds=1)
+    own |= {"mentor": {"name": "custom"}, "accept": {"rule": "race", "steps": 2, "alone": 2}, "plan": {"rounds": 1, "steps": 2}}
+    own["model"] = {**own["model"], **({"kind": "head"} if kind == "head" else {})}
+    own["data"] = {**own["data"], "select": "cross_validation"}
+    result = run(make_config(own), tmp_path / "run", mentor=says(GOOD))
+    asked = next(r for r in result.history if r.leg.ask)
+    assert "trained on no label log-loss " in asked.verdict.reason
+    assert {line.weight for line in lines_of(asked.advice.proposals[0].params)} == {1.0}
+    assert maao.replay(tmp_path / "run", mentor=says(GOOD)).equal
 
 
 @pytest.mark.parametrize("kind", ["matcher", "label words"])

@@ -22,6 +22,7 @@ RULES = {
     "race with halving": Race(3, rungs=(1, 2)),
     "race that halves before it walks": Race(2, rungs=(0,)),
     "race by a margin": Race(1, margin=2.0),
+    "race of what wins alone": Race(2, alone=3),
 }
 POINTS = {"better": [0.9, 0.8], "worse": [3.0, -3.0], "not a number": [float("nan"), 0.0]}
 SETS = [("better", "worse"), ("worse", "better", "worse"), ("worse",), ("worse", "not a number", "better")]

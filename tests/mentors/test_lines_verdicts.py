@@ -59,6 +59,19 @@ def test_what_became_of_lines_is_a_sentence(history, told):
     assert lines_verdicts(history, "out of fold") == [told]
 
 
+def test_what_lines_are_worth_where_no_label_trains_is_told_too():
+    told = "trained on no label log-loss 0.900 with them, 1.100 without"
+
+    def sentence(found):
+        reason = f"won: incumbent 0.790; {told}; the mentor's lines count, at 0.5"
+        return lines_verdicts((replace(found, verdict=replace(found.verdict, reason=reason)),), "out of fold")[0]
+
+    assert sentence(judged(0, 0.61, chosen=0)).endswith(f": out of fold log-loss 0.610 with them, 0.790 without; {told}.")
+    assert sentence(judged(0, 0.84)) == f"{LEFT_OUT}: out of fold they did worse (log-loss 0.840 with them, 0.790 without); {told}."
+    nowhere = replace(judged(0, 0.84), verdict=replace(judged(0, 0.84).verdict, considered=()))
+    assert sentence(nowhere) == f"{LEFT_OUT}: by themselves they know less than the names do, {told}."
+
+
 def test_lines_that_nothing_judged_say_so():
     taken = judged(0, float("nan"), own=None, chosen=0)
     assert lines_verdicts((taken,), "out of fold") == [
@@ -121,7 +134,9 @@ def test_a_verdict_says_what_became_of_the_lines():
 def test_before_a_run_it_is_said_what_is_asked_for_what_it_weighs_and_what_judges_it() -> None:
     opening = "Class lines: 8 examples a class, each at 0.25 or 1 of a labelled example, times how far it is believed; "
     options = LinesOptions(descriptions=0, weights=[0.25, 1.0])
-    assert lines_rule(options, 0.4, "out of fold") == f"{opening}out of fold they must lower the loss by more than 40 %."
-    assert lines_rule(options, 0.0, "on select") == f"{opening}on select they must lower the loss."
-    assert lines_rule(options, 0.4, "") == f"{opening}there is no label to judge them by."
-    assert lines_rule(ClassNamesOptions(), 0.0, "").startswith("Class lines: the name of each class, each at 0.5 ")
+    assert lines_rule(options, Race(share=0.4), "out of fold") == f"{opening}out of fold they must lower the loss by more than 40 %."
+    assert lines_rule(options, None, "on select") == f"{opening}on select they must lower the loss."
+    assert lines_rule(options, Race(share=0.4, alone=9), "") == f"{opening}there is no label to judge them by."
+    assert lines_rule(ClassNamesOptions(), Race(), "").startswith("Class lines: the name of each class, each at 0.5 ")
+    whole = opening.replace(", times how far it is believed", "")
+    assert lines_rule(options, Race(alone=9), "out of fold") == f"{whole}they must lower the loss out of fold, and where no label trains."

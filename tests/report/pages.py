@@ -25,7 +25,7 @@ HOSTILE = (SCRIPT, IMAGE, CLOSES, LINK, QUOTES)
 LABELS = {"business": "business<script>alert(5)</script>", "music": "music$\\frac{1}{2}$", "sport": 'sport" onfocus="alert(6)'}
 REPLIES = [
     f"1. music {SCRIPT} team\n2. news {IMAGE} world",
-    f"Sure {ESCAPES} {TURNED}!\n- topic {CLOSES} of\n- {LINK} the news {QUOTES}",
+    f"Sure \x00 {ESCAPES} {TURNED}!\n- topic {CLOSES} of\n- {LINK} the news {QUOTES}",
 ]
 
 

@@ -75,6 +75,15 @@ def test_every_drawing_says_in_words_what_it_shows(page):
         assert [ids[name] for name in one["aria-labelledby"].split()] == ["title", "desc"]
 
 
+def test_restarts_are_marked_with_the_words_they_began_from(hostile, page):
+    result = maao.load(hostile)
+    jumps = [r for r in result.history if r.verdict.chosen is not None]
+    marks = [attributes for _, attributes in page.elements if "-restart-" in attributes.get("id", "")]
+    assert len(marks) == len(jumps) > 0
+    for number, r in enumerate(jumps, start=1):
+        assert f"Restart {number}, from: {r.advice.proposals[r.verdict.chosen].text[:20]}" in page.text
+
+
 def test_every_proposal_every_call_and_every_refusal_stands_in_it(hostile, page):
     result = maao.load(hostile)
     assert page.text.count("Before round") == sum(r.leg.ask for r in result.history) == 2

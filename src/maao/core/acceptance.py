@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from maao.core.alone import NONE_LEFT, judged_alone
 from maao.core.blending import between
 from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
@@ -151,6 +152,9 @@ class Race:
     not where it has got since. With `margin` > 0 a proposal must win by so much loss, with `share` > 0 by that share of the incumbent's,
     if `asks_share` of the incumbent's params.
 
+    With `alone` > 0, and where `asks_share` of the incumbent, a proposal with class lines must first win after so many steps where no label
+    trains, against what is there without it (`core/alone.py`); one that does not is not raced.
+
     At each age in `rungs` the worse half of the proposals drops out (successive halving): more starts are tried in as many steps. Each
     of these scores is a look at `select`, and is on record with its age.
 
@@ -165,6 +169,7 @@ class Race:
     keep_walks: bool = False
     share: float = 0.0
     asks_share: Callable[[Any], bool] = field(default=_always, repr=False, compare=False)
+    alone: int = 0
 
     def __post_init__(self) -> None:
         if list(self.rungs) != sorted({rung for rung in self.rungs if 0 <= rung < self.steps}):
@@ -179,6 +184,11 @@ class Race:
     ) -> Verdict[S]:
         if not proposals:
             return keep(state, "no proposal to judge")
+        if self.alone and self.asks_share(state.params):
+            apart = judged_alone(problem, stage, proposals, self.alone, seed=seed)
+            able = [proposals[i] for i in apart.left]
+            verdict = replace(self, alone=0)(problem, stage, history, state, able, seed=seed) if able else keep(state, NONE_LEFT)
+            return apart.of_all(verdict)
         cost, notes = Cost(), []
         recorded = next((c for c in scores_by_age(history) if c.age == self.steps), None)
         own_end = state
@@ -230,6 +240,8 @@ class Race:
         return max(self.margin, share * own.score.loss if math.isfinite(own.score.loss) else 0.0)
 
     def max_steps(self, proposals: int) -> int:
+        if self.alone:  # each proposal by itself, and beside each what is there without it
+            return replace(self, alone=0).max_steps(proposals) + 2 * proposals * self.alone
         most, left = self.steps, proposals
         for begin, end in pairwise((0, *self.rungs, self.steps)):
             most += left * (end - begin)
@@ -268,7 +280,7 @@ def race_in(rule: Acceptance[Any, Any]) -> Race | None:
 
     Example:
         >>> race_in(Interpolate(rule=Race(3))), race_in(BestOf())
-        (Race(steps=3, margin=0.0, rungs=(), keep_walks=False, share=0.0), None)
+        (Race(steps=3, margin=0.0, rungs=(), keep_walks=False, share=0.0, alone=0), None)
     """
     if isinstance(rule, Interpolate):
         return race_in(rule.rule)
@@ -347,12 +359,19 @@ class RaceOptions(AcceptOptions):
         description="The same as a share of the incumbent's loss, of one label a class in cross-validation; of k labels, a k-th. "
         "Not asked against an incumbent that has class lines.",
     )
+    alone: int = Field(
+        0,
+        ge=0,
+        le=MANY,
+        description="Steps that class lines walk without any label, after which they must win too, in cross-validation; then each counts "
+        "whole, and not by how far the model believes it. 0: not asked, nor against an incumbent that has class lines.",
+    )
     rungs: list[Annotated[int, Field(ge=0, le=MANY)]] = Field(
         default_factory=list, description="Ages at which the worse half of the proposals drops out."
     )
 
     def build(self) -> Race:
-        return Race(self.steps, self.margin, tuple(self.rungs), self.keep != "winner", self.margin_share)
+        return Race(self.steps, self.margin, tuple(self.rungs), self.keep != "winner", self.margin_share, alone=self.alone)
 
 
 class InterpolateOptions(AcceptOptions):

@@ -25,7 +25,7 @@ from maao.problems.lined import LinedProblem
 from maao.problems.scorers.matcher import Known
 from maao.problems.scorers.tokens import Rows
 from maao.problems.text_problem import TextProblem
-from maao.protocols import NO_FIELDS, Codec, Decoded, Encoded, Params, Pictured, Prefills, Vocabulary
+from maao.protocols import NO_FIELDS, Codec, Decoded, Encoded, Params, Pictured, Prefills, Problem, Vocabulary
 from maao.types import Clues, Cost, Example, Score, Split
 
 if TYPE_CHECKING:  # texts need no pillow
@@ -40,13 +40,15 @@ class CrossValidated:
 
     Args:
         full: the problem on all of `train`, whose splits have folds. Members share its model, its texts and all that is kept of them.
+        labels: whether the labels train the members of folds.
     """
 
-    def __init__(self, full: Whole) -> None:
+    def __init__(self, full: Whole, *, labels: bool = True) -> None:
         self.full, self.splits, self.notes = full, full.splits, full.notes
         folds = self.splits.folds
         self._left_out = [[i for i, fold in enumerate(folds) if fold == number] for number in range(self.num_folds)]
-        self.members = [full.part([i for i, fold in enumerate(folds) if fold != n], out) for n, out in enumerate(self._left_out)]
+        trained = [[i for i, fold in enumerate(folds) if labels and fold != n] for n in range(self.num_folds)]
+        self.members = [full.part(own, out) for own, out in zip(trained, self._left_out, strict=True)]
         self.codec = codec_for_all(full.codec, [member.codec for member in self.members])
         judged = [i for out in self._left_out for i in out]
         self._back = torch.tensor(judged).argsort()  # from fold by fold to the order of `train`
@@ -128,6 +130,12 @@ class CrossValidated:
         if not isinstance(self.full, Prefills):
             return Cost()
         return self.full.prefill_cost([full_member(point) for point in points], [full_member(point) for point in known])
+
+    def without_labels(self, fields: Mapping[str, str]) -> tuple[Problem[Params], Encoded[Params]]:
+        """Return the problem in which no label trains and all judge; where folds are told lines of their own, each is judged by its own."""
+        told_apart = len(full_member(fields)) < len(fields)
+        found = CrossValidated(self.full, labels=False) if told_apart else self.full.part((), range(len(self.splits.train)))
+        return found, found.codec.encode("", fields)
 
     # -- using what was tuned
 

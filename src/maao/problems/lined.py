@@ -148,6 +148,7 @@ class LinedProblem(ReadsLikePlain):
     Args:
         plain: the problem without lines, by which points are read and judged.
         seed: of `initial`, where a proposal with lines begins.
+        whole: each line counts whole, since labels judge the set; else by how far it is believed.
 
     Raises:
         ConfigError: its examples are no single texts, so that no line can stand in the place of one.
@@ -155,10 +156,10 @@ class LinedProblem(ReadsLikePlain):
 
     plain: Unlined
 
-    def __init__(self, plain: Unlined, seed: int) -> None:
+    def __init__(self, plain: Unlined, seed: int, *, whole: bool = False) -> None:
         if told := why_no_lines(plain):
             raise ConfigError(told)
-        self.plain, self._seed = plain, seed
+        self.plain, self._seed, self._counts_whole = plain, seed, whole
         self.splits, self.notes, self.transfer_sets = plain.splits, plain.notes, plain.transfer_sets
         self.codec = lined_codec(plain.codec, plain.splits.labels, self._filled)
         self._plain_home, self._held = Home(plain), OrderedDict[bytes, Home]()
@@ -220,7 +221,10 @@ class LinedProblem(ReadsLikePlain):
         else:
             assert isinstance(self.plain, ClassificationProblem)
             found = self.plain.errors(own, out_of_fold)
-        return replace(found, line_weights=tuple(LineWeight(line.label, line.text, line.weight) for line in lines_of(params)))
+        lines = lines_of(params)
+        beliefs: Sequence[float | None] = self._believed(lines).each if self._counts_whole else [None] * len(lines)
+        weights = (LineWeight(line.label, line.text, line.weight, belief) for line, belief in zip(lines, beliefs, strict=True))
+        return replace(found, line_weights=tuple(weights))
 
     def part(self, train: Sequence[int], select: Sequence[int]) -> LinedPart:
         """Return the same problem on a part of `train`, judged by another part of it."""
@@ -295,7 +299,7 @@ class LinedProblem(ReadsLikePlain):
 
     def _start(self, lines: ClassLines, note: str | None = None) -> Encoded[Params]:
         """Return where a walk with these lines begins."""
-        believed = self._believed(lines)
+        believed = Believed((1.0,) * len(lines), 0) if self._counts_whole else self._believed(lines)
         weighed = lines.weighing([line.weight * each for line, each in zip(lines, believed.each, strict=True)])
         named = {LINES: lines_tensor(weighed)}
         return Encoded({**self.home(named).initial(self._seed), **named}, "", note, Cost(model_tokens=believed.tokens))
@@ -321,7 +325,7 @@ class LinedPart(LinedProblem):
 
     def __init__(self, whole: LinedProblem, train: tuple[int, ...], select: tuple[int, ...]) -> None:
         self._whole, self._places = whole, (train, select)
-        super().__init__(self.home({}), whole._seed)
+        super().__init__(self.home({}), whole._seed, whole=whole._counts_whole)
         self.transfer_sets = {}
 
     def home(self, params: Mapping[str, Tensor]) -> Unlined:
@@ -346,9 +350,9 @@ class LinedPictures(LinedProblem):
         return self.plain.picture(key)
 
 
-def lined(problem: Unlined, seed: int) -> LinedProblem:
+def lined(problem: Unlined, seed: int, *, whole: bool = False) -> LinedProblem:
     """Return the problem whose proposals may say class lines."""
-    return (LinedPictures if isinstance(problem, PictureProblem) else LinedProblem)(problem, seed)
+    return (LinedPictures if isinstance(problem, PictureProblem) else LinedProblem)(problem, seed, whole=whole)
 
 
 def lined_codec(codec: Codec[Params], labels: Sequence[str], fill: Fill) -> LinedCodec:

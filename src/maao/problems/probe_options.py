@@ -33,8 +33,9 @@ class ClassResidualOptions(ProbeOptions):
         "data": usual["data"],
         "stage": usual["stage"],
         "plan": {**usual["plan"], "rounds": 1, "clues": True},
-        "accept": {"steps": 25, "margin_share": 0.4},  # at an age that is stored; out of fold, lines look better than they are
+        "accept": {"steps": 25, "alone": 100},  # at an age that is stored; out of fold, lines look better than they are
     }
+    usual_with_lines_of_pictures: ClassVar[Mapping[str, Mapping[str, object]]] = {"accept": {"steps": 25, "margin_share": 0.4}}
     reads_lines_as_texts: ClassVar[bool] = True
     text_wordings: ClassVar[tuple[str, ...]] = TEXT_WORDINGS
 

@@ -73,6 +73,7 @@ class MethodOptions(Section):
     is_trained: ClassVar[bool] = True
     usual: ClassVar[Mapping[str, Mapping[str, object]]] = {}  # by section, what a config gets where it does not say otherwise
     usual_with_lines: ClassVar[Mapping[str, Mapping[str, object]]] = {}  # the same where a mentor says class lines
+    usual_with_lines_of_pictures: ClassVar[Mapping[str, Mapping[str, object]]] = {}  # sections that are others there
     needs_labels: ClassVar[bool] = False  # without labelled examples it begins at nothing
     reads_lines_as_texts: ClassVar[bool] = False  # it reads class lines as texts of the classes, so that inputs may be pictures
 
@@ -247,12 +248,15 @@ def matcher_of_texts(model: Mapping[str, object]) -> dict[str, str]:
     return {"name": TEXT_ENCODER, "method": "coop" if any(key in model for key in OF_PROMPTS) else "class_residual"}
 
 
-def usual_of(model: Mapping[str, object], *, with_lines: bool = False, lines_alone: bool = False) -> Mapping[str, Mapping[str, object]]:
+def usual_of(
+    model: Mapping[str, object], *, with_lines: bool = False, lines_alone: bool = False, pictures: bool = False
+) -> Mapping[str, Mapping[str, object]]:
     """Return what usually goes with the method that the settings name, by section; a wrong name is told elsewhere.
 
     Args:
         with_lines: a mentor says class lines, or may.
         lines_alone: it says nothing else. Then the kind of model has something to say too.
+        pictures: the inputs are pictures, of which lines are no examples.
 
     Example:
         >>> usual_of({"kind": "head"}), usual_of({"kind": "head"}, with_lines=True, lines_alone=True)["plan"]["rounds"]
@@ -264,6 +268,8 @@ def usual_of(model: Mapping[str, object], *, with_lines: bool = False, lines_alo
     except choices.UnknownName:
         return {}
     found: Mapping[str, Mapping[str, object]] = options.usual_with_lines if with_lines else options.usual
+    if with_lines and pictures:
+        found = {**found, **options.usual_with_lines_of_pictures}
     if not lines_alone or options.of_matchers:
         return found
     return {name: {**kind.usual_with_lines.get(name, {}), **found.get(name, {})} for name in {**kind.usual_with_lines, **found}}

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 
 from maao.class_lines import ClassLines, has_lines
+from maao.core.acceptance import Race
+from maao.core.alone import ALONE
 from maao.core.loop import best_round
 from maao.mentors.class_lines.base import LinesOptions
 from maao.printable import printable_line
@@ -34,23 +36,30 @@ def lines_verdicts(history: History[P, S], where: str) -> list[str]:
     return found
 
 
-def lines_rule(options: LinesOptions, share: float, where: str) -> str:
+def lines_rule(options: LinesOptions, race: Race | None, where: str) -> str:
     r"""Say before a run which lines it asks for, what they weigh, and how they are judged.
 
     Args:
-        share: part of the loss that they must take away.
+        race: that judges them; None: another rule does.
         where: by which examples they are judged: "out of fold", say; "" where there is no labelled example.
 
     Example:
-        >>> print(lines_rule(LinesOptions(), 0.2, "out of fold").replace("; ", ";\n"))
+        >>> print(lines_rule(LinesOptions(), Race(share=0.2), "out of fold").replace("; ", ";\n"))
         Class lines: 8 examples and 3 descriptions a class, each at 0.5 of a labelled example, times how far it is believed;
         out of fold they must lower the loss by more than 20 %.
+        >>> print(lines_rule(LinesOptions(), Race(alone=100), "out of fold").replace("; ", ";\n"))
+        Class lines: 8 examples and 3 descriptions a class, each at 0.5 of a labelled example;
+        they must lower the loss out of fold, and where no label trains.
     """
     weights = " or ".join(f"{weight:g}" for weight in options.weights)
-    told = f"Class lines: {options.asked_for}, each at {weights} of a labelled example, times how far it is believed"
+    alone, share = (0, 0.0) if race is None or not where else (race.alone, race.share)
+    told = f"Class lines: {options.asked_for}, each at {weights} of a labelled example{'' if alone else ', times how far it is believed'}"
     if not where:
         return f"{told}; there is no label to judge them by."
-    return f"{told}; {where} they must lower the loss{f' by more than {100 * share:.0f} %' if share else ''}."
+    by = f" by more than {100 * share:.0f} %" if share else ""
+    if alone:
+        return f"{told}; they must lower the loss {where}{by}, and where no label trains."
+    return f"{told}; {where} they must lower the loss{by}."
 
 
 def _takes_lines(r: Round[P, S]) -> bool:
@@ -101,16 +110,21 @@ def _told(r: Round[P, S], where: str, without: str) -> str:
         taken, found = f"{who} count, at {weight:g} of the weight of a labelled example", _judged(r, chosen)
         if found is None or own is None:
             return f"{taken}: they were taken unjudged."
-        return f"{taken}: {where} log-loss {found.loss:.3f} with them, {own.loss:.3f} {without}."
+        return f"{taken}: {where} log-loss {found.loss:.3f} with them, {own.loss:.3f} {without}{_alone(r, '; ')}."
     scores = [score for i, p in enumerate(r.advice.proposals) if has_lines(p.fields) and (score := _judged(r, i)) is not None]
     if not scores:
-        return f"{who} were left out: none was walked from and judged."
+        return f"{who} were left out: {_alone(r, 'by themselves they know less than the names do, ') or 'none was walked from and judged'}."
     best, against = min(score.loss for score in scores), own if chosen is None else _judged(r, chosen)
     if against is None:
         return f"{who} were left out: {where} log-loss {best:.3f} with them."
     did = _compared(best, against.loss) if chosen is None else "another proposal did better"
     than = without if chosen is None else "with that"
-    return f"{who} were left out: {where} {did} (log-loss {best:.3f} with them, {against.loss:.3f} {than})."
+    return f"{who} were left out: {where} {did} (log-loss {best:.3f} with them, {against.loss:.3f} {than}){_alone(r, '; ')}."
+
+
+def _alone(r: Round[P, S], before: str) -> str:
+    """Return what was found where no label trains, behind other words; "" where that was not asked."""
+    return next((f"{before}{part}" for part in r.verdict.reason.split("; ") if part.startswith(ALONE)), "")
 
 
 def _compared(loss: float, incumbent: float) -> str:

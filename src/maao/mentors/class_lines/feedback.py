@@ -101,15 +101,15 @@ def _lines_of(fields: Mapping[str, str], classes: Sequence[str]) -> ClassLines:
 
 
 def _believed(lines: ClassLines, weights: Sequence[LineWeight], fields: Mapping[str, str]) -> tuple[float, ...] | None:
-    """Return how far each line is believed: what it weighs in the end, beside what its set was proposed at. None: it is not known.
+    """Return how far each line is believed, by its weight beside that of its set where it is not said. None: it is not known.
 
     A line that the problem left out, since it repeats an example, is believed.
     """
     if not (weights and len(lines)):
         return None
     base = float(fields.get(LINES_WEIGHT, "1"))
-    ended = {(line.label, alike(line.text)): line.weight for line in weights}
-    return tuple(min(1.0, ended.get((line.label, alike(line.text)), base) / base) for line in lines)
+    ended = {(line.label, alike(line.text)): line.weight / base if line.belief is None else line.belief for line in weights}
+    return tuple(min(1.0, ended.get((line.label, alike(line.text)), 1.0)) for line in lines)
 
 
 def _asked(clues: Clues, classes: Sequence[str], how: Rewriting, seed: int) -> list[str]:

@@ -105,7 +105,7 @@ class KnownFeatures(ABC):
             return self.view_features[list(views), list(which)]
         if isinstance(which, range) and which.step == 1:
             return self.features[which.start : which.stop]
-        return self.features.index_select(0, torch.tensor(which))
+        return self.features.index_select(0, torch.tensor(which, dtype=torch.long))  # there may be none
 
     @property
     def num_bytes(self) -> int:

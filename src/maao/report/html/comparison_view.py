@@ -51,6 +51,7 @@ class ComparisonView:
     seeds: Sequence[Drawing]
     every_seed: Table
     curves: Sequence[Drawing]
+    fell: Table
     not_drawn: str
     costs: Table
     unequal: Sequence[str]
@@ -93,6 +94,7 @@ def comparison_view(record: ComparisonRecord, folder: str, anchor: str, caps: Ca
         [one for one in seeds if one is not None],
         _every_seed(rows, metric, folder, caps),
         [one for one in curves if one is not None],
+        _fell(rows, folder, caps),
         f"{len(tasks) - MOST_TASKS} further tasks are not drawn; all stand in the tables." if len(tasks) > MOST_TASKS else "",
         _costs(rows, arms),
         list(_apart(rows, arms, baseline)),
@@ -180,6 +182,19 @@ def _every_seed(rows: Sequence[Row], metric: str, folder: str, caps: Caps) -> Ta
     few, cut = few_rows(held, caps.rounds, f"{folder}/results.json")
     return Table(
         "Every seed", ("arm", "task", "seed", f"{metric.replace('_', ' ')}, per cent", "log-loss"), few, frozenset({2, 3, 4}), cut=cut
+    )
+
+
+def _fell(rows: Sequence[Row], folder: str, caps: Caps) -> Table:
+    held = [
+        (row.arm, row.task, str(row.seed), f"{first['select_loss']:.3f}", f"{last['select_loss']:.3f}", f"{last['model_tokens']:,.0f}")
+        for row in rows
+        if len(row.curve) > 1
+        for first, last in [(row.curve[0], row.curve[-1])]
+    ]
+    few, cut = few_rows(held, caps.rounds, f"{folder}/results.json")
+    return Table(
+        "The same in numbers", ("arm", "task", "seed", "loss at first", "best loss", "tokens"), few, frozenset(range(2, 6)), cut=cut
     )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 8  # restarts whose words stand on the curve; further ones have their number alone
 WORDS = 30  # characters of them there
+MOST_WORDS = 2000  # where one points at it
 ROW = 0.17  # inches that a line of them takes
 NEAR = 0.06  # of the width of all points, within which the ends of rounds share a name
 FEW = 40  # rounds that each have a mark of their own
@@ -108,9 +109,10 @@ def loss_curve(result: Result, name: str, where: str) -> Drawing | None:
     fell = f"On train it went from {walked[0][1]:.3f} to {walked[-1][1]:.3f} in {last} steps."
     ends = f" {where[0].upper()}{where[1:]} the rounds end on {judged[0][1]:.3f} first and {judged[-1][1]:.3f} last." if judged else ""
     marked = f" {len(jumps)} restart{'s' * (len(jumps) != 1)}, marked by a broken line." if jumps else " No restart."
+    words = {f"restart-{jump.number}": f"Restart {jump.number}, from: {jump.words[:MOST_WORDS]}" for jump in jumps}
     steps = sum(len(r.observations) for r in history)
     raced = " What candidates walk in a race is not on record step by step." if steps < last else ""
-    return drawing(name, "Loss over the run", fell + ends + marked + raced, draw, high=3.1 + ROW * named)
+    return drawing(name, "Loss over the run", fell + ends + marked + raced, draw, high=3.1 + ROW * named, titles=words)
 
 
 def _pieces(history: Sequence[Finished]) -> list[tuple[list[int], list[float]]]:

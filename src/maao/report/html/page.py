@@ -115,7 +115,8 @@ def _small_enough(environment: Environment, held: Sequence[RunRead | ComparisonR
 def _rendered(environment: Environment, views: Sequence[View], shortened: bool) -> str:
     from markupsafe import Markup
 
-    title = views[0].title if len(views) == 1 else f"What became of {len(views)} runs"
+    things = "runs" if all(isinstance(view, RunView) for view in views) else "runs and comparisons"
+    title = views[0].title if len(views) == 1 else f"What became of {len(views)} {things}"
     return environment.get_template("page.html").render(
         title=title,
         version=maao.__version__,

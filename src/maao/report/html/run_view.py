@@ -16,7 +16,7 @@ from maao.llm.chat import Reply, reply_from_json, request_from_json
 from maao.protocols import Pictured
 from maao.report.class_lines import beliefs
 from maao.report.evaluation import in_words
-from maao.report.html.drawings import Drawing, loss_curve, restarts, way_drawing, way_of
+from maao.report.html.drawings import Drawing, Way, loss_curve, restarts, way_drawing, way_of
 from maao.report.html.pictures import thumbnail
 from maao.report.lines import columns, dollars, line_of_proposal, metric_name, refusal
 from maao.report.run import FINALS, NEW_CLASSES, POINTS, undecided_line
@@ -156,6 +156,7 @@ class RunView:
     curve: Drawing | None
     rounds: Table
     way: Drawing | None
+    places: Table | None
     why_no_way: str
     asked: Sequence[Asked]
     other_calls: Sequence[Answer]
@@ -204,6 +205,7 @@ def run_view(result: Result, anchor: str, judged: Judged | str, wanted: Wanted, 
     except MaaoError as error:
         way, why_no_way = None, f"The way of the tuned point is not drawn: {error}"
     asked, other, cut = _mentor(result, wanted, caps)
+    evaluated, why_not = _evaluated_or_why(result, judged, wanted, caps)
     return RunView(
         anchor,
         result.folder.name,
@@ -217,6 +219,7 @@ def run_view(result: Result, anchor: str, judged: Judged | str, wanted: Wanted, 
         loss_curve(result, f"{anchor}-curve", where),
         _rounds(result, where, caps),
         None if way is None else way_drawing(way, f"{anchor}-way", result.chosen.index),
+        None if way is None else _places(way, result, caps),
         why_no_way,
         asked,
         other,
@@ -224,8 +227,8 @@ def run_view(result: Result, anchor: str, judged: Judged | str, wanted: Wanted, 
         "" if asked else "No mentor was asked in this run: all of it is gradient descent.",
         _lines(result, None if isinstance(judged, str) else judged, caps),
         beliefs(result.chosen.clues.line_weights)[:1],
-        None if isinstance(judged, str) else _evaluated(result, judged, wanted, caps),
-        judged if isinstance(judged, str) else "",
+        evaluated,
+        why_not,
         _cost(result.cost),
         _reproduce(result),
         _hashes(result),
@@ -352,6 +355,19 @@ def _happened(r: Finished, jump: int) -> str:
     return "walked" if r.observations else "as it began"
 
 
+def _places(way: Way, result: Result, caps: Caps) -> Table:
+    """Return the drawn places in numbers."""
+    ends = dict(zip(way.rounds, way.ends, strict=True))
+    rows = []
+    for index, place in ends.items():
+        if index in way.begins:
+            rows.append((str(index), "restart", *(f"{at:.4g}" for at in way.begins[index])))
+        rows.append((str(index), "end", *(f"{at:.4g}" for at in place)))
+    rows += [("", "proposed, not taken", *(f"{at:.4g}" for at in place)) for place in way.proposed]
+    few, cut = few_rows(rows, caps.rounds, f"maao.load({str(result.folder)!r}).history")
+    return Table("The same in numbers", ("round", "what", "first direction", "second direction"), few, frozenset({0, 2, 3}), cut=cut)
+
+
 # -- the mentor
 
 
@@ -453,6 +469,16 @@ def _lines(result: Result, judged: Judged | None, caps: Caps) -> list[Table]:
 
 
 # -- class by class
+
+
+def _evaluated_or_why(result: Result, judged: Judged | str, wanted: Wanted, caps: Caps) -> tuple[Evaluated | None, str]:
+    """Return how the point does class by class, or why that is not known."""
+    if isinstance(judged, str):
+        return None, judged
+    try:
+        return _evaluated(result, judged, wanted, caps), ""
+    except MaaoError as error:  # scikit-learn is not there
+        return None, f"Not shown: {error}"
 
 
 def _evaluated(result: Result, judged: Judged, wanted: Wanted, caps: Caps) -> Evaluated:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -64,20 +64,29 @@ class Drawing:
     svg: Markup
 
 
-def drawing(name: str, title: str, told: str, draw: Callable[[Axes], None], *, high: float = 3.2) -> Drawing:
+def drawing(
+    name: str,
+    title: str,
+    told: str,
+    draw: Callable[[Axes], None],
+    *,
+    high: float = 3.2,
+    titles: Mapping[str, str] | None = None,
+) -> Drawing:
     """Return what a function draws on one pair of axes.
 
     Args:
         name: stands before every id of the SVG, so that several can stand in one page.
         told: what the drawing shows, in words.
         high: inches; it is 6 inches wide.
+        titles: what is shown over a part when one points at it, by the part's gid.
 
     Raises:
         ConfigError: matplotlib is not installed.
     """
     with figure(POINTS_WIDE / 72, high) as made:
         draw(made.add_subplot())
-        return Drawing(name, title, told, as_svg(made, name, title, told))
+        return Drawing(name, title, told, as_svg(made, name, title, told, titles or {}))
 
 
 @contextmanager
@@ -92,7 +101,7 @@ def figure(wide: float, high: float) -> Iterator[Figure]:
         yield Figure(figsize=(wide, high), layout="constrained")
 
 
-def as_svg(made: Figure, name: str, title: str, told: str) -> Markup:
+def as_svg(made: Figure, name: str, title: str, told: str, titles: Mapping[str, str]) -> Markup:
     """Return a figure as an SVG element to stand in a page; equal figures give equal texts."""
     import matplotlib
     from markupsafe import Markup
@@ -112,6 +121,12 @@ def as_svg(made: Figure, name: str, title: str, told: str) -> Markup:
     for key in ("width", "height"):
         root.attrib.pop(key, None)
     root.attrib |= {"role": "img", "aria-labelledby": f"{name}-title {name}-desc", "class": "plot"}
+    parts = {one.attrib.get("id"): one for one in root.iter()}
+    for gid, text in titles.items():
+        if (part := parts.get(f"{name}-{gid}")) is not None:
+            shown = ElementTree.Element("title")
+            shown.text = printable(text)
+            part.insert(0, shown)
     for place, (tag, text) in enumerate((("title", title), ("desc", told))):
         child = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
         child.text = printable(text)
