@@ -76,6 +76,14 @@ PYTHON313 ?= python3.13
 test-313: $(READY)
 	$(BIN)/python -m tests.checks.versions python-3.13 $(PYTHON313)
 
+# A comparison on a Ray cluster of two nodes on this machine
+.venv/.ray: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[ray]"
+	touch .venv/.ray
+
+test-ray: .venv/.ray
+	$(BIN)/python -m tests.checks.ray_cluster
+
 # Two processes that share gradient steps, against one
 test-parallel: $(READY)
 	$(BIN)/python -m tests.checks.parallel

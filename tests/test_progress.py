@@ -98,6 +98,7 @@ def terminal() -> Console:
 
 def test_bars_show_each_job_in_a_line_and_go_away(monkeypatch):
     monkeypatch.setattr("maao.bars.REDRAW", 0.0)
+    monkeypatch.setattr("maao.bars.SHOWN_AFTER", 0.0)
     console = terminal()
     bars = Bars(console)
     with listening(bars), job("walking", 10, "steps") as walk, job("see \x1b[2J[red]"):

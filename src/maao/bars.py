@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 REDRAW = 0.05  # seconds between two looks of a bar: a step may take less than drawing it
 REDRAW_NOTEBOOK = 0.25
+SHOWN_AFTER = 0.3  # seconds that a counted job within another one must take to be shown
 
 
 class Left(ProgressColumn):
@@ -64,6 +65,7 @@ class Bars:
         self._room = max(12, min(48, console.width - 60))  # characters of what is done
         self._tasks: dict[int, TaskID] = {}
         self._drawn: dict[int, float] = {}
+        self._began: dict[int, float] = {}
 
     def pause(self) -> None:
         """Take the bars away while something else writes: a bar that is drawn anew would write over what is typed."""
@@ -72,23 +74,31 @@ class Bars:
     def __call__(self, told: Told) -> None:
         if not self.shows:
             return
-        now = time.monotonic()
         if told.ended:
-            if (task := self._tasks.pop(told.job, None)) is not None:
-                self.progress.remove_task(task)
-                self._drawn.pop(told.job, None)
-            if not self._tasks:
-                self.progress.stop()
+            self._end(told)
             return
+        now = time.monotonic()
+        began = self._began.setdefault(told.job, now)
         if told.job not in self._tasks:
+            if told.depth and told.total is not None and now - began < SHOWN_AFTER:
+                return  # one that is soon over would only flicker
             self._tasks[told.job] = self.progress.add_task(_line(told, self._room), total=told.total, unit=told.unit, begun=told.done)
         elif now - self._drawn[told.job] < REDRAW and told.done != told.total:
             return
-        if told.total is not None and self.progress.tasks[self.progress.task_ids.index(self._tasks[told.job])].total is None:
-            self.progress.update(self._tasks[told.job], begun=told.done)  # what was done before is no measure of what is left
+        task = self._tasks[told.job]
+        if told.total is not None and self.progress.tasks[self.progress.task_ids.index(task)].total is None:
+            self.progress.update(task, begun=told.done)  # what was done before is no measure of what is left
         self._drawn[told.job] = now
         self.progress.start()  # does nothing unless it was paused
-        self.progress.update(self._tasks[told.job], description=_line(told, self._room), completed=told.done, total=told.total)
+        self.progress.update(task, description=_line(told, self._room), completed=told.done, total=told.total)
+
+    def _end(self, told: Told) -> None:
+        self._began.pop(told.job, None)
+        self._drawn.pop(told.job, None)
+        if (task := self._tasks.pop(told.job, None)) is not None:
+            self.progress.remove_task(task)
+        if not self._tasks:
+            self.progress.stop()
 
 
 class NotebookBars:

@@ -78,10 +78,21 @@ class Output:
         if not self.as_json:
             print_plainly(self._console(), *parts, fold=fold)
 
+    @property
+    def width(self) -> int:
+        """The columns that there are for a result."""
+        return self._console().width
+
     def say(self, text: str) -> None:
-        """Print a line of a result for a person: whatever came from outside is shown, and not obeyed by the terminal."""
-        if not self.as_json:
+        """Print lines of a result for a person: what came from outside is shown, and not obeyed; at a terminal no word is broken."""
+        if self.as_json:
+            return
+        if not sys.stdout.isatty():
             print(printable(text))
+            return
+        from maao.report.lines import shown
+
+        self.show(*map(shown, text.split("\n")))
 
     def tell(self, text: str) -> None:
         """Print a note beside the output proper."""

@@ -39,7 +39,7 @@ def runs(
     from maao.store.listing import list_runs
 
     found, out = list_runs(folder), Output(as_json)
-    out.show(*runs_table(found, folder).renderables)
+    out.show(*runs_table(found, folder, out.width).renderables)
     out.document(runs_document(found, folder))
 
 
@@ -222,7 +222,7 @@ def evaluate(
     with listening(Bars(out.aside)), job("evaluating"):
         judged = result.judged(_split(split) if file is None else file, none_of_these=none_of_these, separator=separator)
         found = result.evaluated(judged)
-    out.show(*evaluation_report(found, every_class=every_class).renderables, fold=True)
+    out.show(*evaluation_report(found, every_class=every_class, width=out.width).renderables, fold=True)
     out.document({"run": str(run), **found.to_json()})
     for things, path, told in ((found.mistakes, mistakes, "what is read wrongly"), (found.suspects, suspects, "labels that look wrong")):
         if path is not None:

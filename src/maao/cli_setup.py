@@ -55,7 +55,10 @@ def init(
     found = look(data, test=test, text=text, label=label, separator=separator, ask=_ask if asks else None)
     with listening(Bars(out.going_on)), job("reading the data as a run does"):
         found, written = checked(found, to, model)
-    to.write_text(written, encoding="utf-8")
+    try:
+        to.write_text(written, encoding="utf-8")
+    except OSError as error:
+        raise MaaoError(f"Cannot write {to}: {error.strerror or error}. Give another file with --to.") from error
     for line in told(found):
         out.say(line)
     out.say(f"Written: {to}. Next: maao tune {to}")

@@ -14,7 +14,7 @@ from maao.config import expand_paths as absolute
 from maao.config import make_config, parse_toml
 from maao.data.checks import TEXT_COLUMNS, Row, as_label, listing, nearest, num_examples
 from maao.data.files import SEPARATORS, read_examples, read_rows, seeming_separator
-from maao.errors import ConfigError, DataError, MaaoError
+from maao.errors import ConfigError, DataError
 from maao.printable import printable_line
 
 TEXT_NAMES = (*TEXT_COLUMNS, "message", "utterance", "content", "body", "review", "title", "question", "query", "comment", "tweet", "input")
@@ -36,7 +36,7 @@ class Found:
         path: the file or folder; `test` another one, of examples to report on.
         counts: labelled examples a class.
         separator: of a .csv; None: a comma.
-        text, label: the columns.
+        text, label: the columns; `named`, whether a config must say the one of the text.
         splits: of a folder of pictures, whether it holds folders of splits.
         drop_repeats: whether examples of `test` stand in the file too.
     """
@@ -48,6 +48,7 @@ class Found:
     text: str = ""
     label: str = ""
     is_pictures: bool = False
+    named: bool = False
     splits: bool = False
     drop_repeats: bool = False
 
@@ -92,7 +93,8 @@ def look(
             f"{path}: each of the {len(counts)} labels of the column {label!r} stands at one example only. Is it the column of the label? "
             "Name it with --label; or label a second example of some class."
         )
-    return Found(path, counts, test, separator, text, label)
+    usual = [name for name in TEXT_COLUMNS if any(name in row for _, row in rows)]
+    return Found(path, counts, test, separator, text, label, named=usual != [text])
 
 
 def _pictures(path: Path) -> Found:
@@ -204,10 +206,8 @@ def checked(found: Found, to: Path, model: str | None = None) -> tuple[Found, st
         without = config_text(dropping, to, model)
         try:
             _try(without, to)
-        except MaaoError:
-            without = ""
-        if not without:
-            raise
+        except DataError as error:  # what is wrong besides
+            raise error from None
         return dropping, without
     return found, text
 
@@ -305,7 +305,7 @@ def _for_texts(found: Found, to: Path, model: str) -> str:
         data.append(_line("drop_repeats = true", "some examples of test stand in train too: they are dropped"))
     if found.separator is not None:
         data.append(_line(f"separator = {_quoted(found.separator)}", "between columns"))
-    if found.text not in TEXT_COLUMNS:
+    if found.named:
         data.append(_line(f"text_fields = {{ text = {_quoted(found.text)} }}", "the column of the text"))
     if found.label != "label":
         data.append(_line(f"label_field = {_quoted(found.label)}", "the column of the label"))

@@ -16,7 +16,7 @@ from maao.data.checks import Unread, refuse
 from maao.data.given import GivenInputs, read_given
 from maao.deploy import Deployed, Prediction, deployed, inputs_of, judged_examples
 from maao.environment import frozen_digest, refuse_changed
-from maao.errors import MaaoError, StoreError
+from maao.errors import MaaoError, StoreError, is_out_of_memory
 from maao.evaluation.evaluation import Evaluation, evaluation
 from maao.evaluation.undecided import Thresholds
 from maao.protocols import Arrays, Params
@@ -72,6 +72,7 @@ class Predictor:
         self.config, self.labels, self.class_names = config, tuple(labels), tuple(class_names)
         self.params, self.weights, self.thresholds, self.name = params, weights, thresholds, name
         self._like = parts
+        self._is_read = False  # from a file or a pickle: what does not hold together is told
 
     def __repr__(self) -> str:
         return f"Predictor({self.name!r}, model={self.config.model.name!r}, labels={_few(self.labels)})"
@@ -91,6 +92,7 @@ class Predictor:
         found = deployed(self.config, self.labels, self.class_names, self.params, like=self._like)
         if self._like is None and self.weights:
             refuse_changed(Path(self.name), {"weights": self.weights}, {"weights": frozen_digest(found.parts)})
+        self._like = None  # the run's parts hold its examples; of them only the models are needed
         return replace(found, thresholds=self.thresholds)
 
     def predict(self, inputs: object) -> list[Prediction]:
@@ -147,9 +149,18 @@ class Predictor:
         found: dict[int, Prediction | Unread] = {place: one for place, one in enumerate(examples) if isinstance(one, Unread)}
         readable = {place: one for place, one in enumerate(examples) if not isinstance(one, Unread)}
         if readable:
-            found |= dict(zip(readable, self.deployed.predictions(list(readable.values())), strict=True))
+            found |= dict(zip(readable, self._answers(list(readable.values())), strict=True))
         answered = (found[place] for place in range(len(examples)))
         return [replace(one, place=name) if isinstance(one, Unread) else one for one, name in zip(answered, names, strict=True)]
+
+    def _answers(self, inputs: Sequence[Example]) -> list[Prediction | Unread]:
+        used = self.deployed
+        try:
+            return used.predictions(inputs)
+        except (KeyError, RuntimeError, ValueError) as error:  # of a point that is none of this model and these labels
+            if not self._is_read or is_out_of_memory(error):
+                raise
+            raise StoreError(f"{self.name} is damaged: its point does not suit its model and labels ({error}).") from error
 
     def evaluate(self, examples: object, *, none_of_these: bool = False, separator: str | None = None) -> Evaluation:
         """Return how it does on labelled examples; arguments and errors as for `Result.evaluate`, without a run's own splits."""
@@ -272,16 +283,24 @@ def _restored(name: str, about: JSON, point: Arrays) -> Predictor:
 
 
 def _made(about: JSON, params: Params, name: str, file: Path) -> Predictor:
-    thresholds = about["thresholds"]
-    return Predictor(
+    labels, names, thresholds = about["labels"], about["class_names"], about["thresholds"]
+    if len(set(labels)) != len(labels) or len(names) not in (0, len(labels)):
+        raise StoreError(
+            f"{file} is damaged: its labels repeat, or its {len(names)} class names are not those of its {len(labels)} labels."
+        )
+    if not all(bool(value.isfinite().all()) for value in params.values()):
+        raise StoreError(f"{file} is damaged: its point holds numbers that are not finite.")
+    found = Predictor(
         stored_config(about["config"], file),
-        about["labels"],
-        about["class_names"],
+        labels,
+        names,
         params,
         weights=about["weights"],
         thresholds=None if thresholds is None else Thresholds.from_json(thresholds),
         name=name,
     )
+    found._is_read = True
+    return found
 
 
 def _few(labels: Sequence[str], most: int = 4) -> str:

@@ -12,8 +12,8 @@ _JOINERS = frozenset("\u200c\u200d")  # words of Persian and Hindi, and emoji ma
 def printable(text: str) -> str:
     """Return a text that a terminal shows and does not obey.
 
-    Control characters (escape codes, carriage returns, backspaces), marks of direction that reorder a line, other invisible formats and
-    halves of surrogate pairs become U+FFFD. Line breaks and tabs stay.
+    Control characters (escape codes, carriage returns, backspaces), marks of direction that reorder a line, other invisible formats,
+    halves of surrogate pairs and codes that are no characters become U+FFFD. Line breaks and tabs stay.
 
     Example:
         >>> printable("a\\x1b[31m red\\nword \\u202e")
@@ -35,6 +35,9 @@ def printable_line(text: str) -> str:
 def _is_obeyed(char: str) -> bool:
     if char in "\n\t" or char in _JOINERS:
         return False
+    code = ord(char)
+    if code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF:  # no characters at all: XML forbids some of them
+        return True
     return char in _DIRECTION or unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 

@@ -199,15 +199,17 @@ def _run(config: Config, folder: str | Path, splits: Splits | None, mentor: OwnM
         config = _with_own_mentor(config)
     with suppress(OSError):  # what cannot be looked at is told when the folder is made
         check_vacant(Path(folder))  # before a model is loaded for nothing
-    parts = build(config, splits)
-    if parts.splits is not None and splits is not None and config.from_run is not None:
-        kept_apart(parts.splits, config.from_run)  # example lines join examples at hand as the problem is built
-    _check_undecided(parts)
-    asked = build_mentor(parts, MemoryLedger(), own=mentor)  # what is wrong with it is said before a folder is made
+    with job("getting ready"):
+        parts = build(config, splits)
+        if parts.splits is not None and splits is not None and config.from_run is not None:
+            kept_apart(parts.splits, config.from_run)  # example lines join examples at hand as the problem is built
+        _check_undecided(parts)
+        asked = build_mentor(parts, MemoryLedger(), own=mentor)  # what is wrong with it is said before a folder is made
     if any(leg.ask for leg in parts.plan):
         _before_paying(parts, watch, 0)
         asked.models.reach()
-    recorded = {**environment(parts), GIVEN: given}
+    with job("noting what the run depends on"):
+        recorded = {**environment(parts), GIVEN: given}
     if config.stage.options.lr_grid:
         search = _search(parts, config.stage.options.lr_grid, watch, splits)
         _check_time_left(parts, search)
@@ -322,8 +324,10 @@ def resume(
             Mirroring(config_of(stored).store.mirror, stored.path, (watch or Watch()).note).copy()
             return Result(folder)
         _check_mentor(stored, mentor, "resume")
-        parts, watch = rebuild(stored), watch or Watch()
-        asked = _mentor(stored, parts, mentor, watch)
+        watch = watch or Watch()
+        with job("getting ready"):
+            parts = rebuild(stored)
+            asked = _mentor(stored, parts, mentor, watch)
         _before_paying(parts, watch, len(stored.history()))
         asked.models.reach()  # where it cannot be asked, the run stays as it is
         stored.set_status("running")
@@ -342,7 +346,8 @@ def replay(
         if not history:
             raise StoreError(f"The run {folder} has no finished round to replay.")
         _check_mentor(stored, mentor, "replay")
-        parts = rebuild(stored)
+        with job("getting ready"):
+            parts = rebuild(stored)
         legs = len(walked(history))
         if len(parts.plan) < legs:
             raise StoreError(f"{folder}/config.json plans {len(parts.plan)} legs, but {legs} rounds are stored: was it changed?")
@@ -422,21 +427,22 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watc
         _choose_undecided(stored, parts, history)
         _read_test(stored, parts, history, watch)
         _check_stored(stored, history)
+        stored.set_status("finished", _why_short(parts, history))
         ended = "finished"
+        mirroring.copy()
     except KeyboardInterrupt:
-        ended = "stopped"
-        stored.set_status("stopped", "interrupted")
+        if ended != "finished":
+            ended = "stopped"
+            stored.set_status("stopped", "interrupted")
         raise
     except Waiting:
         ended, count = "waiting", len(stored.ledger.awaited())
         stored.set_status("waiting", f"it waits for {counted(count)} (maao requests)")
         told = f"{stored.path} waits for {counted(count)}. Go on with:"
         raise Waiting(f"{told}\n{how_to_go_on(stored.path, f'maao resume {stored.path}')}", count) from None
-    finally:
+    finally:  # a tracker is told last: where it hangs and is stopped, the run is whole
         asked.models.close()
         tracking.finish(ended, history, stored.finals)
-    stored.set_status("finished", _why_short(parts, history))
-    mirroring.copy()
     return Result(stored.path, parts, history)
 
 

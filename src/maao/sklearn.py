@@ -6,6 +6,7 @@ Needs ``pip install "maao[sklearn]"``.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 from collections import Counter
@@ -13,7 +14,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +36,15 @@ except ImportError as error:
 
 Labels = npt.NDArray[np.generic]
 NAME_OF_LABEL = "label"  # the column that `fit` hands labels to `maao.tune` in
-SIMPLE = (str, int, float, np.generic)  # labels that an array holds as they are
+NUMBERS = (int, float, np.number, np.bool_)
 EMOJI_MODEL = "packaged:emoji-vit"
+
+
+@runtime_checkable
+class HasBytes(Protocol):
+    """A picture, an array."""
+
+    def tobytes(self) -> bytes: ...
 
 
 class InputError(DataError, ValueError):
@@ -47,7 +55,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
     """Tune a classifier of texts (or of pictures) on a few labelled examples.
 
     By default class features of a small sentence encoder are trained on all examples, and each is judged by what was tuned without it
-    (docs/text-matchers.md); that takes about a second on a CPU. With another `kind`, `model` or `method` prompts are tuned, and a
+    (docs/text-matchers.md), within seconds on a CPU. With another `kind`, `model` or `method` prompts are tuned, and a
     `mentor` may propose where their walks begin.
 
     `X` holds texts (a list, an array, a Series, one column of an array or a frame), or is a frame whose columns the template names, or
@@ -152,10 +160,10 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         words = None if self.class_names is None else _called(classes, self.class_names)
         names = words if words is not None and self._reads_pictures(things) else _names(classes)
         with ExitStack() as kept:
-            runs = Path(self.runs) if self.runs is not None else Path(kept.enter_context(TemporaryDirectory(prefix="maao-fit-")))
+            runs = self._runs(things, codes) if self.runs is not None else Path(kept.enter_context(TemporaryDirectory(prefix="maao-fit-")))
             with _as_input_error(), _kept_while_waiting(self.runs is not None):
                 result = self._tuned(things, [names[code] for code in codes], names, words, runs)
-            self._keep(result)
+            self._keep(result, names)
             self.run_folder_ = result.folder if self.runs is not None else None
         self.classes_ = classes
         self.n_features_in_ = 1 if columns is None else len(columns)
@@ -165,9 +173,17 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             del self.feature_names_in_
         return self
 
-    def _keep(self, result: Result) -> None:
+    def _runs(self, things: list[object], codes: list[int]) -> Path:
+        """Return where a fit that is kept stands: a folder of its own, since those of several processes are made at once."""
+        assert self.runs is not None
+        params = sorted((name, repr(value)) for name, value in self.get_params(deep=False).items() if name != "runs")
+        inputs = [thing.tobytes().hex() if isinstance(thing, HasBytes) else repr(thing) for thing in things]
+        return Path(self.runs) / f"fit-{hashlib.sha256(repr((inputs, codes, params)).encode(errors='backslashreplace')).hexdigest()[:12]}"
+
+    def _keep(self, result: Result, names: list[str]) -> None:
         """Keep what outlives the run's folder."""
-        self.predictor_ = result.predictor
+        self.predictor_, self._names = result.predictor, names
+        self.predictor_.name = "the classifier"
         self.predictor_.deployed  # noqa: B018  (made while the models of the run are at hand)
         self.cost_, self.warning_, self.text_ = result.cost, result.warning, result.text
 
@@ -203,6 +219,9 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         """Lay the pictures out as a folder a class, which is what pictures are tuned on. A run that is kept reads them there again."""
         if self.kind != "matcher":
             raise ConfigError(f"kind = {self.kind!r} reads no pictures: leave it out.")
+        alike = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
+        if alike:
+            raise InputError(f"class_names calls two classes of pictures {alike[0]!r} (but for case): each needs a name of its own.")
         unsafe = [name for name in names if name != Path(name).name or name.startswith(".")]
         if unsafe:
             raise InputError(
@@ -244,18 +263,14 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             InputError: some cannot be read; all of them are named.
         """
         found = self._predictions(X)
-        places = {label: place for place, label in enumerate(self._labels())}
+        places = {label: place for place, label in enumerate(self._names)}
         return self.classes_[np.array([places[one.guess] for one in found], dtype=np.intp)]
 
     def predict_proba(self, X: object) -> npt.NDArray[np.float64]:
         """Return how probable each class is ``(len(X), num_classes)``, in the order of `classes_`."""
         found = self._predictions(X)
-        labels = self._labels()
-        return np.array([[one.probabilities[label] for label in labels] for one in found], dtype=np.float64).reshape(-1, len(labels))
-
-    def _labels(self) -> list[str]:
-        """Return the labels of the run, in the order of `classes_`."""
-        return _called(self.classes_, self.class_names) if self.predictor_.config.pictures is not None else _names(self.classes_)
+        rows = [[one.probabilities[label] for label in self._names] for one in found]
+        return np.array(rows, dtype=np.float64).reshape(-1, len(self._names))
 
     def _predictions(self, X: object) -> list[Prediction]:
         check_is_fitted(self)
@@ -295,7 +310,7 @@ def _classes(y: object) -> tuple[Labels, list[int]]:
         >>> _classes([3, 1, 3])
         (array([1, 3]), [1, 0, 1])
     """
-    if isinstance(y, list | tuple) and any(isinstance(label, Hashable) and not isinstance(label, SIMPLE) for label in y):
+    if isinstance(y, list | tuple) and not _is_of_one_kind(y):
         return _of_any_type(list(y))
     array = column_or_1d(np.asarray(y), warn=True)
     if array.dtype == object:
@@ -303,6 +318,12 @@ def _classes(y: object) -> tuple[Labels, list[int]]:
     check_classification_targets(array)
     classes, codes = np.unique(array, return_inverse=True)
     return classes, codes.tolist()
+
+
+def _is_of_one_kind(labels: Sequence[object]) -> bool:
+    """Say whether an array would hold labels as they are: texts alone or numbers alone, none of them missing."""
+    texts = all(isinstance(label, str) for label in labels)
+    return texts or all(isinstance(label, NUMBERS) and label == label for label in labels)
 
 
 def _of_any_type(labels: list[Hashable]) -> tuple[Labels, list[int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -227,6 +227,11 @@ class PeftPrompt:
             raise ConfigError("MentorCallback needs the tokenizer: Trainer(..., processing_class=tokenizer).")
         if evaluate is None and trainer.eval_dataset is None:
             raise ConfigError("MentorCallback judges proposals: give Trainer an eval_dataset, or MentorCallback evaluate=..., a loss.")
+        if evaluate is None and isinstance(trainer.eval_dataset, Mapping):
+            names = ", ".join(map(str, trainer.eval_dataset))
+            raise ConfigError(f"This Trainer has several evaluation sets ({names}): say by evaluate=..., a loss, what chooses.")
+        if not isinstance(trainer.train_dataset, Sized):
+            raise ConfigError("MentorCallback draws batches for its races: give Trainer a train_dataset that has a length, no stream.")
         self.model, self._trainer, self._evaluate = model, trainer, evaluate
         self._name = f"prompt_encoder.{model.active_adapter}.embedding.weight"
         self._weight: nn.Parameter = dict(model.named_parameters())[self._name]
@@ -253,12 +258,17 @@ class PeftPrompt:
     def judging(self) -> Iterator[None]:
         """Let the model be read without dropout, and without a trace in the random numbers of the training."""
         training = self.model.training
+        trained = [value for value in self.model.parameters() if value.requires_grad]
         self.model.eval()
+        for value in trained:  # so that no walk of a race leaves a gradient in them, a head's say
+            value.requires_grad_(False)
         try:
             with torch.random.fork_rng():
                 yield
         finally:
             self.model.train(training)
+            for value in trained:
+                value.requires_grad_(True)
 
     def initial(self, seed: int) -> Params:
         return self.rows()

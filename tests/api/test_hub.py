@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import constants
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import maao
 from maao import run
@@ -150,6 +150,19 @@ def test_a_folder_that_names_code_or_is_damaged_is_refused(result: maao.Result, 
     file.write_text(json.dumps({**whole, "labels": 3}))
     with pytest.raises(StoreError, match="labels"):
         maao.from_hub(tmp_path)
+    file.write_text(json.dumps(whole))
+    point = load_file(tmp_path / "point.safetensors")
+    save_file({**point, "residual": point["residual"] * float("nan")}, tmp_path / "point.safetensors")
+    with pytest.raises(StoreError, match="numbers that are not finite"):
+        maao.from_hub(tmp_path)
+    file.write_text(json.dumps({**whole, "labels": ["a", "a", "b"]}))
+    with pytest.raises(StoreError, match="its labels repeat"):
+        maao.from_hub(tmp_path)
+    here = {**whole["config"], "model": {**whole["config"]["model"], "name": result.config.model.name, "revision": None}}
+    file.write_text(json.dumps({**whole, "config": here}))
+    save_file({"residual": point["residual"][:2].contiguous()}, tmp_path / "point.safetensors")
+    with pytest.raises(StoreError, match="is damaged: its point does not suit"):
+        maao.from_hub(tmp_path).predict(TEXTS)
     file.write_text(json.dumps(whole))
     (tmp_path / "point.safetensors").write_bytes(b"no tensors")
     with pytest.raises(StoreError, match=r"point\.safetensors"):

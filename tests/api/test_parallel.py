@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import maao
+from maao.config import make_config
+from maao.errors import ConfigError
 from maao.problems.shares import Share, sharing
 from tests.api.small_runs import values, write_config, write_data
 from tests.conformance.parts import soft_prompt_problem
@@ -55,3 +58,14 @@ def test_shares_of_a_batch_sum_up_to_its_loss_and_gradient(count):
     assert shared == pytest.approx(float(loss), rel=1e-6)
     for own, one in zip(found, gradients, strict=True):
         assert torch.allclose(own, one, atol=1e-6)
+
+
+def test_what_reads_kept_features_is_refused_by_several_processes(monkeypatch):
+    from maao import parallel
+
+    class Two:
+        share = Share(0, 2, lambda own: own)
+
+    monkeypatch.setattr(parallel, "_led", [Two()])
+    with pytest.raises(ConfigError, match="features that are computed once has nothing to share: start it as one process"):
+        parallel.begin_together(SimpleNamespace(config=make_config({"model": {"kind": "matcher"}}), splits=object()), None)

@@ -148,6 +148,36 @@ def test_a_mentor_changes_nothing_where_nothing_wins(llama: Path, tmp_path: Path
     assert torch.equal(prompt(plain), prompt(helped))
 
 
+def test_a_lost_race_leaves_no_trace_in_a_trained_head(llama: Path, tmp_path: Path) -> None:
+    from peft import PromptTuningConfig, TaskType, get_peft_model
+    from transformers import AutoModelForSequenceClassification
+
+    class Labelled(Rows):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return {"input_ids": self.rows[index], "labels": index % 3}
+
+    def with_head(place: Path) -> Trainer:
+        trainer = peft_trainer(llama, place, steps=6)
+        torch.manual_seed(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PEFT's own
+            model = AutoModelForSequenceClassification.from_pretrained(llama, num_labels=3, pad_token_id=0)
+            model = get_peft_model(model, PromptTuningConfig(task_type=TaskType.SEQ_CLS, num_virtual_tokens=NUM))
+        rows = {name: Labelled(trainer.processing_class, name) for name in ("train", "select")}
+        given = {"train_dataset": rows["train"], "eval_dataset": rows["select"], "processing_class": trainer.processing_class}
+        return Trainer(model, trainer.args, **given)
+
+    plain, helped = with_head(tmp_path / "plain"), with_head(tmp_path / "helped")
+    scripted = {"name": "scripted", "texts": TEXTS}
+    callback = MentorCallback(helped, mentor=scripted, every=2, rounds=2, proposals=1, accept=maao.Race(2, margin=100.0))
+    helped.add_callback(callback)
+    plain.train()
+    helped.train()
+    assert [one.verdict.chosen for one in callback.history[2:]] == [None, None] and callback.history[2].verdict.considered
+    ours, theirs = dict(helped.model.named_parameters()), dict(plain.model.named_parameters())
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_a_rule_of_ones_own_and_an_evaluation_of_ones_own(llama: Path, tmp_path: Path) -> None:
     trainer = peft_trainer(llama, tmp_path, eval_dataset=None)
     read: list[torch.Tensor] = []
@@ -199,6 +229,10 @@ def test_what_cannot_be_mentored_is_refused_in_words(llama: Path, tmp_path: Path
         MentorCallback(peft_trainer(llama, tmp_path, peft=prefix), mentor=scripted)
     with pytest.raises(ConfigError, match="give Trainer an eval_dataset"):
         MentorCallback(peft_trainer(llama, tmp_path, eval_dataset=None), mentor=scripted)
+    several = peft_trainer(llama, tmp_path)
+    several.eval_dataset = {"a": several.eval_dataset}
+    with pytest.raises(ConfigError, match=r"several evaluation sets \(a\)"):
+        MentorCallback(several, mentor=scripted)
     with pytest.raises(ConfigError, match="needs the tokenizer"):
         MentorCallback(peft_trainer(llama, tmp_path, processing_class=None), mentor=scripted)
     with pytest.raises(ConfigError, match="at least 1"):

@@ -19,7 +19,10 @@ from maao.baselines.linear_probe import LinearProbe
 from maao.config import make_config
 from maao.errors import ConfigError
 from maao.evaluation.beside import Beside, Compared, Gain, gain_over, matched_interval
+from maao.evaluation.statistics import exact_mcnemar
+from maao.report.html.run_view import Caps, Wanted, run_view
 from maao.report.run import report
+from maao.report.story import ending_of, story
 from maao.runner import resume, run
 from tests.api.small_runs import pairs, values, write_data
 from tests.tiny_sentence import sentence_folder
@@ -58,6 +61,9 @@ def test_a_run_ends_with_what_one_would_use_instead_and_keeps_it(encoder: Path, 
     best = max(found.baselines, key=lambda one: (one.metrics["accuracy"], -one.loss))
     tuned = result.finals["chosen"].score
     assert found.gain is not None and found.gain.over == best.title
+    figures = run_view(result, "run", "not read", Wanted(), Caps()).figures
+    over = next(figure for figure in figures if figure.name == f"points over the {best.title}")
+    assert found.gain.best_of == 4 and over.told.endswith("; the best of 4 baselines as known afterwards")
     assert found.gain.accuracy == pytest.approx(tuned.accuracy - best.metrics["accuracy"])
     assert found.gain.loss == pytest.approx(tuned.loss - best.loss, abs=1e-6)
     assert maao.load(tmp_path / "run").baselines == found  # read, and not computed again
@@ -196,3 +202,36 @@ def test_the_labels_are_all_there_are(encoder: Path, tmp_path: Path) -> None:
     from maao.baselines.task import load_task
 
     assert len(load_task(matcher(encoder, tmp_path)).labelled) == len(pairs("train")) + len(pairs("select"))
+
+
+@pytest.mark.parametrize(
+    ("losses", "count", "best_of", "is_lost"),
+    [
+        (5, 18, 1, False),  # the interval excludes zero, McNemar's exact test has p = 0.0625
+        (6, 18, 1, True),  # p = 0.031
+        (6, 18, 4, False),  # which is above 0.05 / 4
+        (8, 18, 4, True),  # p = 0.0078
+    ],
+)
+def test_a_loss_is_shown_where_interval_and_exact_test_say_so_for_the_best_of_several(losses, count, best_of, is_lost):
+    ours, theirs = [False] * losses + [True] * (count - losses), [True] * count
+    found = gain_over("knn", ours, theirs, best_of=best_of)
+    assert found.high < 0 and (found.best_of, found.is_lost) == (best_of, is_lost)
+    assert ("Tuning lost" in found.told) == is_lost and ("is not shown" in found.told) != is_lost
+    assert ("the best of 4 baselines as known afterwards" in found.told) == (best_of == 4)
+
+
+def test_the_exact_test_is_that_of_scipy():
+    binomtest = pytest.importorskip("scipy.stats").binomtest
+    for wins, losses in ((0, 5), (3, 9), (7, 7), (40, 20), (2000, 2100)):
+        assert exact_mcnemar(wins, losses) == pytest.approx(binomtest(wins, wins + losses).pvalue, rel=1e-9)
+    assert exact_mcnemar(0, 0) == 1.0
+
+
+def test_of_a_run_that_trains_nothing_it_is_said_that_no_label_was_read(encoder: Path, tmp_path: Path) -> None:
+    own = {"kind": "matcher", "name": str(encoder), "cache": False, "method": "zero_shot"}
+    ending = ending_of(run(matcher(encoder, tmp_path, model=own, baselines=["majority"]), tmp_path / "run"))
+    assert (ending.walked, ending.is_first, ending.is_trained) == (False, True, False)
+    told = " ".join(said.text for said in story(ending))
+    assert told.startswith("Without having read a label it puts ") and "Tuning" not in told and "over the untuned model" not in told
+    assert "nothing was walked: no label was read" in told and "more labels" not in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from tests.checks.record import ROOT, Record
@@ -44,7 +45,7 @@ def main() -> None:
         # `accelerate launch` starts one process a GPU; on the processor alone torch's own launcher starts several.
         launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "--"]
         record.run([*launch, "maao.cli", *tune, folder / "two"], last=6, **variables)
-        record.note("", *compared(folder / "one", folder / "two"))
+        record.note("", *compared(folder / "one", folder / "two"), own_work(folder / "config.toml"))
         record.versions(Path(sys.executable))
         record.end()
 
@@ -65,6 +66,30 @@ def compared(one: Path, two: Path) -> list[str]:
         f"{steps} steps moved the prompt by at most {moved:.3g}; the two differ by at most {apart:.2g}",
         f"walk and scores: {seconds[0]:.1f} s by one process, {seconds[1]:.1f} s by two, {seconds[0] / seconds[1]:.2f} times as fast",
     ]
+
+
+def own_work(config: Path) -> str:
+    """Return what a process computes itself of a shared step, in processor time, which other work on the machine does not change."""
+    import torch
+
+    import maao
+    from maao.build import build
+    from maao.problems.shares import Share, sharing
+
+    problem = build(maao.read_config(str(config))).problem
+    params = {name: value.requires_grad_() for name, value in problem.initial(0).items()}
+
+    def seconds(share: Share) -> float:
+        taken = []
+        for step in range(4):
+            began = time.process_time()
+            with sharing(share):
+                torch.autograd.grad(problem.loss(params, problem.batch(step, 0)), list(params.values()), allow_unused=True)
+            taken.append(time.process_time() - began)
+        return sorted(taken)[1]
+
+    whole, half = (seconds(Share(0, count, lambda own: own)) for count in (1, 2))
+    return f"processor seconds of a step: {whole:.2f} of all of a batch, {half:.2f} of its half: at most {whole / half:.2f} times as fast"
 
 
 if __name__ == "__main__":

@@ -147,6 +147,24 @@ def test_examples_that_stand_in_both_files_are_dropped_and_told(maao, tmp_path):
     assert done.code == 0 and "stand in" in done.out and "drop_repeats = true" in (tmp_path / "a.toml").read_text()
 
 
+def test_a_usual_column_is_named_where_another_usual_one_is_there(maao, tmp_path):
+    rows = [{"text": f"a text {i}", "sentence": f"a word {i}", "label": "ab"[i % 2]} for i in range(6)]
+    done = maao("init", write_rows(tmp_path / "a.csv", rows), "--text", "sentence", "--to", tmp_path / "a.toml", "--model", "any")
+    assert done.code == 0, done.err
+    assert library.read_config(tmp_path / "a.toml").texts.text_fields == {"text": "sentence"}
+
+
+def test_what_dropping_repeats_does_not_mend_is_told(maao, tmp_path):
+    file = write_rows(tmp_path / "a.csv", as_rows("train"))
+    test = write_rows(tmp_path / "t.csv", [as_rows("train")[0], {"id": "x", "message": "a zebra", "intent": "animals"}])
+    assert_refused(maao("init", file, "--test", test, "--to", tmp_path / "a.toml", "--model", "any"), "animals")
+
+
+def test_a_place_that_cannot_be_written_is_told(maao, tmp_path):
+    file = write_rows(tmp_path / "a.csv", as_rows("train"))
+    assert_refused(maao("init", file, "--to", "/proc/a.toml", "--model", "any"), "Cannot write /proc/a.toml")
+
+
 def test_labels_that_are_numbers_want_names(maao, tmp_path):
     rows = [{"text": f"some text {i}", "label": str(i % 2)} for i in range(6)]
     done = maao("init", write_rows(tmp_path / "a.jsonl", rows), "--to", tmp_path / "a.toml", "--model", "any", "--json")

@@ -11,10 +11,11 @@ import pytest
 
 from maao.baselines.majority import Majority
 from maao.baselines.peft import Peft
-from maao.compare import cells, compare, read_table
+from maao.compare import cells, compare, read_table, workers
 from maao.config import make_config
 from maao.errors import ConfigError, MaaoError
 from tests.api.small_runs import values, write_data
+from tests.compare.here import Here
 
 TABLE = """
 seeds = [0, 1]
@@ -129,11 +130,15 @@ def test_a_file_that_cannot_be_imported_is_told(table: Path, tmp_path: Path) -> 
         ("return None", "_guess_bowl_0: TypeError"),
     ],
 )
-def test_an_arm_that_fails_leaves_no_row_and_stops_no_other(body: str, told: str, table: Path, tmp_path: Path) -> None:
+def test_an_arm_that_fails_leaves_no_row_and_stops_no_other(
+    body: str, told: str, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     returned = next(line.strip() for line in MINE.splitlines() if line.strip().startswith("return {"))
     (tmp_path / "mine.py").write_text(MINE.replace(returned, body, 1))
-    with pytest.raises(MaaoError, match=told):
-        compare(table, tmp_path / "out", workers=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "LocalWorker", Here)  # the file is mended below, and is read anew by a process of its own
+        with pytest.raises(MaaoError, match=told):
+            compare(table, tmp_path / "out", workers=1)
     assert sorted(file.name for file in (tmp_path / "out" / "rows").glob("*.json")) == ["_run_bowl_0.json", "_run_bowl_1.json"]
     (tmp_path / "mine.py").write_text(MINE)
     assert compare(table, tmp_path / "out", workers=1).read_text() == "What came of it: 4 of 4"

@@ -104,7 +104,7 @@ def test_a_comparison_runs_every_cell_once_and_reads_it_out(table: Path, tmp_pat
 
 def test_a_killed_comparison_goes_on_where_it_stopped(table: Path, tmp_path: Path) -> None:
     place = tmp_path / "out"
-    command = [sys.executable, "-m", "maao.compare", str(table), str(place), ""]
+    command = [sys.executable, "-m", "maao.compare", str(table), str(place), "[]"]
     (place / "rows").mkdir(parents=True)
     worker = subprocess.Popen(command)
     deadline = time.monotonic() + 100
@@ -157,6 +157,7 @@ def test_an_arm_sets_what_holds_for_one_task(table: Path, tmp_path: Path) -> Non
         read_table(file)
 
 
+@pytest.mark.usefixtures("worker_here")
 def test_the_command_prints_the_page(table: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(
         app, ["compare", str(table), "--out", str(tmp_path / "out"), "--workers", "1", "--only", "none", "--only", "no such"]
@@ -227,6 +228,7 @@ def test_arms_run_on_every_model_unless_they_name_one(table: Path, tmp_path: Pat
     assert made == [("none", "one"), ("none", "two"), ("restart", "two")]
 
 
+@pytest.mark.usefixtures("worker_here")
 def test_a_cell_that_fails_is_told_and_the_others_are_kept(table: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.toml"
     broken.write_text(table.read_text() + '\n[[arms]]\nname = "bad"\nsettings = { "data.shots" = 99 }\n')

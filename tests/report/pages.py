@@ -19,13 +19,14 @@ IMAGE = "<img src=x onerror=alert(1)>"
 CLOSES = '</svg></pre></td><svg onload="alert(2)">'
 LINK = "[see](javascript:alert(3))"
 ESCAPES = "\x1b[2J\x1b]8;;http://evil.example\x07red"
+NO_CHARACTER = "\uffff\ufdd0\ufffe"
 TURNED = "\u202egnp.exe"
 QUOTES = "\" onmouseover='alert(4)' {{ 7*7 }} {% raw %} $x^2$"
 HOSTILE = (SCRIPT, IMAGE, CLOSES, LINK, QUOTES)
 LABELS = {"business": "business<script>alert(5)</script>", "music": "music$\\frac{1}{2}$", "sport": 'sport" onfocus="alert(6)'}
 REPLIES = [
-    f"1. music {SCRIPT} team\n2. news {IMAGE} world",
-    f"Sure \x00 {ESCAPES} {TURNED}!\n- topic {CLOSES} of\n- {LINK} the news {QUOTES}",
+    f"1. music {NO_CHARACTER}{SCRIPT} team\n2. news {IMAGE} world",
+    f"Sure \x00 {NO_CHARACTER}{ESCAPES} {TURNED}!\n- topic {CLOSES} of\n- {LINK} the news {QUOTES}",
 ]
 
 
@@ -43,8 +44,10 @@ def hostile_run(model: Path, folder: Path) -> Path:
         model,
         data,
         model__label_words=words,
+        accept={"rule": "always_first"},
         mentor__chat={"provider": "scripted", "replies": REPLIES},
         mentor__share_examples=True,
+        mentor__shown={"examples": True},
         mentor__description=f"Name the topic. {SCRIPT}",
     )
     run = folder / "run<b>bold"

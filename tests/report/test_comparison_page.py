@@ -54,6 +54,15 @@ def test_cells_that_are_not_run_are_told(tmp_path):
     assert "No cell has been run yet." in Page(write_page([folder], tmp_path / "p.html", Wanted()).read_text(encoding="utf-8")).text
 
 
+def test_capped_cells_are_counted_among_those_that_were_run(tmp_path):
+    folder = write_results(tmp_path / "some", total=12)
+    held = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    held["rows"][0]["capped"] = 1
+    (folder / RESULTS).write_text(json.dumps(held), encoding="utf-8")
+    text = Page(write_page([folder], tmp_path / "p.html", Wanted()).read_text(encoding="utf-8")).text
+    assert "9 of 12 cells have been run" in text and "A cap kept 1 of 9 cells from asking" in text
+
+
 def test_an_older_comparison_without_title_and_total_is_read(tmp_path):
     folder = write_results(tmp_path / "old")
     held = json.loads((folder / RESULTS).read_text(encoding="utf-8"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 
 import pytest
 
@@ -10,7 +12,7 @@ import maao
 from maao.errors import StoreError
 from maao.report.html import page as pages
 from maao.report.html.page import write_page
-from maao.report.html.run_view import Wanted
+from maao.report.html.run_view import Caps, Wanted, run_view
 from tests.api.small_runs import config, write_data
 from tests.report.pages import ESCAPES, HOSTILE, LABELS, TURNED, Page
 
@@ -66,6 +68,13 @@ def test_its_words_come_first_and_in_order(page):
     assert sections == sorted(sections)
 
 
+def test_a_hint_says_the_command_with_the_folder_as_it_is_typed(hostile):
+    view = run_view(maao.load(hostile), "run", "not read", Wanted(), Caps(rounds=1, calls=1))
+    folder = shlex.quote(str(hostile))
+    assert view.rounds.cut.endswith(f"are left out here: maao show {folder}.")
+    assert view.calls_cut.endswith(f"are left out here: maao show {folder} --calls.")
+
+
 def test_every_drawing_says_in_words_what_it_shows(page):
     drawn = page.of("svg")
     assert len(drawn) == 2
@@ -99,11 +108,28 @@ def test_labels_are_judged_again_but_test_is_not_read(page, hostile):
     assert "test is read again" not in page.text
 
 
-def test_examples_stay_out_where_that_is_wanted(hostile, tmp_path):
-    page = Page(write_page([hostile], tmp_path / "page.html", Wanted(examples=False)).read_text(encoding="utf-8"))
-    texts = [example.fields["text"][:25] for example in maao.load(hostile).judged("train").examples]
-    assert not any(text in page.text for text in texts)
-    assert "What was sent is not shown here." in page.text
+def test_examples_stay_out_where_that_is_wanted(hostile, page, tmp_path):
+    result = maao.load(hostile)
+    bare = Page(write_page([hostile], tmp_path / "page.html", Wanted(examples=False)).read_text(encoding="utf-8"))
+    wrong = [mistake.example.fields["text"][:25] for mistake in result.evaluate("select").mistakes]
+    sent = [example.fields["text"][:25] for example in result.judged("train").examples]
+    for texts in (wrong, sent):  # what is read wrongly; what the mentor was shown
+        assert any(text in page.text for text in texts)
+        assert not any(text in bare.text for text in texts)
+    assert "What was sent is not shown here." in bare.text and "What was sent is not shown here." not in page.text
+
+
+def test_lines_that_came_with_the_data_stay_out_too(llama, tmp_path):
+    data = write_data(tmp_path)
+    (tmp_path / "lines.json").write_text(json.dumps({"sport": {"examples": ["a secret of the team"]}}), encoding="utf-8")
+    data["lines"] = str(tmp_path / "lines.json")
+    maao.run(config(llama, data, mentor={"name": "none"}, plan={"rounds": 1, "steps": 2}), tmp_path / "run")
+    shown, hidden = (
+        Page(write_page([tmp_path / "run"], tmp_path / "page.html", Wanted(examples=examples)).read_text(encoding="utf-8")).text
+        for examples in (True, False)
+    )
+    assert "a secret of the team" in shown
+    assert "a secret of the team" not in hidden and "Class lines that came with the data are not shown here: 1." in hidden
 
 
 def test_equal_runs_give_equal_pages(hostile, hostile_page, tmp_path):

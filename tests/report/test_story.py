@@ -21,7 +21,7 @@ NONE = float("nan")
 BEGAN, CHOSEN = Score(1.31, {"accuracy": 0.5}, 20), Score(0.84, {"accuracy": 0.65}, 20)
 UNTUNED, TUNED = Score(1.302, {"accuracy": 0.48}, 500), Score(0.811, {"accuracy": 0.71}, 500)
 OVER_UNTUNED = Gain("untuned model", 500, 0.23, 0.184, 0.276, -0.491, -0.55, -0.432)
-OVER_BASELINE = Gain("linear probe with class names", 500, 0.032, 0.004, 0.06, -0.1, -0.15, -0.05)
+OVER_BASELINE = Gain("linear probe with class names", 500, 0.032, 0.004, 0.06, -0.1, -0.15, -0.05, best_of=4)
 PLAIN = Ending(
     "runs/a",
     began=BEGAN,
@@ -63,7 +63,17 @@ CASES = {
     ),
     "no_test": replace(PLAIN, untuned=None, tuned=None, over_baseline=None, over_untuned=None),
     "undecided": replace(PLAIN, over_baseline=Gain("knn", 500, 0.006, -0.02, 0.032, -0.01, -0.04, 0.02)),
-    "worse_than_a_baseline": replace(PLAIN, over_baseline=Gain("knn", 500, -0.05, -0.08, -0.02)),
+    "worse_than_a_baseline": replace(PLAIN, over_baseline=Gain("knn", 500, -0.05, -0.08, -0.02, best_of=4, is_lost=True)),
+    "below_a_baseline_by_chance": replace(PLAIN, over_baseline=Gain("knn", 500, -0.03, -0.055, -0.005, best_of=4)),
+    "nothing_was_walked": replace(
+        PLAIN,
+        over_untuned=Gain("untuned model", 500, 0.0, -0.01, 0.01),
+        walked=False,
+        is_first=True,
+        is_trained=False,
+        cost=Cost(model_tokens=900, selection_evals=1, seconds=2.0),
+    ),
+    "untuned_is_used": replace(PLAIN, over_untuned=Gain("untuned model", 500, 0.0, -0.01, 0.01), is_first=True),
     "capped": replace(
         ASKED,
         reason="the budget kept the mentor from being asked 2 times",
@@ -145,3 +155,11 @@ def test_the_ending_of_a_run_is_read_off_its_folder(tmp_path):
     assert (ending.began, ending.chosen) == (result.history[0].score, result.chosen.score)
     assert (ending.mentor.name, ending.mentor.asked, ending.cost) == ("random_restart", 2, result.cost)
     assert story(ending)[-1].command == f"maao show '{tmp_path}/a run' --clues"
+
+
+def test_where_nothing_was_walked_nothing_is_said_to_be_gained_over_what_it_is():
+    score = Score(0.7, {"accuracy": 0.6}, 100)
+    gain = Gain("untuned model", 100, 0.0, -0.1, 0.1)
+    still = Ending("runs/a", tuned=score, untuned=score, chosen=score, over_untuned=gain, labels=2, labelled=8, walked=False, is_first=True)
+    told = " ".join(said.text for said in story(still))
+    assert "and nothing was walked" in told and "untuned model" not in told and "gradient descent" not in told

@@ -131,6 +131,29 @@ def test_what_is_cut_off_or_damaged_is_not_taken(memory, tmp_path):
         mirror.pull(tmp_path / "c" / "first")
 
 
+def test_a_pull_that_fails_is_told_leaves_nothing_and_can_be_done_again(memory, tmp_path, monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    whole = runner.run(config("memory://runs"), tmp_path / "first")
+    shutil.rmtree(tmp_path / "first")
+    read, taken = MemoryFileSystem.cat_file, []
+
+    def fail(system, path, *arguments, **options):
+        if "/objects/" in path:
+            taken.append(path)
+            if len(taken) == 2:
+                raise PermissionError("the line is down")
+        return read(system, path, *arguments, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", fail)
+    told = r"the run could not be taken from memory://runs: PermissionError: the line is down\. Nothing of it is here yet"
+    with pytest.raises(StoreError, match=told):
+        runner.resume(tmp_path / "first", mirror="memory://runs")
+    assert list(tmp_path.iterdir()) == []
+    assert digests(runner.resume(tmp_path / "first", mirror="memory://runs")) == digests(whole)
+    assert [path.name for path in tmp_path.iterdir()] == ["first"]
+
+
 def test_what_cannot_be_is_refused_before_anything_is_loaded(memory, tmp_path):
     runner.run(config("memory://runs"), tmp_path / "first")
     with pytest.raises(ConfigError, match=r"holds a run of the name 'first' already.*maao resume .* --mirror memory://runs"):

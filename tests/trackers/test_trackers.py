@@ -17,6 +17,7 @@ from maao.config import Config, make_config
 from maao.errors import ConfigError
 from maao.protocols import TrackedRun
 from maao.runner import Watch, run
+from maao.store.mirror import Mirror
 from maao.trackers.wandb import WandB
 from tests.api.fixtures import llama, model_folder
 from tests.api.small_runs import LABELS, REPLIES, StopAt, pairs
@@ -72,6 +73,22 @@ def test_a_run_that_is_stopped_and_goes_on_is_one_run(tmp_path: Path, monkeypatc
     assert kept.started[0].key == kept.started[1].key and kept.started[1].done == len(kept.rounds[: kept.started[1].done]) > 0
     assert [summary["status"] for summary in kept.ended] == ["stopped", "finished"]
     assert kept.rounds[-1][1]["cost/gradient_steps"] == result.cost.gradient_steps
+
+
+def test_a_tracker_that_hangs_at_the_end_and_is_stopped_leaves_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hangs(Kept):
+        def finish(self, summary: Any) -> None:
+            super().finish(summary)
+            raise KeyboardInterrupt
+
+    tracked_by(kept := Hangs(), monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run(a_config(store={"mirror": str(tmp_path / "mirror")}), tmp_path / "run")
+    assert [summary["status"] for summary in kept.ended] == ["finished"]
+    assert maao.load(tmp_path / "run").status == "finished"
+    (tmp_path / "run").rename(tmp_path / "away")
+    Mirror(str(tmp_path / "mirror"), "run").pull(tmp_path / "run")
+    assert maao.load(tmp_path / "run").status == "finished"
 
 
 def test_no_text_of_data_prompt_mentor_or_folder_goes_out(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +185,15 @@ def test_event_files_of_tensorboard_are_read_back(tmp_path: Path) -> None:
     assert events.Scalars("summary/select/loss")[0].value == pytest.approx(result.chosen.score.loss)
     elsewhere = run(a_config({"kind": "tensorboard", "log_dir": str(tmp_path / "logs")}), tmp_path / "run-2")
     assert elsewhere.status == "finished" and list((tmp_path / "logs" / "run-2").glob("events*"))
+
+
+def test_what_would_send_figures_unasked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maao.trackers.options.installed", lambda package: "1.0")
+    monkeypatch.setenv("TRACKIO_SPACE_ID", "me/space")
+    with pytest.raises(ConfigError, match="TRACKIO_SPACE_ID lets Trackio send figures away"):
+        run(a_config({"kind": "trackio"}), tmp_path / "run")
+    with pytest.raises(ConfigError, match="holds a name or a password"):
+        a_config({"kind": "mlflow", "uri": "https://me:secret@there.example"})
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **held: Any) -> None:

@@ -73,7 +73,7 @@ def _compared(parts: RunComponents, tuned: Tensor, spent: int) -> Compared:
     if not found:
         return Compared((), None, tuple(left_out))
     best, answers = max(found, key=lambda one: (one[0].metrics["accuracy"], -one[0].loss))  # of equals the one with the lowest loss
-    gain = _gain(task.test.targets, log_softmax(tuned.double().numpy()), best.title, answers)
+    gain = _gain(task.test.targets, log_softmax(tuned.double().numpy()), best.title, answers, len(found))
     return Compared(tuple(beside for beside, _ in found), gain, tuple(left_out), sum(beside.tokens for beside, _ in found))
 
 
@@ -113,7 +113,7 @@ def as_beside(name: str, baseline: LabelledBaseline, read: Reading) -> tuple[Bes
     return beside, read.log_probabilities
 
 
-def _gain(targets: Integers, tuned: Floats, over: str, theirs: Floats) -> Gain:
+def _gain(targets: Integers, tuned: Floats, over: str, theirs: Floats, best_of: int = 1) -> Gain:
     """Return what the tuned point gained on `test` over something else that answered there."""
 
     def right(answers: Floats) -> list[bool]:
@@ -122,4 +122,4 @@ def _gain(targets: Integers, tuned: Floats, over: str, theirs: Floats) -> Gain:
     def losses(answers: Floats) -> list[float]:
         return [-float(one) for one in answers[np.arange(len(targets)), targets]]
 
-    return gain_over(over, right(tuned), right(theirs), losses(tuned), losses(theirs))
+    return gain_over(over, right(tuned), right(theirs), losses(tuned), losses(theirs), best_of=best_of)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Self
 
-from maao.evaluation.statistics import Z95
+from maao.evaluation.statistics import Z95, exact_mcnemar
 from maao.types import JSON
+
+LEVEL = 0.05  # how often chance alone may be called a loss; where the best of several is picked, this over their number
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,9 @@ class Gain:
         over: the baseline's title.
         accuracy: the tuned accuracy less the baseline's; `low` and `high` are the ends of its interval.
         loss: the tuned log-loss less the baseline's, below zero where tuning is better; None where it is not finite.
+        best_of: among how many it is the best on these very examples; 1: it was fixed beforehand. A gain over the best is a gain over
+            each; a loss to the best may be chance, which picked it.
+        is_lost: whether a loss is shown: the interval at 1 - 0.05 / `best_of` lies below zero, and McNemar's exact test says so too.
     """
 
     over: str
@@ -64,27 +70,38 @@ class Gain:
     loss: float | None = None
     loss_low: float | None = None
     loss_high: float | None = None
+    best_of: int = 1
+    is_lost: bool = False
 
     @property
     def told(self) -> str:
-        """The verdict, in a plain sentence or two.
+        """The verdict on tuning, in a plain sentence or two.
 
         Example:
             >>> print(Gain("linear probe", 500, 0.032, 0.004, 0.06).told)
             Tuning gained 3.2 points of accuracy over the linear probe (95 % interval +0.4 to +6.0, the same 500 test examples).
+            >>> print(Gain("knn", 18, -0.278, -0.464, -0.036, best_of=4).told)  # doctest: +ELLIPSIS
+            Tuning lies 27.8 points of accuracy below the knn, the best of 4 baselines as known afterwards (95 % interval -46.4 to ...
             >>> print(Gain("knn", 500, 0.002, -0.02, 0.024, -0.04, -0.06, -0.02).told)  # doctest: +ELLIPSIS
             Tuning gained nothing in accuracy that can be told from chance over ... by 0.040 (0.020 to 0.060).
         """
+        return self.told_of("Tuning")
+
+    def told_of(self, subject: str) -> str:
+        """Return the verdict on what the compared point is called: "Tuning", or a model that was not tuned."""
         points, low, high = 100 * self.accuracy, 100 * self.low, 100 * self.high
         interval = f"95 % interval {low:+.1f} to {high:+.1f}, the same {self.num_examples} test examples"
+        over = self.over if self.best_of == 1 else f"{self.over}, the best of {self.best_of} baselines as known afterwards"
         if self.low > 0:
-            told = f"Tuning gained {points:.1f} points of accuracy over the {self.over} ({interval})."
+            told = f"{subject} gained {points:.1f} points of accuracy over the {over} ({interval})."
+        elif self.is_lost:
+            chosen = "" if self.best_of == 1 else " It stays a loss where it is allowed for that these examples picked the best."
+            told = f"{subject} lost {-points:.1f} points of accuracy to the {over} ({interval}).{chosen}"
         elif self.high < 0:
-            told = f"Tuning lost {-points:.1f} points of accuracy to the {self.over} ({interval}): that is the better choice here."
+            level = f"at {100 * LEVEL / self.best_of:.3g} %"
+            told = f"{subject} lies {-points:.1f} points of accuracy below the {over} ({interval}); that it lost is not shown {level}."
         else:
-            told = (
-                f"Tuning gained nothing in accuracy that can be told from chance over the {self.over}: {points:+.1f} points ({interval})."
-            )
+            told = f"{subject} gained nothing in accuracy that can be told from chance over the {over}: {points:+.1f} points ({interval})."
         return f"{told}{self._loss_told}"
 
     @property
@@ -122,12 +139,19 @@ class Compared:
     def from_json(cls, held: JSON) -> Self:
         """Return what `to_json` gave."""
         baselines = tuple(Beside(**{**one, "loss": math.inf if one["loss"] is None else one["loss"]}) for one in held["baselines"])
-        gain, untuned = (None if found is None else Gain(**found) for found in (held["gain"], held.get("over_untuned")))
+        gain = None if held["gain"] is None else Gain(**{"best_of": len(baselines), **held["gain"]})
+        untuned = None if held.get("over_untuned") is None else Gain(**held["over_untuned"])
         return cls(baselines, gain, tuple(held["left_out"]), held["tokens"], untuned)
 
 
 def gain_over(
-    over: str, ours: Sequence[bool], theirs: Sequence[bool], our_losses: Sequence[float] = (), their_losses: Sequence[float] = ()
+    over: str,
+    ours: Sequence[bool],
+    theirs: Sequence[bool],
+    our_losses: Sequence[float] = (),
+    their_losses: Sequence[float] = (),
+    *,
+    best_of: int = 1,
 ) -> Gain:
     """Return what was gained over a baseline on the same examples.
 
@@ -135,6 +159,7 @@ def gain_over(
         over: the baseline's title.
         ours, theirs: whether each example is read right.
         our_losses, their_losses: of each example; the interval of their mean difference is the normal one.
+        best_of: among how many baselines this one was picked by these examples.
 
     Example:
         >>> found = gain_over("k", [True] * 8 + [False] * 2, [True] * 4 + [False] * 6)
@@ -145,13 +170,17 @@ def gain_over(
     losses = sum(b and not a for a, b in zip(ours, theirs, strict=True))
     count = len(ours)
     low, high = matched_interval(wins, losses, count)
+    level = LEVEL / best_of
+    at_level = matched_interval(wins, losses, count, statistics.NormalDist().inv_cdf(1 - level / 2))
+    found = Gain(over, count, (wins - losses) / count, low, high, best_of=best_of)
+    found = replace(found, is_lost=at_level[1] < 0 and exact_mcnemar(wins, losses) <= level)
     apart = [a - b for a, b in zip(our_losses, their_losses, strict=True)]
     if len(apart) < 2 or not all(map(math.isfinite, apart)):
-        return Gain(over, count, (wins - losses) / count, low, high)
+        return found
     mean = math.fsum(apart) / len(apart)
     spread = math.sqrt(math.fsum((one - mean) ** 2 for one in apart) / (len(apart) - 1))
     half = Z95 * spread / math.sqrt(len(apart))
-    return Gain(over, count, (wins - losses) / count, low, high, mean, mean - half, mean + half)
+    return replace(found, loss=mean, loss_low=mean - half, loss_high=mean + half)
 
 
 def matched_interval(wins: int, losses: int, count: int, z: float = Z95) -> tuple[float, float]:

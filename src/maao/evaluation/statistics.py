@@ -29,6 +29,26 @@ def wilson_interval(accuracy: float, num_examples: int, z: float = Z95) -> tuple
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def exact_mcnemar(wins: int, losses: int) -> float:
+    """Return the p-value, of both sides, of McNemar's exact test: whether of examples that only one reads right, each has half.
+
+    Args:
+        wins: examples that only the first reads right; `losses`: that only the second does.
+
+    Example:
+        >>> exact_mcnemar(0, 5), exact_mcnemar(3, 3)
+        (0.0625, 1.0)
+
+    Source: McNemar, Note on the Sampling Error of the Difference between Correlated Proportions or Percentages, 1947, with the binomial
+        distribution in place of its normal limit. As scipy.stats.binomtest gives it, without scipy, which a plain install lacks.
+    """
+    count, term, tail = wins + losses, 1, 0
+    for k in range(min(wins, losses) + 1):
+        tail += term
+        term = term * (count - k) // (k + 1)
+    return min(1.0, 2 * tail / (1 << count))
+
+
 def paired_interval(ours: Sequence[float], theirs: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
     """Return the mean of paired differences, ours minus theirs, and both ends of its Student t interval.
 

@@ -17,20 +17,23 @@ from maao.types import Example, Mistake, readable
 
 MOST_CLASSES = 12  # shown of many, the worst
 MOST_LINES = 5  # shown of what is read wrongly, of labels that look wrong, of confusions
+WIDE = 72  # columns from which on all figures of a class stand in its line
+LEFT_OUT = ("precision", "read as it")  # of these where there are fewer
 LABEL = 25  # characters of a label in a table's line
 MOST_TEXT = 300  # characters of an example
 
 
-def evaluation_report(found: Evaluation, *, every_class: bool = False) -> Group:
-    """Return all that is to say of an evaluation, to be read at 80 columns or more.
+def evaluation_report(found: Evaluation, *, every_class: bool = False, width: int = 80) -> Group:
+    """Return all that is to say of an evaluation.
 
     Args:
         every_class: show all classes, not only the worst of many.
+        width: columns that there are to read it in; in few, some figures of each class are left out.
     """
     parts: list[RenderableType] = [_heading(found), _figures(found)]
     if found.decided is not None:
         parts.append(_decided_table(found.decided))
-    parts += [_coverage_table(found), _class_table(found, every_class)]
+    parts += [_coverage_table(found), _class_table(found, every_class, width)]
     if found.confusions:
         parts.append(_listed("Read as another class most often", len(found.confusions), _confusion_lines(found)))
     if found.mistakes:
@@ -87,17 +90,24 @@ def _coverage_table(found: Evaluation) -> Table:
     return table
 
 
-def _class_table(found: Evaluation, every_class: bool) -> Table:
+def _class_table(found: Evaluation, every_class: bool, width: int) -> Table:
     classes: Sequence[ClassReport] = sorted(found.classes, key=lambda own: (own.f1, -own.num_examples))
     title = "Classes, the worst first"
     if len(classes) > MOST_CLASSES and not every_class:
         title += f" ({MOST_CLASSES} of {len(classes)}; --all shows every one)"
         classes = classes[:MOST_CLASSES]
-    table = _table(title, ("class", "F1", "precision", "recall", "examples", "read as it"))
+    names = [name for name in ("class", "F1", "precision", "recall", "examples", "read as it") if width >= WIDE or name not in LEFT_OUT]
+    table = _table(title, names)
     for own in classes:
-        precision = f"{own.precision:.3f}" if own.num_predicted else "-"
-        recall = f"{own.recall:.3f}" if own.num_examples else "-"
-        add_row(table, folded(own.label, LABEL), f"{own.f1:.3f}", precision, recall, f"{own.num_examples:,}", f"{own.num_predicted:,}")
+        cells = {
+            "class": folded(own.label, LABEL),
+            "F1": f"{own.f1:.3f}",
+            "precision": f"{own.precision:.3f}" if own.num_predicted else "-",
+            "recall": f"{own.recall:.3f}" if own.num_examples else "-",
+            "examples": f"{own.num_examples:,}",
+            "read as it": f"{own.num_predicted:,}",
+        }
+        add_row(table, *(cells[name] for name in names))
     return table
 
 

@@ -54,20 +54,25 @@ def report(result: Result) -> Group:
         parts.append(_search_line(result.lr_search, result.where_judged))
     if result.thresholds is not None:
         parts.append(shown(undecided_line(result.thresholds)))
-    parts.append(shown(f"Final parameters: {result.digest}", style="dim"))
+    parts.append(_whole(shown(f"Final parameters: {result.digest}", style="dim")))
     parts.append(shown(f"Run folder: {result.folder} ({result.status}; maao show, resume, replay, predict, export)"))
     return Group(*parts)
 
 
 def told(sentences: Sequence[Sentence]) -> list[Text]:
-    """Return a story as lines for a terminal: what not to overlook is marked, a command stands behind its sentence."""
-    return [
-        Text.assemble(
-            shown(said.text, style="yellow" if said.is_warning else STYLES.get(said.topic, "")),
-            shown(f" {said.command}", style="cyan") if said.command else "",
-        )
-        for said in sentences
-    ]
+    """Return a story as lines for a terminal: what not to overlook is marked, a command stands in a line of its own, to be copied."""
+    lines: list[Text] = []
+    for said in sentences:
+        lines.append(shown(said.text, style="yellow" if said.is_warning else STYLES.get(said.topic, "")))
+        if said.command:
+            lines.append(_whole(shown(f"    {said.command}", style="cyan")))
+    return lines
+
+
+def _whole(line: Text) -> Text:
+    """Return a line that is never folded: what is copied from a terminal then holds no line break."""
+    line.no_wrap, line.overflow = True, "ignore"
+    return line
 
 
 Row = tuple[tuple[str, str, str, str, str, str], str]  # cells, and the style of them

@@ -87,6 +87,9 @@ class Ending:
         warning: why this is no run with a mentor; "" where it is one.
         capped: calls that a cap did not allow.
         pictures: whether inputs are pictures.
+        walked: whether a gradient step was taken; without one the point that is used is the first.
+        is_first: whether the point that is used is the one that the run began with.
+        is_trained: whether the method has anything to train; one that has not (zero shot) reads no label either.
     """
 
     folder: str
@@ -108,6 +111,9 @@ class Ending:
     cost: Cost = field(default_factory=Cost)
     unanswered: Totals | None = None
     pictures: bool = False
+    walked: bool = True
+    is_first: bool = False
+    is_trained: bool = True
 
     @property
     def is_unlabelled(self) -> bool:
@@ -156,6 +162,10 @@ def ending_of(result: Result) -> Ending:
         result.cost,
         result.unanswered if result.unanswered.calls else None,
         result.config.texts is None and bool(result.environment["labels"]),
+        not history or any(r.state.step for r in history),
+        bool(history)
+        and not any(r.state.step or r.verdict.chosen is not None or r.leg.closing for r in history[: result.chosen.index + 1]),
+        result.config.model.method.options.is_trained,
     )
 
 
@@ -224,6 +234,7 @@ def _on_test(ending: Ending, tuned: Score) -> str:
     knows = [f"{ending.labelled:,} labelled example{'s' * (ending.labelled != 1)}"] if ending.labelled else []
     knows += [f"{ending.given_lines:,} lines about the classes"] if ending.given_lines else []
     begin = f"From {' and '.join(knows)} it" if knows else "Without a labelled example it" if ending.is_unlabelled else "It"
+    begin = begin if ending.is_trained else "Without having read a label it"
     if not _by_accuracy(tuned):
         reads = f"{begin} reads {tuned.num_examples:,} test examples with {score_line(tuned)}"
         return f"{reads}." if ending.untuned is None else f"{reads}; untuned {score_line(ending.untuned)}."
@@ -236,9 +247,13 @@ def _on_test(ending: Ending, tuned: Score) -> str:
 
 def _gains(ending: Ending) -> Iterator[Sentence]:
     if ending.over_baseline is not None:
-        yield Sentence("gain", ending.over_baseline.told)
+        yield Sentence("gain", ending.over_baseline.told_of("The untuned model" if ending.is_first else "Tuning"))
     if ending.untuned is None or not _by_accuracy(ending.tuned):
         return  # of another metric, the result tells both figures
+    if ending.is_first:
+        why = f"no other was better {ending.where}" if ending.walked else "nothing was tuned"
+        yield Sentence("gain", f"The point that is used is the untuned one: {why}.")
+        return
     if ending.over_untuned is not None:
         yield Sentence("gain", ending.over_untuned.told)
     elif ending.tuned is not None:
@@ -256,6 +271,9 @@ def _sure(ending: Ending) -> Iterator[Sentence]:
         chose = f"The same examples chose the point, which flatters it; {unread}, so what was gained is not known"
         yield Sentence("sure", f"{chose}{'' if ending.status == 'finished' else ' yet'}.", is_warning=True)
     elif ending.tuned is not None:
+        if not ending.is_trained:  # another seed would give the same
+            yield Sentence("sure", "The intervals say how far chance in these test examples reaches.")
+            return
         told = "The intervals say how far chance in these test examples reaches. Another seed, or other labels, may land elsewhere"
         part = ", nor what it would be without the mentor" if ending.mentor.in_use or ending.mentor.taken else ""
         yield Sentence("sure", f"{told}: one run cannot say how far{part} (maao compare can).")
@@ -266,7 +284,12 @@ def _mentor(ending: Ending) -> Iterator[Sentence]:
     if not part.asked:
         if ending.chosen is not None:
             lines = f"; what the {ending.given_lines:,} lines of data.lines gave it was not measured" if ending.given_lines else ""
-            yield Sentence("mentor", f"No mentor was asked: plain gradient descent{lines}.")
+            how = (
+                ": plain gradient descent"
+                if ending.walked
+                else f", and nothing was walked{'' if ending.is_trained else ': no label was read'}"
+            )
+            yield Sentence("mentor", f"No mentor was asked{how}{lines}.")
         return
     made = f"{part.proposals} proposal{'s' * (part.proposals != 1)} that could be used"
     asked = f"The mentor ({part.name}) was asked {times(part.asked)} and made {made}"
@@ -323,7 +346,7 @@ def _cost(ending: Ending) -> Iterator[Sentence]:
 def _next(ending: Ending) -> Iterator[Sentence]:
     run = ending.folder
     further = f"maao tune --from {run} --set data.train=MORE.csv"
-    gain = ending.over_baseline or ending.over_untuned
+    gain = ending.over_baseline or (None if ending.is_first else ending.over_untuned)
     if ending.status == "waiting":
         yield Sentence("next", "Next: see what it waits for.", f"maao requests list {run}")
     elif ending.status != "finished":
@@ -338,9 +361,11 @@ def _next(ending: Ending) -> Iterator[Sentence]:
         yield Sentence("next", "Next: evaluate it on labelled examples that it has not seen.", f"maao evaluate {run} TEST.csv")
     elif ending.capped:
         yield Sentence("next", "Next: go further from here under a higher cap.", f"maao tune --from {run} --set budget.llm_calls=NUMBER")
-    elif gain is not None and gain.low <= 0:
-        better = f"use the {gain.over}, or give" if gain.high < 0 and ending.over_baseline is gain else "give"
-        yield Sentence("next", f"Next: {better} it more labels.", further)
+    elif gain is not None and gain.is_lost and ending.over_baseline is gain:
+        check = f"before you switch to the {gain.over}, evaluate both on further labelled rows, since test has chosen it"
+        yield Sentence("next", f"Next: {check}.", f"maao evaluate {run} MORE.csv")
+    elif gain is not None and gain.low <= 0 and ending.is_trained:
+        yield Sentence("next", "Next: give it more labels.", further)
     else:
         inputs = "PICTURE.png" if ending.pictures else "--file TEXTS.txt"
         yield Sentence("next", "Next: use it.", f"maao predict {run} {inputs}")

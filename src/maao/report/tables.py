@@ -16,6 +16,8 @@ from maao.report.lines import add_row, columns, metric_name, plain_table, shown,
 from maao.store.listing import RunSummary
 from maao.types import Score
 
+WIDE = 72  # columns from which on a run's line says what it spent
+
 
 def rates_table(search: LrSearch) -> Table:
     """Return what came of every rate of a search, the chosen one in bold."""
@@ -65,24 +67,31 @@ def headroom_table(found: Headroom) -> Table:
     return table
 
 
-def runs_table(summaries: Sequence[RunSummary], folder: Path) -> Group:
-    """Return the runs of a folder, a line each, and below them what is wrong with those that cannot be read."""
-    table = plain_table(shown(f"Runs in {folder}"))
-    for name in ("run", "created", "status", "rounds", "best select loss", "best accuracy", "steps", "mentor calls"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("run", "status"), min_width=10 if name == "created" else None)
+def runs_table(summaries: Sequence[RunSummary], folder: Path, width: int = 80) -> Group:
+    """Return the runs of a folder, a line each, and below them what is wrong with those that cannot be read.
+
+    Args:
+        width: columns that there are to read it in; in few, what a run spent is left out.
+    """
+    table = plain_table(shown(f"Runs in {folder} (lowest loss and highest accuracy of those that choose)"))
+    names = ("run", "created", "status", "rounds", "loss", "accuracy", *(("steps", "calls") if width >= WIDE else ()))
+    for name in names:
+        right = name not in names[:3]
+        least = len(name) if right else 10
+        table.add_column(name, overflow="fold", no_wrap=right, justify="right" if right else "left", min_width=least)
     for s in summaries:
         if s.problem:
-            add_row(table, s.name, "", shown("cannot be read", style="red"), "", "", "", "", "")
+            add_row(table, s.name, "", shown("cannot be read", style="red"))
             continue
+        spent = (str(s.cost.gradient_steps), str(s.cost.llm_calls)) if width >= WIDE else ()
         add_row(
             table,
             s.name,
-            s.created[:19].replace("T", " "),
+            s.created[:16].replace("T", " "),
             s.status,
             str(s.rounds_done),
             "" if s.best_loss is None else f"{s.best_loss:.3f}",
             "" if s.best_accuracy is None else f"{s.best_accuracy:.3f}",
-            str(s.cost.gradient_steps),
-            str(s.cost.llm_calls),
+            *spent,
         )
     return Group(table, *(shown(f"{s.name}: {s.problem}", style="red") for s in summaries if s.problem))

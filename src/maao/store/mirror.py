@@ -81,7 +81,7 @@ class Mirror:
         """Write the newest whole state into a folder that does not exist yet; return its number, from 1.
 
         Raises:
-            StoreError: the folder is there, the mirror holds no such run, or what it holds is damaged.
+            StoreError: the folder is there, the mirror cannot be read, holds no such run, or what it holds is damaged: no folder is made.
         """
         if folder.exists():
             raise StoreError(f"{folder} is there already, so nothing was taken from {self.url}: `maao resume {folder}` goes on with it.")
@@ -93,7 +93,23 @@ class Mirror:
         if held is None:
             raise StoreError(f"{self.url} holds no run of the name {self.name!r}. Give the folder the name that the run had.")
         number, files = held
-        for name, digest in sorted(files.items(), key=lambda item: item[0] == DATABASE):  # the database last: it makes this a run folder
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".part-", dir=folder.parent) as made:  # a pull that is cut off leaves no half of a run
+                part = Path(made, folder.name)
+                part.mkdir()
+                self._take(files, part)
+                part.rename(folder)
+        except StoreError:
+            raise
+        except Exception as error:  # every file system of fsspec raises its own
+            told = f"the run could not be taken from {self.url}: {_in_short(error)}"
+            raise StoreError(f"{told}. Nothing of it is here yet: the same command tries again.") from error
+        return number
+
+    def _take(self, files: Mapping[str, str], folder: Path) -> None:
+        """Write the files of a state into a folder."""
+        for name, digest in files.items():
             file = folder / name
             if not file.resolve().is_relative_to(folder.resolve()):
                 raise StoreError(f"{self.url} names a file outside of the run: {name!r}. Nothing more was taken from it.")
@@ -102,7 +118,6 @@ class Mirror:
                 raise StoreError(f"{self.url} is damaged: {name} of {self.name} is not what was copied there.")
             file.parent.mkdir(parents=True, exist_ok=True)
             write_durably(file, data)
-        return number
 
     def _push(self, folder: Path) -> int:
         there = {path.rsplit("/", 1)[-1] for path in self._listed(OBJECTS)}

@@ -145,6 +145,8 @@ class GainRecord(Record):
     loss: float | None
     loss_low: float | None
     loss_high: float | None
+    best_of: int = 1  # older runs kept neither this
+    is_lost: bool = False  # nor this
 
 
 class ComparedRecord(Record):

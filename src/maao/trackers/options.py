@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from maao.errors import ConfigError
 from maao.installed import installed
@@ -64,6 +66,12 @@ class TrackioOptions(TrackerOptions):
     project: Text = Field("maao", description="Project of the tracker that runs stand in.")
     space_id: Text | None = Field(None, description="Space on the hub that figures are sent to (ORG/NAME); by default none is.")
 
+    def check(self) -> None:
+        super().check()
+        sending = [name for name in SENDING if os.environ.get(name)]
+        if self.space_id is None and sending:
+            raise ConfigError(f"The variable {sending[0]} lets Trackio send figures away: unset it, or say so by tracker.space_id.")
+
     def build(self) -> Tracker:
         from maao.trackers.trackio import Trackio
 
@@ -81,6 +89,13 @@ class MLflowOptions(TrackerOptions):
 
     experiment: Text = Field("maao", description="Experiment that runs stand in.")
     uri: Text | None = Field(None, description="Tracking server or store; by default mlflow.db beside the run's folder.")
+
+    @field_validator("uri")
+    @classmethod
+    def _no_password(cls, uri: str | None) -> str | None:
+        if uri is not None and "@" in urlsplit(uri).netloc:
+            raise ValueError("it holds a name or a password, and a config is stored: MLflow reads MLFLOW_TRACKING_USERNAME and _PASSWORD")
+        return uri
 
     def build(self) -> Tracker:
         from maao.trackers.mlflow import MLflow
@@ -113,4 +128,5 @@ class WandBOptions(TrackerOptions):
         return f"Tracker: Weights & Biases, project {self.project}, {place}."
 
 
+SENDING = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID", "TRACKIO_DATASET_ID")  # read by Trackio where none is given
 SENT = "figures, and the names and numbers among the settings; no text of the data, a prompt or the mentor"

@@ -154,6 +154,8 @@ class KnownFeatures(ABC):
         """Return the features of places, in their order."""
         held = store.read(list(keys.values()))
         missing = list({keys[place]: place for place in keys if keys[place] not in held}.values())
+        if not missing:
+            return [held[key] for key in keys.values()]
         with job("encoding inputs", len(missing), "inputs") as encoding:
             for begin in range(0, len(missing), self._batch):
                 part = missing[begin : begin + self._batch]

@@ -137,7 +137,7 @@ def _story(rows: Sequence[Row], found: Sequence[Difference], tasks: Sequence[str
     capped = sum(row.capped > 0 for row in rows)
     if capped:
         yield Sentence(
-            "state", f"A cap kept {capped} of {total} cells from asking: they are of less advice than their arm says.", is_warning=True
+            "state", f"A cap kept {capped} of {len(rows)} cells from asking: they are of less advice than their arm says.", is_warning=True
         )
 
 

@@ -224,9 +224,9 @@ def run_view(result: Result, anchor: str, judged: Judged | str, wanted: Wanted, 
         asked,
         other,
         cut,
-        "" if asked else "No mentor was asked in this run: all of it is gradient descent.",
-        _lines(result, None if isinstance(judged, str) else judged, caps),
-        beliefs(result.chosen.clues.line_weights)[:1],
+        "" if asked else _no_mentor(result),
+        _lines(result, None if isinstance(judged, str) or not wanted.examples else judged, caps),
+        _lines_told(result, None if isinstance(judged, str) else judged, wanted),
         evaluated,
         why_not,
         _cost(result.cost),
@@ -238,6 +238,16 @@ def run_view(result: Result, anchor: str, judged: Judged | str, wanted: Wanted, 
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}\n… ({len(text) - most:,} characters more: maao show --calls, or the run folder)"
+
+
+def _no_mentor(result: Result) -> str:
+    walked = any(r.observations for r in result.history)
+    return f"No mentor was asked in this run{': all of it is gradient descent' if walked else ', and nothing was walked'}."
+
+
+def typed(result: Result) -> str:
+    """Return a run's folder as it is typed in a command."""
+    return shlex.quote(str(result.folder))
 
 
 def few_rows(rows: Sequence[Sequence[str]], most: int, how: str) -> tuple[Sequence[Sequence[str]], str]:
@@ -278,9 +288,9 @@ def _figures(result: Result, where: str) -> Iterator[Figure]:
     elif not score.is_unjudged:
         yield Figure("loss, tuned", f"{score.loss:.4g}", where if chosen is None else "on test")
     if beside is not None and (gain := beside.gain) is not None:
-        yield Figure(
-            f"points over the {gain.over}", f"{100 * gain.accuracy:+.1f}", f"95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}"
-        )
+        picked = f"; the best of {gain.best_of} baselines as known afterwards" if gain.best_of > 1 else ""
+        told = f"95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}{picked}"
+        yield Figure(f"points over the {gain.over}", f"{100 * gain.accuracy:+.1f}", told)
     asked = [r for r in result.history if r.leg.ask]
     if asked:
         count = len(restarts(result.history))
@@ -340,7 +350,7 @@ def _rounds(result: Result, where: str, caps: Caps) -> Table:
         train = f"{r.observations[-1].loss:.3f}" if r.observations else ""
         words = r.clues.projection.text if r.clues.projection else ""
         rows.append((str(r.index), str(r.state.step), train, *columns(r.score), happened, words))
-    few, cut = few_rows(rows, caps.rounds, f"maao show {result.folder.name}")
+    few, cut = few_rows(rows, caps.rounds, f"maao show {typed(result)}")
     heads = ("round", "step", "loss on train", f"loss {where}", f"{metric} {where}", "what happened", "its words")
     return Table("Every round", heads, few, frozenset(range(5)), frozenset(strong), cut)
 
@@ -382,7 +392,7 @@ def _mentor(result: Result, wanted: Wanted, caps: Caps) -> tuple[list[Asked], li
     matched = sum(counts) == len(calls)  # calls are stored as they come: where each round's are known, theirs follow each other
     shown, cut = told[: caps.calls], ""
     if len(told) > caps.calls:
-        cut = f"{len(told) - caps.calls:,} of {len(told):,} calls are left out here: maao show {result.folder.name} --calls."
+        cut = f"{len(told) - caps.calls:,} of {len(told):,} calls are left out here: maao show {typed(result)} --calls."
     numbers, at, found = iter(restarts(result.history)), 0, list[Asked]()
     for r, count in zip(asked, counts, strict=True):
         own = shown[at : at + count] if matched else []
@@ -418,7 +428,7 @@ def _proposals(r: Finished, result: Result, caps: Caps) -> Table:
         rows.append(("(the walk as it was)", "went on" if r.verdict.chosen is None else "left", *columns(own.score), str(own.age), ""))
     for one in r.advice.rejected:
         rows.append((one.text[: caps.text], refusal(one, one.reason), "", "", "", ""))
-    few, cut = few_rows(rows, caps.proposals, f"maao show {result.folder.name}")
+    few, cut = few_rows(rows, caps.proposals, f"maao show {typed(result)}")
     heads: Sequence[str] = ("what was proposed", "what became of it", "loss", metric, "after steps", "from")
     if len({proposal.source for proposal in r.advice.proposals}) < 2:  # all are from one mentor, whose name stands above
         few, heads = [row[:-1] for row in few], heads[:-1]
@@ -449,6 +459,14 @@ def _answer(number: int, call: Call, wanted: Wanted, caps: Caps) -> Answer:
 # -- class lines
 
 
+def _lines_told(result: Result, judged: Judged | None, wanted: Wanted) -> list[str]:
+    told = beliefs(result.chosen.clues.line_weights)[:1]
+    splits = None if judged is None else judged.parts.splits
+    if splits is not None and splits.lines and not wanted.examples:
+        told.append(f"Class lines that came with the data are not shown here: {len(splits.lines):,}.")
+    return told
+
+
 def _lines(result: Result, judged: Judged | None, caps: Caps) -> list[Table]:
     """Return the class lines that the point was trained on: those of the mentor, and those that came with the data."""
     splits = None if judged is None else judged.parts.splits
@@ -460,7 +478,7 @@ def _lines(result: Result, judged: Judged | None, caps: Caps) -> list[Table]:
     for caption, lines in held:
         if lines:
             rows = [(line.label, line.kind.removesuffix("s"), line.text[: caps.text], f"{line.weight:.2f}") for line in lines]
-            few, cut = few_rows(rows, caps.lines, f"maao show {result.folder.name} --lines")
+            few, cut = few_rows(rows, caps.lines, f"maao show {typed(result)} --lines")
             heads = ("class", "kind", "line", "weight")
             found.append(
                 Table(f"{caption}: {len(lines):,}, each with its weight beside a labelled example", heads, few, frozenset({3}), cut=cut)
@@ -534,7 +552,7 @@ def _classes(found: Evaluation, result: Result, caps: Caps) -> Table:
         )
         for own in worst
     ]
-    few, cut = few_rows(rows, caps.classes, f"maao evaluate {result.folder.name} --all")
+    few, cut = few_rows(rows, caps.classes, f"maao evaluate {typed(result)} --all")
     heads = ("class", "F1", "precision", "recall", "examples", "read as it")
     return Table("Classes, the worst first", heads, few, frozenset(range(1, 6)), cut=cut)
 
@@ -547,7 +565,7 @@ def _matrix(found: Evaluation) -> Matrix:
 
 def _confusions(confusions: Sequence[Confusion], result: Result, caps: Caps) -> Table:
     rows = [(one.label, one.predicted, f"{one.count:,}") for one in confusions]
-    few, cut = few_rows(rows, caps.confusions, f"maao evaluate {result.folder.name} --json")
+    few, cut = few_rows(rows, caps.confusions, f"maao evaluate {typed(result)} --json")
     return Table("Read as another class most often", ("label", "read as", "times"), few, frozenset({2}), cut=cut)
 
 
@@ -580,7 +598,7 @@ def _cost(cost: Cost) -> Table:
 
 
 def _reproduce(result: Result) -> list[tuple[str, str]]:
-    name = shlex.quote(str(result.folder))
+    name = typed(result)
     return [
         ("run it again on the recorded replies, and compare bit for bit", f"maao replay {name}"),
         ("read it out at the terminal", f"maao show {name} --clues --calls"),
