@@ -38,6 +38,7 @@ from maao.evaluation.statistics import detectable_difference, holm
 AIM, MARGIN, LEVEL = 5.0, 1.0, 0.05  # points; of p-values
 PLANNED = {"secondary": 9, "feedback": 4, "prompts": 6}  # comparisons that Holm's correction is over, run or not
 FREE_STRONG = "strong, no margin"
+OLD_JUDGE, NEW_JUDGE, SHUFFLED = "strong, old judge", "strong, new judge", "shuffled, new judge"
 UNLIKE = {
     "strong, unlike": tuple(f"{name}, as few" for name in ("wordings", "random words", "edits", "corpus")),
     "strong, unlike in letters": tuple(f"{name}, as few in letters" for name in ("wordings", "edits", "corpus")),
@@ -106,6 +107,7 @@ def page(rows: pd.DataFrame, lines: pd.DataFrame) -> str:
         _prompts(rows),
         _cost(held),
         _replication(held),
+        _judge(held),
         _counts(held),
     ]
     return "\n".join(one for part in parts for one in part).rstrip() + "\n"
@@ -545,6 +547,28 @@ def _replication(rows: pd.DataFrame) -> list[str]:
             each = ", ".join(f"{name} {value:+.1f}" for name, value in found.sets.items())
             lines.append(line(str(labels), [control, points(found), each]))
     return [*lines, ""] if len(lines) > 5 else []
+
+
+def _judge(rows: pd.DataFrame) -> list[str]:
+    lines = [
+        "## Not of the plan: another judge",
+        "",
+        "The judge that was chosen on [other sets](judge.md), frozen before these cells ran, less the one of this study: strong lines,",
+        "points of accuracy; and lines under shuffled classes, which it is to leave out, less `no mentor` (3 seeds).",
+        "",
+        head("labels a class", ["old", "new", "new less old", "log-loss", "of each set", "shuffled less no mentor"]),
+    ]
+    for labels in (1, 2, 4):
+        own = of(rows, "judge", labels)
+        gain, lost = difference(own, NEW_JUDGE, OLD_JUDGE), difference(own, NEW_JUDGE, OLD_JUDGE, figure="loss")
+        if gain is None or lost is None:
+            continue
+        means = by_set(own)[[OLD_JUDGE, NEW_JUDGE]].dropna().mean()
+        harm = difference(pd.concat([own, of(rows, "labels", labels)]), SHUFFLED, NOBODY)
+        told = ", ".join(f"{name} {value:+.1f}" for name, value in gain.sets.items())
+        figures = [f"{means[OLD_JUDGE]:.1f}", f"{means[NEW_JUDGE]:.1f}", points(gain, len(PRIMARY)), losses(lost), told]
+        lines.append(line(str(labels), [*figures, "" if harm is None else points(harm, len(PRIMARY))]))
+    return [*lines, ""] if len(lines) > 6 else []
 
 
 def _counts(rows: pd.DataFrame) -> list[str]:

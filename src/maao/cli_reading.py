@@ -70,9 +70,8 @@ def show(
         out.show(*clues_lines(result))
         held["clues"] = clues_document(result)
     if calls:
-        recorded = _recorded(run)
-        out.say("\n".join(line for number, call in enumerate(recorded, start=1) for line in _call_lines(number, call)))
-        held["calls"] = [_call_document(call) for call in recorded]
+        told, held["calls"] = _recorded(run)
+        out.say("\n".join(told))
     if lines:
         out.show(*map(shown, listed(result.lines) or ["The chosen point was trained on no class lines."]))
         held["lines"] = [asdict(line) for line in result.lines]
@@ -270,15 +269,17 @@ def export(
     out.document({"run": str(run), "to": str(to), "written": written, "not_written": not_written})
 
 
-def _recorded(folder: Path) -> list[Call]:
-    """Return the calls of a run that are on record."""
+def _recorded(folder: Path) -> tuple[list[str], list[JSON]]:
+    """Return the calls of a run that are on record, as lines and as plain data. Raises `StoreError` where one is damaged."""
     from maao.optimizers.serializer import TorchSerializer
     from maao.store.database import DATABASE
     from maao.store.files import reading
     from maao.store.run import RunFolder
 
     with RunFolder.open(folder, serializer=TorchSerializer(), write=False) as stored, reading(folder / DATABASE):
-        return list(stored.ledger.calls())
+        calls = list(stored.ledger.calls())
+        told = [line for number, call in enumerate(calls, start=1) for line in _call_lines(number, call)]
+        return told, [_call_document(call) for call in calls]
 
 
 def _call_lines(number: int, call: Call) -> list[str]:

@@ -169,7 +169,7 @@ def test_l6_a_test_split_without_its_labels_gives_way_to_the_one_for_choices(mon
     from maao import api
 
     seen = {}
-    monkeypatch.setattr(api, "run", lambda config, folder, splits, mentor, watch: seen.update(splits=splits))
+    monkeypatch.setattr(api, "run", lambda config, folder, splits, mentor, watch, progress: seen.update(splits=splits))
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])})
 
     def part(name, labels):
@@ -213,7 +213,7 @@ def test_l6_tune_reads_frames_and_splits_by_the_same_rules(monkeypatch):
     from maao import api
 
     seen = {}
-    monkeypatch.setattr(api, "run", lambda config, folder, splits, mentor, watch: seen.update(splits=splits, config=config))
+    monkeypatch.setattr(api, "run", lambda config, folder, splits, mentor, watch, progress: seen.update(splits=splits, config=config))
     rows = [{"headline": f"{word} {i}", "verdict": word == "fine", "id": i} for i in range(4) for word in ("dull", "fine")]
     settings = {
         "data.text_fields": {"text": "headline"},

@@ -106,7 +106,7 @@ def test_a_killed_comparison_that_goes_on_does_not_begin_its_cap_anew(tmp_path: 
     with chat_server(slow) as server:
         file = table_of(tmp_path, server, "llm_calls = 6")
         (tmp_path / "out" / "rows").mkdir(parents=True)
-        worker = subprocess.Popen([sys.executable, "-m", "maao.compare", str(file), str(tmp_path / "out"), ""])
+        worker = subprocess.Popen([sys.executable, "-m", "maao.compare", str(file), str(tmp_path / "out"), "[]"])
         while len(server.bodies) < 2:  # the second call is open
             time.sleep(0.01)
             assert worker.poll() is None

@@ -211,13 +211,13 @@ def _beaten(r: Round[P, S]) -> tuple[float, float] | None:
 
 
 def _state(ending: Ending) -> Iterator[Sentence]:
+    if ending.warning:  # first of all: without a mentor this is another run than was asked for
+        yield Sentence("mentor", printable_line(ending.warning), is_warning=True)
     if ending.status != "finished":
         why = f": {printable_line(ending.reason)}" if ending.reason else ""
         yield Sentence("state", f"The run is not finished, but {ending.status}{why}.", is_warning=True)
     elif ending.reason:
         yield Sentence("state", f"Note: {printable_line(ending.reason)}.", is_warning=True)
-    if ending.warning:
-        yield Sentence("mentor", printable_line(ending.warning), is_warning=True)
 
 
 def _result(ending: Ending) -> Iterator[Sentence]:
