@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from maao import choices
 from maao.config import Config, expand_paths, make_config, set_value, without_unread
 from maao.data.folds import CROSS_VALIDATION
 from maao.data.hub import NoSuchLabels
@@ -91,6 +92,11 @@ def tune(
         "plan.steps": ("steps", steps),
     }
     given = {key: told for key, told in arguments.items() if told[1] is not None}
+    if kind is not None:
+        try:
+            choices.load("kind", kind)
+        except choices.UnknownName as error:  # before a model is asked for, which a matcher does not need
+            raise ConfigError(f"maao.tune: kind={kind!r}: {error}") from None
     if from_run is None and model is None and kind != "matcher":
         raise ConfigError(
             "maao.tune needs the name of a model: model='packaged:smollm2-135m-instruct', say; or kind='matcher', which has one; or a run "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 from maao.core.acceptance import race_in
 from maao.core.seeds import seed_for
 from maao.data.dataset import Dataset, InputForm
+from maao.data.folds import told_alone
 from maao.data.given import GivenInputs
 from maao.errors import ConfigError
 from maao.mentors.context import Input, MentorContext, ReadByName
@@ -201,8 +202,10 @@ def out_of_fold(built: Built) -> Built:
     """Return the same with what is tuned on all labels judged out of fold: every kind of problem that has examples alike."""
     from maao.problems.cross_validated import cross_validated
 
-    problem = cross_validated(built.problem)
-    return replace(built, problem=problem, codec=problem.codec)
+    problem, splits = cross_validated(built.problem), built.splits
+    reads_labels = splits is not None and built.config.model.method.options.is_trained
+    told = told_alone(splits.train, splits.folds) if splits is not None and reads_labels else ()
+    return replace(built, problem=problem, codec=problem.codec, notes=(*built.notes, *told))
 
 
 def saying_lines(built: Built) -> Built:

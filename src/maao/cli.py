@@ -9,14 +9,16 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
+from inspect import getdoc
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from maao.bars import Bars
 from maao.cli_output import (
+    CLOSED,
     CODES,
     FAILED,
     INCOMPLETE,
@@ -44,7 +46,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Tune soft prompts by gradient descent, with a language model as mentor.",
+    rich_markup_mode=None,  # else what stands in square brackets is taken for markup and left out of help
+    help="Tune soft prompts, or the classes of a matcher, by gradient descent; a language model may be the mentor.",
     epilog="\n\n".join(("Exit codes:", *(f"{code}  {told}" for code, told in CODES.items()))),
 )
 
@@ -63,7 +66,7 @@ def _version(wanted: bool) -> None:
 def maao(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")] = False,
 ) -> None:
-    """Tune soft prompts by gradient descent, with a language model as mentor."""
+    """Tune soft prompts, or the classes of a matcher, by gradient descent; a language model may be the mentor."""
 
 
 @contextmanager
@@ -355,7 +358,16 @@ def replay(run: RunArgument, as_json: JsonOption = False, quiet: QuietOption = F
 
 app.add_typer(reading_app)
 app.add_typer(setup_app)
-app.add_typer(requests_app, name="requests")
+app.add_typer(requests_app, name="requests", short_help=requests_app.info.help)
+
+
+def _list_whole(*apps: typer.Typer) -> None:
+    """Let lists of commands tell the first paragraph of each whole: they would cut it at the end of a line."""
+    for command in (command for one in apps for command in one.registered_commands):
+        command.short_help = " ".join((getdoc(command.callback) or "").partition("\n\n")[0].split())
+
+
+_list_whole(app, reading_app, setup_app, requests_app)
 
 
 def _stopped(told: str) -> typer.Exit:
@@ -381,6 +393,26 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to stop
+    try:
+        try:
+            _run()
+        finally:
+            sys.stdout.flush()  # here, and not when Python ends: what is left may meet a closed pipe
+    except BrokenPipeError:
+        _leave_pipe()
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # what prints for us met it, and ends with 1
+            _leave_pipe()
+        raise
+
+
+def _leave_pipe() -> NoReturn:
+    """End quietly: whoever read standard output has read enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more when it ends
+    raise SystemExit(CLOSED) from None
+
+
+def _run() -> None:
     try:
         with _together():
             app()

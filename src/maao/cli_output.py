@@ -21,6 +21,7 @@ FAILED = 1  # an error of ours, told in words; also: a replay differs, doctor mi
 USAGE = 2  # a command that is not written so
 INCOMPLETE = 3  # exit code of a command that did what it could: some inputs were not read, or no reply of a mentor was usable
 WAITING = 4  # exit code of a run or a comparison that waits for replies
+CLOSED = 141  # whoever read standard output stopped reading; 128 and SIGPIPE, as of other tools
 INTERRUPTED = 130  # by Ctrl-C; what was finished is kept
 
 CODES = {
@@ -30,6 +31,7 @@ CODES = {
     INCOMPLETE: "done as far as it could be: some inputs were not read, or no reply of the mentor was usable",
     WAITING: "it waits for replies (maao requests)",
     INTERRUPTED: "stopped by Ctrl-C; what was finished is kept",
+    CLOSED: "its output was no longer read",
 }
 
 Set = Annotated[

@@ -64,6 +64,9 @@ def show(
     from maao.result import load
 
     out, result = Output(as_json, quiet), load(run)
+    if mistakes is not None:  # files come before what is printed: whoever reads that may stop reading
+        with listening(Bars(out.aside)):
+            _write_examples(out, result.mistakes(), mistakes, "the worst mistakes on select", result.picture)
     out.show(*report(result).renderables)
     held = run_document(result)
     if clues:
@@ -75,9 +78,6 @@ def show(
     if lines:
         out.show(*map(shown, listed(result.lines) or ["The chosen point was trained on no class lines."]))
         held["lines"] = [asdict(line) for line in result.lines]
-    if mistakes is not None:
-        with listening(Bars(out.aside)):
-            _write_examples(out, result.mistakes(), mistakes, "the worst mistakes on select", result.picture)
     out.document(held)
 
 
@@ -149,6 +149,7 @@ def predict(
     """
     from collections import Counter
 
+    from maao.data.checks import advice_of
     from maao.deploy import Prediction
     from maao.evaluation.undecided import IN_WORDS
     from maao.prediction import given_inputs, predictions_document, written
@@ -180,6 +181,8 @@ def predict(
     unread = [one for one in found if not isinstance(one, Prediction)]
     for one in unread:
         out.tell(f"Not read: {one.place}: {one.reason}")
+    for advice in advice_of(unread):
+        out.tell(advice)
     if unread:
         out.tell(f"{len(unread)} of {len(found)} could not be read and have no label.")
         raise typer.Exit(INCOMPLETE if len(unread) < len(found) else FAILED)
@@ -221,8 +224,6 @@ def evaluate(
     with listening(Bars(out.aside)), job("evaluating"):
         judged = result.judged(_split(split) if file is None else file, none_of_these=none_of_these, separator=separator)
         found = result.evaluated(judged)
-    out.show(*evaluation_report(found, every_class=every_class, width=out.width).renderables, fold=True)
-    out.document({"run": str(run), **found.to_json()})
     for things, path, told in ((found.mistakes, mistakes, "what is read wrongly"), (found.suspects, suspects, "labels that look wrong")):
         if path is not None:
             _write_examples(out, things, path, told, judged.picture)
@@ -231,6 +232,8 @@ def evaluate(
 
         plot_evaluation(found, plot)
         out.tell(f"Drawn: {plot}")
+    out.show(*evaluation_report(found, every_class=every_class, width=out.width).renderables, fold=True)
+    out.document({"run": str(run), **found.to_json()})
 
 
 def _split(name: str) -> Split:
@@ -250,7 +253,7 @@ def export(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Take the tuned prompt elsewhere: plain text, embeddings, PEFT adapter; of runs on pictures, CoOp's ctx and class features."""
+    """Take what was tuned elsewhere: plain text, tensors, PEFT adapter; of matchers, class features and CoOp's ctx."""
     from maao.errors import ConfigError
     from maao.result import load
 
@@ -260,12 +263,14 @@ def export(
         for name in result.formats if format == "all" else (format,):
             try:
                 written[name] = list(map(str, result.save(to, name)))
-                out.say(f"{name}: {', '.join(written[name])}")
             except ConfigError as error:  # the template has its slots elsewhere, PEFT is not installed, the method has no such thing
                 if format != "all":
                     raise
                 not_written[name] = str(error)
-                out.say(f"{name}: not written. {error}")
+    for name, files in written.items():
+        out.say(f"{name}: {', '.join(files)}")
+    for name, why in not_written.items():
+        out.say(f"{name}: not written. {why}")
     out.document({"run": str(run), "to": str(to), "written": written, "not_written": not_written})
 
 
@@ -285,6 +290,7 @@ def _recorded(folder: Path) -> tuple[list[str], list[JSON]]:
 def _call_lines(number: int, call: Call) -> list[str]:
     """Return what was asked in a recorded call and what came back."""
     from maao.llm.chat import reply_from_json
+    from maao.report.lines import tokens_told
 
     request = json.loads(call.request)
     asked = [f"--- call {number}: {call.model}, {call.date}, {call.seconds:.1f} s", *(m["content"] for m in request["messages"])]
@@ -292,7 +298,8 @@ def _call_lines(number: int, call: Call) -> list[str]:
         reply = reply_from_json(call.reply)
     except ValueError as error:
         return [*asked, f"--- reply (sample {request['sample']}) cannot be used: {error}", ""]
-    tokens = f"{call.input_tokens} tokens in, {call.output_tokens} out{' (estimated)' if reply.usage.estimated else ''}"
+    read, written, about = call.about
+    tokens = tokens_told(read, written, about=about)
     ended = f"finish reason: {reply.finish_reason or 'none given'}"
     by = ", ".join(part for part in (reply.who and f"answered by {reply.who}", reply.how) if part)
     told = "; ".join(part for part in (f"--- {tokens}, {ended}", by, reply.why_empty, reply.note) if part)

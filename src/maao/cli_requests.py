@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from maao.types import JSON
     from maao.waiting import Open
 
-app = typer.Typer(no_args_is_help=True, help="Requests that wait for replies: list them, take them out, read replies in (docs/batch.md).")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Requests that wait for replies: list them, take them out, read replies in (docs/batch.md).",
+)
 
 Place = Annotated[Path, typer.Argument(metavar="DIR", help="A run folder, or the folder of a comparison.")]
 

@@ -14,6 +14,7 @@ from maao.config import expand_paths as absolute
 from maao.config import make_config, parse_toml
 from maao.data.checks import TEXT_COLUMNS, Row, as_label, listing, nearest, num_examples
 from maao.data.files import SEPARATORS, read_examples, read_rows, seeming_separator
+from maao.data.folds import told_alone
 from maao.errors import ConfigError, DataError
 from maao.printable import printable_line
 
@@ -22,6 +23,7 @@ LABEL_NAMES = ("label", "labels", "class", "category", "intent", "topic", "senti
 TEXT_MODEL = "packaged:all-minilm-l6-v2"
 PICTURE_MODEL = "openai/clip-vit-base-patch16"
 MOST_LISTED = 8  # classes that a comment names, of each end
+TABLES = (".csv", ".tsv")  # whose first line is the header
 SHOTS = 16  # pictures a class of a folder that train, at most
 
 Which = Literal["text", "label"]
@@ -39,6 +41,7 @@ class Found:
         text, label: the columns; `named`, whether a config must say the one of the text.
         splits: of a folder of pictures, whether it holds folders of splits.
         drop_repeats: whether examples of `test` stand in the file too.
+        notes: what else there is to know of how a run reads it.
     """
 
     path: Path
@@ -51,6 +54,7 @@ class Found:
     named: bool = False
     splits: bool = False
     drop_repeats: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def fewest(self) -> int:
@@ -83,6 +87,7 @@ def look(
         return _pictures(path)
     separator = separator or seeming_separator(path)
     rows = read_rows(path, separator)
+    _check_header(path, rows, separator)
     text, label = _columns(path, rows, text, label, ask)
     examples = read_examples(path, separator=separator, text_fields={"text": text}, label_field=label)
     counts = Counter(example.label for example in examples)
@@ -111,6 +116,25 @@ def _pictures(path: Path) -> Found:
     if min(counts.values()) < 2:
         raise DataError(f"{train}: the class {min(counts, key=lambda name: counts[name])!r} has one picture only: add another one.")
     return Found(path, counts, is_pictures=True, splits=bool(parts))
+
+
+def _check_header(path: Path, rows: Sequence[Row], separator: str | None) -> None:
+    """Refuse a table whose header looks like data: no name is a usual one, and one stands among the values of its own column again."""
+    names = list(rows[0][1])
+    if path.suffix.lower() not in TABLES or _has_usual_name(names):
+        return
+    again = [name for name in names if name.strip() and name.strip() in {as_label(value) for value in _values(rows, name)}]
+    if again:
+        such = (separator or ("\t" if path.suffix.lower() == ".tsv" else ",")).join("label" if name in again else "text" for name in names)
+        example = f" such as {printable_line(such)}" if len(names) == 2 and len(again) == 1 else " that names its columns, text and label"
+        raise DataError(
+            f"{path}: line 1 seems to be data: the file has no header; add a first line{example}. "
+            f"({listing(again)} of line 1 stands in the same column of later rows too.)"
+        )
+
+
+def _has_usual_name(names: Sequence[str]) -> bool:
+    return bool(_named(names, TEXT_NAMES) or _named(names, LABEL_NAMES))
 
 
 def _columns(path: Path, rows: Sequence[Row], text: str | None, label: str | None, ask: Ask | None) -> tuple[str, str]:
@@ -198,24 +222,24 @@ def checked(found: Found, to: Path, model: str | None = None) -> tuple[Found, st
     """
     text = config_text(found, to, model)
     try:
-        _try(text, to)
+        return replace(found, notes=_try(text, to)), text
     except DataError:
         if found.test is None:
             raise
         dropping = replace(found, drop_repeats=True)
         without = config_text(dropping, to, model)
         try:
-            _try(without, to)
+            return replace(dropping, notes=_try(without, to)), without
         except DataError as error:  # what is wrong besides
             raise error from None
-        return dropping, without
-    return found, text
 
 
-def _try(text: str, to: Path) -> None:
+def _try(text: str, to: Path) -> tuple[str, ...]:
+    """Read the data as a run does; return what it would note of classes of one example."""
     values = parse_toml(text, str(to))
     absolute(values, to.parent)
-    make_config(values, str(to)).builder.load_data()
+    read = make_config(values, str(to)).builder.load_data()
+    return () if read is None else told_alone(read.splits.train, read.splits.folds)
 
 
 def told(found: Found) -> list[str]:
@@ -228,11 +252,13 @@ def told(found: Found) -> list[str]:
     if not found.is_pictures:
         between = f", separated by {SEPARATORS[found.separator]}" if found.separator in SEPARATORS else ""
         lines.append(f"UTF-8{between}; the text is the column {found.text!r}, the label the column {found.label!r}.")
+    if found.path.suffix.lower() in TABLES and not found.is_pictures and not _has_usual_name([found.text, found.label]):
+        lines.append("Line 1 is read as the header; if it is an example, put a line that names the columns before it.")
     if found.drop_repeats:
         lines.append(f"Some examples of {found.test} stand in {found.path} too, and are dropped (data.drop_repeats).")
     if _are_numbers(found):
         lines.append("The labels are numbers, and a model knows classes by their names: say them in data.label_names.")
-    return lines
+    return [*lines, *found.notes]
 
 
 def _are_numbers(found: Found) -> bool:

@@ -192,6 +192,7 @@ def model_card(
 ) -> str:
     """Return the model card of a run, Markdown with its data in YAML in front."""
     config, given = result.config, dataset or _dataset(result.config)
+    cost, estimated = result.cost_about
     front = _front(result, predictor, name, license, language, given)
     frozen, method = escaped(predictor.config.model.name), escaped(config.model.method.name)
     intro = f"A classifier with {len(predictor.labels)} classes: the frozen model {frozen} with what maao tuned for it (method {method})."
@@ -216,7 +217,7 @@ def model_card(
         "## The mentor",
         *_mentor(result),
         "## Cost",
-        escaped(cost_told(result.cost, result.where_judged)),
+        escaped(cost_told(cost, result.where_judged, about=estimated)),
         "## Licence",
         escaped(license) if license else NO_LICENCE,
     ]

@@ -52,7 +52,7 @@ def given_inputs(result: Result, texts: Sequence[str], file: Path | None, separa
     kind = "picture" if result.inputs.columns is None else "text"
     things = [(f"{kind} {number}", text) for number, text in enumerate(texts, start=1)] + lines
     _check_one_field(result, bool(things))
-    checked = [Unread(place, reason, _as_bytes(text)) if (reason := bad_text(text)) else text for place, text in things]
+    checked = [Unread(place, bad.what, _as_bytes(text), bad.advice) if (bad := bad_text(text)) else text for place, text in things]
     return Inputs(tuple(place for place, _ in things), tuple(checked))
 
 

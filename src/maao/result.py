@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,6 +132,25 @@ class Result:
         """How many calls a cap did not allow."""
         return sum(rejected.kind == "capped" for rejected in failed_calls(self.history))
 
+    @cached_property
+    def cost_about(self) -> tuple[Cost, bool]:
+        """The cost as it is shown, and whether some of the mentor's tokens are estimated: then they are those of `maao show --calls`.
+
+        Rounds of some mentors hold such tokens as what they were at most: that is what is added up in `cost`.
+        """
+        own = self.cost
+        if not own.llm_calls:
+            return own, False
+        try:
+            with open_run(self.folder, write=False) as stored:
+                calls = stored.ledger.calls()
+        except StoreError:  # the calls are damaged, which `maao show --calls` tells; rounds are whole
+            return own, False
+        about = [call.about for call in calls]
+        if (own.input_tokens, own.output_tokens) == (sum(c.input_tokens for c in calls), sum(c.output_tokens for c in calls)):
+            own = replace(own, input_tokens=sum(read for read, _, _ in about), output_tokens=sum(written for _, written, _ in about))
+        return own, any(estimated for _, _, estimated in about)
+
     @property
     def unanswered(self) -> Totals:
         """Calls that went out and brought no reply, each at the most that it can have taken, or at what is known of it."""
@@ -163,7 +182,7 @@ class Result:
 
         Where the chosen point is an average of walks, "best_walk" is the best of them alone, whose the words are then.
         """
-        return {final.name: final for final in self._stored.finals}
+        return _Finals((final.name, final) for final in self._stored.finals)
 
     @property
     def chosen(self) -> Finished:
@@ -478,6 +497,14 @@ class Result:
     def _check_labels(self) -> None:
         """Refuse a run that labels nothing, before anything is loaded."""
         inputs_of(self.config, f"The run {self.folder}")
+
+
+class _Finals(dict[str, Final]):
+    """What was read on `test`, by name; what is not there is told so."""
+
+    def __missing__(self, name: str) -> Final:
+        known = f"only: {', '.join(self)}" if self else "the run has no test: give test=... (data.test), or Result.evaluate(FILE)"
+        raise KeyError(f"No point {name!r} was read on test; {known}.")
 
 
 @dataclass(frozen=True)

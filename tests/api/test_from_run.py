@@ -19,6 +19,7 @@ from maao.data.splits import from_parts
 from maao.errors import ConfigError, DataError, StoreError
 from maao.origin import _key
 from maao.problems.adopted import adopted
+from maao.report.story import ending_of
 from maao.types import Example
 from tests.api.small_runs import config, pairs, values, write_csv, write_data
 from tests.commands import ran
@@ -66,6 +67,9 @@ def test_a_class_joins_and_the_others_go_on_where_they_were(first: maao.Result, 
     assert not result.history[0].state.moments  # the optimizer is a new one
     assert result.environment["origin"] and result.config.from_run == str(first.folder)
     assert any("new classes begin as they do in any run: weather" in note for note in result.environment["notes"])
+    assert ending_of(result).earlier == str(first.folder) and ending_of(first).earlier == ""
+    gains = [found and found.over_untuned for found in (first.baselines, result.baselines)]
+    assert [gain.over for gain in gains if gain is not None] == ["untuned model", "point it began from"]
     assert maao.replay(result.folder).equal and "weather" in result.predict(["rain"])[0].probabilities
 
 

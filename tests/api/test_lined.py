@@ -215,7 +215,7 @@ def test_lines_are_exported_with_their_weights_and_what_is_exported_needs_none(e
     config = make_config({**settings(encoder, tmp_path, shots=0), "mentor": {"name": "class_wordings", "examples": 2, "descriptions": 1}})
     result, out = run(config, tmp_path / "run"), tmp_path / "out"
     paths = {path.name for path in result.save(out, "classes")}
-    assert paths == {"classes.safetensors", "labels.json", "use_classes.py", "USE.md", "lines.json"}
+    assert paths == {"classes.safetensors", "labels.json", "use_classes.py", "text_feature.py", "USE.md", "lines.json"}
     told = json.loads((out / "lines.json").read_text(encoding="utf-8"))
     assert ClassLines.from_json(told, result.environment["labels"]) == result.lines == lines_of(result.params)
     assert {label: len(own["examples"]) + len(own["descriptions"]) for label, own in told.items()} == dict.fromkeys(LABELS, 3)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import runpy
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import maao
 from maao import run
 from maao.config import make_config
 from maao.errors import ConfigError
+from maao.export import use_classes
 from tests.api.small_runs import pairs, values, write_data
 from tests.export.written import copied, written
 from tests.tiny import LABELS
@@ -82,15 +88,52 @@ def test_exports_of_a_matcher_serve_with_plain_transformers(method: str, encoder
     if method == "coop":
         result.save(out, "ctx")
     result.save(out, "classes")
-    code = (out / "USE.md").read_text().split("```python\n")[1].split("Classes(")[0].replace("from use_classes import Classes", "")
-    names: dict[str, Any] = {}
-    exec(code, names)
-    classes = copied(out / "use_classes.py").Classes(out)
+    classes, feature = copied(out / "use_classes.py").Classes(out), copied(out / "text_feature.py").feature
     for text in TEXTS:
         expected = dict(result.predict([text])[0].probabilities)
-        assert classes.probabilities(names["feature"](text=text)) == pytest.approx(expected, abs=1e-5)
+        assert classes.probabilities(feature(text=text)) == pytest.approx(expected, abs=1e-5)
     result.save(out, "tensor")
     assert json.loads((out / "maao.json").read_text())["input_template"] == "{text}"
+
+
+def test_exported_classes_are_used_as_their_page_says(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, out = run(make_config(settings(encoder, tmp_path, model__method="class_residual")), tmp_path / "run"), tmp_path / "out"
+    result.save(out, "classes")
+    page = (out / "USE.md").read_text()
+    assert "texts" in (out / "use_classes.py").read_text().splitlines()[0] and 'python use_classes.py "..." "..."' in page
+    monkeypatch.chdir(out)
+    monkeypatch.syspath_prepend(str(out))
+    exec(page.split("```python\n")[1].split("```")[0].replace('"..."', repr(TEXTS[0])), {})
+    for name in ("use_classes", "text_feature"):  # others are called so elsewhere
+        sys.modules.pop(name)
+    assert ast.literal_eval(capsys.readouterr().out) == pytest.approx(dict(result.predict(TEXTS[:1])[0].probabilities), abs=1e-5)
+
+    def by_command(*given: str) -> list[list[str]]:
+        monkeypatch.setattr(sys, "argv", ["use_classes.py", *given])
+        runpy.run_path(str(out / "use_classes.py"), run_name="__main__")
+        return [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+
+    found = result.predict(TEXTS)
+    assert by_command(*TEXTS) == [[p.label, f"{p.probability:.3f}", text] for p, text in zip(found, TEXTS, strict=True)]
+    with pytest.raises(SystemExit, match=r'Usage: python use_classes.py "..."'):
+        by_command()
+    (out / "text_feature.py").unlink()  # as of pictures
+    with pytest.raises(SystemExit, match=r"text_feature\.py is not here"):
+        by_command(TEXTS[0])
+
+
+def test_texts_of_several_fields_are_named_by_command(tmp_path: Path) -> None:
+    shutil.copyfile(use_classes.__file__, tmp_path / "use_classes.py")
+    code = "import torch\nFIELDS = ('a', 'b')\ndef feature(a, b):\n    return torch.tensor([float(a), float(b)])\n"
+    (tmp_path / "text_feature.py").write_text(code)
+    (tmp_path / "labels.json").write_text('["one", "two"]')
+    save_file({"weight": torch.eye(2), "scale": torch.tensor(1.0)}, tmp_path / "classes.safetensors")
+    named = copied(tmp_path / "use_classes.py").named
+    assert named(["a=1", "b=3"], tmp_path) == ["two\t0.881\t1 3"]  # 1 / (1 + e^-2)
+    with pytest.raises(SystemExit, match=r'Usage: python use_classes.py a="..." b="..."'):
+        named(["a=1"], tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -558,3 +558,15 @@ def test_a_setting_that_an_argument_says_is_refused(llama, tmp_path, settings, t
 def test_another_source_of_pictures_than_the_argument_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"names 'data.source', which the argument `images` says"):
         maao.tune_images(tmp_path, settings={"data.source": "emoji"})
+
+
+def test_an_unknown_kind_is_told_with_the_nearest_one():
+    with pytest.raises(ConfigError, match=r"kind='matchr': there is no kind of that name. Did you mean 'matcher'\?"):
+        maao.tune(kind="matchr", train=pairs("train"))
+
+
+def test_a_point_that_was_not_read_on_test_is_told(llama, tmp_path):
+    result = tune(llama, tmp_path / "run", test=None, mentor="none", rounds=1, steps=1)
+    assert result.finals == {} and result.finals.get("chosen") is None
+    with pytest.raises(KeyError, match="'chosen' was read on test; the run has no test"):
+        result.finals["chosen"]

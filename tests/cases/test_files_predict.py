@@ -84,6 +84,7 @@ def test_m13_bytes_that_are_not_utf8_cost_their_line_alone(said, folder):
     lines = [line.split("\t") for line in out.splitlines()]
     assert [line[2] for line in lines] == ["ok", "\\xff\\xfe", "music"] and lines[1][:2] == ["", ""]
     assert code == 3 and "standard input, line 2: byte 0xff is not UTF-8" in err and "Traceback" not in err
+    assert err.count("iconv") == 1  # what mends it is told too, once
 
 
 def test_m13_halves_of_surrogate_pairs_never_reach_the_tokenizer(said, folder, tmp_path):

@@ -151,6 +151,14 @@ def test_f_all_malformed_rows_are_named(write):
         assert part in text
 
 
+def test_f_what_mends_a_file_is_said_once(write):
+    text = told(write("a.csv", b"text,label\nc\xe9,1\nd\xe9,0\ne\xe9,0\n"))
+    assert "3 of 3 rows cannot be used" in text and text.count("iconv") == 1 and "For " not in text
+    text = told(write("b.csv", b"text,label\na,1\nb\nc\xff,0\nd\xff,1\n"))
+    assert text.count("iconv") == text.count("separator missing") == 1
+    assert "For 1 of them: Is a separator missing" in text and "For 2 of them: Save the file as UTF-8" in text
+
+
 def test_f_good_rows_stand_beside_the_malformed_ones(write):
     found = scan_rows(write("a.jsonl", b'{"text": "a"}\n{"text": \n\xff\n[1]\n{"text": "e"}\n'))
     assert [row if isinstance(row, tuple) else row.place for row in found] == [

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from maao.result import load as result_of
 from tests.api.small_runs import LABELS, pairs, write_config, write_csv, write_table
 
 MAAO = Path(sys.executable).with_name("maao")
@@ -165,6 +166,29 @@ def test_show_writes_the_worst_mistakes_as_a_table(maao, run, tmp_path):
     assert done.code == 0 and f"(the worst mistakes on select, {len(rows)} of {len(rows)}" in done.err and len(rows) > 0
     assert all(row["label"] != row["predicted"] and row["predicted"] in LABELS for row in rows)
     assert_error(maao("show", run, "--mistakes", tmp_path / "worst.png"), "is not on pictures")
+
+
+def test_calls_and_the_cost_tell_the_same_tokens_and_that_they_are_estimated(maao, run):
+    told = maao("show", run, "--calls").out
+    counts = [list(map(int, found)) for found in re.findall(r"--- about ([0-9]+) tokens in, about ([0-9]+) out", told)]
+    read, written = map(sum, zip(*counts, strict=True))
+    assert len(counts) == 2 and f"2 mentor calls (about {read:,} tokens in, about {written:,} out)" in " ".join(told.split())
+    stored = result_of(run).cost
+    assert (read, written) < (stored.input_tokens, stored.output_tokens)  # what caps hold to stays stored
+
+
+@pytest.mark.parametrize("arguments", [("evaluate",), ("show",), ("evaluate", "--json")])
+def test_files_are_written_before_what_is_printed_and_a_closed_pipe_ends_quietly(run, test_file, tmp_path, arguments):
+    name, *options = arguments
+    command = [MAAO, name, run, *([test_file] if name == "evaluate" else []), *options, "--mistakes", tmp_path / "h.csv"]
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120)
+    finally:
+        os.close(write)
+    assert (tmp_path / "h.csv").read_text(encoding="utf-8").startswith("text,")
+    assert done.returncode == 141 and done.stderr.startswith("Written: ") and done.stderr.count("\n") == 1, done.stderr
 
 
 def test_show_tells_clues_and_calls_where_asked(maao, run):
@@ -677,6 +701,7 @@ def test_baselines_are_shown_out_of_fold_and_on_test_only_where_asked(maao, sett
     done = maao("baselines", config, "--only", "majority", "--only", "prototypes")
     assert done.code == 0, done.err
     assert "test is not touched" in done.out and "prototypes with class names" in done.out and "scale = " not in done.out
+    assert "in which its name counts as one more example" in " ".join(done.out.split())  # what the names add
     assert re.search(r"\nmajority +0\.333 .* 1\.099 ", done.out)  # of three classes alike
     done = maao("baselines", config, "--only", "prototypes", "--test")
     assert done.code == 0 and "On test (" in done.out and "scale = " in done.out

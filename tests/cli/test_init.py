@@ -122,6 +122,46 @@ def test_errors_are_those_of_the_readers(maao, tmp_path):
     assert_refused(maao("init", tmp_path, "--label", "intent"), "'--label' would be ignored")
 
 
+def test_a_class_with_one_example_is_told_where_a_config_is_made_and_where_it_is_run(maao, encoder, tmp_path, monkeypatch):
+    rows = [row for row in as_rows("train") if row["intent"] != "music"]
+    file = write_rows(tmp_path / "a.csv", [*rows, next(row for row in as_rows("train") if row["intent"] == "music")])
+    told = "The class 'music' has one example: out of fold it is known by its name (or its lines) alone."
+    made = maao("init", file, "--to", tmp_path / "a.toml", "--model", encoder, "--json")
+    assert made.code == 0 and told in json.loads(made.out)["told"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    one_step = ("--set", "plan.steps=1", "--set", "plan.rounds=1", "--set", "baselines=[]")
+    assert told in maao("tune", "a.toml", *one_step).out
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "such"),
+    [
+        ("a.csv", [("a good film", "pos"), *((f"film {i}", ("pos", "neg")[i % 2]) for i in range(12))], "such as text,label."),
+        ("b.csv", [("pos", "a good film"), *((("pos", "neg")[i % 2], f"film {i}") for i in range(12))], "such as label,text."),
+        ("c.csv", [("7", "a good film", "pos"), *((f"1{i}", f"film {i}", ("pos", "neg")[i % 2]) for i in range(12))], "names its columns"),
+    ],
+)
+def test_a_file_without_a_header_is_told_once(maao, tmp_path, name, rows, such):
+    file = write_table(tmp_path / name, rows[0], rows[1:])
+    done = maao("init", file)
+    assert_refused(done, "line 1 seems to be data: the file has no header; add a first line", such)
+    assert done.err.count("pos") == 1 and "data.labels" not in done.err
+
+
+def test_an_unusual_header_is_read_and_told(maao, tmp_path):
+    rows = [{"phrase": f"a text {i}", "kind": "ab"[i % 2]} for i in range(6)]
+    done = maao("init", write_rows(tmp_path / "a.csv", rows), "--to", tmp_path / "a.toml", "--model", "any")
+    assert done.code == 0 and "Line 1 is read as the header; if it is an example" in done.out
+    usual = maao("init", write_rows(tmp_path / "b.csv", as_rows("train")), "--to", tmp_path / "b.toml", "--model", "any")
+    assert usual.code == 0 and "Line 1" not in usual.out
+
+
+def test_what_leaves_rows_out_is_told(maao, tmp_path):
+    file = write_rows(tmp_path / "a.csv", [*({"text": f"t {i}", "label": "ab"[i % 2]} for i in range(6)), {"text": "t", "label": ""}])
+    assert_refused(maao("init", file), "line 8 (the label is empty). Mend these rows, or remove them: no setting leaves rows out.")
+
+
 def test_columns_may_be_said(tmp_path):
     rows = [{"one": f"a text {i}", "two": f"a word {i}", "kind": "ab"[i % 2], "label": "cd"[i % 2]} for i in range(6)]
     found = look(write_rows(tmp_path / "a.csv", rows), text="two", label="kind")

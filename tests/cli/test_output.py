@@ -7,10 +7,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from maao.cli import app
 from maao.cli_output import CODES, Output
 from tests.api.small_runs import pairs, to_toml, write_config, write_csv
 
@@ -161,6 +165,28 @@ def test_the_version_and_the_exit_codes_are_told(maao):
     documented_codes = dict(re.findall(r"^\| (\d+) \| (.+) \|$", DOCS.read_text(encoding="utf-8"), flags=re.M))
     for code, meaning in CODES.items():
         assert f"{code} {meaning}" in told and documented_codes[str(code)] == meaning
+
+
+def commands_in(group: Any, *above: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the words that each command is called by, and what typer made of it."""
+    yield above, group
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands_in(command, *above, name)
+
+
+def test_help_tells_every_word_that_is_written_within_80_columns(maao, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = {words: maao(*words, "--help").out for words, _ in commands_in(typer.main.get_command(app))}
+    assert ("predict",) in shown and ("requests", "list") in shown
+    for words, command in commands_in(typer.main.get_command(app)):
+        lines, told = shown[words].splitlines(), "".join(shown[words].split())  # without white space, which folding changes
+        assert max(map(len, lines)) <= 80, words
+        for text in (command.help, *(param.help for param in command.params if param.name != "help"), command.epilog):
+            assert "".join((text or "").split()) in told, (words, text)
+        if words:
+            first = "".join(command.help.partition("\n\n")[0].split())
+            assert first in "".join(shown[words[:-1]].split()), words  # in the list of its group, whole
+    assert "What a run leaves undecided (its [predict]) has no label." in " ".join(shown[("predict",)].split())
 
 
 def test_a_command_that_is_not_written_so_exits_with_2(maao):

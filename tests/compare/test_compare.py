@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -23,8 +24,9 @@ from typer.testing import CliRunner
 from maao.cli import app
 from maao.compare import Row, Table, cells, compare, read_out, read_row, read_table
 from maao.compare.__main__ import main
-from maao.compare.page import ALL, calls_told, ceiling, costs_beside, differences, page_text, unequal, won
-from maao.compare.rows import asked
+from maao.compare.page import ALL, Difference, calls_told, ceiling, costs_beside, differences, page_text, unequal, won
+from maao.compare.rows import _begin, asked
+from maao.compare.table import Arm
 from maao.compare.workers import LocalWorker, work
 from maao.config import make_config
 from maao.errors import ConfigError, MaaoError, Waiting
@@ -253,6 +255,50 @@ def test_differences_pair_seeds_and_say_what_is_better() -> None:
     assert found["good", "loss"].mean == pytest.approx(-0.0525) and found["good", "loss"].better > 0.5
     text = page_text(Table(name="x", baseline="base"), rows, list(found.values()), len(rows))
     assert "**good** is better than base by +5.25 points" in text and "**same** cannot be told apart from base" in text
+
+
+def test_few_pairs_have_no_verdict_and_no_effect_size() -> None:
+    def read(pairs: int) -> tuple[Difference, Difference, str]:
+        rows = [row(arm, s, 0.5 + 0.1 * i + s / 100 * (1 + i)) for i, arm in enumerate(("a", "probe")) for s in range(pairs)]
+        found = differences(rows, "a")
+        return found[0], found[1], page_text(Table(name="x", baseline="a"), rows, found, len(rows))
+
+    two, loss, text = read(2)
+    assert two.low > 0 and two.effect is None and loss.effect is None and json.loads(json.dumps(asdict(two)))["effect"] is None
+    assert "**probe** beside a: too few pairs to say; +10.50 points" in text and "is better than a" not in text and ", lower" not in text
+    assert "| - |" in text
+    three, _, text = read(3)
+    assert three.effect is None and "**probe** is better than a by +11.00 points" in text and ", lower." in text
+    four, _, text = read(4)
+    assert four.effect is not None and f"| {four.effect:+.2f} |" in text and "| - |" not in text
+
+
+def test_intervals_over_seeds_that_share_their_data_say_so() -> None:
+    def text(**more: str) -> str:
+        rows = [row(arm, s, 0.5 + s / 100, **more) for arm in "ab" for s in range(3)]
+        return page_text(Table(name="x", baseline="a"), rows, differences(rows, "a"), 6)
+
+    assert "the intervals cover the seed alone, not other labels or other test examples." in text(data="one")
+    assert "the seed alone" not in text()  # an older row does not say it
+    own = [row(arm, s, 0.5 + s / 100, data=str(s)) for arm in "ab" for s in range(3)]
+    assert "the seed alone" not in page_text(Table(name="x", baseline="a"), own, differences(own, "a"), 6)
+
+
+@pytest.mark.parametrize(
+    ("data", "equal"),
+    [({}, True), ({"data.shots": 2}, False), ({"data.train": "{seed}.csv"}, False), ({"data.select": "cross_validation"}, True)],
+)
+def test_a_row_names_data_that_seeds_share(tmp_path: Path, data: dict[str, object], equal: bool) -> None:
+    text = Table(
+        name="x",
+        baseline="a",
+        seeds=[0, 1],
+        tasks={"t": {"data.train": "train.csv", "data.test": "test.csv", **data}},
+        base={"model.kind": "matcher"},
+        arms=[Arm(name="a")],
+    )
+    first, second = (_begin(cell)["data"] for cell in cells(text, tmp_path))
+    assert (first == second) is equal and first is not None
 
 
 def test_the_ceiling_of_any_choice_stands_on_the_page() -> None:

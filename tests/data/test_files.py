@@ -191,6 +191,12 @@ def test_a_missing_file_names_near_ones(write):
     path = write("train.tsv", "text\tlabel\na\t1\n")
     assert "no such file. Did you mean 'train.tsv'?" in message(path.with_name("trian.tsv"))
     assert "'train.tsv'" in message(path.with_name("x.parquet"))
+    write("train.csv", "text,label\na,1\n")
+    write("one.csv", "text,label\na,1\n")
+    write("s.csv", "text,label\na,1\n")
+    assert "Did you mean 'train.csv' or 'train.tsv'?" in message(path.with_name("trian.csv"))
+    text = message(path.with_name("nope.csv"))  # an ending that is the same makes no names alike
+    assert "Did you mean" not in text and "Files in that folder: 'one.csv', 's.csv', 'train.csv', 'train.tsv'." in text
 
 
 def test_a_missing_folder_is_said_so(tmp_path):

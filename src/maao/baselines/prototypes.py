@@ -20,6 +20,7 @@ class Prototypes(LabelledBaseline):
     """
 
     told: ClassVar[str] = "the nearest mean of each class's labelled features"
+    told_with_names: ClassVar[str] = "the nearest mean of each class's labelled features, in which its name counts as one more example"
 
     class_names: bool = Field(False, description="Let each class text join its class's mean as one more example.")
 

@@ -44,6 +44,8 @@ ALL = "all tasks"
 LOSS = "loss"
 COSTS = ("gradient_steps", "model_tokens", "selection_evals", "llm_calls", "input_tokens", "output_tokens")
 SHOWN = {"selection_evals": "looks"}  # how a page calls what has a longer name
+EFFECT_PAIRS = 4  # from which there is an effect size: its correction for few pairs is 0 at two, and a spread of three says little
+VERDICT_PAIRS = 3  # from which an arm is said to be better or worse
 UNEQUAL = 0.1  # how far costs may lie apart before the page says so
 
 
@@ -62,7 +64,7 @@ class Difference:
     bootstrap_high: float
     p: float
     corrected: float  # Holm's, over the arms
-    effect: float
+    effect: float | None  # none below `EFFECT_PAIRS`
     better: float  # how often a figure of the arm is better than one of the baseline
     seeds_for_one: int | None  # pairs that would show a difference of one point (a metric)
 
@@ -124,7 +126,7 @@ def _difference(arm: str, task: str, metric: str, pairs: Sequence[tuple[float, f
         *bootstrap_interval(apart),
         signed_rank(apart),
         corrected,
-        effect_size(apart),
+        effect_size(apart) if len(apart) >= EFFECT_PAIRS else None,
         1 - better if metric == LOSS else better,
         pairs_needed(1.0, spread) if metric != LOSS and spread > 0 else None,
     )
@@ -288,16 +290,17 @@ def page_text(table: Table, rows: Sequence[Row], found: Sequence[Difference], to
         "",
         f"Paired differences to {baseline} ({called} in points; a loss below zero is better). Intervals: Student t, then bootstrap.",
     ]
-    lines += ["p: Wilcoxon's signed-rank test, corrected for all arms by Holm.", ""]
+    lines += ["p: Wilcoxon's signed-rank test, corrected for all arms by Holm.", *seed_alone(rows), ""]
     lines += [
         "| arm | task | | pairs | mean | 95 % interval | bootstrap | p | effect | better | pairs for one point |",
         "| --- |" * 1 + " --- |" * 10,
     ]
     for d in found:
         needed = "" if d.seeds_for_one is None else str(d.seeds_for_one)
+        effect = "-" if d.effect is None else f"{d.effect:+.2f}"
         lines.append(
             f"| {d.arm} | {d.task} | {d.metric} | {d.pairs} | {d.mean:+.3f} | {d.low:+.3f} to {d.high:+.3f} | {d.bootstrap_low:+.3f} to "
-            f"{d.bootstrap_high:+.3f} | {d.corrected:.3f} | {d.effect:+.2f} | {d.better:.2f} | {needed} |"
+            f"{d.bootstrap_high:+.3f} | {d.corrected:.3f} | {effect} | {d.better:.2f} | {needed} |"
         )
     lines += [
         "",
@@ -317,6 +320,8 @@ def page_text(table: Table, rows: Sequence[Row], found: Sequence[Difference], to
 def verdict(d: Difference, baseline: str) -> str:
     """Return what is to be said of an arm, behind its name."""
     told = f"{d.mean:+.2f} points (95 % interval {d.low:+.2f} to {d.high:+.2f}, {d.pairs} pairs of task and seed)"
+    if d.pairs < VERDICT_PAIRS:
+        return f"beside {baseline}: too few pairs to say; {told}."
     if d.low > 0:
         return f"is better than {baseline} by {told}."
     if d.high < 0:
@@ -328,8 +333,22 @@ def loss_verdict(d: Difference | None) -> str:
     """Return the same of its loss, as a sentence behind that; "" where there is none."""
     if d is None:
         return ""
-    sure = "lower" if d.high < 0 else "higher" if d.low > 0 else "not told apart"
+    if d.pairs < VERDICT_PAIRS:
+        sure = "too few pairs to say"
+    else:
+        sure = "lower" if d.high < 0 else "higher" if d.low > 0 else "not told apart"
     return f" Its log-loss: {d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}), {sure}."
+
+
+def seed_alone(rows: Sequence[Row]) -> list[str]:
+    """Return a line where the seeds of every task share labels and test examples: what intervals over seeds do not cover then."""
+    held: dict[tuple[str, str, str], set[str | None]] = {}
+    for row in rows:
+        held.setdefault((row.arm, row.model, row.task), set()).add(row.data)
+    if len({row.seed for row in rows}) < 2 or any(len(own) > 1 or None in own for own in held.values()):
+        return []
+    told = "All seeds of a task share its labels and its test examples: the intervals cover the seed alone, not other labels or other test "
+    return [f"{told}examples."]
 
 
 def cell_told(rows: Sequence[Row], metric: str) -> str:

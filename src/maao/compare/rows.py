@@ -13,6 +13,8 @@ from pydantic import Field, model_validator
 from maao.baselines.outcome import Figures, Outcome, figures, spent
 from maao.config import Config
 from maao.core.acceptance import InterpolateOptions, RaceOptions
+from maao.data.checks import canonical_json
+from maao.data.sampling import sha256
 from maao.errors import ConfigError
 from maao.mentors.class_lines.base import LinesOptions
 from maao.options import MANY, Section
@@ -81,6 +83,7 @@ class Row(Record):
     seed: int
     shots: int | None = None
     protocol: str | None = None
+    data: str | None = None  # the same: the same labels and test examples; None in older rows, and where it is not known
     select: Figures | None = None
     test_untuned: Figures | None = None
     test: Figures | None = None
@@ -181,7 +184,17 @@ def _begin(cell: Cell) -> dict[str, object]:
         "seed": cell.seed,
         "shots": config.data.options.shots,
         "protocol": config.data.options.protocol_name,
+        "data": _data(config),
     }
+
+
+def _data(config: Config) -> str | None:
+    """Return a name of a cell's labels and test examples, which other seeds share where the seed does not sample them."""
+    if "data" not in config.builder.sections:
+        return None
+    data = config.data.options
+    told = [data.model_dump(mode="json"), config.seed if data.is_sampled else None]
+    return sha256(canonical_json(told))[:16]
 
 
 def asked(result: Result) -> list[Asking]:

@@ -26,6 +26,7 @@ from maao.types import Example
 TEXT_COLUMNS = ("text", "sentence")  # where the field "text" is looked for when no `text_fields` are given
 TEXT_ADVICE = " The template's fields are columns; name other ones with data.text_fields."
 LABEL_ADVICE = " Name the column of the label with data.label_field."
+ROW_ADVICE = " Mend these {what}, or remove them: no setting leaves {what} out."
 MAX_NAMED = 10  # bad rows named one by one in an error; the others are counted
 MAX_LISTED = 20  # columns or labels listed in an error
 MAX_QUOTED = 60  # characters of a text quoted in an error or a note
@@ -37,11 +38,27 @@ Row = tuple[str, Mapping[str, object]]  # (where it stands: "line 3", its column
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A row that cannot be used: where it stands ("line 3"), why, and what of it could be read (its columns; a line of text)."""
+    """A row that cannot be used: where it stands ("line 3"), why, and what of it could be read (its columns; a line of text).
+
+    `advice` is what mends all rows of its sort, a sentence that is said once for a file.
+    """
 
     place: str
     reason: str
     read: Mapping[str, object] | str = ""
+    advice: str = ""
+
+
+def advice_of(unread: Sequence[Unread]) -> list[str]:
+    """Return each piece of advice on rows once, with how many it is for where that is not all.
+
+    Example:
+        >>> bytes_, short = Unread("line 2", "byte 0xe9 is not UTF-8", advice="Save it as UTF-8."), Unread("line 4", "has 1 columns")
+        >>> advice_of([bytes_, bytes_]), advice_of([bytes_, short])
+        (['Save it as UTF-8.'], ['For 1 of them: Save it as UTF-8.'])
+    """
+    counts = Counter(one.advice for one in unread if one.advice)
+    return [advice if count == len(unread) else f"For {count} of them: {advice}" for advice, count in counts.items()]
 
 
 class Columns(TypedDict, total=False):
@@ -338,9 +355,11 @@ def _named(
         raise ConfigError(f"label_names gives an empty name to {listing(blank)}.")
     examples: list[Example] = []
     faults: list[tuple[str, str]] = []
-    unknown = False
+    unknown = unusable = False
     for place, example in read:
-        found = fault(example) or further(example)
+        found = fault(example)
+        unusable = unusable or found is not None
+        found = found or further(example)
         if found is None and label_names is not None:
             if example.label in label_names:
                 example = replace(example, label=label_names[example.label])
@@ -349,7 +368,8 @@ def _named(
         if found is not None:
             faults.append((place, found))
         examples.append(example)
-    refuse(where, what, len(read), faults, f" label_names knows {listing(label_names or ())}." if unknown else "")
+    advice = ROW_ADVICE.format(what=what) if unusable else ""
+    refuse(where, what, len(read), faults, advice + (f" label_names knows {listing(label_names or ())}." if unknown else ""))
     return tuple(examples)
 
 

@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
-from maao.data.checks import Columns, Row, Unread, columns_read, examples_from_rows, listing, quote, refuse, repeated
+from maao.data.checks import Columns, Row, Unread, advice_of, columns_read, examples_from_rows, listing, quote, refuse, repeated
 from maao.errors import ConfigError, DataError
 from maao.types import Example
 
@@ -31,6 +31,7 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 SETTING = "data.separator"  # what says the separator of a table to learn from
 OPTION = "--separator"  # of one to predict
 BAD_BYTE = range(0xDC80, 0xDD00)  # what a byte that is not UTF-8 is decoded to (`surrogateescape`); it stands for 0xDC00 less
+TO_UTF8 = "Save the file as UTF-8; from Windows-1252: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
 
 Scanned = list[Row | Unread]
 
@@ -118,8 +119,8 @@ def scan_rows(path: str | os.PathLike[str], separator: str | None = None, settin
         ...     path = pathlib.Path(folder, "a.csv")
         ...     _ = path.write_bytes(b"id,text\\n1,caf\\xe9\\n2,good\\n")
         ...     bad, good = scan_rows(path)
-        >>> good, bad.place, bad.reason[:25]
-        (('line 3', {'id': '2', 'text': 'good'}), 'line 2', 'byte 0xe9 is not UTF-8. S')
+        >>> good, bad.place, bad.reason
+        (('line 3', {'id': '2', 'text': 'good'}), 'line 2', 'byte 0xe9 is not UTF-8')
     """
     return _scan(Path(path), separator, None, setting)
 
@@ -144,11 +145,13 @@ def _scan(file: Path, separator: str | None, wanted: Callable[[list[str]], list[
 
 def _sound(file: Path, scanned: Scanned) -> list[Row]:
     """Return the rows of a file in which all are sound; refuse it with all that are not."""
-    faults = [(row.place, row.reason) for row in scanned if isinstance(row, Unread)]
+    unread = [row for row in scanned if isinstance(row, Unread)]
+    faults = [(row.place, row.reason.removesuffix(".")) for row in unread]
+    advice = "".join(f" {told}" for told in advice_of(unread))
     if len(faults) == 1:
         place, reason = faults[0]
-        raise DataError(f"{file}, {place}: {reason}")
-    refuse(str(file), "rows", len(scanned), [(place, reason.removesuffix(".")) for place, reason in faults])
+        raise DataError(f"{file}, {place}: {reason}{'' if reason.endswith('?') else '.'}{advice}")
+    refuse(str(file), "rows", len(scanned), faults, advice)
     return [row for row in scanned if not isinstance(row, Unread)]
 
 
@@ -189,8 +192,9 @@ def _not_there(file: Path) -> str:
     if not file.parent.is_dir():
         return f"{file}: there is no such file; its folder {file.parent} does not exist either."
     inside = sorted(p.name for p in file.parent.iterdir() if p.is_file())
-    close = get_close_matches(file.name, inside, n=3, cutoff=0.5)
-    if close:
+    stems = {name: Path(name).stem.lower() for name in inside}  # an ending that is the same makes no names alike
+    near = get_close_matches(file.stem.lower(), set(stems.values()), n=3)
+    if close := [name for stem in near for name in inside if stems[name] == stem][:3]:
         return f"{file}: there is no such file. Did you mean {' or '.join(quote(name) for name in close)}?"
     return f"{file}: there is no such file. Files in that folder: {listing(inside)}."
 
@@ -210,7 +214,7 @@ def decoded(data: bytes, where: str) -> str:
         DataError: the bytes are UTF-16.
 
     Example:
-        >>> decoded(b"\\xef\\xbb\\xbfgood", "a.txt"), bad_text(decoded(b"film \\xff", "a.txt"))[:22]
+        >>> decoded(b"\\xef\\xbb\\xbfgood", "a.txt"), bad_text(decoded(b"film \\xff", "a.txt")).what
         ('good', 'byte 0xff is not UTF-8')
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -218,16 +222,23 @@ def decoded(data: bytes, where: str) -> str:
     return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
 
 
-def bad_text(text: str) -> str | None:
+class BadText(NamedTuple):
+    """What is wrong with a text, and what mends the file that it stands in."""
+
+    what: str
+    advice: str
+
+
+def bad_text(text: str) -> BadText | None:
     """Return what is wrong with a text that `decoded` gave, or None."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         if ord(text[error.start]) in BAD_BYTE:
             byte = ord(text[error.start]) - 0xDC00
-            return f"byte 0x{byte:02x} is not UTF-8. Save the file as UTF-8; from Windows-1252: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+            return BadText(f"byte 0x{byte:02x} is not UTF-8", TO_UTF8)
     if "\0" in text:
-        return "holds a NUL byte, which no text does. Is it a binary file, or UTF-16?"
+        return BadText("holds a NUL byte, which no text does", "Is it a binary file, or UTF-16?")
     return None
 
 
@@ -307,7 +318,7 @@ def _table(
     if isinstance(header, Unread):
         raise DataError(f"{where}, {header.place}: {header.reason}")
     if (bad := bad_text("".join(header))) is not None:
-        raise DataError(f"{where}, line {first}: {bad}")
+        raise DataError(f"{where}, line {first}: {bad.what}. {bad.advice}")
     if len(header) == 1 and (other := seeming()) is not None:
         raise DataError(
             f"{where}: the columns seem to be separated by {SEPARATORS[other]}: line {first} is read as one column ({listing(header)}). "
@@ -323,11 +334,11 @@ def _table(
 def _row(line: int, record: list[str], header: list[str]) -> Row | Unread:
     place, read = f"line {line}", dict(zip(header, record, strict=False))
     if (bad := bad_text("".join(record))) is not None:
-        return Unread(place, bad, read)
+        return Unread(place, bad.what, read, bad.advice)
     if len(record) == len(header):
         return place, read
-    reason = f"has {len(record)} columns where the header has {len(header)} ({listing(header)}). Is a separator missing, or inside a text?"
-    return Unread(place, reason, read)
+    reason = f"has {len(record)} columns where the header has {len(header)} ({listing(header)})"
+    return Unread(place, reason, read, "Is a separator missing, or inside a text?")
 
 
 @contextmanager
@@ -344,7 +355,7 @@ def _read_json(text: str, where: str) -> Scanned:
     if text.lstrip().startswith("["):
         if (bad := bad_text(text)) is not None:
             line = next(number for number, part in enumerate(text.split("\n"), 1) if bad_text(part) is not None)
-            raise DataError(f"{where}, line {line}: {bad}")
+            raise DataError(f"{where}, line {line}: {bad.what}. {bad.advice}")
         try:
             items = loads(text)
             assert isinstance(items, list)  # it begins as one
@@ -358,7 +369,7 @@ def _read_json(text: str, where: str) -> Scanned:
 def _json_line(number: int, line: str) -> Row | Unread:
     place = f"line {number}"
     if (bad := bad_text(line)) is not None:
-        return Unread(place, bad, line)
+        return Unread(place, bad.what, line, bad.advice)
     try:
         return _object(place, loads(line), line)
     except (ValueError, RecursionError) as error:

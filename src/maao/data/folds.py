@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from maao.data.checks import listing
 from maao.data.sampling import count_labels, image_hash, positions_of_questions, shuffled_places, text_hash, text_seed
 from maao.errors import DataError
 from maao.types import Example
 
 CROSS_VALIDATION = "cross_validation"  # data.select, where no examples are set apart to choose by
 FOLDS = 5  # by default
+MOST_NAMED = 3  # classes of one example that a note names
 
 
 def deal(examples: Sequence[Example], labels: Sequence[str], folds: int, seed: int) -> tuple[int, ...]:
@@ -52,6 +54,24 @@ def deal(examples: Sequence[Example], labels: Sequence[str], folds: int, seed: i
         for place in hand:
             found[place] = turn % count
     return tuple(found)
+
+
+def told_alone(examples: Sequence[Example], folds: Sequence[int]) -> tuple[str, ...]:
+    """Return a note on classes of one example, of which none is left to train on where it is judged; nothing where there are none.
+
+    Example:
+        >>> few = [Example({"text": text}, label) for text, label in zip("abcdefgh", ("x", "y", "z", "u", "v", "w", "w", "w"))]
+        >>> print(*told_alone(few, deal(few, ("x", "y", "z", "u", "v", "w"), 5, seed=0)))
+        5 classes have one example each ('x', 'y', 'z' and 2 more): out of fold such a class is known by its name (or its lines) alone.
+    """
+    if not folds or examples[0].group:  # members of questions are read by their texts
+        return ()
+    alone = [label for label, count in count_labels(examples).items() if count == 1]
+    if not alone:
+        return ()
+    own = f"The class {listing(alone)} has one example" if len(alone) == 1 else f"{len(alone)} classes have one example each"
+    named, such = ("", "it") if len(alone) == 1 else (f" ({listing(alone, MOST_NAMED)})", "such a class")
+    return (f"{own}{named}: out of fold {such} is known by its name (or its lines) alone.",)
 
 
 def unread_of_folds(is_cross_validated: bool) -> dict[str, str]:

@@ -61,6 +61,11 @@ class ImageData(Section):
     )
 
     @property
+    def is_sampled(self) -> bool:
+        """Whether another seed draws other labels, as it does of every source of pictures."""
+        return True
+
+    @property
     def is_cross_validated(self) -> bool:
         """Whether all labels train, and each is judged by what was tuned without it."""
         return self.select == CROSS_VALIDATION

@@ -36,7 +36,7 @@ def examples_in_memory(given: object, where: str, **columns: Unpack[Columns]) ->
         (Example(fields={'text': 'good film'}, label='pos'), Example(fields={'text': 'dull'}, label='neg'))
         >>> examples_in_memory((["good", "dull", "so so"], ["pos", float("nan"), "neg"]), "train")
         Traceback (most recent call last):
-        maao.errors.DataError: train: 1 of 3 rows cannot be used: example 2 (the label is missing (null), not text).
+        maao.errors.DataError: train: 1 of 3 rows cannot be used: example 2 (the label is missing (null), not text). Mend ...
     """
     if _is(given, "datasets", "Dataset"):
         from maao.data.hub import dataset_examples

@@ -94,6 +94,12 @@ class TextData(Section):
         return self.train is not None or self.source == PARTS
 
     @property
+    def is_sampled(self) -> bool:
+        """Whether another seed draws other labels: files that are given whole are only shared out between training and choosing by it."""
+        given = self.in_parts or self.source.startswith(HUB)
+        return not given or self.protocol is not None or self.shots is not None or self.select_shots is not None
+
+    @property
     def is_cross_validated(self) -> bool:
         """Whether all labels train, and each is judged by what was tuned without it."""
         return self.select == CROSS_VALIDATION

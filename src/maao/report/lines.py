@@ -88,10 +88,21 @@ def unanswered_told(spent: Totals) -> str:
     )
 
 
-def cost_told(cost: Cost, where: str = "on select") -> str:
-    """Return what something spent; `where` says by which examples it chose."""
+def tokens_told(read: int, written: int, *, about: bool = False) -> str:
+    """Return the tokens of calls; `about`: some are estimated.
+
+    Example:
+        >>> tokens_told(1229, 337), tokens_told(1229, 337, about=True)
+        ('1,229 tokens in, 337 out', 'about 1,229 tokens in, about 337 out')
+    """
+    roughly = "about " if about else ""
+    return f"{roughly}{read:,} tokens in, {roughly}{written:,} out"
+
+
+def cost_told(cost: Cost, where: str = "on select", *, about: bool = False) -> str:
+    """Return what something spent; `where` says by which examples it chose, `about` that tokens of the mentor are estimated."""
     money = f", {dollars(cost.usd)}" if cost.usd else ""
-    tokens = f" ({cost.input_tokens:,} tokens in, {cost.output_tokens:,} out{money})"
+    tokens = f" ({tokens_told(cost.input_tokens, cost.output_tokens, about=about)}{money})"
     calls = f"{cost.llm_calls} mentor call{'s' * (cost.llm_calls != 1)}{tokens}" if cost.llm_calls else "no mentor call"
     return (
         f"Cost: {cost.gradient_steps} gradient steps, {cost.model_tokens:,} tokens through the frozen model, "

@@ -76,6 +76,7 @@ class Ending:
 
     Attributes:
         folder: as it is to be typed.
+        earlier: the run that it began from, as it is to be typed; "": none.
         status: "finished", "waiting", "stopped", "interrupted" or "running"; `reason` says why it is not all that was planned.
         began, chosen: the first point and the one that is used, by the examples that choose; None before there is a round.
         where: which examples these are: "on select", "out of fold".
@@ -86,6 +87,7 @@ class Ending:
         given_lines: lines of classes that joined them (`data.lines`).
         warning: why this is no run with a mentor; "" where it is one.
         capped: calls that a cap did not allow.
+        cost: what it took; `is_about`: the tokens of its calls are estimated.
         pictures: whether inputs are pictures.
         walked: whether a gradient step was taken; without one the point that is used is the first.
         is_first: whether the point that is used is the one that the run began with.
@@ -109,11 +111,13 @@ class Ending:
     warning: str = ""
     capped: int = 0
     cost: Cost = field(default_factory=Cost)
+    is_about: bool = False
     unanswered: Totals | None = None
     pictures: bool = False
     walked: bool = True
     is_first: bool = False
     is_trained: bool = True
+    earlier: str = ""
 
     @property
     def is_unlabelled(self) -> bool:
@@ -159,13 +163,14 @@ def ending_of(result: Result) -> Ending:
         _mentor_in(result) if history else Mentor(result.config.mentor.name),
         result.warning,
         result.capped,
-        result.cost,
+        *result.cost_about,
         result.unanswered if result.unanswered.calls else None,
         result.config.texts is None and bool(result.environment["labels"]),
         not history or any(r.state.step for r in history),
         bool(history)
         and not any(r.state.step or r.verdict.chosen is not None or r.leg.closing for r in history[: result.chosen.index + 1]),
         result.config.model.method.options.is_trained,
+        "" if result.config.from_run is None else shlex.quote(result.config.from_run),
     )
 
 
@@ -237,7 +242,8 @@ def _on_test(ending: Ending, tuned: Score) -> str:
     begin = begin if ending.is_trained else "Without having read a label it"
     if not _by_accuracy(tuned):
         reads = f"{begin} reads {tuned.num_examples:,} test examples with {score_line(tuned)}"
-        return f"{reads}." if ending.untuned is None else f"{reads}; untuned {score_line(ending.untuned)}."
+        began = "where it began" if ending.earlier else "untuned"
+        return f"{reads}." if ending.untuned is None else f"{reads}; {began} {score_line(ending.untuned)}."
     accuracy = tuned.accuracy or 0.0
     low, high = wilson_interval(accuracy, tuned.num_examples)
     share = f"{100 * accuracy:.1f} %, 95 % interval {100 * low:.1f} to {100 * high:.1f}"
@@ -246,19 +252,21 @@ def _on_test(ending: Ending, tuned: Score) -> str:
 
 
 def _gains(ending: Ending) -> Iterator[Sentence]:
+    first = "The point it began from" if ending.earlier else "The untuned model"
     if ending.over_baseline is not None:
-        yield Sentence("gain", ending.over_baseline.told_of("The untuned model" if ending.is_first else "Tuning"))
+        yield Sentence("gain", ending.over_baseline.told_of(first if ending.is_first else "Tuning"))
     if ending.untuned is None or not _by_accuracy(ending.tuned):
         return  # of another metric, the result tells both figures
     if ending.is_first:
         why = f"no other was better {ending.where}" if ending.walked else "nothing was tuned"
-        yield Sentence("gain", f"The point that is used is the untuned one: {why}.")
+        yield Sentence("gain", f"The point that is used is the {'one it began from' if ending.earlier else 'untuned one'}: {why}.")
         return
     if ending.over_untuned is not None:
         yield Sentence("gain", ending.over_untuned.told)
     elif ending.tuned is not None:
         before, after = (100 * (score.accuracy or 0.0) for score in (ending.untuned, ending.tuned))
-        yield Sentence("gain", f"Untuned it read {before:.1f} % right, {after - before:+.1f} points; no interval of that was kept.")
+        began = "Where it began" if ending.earlier else "Untuned"
+        yield Sentence("gain", f"{began} it read {before:.1f} % right, {after - before:+.1f} points; no interval of that was kept.")
 
 
 def _by_accuracy(score: Score | None) -> bool:
@@ -338,14 +346,16 @@ def _spent(part: Mentor) -> str:
 
 def _cost(ending: Ending) -> Iterator[Sentence]:
     if ending.chosen is not None:
-        yield Sentence("cost", cost_told(ending.cost, ending.where))
+        yield Sentence("cost", cost_told(ending.cost, ending.where, about=ending.is_about))
     if ending.unanswered is not None:
         yield Sentence("cost", unanswered_told(ending.unanswered))
 
 
 def _next(ending: Ending) -> Iterator[Sentence]:
     run = ending.folder
-    further = f"maao tune --from {run} --set data.train=MORE.csv"
+    further = f"maao tune --from {run} --set data.train="
+    inputs = "PICTURE.png" if ending.pictures else "--file TEXTS.txt"
+    fell = not ending.is_first and ending.over_untuned is not None and ending.over_untuned.is_lost
     gain = ending.over_baseline or (None if ending.is_first else ending.over_untuned)
     if ending.status == "waiting":
         yield Sentence("next", "Next: see what it waits for.", f"maao requests list {run}")
@@ -356,16 +366,18 @@ def _next(ending: Ending) -> Iterator[Sentence]:
     elif not ending.labels:
         yield Sentence("next", "Next: see what was said in words about every round.", f"maao show {run} --clues")
     elif ending.is_unlabelled:
-        yield Sentence("next", "Next: label a few examples, so that what was said is judged.", further)
+        yield Sentence("next", "Next: label a few examples, so that what was said is judged.", f"{further}LABELLED.csv")
     elif ending.tuned is None:
         yield Sentence("next", "Next: evaluate it on labelled examples that it has not seen.", f"maao evaluate {run} TEST.csv")
+    elif fell and ending.earlier:
+        kept = "keep the run that it began from, which puts more of these test examples into the right class"
+        yield Sentence("next", f"Next: {kept}.", f"maao predict {ending.earlier} {inputs}")
     elif ending.capped:
         yield Sentence("next", "Next: go further from here under a higher cap.", f"maao tune --from {run} --set budget.llm_calls=NUMBER")
     elif gain is not None and gain.is_lost and ending.over_baseline is gain:
         check = f"before you switch to the {gain.over}, evaluate both on further labelled rows, since test has chosen it"
         yield Sentence("next", f"Next: {check}.", f"maao evaluate {run} MORE.csv")
-    elif gain is not None and gain.low <= 0 and ending.is_trained:
-        yield Sentence("next", "Next: give it more labels.", further)
+    elif fell or (gain is not None and gain.low <= 0 and ending.is_trained):
+        yield Sentence("next", "Next: give it more labels: ALL.csv holds old rows and new in one file.", f"{further}ALL.csv")
     else:
-        inputs = "PICTURE.png" if ending.pictures else "--file TEXTS.txt"
         yield Sentence("next", "Next: use it.", f"maao predict {run} {inputs}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from maao.errors import StoreError
-from maao.llm.chat import Reply, Request, as_count, estimate_tokens, reply_from_json, reply_to_json, request_from_json
+from maao.llm.chat import Reply, Request, as_count, estimate_tokens, reply_from_json, reply_to_json, request_from_json, tokens_about
 from maao.llm.ledger import Totals, is_same, refuse_secret
 from maao.llm.secrets import struck
 from maao.store.attempts import Attempts, end_last
@@ -39,6 +39,15 @@ class Call:
     output_tokens: int
     usd: float
     created: str
+
+    @property
+    def about(self) -> tuple[int, int, bool]:
+        """Tokens in and out as they are shown, and whether they are estimated (`tokens_about`); as stored where that cannot be read."""
+        try:
+            reply, request = reply_from_json(self.reply), request_from_json(self.request)
+        except ValueError:
+            return self.input_tokens, self.output_tokens, False
+        return *tokens_about(reply.usage, request.text, reply.text), reply.usage.estimated
 
 
 class SqliteLedger:

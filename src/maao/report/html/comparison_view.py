@@ -20,6 +20,7 @@ from maao.compare.page import (
     loss_verdict,
     mean_cost,
     restarts_won,
+    seed_alone,
     task_by_model,
     unequal,
     verdict,
@@ -132,6 +133,8 @@ def _story(rows: Sequence[Row], found: Sequence[Difference], tasks: Sequence[str
     for d in whole:
         if d.metric != LOSS:
             yield Sentence("gain", f"“{d.arm}” {verdict(d, baseline)}{loss_verdict(losses.get(d.arm))}")
+    for told in seed_alone(rows) if whole else ():
+        yield Sentence("sure", told)
     if not whole:
         yield Sentence("sure", f"Nothing is compared: no arm shares two pairs of task and seed with {baseline}.", is_warning=True)
     capped = sum(row.capped > 0 for row in rows)
@@ -160,7 +163,7 @@ def _differences(found: Sequence[Difference], baseline: str, called: str, folder
             f"{d.low:+.3f} to {d.high:+.3f}",
             f"{d.bootstrap_low:+.3f} to {d.bootstrap_high:+.3f}",
             f"{d.corrected:.3f}",
-            f"{d.effect:+.2f}" if math.isfinite(d.effect) else "–",
+            f"{d.effect:+.2f}" if d.effect is not None and math.isfinite(d.effect) else "–",
             "" if d.seeds_for_one is None else str(d.seeds_for_one),
         )
         for d in found

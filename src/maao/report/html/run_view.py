@@ -18,7 +18,7 @@ from maao.report.class_lines import beliefs
 from maao.report.evaluation import in_words
 from maao.report.html.drawings import Drawing, Way, loss_curve, restarts, way_drawing, way_of
 from maao.report.html.pictures import thumbnail
-from maao.report.lines import columns, dollars, line_of_proposal, metric_name, refusal
+from maao.report.lines import columns, dollars, line_of_proposal, metric_name, refusal, tokens_told
 from maao.report.run import FINALS, NEW_CLASSES, POINTS, undecided_line
 from maao.report.story import Sentence, ending_of, story
 from maao.types import Confusion, Cost, Example, Mistake, Score, Split, readable
@@ -229,7 +229,7 @@ def run_view(result: Result, anchor: str, judged: Judged | str, wanted: Wanted, 
         _lines_told(result, None if isinstance(judged, str) else judged, wanted),
         evaluated,
         why_not,
-        _cost(result.cost),
+        _cost(*result.cost_about),
         _reproduce(result),
         _hashes(result),
         _cut(json.dumps(result.settings, indent=2, ensure_ascii=False), caps.settings),
@@ -437,7 +437,8 @@ def _proposals(r: Finished, result: Result, caps: Caps) -> Table:
 
 def _answer(number: int, call: Call, wanted: Wanted, caps: Caps) -> Answer:
     when = call.date[:19].replace("T", " ")
-    counts = f"{call.input_tokens:,} tokens in, {call.output_tokens:,} out, {call.seconds:.1f} s"
+    read, written, about = call.about
+    counts = f"{tokens_told(read, written, about=about)}, {call.seconds:.1f} s"
     cost = f", {dollars(call.usd)}" if call.usd else ""
     told = [when, counts + cost]
     try:
@@ -583,14 +584,15 @@ def _wrong(one: Mistake, show: Callable[[Example], Image] | None, caps: Caps) ->
 # -- cost, and how to have it again
 
 
-def _cost(cost: Cost) -> Table:
+def _cost(cost: Cost, about: bool) -> Table:
+    roughly = "about " if about else ""
     rows = [
         ("gradient steps", f"{cost.gradient_steps:,}"),
         ("tokens (or pictures) through the frozen model", f"{cost.model_tokens:,}"),
         ("scores that could influence a choice", f"{cost.selection_evals:,}"),
         ("mentor calls", f"{cost.llm_calls:,}"),
-        ("tokens to the mentor", f"{cost.input_tokens:,}"),
-        ("tokens from the mentor", f"{cost.output_tokens:,}"),
+        ("tokens to the mentor", f"{roughly}{cost.input_tokens:,}"),
+        ("tokens from the mentor", f"{roughly}{cost.output_tokens:,}"),
         ("money", dollars(cost.usd) if cost.usd else "none"),
         ("time", f"{cost.seconds:,.0f} s"),
     ]
