@@ -13,17 +13,17 @@ from tempfile import TemporaryDirectory
 from maao.config import Config
 from maao.data.dataset import HUB, PACKAGED
 from maao.errors import ConfigError, StoreError
-from maao.predictor import ABOUT, POINT, Predictor, load
+from maao.predictor import ABOUT, POINT, Predictor, code_named, config_in_use, load
 from maao.printable import printable_line
 from maao.problems.towers.text.loading import on_hub
 from maao.report.lines import cost_told
-from maao.report.story import ending_of, story
+from maao.report.story import Sentence, ending_of, story
 from maao.result import Result
-from maao.types import Score, readable
+from maao.types import Score, choice_name, readable
 
 CARD = "README.md"
 FILES = (CARD, ABOUT, POINT)
-TOLD = ("state", "result", "gain", "sure", "mentor")  # topics of a run's story; what to do next is its owner's affair
+TOLD = ("result", "gain", "sure", "mentor")  # topics of a run's story; how it went, and what to do next, is its owner's affair
 HUB_NAMES = {  # where packaged models come from
     "packaged:all-minilm-l6-v2": "sentence-transformers/all-MiniLM-L6-v2",
     "packaged:smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -156,9 +156,11 @@ def shareable(predictor: Predictor, base_model: str | None = None) -> Predictor:
     """Return a classifier whose frozen model others can load: by a name on the hub, or as a packaged model.
 
     Raises:
-        ConfigError: it is a folder of this machine.
+        ConfigError: it is a folder of this machine, or a file of code is needed, which `from_hub` never runs.
     """
     model = predictor.config.model
+    if code_named(config_in_use(predictor.config)):
+        raise ConfigError("The classifier needs code in a file of its own, which nobody who loads it has: it cannot be shared.")
     name, revision = base_model or model.name, model.revision
     if base_model is None and not name.startswith(PACKAGED):
         name, revision = on_hub(name, revision)
@@ -194,14 +196,14 @@ def model_card(
     config, given = result.config, dataset or _dataset(result.config)
     cost, estimated = result.cost_about
     front = _front(result, predictor, name, license, language, given)
-    frozen, method = escaped(predictor.config.model.name), escaped(config.model.method.name)
+    frozen, method = escaped(predictor.config.model.name), escaped(choice_name(config.model.method.name))
     intro = f"A classifier with {len(predictor.labels)} classes: the frozen model {frozen} with what maao tuned for it (method {method})."
     parts = [
         f"# {escaped(name)}",
         escaped(about),
         intro,
         "## What came of it",
-        *(f"- {escaped(said.text)}" for said in story(ending_of(result)) if said.topic in TOLD),
+        *(f"- {escaped(said.text)}" for said in story(ending_of(result)) if _is_public(said)),
         "## How to use it",
         "```python",
         "import maao",
@@ -222,6 +224,11 @@ def model_card(
         escaped(license) if license else NO_LICENCE,
     ]
     return front + "\n" + _joined(parts) + "\n"
+
+
+def _is_public(said: Sentence) -> bool:
+    """Return whether a sentence is for a card: a warning on the mentor holds words of its server, or a place on this machine."""
+    return said.topic in TOLD and not (said.topic == "mentor" and said.is_warning)
 
 
 def _joined(parts: Sequence[str]) -> str:
@@ -255,7 +262,7 @@ def _front(result: Result, predictor: Predictor, name: str, license: str | None,
     final = result.finals.get("chosen")
     task = "image-classification" if of_pictures else "text-classification"
     figures = [
-        EvalResult(task, dataset or "unpublished", dataset or "unpublished", key, round(value, 6), dataset_split="test")
+        EvalResult(task, dataset or "unpublished", dataset or "unpublished", choice_name(key), round(value, 6), dataset_split="test")
         for key, value in ({} if final is None else final.score.metrics).items()
     ]
     data = ModelCardData(
@@ -267,7 +274,7 @@ def _front(result: Result, predictor: Predictor, name: str, license: str | None,
         license=license,
         model_name=name,
         pipeline_tag=task,
-        tags=["maao", "prompt-tuning", result.config.model.method.name],
+        tags=["maao", "prompt-tuning", choice_name(result.config.model.method.name)],
     )
     return f"---\n{data.to_yaml()}\n---\n"
 
@@ -316,8 +323,8 @@ def _mentor(result: Result) -> Iterator[str]:
     taken = [one.advice.proposals[one.verdict.chosen] for one in asked if one.verdict.chosen is not None]
     proposals, rejected = sum(len(one.advice.proposals) for one in asked), sum(len(one.advice.rejected) for one in asked)
     yield (
-        f"{escaped(result.config.mentor.name)}, asked {len(asked)} times, proposed {proposals} starts ({rejected} more could not be used); "
-        f"{len(taken)} became the start of a walk, judged by the rule {escaped(result.config.accept.name)}."
+        f"{escaped(choice_name(result.config.mentor.name))}, asked {len(asked)} times, proposed {proposals} starts ({rejected} more could "
+        f"not be used); {len(taken)} became the start of a walk, judged by the rule {escaped(choice_name(result.config.accept.name))}."
     )
     yield from (f"- {escaped(one.text)}" for one in taken if one.text)
     if result.text:

@@ -13,7 +13,7 @@ from maao.build import RunComponents
 from maao.config import Config, unread_sections
 from maao.core.loop import best_round
 from maao.protocols import Figure, TrackedRun, Tracker
-from maao.types import JSON, Cost, Score, readable, total_cost
+from maao.types import JSON, Cost, Score, choice_name, readable, total_cost
 
 if TYPE_CHECKING:
     from maao.store.run import Final
@@ -85,16 +85,11 @@ def settings_told(config: Config) -> dict[str, Figure]:
     """
     values = config.model_dump(mode="json", exclude={*unread_sections(config), "tracker"})
     told: dict[str, Figure] = {"problem": config.problem, **_numbers(values)}
-    told |= {f"{section}.{key}": _name(values[section][key]) for section, key in NAMED.items() if section in values}
+    told |= {f"{section}.{key}": choice_name(values[section][key]) for section, key in NAMED.items() if section in values}
     if "model" in values:
-        told |= {f"model.{key}": _name(values["model"][key]) for key in ("kind", "method")}
+        told |= {f"model.{key}": choice_name(values["model"][key]) for key in ("kind", "method")}
         told["model.name"] = "a local model" if Path(config.model.name).exists() else config.model.name
     return told
-
-
-def _name(choice: str) -> str:
-    """Return the name of a choice, without the file that it may come from."""
-    return choice.rpartition(":")[2]
 
 
 def _numbers(values: JSON, before: str = "") -> dict[str, Figure]:

@@ -108,6 +108,16 @@ class Score:
         return self.metrics.get("accuracy")
 
 
+def choice_name(name: str) -> str:
+    """Return the name of a choice (a mentor, a method, a metric, ...) without the file that it may come from.
+
+    Example:
+        >>> choice_name("race"), choice_name("/home/me/own.py:Mine")
+        ('race', 'Mine')
+    """
+    return name.rpartition(":")[2]
+
+
 def readable(name: str) -> str:
     """Return a metric's name as people read it, without the file that it may come from.
 
@@ -115,7 +125,7 @@ def readable(name: str) -> str:
         >>> readable("f1_macro"), readable("/tables/own.py:rare_recall")
         ('f1 macro', 'rare recall')
     """
-    return name.rpartition(":")[2].replace("_", " ")
+    return choice_name(name).replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)

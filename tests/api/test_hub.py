@@ -27,6 +27,34 @@ from tests.tiny_sentence import sentence_folder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TEXTS = [text for text, _ in pairs("test")]
+OWN_MENTOR = """
+from maao.mentors.context import MentorOptions
+from maao.mentors.scripted import encode_all
+from maao.types import Advice, Rejected
+
+
+class Scripted:
+    def __init__(self, codec):
+        self.codec = codec
+
+    def propose(self, history, *, count, seed):
+        return Advice(*encode_all(self.codec, ("news of",), "own"))
+
+
+class Nobody:
+    def propose(self, history, *, count, seed):
+        return Advice(rejected=(Rejected("", "no answer from http://server.example/v1", "failed_call"),))
+
+
+class Own(MentorOptions):
+    def build(self, run):
+        return Scripted(run.codec)
+
+
+class Silent(MentorOptions):
+    def build(self, run):
+        return Nobody()
+"""
 HOSTILE = "<script>alert(1)</script> [x](http://evil.example) `code` | # *b* \x1b[31m\u202e\n---\nlicense: mit"
 
 
@@ -117,6 +145,23 @@ def test_a_mentors_part_stands_in_the_card(snapshot: Path, tmp_path: Path) -> No
     taken = sum(one.verdict.chosen is not None for one in helped.history)
     assert f"scripted, asked 1 times, proposed 1 starts (0 more could not be used); {taken} became the start of a walk" in card
     assert escaped(helped.text) in card
+
+
+def test_a_card_holds_no_place_of_this_machine_and_no_words_of_a_server(snapshot: Path, tmp_path: Path) -> None:
+    own = tmp_path / "secret folder" / "own.py"
+    own.parent.mkdir()
+    own.write_text(OWN_MENTOR, encoding="utf-8")
+    settings = {"plan.proposals": 1, "accept.steps": 1, "model.num_virtual_tokens": 2, "model.wordings": ["{class}"]}
+    for name, asked in {"Own": "Own, asked 1 times, proposed 1 starts", "Silent": "Silent, asked 1 times, proposed 0 starts"}.items():
+        helped = maao.tune(
+            model=str(snapshot), kind="matcher", method="coop", train=pairs("train"), mentor={"name": f"{own}:{name}"},
+            rounds=1, steps=2, settings={"threads": 1, **settings}, folder=tmp_path / name,
+        )  # fmt: skip
+        save_for_hub(helped, tmp_path / "shared" / name)
+        card = (tmp_path / "shared" / name / "README.md").read_text(encoding="utf-8")
+        assert asked in card and f"The mentor \\({name}\\) was asked once" in card
+        assert "secret folder" not in card and "server.example" not in card
+    assert "server.example" in helped.warning
 
 
 def test_what_cannot_be_shared_is_refused_in_words(result: maao.Result, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from maao.mentors.class_lines.base import LinesOptions
 from maao.options import MANY, Section
 from maao.store.recorded import Record
 from maao.store.run import read_json
-from maao.types import Cost
+from maao.types import Cost, choice_name
 
 if TYPE_CHECKING:
     from maao.compare.table import Cell
@@ -178,7 +178,7 @@ def _begin(cell: Cell) -> dict[str, object]:
     return {
         "task": cell.task,
         "arm": cell.arm,
-        "method": method if isinstance(cell.how.options, Tune) else cell.how.name.rpartition(":")[2],
+        "method": method if isinstance(cell.how.options, Tune) else choice_name(cell.how.name),
         "model": cell.model,
         "mentor": config.mentor.name,
         "seed": cell.seed,

@@ -19,7 +19,7 @@ from maao.protocols import History
 from maao.report.class_lines import lines_verdicts
 from maao.report.lines import cost_told, score_line, unanswered_told
 from maao.result import Result
-from maao.types import Cost, P, Round, S, Score
+from maao.types import Cost, P, Round, S, Score, choice_name
 
 Topic = Literal["state", "result", "gain", "sure", "mentor", "cost", "next"]
 
@@ -300,7 +300,7 @@ def _mentor(ending: Ending) -> Iterator[Sentence]:
             yield Sentence("mentor", f"No mentor was asked{how}{lines}.")
         return
     made = f"{part.proposals} proposal{'s' * (part.proposals != 1)} that could be used"
-    asked = f"The mentor ({part.name}) was asked {times(part.asked)} and made {made}"
+    asked = f"The mentor ({choice_name(part.name)}) was asked {times(part.asked)} and made {made}"
     if not part.proposals:
         yield Sentence("mentor", f"{asked}: it had no part in the result.")
         return
@@ -313,7 +313,7 @@ def _mentor(ending: Ending) -> Iterator[Sentence]:
 def _judged(part: Mentor, where: str) -> str:
     if not part.taken:
         return f"{_refused(part, where)} It had no part in the result{_spent(part)}."
-    became = f"{part.taken} became a restart by the rule '{part.rule}'"
+    became = f"{part.taken} became a restart by the rule '{choice_name(part.rule)}'"
     if part.unjudged == part.taken:
         became += ", unjudged"
     elif part.unjudged:
