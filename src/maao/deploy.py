@@ -16,6 +16,7 @@ from maao.data.labels import match_labels
 from maao.data.memory import examples_in_memory
 from maao.data.text_data import TextData
 from maao.errors import ConfigError, DataError
+from maao.evaluation.evaluation import Evaluation, evaluation
 from maao.evaluation.readings import Floats
 from maao.evaluation.undecided import Thresholds
 from maao.protocols import Deployable, Params, Pictured
@@ -176,6 +177,19 @@ class Judged:
     class_scores: Floats
     others: tuple[tuple[Example, ...], Floats] | None = None
     notes: tuple[str, ...] = ()
+
+    def evaluation(self, labels: Sequence[str], thresholds: Thresholds | None) -> Evaluation:
+        """Return all that is to say of it; `thresholds` say what is left undecided. Raises `MaaoError` without scikit-learn."""
+        return evaluation(
+            self.examples,
+            labels,
+            self.class_scores,
+            self.score,
+            of=self.of,
+            others=self.others,
+            thresholds=thresholds,
+            notes=self.notes,
+        )
 
     def picture(self, example: Example) -> Image.Image:
         """Return the picture of one of the examples. Raises `ConfigError` where they are no pictures."""

@@ -17,7 +17,7 @@ from maao.data.given import GivenInputs, read_given
 from maao.deploy import Deployed, Prediction, deployed, inputs_of, judged_examples
 from maao.environment import frozen_digest, refuse_changed
 from maao.errors import MaaoError, StoreError, is_out_of_memory
-from maao.evaluation.evaluation import Evaluation, evaluation
+from maao.evaluation.evaluation import Evaluation
 from maao.evaluation.undecided import Thresholds
 from maao.protocols import Arrays, Params
 from maao.store.files import reading, write_error
@@ -174,16 +174,7 @@ class Predictor:
             separator=separator,
             like=self.deployed.parts,
         )
-        return evaluation(
-            found.examples,
-            self.labels,
-            found.class_scores,
-            found.score,
-            of=found.of,
-            others=found.others,
-            thresholds=self.thresholds,
-            notes=found.notes,
-        )
+        return found.evaluation(self.labels, self.thresholds)
 
     # -- its state
 

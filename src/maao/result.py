@@ -25,7 +25,7 @@ from maao.deploy import Deployed, Judged, Prediction, inputs_of, judged_examples
 from maao.environment import environment, frozen_digest, refuse_changed
 from maao.errors import ConfigError, DataError, MaaoError, StoreError
 from maao.evaluation.beside import Compared
-from maao.evaluation.evaluation import Evaluation, evaluation
+from maao.evaluation.evaluation import Evaluation
 from maao.evaluation.readings import mistakes_in, readings
 from maao.evaluation.undecided import Thresholds
 from maao.export.tuned import Exporter, Tuned, write, write_walks
@@ -34,7 +34,7 @@ from maao.members import FULL, full_member, member_of, walks_of
 from maao.predictor import Predictor
 from maao.protocols import Params
 from maao.store.digest import params_digest
-from maao.store.run import Final, is_in_use
+from maao.store.run import Final, standing
 from maao.stored_run import config_of, kept_compared, kept_splits, kept_thresholds, open_run, recorded_in, torch_serializer
 from maao.types import JSON, Cost, Example, Mistake, Split, failed_calls, total_cost
 
@@ -88,7 +88,7 @@ class Result:
                 stored.finals(),
                 config_of(stored),
                 recorded_in(stored),
-                "interrupted" if stored.status == "running" and not is_in_use(stored.path) else stored.status,
+                standing(stored.path, lambda: stored.status),
                 stored.status_reason,
                 stored.ledger.unanswered(),
                 stored.created,
@@ -363,16 +363,7 @@ class Result:
 
     def evaluated(self, judged: Judged) -> Evaluation:
         """Return all that is to say of what `judged` gave."""
-        return evaluation(
-            judged.examples,
-            self._labels,
-            judged.class_scores,
-            judged.score,
-            of=judged.of,
-            others=judged.others,
-            thresholds=self.thresholds,
-            notes=judged.notes,
-        )
+        return judged.evaluation(self._labels, self.thresholds)
 
     def mistakes(self, count: int = 24) -> list[Mistake]:
         """Return the examples of `select` (out of fold: all labelled ones) read wrongly with most confidence. Reads the data anew."""

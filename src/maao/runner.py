@@ -10,7 +10,7 @@ import glob
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -360,7 +360,6 @@ def replay(
             for finished in _alternate(parts, asked, (), watch or Watch(), walking):
                 again = (*again, finished)
                 (watch or Watch()).round(finished)
-                walking.advance(0, total=walking.done + _steps_left(parts, len(again)))
         again += _closing(parts, again) if is_closed(history) else ()
         serializer = torch_serializer()
         digests = [(round_digest(a, serializer), round_digest(b, serializer)) for a, b in zip(history, again, strict=True)]
@@ -418,7 +417,6 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watc
                     mirroring.copy()
                     tracking.round(finished)
                     watch.round(finished)
-                    walking.advance(0, total=walking.done + _steps_left(parts, len(history)))
             for finished in _closing(parts, history):
                 stored.append(finished)
                 history = (*history, finished)
@@ -511,7 +509,9 @@ def _steps_left(parts: RunComponents, done: int) -> int:
     return sum(leg.steps + (parts.accept.max_steps(leg.proposals) if leg.ask else 0) for leg in parts.plan[done:])
 
 
-def _alternate(parts: RunComponents, asked: BuiltMentor, history: Rounds, watch: Watch, walking: Job) -> Iterable[Finished]:
+def _alternate(parts: RunComponents, asked: BuiltMentor, history: Rounds, watch: Watch, walking: Job) -> Iterator[Finished]:
+    """Yield the rounds behind some. After each that was taken in, `walking` is told what is left: races may end early."""
+
     def seen(observation: Observation[Params]) -> None:
         walking.advance(note=f"loss {observation.loss:.3f}")
         watch.step(observation)
@@ -519,7 +519,10 @@ def _alternate(parts: RunComponents, asked: BuiltMentor, history: Rounds, watch:
     stage = Watched(shared_by_all(shared_stage(parts)), seen)
     folds = 0 if parts.splits is None else parts.splits.num_folds
     mentor = RestartsAll(asked.mentor, folds) if folds else asked.mentor
-    return alternate(parts.problem, stage, mentor, plan=parts.plan, accept=parts.accept, seed=parts.config.seed, history=history)
+    rounds = alternate(parts.problem, stage, mentor, plan=parts.plan, accept=parts.accept, seed=parts.config.seed, history=history)
+    for finished in rounds:
+        yield finished
+        walking.advance(0, total=walking.done + _steps_left(parts, finished.index + 1))
 
 
 def _why_short(parts: RunComponents, history: Rounds) -> str:

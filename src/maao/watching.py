@@ -25,11 +25,11 @@ from maao.report.rounds import round_lines
 from maao.report.run import told
 from maao.report.story import ending_of, story
 from maao.result import Result
-from maao.store.run import is_in_use
+from maao.store.run import standing
 from maao.stored_run import config_of, open_run
 
 if TYPE_CHECKING:
-    from maao.stored_run import Finished, Stored
+    from maao.stored_run import Finished
 
 EVERY = 1.0  # seconds between two looks
 
@@ -62,19 +62,13 @@ def follow(folder: Path, *, every: float = EVERY, sleep: Callable[[float], objec
     with open_run(folder, write=False) as stored:
         done = 0
         while True:
-            status = _status(stored)
+            status = standing(stored.path, lambda: stored.status)
             now = stored.rounds_done  # after the status: the last round is written before the run says that it ended
             yield Look(tuple(stored.round(i) for i in range(done, now)), now, status, stored.ledger.totals())
             done = now
             if status != "running":
                 return
             sleep(every)
-
-
-def _status(stored: Stored) -> str:
-    if stored.status == "running" and not is_in_use(stored.path):
-        return "interrupted" if stored.status == "running" else stored.status  # it may have ended between the two
-    return stored.status
 
 
 def watch(folder: Path, console: Console, *, every: float = EVERY, sleep: Callable[[float], object] = time.sleep) -> Result:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import math
 import os
@@ -23,7 +21,6 @@ from typer.testing import CliRunner
 
 from maao.cli import app
 from maao.compare import Row, Table, cells, compare, read_out, read_row, read_table
-from maao.compare.__main__ import main
 from maao.compare.page import ALL, Difference, calls_told, ceiling, costs_beside, differences, page_text, unequal, won
 from maao.compare.rows import _begin, asked
 from maao.compare.table import Arm
@@ -463,29 +460,7 @@ def test_a_worker_that_says_much_is_not_held_up_by_those_who_do_not_listen_yet()
     assert told is not None and len(told) == 500_008 and told.endswith("the end")
 
 
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers run one after another in this process, which has imported everything."""
-
-    class Worker:
-        def __init__(self, command: list[str], environment: dict[str, str]) -> None:
-            told = io.StringIO()
-            with contextlib.redirect_stderr(told):
-                self.returncode = main(command[3:])
-            self.told = told.getvalue()
-
-        def poll(self) -> int:
-            return self.returncode
-
-        def terminate(self) -> None: ...
-
-        def communicate(self) -> tuple[str | None, str | None]:
-            return None, self.told
-
-    monkeypatch.setattr("maao.compare.workers.LocalWorker", Worker)
-
-
-@pytest.mark.usefixtures("in_process")
+@pytest.mark.usefixtures("worker_here")
 def test_cells_that_wait_share_their_requests_and_the_same_command_goes_on(table: Path, tmp_path: Path) -> None:
     arm = '\n[[arms]]\nname = "{name}"\n[arms.settings]\n"mentor.name" = "opro"\n"mentor.exemplars" = 0\n"plan.proposals" = 2\n{chat}\n'
     chat = '"mentor.chat.provider" = "batch"\n"mentor.chat.name" = "strong"'
@@ -522,7 +497,7 @@ def test_cells_that_wait_share_their_requests_and_the_same_command_goes_on(table
     assert {arm: row["test"] for arm, row in ours.items()} == {arm: row["test"] for arm, row in theirs.items()}
 
 
-@pytest.mark.usefixtures("in_process")
+@pytest.mark.usefixtures("worker_here")
 def test_a_failed_cell_is_told_beside_those_that_wait(table: Path, tmp_path: Path) -> None:
     asking = '\n[[arms]]\nname = "waits"\n[arms.settings]\n"mentor.name" = "opro"\n"mentor.exemplars" = 0\n'
     asking += '"mentor.chat.provider" = "batch"\n"mentor.chat.name" = "strong"\n'

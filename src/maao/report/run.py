@@ -9,8 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from maao.core.lr_finder import LrSearch
-from maao.evaluation.metrics import harmonic_mean
-from maao.evaluation.statistics import wilson_interval
 from maao.evaluation.undecided import Thresholds
 from maao.report.class_lines import beliefs
 from maao.report.lines import (
@@ -24,14 +22,12 @@ from maao.report.lines import (
     short,
     shown,
 )
+from maao.report.on_test import FINALS, point_names, rows_on_test
 from maao.report.story import Sentence, ending_of, story
 from maao.result import Result
-from maao.types import P, Round, S, Score, Token
+from maao.types import P, Round, S, Token
 
-NEW_CLASSES = "new classes, chosen"  # the one reading on `test` beside those of a run's own classes that a mean is taken with
 STYLES = {"result": "bold", "gain": "bold"}
-POINTS = {"untuned": "as it began", "chosen": "tuned", "best_walk": "best walk alone"}  # of what has no prompt
-FINALS = {"untuned": "untuned prompt", "chosen": "tuned soft prompt", "best_walk": "best walk alone", "words": "its words alone"}
 
 
 def report(result: Result) -> Group:
@@ -120,33 +116,16 @@ def _test_table(result: Result) -> Table:
     first = next(iter(result.finals.values())).score
     examples, metric = first.num_examples, metric_name(first)
     table = plain_table(f"\nOn test ({examples:,} examples, read once)")
-    names = FINALS if result.config.model.method.options.has_prompt else POINTS
-    table.add_column("prompt" if names is FINALS else "")
+    table.add_column("prompt" if point_names(result) is FINALS else "")
     for name in (metric, "95 % interval", "loss"):
         table.add_column(name, justify="right")
     majority, beside = result.environment["majority"], result.baselines
     if majority is not None and metric == "accuracy" and not (beside and any(one.name == "majority" for one in beside.baselines)):
         add_row(table, "majority class", f"{majority:.3f}", "", "")
-    for one in beside.baselines if beside else ():
-        add_row(table, f"baseline: {one.title}", *_figures(Score(one.loss, one.metrics, one.num_examples)), style="cyan")
-    for name, final in result.finals.items():
-        style = "bold" if name == "chosen" else ""
-        where, _, point = name.rpartition(", ")
-        told = f"{where} ({final.score.num_examples} examples): {names.get(point, point)}" if where else names.get(point, point)
-        add_row(table, told, *_figures(final.score), style=style)
-    if NEW_CLASSES in result.finals:
-        both = [(result.finals[name].score.primary or ("", 0.0))[1] for name in ("chosen", NEW_CLASSES)]
-        add_row(table, "harmonic mean of base and new classes, tuned", f"{harmonic_mean(*both):.3f}", "", "")
+    for row in rows_on_test(result):
+        style = "cyan" if row.is_baseline else "bold" if row.point == "chosen" else ""
+        add_row(table, row.name, row.figure, row.interval, row.loss, style=style)
     return table
-
-
-def _figures(score: Score) -> tuple[str, str, str]:
-    """Return the primary metric, the interval of an accuracy, and the loss."""
-    loss, figure = columns(score)
-    if score.primary is None or score.primary[0] != "accuracy":  # no other metric is a share of examples
-        return figure, "", loss
-    low, high = wilson_interval(score.primary[1], score.num_examples)
-    return figure, f"{low:.3f} to {high:.3f}", loss
 
 
 def undecided_line(thresholds: Thresholds) -> str:

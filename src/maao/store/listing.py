@@ -12,7 +12,7 @@ from maao.store.database import DATABASE, Database
 from maao.store.files import read_error, reading
 from maao.store.recorded import EXAMPLES, IN_RUN, ConfigRecord, EnvironmentRecord, ExamplesRecord
 from maao.store.rows import check_whole, read
-from maao.store.run import ENVIRONMENT, TENSORS, check_is_run, is_in_use, read_json, read_settings, read_status
+from maao.store.run import ENVIRONMENT, TENSORS, check_is_run, read_json, read_settings, read_status, standing
 from maao.store.tensors import TensorFolder
 from maao.store.values import column_json, column_number
 from maao.types import Cost
@@ -65,13 +65,12 @@ def _read_summary(path: Path) -> RunSummary:
         config = read_settings(path, ConfigRecord)
         if config.get("data", {}).get("source") == IN_RUN:
             read_json(path, EXAMPLES, ExamplesRecord)
-        status = read_status(database)
         rounds = _rounds(path, database)
         return RunSummary(
             name=path.name,
             path=path,
             created=database.meta("created"),
-            status="interrupted" if status == "running" and not is_in_use(path) else status,
+            status=standing(path, lambda: read_status(database)),
             reason=database.meta("status_reason"),
             rounds_done=len(rounds),
             best_loss=min((loss for loss, _, _ in rounds if not math.isnan(loss)), default=None),

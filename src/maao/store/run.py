@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,6 +250,14 @@ def check_is_run(path: Path) -> None:
     if held:
         raise is_damaged(path / DATABASE, "it is no file")
     raise StoreError(f"{path} is not a run folder: it holds no {DATABASE}.")
+
+
+def standing(path: Path, read: Callable[[], Status]) -> Status | Literal["interrupted"]:
+    """Return how a run stands, as `read` tells it; "interrupted": it says that it is running, and no process holds it."""
+    status = read()
+    if status == "running" and not is_in_use(path):
+        return "interrupted" if (status := read()) == "running" else status  # it may have ended between the two
+    return status
 
 
 def is_in_use(path: Path) -> bool:

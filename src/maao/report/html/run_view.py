@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 from maao.errors import MaaoError
 from maao.evaluation.evaluation import ClassReport, Evaluation
-from maao.evaluation.metrics import harmonic_mean
-from maao.evaluation.statistics import wilson_interval
 from maao.llm.chat import Reply, reply_from_json, request_from_json
 from maao.protocols import Pictured
 from maao.report.class_lines import beliefs
@@ -19,9 +17,10 @@ from maao.report.evaluation import in_words
 from maao.report.html.drawings import Drawing, Way, loss_curve, restarts, way_drawing, way_of
 from maao.report.html.pictures import thumbnail
 from maao.report.lines import columns, dollars, line_of_proposal, metric_name, refusal, tokens_told
-from maao.report.run import FINALS, NEW_CLASSES, POINTS, undecided_line
+from maao.report.on_test import rows_on_test
+from maao.report.run import undecided_line
 from maao.report.story import Sentence, ending_of, story
-from maao.types import Confusion, Cost, Example, Mistake, Score, Split, readable
+from maao.types import Confusion, Cost, Example, Mistake, Split, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -306,30 +305,11 @@ def _figures(result: Result, where: str) -> Iterator[Figure]:
 
 def _test(result: Result) -> Table:
     first = next(iter(result.finals.values())).score
-    metric = metric_name(first)
-    names = FINALS if result.config.model.method.options.has_prompt else POINTS
-    rows, strong = list[tuple[str, ...]](), set[int]()
-    for one in result.baselines.baselines if result.baselines else ():
-        rows.append((f"baseline: {one.title}", *_on_test(Score(one.loss, one.metrics, one.num_examples)), one.told))
-    for name, final in result.finals.items():
-        place, _, point = name.rpartition(", ")
-        if name == "chosen":
-            strong.add(len(rows))
-        told = f"{place} ({final.score.num_examples} examples): " if place else ""
-        rows.append((told + names.get(point, point), *_on_test(final.score), ""))
-    if NEW_CLASSES in result.finals:
-        both = [(result.finals[name].score.primary or ("", 0.0))[1] for name in ("chosen", NEW_CLASSES)]
-        rows.append(("harmonic mean of base and new classes, tuned", f"{harmonic_mean(*both):.3f}", "", "", ""))
+    rows = list(rows_on_test(result))
+    strong = frozenset(i for i, row in enumerate(rows) if row.point == "chosen")
     caption = f"On test, {first.num_examples:,} examples, read once when the run ended"
-    return Table(caption, ("", metric, "95 % interval", "loss", "what it is"), rows, frozenset({1, 2, 3}), frozenset(strong))
-
-
-def _on_test(score: Score) -> tuple[str, str, str]:
-    loss, figure = columns(score)
-    if score.primary is None or score.primary[0] != "accuracy":
-        return figure, "", loss
-    low, high = wilson_interval(score.primary[1], score.num_examples)
-    return figure, f"{low:.3f} to {high:.3f}", loss
+    heads = ("", metric_name(first), "95 % interval", "loss", "what it is")
+    return Table(caption, heads, [row[:5] for row in rows], frozenset({1, 2, 3}), strong)
 
 
 def _beside(beside: Compared | None) -> Sequence[str]:
