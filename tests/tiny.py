@@ -47,16 +47,27 @@ def roberta_tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token=AddedToken("<mask>", lstrip=True, special=True), **names)
 
 
+LETTERS = sorted(set("".join(WORDS)))
+"""The trainers of WordPiece and Unigram order pieces anew in each process: these vocabularies are written, so that values repeat."""
+
+
+def unigram(special: list[str]) -> Tokenizer:
+    """Return a Unigram of whole words and single letters, a word likelier than its letters; `special` comes first and has `<unk>`."""
+    words, letters = [f"▁{word}" for word in sorted(set(WORDS))], ["▁", *LETTERS]
+    scored = [(piece, -4 - 0.01 * i) for i, piece in enumerate(words)] + [(piece, -6 - 0.01 * i) for i, piece in enumerate(letters)]
+    tokenizer = Tokenizer(models.Unigram([*((name, 0.0) for name in special), *scored], unk_id=special.index("<unk>")))
+    tokenizer.add_special_tokens(special)
+    return tokenizer
+
+
 @cache
 def t5_tokenizer() -> Any:
     """A Unigram with words marked as SentencePiece marks them, `</s>` behind a text, and sentinels."""
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.Unigram())
+    tokenizer = unigram(["<pad>", "</s>", "<unk>", "<extra_id_0>", "<extra_id_1>"])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    special = ["<pad>", "</s>", "<unk>", "<extra_id_0>", "<extra_id_1>"]
-    tokenizer.train_from_iterator(CORPUS, trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>"))
     tokenizer.post_processor = processors.TemplateProcessing("$A </s>", "$A </s> $B </s>", [("</s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
 
@@ -66,11 +77,12 @@ def wordpiece_tokenizer() -> Any:
     """A WordPiece with `[CLS]` and `[SEP]`, as BERT has one."""
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [*special, *LETTERS, *(f"##{letter}" for letter in LETTERS), *sorted(w for w in set(WORDS) if len(w) > 1)]
+    tokenizer = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.add_special_tokens(special)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)

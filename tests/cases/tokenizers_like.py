@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from tests.tiny import CORPUS
+from tests.tiny import CORPUS, unigram
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
@@ -54,12 +54,10 @@ def prefixed_bytes() -> Any:
 @cache
 def xlm_roberta() -> Any:
     """A Unigram that normalises (NFKC), with `<s>` and `</s>` around a text and a mask that takes the space before it."""
-    own = Tokenizer(models.Unigram())
+    own = unigram(["<s>", "<pad>", "</s>", "<unk>"])
     own.normalizer = normalizers.NFKC()
     own.pre_tokenizer = pre_tokenizers.Metaspace()
     own.decoder = decoders.Metaspace()
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    own.train_from_iterator(CORPUS, trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>"))
     own.post_processor = processors.TemplateProcessing("<s> $A </s>", "<s> $A </s> </s> $B </s>", [("<s>", 0), ("</s>", 2)])
     names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>", "unk_token": "<unk>"}
     return PreTrainedTokenizerFast(tokenizer_object=own, mask_token=AddedToken("<mask>", lstrip=True, special=True), **names)
