@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.few_labels.read_out import CELL, RESULTS, cells, head, line, points, with_sets
+from experiments.few_labels.read_out import CELL, RESULTS, cells, head, line, with_sets
 from experiments.knowledge.__main__ import HERE
-from maao.evaluation.statistics import paired_interval
+from experiments.study2.figures import Difference, difference, losses, points
 
 NOBODY, STRONG = "no mentor", "strong"
 MENTORS = (STRONG, "1.5 B", "135 M")
@@ -26,8 +26,6 @@ CONTROLS = (
 DIAGNOSTIC = "shuffled"
 FEEDBACK, FEEDBACK_CONTROLS = "confusions", ("second sample", "random classes")
 HARM = 1.0  # points
-
-Difference = tuple[float, float, float]  # mean and both ends of its interval; not numbers where there are too few sets
 
 
 def main() -> None:
@@ -49,16 +47,9 @@ def asked(row: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def difference(rows: pd.DataFrame, ours: str, other: str, labels: int, figure: str = "accuracy") -> Difference | None:
-    """Return the mean difference of two arms at a number of labels, data sets as unit, of the cells that both have; None: none."""
-    held = with_sets(rows[rows.labels == labels])
-    wide = held.pivot_table(index=["set", "task", "seed"], columns="arm", values=figure)
-    if not {ours, other} <= set(wide.columns):
-        return None
-    sets = wide[[ours, other]].dropna().groupby(["set", "task"]).mean().groupby("set").mean()
-    if len(sets) < 2:
-        return (float((sets[ours] - sets[other]).mean()), math.nan, math.nan) if len(sets) else None
-    return paired_interval(list(sets[ours]), list(sets[other]))
+def beside(rows: pd.DataFrame, ours: str, other: str, labels: int, figure: str = "accuracy") -> Difference | None:
+    """Return what an arm has more than another at a number of labels, data sets as unit, of the cells that both have; None: no cell."""
+    return difference(rows[rows.labels == labels], ours, other, None, figure)
 
 
 def with_all(rows: pd.DataFrame) -> pd.DataFrame:
@@ -71,7 +62,7 @@ def best(rows: pd.DataFrame, labels: int, controls: Sequence[str]) -> str | None
     """Return the control that gains most at a number of labels, of those that ran on all sets, by what the reader knows only afterwards."""
     sets = with_sets(rows[rows.labels == labels]).groupby("arm")["set"].nunique()
     whole = [arm for arm in controls if sets.get(arm) == sets.get(NOBODY)]
-    gains = {arm: found[0] for arm in whole if (found := difference(rows, arm, NOBODY, labels)) is not None}
+    gains = {arm: found.mean for arm in whole if (found := beside(rows, arm, NOBODY, labels)) is not None}
     return max(gains, key=gains.__getitem__) if gains else None
 
 
@@ -102,9 +93,9 @@ def _answer(rows: pd.DataFrame, labels: Sequence[int]) -> list[str]:
     told = []
     for count in labels:
         control = best(rows, count, CONTROLS)
-        found = difference(rows, STRONG, control, count) if control else None
+        found = beside(rows, STRONG, control, count) if control else None
         if found is not None:
-            told.append(f"{_points(found)} at {count}")
+            told.append(f"{points(found)} at {count}")
     if not told:
         return ["Nothing can be said yet: no cell of the strong mentor has one of a control beside it."]
     return [f"A strong mentor's lines beside the best control, points of accuracy by labels a class: **{'; '.join(told)}**."]
@@ -137,20 +128,20 @@ def _gains(rows: pd.DataFrame, labels: Sequence[int]) -> list[str]:
         head("arm", _named(labels)),
     ]
     for arm in _there(rows, (*MENTORS, *CONTROLS, DIAGNOSTIC)):
-        lines.append(line(arm, _each(lambda count, arm=arm: difference(rows, arm, NOBODY, count), labels, _points)))
+        lines.append(line(arm, _each(lambda count, arm=arm: beside(rows, arm, NOBODY, count), labels, points)))
     lines += ["", "The same of log-loss (below zero is better):", "", head("arm", _named(labels))]
     for arm in _there(rows, (*MENTORS, *CONTROLS, DIAGNOSTIC)):
-        lines.append(line(arm, _each(lambda count, arm=arm: difference(rows, arm, NOBODY, count, "loss"), labels, _losses)))
+        lines.append(line(arm, _each(lambda count, arm=arm: beside(rows, arm, NOBODY, count, "loss"), labels, losses)))
     lines += ["", "## Mentors beside the best control, points of accuracy", "", head("", _named(labels))]
     lines.append(line("best control", [best(rows, count, CONTROLS) or "" for count in labels]))
     for arm in _there(rows, MENTORS):
-        lines.append(line(arm, _each(lambda count, arm=arm: _beside_best(rows, arm, count), labels, _points)))
+        lines.append(line(arm, _each(lambda count, arm=arm: _beside_best(rows, arm, count), labels, points)))
     return [*lines, ""]
 
 
 def _beside_best(rows: pd.DataFrame, arm: str, labels: int) -> Difference | None:
     control = best(rows, labels, CONTROLS)
-    return None if control is None else difference(rows, arm, control, labels)
+    return None if control is None else beside(rows, arm, control, labels)
 
 
 def _harm(rows: pd.DataFrame, labels: Sequence[int]) -> list[str]:
@@ -214,9 +205,9 @@ def _feedback(rows: pd.DataFrame) -> list[str]:
         head("second round", _named(counts)),
     ]
     for arm in _there(rows, (FEEDBACK, *FEEDBACK_CONTROLS)):
-        lines.append(line(arm, _each(lambda count, arm=arm: difference(rows, arm, STRONG, count), counts, _points)))
+        lines.append(line(arm, _each(lambda count, arm=arm: beside(rows, arm, STRONG, count), counts, points)))
     for arm in _there(rows, FEEDBACK_CONTROLS):
-        lines.append(line(f"{FEEDBACK} less {arm}", _each(lambda count, arm=arm: difference(rows, FEEDBACK, arm, count), counts, _points)))
+        lines.append(line(f"{FEEDBACK} less {arm}", _each(lambda count, arm=arm: beside(rows, FEEDBACK, arm, count), counts, points)))
     return [*lines, ""]
 
 
@@ -256,15 +247,6 @@ def _named(labels: Sequence[int]) -> list[str]:
 
 def _each(found: Callable[[int], Difference | None], labels: Sequence[int], told: Callable[[Difference], str]) -> list[str]:
     return ["" if (one := found(count)) is None else told(one) for count in labels]
-
-
-def _losses(found: Difference) -> str:
-    mean, low, high = found
-    return f"{mean:+.3f}" if math.isnan(low) else f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
-
-
-def _points(found: Difference) -> str:
-    return f"{found[0]:+.1f}" if math.isnan(found[1]) else points(found)
 
 
 if __name__ == "__main__":

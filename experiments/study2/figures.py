@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,13 +65,15 @@ def by_set(cells: pd.DataFrame, figure: str = "accuracy") -> pd.DataFrame:
     return wide(cells, figure).groupby(["set", "task"]).mean().groupby("set").mean()
 
 
-def difference(cells: pd.DataFrame, ours: str, other: str, sets: Sequence[str] = PRIMARY, figure: str = "accuracy") -> Difference | None:
-    """Return what an arm has more than another, of the cells that both have, paired by task and seed; None: there is none."""
+def difference(
+    cells: pd.DataFrame, ours: str, other: str, sets: Sequence[str] | None = PRIMARY, figure: str = "accuracy"
+) -> Difference | None:
+    """Return what an arm has more than another on some sets (None: all), of cells that both have, paired by task and seed; None: none."""
     table = wide(cells, figure)
     if not {ours, other} <= set(table.columns):
         return None
     means = table[[ours, other]].dropna().groupby(["set", "task"]).mean().groupby("set").mean()
-    means = means[means.index.isin(sets)]
+    means = means if sets is None else means[means.index.isin(sets)]
     if not len(means):
         return None
     each = {str(name): float(value) for name, value in (means[ours] - means[other]).items()}
@@ -143,3 +145,18 @@ def worth(means: Sequence[tuple[int, float]], reached: float) -> float | None:
             return round(float(2 ** (start + share * (end - start)) - 1), 6)
         before = labels, accuracy
     return None
+
+
+def points(found: Difference, planned: int = 0) -> str:
+    """Return a difference in points, with its interval if there is one, and of how many sets it is if these are fewer than planned."""
+    few = f", {len(found.sets)} of {planned} sets" if len(found.sets) < planned else ""
+    return _told(found, lambda value: f"{value:+.1f}") + few
+
+
+def losses(found: Difference) -> str:
+    """Return a difference of log-loss, with its interval where there is one."""
+    return _told(found, lambda value: f"{value:+.3f}")
+
+
+def _told(found: Difference, form: Callable[[float], str]) -> str:
+    return form(found.mean) if math.isnan(found.low) else f"{form(found.mean)} ({form(found.low)} to {form(found.high)})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ from experiments.study2.figures import (
     by_set,
     difference,
     lacking,
+    losses,
     of,
+    points,
     variances,
     worth,
 )
@@ -579,21 +581,6 @@ def _counts(rows: pd.DataFrame) -> list[str]:
             line(str(name), [len(own), own.arm.nunique(), own.task.nunique(), own.seed.nunique(), f"{own.seconds.sum() / 3600:.1f}"])
         )
     return [*lines, ""]
-
-
-def points(found: Difference, planned: int = 0) -> str:
-    """Return a difference in points, with its interval if there is one, and of how many sets it is if these are fewer than planned."""
-    few = f", {len(found.sets)} of {planned} sets" if len(found.sets) < planned else ""
-    return _told(found, lambda value: f"{value:+.1f}") + few
-
-
-def losses(found: Difference) -> str:
-    """Return a difference of log-loss, with its interval where there is one."""
-    return _told(found, lambda value: f"{value:+.3f}")
-
-
-def _told(found: Difference, form: Callable[[float], str]) -> str:
-    return form(found.mean) if math.isnan(found.low) else f"{form(found.mean)} ({form(found.low)} to {form(found.high)})"
 
 
 if __name__ == "__main__":
