@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-server test-zoo house reference lint types imports check study bench docs notebooks server clean test-wheel test-lowest test-312 test-313 test-ray test-parallel test-browser
+.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-kill test-server test-zoo house reference lint types imports check study bench docs notebooks server clean test-wheel release audit lock test-locked test-gpu test-lowest test-312 test-313 test-ray test-parallel test-browser
 
 setup: $(READY)
 
@@ -38,6 +38,10 @@ test-browser: $(READY)
 test-caps: $(READY)
 	$(BIN)/python -m tests.store.cap_trials 200
 
+# Runs of every kind, comparisons and imports of replies, killed at random moments: 200 kills, half an hour. The last output: docs/checked/
+test-kill: $(READY)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.kill 200
+
 # Every language model class of the installed transformers, tiny and random: half an hour on two cores; goes on where it was stopped.
 # Writes docs/models.md.
 test-zoo: $(READY)
@@ -62,6 +66,29 @@ test-server: .venv/.server
 # The wheel, installed far from the sources
 test-wheel: $(READY)
 	$(BIN)/python -m tests.checks.wheel
+
+# The wheel into dist/, built twice with the same bytes, with its bill of materials (CycloneDX)
+release: $(READY)
+	$(BIN)/python -m tests.checks.release dist
+
+# Known vulnerabilities of what is locked; where their data cannot be reached it says so
+audit: $(READY)
+	$(BIN)/python -m tests.checks.audit
+
+# What is locked, anew: all that runs and all that develops maao needs, at the pins of constraints.txt, with hashes
+LOCK := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--constraint constraints.txt pyproject.toml
+lock: $(READY)
+	$(LOCK) --extra all --output-file locked/all.txt
+	$(LOCK) --extra dev --output-file locked/dev.txt
+
+# The locked development environment, installed anew by its hashes
+test-locked: $(READY)
+	$(BIN)/python -m tests.checks.locked
+
+# On a GPU, at most 5 minutes: parity with the processor, resume, memory, bf16, step times. Without one it says that it was not run
+test-gpu: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.checks.gpu
 
 # The least versions that pyproject.toml admits
 test-lowest: $(READY)

@@ -129,8 +129,8 @@ def tune(
     parts, notes = _given_parts(train, None if texts.is_cross_validated else select, test, config, order)
     splits = texts.cut(*parts, config.seed, order)
     splits = replace(splits, notes=(*notes, *splits.notes))
-    place = folder or folder_for(Path(runs), f"tune-seed{config.seed}", config, splits)
-    return run(config, place, splits=splits, mentor=own, watch=watch, progress=progress)
+    with folder_for(folder, Path(runs), f"tune-seed{config.seed}", config, splits) as place:
+        return run(config, place, splits=splits, mentor=own, watch=watch, progress=progress)
 
 
 def _given_parts(
@@ -197,7 +197,8 @@ def tune_images(
     further: Given = {"data.shots": ("shots", shots), "plan.rounds": ("rounds", rounds), "plan.steps": ("steps", steps)}
     given |= {key: told for key, told in further.items() if told[1] is not None}
     config, own = _configured(given, mentor, settings)
-    return run(config, folder or folder_for(Path(runs), f"images-seed{config.seed}", config), mentor=own, watch=watch, progress=progress)
+    with folder_for(folder, Path(runs), f"images-seed{config.seed}", config) as place:
+        return run(config, place, mentor=own, watch=watch, progress=progress)
 
 
 def _configured(

@@ -77,6 +77,9 @@ class MatcherBuilder(ClassesBuilder):
     def reread(self, parts: RunComponents) -> Dataset:
         return self.inputs_matched.reread(self.config, parts.examples, parts.class_names)
 
+    def given(self, splits: Splits, class_names: tuple[str, ...]) -> Dataset:
+        return self.inputs_matched.in_use(self.config, splits, class_names)
+
     def frozen(self, dataset: Dataset, like: RunComponents | None = None) -> MatcherFrozen:
         from maao.problems.frozen import MatcherFrozen
         from maao.problems.scorers.matcher import class_anchors
@@ -91,8 +94,7 @@ class MatcherBuilder(ClassesBuilder):
         from maao.problems.towers.dual import DualEncoder
 
         encoder = like.frozen if like is not None and isinstance(like.frozen, DualEncoder) else None
-        dataset = self.inputs_matched.in_use(self.config, splits, class_names)
-        return build_matcher(self.config, self.inputs_matched, dataset, class_names, encoder)
+        return build_matcher(self.config, self.inputs_matched, self.given(splits, class_names), class_names, encoder)
 
     def for_mentor(self, parts: RunComponents, run: MentorContext) -> MentorContext:
         model = parts.config.model
@@ -297,11 +299,12 @@ def feature_store(model: ModelConfig, encoder: DualEncoder) -> FeatureStore:
     """Return where the features of inputs are kept; nowhere, where that is not wanted."""
     from maao.problems.towers.features import FeatureStore
 
-    return FeatureStore(feature_file(encoder) if matcher_options(model).cache else None)
+    path = feature_file(encoder) if matcher_options(model).cache else None
+    return FeatureStore(path, f"{encoder.device.type} {next(encoder.modules.parameters()).dtype}")
 
 
 def feature_file(encoder: DualEncoder) -> Path:
-    """Return where the features of an image tower are kept, a file named by its weights."""
+    """Return where the features of an input tower are kept, a file named by its weights."""
     from maao.problems.towers.text.loading import cache_folder
 
-    return cache_folder() / "features" / f"{encoder.digest.removeprefix('blake2b:')[:24]}.sqlite"
+    return cache_folder() / "features" / f"{encoder.digest.removeprefix('blake2b:')[:24]}.batches.sqlite"

@@ -110,6 +110,10 @@ class Builder:
         """Return the data set of a run, with its examples as they are and whatever opens them."""
         raise NotImplementedError
 
+    def given(self, splits: Splits, class_names: tuple[str, ...]) -> Dataset:
+        """Return examples that a run is used on as a data set, with whatever opens them."""
+        raise NotImplementedError
+
     def frozen(self, dataset: Dataset, like: RunComponents | None = None) -> FrozenReader:
         """Build what reads the examples of a data set by the frozen model alone, for baselines.
 
@@ -159,6 +163,9 @@ class ClassesBuilder(Builder):
 
     def reread(self, parts: RunComponents) -> Dataset:
         return Dataset(parts.examples, parts.class_names)
+
+    def given(self, splits: Splits, class_names: tuple[str, ...]) -> Dataset:
+        return Dataset(splits, class_names)
 
     def inputs(self, run: str) -> GivenInputs:
         options = self.config.model.kind.options

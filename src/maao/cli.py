@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from inspect import getdoc
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -23,7 +22,9 @@ from maao.cli_output import (
     FAILED,
     INCOMPLETE,
     INTERRUPTED,
+    TERMINATED,
     WAITING,
+    ConfigArgument,
     JsonOption,
     Output,
     QuietOption,
@@ -35,8 +36,9 @@ from maao.cli_output import (
 from maao.cli_reading import app as reading_app
 from maao.cli_requests import app as requests_app
 from maao.cli_setup import app as setup_app
-from maao.errors import MaaoError, Waiting, is_out_of_memory
+from maao.errors import MaaoError, Terminated, Waiting, is_out_of_memory
 from maao.progress import job, listening
+from maao.streams import Outlet, outlast, outlets
 
 if TYPE_CHECKING:
     from maao.config import Config
@@ -122,7 +124,7 @@ def tune(
 
 @app.command("find-lr")
 def find_lr(
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A TOML file, or 'demo'.")],
+    config: ConfigArgument,
     settings: Set = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -151,7 +153,7 @@ def find_lr(
 
 @app.command()
 def baselines(
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A TOML file, or 'demo'.")],
+    config: ConfigArgument,
     settings: Set = None,
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="NAME", help="A baseline to show, in place of the usual ones. Repeatable.")
@@ -183,7 +185,7 @@ def _show_baselines(out: Output, checked: Config, only: list[str] | None, *, tes
         from maao.report.tables import baselines_table
 
     found = listed(checked, only or USUAL, test=test, watch=lambda one: out.tell(f"{one.title}: {one.seconds:.1f} s"))
-    out.show(baselines_table(found, test=test))
+    out.show(baselines_table(found, "On test ({count} examples)" if test else "On {count} labels, out of fold (test is not touched)"))
     told = found.to_json()
     return {name: told[name] for name in ("baselines", "left_out", "tokens")}
 
@@ -229,15 +231,15 @@ def _tune(
     yes: bool = False,
 ) -> None:
     """Run a config, print what came of it, and end with its exit code."""
+    outlast()
     with _starting(out):
         from maao.console import Terminal
         from maao.runner import folder_for, run
 
     checked = _read_config(out, config, settings, origin)
     name = name or f"{Path(config or 'tune').stem}-seed{checked.seed}"
-    folder = folder or folder_for(Path("runs"), name, checked)
-    with Terminal(out.going_on, yes=yes, asking=out.asking) as terminal:
-        result = _interruptible(lambda: run(checked, folder, watch=terminal), folder)
+    with folder_for(folder, Path("runs"), name, checked) as place, Terminal(out.going_on, yes=yes, asking=out.asking) as terminal:
+        result = _interruptible(lambda: run(checked, place, watch=terminal), place)
     _show_result(out, result)
 
 
@@ -268,6 +270,7 @@ def compare(
     quiet: QuietOption = False,
 ) -> None:
     """Run arms x tasks x seeds side by side, and say what differs, by how much, how sure that is, and what it cost."""
+    outlast()
     out_place, output = out, Output(as_json, quiet)
     with _starting(output):
         from maao import compare as comparison
@@ -318,6 +321,7 @@ def resume(
     quiet: QuietOption = False,
 ) -> None:
     """Go on with a run where it stopped. A finished run is only shown."""
+    outlast()
     out = Output(as_json, quiet)
     with _starting(out):
         from maao import runner
@@ -390,26 +394,38 @@ def _interruptible(action: Callable[[], Result], folder: Path) -> Result:
 
 def main() -> None:
     """Run the command line. An error of ours is told in words, without a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to stop
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        try:
+        with outlets():
             _run()
-        finally:
-            sys.stdout.flush()  # here, and not when Python ends: what is left may meet a closed pipe
-    except BrokenPipeError:
-        _leave_pipe()
+    except BrokenPipeError:  # whoever read standard output has read enough
+        raise SystemExit(CLOSED) from None
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # what prints for us met it, and ends with 1
-            _leave_pipe()
+            raise SystemExit(CLOSED) from None
+        if Outlet.failed is not None and not end.code:  # the result is stored, and nobody was shown it
+            raise SystemExit(FAILED) from None
+        if end.code == INTERRUPTED and any(isinstance(one, Terminated) for one in _before(end)):
+            raise SystemExit(TERMINATED) from None
         raise
+    except OSError as error:
+        if error is not Outlet.failed:
+            raise
+        tell(f"Error: standard output cannot be written: {error.strerror}.")
+        raise SystemExit(FAILED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def _leave_pipe() -> NoReturn:
-    """End quietly: whoever read standard output has read enough."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more when it ends
-    raise SystemExit(CLOSED) from None
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
+
+
+def _before(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and what was being handled when it came."""
+    while error is not None:
+        yield error
+        error = error.__context__
 
 
 def _run() -> None:

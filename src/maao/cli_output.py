@@ -21,8 +21,9 @@ FAILED = 1  # an error of ours, told in words; also: a replay differs, doctor mi
 USAGE = 2  # a command that is not written so
 INCOMPLETE = 3  # exit code of a command that did what it could: some inputs were not read, or no reply of a mentor was usable
 WAITING = 4  # exit code of a run or a comparison that waits for replies
-CLOSED = 141  # whoever read standard output stopped reading; 128 and SIGPIPE, as of other tools
+CLOSED = 141  # whoever read standard output stopped reading, and nothing was to be made; 128 and SIGPIPE, as of other tools
 INTERRUPTED = 130  # by Ctrl-C; what was finished is kept
+TERMINATED = 143  # by SIGTERM, which is taken as Ctrl-C is
 
 CODES = {
     0: "fine",
@@ -31,7 +32,8 @@ CODES = {
     INCOMPLETE: "done as far as it could be: some inputs were not read, or no reply of the mentor was usable",
     WAITING: "it waits for replies (maao requests)",
     INTERRUPTED: "stopped by Ctrl-C; what was finished is kept",
-    CLOSED: "its output was no longer read",
+    CLOSED: "its output was no longer read (tune, resume, compare: they go on to their end)",
+    TERMINATED: "stopped by SIGTERM (kill, a shutdown, a cluster's scheduler); what was finished is kept",
 }
 
 Set = Annotated[
@@ -39,6 +41,7 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the config, for example stage.lr=0.03. Repeatable."),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before what may cost money (docs/money.md).")]
+ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="A TOML file, or 'demo'.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output (docs/commands.md).")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result alone: no progress, no notes.")]

@@ -203,6 +203,9 @@ def evaluate(
         bool, typer.Option("--none-of-these", help="Count labels that the run does not know as none of its classes.")
     ] = False,
     every_class: Annotated[bool, typer.Option("--all", help="Show all classes, not only the worst of many.")] = False,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Set beside it what one would use instead, learnt from the run's labels.")
+    ] = False,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw calibration, coverage and confusions (.png).")] = None,
     mistakes: Annotated[
         Path | None, typer.Option("--mistakes", metavar="FILE", help="Write what is read wrongly: a .csv table, or a contact sheet (.png).")
@@ -216,6 +219,8 @@ def evaluate(
 ) -> None:
     """Say how good a run's tuned prompt is on labelled examples: figures, classes, confidence, mistakes, labels that look wrong."""
     from maao.report.evaluation import evaluation_report
+    from maao.report.lines import shown
+    from maao.report.tables import baselines_table
     from maao.result import load
 
     if file is not None and split != "test":
@@ -224,6 +229,7 @@ def evaluate(
     with listening(Bars(out.aside)), job("evaluating"):
         judged = result.judged(_split(split) if file is None else file, none_of_these=none_of_these, separator=separator)
         found = result.evaluated(judged)
+        beside = result.beside(judged) if baselines else None
     for things, path, told in ((found.mistakes, mistakes, "what is read wrongly"), (found.suspects, suspects, "labels that look wrong")):
         if path is not None:
             _write_examples(out, things, path, told, judged.picture)
@@ -233,7 +239,10 @@ def evaluate(
         plot_evaluation(found, plot)
         out.tell(f"Drawn: {plot}")
     out.show(*evaluation_report(found, every_class=every_class, width=out.width).renderables, fold=True)
-    out.document({"run": str(run), **found.to_json()})
+    if beside is not None:
+        gained = [shown(""), shown(beside.gain.told, style="bold")] if beside.gain is not None else []
+        out.show(baselines_table(beside, "\nBaselines, learnt from the run's labels ({count} examples)", found.score), *gained, fold=True)
+    out.document({"run": str(run), **found.to_json(), "baselines": None if beside is None else beside.to_json()})
 
 
 def _split(name: str) -> Split:

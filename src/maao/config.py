@@ -229,7 +229,7 @@ def _are_pictures(data: Any) -> bool:
     return isinstance(data, Chosen) and data.name == "image"
 
 
-OF_LOCAL_MODELS = ("name", "revision", "quantization", "dtype", "device")  # of [model]: a mentor in this process is loaded so
+OF_LOCAL_MODELS = ("name", "revision", "quantization", "dtype", "device", "device_map")  # of [model]: a mentor in this process is loaded so
 
 
 def unread_sections(config: Config) -> set[str]:

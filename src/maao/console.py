@@ -20,7 +20,7 @@ from maao.build import RunComponents
 from maao.core.acceptance import race_in
 from maao.core.lr_finder import Trial
 from maao.crowding import busy
-from maao.errors import ConfigError
+from maao.errors import ConfigError, Terminated
 from maao.estimate import Estimate
 from maao.llm.budget import Caps
 from maao.llm.chat import Request
@@ -44,30 +44,30 @@ class Terminal(Watch):
         self.yes = yes
         self.bars = Bars(console)
         self._told = ExitStack()
-        self._interrupted = False
-        self._handler: Callable[[int, FrameType | None], object] | int | None = None
+        self._interrupted: type[KeyboardInterrupt] | None = None
+        self._handlers: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
         self._person = False  # the mentor is a person, who types at this terminal
 
     def __enter__(self) -> Self:
         self._told.enter_context(listening(self.bars))
         if threading.current_thread() is threading.main_thread():
-            self._handler = signal.signal(signal.SIGINT, self._interrupt)
+            self._handlers = {one: signal.signal(one, self._interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_: object) -> None:
         self._told.close()
         self.bars.pause()
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
+        for one, handler in self._handlers.items():
+            signal.signal(one, handler)
 
-    def _interrupt(self, *_: object) -> None:
+    def _interrupt(self, number: int, _: FrameType | None) -> None:
         """Stop now; and where the exception is lost (raised in a callback or a finalizer, it would be), at the next step."""
-        self._interrupted = True
-        raise KeyboardInterrupt
+        self._interrupted = KeyboardInterrupt if number == signal.SIGINT else Terminated
+        raise self._interrupted
 
     def _check_interrupt(self) -> None:
-        if self._interrupted:
-            raise KeyboardInterrupt
+        if self._interrupted is not None:
+            raise self._interrupted
 
     def paying(self, estimate: Estimate, caps: Caps) -> None:
         self.bars.pause()

@@ -68,3 +68,7 @@ def is_out_of_memory(error: Exception) -> bool:
     said = str(error)
     marks = ("allocate memory", "out of memory", "ALLOC_FAILED")  # of a CPU's allocator, of accelerators, of their libraries
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(mark in said for mark in marks))
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, which a command takes as it takes Ctrl-C."""

@@ -169,17 +169,7 @@ def shareable(predictor: Predictor, base_model: str | None = None) -> Predictor:
             f"The frozen model is {model.name}, a place on this machine that others do not have: give base_model='ORG/NAME', its name on "
             "the hub."
         )
-    named = model.model_copy(update={"revision": revision}).with_kind(name=name)
-    config = predictor.config.model_copy(update={"model": named})
-    return Predictor(
-        config,
-        predictor.labels,
-        predictor.class_names,
-        predictor.params,
-        weights=predictor.weights,
-        thresholds=predictor.thresholds,
-        name=predictor.name,
-    )
+    return predictor.with_model(model.model_copy(update={"revision": revision}).with_kind(name=name))
 
 
 def model_card(
@@ -293,8 +283,9 @@ def _figures(result: Result) -> Iterator[str]:
     yield "| --- | " + " | ".join(["---:"] * (len(metrics) + 2)) + " |"
     for told, score in rows:
         yield _row(told, score.num_examples, score.loss, score.metrics, metrics)
+    where = "on test" if result.baselines is None or result.baselines.where == "test" else result.baselines.where
     for one in () if result.baselines is None else result.baselines.baselines:
-        yield _row(f"baseline {one.told}, on test", one.num_examples, one.loss, one.metrics, metrics)
+        yield _row(f"baseline {one.told}, {where}", one.num_examples, one.loss, one.metrics, metrics)
 
 
 def _row(told: str, examples: int, loss: float, metrics: Mapping[str, float], names: Sequence[str]) -> str:

@@ -144,6 +144,11 @@ def begin_together(parts: RunComponents, splits: Splits | None) -> None:
             "Several processes share the steps of models that read each text at every step (model.kind 'decoder', 'masked', "
             "'encoder_decoder' or 'head'). What reads features that are computed once has nothing to share: start it as one process."
         )
+    if parts.config.model.kind.options.is_divided:
+        raise ConfigError(
+            "Processes that share steps hold the whole model each, and model.device_map divides one: start it as one process, or drop "
+            "model.device_map."
+        )
     values = parts.config.model_dump(mode="json", exclude=unread_sections(parts.config))
     _led[-1].tell(_Build(values, splits))
 

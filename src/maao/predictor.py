@@ -29,6 +29,8 @@ from maao.types import JSON, Example
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from maao.problems.settings import ModelConfig
+
 T = TypeVar("T")
 
 ABOUT, POINT = "maao.json", "point.safetensors"
@@ -76,6 +78,18 @@ class Predictor:
 
     def __repr__(self) -> str:
         return f"Predictor({self.name!r}, model={self.config.model.name!r}, labels={_few(self.labels)})"
+
+    def with_model(self, model: ModelConfig) -> Predictor:
+        """Return the same classifier, whose frozen model is loaded by other settings: it must have the same weights."""
+        return Predictor(
+            self.config.model_copy(update={"model": model}),
+            self.labels,
+            self.class_names,
+            self.params,
+            weights=self.weights,
+            thresholds=self.thresholds,
+            name=self.name,
+        )
 
     @property
     def inputs(self) -> GivenInputs:

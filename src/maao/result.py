@@ -14,7 +14,7 @@ from maao import choices
 from maao.build import RunComponents, build
 from maao.class_lines import ClassLines
 from maao.codecs.no_words import NoWords
-from maao.config import Config
+from maao.config import CHEAP, Config
 from maao.core.averaging import walked
 from maao.core.loop import best_round
 from maao.core.lr_finder import LrSearch
@@ -364,6 +364,30 @@ class Result:
     def evaluated(self, judged: Judged) -> Evaluation:
         """Return all that is to say of what `judged` gave."""
         return judged.evaluation(self._labels, self.thresholds)
+
+    def beside(self, judged: Judged, names: Sequence[str] = CHEAP) -> Compared:
+        """Return what one would use instead on the examples of `judged`, learnt from all labels of the run, and what tuning gained there.
+
+        Nothing is stored. The run's data are read anew, since baselines learn from them.
+
+        Args:
+            judged: what the chosen point reads of examples that are none of those labels: of a file, or of `test`.
+            names: which baselines, each with class names where it can take them.
+
+        Raises:
+            ConfigError: the examples are the run's own `train` or `select`, which baselines learn from.
+            StoreError: the data of the run has changed.
+        """
+        from maao.baselines.at_end import compared_on
+
+        whole = self._whole
+        if judged.parts is whole and judged.examples != whole.examples.test:
+            raise ConfigError("Baselines learn from train and select: set them beside the tuned point on test, or on other examples.")
+        splits = replace(judged.parts.examples, test=judged.examples)
+        dataset = whole.config.builder.reread(whole)
+        if judged.parts is not whole:
+            dataset = whole.config.builder.given(splits, whole.class_names)
+        return compared_on(whole, dataset, np.asarray(judged.class_scores, dtype=np.float64), names)
 
     def mistakes(self, count: int = 24) -> list[Mistake]:
         """Return the examples of `select` (out of fold: all labelled ones) read wrongly with most confidence. Reads the data anew."""

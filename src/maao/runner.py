@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict, runtime_checkable
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol, TypedDict, runtime_checkable
 import numpy as np
 
 from maao.bars import bars_for
-from maao.baselines.at_end import compared
+from maao.baselines.at_end import compared, compared_where_chosen
 from maao.build import RunComponents, build, build_stage
 from maao.build_mentor import build_mentor
 from maao.class_lines import has_lines
@@ -36,6 +36,7 @@ from maao.environment import environment, refuse_changed
 from maao.errors import ConfigError, MaaoError, StoreError, Waiting
 from maao.estimate import Estimate, caps_of, estimated
 from maao.evaluation.undecided import choose_thresholds
+from maao.llm.batch import replies_from
 from maao.llm.budget import Caps
 from maao.llm.chat import Reply, Request
 from maao.llm.ledger import MemoryLedger, Wrapper
@@ -54,7 +55,7 @@ from maao.sharing import shared_stage
 from maao.store.digest import params_digest, round_digest
 from maao.store.mirror import Mirror, Mirroring, check_mirror
 from maao.store.recorded import IN_RUN
-from maao.store.run import ENVIRONMENT, RunFolder, check_vacant, read_json
+from maao.store.run import ENVIRONMENT, RunFolder, check_vacant, claimed, read_json
 from maao.stored_run import (
     config_of,
     keep_compared,
@@ -69,7 +70,7 @@ from maao.stored_run import (
 )
 from maao.tracking import Tracking
 from maao.types import Cost, Observation, Splits, failed_calls, total_cost
-from maao.waiting import counted, how_to_go_on, read_waits
+from maao.waiting import counted, how_to_go_on, read_waits, record_beside
 
 if TYPE_CHECKING:
     from maao.optimizers.torch import TorchState
@@ -217,7 +218,7 @@ def _run(config: Config, folder: str | Path, splits: Splits | None, mentor: OwnM
         recorded = {**recorded, LR_SEARCH: search.to_json()}
     values = parts.config.model_dump(mode="json", exclude=unread_sections(parts.config))
     stored = RunFolder.create(folder, config=values, environment=recorded, serializer=torch_serializer())
-    with stored:
+    with stored, replies_from(record_beside(stored.path)):
         if splits is not None:
             keep_splits(stored.path, splits)
         if parts.splits is not None:
@@ -225,11 +226,18 @@ def _run(config: Config, folder: str | Path, splits: Splits | None, mentor: OwnM
         return _drive(stored, parts, _mentor(stored, parts, mentor, watch), watch)
 
 
-def folder_for(parent: Path, name: str, config: Config, splits: Splits | None = None) -> Path:
-    """Return the run of that name, numbered or not, that was begun with the same and waits for replies; or else a free folder."""
+@contextmanager
+def folder_for(folder: str | Path | None, parent: Path, name: str, config: Config, splits: Splits | None = None) -> Iterator[Path]:
+    """Give the folder that was asked for; else the run of that name, numbered or not, that was begun with the same and waits for replies;
+    else a free folder, which nobody else is given meanwhile."""
+    if folder is not None:
+        yield Path(folder)
+        return
     given = given_digest(config, None if splits is None else _checked(splits))
     candidates = sorted((path for path in parent.glob(f"{glob.escape(name)}*") if path.is_dir()), key=lambda path: (len(path.name), path))
-    return next((path for path in candidates if _waits_at(path, given)), None) or free_folder(parent, name)
+    waiting = next((path for path in candidates if _waits_at(path, given)), None)
+    with free_folder(parent, name) if waiting is None else nullcontext(waiting) as place:
+        yield place
 
 
 def given_digest(config: Config, splits: Splits | None = None) -> str:
@@ -319,7 +327,7 @@ def resume(
     """
     if mirror is not None and not Path(folder).exists():
         Mirror(mirror, Path(folder).absolute().name).pull(Path(folder))
-    with listening(bars_for(progress)), open_run(folder, write=True) as stored:
+    with listening(bars_for(progress)), replies_from(record_beside(Path(folder))), open_run(folder, write=True) as stored:
         if stored.status == "finished":
             Mirroring(config_of(stored).store.mirror, stored.path, (watch or Watch()).note).copy()
             return Result(folder)
@@ -368,16 +376,17 @@ def replay(
         return Replay(len(history), same, asked.live_calls, recorded, replayed, gave_nothing(history, parts.config))
 
 
-def free_folder(parent: Path, name: str) -> Path:
-    """Return a folder of that name that does not exist yet, numbered if it must be.
+def free_folder(parent: Path, name: str) -> AbstractContextManager[Path]:
+    """Give a folder of that name, numbered if it must be, in which there is nothing, and that no other process is given meanwhile.
 
     Example:
-        >>> free_folder(Path("no-such-folder"), "demo").name
-        'demo'
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place, free_folder(Path(place), "demo") as one, free_folder(Path(place), "demo") as other:
+        ...     one.name, other.name
+        ('demo', 'demo-2')
     """
     name = name.encode()[:200].decode(errors="ignore")  # the longest that every file system takes, with a number behind it
-    candidates = (parent / (name if i == 1 else f"{name}-{i}") for i in range(1, 1_000_000))
-    return next(path for path in candidates if not path.exists())
+    return claimed(parent / (name if i == 1 else f"{name}-{i}") for i in range(1, 1_000_000))
 
 
 # -- parts of it
@@ -575,8 +584,15 @@ def _choose_undecided(stored: Stored, parts: RunComponents, history: Rounds) -> 
 
 
 def _read_test(stored: Stored, parts: RunComponents, history: Rounds, watch: Watch) -> None:
-    """Read `test` once, for the declared points: the untuned prompt, the chosen soft prompt, its words; and baselines beside them."""
-    if parts.splits is None or not parts.splits.test or not history:
+    """Read `test` once, for the declared points: the untuned prompt, the chosen soft prompt, its words; and baselines beside them.
+
+    Without a `test`, baselines alone, where the run chose.
+    """
+    if parts.splits is None or not history:
+        return
+    if not parts.splits.test:
+        if kept_compared(stored.path) is None:
+            keep_compared(stored.path, compared_where_chosen(parts, total_cost(history).model_tokens))
         return
     done = {final.name for final in stored.finals()}
     watch.testing()

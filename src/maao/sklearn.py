@@ -188,7 +188,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         self.cost_, self.warning_, self.text_ = result.cost, result.warning, result.text
 
     def _tuned(self, things: list[object], labels: list[str], names: list[str], words: list[str] | None, runs: Path) -> Result:
-        settings = dict(self.settings or {})
+        settings: dict[str, object] = {"baselines": [], **(self.settings or {})}  # whoever fits estimators compares them by scikit-learn
         if self.description is not None:
             settings["mentor.description"] = self.description
         if self.shots is not None:

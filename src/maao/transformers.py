@@ -6,6 +6,8 @@ a winner takes the place of the prompt. Needs ``pip install "maao[peft]"`` and a
 
 from __future__ import annotations
 
+import base64
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
@@ -14,7 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import safetensors.numpy
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -26,16 +30,20 @@ from maao.core.loop import judge
 from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError, MaaoError, ProblemError, StoreError
+from maao.llm.chat import Reply, Request
 from maao.llm.ledger import MemoryLedger
 from maao.llm.provider import Here
+from maao.llm.record import ENDING, Entry, add_to_record, entry_of, line_of, read_record
 from maao.llm.recording import Recording
-from maao.llm.secrets import without_keys
+from maao.llm.secrets import names_secret, without_keys
 from maao.mentors.built import BuiltMentor, OwnMentor, build_chosen, build_own
 from maao.mentors.context import CodecWords, MentorContext
+from maao.optimizers.serializer import TorchSerializer
 from maao.optimizers.torch import TorchStage, TorchState
 from maao.problems.settings import ModelConfig
 from maao.problems.texts import LoadedModels
-from maao.protocols import Acceptance, Params
+from maao.protocols import Acceptance, Arrays, Params
+from maao.store.values import Unknowns, decode, encode
 from maao.types import JSON, Advice, Clues, Cost, Leg, Projection, Round, Score, Split, Verdict, total_cost
 
 try:
@@ -49,6 +57,7 @@ if TYPE_CHECKING:
 Batch = Mapping[str, Tensor]
 Evaluate = Callable[[], float]
 NAME = "prompt"
+KEPT = "maao.MentorCallback"  # in a checkpoint's `stateful_callbacks`
 
 
 class MentorCallback(TrainerCallback):
@@ -58,6 +67,9 @@ class MentorCallback(TrainerCallback):
     all that came before, and its proposals race: each walks `race_steps` gradient steps from its own words and is compared, at equal age,
     with the walk of the prompt itself. A proposal that wins takes the place of the prompt embeddings, and the optimizer's moments of these
     are cleared; nothing else of the training changes. All of it is written into a file of JSON lines.
+
+    A training that goes on from a checkpoint goes on with the rounds of that checkpoint, which stand in its ``trainer_state.json``. Replies
+    are written into a file beside that of the lines as they come: none that was paid for is asked for again, and all count for the budget.
 
     Args:
         trainer: with a PEFT model whose prompt is a table of embeddings (`PromptTuningConfig`), on one process.
@@ -72,7 +84,8 @@ class MentorCallback(TrainerCallback):
             evaluation set. Name data that nothing is reported on.
         budget: hard caps of the mentor, by name: ``{"llm_calls": 10, "usd": 1.0}``.
         seed: of what is random here.
-        file: the JSON lines; by default ``mentor.jsonl`` in the Trainer's output folder. A training that goes on appends.
+        file: the JSON lines; by default ``mentor.jsonl`` in the Trainer's output folder. A training that goes on appends. Replies stand
+            beside it, in ``mentor-replies.jsonl``; a training that begins anew numbers those of the one before.
 
     Attributes:
         history: the rounds, `maao.types.Round`.
@@ -109,7 +122,8 @@ class MentorCallback(TrainerCallback):
         self._problem = PeftPrompt(trainer, evaluate)
         self._stage = TorchStage(lr=trainer.args.learning_rate)
         self._accept = accept or Race(race_steps)
-        self._built = _built(mentor, self._problem, budget or {}, seed)
+        self._ledger = KeptLedger(self.file.with_name(f"{self.file.stem}-replies{ENDING}"))
+        self._built = _built(mentor, self._problem, budget or {}, seed, self._ledger)
         self.disclosure = self._built.disclosure
         self.history: tuple[Round[Params, TorchState], ...] = ()
         self._asked, self._opened_at, self._since = 0, 0, 0  # questions; the steps at which the open leg, and the present walk, began
@@ -120,13 +134,22 @@ class MentorCallback(TrainerCallback):
         return f"MentorCallback(every={self.every}, {len(self.history)} rounds so far, file={str(self.file)!r})"
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        kept = state.stateful_callbacks.get(KEPT) if state.global_step and isinstance(state.stateful_callbacks, dict) else None
+        told: JSON = {"step": state.global_step, "every": self.every, "rounds": self.rounds, "told": self.disclosure}
+        if kept is not None:
+            self._ledger.go_on()
+            self._restore(kept)
+            self._write({"event": "went on", **told, "done": len(self.history), "asked": self._asked})
+            return
+        self._ledger.begin_anew()
         self.history, self._asked = (), 0
         self._start, self._since, self._opened_at = self._problem.rows(), state.global_step, state.global_step
-        self._write({"event": "began", "step": state.global_step, "every": self.every, "rounds": self.rounds, "told": self.disclosure})
+        self._write({"event": "began", **told})
         begin = keep(self._at(state.global_step))
         self._open = Advice(), begin
         self._close(state.global_step)  # round 0: the prompt as it was given
         self._open = Advice(), begin
+        self._keep_in(state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kept: object) -> None:
         step = state.global_step
@@ -134,11 +157,40 @@ class MentorCallback(TrainerCallback):
             return
         self._close(step)
         self._ask(step, trainer_optimizer=kept.get("optimizer"))
+        self._keep_in(state)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         self._close(state.global_step)
         self._built.models.close()
         self._write({"event": "ended", "step": state.global_step, "cost": _spent(total_cost(self.history))})
+
+    def _keep_in(self, state: TrainerState) -> None:
+        """Let the checkpoints to come hold how far this is. (Not as `ExportableState`, which would make another callback by name.)"""
+        state.stateful_callbacks = state.stateful_callbacks or {}
+        assert isinstance(state.stateful_callbacks, dict)
+        state.stateful_callbacks[KEPT] = {
+            "rounds": [encode(one, Round, WRITE) for one in self.history],
+            "start": _params_text(self._start),
+            "asked": self._asked,
+            "opened_at": self._opened_at,
+            "since": self._since,
+            "advice": None if self._open is None else encode(self._open[0], Advice, WRITE),
+            "verdict": None if self._open is None else encode(self._open[1], Verdict, WRITE),
+            "replies": self._ledger.lines(),
+        }
+
+    def _restore(self, kept: JSON) -> None:
+        """Go on as `_keep_in` wrote it."""
+        try:
+            self.history = tuple(decode(one, Round, READ) for one in kept["rounds"])
+            self._start = _params_from(kept["start"])
+            self._asked, self._opened_at, self._since = (int(kept[name]) for name in ("asked", "opened_at", "since"))
+            is_open = kept["verdict"] is not None
+            self._open = (decode(kept["advice"], Advice, READ), decode(kept["verdict"], Verdict, READ)) if is_open else None
+            for line in kept["replies"]:
+                self._ledger.put(*entry_of(line))
+        except (KeyError, TypeError, ValueError, SafetensorError) as error:
+            raise StoreError(f"What the checkpoint holds of the mentor is damaged ({error}). Go on from an earlier checkpoint.") from error
 
     def _at(self, step: int) -> TorchState:
         """Return where the Trainer's walk stands."""
@@ -195,6 +247,40 @@ class MentorCallback(TrainerCallback):
                 file.write(without_keys(json.dumps(line, ensure_ascii=False)) + "\n")
         except OSError as error:
             raise StoreError(f"Cannot write {self.file}: {error.strerror or error}.") from error
+
+
+class KeptLedger(MemoryLedger):
+    """A ledger whose replies are in a record before they are used, so that no reply is paid for twice.
+
+    Args:
+        record: the file, of JSON lines.
+    """
+
+    def __init__(self, record: Path) -> None:
+        super().__init__()
+        self._record = record
+
+    def begin_anew(self) -> None:
+        """Forget what was asked before; the record of a training before this one is numbered."""
+        vars(self).update(vars(KeptLedger(self._record)))
+        if self._record.exists():
+            others = (self._record.with_stem(f"{self._record.stem}-{i}") for i in itertools.count(1))
+            self._record.rename(next(path for path in others if not path.exists()))
+
+    def go_on(self) -> None:
+        """Take in what the record holds, whatever was forgotten since."""
+        vars(self).update(vars(KeptLedger(self._record)))
+        for entry in read_record(self._record).values():
+            super().put(*entry)
+
+    def put(self, request: Request, reply: Reply) -> None:
+        if self.get(request.key) is None and not names_secret(dict(request.extra)):  # a record goes from hand to hand
+            add_to_record(self._record, [Entry(request, reply)])
+        super().put(request, reply)
+
+    def lines(self) -> list[str]:
+        """Return the replies as lines of a record."""
+        return [line_of(Entry(*entry)) for entry in self.entries.values() if not names_secret(dict(entry[0].extra))]
 
 
 class PeftPrompt:
@@ -339,7 +425,9 @@ class _With(nn.Module):
         return functional_call(self.model, {self._name: self._rows}, (), dict(given))
 
 
-def _built(mentor: str | Mapping[str, object] | OwnMentor, problem: PeftPrompt, budget: Mapping[str, float], seed: int) -> BuiltMentor:
+def _built(
+    mentor: str | Mapping[str, object] | OwnMentor, problem: PeftPrompt, budget: Mapping[str, float], seed: int, ledger: KeptLedger
+) -> BuiltMentor:
     """Build the mentor as a run does, with what it may use of the script."""
     given = {"name": mentor} if isinstance(mentor, str) else dict(mentor) if isinstance(mentor, Mapping) else {"name": "custom"}
     config = make_config({"mentor": given, "budget": dict(budget)})
@@ -349,7 +437,7 @@ def _built(mentor: str | Mapping[str, object] | OwnMentor, problem: PeftPrompt, 
         )
     loaded = LoadedModels()
     here = Here(problem.model_name, lambda name: loaded.load(name, ModelConfig()))
-    models = Recording(MemoryLedger(), here, Budget(**config.budget.model_dump()))
+    models = Recording(ledger, here, Budget(**config.budget.model_dump()))
     codec, length = problem.codec, problem.codec.num_virtual_tokens
     run = MentorContext(
         codec,
@@ -363,6 +451,32 @@ def _built(mentor: str | Mapping[str, object] | OwnMentor, problem: PeftPrompt, 
         vocabulary=CodecWords(codec, codec, lambda params: params[NAME]),
     )
     return build_chosen(config.mentor, run, models) if isinstance(mentor, str | Mapping) else build_own(mentor, run, models)
+
+
+def _arrays_text(arrays: Arrays) -> str:
+    """Return arrays as text for JSON: safetensors in base64."""
+    return base64.b64encode(safetensors.numpy.save(dict(arrays))).decode("ascii")
+
+
+def _params_text(params: Params) -> str:
+    return _arrays_text(TorchSerializer().dump_params(params))
+
+
+def _params_from(text: object) -> Params:
+    return TorchSerializer().load_params(safetensors.numpy.load(base64.b64decode(str(text))))
+
+
+def _state_json(state: TorchState) -> JSON:
+    arrays, meta = TorchSerializer().dump_state(state)
+    return {"arrays": _arrays_text(arrays), "meta": encode(meta, JSON)}
+
+
+def _state_from(data: JSON) -> TorchState:
+    return TorchSerializer().load_state(safetensors.numpy.load(base64.b64decode(data["arrays"])), decode(data["meta"], JSON))
+
+
+WRITE: Unknowns = {"P": _params_text, "S": _state_json}
+READ: Unknowns = {"P": _params_from, "S": _state_from}
 
 
 def _spent(cost: Cost) -> JSON:

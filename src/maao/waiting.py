@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from maao.config import Config, stored_config
 from maao.errors import StoreError
-from maao.llm.batch import BatchOptions
+from maao.llm.batch import BatchOptions, replies_from
 from maao.llm.batch_lines import Read, Told, read_replies
 from maao.llm.budget import worst_case_tokens
 from maao.llm.chat import Request, reply_from_json, request_from_json
@@ -38,7 +38,7 @@ class Waits:
 
     Attributes:
         awaited: the requests without a reply, also in the record that it reads.
-        record: the record that its config names; None: it names none.
+        record: the record that its config names, or that of the comparison in whose folder it lies; None: there is none.
         stopped: it stopped to wait, or was stopped while it did.
     """
 
@@ -54,7 +54,8 @@ def read_waits(path: Path) -> Waits:
     check_is_run(path)
     check_format(path)
     chat = batch_options(stored_config(read_settings(path, ConfigRecord), path / CONFIG))
-    record = Path(chat.replies) if chat is not None and chat.replies is not None else None
+    with replies_from(record_beside(path)):
+        record = None if chat is None else chat.record
     database = Database(path, write=False)
     try:
         open_now, status = SqliteLedger(database).awaited(), read_status(database)
@@ -87,8 +88,14 @@ def batch_options(config: Config) -> BatchOptions | None:
     return chat if isinstance(chat, BatchOptions) else None
 
 
+def record_beside(run: Path) -> Path | None:
+    """Return the record of the comparison in whose folder a run lies; None where it lies in none."""
+    place = run.absolute().parent.parent
+    return place / RECORD if run.absolute().parent.name == RUNS and (place / ROWS).is_dir() else None
+
+
 def reading_record(config: Config, record: Path) -> Config:
-    """Return a config whose replies by file are read from a record, where it names none."""
+    """Return a config that names a record for its replies by file, where it names none: so cells of an older maao were begun."""
     chat = batch_options(config)
     if chat is None or chat.replies is not None:
         return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -229,7 +230,7 @@ def test_a_run_in_use_is_refused_and_can_be_read(llama, data, tmp_path):
 
 def test_a_newer_schema_is_told(llama, data, tmp_path):
     folder = stopped(llama, data, tmp_path / "run")
-    with sqlite3.connect(folder / "run.sqlite") as connection:
+    with contextlib.closing(sqlite3.connect(folder / "run.sqlite")) as connection, connection:
         connection.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
     connection.close()
     for use in (maao.resume, maao.load, maao.replay):
@@ -329,7 +330,7 @@ def test_a_part_of_a_run_can_be_replayed(llama, data, tmp_path):
 
 
 def tamper(folder, old, new):
-    with sqlite3.connect(folder / "run.sqlite") as connection:
+    with contextlib.closing(sqlite3.connect(folder / "run.sqlite")) as connection, connection:
         (reply,) = connection.execute("SELECT reply FROM calls ORDER BY id LIMIT 1").fetchone()
         assert old in reply
         connection.execute("UPDATE calls SET reply = ? WHERE id = (SELECT min(id) FROM calls)", (reply.replace(old, new),))

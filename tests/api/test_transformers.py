@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 import maao
-from maao.errors import ConfigError
+from maao.errors import ConfigError, StoreError
 from maao.transformers import MentorCallback
 from maao.types import Advice, Proposal
 from tests.api.small_runs import REPLIES, pairs
@@ -36,7 +36,7 @@ class Rows(Dataset[dict[str, torch.Tensor]]):
         return {"input_ids": self.rows[index], "labels": self.rows[index]}
 
 
-def peft_trainer(folder: Path, output: Path, *, steps: int = 12, **changes: Any) -> Trainer:
+def peft_trainer(folder: Path, output: Path, *, steps: int = 12, save_every: int = 0, **changes: Any) -> Trainer:
     from peft import PromptTuningConfig, TaskType, get_peft_model
 
     torch.manual_seed(0)
@@ -47,7 +47,7 @@ def peft_trainer(folder: Path, output: Path, *, steps: int = 12, **changes: Any)
         model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder), settings)
     arguments = TrainingArguments(
         output_dir=str(output), max_steps=steps, per_device_train_batch_size=4, learning_rate=0.01, report_to=[], use_cpu=True,
-        disable_tqdm=True, save_strategy="no", logging_strategy="no", seed=0,
+        disable_tqdm=True, save_strategy="steps" if save_every else "no", save_steps=save_every or 500, logging_strategy="no", seed=0,
     )  # fmt: skip
     given = {"processing_class": tokenizer, "eval_dataset": Rows(tokenizer, "select"), **changes}
     return Trainer(model, arguments, train_dataset=Rows(tokenizer, "train"), **given)
@@ -243,3 +243,91 @@ def test_what_cannot_be_mentored_is_refused_in_words(llama: Path, tmp_path: Path
     trainer.model = trainer.model.get_base_model()
     with pytest.raises(ConfigError, match="needs a PEFT model"):
         MentorCallback(trainer, mentor=scripted)
+
+
+# -- a training that goes on from a checkpoint
+
+
+class Saying:
+    """A chat model that says something else each time, and counts."""
+
+    name, is_remote, price = "saying", False, None
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def complete(self, request: Any) -> Any:
+        from maao.llm.chat import Reply, Usage
+
+        self.asked += 1
+        return Reply(TEXTS[self.asked % len(TEXTS)] + f" {self.asked}", Usage(10, 5), self.name)
+
+    def close(self) -> None: ...
+
+
+def with_checkpoints(llama: Path, output: Path, model: Saying, *, rounds: int = 3, **budget: float) -> tuple[Trainer, MentorCallback]:
+    def mentor(run: Any) -> Any:
+        asked = run.record(model)
+
+        class Asks:
+            def propose(self, history: Any, *, count: int, seed: int) -> Advice[Any]:
+                from maao.errors import BudgetError
+                from maao.llm.chat import Message, Request
+
+                seen = " ".join(f"{one.score.loss!r}" for one in history)
+                try:
+                    reply = asked.complete(Request("saying", (Message("user", seen),), max_tokens=20, seed=seed))
+                except BudgetError as error:
+                    return Advice(rejected=(maao.types.Rejected("", str(error), "capped"),))
+                params = run.codec.encode(reply.text).params
+                return Advice((Proposal(reply.text, params, "saying"),))
+
+        return Asks()
+
+    trainer = peft_trainer(llama, output, steps=16, save_every=6)
+    callback = MentorCallback(trainer, mentor=mentor, every=4, rounds=rounds, proposals=1, race_steps=2, budget=budget)
+    trainer.add_callback(callback)
+    return trainer, callback
+
+
+def test_a_training_goes_on_from_a_checkpoint_with_its_rounds_and_its_budget(llama: Path, tmp_path: Path) -> None:
+    from maao.optimizers.serializer import TorchSerializer
+    from maao.store.digest import round_digest
+
+    def digests(callback: MentorCallback) -> list[str]:
+        return [round_digest(one, TorchSerializer()) for one in callback.history]
+
+    model = Saying()
+    whole, unbroken = with_checkpoints(llama, tmp_path / "out", model, llm_calls=2)
+    whole.train()
+    assert model.asked == 2 and [len(one.advice.proposals) for one in unbroken.history] == [0, 0, 1, 1, 0]
+    later = Saying()  # the calls behind the checkpoint were recorded, and count
+    again, callback = with_checkpoints(llama, tmp_path / "out", later, llm_calls=2)
+    again.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-6"))
+    assert later.asked == 0
+    assert digests(callback) == digests(unbroken) and torch.equal(prompt(again), prompt(whole))
+    assert next(line for line in lines(callback) if line["event"] == "went on") | {"told": ""} == {
+        "event": "went on", "step": 6, "every": 4, "rounds": 3, "told": "", "done": 2, "asked": 1,
+    }  # fmt: skip
+
+
+def test_a_checkpoint_elsewhere_holds_the_replies_up_to_it_and_a_new_training_begins_anew(llama: Path, tmp_path: Path) -> None:
+    import shutil
+
+    model = Saying()
+    first, callback = with_checkpoints(llama, tmp_path / "out", model, rounds=1)
+    first.train()
+    shutil.copytree(tmp_path / "out" / "checkpoint-6", tmp_path / "checkpoint-6")
+    moved, other = with_checkpoints(llama, tmp_path / "elsewhere", Saying(), rounds=1, llm_calls=1)
+    moved.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert len(other.history) == 3 and other._ledger.totals().calls == 1 and torch.equal(prompt(moved), prompt(first))
+    state = tmp_path / "checkpoint-6" / "trainer_state.json"
+    held = json.loads(state.read_text())
+    held["stateful_callbacks"]["maao.MentorCallback"]["rounds"][0].pop("score")
+    state.write_text(json.dumps(held))
+    with pytest.raises(StoreError, match="What the checkpoint holds of the mentor is damaged"):
+        with_checkpoints(llama, tmp_path / "third", Saying())[0].train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    anew, callback = with_checkpoints(llama, tmp_path / "out", model, rounds=1, llm_calls=1)
+    anew.train()
+    assert model.asked == 2 and callback._ledger.totals().calls == 1
+    assert sorted(path.name for path in (tmp_path / "out").glob("mentor-*")) == ["mentor-replies-1.jsonl", "mentor-replies.jsonl"]

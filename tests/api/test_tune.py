@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from dataclasses import replace
 
 import pytest
 import torch
 
 import maao
+from maao.config import make_config
 from maao.errors import ChatError, ConfigError, DataError, StoreError
 from maao.llm.chat import Message, Request
 from maao.llm.scripted import Scripted
@@ -300,7 +303,35 @@ def test_settings_are_checked_like_a_config(llama, tmp_path):
 def test_free_folder_numbers_what_is_taken(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a-2").mkdir()
-    assert free_folder(tmp_path, "a").name == "a-3"
+    with free_folder(tmp_path, "a") as place:
+        assert place.name == "a-3"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a-2"]  # no run was made
+
+
+def test_two_that_begin_at_once_get_a_folder_each(tmp_path, monkeypatch):
+    """Here the second begins while the first one reads its data: a process that is killed then leaves its folder to the next."""
+    from maao.store.listing import list_runs
+
+    reader, writer = os.pipe()
+    process = os.fork()
+    if process == 0:
+        with free_folder(tmp_path / "runs", "tune-seed0") as place:
+            os.write(writer, place.name.encode())
+            signal.pause()
+    try:
+        assert os.read(reader, 100) == b"tune-seed0"
+        assert list_runs(tmp_path / "runs") == ()
+        with free_folder(tmp_path / "runs", "tune-seed0") as place:
+            assert place.name == "tune-seed0-2"
+            made = maao.run(make_config({"problem": "function", "threads": 1, "plan": {"rounds": 1, "steps": 1}}), place)
+        assert made.folder == tmp_path / "runs" / "tune-seed0-2" and maao.load(made.folder).status == "finished"
+    finally:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        os.close(reader)
+        os.close(writer)
+    with free_folder(tmp_path / "runs", "tune-seed0") as place:
+        assert place.name == "tune-seed0"
 
 
 # -- kinds of run

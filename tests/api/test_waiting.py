@@ -97,8 +97,10 @@ def test_the_same_call_goes_on_and_another_config_is_refused(llama, data, tmp_pa
     checked = config(llama, data, mentor__chat=BATCH)
     folder = tmp_path / "mine-seed0"
     waits(maao.run, checked, folder)
-    assert folder_for(tmp_path, "mine-seed0", checked) == folder
-    assert folder_for(tmp_path, "mine-seed0", config(llama, data, mentor__chat=BATCH, stage__lr=0.5)) == tmp_path / "mine-seed0-2"
+    with folder_for(None, tmp_path, "mine-seed0", checked) as place:
+        assert place == folder
+    with folder_for(None, tmp_path, "mine-seed0", config(llama, data, mentor__chat=BATCH, stage__lr=0.5)) as place:
+        assert place == tmp_path / "mine-seed0-2"
     with pytest.raises(StoreError, match="already holds a run"):
         maao.run(config(llama, data, mentor__chat=BATCH, stage__lr=0.5), folder)
     for _ in range(2):
@@ -153,7 +155,8 @@ def test_a_kill_once_a_request_is_stored_leaves_a_run_that_goes_on(llama, data, 
             maao.run(checked, folder)
     assert maao.load(folder).status == "interrupted" and len(open_requests(folder)) == 1
     (before,) = open_requests(folder)
-    assert folder_for(tmp_path, "run-seed0", checked) == folder
+    with folder_for(None, tmp_path, "run-seed0", checked) as place:
+        assert place == folder
     waits(maao.run, checked, folder)
     assert list(open_requests(folder)) == [before]
     for _ in range(2):

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,11 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sentence_folder(tmp_path_factory.mktemp("encoder"))[0]
 
 
-def matcher(encoder: Path, tmp_path: Path, **changes: Any) -> maao.Config:
+def matcher(encoder: Path, tmp_path: Path, data: dict[str, Any] | None = None, **changes: Any) -> maao.Config:
     own = {"kind": "matcher", "name": str(encoder), "cache": False}
-    return make_config(values(encoder, write_data(tmp_path), **{"model": own, "mentor": {"name": "none"}, "baselines": CHEAP, **changes}))
+    return make_config(
+        values(encoder, data or write_data(tmp_path), **{"model": own, "mentor": {"name": "none"}, "baselines": CHEAP, **changes})
+    )
 
 
 def test_a_run_ends_with_what_one_would_use_instead_and_keeps_it(encoder: Path, tmp_path: Path) -> None:
@@ -235,3 +238,41 @@ def test_of_a_run_that_trains_nothing_it_is_said_that_no_label_was_read(encoder:
     told = " ".join(said.text for said in story(ending))
     assert told.startswith("Without having read a label it puts ") and "Tuning" not in told and "over the untuned model" not in told
     assert "nothing was walked: no label was read" in told and "more labels" not in told
+
+
+def test_baselines_stand_beside_the_tuned_point_on_any_labelled_examples(encoder: Path, tmp_path: Path) -> None:
+    result = run(matcher(encoder, tmp_path), tmp_path / "run")
+    again = result.beside(result.judged("test"))
+    assert [one.metrics for one in again.baselines] == [one.metrics for one in result.baselines.baselines]
+    ours, kept = asdict(again.gain), asdict(result.baselines.gain)
+    assert ours == {name: pytest.approx(held) if isinstance(held, float) else held for name, held in kept.items()}
+    half = pairs("test")[:9]
+    found = result.beside(result.judged([(text, label) for text, label in half]), ["linear_probe"])
+    (probe,) = found.baselines
+    assert probe.num_examples == found.gain.num_examples == 9 and found.gain.over == "linear probe with class names"
+    tuned = result.evaluate([(text, label) for text, label in half]).accuracy
+    assert found.gain.accuracy == pytest.approx(tuned - probe.metrics["accuracy"])
+    with pytest.raises(ConfigError, match="on test, or on other examples"):
+        result.beside(result.judged("select"))
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_without_a_test_baselines_stand_where_the_run_chose_and_no_gain_is_claimed(encoder: Path, tmp_path: Path, folded: bool) -> None:
+    from maao.baselines.listed import listed
+
+    data = {name: value for name, value in write_data(tmp_path).items() if name != "test"}
+    config = matcher(encoder, tmp_path, {**data, "select": "cross_validation"} if folded else data)
+    result = run(config, tmp_path / "run")
+    found = result.baselines
+    where = "out of fold" if folded else "on select"
+    assert (found.where, found.gain, found.left_out) == (where, None, ())
+    counts = {one.num_examples for one in found.baselines}
+    assert counts == {len(pairs("train"))} if folded else counts == {len(pairs("select"))}
+    if folded:
+        own = {one.title: one.loss for one in listed(config, ["linear_probe"]).baselines}
+        assert found.baselines[-1].loss == pytest.approx(own[found.baselines[-1].title])
+    told = [said.text for said in story(ending_of(result))]
+    assert any(one.startswith(f"Of the baselines the {found.best.title} does best there: loss ") for one in told)
+    assert any("so what was gained is not known" in one for one in told) and not any("Tuning" in one for one in told)
+    assert f"Baselines {where} (" in shown(result)
+    assert maao.load(tmp_path / "run").baselines == found

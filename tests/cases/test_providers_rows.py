@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import sqlite3
@@ -103,7 +104,7 @@ class StopAfterTheCall(maao.Watch):
 
 def damage(folder, change):
     """Change the stored replies as an older maao could have stored them."""
-    with sqlite3.connect(folder / DATABASE) as connection:
+    with contextlib.closing(sqlite3.connect(folder / DATABASE)) as connection, connection:
         for key, text in connection.execute("SELECT key, reply FROM calls").fetchall():
             connection.execute("UPDATE calls SET reply = ? WHERE key = ?", (change(json.loads(text)), key))
     connection.close()
@@ -228,7 +229,7 @@ def test_p3_usage_that_is_no_count_never_lifts_a_cap(server, tmp_path):
 
 def test_p3_counts_of_an_old_record_that_are_none_are_estimated(server, tmp_path):
     run(server, tmp_path / "run")
-    with sqlite3.connect(tmp_path / "run" / DATABASE) as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / "run" / DATABASE)) as connection, connection:
         connection.execute("UPDATE calls SET input_tokens = -1000000, output_tokens = 2.5, usd = -3")
     connection.close()
     _, totals = stored_calls(tmp_path / "run")

@@ -124,8 +124,6 @@ def test_l14_a_damaged_row_is_told_by_its_file(tmp_path, content):
 
 
 def test_l14_a_folder_for_a_run_is_named_within_what_disks_take(tmp_path):
-    first = free_folder(tmp_path, "字" * 200)
-    first.mkdir()
-    second = free_folder(tmp_path, "字" * 200)
-    assert first != second and len(second.name.encode()) < 220
-    second.mkdir()
+    with free_folder(tmp_path, "字" * 200) as first, free_folder(tmp_path, "字" * 200) as second:
+        assert first != second and len(second.name.encode()) < 220
+        assert first.is_dir() and second.is_dir()

@@ -219,7 +219,7 @@ def test_replay_says_it_found_the_same(maao, run):
 
 def test_replay_of_a_tampered_reply_fails(maao, settings, tmp_path):
     assert maao("tune", write_config(tmp_path, settings), "--run", tmp_path / "run", "--set", "plan.rounds=1").code == 0
-    with sqlite3.connect(tmp_path / "run" / "run.sqlite") as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / "run" / "run.sqlite")) as connection, connection:
         connection.execute("UPDATE calls SET reply = replace(reply, 'music team bank', 'sport world film')")
     connection.close()
     done = maao("replay", tmp_path / "run")
@@ -230,7 +230,7 @@ def test_replay_of_a_tampered_reply_fails(maao, settings, tmp_path):
 
 def test_replay_that_needs_a_call_never_made_fails_in_words(maao, settings, tmp_path):
     assert maao("tune", write_config(tmp_path, settings), "--run", tmp_path / "run").code == 0
-    with sqlite3.connect(tmp_path / "run" / "run.sqlite") as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / "run" / "run.sqlite")) as connection, connection:
         connection.execute("DELETE FROM calls WHERE id = (SELECT max(id) FROM calls)")
     connection.close()
     assert_error(maao("replay", tmp_path / "run"), "needs a call that was never recorded", "`maao resume`")
@@ -419,18 +419,20 @@ def test_show_tells_the_search_in_a_line_and_why_the_run_ended_early(maao, tmp_p
     assert "the same result" in maao("replay", tmp_path / "run").out
 
 
-def test_an_interrupt_before_the_first_round_sends_nobody_to_a_run_that_is_not_there(maao, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_before_the_first_round_sends_nobody_to_a_run_that_is_not_there(maao, tmp_path, monkeypatch, sent, code):
     from maao import runner
 
     def stop(*_, **__):
-        raise KeyboardInterrupt
+        signal.raise_signal(sent)
 
     monkeypatch.setattr(runner, "try_rates", stop)
     (tmp_path / "f.toml").write_text(FUNCTION, encoding="utf-8")
     done = maao("tune", tmp_path / "f.toml", "--run", tmp_path / "run")
-    assert done.code == 130 and "The run had not begun, and nothing is stored." in done.err and "resume" not in done.err
+    assert done.code == code and "The run had not begun, and nothing is stored." in done.err and "resume" not in done.err
     done = maao("find-lr", tmp_path / "f.toml")
-    assert done.code == 130 and "Nothing is stored by a search" in done.err
+    assert done.code == code and "Nothing is stored by a search" in done.err
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 # -- export
@@ -649,7 +651,8 @@ def test_a_terminal_that_lacks_a_character_is_no_reason_to_stop(run):
     assert b"m\\xfcsic \\u65e5\\u672c" in done.stdout
 
 
-def test_an_interrupt_is_told_with_the_way_on_and_the_run_goes_on(settings, run, tmp_path):
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_is_told_with_the_way_on_and_the_run_goes_on(settings, run, tmp_path, sent, code):
     config = write_config(tmp_path, {**settings, "plan": {**settings["plan"], "steps": 4000, "store_every": 2}})
     process = subprocess.Popen(
         [MAAO, "tune", config, "--run", tmp_path / "run"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
@@ -657,9 +660,9 @@ def test_an_interrupt_is_told_with_the_way_on_and_the_run_goes_on(settings, run,
     for line in process.stdout:
         if line.startswith("round 1:"):
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert f"Stopped. Every finished round is stored; go on with: maao resume {tmp_path / 'run'}" in told.replace("\n", " ")
     assert "Traceback" not in told
     shown = subprocess.run([MAAO, "runs", tmp_path], capture_output=True, text=True, timeout=60).stdout
@@ -681,19 +684,20 @@ def test_a_run_killed_from_outside_is_resumed_by_the_command_to_the_same_end(set
     assert digest_line(done.stdout) == digest_line(run.with_suffix(".out").read_text(encoding="utf-8"))
 
 
-def test_an_interrupt_that_is_lost_stops_the_run_at_the_next_step():
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_is_lost_stops_the_run_at_the_next_step(sent):
     from rich.console import Console
 
     from maao.console import Terminal
     from maao.types import Observation
 
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(sent)
     with Terminal(Console()) as terminal:
         with contextlib.suppress(KeyboardInterrupt):  # as a callback loses it
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(sent)
         with pytest.raises(KeyboardInterrupt):
             terminal.step(Observation(0, 1.0))
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(sent) is before
 
 
 def test_baselines_are_shown_out_of_fold_and_on_test_only_where_asked(maao, settings, tmp_path):

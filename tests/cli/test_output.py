@@ -153,6 +153,11 @@ def test_no_word_is_broken_in_a_narrow_table(maao, run, monkeypatch):
     assert words_of(maao("show", run).out) == wide
 
 
+def test_a_verdict_has_the_whole_width(maao, run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert re.search(r"^ +1  (won|kept): incumbent [\d.]+ at age 2, best proposal [\d.]+ at age 2 *$", maao("show", run).out, flags=re.M)
+
+
 # -- what typer brings
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 from typer.testing import CliRunner
 
 from maao.cli import app
-from maao.compare import Row, Table, cells, compare, read_out, read_row, read_table
+from maao.compare import Row, Table, cells, compare, read_out, read_row, read_table, workers
 from maao.compare.page import ALL, Difference, calls_told, ceiling, costs_beside, differences, page_text, unequal, won
 from maao.compare.rows import _begin, asked
 from maao.compare.table import Arm
@@ -33,6 +34,7 @@ from maao.types import Advice, Considered, Leg, Proposal, Score, Verdict
 from maao.waiting import import_replies, open_requests, recorded
 from tests import tiny_vision as tiny
 from tests.api.server import chat_server
+from tests.compare.here import Here
 
 TABLE = """
 title = "Tiny"
@@ -510,3 +512,40 @@ def test_a_failed_cell_is_told_beside_those_that_wait(table: Path, tmp_path: Pat
     with pytest.raises(MaaoError, match=r"Some cells failed; .* 1 of 4 cells waits for 3 replies\. The first failure: _broken") as stop:
         compare(file, tmp_path / "out", workers=1)
     assert not isinstance(stop.value, Waiting)
+
+
+@pytest.mark.usefixtures("worker_here")
+def test_a_copied_comparison_reads_and_writes_its_own_record(table: Path, tmp_path: Path) -> None:
+    file, place, copied = tmp_path / "waits.toml", tmp_path / "out", tmp_path / "elsewhere" / "out"
+    asking = '\n[[arms]]\nname = "waits"\n[arms.settings]\n"mentor.name" = "opro"\n"mentor.exemplars" = 0\n'
+    asking += '"mentor.chat.provider" = "batch"\n"mentor.chat.name" = "strong"\n'
+    file.write_text(table.read_text().replace("seeds = [0, 1]", "seeds = [0]") + asking)
+    with pytest.raises(Waiting):
+        compare(file, place, workers=1)
+    shutil.copytree(place, copied)
+    lines = [(key, json.dumps({"custom_id": custom_id(key), "text": "<INS>a photo of the</INS>"})) for key in open_requests(copied)]
+    assert lines and import_replies(copied, lines).entries
+    assert (copied / "replies.jsonl").exists() and not (place / "replies.jsonl").exists()
+    assert not open_requests(copied) and len(open_requests(place)) == len(lines)
+    assert compare(file, copied, workers=1) == copied / "page.md"
+    assert [row["arm"] for row in json.loads((copied / "results.json").read_text())["rows"]].count("waits") == 1
+    with pytest.raises(Waiting):
+        compare(file, place, workers=1)
+
+
+@pytest.mark.usefixtures("worker_here")
+def test_a_worker_that_was_killed_is_no_silent_loss_of_its_cells(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(Here):
+        """Ends half of the cells, and is killed."""
+
+        def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+            super().__init__([*command[:5], json.dumps(["_none_"])], environment)
+            self.returncode, self._told = -9, ""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "LocalWorker", Killed)
+        with pytest.raises(MaaoError, match=r"Some cells failed.*a worker was ended before it was done \(exit code -9; .*Start it again"):
+            compare(table, tmp_path / "out", workers=1)
+    assert "cells have been run" in (tmp_path / "out" / "page.md").read_text()
+    assert compare(table, tmp_path / "out", workers=1).exists()
+    assert len(list((tmp_path / "out" / "rows").glob("[!.]*.json"))) == 4

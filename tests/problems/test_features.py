@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
+import random
+import signal
+import sqlite3
 
 import numpy as np
 import pytest
@@ -12,6 +17,8 @@ from maao.errors import ProblemError
 from maao.problems.scorers.matcher import Known
 from maao.problems.towers import features
 from maao.problems.towers.features import FeatureStore, KnownFeatures
+from maao.problems.towers.text.inputs import Texts
+from tests.tiny_sentence import tiny_sentence_encoder
 
 
 class Squares(KnownFeatures):
@@ -56,7 +63,8 @@ def test_features_are_computed_once_and_stand_in_the_order_of_inputs(mapped, tmp
     again = Squares(NUMBERS, store)
     assert torch.equal(again.features, WANTED) and not again.asked and again.computed == 0
     other = Squares([4, *NUMBERS[::-1]], store)
-    assert torch.equal(other.features[1:], WANTED.flip(0)) and other.asked == [4]
+    assert torch.equal(other.features[1:], WANTED.flip(0))
+    assert other.asked == [4, 5, 7, 8, 9]  # the batches that it stands in, and what it moves into others; [1, 2, 3] is found
     assert len(list((tmp_path / "kept").glob("*.f32"))) == (2 if mapped else 0)
     assert not list(tmp_path.glob("kept/.filling*"))
 
@@ -87,3 +95,56 @@ def test_inputs_are_taken_by_their_numbers_and_a_whole_split_is_no_copy():
     assert part.take([2, 1]).raw == [NUMBERS[3], NUMBERS[0]]
     assert torch.equal(known.take(range(2, 5)).features, WANTED[2:5])
     assert known.take(range(2, 5)).take([0]).raw == [NUMBERS[2]]
+
+
+def test_features_do_not_depend_on_what_was_kept(tmp_path):
+    """Their last bits follow from their batch: found one by one, 14 of these 150 differed."""
+    encoder, chance = tiny_sentence_encoder("bert"), random.Random(0)
+    words = "the news of a team and music film star great topic bank market fell economy grew album bad label text".split()
+    texts = [" ".join(chance.choices(words, k=chance.randint(1, 30))) for _ in range(150)]
+    alone = Texts(encoder.inputs, texts, 32).fill(FeatureStore(None))
+    store = FeatureStore(tmp_path / "f.sqlite")
+    Texts(encoder.inputs, chance.sample(texts, 40), 32).fill(store)
+    after = Texts(encoder.inputs, texts, 32).fill(store)
+    again = Texts(encoder.inputs, texts, 32).fill(store)
+    assert torch.equal(alone.features, after.features) and torch.equal(alone.features, again.features)
+    assert again.computed == 0
+
+
+def test_other_threads_and_other_numbers_find_nothing(tmp_path):
+    file = tmp_path / "f.sqlite"
+    names = {FeatureStore(file).name(["a", "b"]), FeatureStore(file, "cpu torch.bfloat16").name(["a", "b"])}
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(before + 1)
+        names.add(FeatureStore(file).name(["a", "b"]))
+    finally:
+        torch.set_num_threads(before)
+    assert len(names | {FeatureStore(file).name(["b", "a"])}) == 4
+    assert FeatureStore(file).name(["a", "b"]) in names
+
+
+def test_a_cache_that_a_stopped_process_holds_is_done_without_and_told_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(features, "BUSY_SECONDS", 0.05)
+    file = tmp_path / "f.sqlite"
+    Squares([1, 2], FeatureStore(file))
+    reader, writer = os.pipe()
+    process = os.fork()
+    if process == 0:
+        held = sqlite3.connect(file, isolation_level=None)
+        held.execute("BEGIN EXCLUSIVE")
+        os.write(writer, b"held")
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+    try:
+        assert os.read(reader, 4) == b"held"
+        with caplog.at_level(logging.WARNING, "maao"):
+            assert torch.equal(Squares(NUMBERS, FeatureStore(file)).features, WANTED)
+            assert torch.equal(Squares(NUMBERS[:3], FeatureStore(file)).features, WANTED[:3])
+        (told,) = caplog.messages
+        assert f"{file} cannot be used: database is locked. The run goes on" in told and "model.cache = false" in told
+    finally:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        os.close(reader)
+        os.close(writer)

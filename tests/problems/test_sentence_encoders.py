@@ -325,8 +325,8 @@ def test_features_are_computed_once_for_a_text_and_a_way_to_read_it(tmp_path: An
     assert texts.computed == 2 and torch.equal(texts.features[0], texts.features[2])
     assert texts.computed_tokens == sum(len(p.ids) for p in texts.raw([0, 1])) == texts.num_tokens([0]) + texts.num_tokens([1])
     near(texts.of([1, 0]), features(encoder, ["shares profit market", "the song"]))
-    assert Texts(encoder.inputs, ["shares profit market", "music"], 32).fill(store).computed == 1
-    assert Texts(tiny_sentence_encoder("bert", pooling="first").inputs, ["the song"], 32).fill(store).computed == 1
+    assert Texts(encoder.inputs, ["shares profit market", "music"], 32, batch=1).fill(store).computed == 1
+    assert Texts(tiny_sentence_encoder("bert", pooling="first").inputs, ["the song"], 32, batch=1).fill(store).computed == 1
 
 
 def test_an_input_template_shows_fields() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sqlite3
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_what_one_spends_the_other_sees(file: Path) -> None:
     assert Spending(file).spent() == Totals(2, 40, 20, 0.125, unanswered=1)
     other.end(second, Totals())
     assert one.spent() == PART
-    with sqlite3.connect(file) as connection:
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
         assert connection.execute("SELECT who, state FROM attempts").fetchall() == [("one", "replied")]
 
 
@@ -101,7 +102,7 @@ def test_a_file_that_a_killed_process_left_empty_is_made_whole(file: Path) -> No
 @pytest.mark.parametrize("damage", ["no database", "newer"])
 def test_a_file_that_cannot_be_used_is_told(file: Path, damage: str) -> None:
     if damage == "newer":
-        with sqlite3.connect(file) as connection:
+        with contextlib.closing(sqlite3.connect(file)) as connection, connection:
             connection.execute("PRAGMA user_version = 9")
     else:
         file.write_bytes(b"no database at all" * 100)

@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from disk import build, can_build, environment
 from sample_runs import NumpySerializer, files_in, make_history, make_round, open_run, same
 
 from maao.errors import StoreError
 from maao.llm.chat import Message, Reply, Request
 from maao.store.run import RunFolder
+from maao.types import Score
 
 ROUNDS = 4
 SCRIPT = Path(__file__).with_name("append_rounds.py")
@@ -233,6 +235,56 @@ def test_a_database_locked_by_another_program_is_told(run, folder, monkeypatch):
         browser.close()
     run.append(make_round(0))
     assert same(run.history(), make_history(1))
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("disk"))
+
+
+def on_a_disk(library, *arguments):
+    command = [sys.executable, str(SCRIPT.with_name("power_loss.py")), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env={**ENVIRONMENT, **environment(library)}, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not can_build(), reason="what a process does to a disk is recorded by a library in C, and there is no compiler")
+def test_a_power_cut_at_any_moment_leaves_all_that_was_promised(library):
+    """Of what was not synced yet nothing is left, or some, some of that torn."""
+    assert on_a_disk(library, "cut", "1") > 300
+
+
+@pytest.mark.skipif(not can_build(), reason="calls are let fail by a library in C, and there is no compiler")
+def test_a_disk_that_is_full_or_errs_at_any_moment_costs_nothing_that_was_promised(library):
+    assert on_a_disk(library, "full", "1") > 300
+
+
+@pytest.mark.skipif(not can_build(), reason="calls are let fail by a library in C, and there is no compiler")
+def test_a_read_only_disk_is_read_and_all_else_is_told(library):
+    assert on_a_disk(library, "read-only", "1") == 3
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(folder, monkeypatch):
+    from maao.store import ledger
+    from maao.store import run as run_module
+
+    hours = iter(f"20{99 - i}-01-01T00:00:00.000+00:00" for i in range(60))
+    monkeypatch.setattr(ledger, "now", lambda: next(hours))
+    monkeypatch.setattr(run_module, "now", lambda: next(hours))
+    requests = [Request("m", (Message("user", str(i)),)) for i in range(3)]
+    with create(folder) as run:
+        for round, request in zip(make_history(3), requests, strict=True):
+            run.ledger.wait_for(request)
+            run.append(round)
+        assert list(run.ledger.awaited()) == requests
+        for request in requests:
+            run.ledger.put(request, Reply("x"))
+        run.record_final("b", "test", Score(1.0), "")
+        run.record_final("a", "test", Score(1.0), "")
+        created = [call.created for call in run.ledger.calls()]
+        assert created == sorted(created, reverse=True) and [call.key for call in run.ledger.calls()] == [one.key for one in requests]
+        assert same(run.history(), make_history(3)) and [final.name for final in run.finals()] == ["b", "a"]
 
 
 def test_an_interrupted_append_stores_nothing_and_can_be_repeated(run, monkeypatch):

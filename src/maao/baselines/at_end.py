@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,19 +11,21 @@ import numpy as np
 
 from maao import choices
 from maao.baselines.labelled import LabelledBaseline, Reading
-from maao.baselines.task import Floats, Integers, Task, log_softmax
+from maao.baselines.task import Floats, Integers, Part, Task, log_softmax
 from maao.errors import ConfigError, MaaoError
-from maao.evaluation.beside import Beside, Compared, Gain, gain_over
+from maao.evaluation.beside import Beside, Compared, Gain, Where, gain_over
 from maao.progress import tracked
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from maao.build import RunComponents
+    from maao.data.dataset import Dataset
     from maao.types import Splits
 
 MOST_TOKENS = 20_000  # that the end of a run may run through a model for baselines, where no feature is kept
 SHARE = 10  # or one part in so many of what the run itself spent, where that is more
+MOST_FOLDED = 1_000  # labels that are read fold by fold at the end of a run
 
 
 UNTUNED = "untuned model"
@@ -57,26 +61,76 @@ def over_untuned(examples: Splits, tuned: Tensor, untuned: Tensor, began: str = 
 def _compared(parts: RunComponents, tuned: Tensor, spent: int) -> Compared:
     if not parts.config.baselines:
         return Compared(())
-    task = Task(parts.config, parts.config.builder.reread(parts), like=parts)
-    most = max(MOST_TOKENS, spent // SHARE)
+    task = _task(parts)
+    return _over_best(task, task.test, parts.config.baselines, tuned.double().numpy(), max(MOST_TOKENS, spent // SHARE))
+
+
+def compared_where_chosen(parts: RunComponents, spent: int) -> Compared:
+    """Return the config's baselines on the examples that chose the tuned point, for a run without `test`: no gain follows from these.
+
+    They read `select` having learnt from `train`; where all labels are cross-validated, each label is read by what learnt from others. What
+    cannot be read is left out as in `compared`.
+    """
+    folded = bool(parts.examples.num_folds)
+    where: Where = "out of fold" if folded else "on select"
+    if not parts.config.baselines or not parts.examples.judged:
+        return Compared((), where=where)
+    try:
+        if folded and len(parts.examples.judged) > MOST_FOLDED:
+            raise ConfigError(f"fold by fold takes long with {len(parts.examples.judged):,} labels (maao baselines CONFIG shows them so)")
+        task = _task(parts)
+        known, read = (task.labelled, None) if folded else (task.train, task.select)
+        found, left_out = _read(task, known, read, parts.config.baselines, max(MOST_TOKENS, spent // SHARE))
+    except Exception as error:  # as above
+        return Compared((), None, (f"all baselines: {_told(error)}",), where=where)
+    return Compared(tuple(one for one, _ in found), None, left_out, sum(one.tokens for one, _ in found), where=where)
+
+
+def compared_on(parts: RunComponents, dataset: Dataset, class_scores: Floats, names: Sequence[str], most: float = math.inf) -> Compared:
+    """Return baselines that learn from all labels of a run on the `test` of a data set, and what the tuned point gained over the best.
+
+    Args:
+        dataset: labelled examples with the run's classes, and what opens them.
+        class_scores: of the tuned point on them, ``(num_examples, num_classes)``.
+        names: which baselines, each with class names where it can take them.
+        most: tokens that may be run for them.
+    """
+    task = _task(parts)
+    return _over_best(task, task.given(dataset), names, class_scores, most)
+
+
+def _task(parts: RunComponents) -> Task:
+    return Task(parts.config, parts.config.builder.reread(parts), like=parts)
+
+
+def _over_best(task: Task, read: Part, names: Sequence[str], tuned: Floats, most: float) -> Compared:
+    found, left_out = _read(task, task.labelled, read, names, most)
+    if not found:
+        return Compared((), None, left_out)
+    best, answers = max(found, key=lambda one: (one[0].metrics["accuracy"], -one[0].loss))  # of equals the one with the lowest loss
+    gain = _gain(read.targets, log_softmax(tuned), best.title, answers, len(found))
+    return Compared(tuple(beside for beside, _ in found), gain, left_out, sum(beside.tokens for beside, _ in found))
+
+
+def _read(
+    task: Task, known: Part, read: Part | None, names: Sequence[str], most: float
+) -> tuple[list[tuple[Beside, Floats]], tuple[str, ...]]:
+    """Return what baselines answer that learnt from some examples, and why others are left out; read as None: out of fold."""
     room, left_out = most, list[str]()
     found: list[tuple[Beside, Floats]] = []
-    for name in tracked(parts.config.baselines, "reading baselines", len(parts.config.baselines), "baselines"):
+    for name in tracked(names, "reading baselines", len(names), "baselines"):
         try:
             baseline = with_class_names(name)
-            price = baseline.price(task)
+            price = baseline.price(known, read)
             if price > room:
                 raise ConfigError(f"it would run {price:,} tokens, and the end of a run may run {most:,}")
-            found.append(read_beside(name, baseline, task))
+            reading = baseline.out_of_fold(task) if read is None else baseline.reads(task, known, read)
+            found.append(as_beside(name, baseline, reading))
         except Exception as error:  # of a library too
             left_out.append(f"{name}: {_told(error)}")
             continue
         room -= price
-    if not found:
-        return Compared((), None, tuple(left_out))
-    best, answers = max(found, key=lambda one: (one[0].metrics["accuracy"], -one[0].loss))  # of equals the one with the lowest loss
-    gain = _gain(task.test.targets, log_softmax(tuned.double().numpy()), best.title, answers, len(found))
-    return Compared(tuple(beside for beside, _ in found), gain, tuple(left_out), sum(beside.tokens for beside, _ in found))
+    return found, tuple(left_out)
 
 
 def _told(error: Exception) -> str:
@@ -92,11 +146,6 @@ def with_class_names(name: str) -> LabelledBaseline:
         raise ConfigError("it is an arm of a comparison, and cannot be shown beside a run")
     made: LabelledBaseline = kind.model_validate({"class_names": True} if "class_names" in kind.model_fields else {})
     return made
-
-
-def read_beside(name: str, baseline: LabelledBaseline, task: Task) -> tuple[Beside, Floats]:
-    """Return how a baseline does on `test`, and its log-probabilities."""
-    return as_beside(name, baseline, baseline.on_test(task))
 
 
 def as_beside(name: str, baseline: LabelledBaseline, read: Reading) -> tuple[Beside, Floats]:

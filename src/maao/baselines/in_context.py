@@ -36,8 +36,8 @@ class InContext(LabelledBaseline):
     shots: int | None = Field(None, ge=1, le=MANY, description="Examples a class in the prompt; by default as many as fit, at most 4.")
     most_tokens: int = Field(2048, ge=1, le=MANY, description="Most tokens of the prompt, the text included, where the model reads more.")
 
-    def price(self, task: Task) -> int:
-        return task.frozen.num_tokens(task.test.examples) + min(self.most_tokens, task.frozen.num_tokens(task.labelled.examples))
+    def price(self, known: Part, read: Part | None = None) -> int:
+        return (known if read is None else read).num_tokens() + min(self.most_tokens, known.num_tokens())
 
     def fit(self, task: Task, known: Part) -> Fitted:
         counts = np.bincount(known.targets, minlength=task.num_classes)

@@ -59,9 +59,13 @@ class LabelledBaseline(Section):
     told: ClassVar[str]
     told_with_names: ClassVar[str] = ""
 
-    def price(self, task: Task) -> int:
-        """Return the tokens that `on_test` will run through the frozen model, whose features are not kept; not those of its own copy."""
-        return sum(task.frozen.num_tokens(part.examples) for part in (task.labelled, task.test) if not part.has_features)
+    def price(self, known: Part, read: Part | None = None) -> int:
+        """Return the tokens that learning from some examples and reading others will run through the frozen model, not its own copy.
+
+        Args:
+            read: the others; None: each of the first is read by what learnt from the rest of them.
+        """
+        return sum(part.num_tokens() for part in (known, read) if part is not None and not part.has_features)
 
     def fit(self, task: Task, known: Part) -> Fitted:
         """Return the baseline with these examples known to it.
@@ -75,11 +79,15 @@ class LabelledBaseline(Section):
         """Learn from all labelled examples, and read `test`. Raises `ConfigError` where there is no `test`."""
         if not len(task.test):
             raise ConfigError("There is no `test` to read a baseline on: give one, or see what `maao baselines` shows without it.")
-        if self.needs_labels and not len(task.labelled):
+        return self.reads(task, task.labelled, task.test)
+
+    def reads(self, task: Task, known: Part, part: Part) -> Reading:
+        """Learn from some examples, and read others. Raises `ConfigError` where it learns from labels, and there is none."""
+        if self.needs_labels and not len(known):
             raise ConfigError("it learns from labels, and there is none")
         began, before = time.perf_counter(), task.tokens
-        fitted = self.fit(task, task.labelled)
-        return self._reading(task, task.test, fitted.answer(task.test), fitted, began, before)
+        fitted = self.fit(task, known)
+        return self._reading(task, part, fitted.answer(part), fitted, began, before)
 
     def out_of_fold(self, task: Task) -> Reading:
         """Read the labelled examples, each by the baseline that learnt from other ones; `test` is not touched.

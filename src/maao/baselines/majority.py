@@ -16,7 +16,7 @@ class Majority(LabelledBaseline):
     learns: ClassVar[bool] = False  # of an example that is held out it would learn that its class is rarer than the others
     told: ClassVar[str] = "the class that most labelled examples have; its loss is that of the shares of the classes"
 
-    def price(self, task: Task) -> int:
+    def price(self, known: Part, read: Part | None = None) -> int:
         return 0
 
     def fit(self, task: Task, known: Part) -> Fitted:

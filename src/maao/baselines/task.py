@@ -52,10 +52,14 @@ class Part:
         found._whole = (self, which)
         return found
 
+    def num_tokens(self) -> int:
+        """Return how many tokens one reading of them runs through the frozen model."""
+        return self._frozen().num_tokens(self.examples)
+
     @property
     def has_features(self) -> bool:
         """Whether features were read already."""
-        return "features" in self.__dict__
+        return "features" in self.__dict__ or (self._whole is not None and self._whole[0].has_features)
 
     @cached_property
     def features(self) -> Floats:
@@ -82,7 +86,8 @@ class Task:
         dataset: its examples.
         like: parts of a run of that config, whose model is used; None: it is loaded when something first asks for it.
 
-    `labelled` are all labels that there are, those of `train` and of `select`; `test` is for the last reading.
+    `labelled` are all labels that there are, those of `train` and of `select`; `train` and `select` are parts of them; `test` is for the
+    last reading.
     """
 
     def __init__(self, config: Config, dataset: Dataset, like: RunComponents | None = None) -> None:
@@ -90,17 +95,26 @@ class Task:
         splits = dataset.splits
         self.labels = splits.labels
         self._numbers = {label: number for number, label in enumerate(splits.labels)}
+        self._readers: list[FrozenReader] = []
         self.measure: Measure | None = config.data.options.measure(splits.labels)
 
     @cached_property
     def frozen(self) -> FrozenReader:
         """What reads examples."""
-        return self.config.builder.frozen(self.dataset, self._like)
+        return self._reader(self.dataset)
 
     @cached_property
     def labelled(self) -> Part:
         splits = self.dataset.splits
         return self._part((*splits.train, *splits.select))
+
+    @property
+    def train(self) -> Part:
+        return self.labelled.take(np.arange(len(self.dataset.splits.train)))
+
+    @property
+    def select(self) -> Part:
+        return self.labelled.take(np.arange(len(self.dataset.splits.train), len(self.labelled)))
 
     @cached_property
     def test(self) -> Part:
@@ -109,7 +123,7 @@ class Task:
     @property
     def tokens(self) -> int:
         """The tokens that were run through the frozen model so far."""
-        return self.frozen.tokens if "frozen" in self.__dict__ else 0
+        return sum(reader.tokens for reader in self._readers)
 
     @property
     def num_classes(self) -> int:
@@ -148,11 +162,27 @@ class Task:
         metrics = measure((), part.examples, self.labels, rows) if self.measure is None else self.measure(part.examples, rows)
         return Score(log_loss(log_probabilities, part.targets), metrics, len(part), replace(cost, scored_examples=len(part)))
 
-    def _part(self, examples: Sequence[Example]) -> Part:
+    def given(self, dataset: Dataset) -> Part:
+        """Return the `test` of another data set with these classes, which opens its own examples."""
+        found: list[FrozenReader] = []  # made once, and not before it is asked
+
+        def reader() -> FrozenReader:
+            if not found:
+                found.append(self._reader(dataset))
+            return found[0]
+
+        return self._part(dataset.splits.test, reader)
+
+    def _reader(self, dataset: Dataset) -> FrozenReader:
+        made = self.config.builder.frozen(dataset, self._like)
+        self._readers.append(made)
+        return made
+
+    def _part(self, examples: Sequence[Example], reader: Callable[[], FrozenReader] | None = None) -> Part:
         if any(example.choices for example in examples):
             raise ConfigError("These examples have choices of their own, and a baseline needs classes that all of them share.")
         targets = np.array([self._numbers[example.label] for example in examples], dtype=np.int64)
-        return Part(examples, targets, lambda: self.frozen)
+        return Part(examples, targets, reader or (lambda: self.frozen))
 
 
 def load_task(config: Config) -> Task:

@@ -18,8 +18,8 @@ class ZeroShot(LabelledBaseline):
     needs_labels: ClassVar[bool] = False
     told: ClassVar[str] = "the frozen model by its label words or class texts, without any label"
 
-    def price(self, task: Task) -> int:
-        return task.frozen.num_tokens(task.test.examples)
+    def price(self, known: Part, read: Part | None = None) -> int:
+        return (known if read is None else read).num_tokens()
 
     def fit(self, task: Task, known: Part) -> Fitted:
         return Fitted(lambda part: log_softmax(part.zero_shot))

@@ -89,7 +89,10 @@ def compare(
         finally:
             for process in processes:
                 process.terminate()
-        failed = next((told.strip() for process in processes if (told := process.communicate()[1]) and process.returncode), "")
+        failed = next(filter(None, map(_failure, processes)), "")
+        if not failed and any(process.returncode for process in processes) and not all(_row_file(place, cell).exists() for cell in missing):
+            codes = ", ".join(str(process.returncode) for process in processes if process.returncode)
+            failed = f"a worker was ended before it was done (exit code {codes}; -9: killed, as where memory runs out). Start it again."
     page = read_out(table, place, sum(1 for _ in cells(table, Path(path).parent)))
     waiting = waiting_in(place, [cell.name for cell in wanted])
     if failed:
@@ -101,6 +104,12 @@ def compare(
     if watch is not None:
         watch(len(wanted), len(wanted), time.monotonic() - began)
     return page
+
+
+def _failure(process: Worker) -> str:
+    """Wait for a worker; return what it told of a failure."""
+    told = (process.communicate()[1] or "").strip()
+    return told if process.returncode else ""
 
 
 def _check_prices(table: Table, wanted: Sequence[Cell]) -> None:
@@ -229,7 +238,7 @@ def work(table: Table, folder: Path, place: Path, only: Sequence[str]) -> str:
         try:
             if not _is_done(place, cell, table):  # it may have been finished meanwhile
                 run = place / RUNS / cell.name
-                asked = replace(cell, config=reading_record(cell.config, place.resolve() / RECORD))
+                asked = replace(cell, config=_as_begun(run, cell.config, place.resolve() / RECORD))
                 if _still_waits(run, asked.config):
                     continue
                 with spending_from(Spending(place.resolve() / SPENDING, cell.name), table.budget.caps):
@@ -249,6 +258,12 @@ def work(table: Table, folder: Path, place: Path, only: Sequence[str]) -> str:
         finally:
             lock.release()
     return failed
+
+
+def _as_begun(run: Path, config: Config, record: Path) -> Config:
+    """Return a cell's config as its run was begun with it: one of an older maao named the comparison's record itself."""
+    named = reading_record(config, record)
+    return named if (run / DATABASE).is_file() and was_given(run) == given_digest(named) else config
 
 
 def _still_waits(run: Path, config: Config) -> bool:

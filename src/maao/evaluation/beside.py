@@ -6,10 +6,12 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Self
+from typing import Literal, Self
 
 from maao.evaluation.statistics import Z95, exact_mcnemar
 from maao.types import JSON
+
+Where = Literal["test", "on select", "out of fold"]
 
 LEVEL = 0.05  # how often chance alone may be called a loss; where the best of several is picked, this over their number
 
@@ -119,7 +121,8 @@ class Gain:
 class Compared:
     """The baselines of a run's end, what was gained over the one that does best on `test`, and why others are not there.
 
-    `over_untuned` is what was gained over the point that the run began with; None: an older run did not keep it.
+    `over_untuned` is what was gained over the point that the run began with; None: an older run did not keep it. `where` says by which
+    examples they are judged: without a `test` by those that chose the tuned point, by which nothing can be said to be gained.
     """
 
     baselines: tuple[Beside, ...]
@@ -127,6 +130,12 @@ class Compared:
     left_out: tuple[str, ...] = ()
     tokens: int = 0  # run for all of this; they are no part of the run's own cost
     over_untuned: Gain | None = None
+    where: Where = "test"
+
+    @property
+    def best(self) -> Beside | None:
+        """The one that does best there, by accuracy, then by loss; None: there is none."""
+        return max(self.baselines, key=lambda one: (next(iter(one.metrics.values()), 0.0), -one.loss), default=None)
 
     def to_json(self) -> JSON:
         """Return all of it as plain data; a loss that is infinite is null."""
@@ -141,7 +150,7 @@ class Compared:
         baselines = tuple(Beside(**{**one, "loss": math.inf if one["loss"] is None else one["loss"]}) for one in held["baselines"])
         gain = None if held["gain"] is None else Gain(**{"best_of": len(baselines), **held["gain"]})
         untuned = None if held.get("over_untuned") is None else Gain(**held["over_untuned"])
-        return cls(baselines, gain, tuple(held["left_out"]), held["tokens"], untuned)
+        return cls(baselines, gain, tuple(held["left_out"]), held["tokens"], untuned, held.get("where", "test"))
 
 
 def gain_over(

@@ -68,6 +68,7 @@ from maao.problems.scorers.label_words import LabelWords
 from maao.problems.scorers.tokens import Rows
 from maao.problems.text_problem import TextProblem
 from maao.problems.towers.text.attention import base_model
+from maao.problems.towers.text.divided import is_divided
 from maao.problems.towers.text.forward import front, model_inputs, pad
 from maao.problems.towers.text.loading import FrozenModel, on_hub
 from maao.problems.towers.text.probes import head_of, refused
@@ -121,6 +122,8 @@ def why_not_peft(problem: TextProblem, *, classifier: bool = False) -> str | Non
     frozen, template = problem.frozen, problem.template
     if frozen.embed is not None:
         return "PEFT embeds a text as the model itself does, and this codec embeds it in a way of its own: tune with another model.codec."
+    if is_divided(frozen.model):
+        return f"it is compared with PEFT around the whole of {frozen.name}, which model.device_map divides: export it where it fits one."
     if not _is_deep(problem) and (not template.front or template.chat):
         place = "inside a chat turn" if template.chat else "elsewhere: begin it with {slots}"
         return f"PEFT puts a soft prompt in front of the input, and the template {str(template)!r} has it {place}."

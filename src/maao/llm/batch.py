@@ -6,7 +6,9 @@ price, and what was answered once is replayed by anyone. `maao requests` takes r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from pydantic import Field
@@ -20,6 +22,18 @@ from maao.llm.record import ENDING, priced, read_record
 from maao.options import Options, Text
 
 BATCH_DISCOUNT = 0.5  # what providers take for files of requests, beside their list price
+
+_RECORD: ContextVar[Path | None] = ContextVar("record", default=None)
+
+
+@contextmanager
+def replies_from(record: Path | None) -> Iterator[None]:
+    """Within this, who names no record reads this one: that of the comparison in whose folder a run lies, wherever that was copied."""
+    token = _RECORD.set(record)
+    try:
+        yield
+    finally:
+        _RECORD.reset(token)
 
 
 class Batch:
@@ -80,7 +94,7 @@ class BatchOptions(ChatOptions):
         return self.name or "batch"
 
     def where(self, name: str) -> str:
-        told = f"; replies on record: {self.replies}" if self.replies is not None else ""
+        told = f"; replies on record: {self.record}" if self.record is not None else ""
         return f"{name}, by file (maao requests){told}"
 
     def build(self, here: Here) -> Batch:
@@ -89,14 +103,17 @@ class BatchOptions(ChatOptions):
         check_extra(self.extra)
         return Batch(self.name, self._record(), is_remote=self.remote, price=self.price(self.name))
 
+    @property
+    def record(self) -> Path | None:
+        """Where replies on record are."""
+        return _RECORD.get() if self.replies is None else Path(self.replies)
+
     def _record(self) -> Path | None:
-        if self.replies is None:
+        place = self.record
+        if place is None:
             return None
-        place = Path(self.replies)
         if not place.is_dir() and (place.suffix != ENDING or not place.parent.is_dir()):
-            raise ConfigError(
-                f"mentor.chat.replies is a {ENDING} file in a folder that exists, or a folder of such files; got {self.replies}."
-            )
+            raise ConfigError(f"mentor.chat.replies is a {ENDING} file in a folder that exists, or a folder of such files; got {place}.")
         return place
 
     def price(self, name: str) -> Price | None:

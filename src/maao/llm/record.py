@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from maao.errors import StoreError
@@ -29,6 +29,7 @@ from maao.store.recorded import Record
 from maao.types import JSON
 
 ENDING = ".jsonl"
+BUSY_SECONDS = 30.0  # a record is written in milliseconds
 
 
 class Entry(NamedTuple):
@@ -178,7 +179,7 @@ def add_to_record(file: Path, entries: Iterable[Entry]) -> int:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_name(f".{file.name}.lock")):
+        with FileLock(file.with_name(f".{file.name}.lock"), timeout=BUSY_SECONDS):
             held = dict(read_record(file))
             before = len(held)
             for entry in entries:
@@ -189,6 +190,11 @@ def add_to_record(file: Path, entries: Iterable[Entry]) -> int:
                 text = "".join(f"{line_of(held[key])}\n" for key in sorted(held))
                 write_durably(file, text.encode("utf-8", "backslashreplace"))  # a lone surrogate becomes its JSON escape
                 sync_folder(file.parent)
+    except Timeout as error:
+        raise StoreError(
+            f"{file} stayed locked by another process, which is writing it or was stopped while it did. It is as it was. End that process, "
+            "then try again."
+        ) from error
     except OSError as error:
         raise write_error(file, error, safe="It is as it was.", then="try again") from error
     return len(held) - before

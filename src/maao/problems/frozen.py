@@ -24,6 +24,7 @@ from maao.problems.scorers.other_words import DecodedWords, MaskedWords
 from maao.problems.scorers.tokens import Rows, TokenScorer
 from maao.problems.scoring import class_scores
 from maao.problems.towers.dual import DualEncoder, unit
+from maao.problems.towers.text.divided import is_divided
 from maao.problems.towers.text.forward import Inputs, context_length, embedding_table
 from maao.problems.towers.text.loading import FrozenModel, locate
 from maao.problems.towers.text.sentence import TextInputs
@@ -291,6 +292,8 @@ class LanguageFrozen:
 
     def tunable(self) -> Tunable[Rows]:
         own = self.scorer.frozen
+        if is_divided(own.model):
+            raise ConfigError(f"it tunes a copy of the weights of {own.name}, which model.device_map divides: a copy would not fit either")
         frozen = replace(own, model=copy.deepcopy(own.model))
         states = states_of(self._states, frozen)
         assert states is not None

@@ -26,6 +26,9 @@ class TextOptions(KindOptions):
     quantization: Options | None = Field(
         None, description="Settings of transformers' own quantisation of the frozen weights, as quant_method with load_in_8bit."
     )
+    device_map: Text | dict[str, str | int] | None = Field(
+        None, description='Parts of a model over devices, cpu and disk, as transformers divides it: "auto", or modules by name.'
+    )
     template: Text | None = Field(
         None, description='The input: {slots}, {fields}, {mask}, {sep}. By default the task\'s, else "{text} {slots} Topic:".'
     )
@@ -54,6 +57,10 @@ class TextOptions(KindOptions):
     )
 
     @property
+    def is_divided(self) -> bool:
+        return self.device_map is not None
+
+    @property
     def input_text(self) -> str:
         return self.template or DEFAULT_TEMPLATE
 
@@ -67,7 +74,9 @@ class TextOptions(KindOptions):
         found = dict(super().unread())
         if not self.chat:
             found["chat_turn"] = "model.chat is false: set it to true, or drop it"
-        if self.memory_mib is not None:
+        if self.device_map is not None:
+            found["memory_mib"] = "what a step takes is measured on one device, and model.device_map divides the model: set part_tokens"
+        elif self.memory_mib is not None:
             found["part_tokens"] = "model.memory_mib sets it by measuring the model: drop one of the two"
         return found
 

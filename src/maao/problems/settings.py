@@ -60,6 +60,11 @@ class KindOptions(Section):
         """The fields of an example that are read."""
         raise NotImplementedError
 
+    @property
+    def is_divided(self) -> bool:
+        """Whether the settings say where each part of the model is."""
+        return False
+
     def unread(self) -> Mapping[str, str]:
         told = f"model.initial is '{self.initial}': set it to 'text', or drop model.initial_text"
         return {} if self.initial == "text" else {"initial_text": told}
@@ -193,10 +198,11 @@ class ModelConfig(Section):
         return self
 
     def unread(self) -> Mapping[str, str]:
+        found = {"device": "model.device_map says where each part is: drop one of the two"} if self.kind.options.is_divided else {}
         if self.method.options.has_prompt:
-            return {}
+            return found
         told = f"model.method is '{self.method.name}', which trains no prompt: drop it, or choose one that does, such as 'coop'"
-        return dict.fromkeys(OF_PROMPTS, told)
+        return {**found, **dict.fromkeys(OF_PROMPTS, told)}
 
     # what every kind has, each with its own defaults
 

@@ -54,6 +54,7 @@ def run_document(result: Result) -> JSON:
         "test": {name: {**_score(final.score), "text": final.text} for name, final in result.finals.items()},
         "gain": {name: None if gain is None else asdict(gain) for name, gain in gains.items()},
         "baselines": [] if beside is None else beside.to_json()["baselines"],
+        "baselines_on": None if beside is None else beside.where,
         "left_out": [] if beside is None else list(beside.left_out),
         "mentor": asdict(ending.mentor),
         "rounds": [_round(r) for r in result.history],

@@ -66,6 +66,12 @@ def few_refused(rejected: Sequence[Rejected]) -> tuple[list[Rejected], str]:
     return told, f"not used: {left.total()} more ({reasons}{more})"
 
 
+def refusals(rejected: Sequence[Rejected]) -> list[str]:
+    """Return what of a mentor's words was not used, and why, a line each."""
+    told, more = few_refused(rejected)
+    return [*(refusal(one, f"{short(one.text)} ({one.reason})") for one in told), *([more] if more else [])]
+
+
 def tried(trial: Trial) -> str:
     return f"diverged ({trial.diverged})" if trial.diverged is not None else f"loss {trial.loss:.3f}"
 

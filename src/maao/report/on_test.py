@@ -36,7 +36,7 @@ def point_names(result: Result) -> dict[str, str]:
 def rows_on_test(result: Result) -> Iterator[ReadRow]:
     """Yield the rows of a run that has read `test`."""
     names = point_names(result)
-    for one in result.baselines.baselines if result.baselines else ():
+    for one in result.baselines.baselines if result.baselines and result.baselines.where == "test" else ():
         yield ReadRow(f"baseline: {one.title}", *_figures(Score(one.loss, one.metrics, one.num_examples)), one.told, is_baseline=True)
     for name, final in result.finals.items():
         where, _, point = name.rpartition(", ")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from rich.text import Text
 
-from maao.report.lines import few_refused, line_of_proposal, refusal, score_line, short, shown
+from maao.report.lines import line_of_proposal, refusals, score_line, short, shown
 from maao.types import P, Round, S
 
 
@@ -15,11 +15,7 @@ def round_lines(finished: Round[P, S]) -> Iterable[Text]:
     if finished.leg.ask:
         for proposal, looked in _proposals(finished):
             yield shown(f"  proposed: {proposal}   {looked}", style="cyan")
-        told, more = few_refused(finished.advice.rejected)
-        for rejected in told:
-            yield shown(f"  {refusal(rejected, f'{short(rejected.text)} ({rejected.reason})')}", style="dim")
-        if more:
-            yield shown(f"  {more}", style="dim")
+        yield from (shown(f"  {told}", style="dim") for told in refusals(finished.advice.rejected))
         yield shown(f"  {_outcome(finished)}")
     if finished.leg.closing:
         yield shown(f"  {finished.verdict.reason}", style="cyan")

@@ -14,16 +14,16 @@ from maao.report.class_lines import beliefs
 from maao.report.lines import (
     add_row,
     columns,
-    few_refused,
     line_of_proposal,
     metric_name,
     plain_table,
-    refusal,
+    refusals,
     short,
     shown,
 )
 from maao.report.on_test import FINALS, point_names, rows_on_test
 from maao.report.story import Sentence, ending_of, story
+from maao.report.tables import baselines_table
 from maao.result import Result
 from maao.types import P, Round, S, Token
 
@@ -36,10 +36,14 @@ def report(result: Result) -> Group:
     if not result.history:
         return Group(*parts, shown(f"Run folder: {result.folder}"))
     parts.append(_rounds_table(result))
+    if decided := [(r.index, told, style) for r in result.history for told, style in _decided(r)]:
+        parts.append(_decided_table(decided))
     if result.finals:
         parts.append(_test_table(result))
-    if result.baselines is not None:
-        parts += [shown(f"Not shown: {reason}.", style="dim") for reason in result.baselines.left_out]
+    if (beside := result.baselines) is not None and beside.where != "test" and beside.baselines:
+        parts.append(baselines_table(beside, f"\nBaselines {beside.where} ({{count}} examples, by which the tuned point was chosen)"))
+    elif beside is not None:
+        parts += [shown(f"Not shown: {reason}.", style="dim") for reason in beside.left_out]
     parts += [shown(told, style="dim") for told in beliefs(result.chosen.clues.line_weights)]
     if result.walks > 1:
         parts.append(shown(f"What is reported is the average of {result.walks} walks: {result.config.model.kind.options.average_costs}."))
@@ -75,7 +79,7 @@ Row = tuple[tuple[str, str, str, str, str, str], str]  # cells, and the style of
 
 
 def _rounds_table(result: Result) -> Table:
-    """Return a row for each round, and before it for what was proposed, judged and refused; without words where nothing has any."""
+    """Return a row for each round, and before it for what was proposed and judged; without words where nothing has any."""
     metric = metric_name(result.history[0].score)
     rows = [row for r in result.history for row in _round_rows(r, is_best=r.index == result.chosen.index)]
     kept = [i for i in range(6) if i != 2 or any(cells[2] for cells, _ in rows)]
@@ -94,22 +98,34 @@ def _round_rows(r: Round[P, S], *, is_best: bool) -> Iterator[Row]:
         looked = scores.get(i)
         became = "accepted" if r.verdict.chosen == i else "not taken"
         age = f" at age {looked.age}" if looked and looked.age else ""
-        note = f" ({proposal.note})" if proposal.note else ""
         score = columns(looked.score if looked else None)
-        yield (number, proposal.source, line_of_proposal(proposal), *score, f"{became}{age}{note}"), "cyan"
+        yield (number, proposal.source, line_of_proposal(proposal), *score, f"{became}{age}"), "cyan"
     if None in scores:
         yield (number, "incumbent", "", *columns(scores[None].score), f"at age {scores[None].age}"), "dim"
-    refused, more = few_refused(r.advice.rejected)
-    for rejected in refused:
-        yield (number, "mentor", short(rejected.text, 48), "", "", refusal(rejected, rejected.reason)), "dim"
-    if more:
-        yield (number, "mentor", "", "", "", more), "dim"
-    if r.leg.ask:
-        yield (number, "rule", "", "", "", r.verdict.reason), "dim"
     words = r.clues.projection.text if r.clues.projection else ""
     walked = "untuned" if r.state.step == 0 else f"walked to step {r.state.step}"
-    who, became = ("all walks", r.verdict.reason) if r.leg.closing else ("doer", walked)
+    who, became = ("all walks", "averaged") if r.leg.closing else ("doer", walked)
     yield (number, who, words, *columns(r.score), became + (", chosen" if is_best else "")), "bold" if is_best else ""
+
+
+def _decided(r: Round[P, S]) -> Iterator[tuple[str, str]]:
+    """Yield what was said of a round's proposals, refused of the mentor's words, and decided, each with its style."""
+    for proposal in r.advice.proposals:
+        if proposal.note:
+            yield f"{short(line_of_proposal(proposal), 48)}: {proposal.note}", "cyan"
+    yield from ((told, "dim") for told in refusals(r.advice.rejected))
+    if r.leg.ask or r.leg.closing:
+        yield r.verdict.reason or "nothing was proposed", ""
+
+
+def _decided_table(decided: Sequence[tuple[int, str, str]]) -> Table:
+    """Return the sentences about rounds: they are long, so that they have the whole width."""
+    table = plain_table("\nWhat was decided, and why")
+    table.add_column("round", justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for number, told, style in decided:
+        add_row(table, str(number), told, style=style)
+    return table
 
 
 def _test_table(result: Result) -> Table:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from maao.class_lines import has_lines
-from maao.evaluation.beside import Gain
+from maao.evaluation.beside import Beside, Gain
 from maao.evaluation.statistics import wilson_interval
 from maao.llm.ledger import Totals
 from maao.printable import printable_line, times
@@ -82,6 +82,7 @@ class Ending:
         where: which examples these are: "on select", "out of fold".
         untuned, tuned: the same on `test`; None: there is none.
         over_baseline, over_untuned: what was gained on `test`, with intervals; None: it was not read.
+        beside: the best baseline by the examples that chose, of a run without `test`; None: none was read so.
         labels: how many classes there are; 0: a function is tuned.
         labelled: how many labelled examples were tuned on or chose; None: an older run did not keep it.
         given_lines: lines of classes that joined them (`data.lines`).
@@ -104,6 +105,7 @@ class Ending:
     tuned: Score | None = None
     over_baseline: Gain | None = None
     over_untuned: Gain | None = None
+    beside: Beside | None = None
     labels: int = 0
     labelled: int | None = None
     given_lines: int = 0
@@ -157,6 +159,7 @@ def ending_of(result: Result) -> Ending:
         scores["chosen"],
         None if beside is None else beside.gain,
         None if beside is None else beside.over_untuned,
+        None if beside is None or beside.where == "test" else beside.best,
         len(result.environment["labels"]),
         sizes["train"] + sizes["select"] if sizes else None,
         sizes.get("lines", 0),
@@ -231,6 +234,9 @@ def _result(ending: Ending) -> Iterator[Sentence]:
     elif ending.chosen is not None and not ending.chosen.is_unjudged:
         began = "" if ending.began is None else f", from {score_line(ending.began)} where it began"
         yield Sentence("result", f"The point that is used has {score_line(ending.chosen)} {ending.where}{began}.")
+        if ending.beside is not None:
+            there = score_line(Score(ending.beside.loss, ending.beside.metrics))
+            yield Sentence("gain", f"Of the baselines the {ending.beside.title} does best there: {there}.")
     elif ending.chosen is not None:
         yield Sentence("result", "There is no labelled example, so how good the result is cannot be said.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from maao.baselines.headroom import Headroom
 from maao.core.lr_finder import LrSearch
-from maao.evaluation.beside import Compared
+from maao.evaluation.beside import Beside, Compared
 from maao.evaluation.statistics import wilson_interval
 from maao.report.lines import add_row, columns, metric_name, plain_table, shown, tried
 from maao.store.listing import RunSummary
@@ -30,20 +31,27 @@ def rates_table(search: LrSearch) -> Table:
     return table
 
 
-def baselines_table(found: Compared, *, test: bool) -> Group:
-    """Return what one would use instead, a line each, and below which could not be read."""
-    count = max((one.num_examples for one in found.baselines), default=0)
-    where = f"On test ({count} examples)" if test else f"On {count} labels, out of fold (test is not touched)"
-    table = plain_table(where)
+def baselines_table(found: Compared, where: str, tuned: Score | None = None) -> Group:
+    """Return what one would use instead, a line each, and below what each is and which could not be read.
+
+    Args:
+        where: on which examples; "{count}" in it is their number.
+        tuned: what was tuned does on them.
+    """
+    table = plain_table(where.format(count=f"{max((one.num_examples for one in found.baselines), default=0):,}"))
     metric = next((metric_name(Score(one.loss, one.metrics)) for one in found.baselines), "accuracy")
     for name in ("baseline", metric, "95 % interval", "loss", "seconds"):
         table.add_column(name, justify="right" if name in (metric, "loss", "seconds") else "left", overflow="fold")
     what: list[str] = []
-    for one in found.baselines:
-        figure = next(iter(one.metrics.values()))
+    own = [] if tuned is None else [Beside("tuned", "", tuned.loss, tuned.metrics, tuned.num_examples)]
+    for one in (*found.baselines, *own):
+        figure = next(iter(one.metrics.values()), math.nan)
         low, high = wilson_interval(figure, one.num_examples) if metric == "accuracy" else (0.0, 0.0)
         interval = f"{low:.3f} to {high:.3f}" if metric == "accuracy" else ""
-        add_row(table, one.title, f"{figure:.3f}", interval, f"{one.loss:.3f}", f"{one.seconds:.1f}")
+        seconds = "" if one in own else f"{one.seconds:.1f}"
+        add_row(table, one.title, f"{figure:.3f}", interval, f"{one.loss:.3f}", seconds, style="bold" if one in own else None)
+        if one in own:
+            continue
         chosen = ", ".join(f"{name} = {value:g}" for name, value in one.chosen.items())
         what.append(f"{one.title}: {one.told}{f' (chosen: {chosen})' if chosen else ''}.")
     what += [f"Not shown: {reason}." for reason in found.left_out]

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from maao.errors import BudgetError
 from maao.llm.ledger import Totals
+from maao.store.connection import connect, whole
 from maao.store.files import SQLITE_DAMAGED, is_damaged, read_error, reading, sqlite_code, write_error
 from maao.store.values import column_int, column_number, number_column, text_column
 
@@ -178,17 +179,8 @@ class Spending:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         try:
-            connection = self._connect()
-            try:
-                connection.execute("BEGIN IMMEDIATE")
+            with closing(self._connect()) as connection, whole(connection):
                 yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
-            finally:
-                connection.close()
         except sqlite3.Error as error:
             if sqlite_code(error) in SQLITE_DAMAGED:
                 raise is_damaged(self._file, error) from error
@@ -197,18 +189,11 @@ class Spending:
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
         try:
-            connection = self._connect()
-            try:
-                with reading(self._file):
-                    yield connection
-            finally:
-                connection.close()
+            with closing(self._connect()) as connection, reading(self._file):
+                yield connection
         except sqlite3.Error as error:
             raise is_damaged(self._file, error) if sqlite_code(error) in SQLITE_DAMAGED else read_error(self._file, error) from error
 
     def _connect(self) -> sqlite3.Connection:
         """Open the file for one transaction: nothing is held between calls, which are rare beside it."""
-        connection = sqlite3.connect(self._file, timeout=BUSY_SECONDS, isolation_level=None)
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA synchronous = EXTRA")
-        return connection
+        return connect(self._file, "rwc", seconds=BUSY_SECONDS, first=["PRAGMA synchronous = EXTRA"])

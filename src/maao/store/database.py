@@ -11,11 +11,12 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from maao.errors import StoreError
 from maao.store import migrations
+from maao.store.connection import connect, copy_in_memory, whole
 from maao.store.files import TEMP_SUFFIX, is_damaged, read_error, reading, sqlite_code, sync_folder, write_error
 from maao.store.values import Column, column_text
 
@@ -31,19 +32,19 @@ class Database:
         self.write = write
         self._turn = threading.RLock()
         self._closed = False
-        self._connection = sqlite3.connect(":memory:")
         try:
             # "rw" for readers as well: after a kill the first to open must undo a half-written transaction.
-            self._connection = _connect(folder / DATABASE, "rw")
+            self._connection = connect(folder / DATABASE, "rw", seconds=BUSY_SECONDS)
+        except sqlite3.Error as error:
+            raise self._not_opened(error) from error
+        try:
             self._connection.execute("PRAGMA query_only = OFF" if write else "PRAGMA query_only = ON")
             found = _schema_version(folder, self._connection)
             self._check_size()
             self._upgrade(found)
         except sqlite3.Error as error:
             self.close()
-            if not write:
-                raise read_error(folder, error) from error
-            raise write_error(folder, error, safe="What is stored is safe.", then=f"`maao resume {folder}`") from error
+            raise self._not_opened(error) from error
         except BaseException:
             self.close()
             raise
@@ -53,16 +54,11 @@ class Database:
         """Make an empty database under another name, then rename it: where `run.sqlite` is, it is whole."""
         temp = folder / (DATABASE + TEMP_SUFFIX)
         temp.unlink(missing_ok=True)
-        connection = _connect(temp, "rwc")
-        try:
-            connection.execute("BEGIN IMMEDIATE")
+        with closing(connect(temp, "rwc", seconds=BUSY_SECONDS)) as connection, whole(connection):
             for migrate in migrations.MIGRATIONS:
                 migrate(connection)
             rows = {**meta, "schema_version": str(len(migrations.MIGRATIONS))}
             connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", rows.items())
-            connection.execute("COMMIT")
-        finally:
-            connection.close()
         os.replace(temp, folder / DATABASE)
         sync_folder(folder)
 
@@ -130,6 +126,11 @@ class Database:
             self._closed = True
             self._connection.close()
 
+    def _not_opened(self, error: sqlite3.Error) -> StoreError:
+        if not self.write:
+            return read_error(self.folder, error)
+        return write_error(self.folder, error, safe="What is stored is safe.", then=f"`maao resume {self.folder}`")
+
     def _check_open(self) -> None:
         if self._closed:
             raise StoreError(f"{self.folder} is closed. Open it again to go on.")
@@ -163,25 +164,13 @@ class Database:
             self._connection.execute("PRAGMA synchronous = EXTRA")
             self._connection.execute("PRAGMA foreign_keys = ON")
         elif found < known:  # a reader leaves the folder as it is, and reads a copy
-            copy = _tuned(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
-            self._connection.backup(copy)
+            copy = copy_in_memory(self._connection)
             self._connection.close()
             self._connection = copy
         for version in range(found + 1, known + 1):
-            self._connection.execute("BEGIN IMMEDIATE")
-            migrations.MIGRATIONS[version - 1](self._connection)
-            self._connection.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (str(version),))
-            self._connection.execute("COMMIT")
-
-
-def _connect(file: Path, mode: str) -> sqlite3.Connection:
-    uri = f"{file.absolute().as_uri()}?mode={mode}"
-    return _tuned(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False))
-
-
-def _tuned(connection: sqlite3.Connection) -> sqlite3.Connection:
-    connection.row_factory = sqlite3.Row
-    return connection
+            with whole(self._connection):
+                migrations.MIGRATIONS[version - 1](self._connection)
+                self._connection.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (str(version),))
 
 
 def _schema_version(folder: Path, connection: sqlite3.Connection) -> int:

@@ -20,6 +20,7 @@ RESTORE = "Restore it from a copy of the folder, or start again in another folde
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 SQLITE_NOT_ALLOWED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
+SQLITE_HIDES = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
 SQLITE_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 # ERROR, MISMATCH and CONSTRAINT: a table or column that maao made is gone, or holds what it cannot hold.
 SQLITE_DAMAGED = {
@@ -60,6 +61,8 @@ def sync_folder(folder: Path) -> None:
 
 def write_error(folder: Path, error: OSError | sqlite3.Error, *, safe: str, then: str) -> StoreError:
     """Return what to tell someone whose run folder could not be written."""
+    if sqlite_code(error) in SQLITE_HIDES:
+        error = _asked_again(folder) or error
     if _is_disk_full(error):
         return StoreError(
             f"The disk is full, or a quota used up: {folder} could not be written ({error}). {safe} Free some space, then {then}."
@@ -71,6 +74,22 @@ def write_error(folder: Path, error: OSError | sqlite3.Error, *, safe: str, then
     if sqlite_code(error) in SQLITE_DAMAGED:
         return is_damaged(folder / "run.sqlite", error)
     return StoreError(f"{folder} could not be written ({error}). {safe} See that the disk is well and has space, then {then}.")
+
+
+def _asked_again(folder: Path) -> OSError | None:
+    """Return what the system says to a small write: SQLite tells of a file that it could not open, and not why."""
+    probe = (folder / "run.sqlite" if folder.is_dir() else folder).with_suffix(f".sqlite{TEMP_SUFFIX}")
+    try:
+        with open(probe, "wb") as stream:
+            stream.write(bytes(2**16))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        return error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return None
 
 
 def read_error(folder: Path, error: OSError | sqlite3.Error) -> StoreError:

@@ -12,7 +12,7 @@ from maao.store.database import DATABASE, Database
 from maao.store.files import read_error, reading
 from maao.store.recorded import EXAMPLES, IN_RUN, ConfigRecord, EnvironmentRecord, ExamplesRecord
 from maao.store.rows import check_whole, read
-from maao.store.run import ENVIRONMENT, TENSORS, check_is_run, read_json, read_settings, read_status, standing
+from maao.store.run import ENVIRONMENT, TENSORS, check_is_run, is_being_begun, read_json, read_settings, read_status, standing
 from maao.store.tensors import TensorFolder
 from maao.store.values import column_json, column_number
 from maao.types import Cost
@@ -43,7 +43,8 @@ def list_runs(folder: str | Path) -> tuple[RunSummary, ...]:
     """Return every run in a folder, by name. A folder that cannot be read as a run is listed with its problem, not hidden."""
     folder = Path(folder)
     try:
-        children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+        found = (child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+        children = sorted(child for child in found if not is_being_begun(child))
     except FileNotFoundError as error:
         raise StoreError(f"There is no folder {folder} to list runs of.") from error
     except OSError as error:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
@@ -20,7 +19,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from maao.errors import ConfigError, StoreError
-from maao.store.database import DATABASE
+from maao.store.connection import connect
+from maao.store.database import BUSY_SECONDS, DATABASE
 from maao.store.files import TEMP_SUFFIX, write_durably
 from maao.store.run import LOCK
 
@@ -209,7 +209,7 @@ def _database_bytes(file: Path) -> bytes:
     """Return a database as it is between two transactions, whoever is writing it."""
     with tempfile.TemporaryDirectory() as made:
         copy = Path(made, DATABASE)
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as source, closing(sqlite3.connect(copy)) as target:
+        with closing(connect(file, "ro", seconds=BUSY_SECONDS)) as source, closing(connect(copy, "rwc", seconds=BUSY_SECONDS)) as target:
             source.backup(target)
         return copy.read_bytes()
 

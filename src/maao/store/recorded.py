@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -150,13 +150,14 @@ class GainRecord(Record):
 
 
 class ComparedRecord(Record):
-    """baselines.json: what one would use instead, as it was read on `test` at the end of the run."""
+    """baselines.json: what one would use instead, as it was read at the end of the run, on `test` or where that is not, where it chose."""
 
     baselines: list[BesideRecord]
     gain: GainRecord | None
     left_out: list[str]
     tokens: int
     over_untuned: GainRecord | None = None
+    where: Literal["test", "on select", "out of fold"] = "test"
 
 
 class PredictorRecord(Record):

@@ -15,8 +15,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -285,7 +285,60 @@ def check_vacant(path: Path) -> None:
         raise StoreError(f"{path} is not empty. Choose another folder; if it should hold a run, `maao resume {path}` goes on with it.")
 
 
+_CLAIMED: dict[Path, FileLock] = {}  # folders that this process keeps for runs which are not made yet
+
+
+@contextmanager
+def claimed(candidates: Iterable[Path]) -> Iterator[Path]:
+    """Give the first folder that is not there, or that a process was killed in before it made its run, and keep it for the run that is
+    made within: no other process is given it meanwhile.
+
+    A folder that no run was made in is taken away again. Where none can be kept, the first is given as it is: making the run tells why.
+    """
+    place = next(path for path in candidates if _claims(path))
+    try:
+        yield place
+    finally:
+        lock = _CLAIMED.pop(place.absolute(), None)
+        if lock is not None:
+            with suppress(OSError):
+                (place / LOCK).unlink()
+                place.rmdir()
+            lock.release()
+
+
+def _claims(path: Path) -> bool:
+    lock = FileLock(path / LOCK, thread_local=False)
+    try:
+        if os.path.lexists(path) and not (path / LOCK).exists():
+            return False
+        path.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+        check_vacant(path)
+    except (StoreError, Timeout):
+        lock.release()
+        return False
+    except OSError:  # it may not be written, say
+        return True
+    if not (path / LOCK).exists():  # who had it took it away between
+        lock.release()
+        return False
+    _CLAIMED[path.absolute()] = lock
+    return True
+
+
+def is_being_begun(path: Path) -> bool:
+    """Return whether a folder is kept for a run that is not made yet."""
+    try:
+        return [child.name for child in path.iterdir()] == [LOCK] and is_in_use(path)
+    except OSError:
+        return False
+
+
 def _take_lock(path: Path) -> FileLock:
+    kept = _CLAIMED.pop(path.absolute(), None)
+    if kept is not None:
+        return kept
     lock = FileLock(path / LOCK, thread_local=False)
     try:
         lock.acquire(timeout=LOCK_SECONDS)

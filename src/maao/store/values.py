@@ -73,22 +73,24 @@ def encode(value: Any, kind: object, unknowns: Unknowns = types.MappingProxyType
     return _WRITERS[kind](value)
 
 
-def decode(data: object, kind: object) -> Any:
-    """Return the value of which `encode` made `data`. A field that is not there takes its default."""
+def decode(data: object, kind: object, unknowns: Unknowns = types.MappingProxyType({})) -> Any:
+    """Return the value of which `encode` made `data`, `unknowns` included. A field that is not there takes its default."""
     origin = get_origin(kind) or kind
     if kind is JSON:
         return _decode_plain(data)
+    if isinstance(kind, TypeVar):
+        return unknowns[kind.__name__](data)
     if origin in (Union, types.UnionType):
-        return None if data is None else decode(data, _not_none(kind))
+        return None if data is None else decode(data, _not_none(kind), unknowns)
     if is_dataclass(origin) and isinstance(origin, type):
         kinds = {name: kind for name, kind, _ in _fields(origin)}
-        return origin(**{name: decode(value, kinds[name]) for name, value in _of(dict, data).items()})
+        return origin(**{name: decode(value, kinds[name], unknowns) for name, value in _of(dict, data).items()})
     if origin is Literal:
         return _one_of(kind, data)
     if origin is tuple:
-        return tuple(decode(value, get_args(kind)[0]) for value in _of(list, data))
+        return tuple(decode(value, get_args(kind)[0], unknowns) for value in _of(list, data))
     if origin is Mapping:
-        return {key: decode(value, get_args(kind)[1]) for key, value in _of(dict, data).items()}
+        return {key: decode(value, get_args(kind)[1], unknowns) for key, value in _of(dict, data).items()}
     return _READERS[kind](data)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from maao.errors import ConfigError, ProblemError
+from maao.errors import ConfigError
 from maao.evaluation.readings import mistakes_in, readings
 from maao.optimizers.serializer import TorchSerializer
 from maao.optimizers.torch import TorchStage
@@ -134,7 +134,7 @@ def test_a_renamed_picture_is_found_and_a_changed_one_is_not(tmp_path: Path) -> 
     first = Pictures(encoder, tiny.Pictures(), keys).fill(store)
     renamed = Pictures(encoder, _Renamed(), [f"moved/{key}" for key in keys]).fill(store)
     changed = Pictures(encoder, _Changed(), keys).fill(store)
-    assert (first.computed, renamed.computed, changed.computed) == (3, 0, 1)
+    assert (first.computed, renamed.computed, changed.computed) == (3, 0, 3)
     assert torch.equal(renamed.features, first.features)
     assert not torch.equal(changed.features[0], first.features[0])
 
@@ -145,11 +145,13 @@ def test_the_same_picture_twice_is_computed_once(tmp_path: Path) -> None:
     assert torch.equal(twice.features[0], twice.features[1])
 
 
-def test_a_broken_cache_says_what_to_do(tmp_path: Path) -> None:
+def test_a_broken_cache_stops_nothing_and_says_what_to_do(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "f.sqlite"
     file.write_bytes(b"this is no database, however long it may be" * 30)
-    with pytest.raises(ProblemError, match=r"f\.sqlite cannot be used.*Delete it"):
-        Pictures(tiny.clip_encoder(), tiny.Pictures(), ["cat/0"]).fill(FeatureStore(file))
+    found = [Pictures(tiny.clip_encoder(), tiny.Pictures(), ["cat/0"]).fill(FeatureStore(path)) for path in (None, file)]
+    assert torch.equal(found[0].features, found[1].features)
+    (told,) = caplog.messages
+    assert "f.sqlite cannot be used: file is not a database. The run goes on" in told and "delete it" in told
 
 
 def test_views_differ_from_one_another_and_are_always_the_same() -> None:

@@ -384,7 +384,7 @@ class LabelWords(AnswerScorer):
     def _output(self, answers: Tensor, ids: Tensor | None) -> Tensor:
         head = self.frozen.model.get_output_embeddings()
         weight, bias = (head.weight, head.bias) if ids is None else (head.weight[ids], None if head.bias is None else head.bias[ids])
-        return F.linear(answers, weight, bias)
+        return F.linear(answers, weight.to(answers.device), None if bias is None else bias.to(answers.device))
 
 
 def _mean_log_probability(logits: Tensor, words: Sequence[Word]) -> Tensor:

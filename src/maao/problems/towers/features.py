@@ -2,12 +2,16 @@
 
 They are kept on disk by content: the key is a hash of all that a feature follows from beside the weights; the file is named by a hash of
 the weights. Renaming, moving or copying inputs costs nothing; changing the model or an input never finds a stale feature.
+
+Kept are whole batches, as they were computed: the last bits of a feature depend on what else stood in its batch, and on the threads and
+the torch that computed it. So the bits that a run finds do not depend on what was kept before it, or on whether anything was.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 import os
 import sqlite3
 import tempfile
@@ -23,8 +27,11 @@ from torch import Tensor
 
 from maao.errors import ProblemError
 from maao.progress import job
+from maao.store.connection import connect, whole
 
+BUSY_SECONDS = 10.0  # another process writes for milliseconds; one that is stopped while it does holds the file for good
 MANY = 500  # keys asked for in one query
+TABLE = "CREATE TABLE IF NOT EXISTS batches (name TEXT PRIMARY KEY, value BLOB NOT NULL)"
 
 MAPPED_BYTES = 2**28  # features of a split beyond which they are not held in memory
 MAPPED_ROWS = 2**13  # of those, so many are found or computed at a time
@@ -34,49 +41,68 @@ Compute = Callable[[Sequence[Place]], tuple[Tensor, int]]  # of some places the 
 
 
 class FeatureStore:
-    """Features on disk, shared by runs and processes. With `path` None nothing is kept."""
+    """Batches of features on disk, shared by runs and processes. With `path` None nothing is kept.
 
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
+    A cache that cannot be used stops nothing: that is told once, and from then on features are computed, and kept nowhere.
 
-    def read(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return the features that are there, by key."""
-        if self.path is None or not self.path.is_file():
+    Args:
+        path: the file.
+        computed_on: what the last bits of a feature depend on besides the number of threads and torch: the device, and the type of numbers.
+    """
+
+    def __init__(self, path: Path | None, computed_on: str = "cpu") -> None:
+        self.path, self._computed_on = path, computed_on
+
+    def name(self, keys: Sequence[str]) -> str:
+        """Return the name of a batch: what is in it, in its order, and what computes it."""
+        by = f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} {self._computed_on}"
+        return hashlib.sha256(f"{by} {' '.join(keys)}".encode()).hexdigest()
+
+    def read(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the batches that are there, by name, the features of each in one row."""
+        if not self._is_usable or self.path is None or not self.path.is_file():
             return {}
         found: dict[str, np.ndarray] = {}
         try:
-            with closing(self._open()) as held:
-                for begin in range(0, len(keys), MANY):
-                    part = list(keys[begin : begin + MANY])
+            with closing(self._open(self.path)) as held:
+                for begin in range(0, len(names), MANY):
+                    part = list(names[begin : begin + MANY])
                     marks = ",".join("?" * len(part))
-                    for key, value in held.execute(f"SELECT key, value FROM features WHERE key IN ({marks})", part):
-                        found[key] = np.frombuffer(value, dtype=np.float32)
+                    for name, value in held.execute(f"SELECT name, value FROM batches WHERE name IN ({marks})", part):
+                        found[name] = np.frombuffer(value, dtype=np.float32)
         except sqlite3.DatabaseError as error:
-            raise self._unusable(error) from error
+            self._give_up(error)
         return found
 
-    def write(self, features: Mapping[str, np.ndarray]) -> None:
-        """Keep features; those that another process has kept meanwhile stay as they are."""
-        if self.path is None or not features:
+    def write(self, name: str, features: np.ndarray) -> None:
+        """Keep a batch; one that another process has kept meanwhile stays as it is."""
+        if not self._is_usable or self.path is None:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            rows = [(key, np.ascontiguousarray(value, dtype=np.float32).tobytes()) for key, value in features.items()]
-            with closing(self._open()) as held, held:
-                held.executemany("INSERT OR IGNORE INTO features VALUES (?, ?)", rows)
+            with closing(self._open(self.path)) as held, whole(held):
+                value = np.ascontiguousarray(features, dtype=np.float32).tobytes()
+                held.execute("INSERT OR IGNORE INTO batches VALUES (?, ?)", (name, value))
         except (OSError, sqlite3.DatabaseError) as error:
-            raise self._unusable(error) from error
+            self._give_up(error)
 
-    def _open(self) -> sqlite3.Connection:
-        held = sqlite3.connect(self.path or ":memory:", timeout=60)
-        held.execute("CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, value BLOB NOT NULL)")
-        return held
+    @staticmethod
+    def _open(path: Path) -> sqlite3.Connection:
+        return connect(path, "rwc", seconds=BUSY_SECONDS, first=[TABLE])
 
-    def _unusable(self, error: Exception) -> ProblemError:
-        return ProblemError(
-            f"The cache of features {self.path} cannot be used: {error}. Delete it (it is computed again), or set MAAO_CACHE to another "
-            "folder, or model.cache = false."
+    @property
+    def _is_usable(self) -> bool:
+        return str(self.path) not in _UNUSABLE
+
+    def _give_up(self, error: Exception) -> None:
+        _UNUSABLE.add(str(self.path))
+        logging.getLogger("maao").warning(
+            f"The cache of features {self.path} cannot be used: {error}. The run goes on, and computes what it does not find there. If no "
+            "other process holds the file, delete it; or set MAAO_CACHE to another folder, or model.cache = false."
         )
+
+
+_UNUSABLE: set[str] = set()  # files that this process has given up, which is told once
 
 
 class KnownFeatures(ABC):
@@ -151,39 +177,46 @@ class KnownFeatures(ABC):
             rows[[number for number, _ in places]] = torch.from_numpy(np.stack([found[place] for place in places]))
 
     def _rows(self, store: FeatureStore, keys: Mapping[Place, str], compute: Compute) -> list[np.ndarray]:
-        """Return the features of places, in their order."""
-        held = store.read(list(keys.values()))
-        missing = list({keys[place]: place for place in keys if keys[place] not in held}.values())
-        if not missing:
-            return [held[key] for key in keys.values()]
-        with job("encoding inputs", len(missing), "inputs") as encoding:
-            for begin in range(0, len(missing), self._batch):
-                part = missing[begin : begin + self._batch]
-                found, tokens = compute(part)
-                new = {keys[place]: value for place, value in zip(part, found.float().cpu().numpy(), strict=True)}
-                store.write(new)
-                held |= new
-                self.computed += len(part)
-                self.computed_tokens += tokens
-                encoding.advance(len(part))
-        return [held[key] for key in keys.values()]
+        """Return the features of places, in their order. Which are computed together follows from the places alone."""
+        places = list({key: place for place, key in keys.items()}.values())
+        batches = [places[begin : begin + self._batch] for begin in range(0, len(places), self._batch)]
+        named = {store.name([keys[place] for place in batch]): batch for batch in batches}
+        found = store.read(list(named))
+        missing = {name: batch for name, batch in named.items() if name not in found}
+        if missing:
+            with job("encoding inputs", sum(map(len, missing.values())), "inputs") as encoding:
+                for name, batch in missing.items():
+                    made, tokens = compute(batch)
+                    found[name] = made.float().cpu().numpy()
+                    store.write(name, found[name])
+                    self.computed += len(batch)
+                    self.computed_tokens += tokens
+                    encoding.advance(len(batch))
+        rows = {
+            keys[place]: row for name, batch in named.items() for place, row in zip(batch, found[name].reshape(len(batch), -1), strict=True)
+        }
+        return [rows[key] for key in keys.values()]
 
     def _mapped(self, path: Path, store: FeatureStore, keys: Mapping[Place, str], compute: Compute) -> Tensor:
         """Return features that stay on the disk but for the rows that are read: a file beside the store, named by what is in it.
 
         A step reads some rows of many, and rows that memory has no room for are read again.
         """
-        digest = hashlib.sha256("".join(keys[number, None] for number in range(len(self))).encode()).hexdigest()
+        digest = store.name([keys[number, None] for number in range(len(self))])
         file, shape = path.with_suffix("") / f"{digest[:32]}.f32", tuple(self.features.shape)
         try:
             if not file.is_file():
                 file.parent.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryDirectory(dir=file.parent, prefix=".filling-") as folder:
                     rows = np.memmap(Path(folder) / file.name, dtype=np.float32, mode="w+", shape=shape)
-                    places = list(keys)
-                    for begin in range(0, len(places), MAPPED_ROWS):
-                        part = places[begin : begin + MAPPED_ROWS]
-                        rows[[number for number, _ in part]] = self._rows(store, {place: keys[place] for place in part}, compute)
+                    numbers: dict[str, list[int]] = {}  # of inputs that are the same, all; they are computed once
+                    for (number, _), key in keys.items():
+                        numbers.setdefault(key, []).append(number)
+                    alike = list(numbers.values())
+                    for begin in range(0, len(alike), MAPPED_ROWS):
+                        part = alike[begin : begin + MAPPED_ROWS]
+                        found = self._rows(store, {(same[0], None): keys[same[0], None] for same in part}, compute)
+                        rows[[number for same in part for number in same]] = np.repeat(found, [len(same) for same in part], axis=0)
                     rows.flush()
                     os.replace(Path(folder) / file.name, file)
             return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="c", shape=shape))  # what would be written is not

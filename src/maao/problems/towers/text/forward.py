@@ -163,7 +163,7 @@ def model_inputs(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> Argumen
         return _accepted(frozen, arguments)
     from transformers import DynamicCache
 
-    held = DynamicCache(inputs.prefix.layers)
+    held = DynamicCache(beside_layers(frozen, inputs.prefix.layers))
     if inputs.apart:
         held.update = _as_given
     mask = torch.cat([inputs.prefix.mask, inputs.mask], dim=1)
@@ -178,6 +178,13 @@ def model_inputs(frozen: FrozenModel, prompt: Tensor, inputs: Inputs) -> Argumen
         ~every, torch.finfo(embeddings.dtype).min
     )
     return _accepted(frozen, arguments)
+
+
+def beside_layers(frozen: FrozenModel, pairs: Sequence[tuple[Tensor, Tensor]]) -> Sequence[tuple[Tensor, Tensor]]:
+    """Return the keys and values of each layer on the device where that layer is."""
+    if frozen.layer_devices is None or len(frozen.layer_devices) != len(pairs):
+        return pairs
+    return [(keys.to(place), values.to(place)) for (keys, values), place in zip(pairs, frozen.layer_devices, strict=True)]
 
 
 def _as_given(keys: Tensor, values: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
@@ -216,7 +223,11 @@ def key_values(frozen: FrozenModel, embeddings: Tensor, *, behind: tuple[Tensor,
     if not takes_keys(frozen):
         raise _keyless(frozen)
     before = 0 if behind is None else behind[0].shape[2]
-    held = DynamicCache() if behind is None else DynamicCache([(k[None], v[None]) for k, v in zip(*behind, strict=True)])
+    held = (
+        DynamicCache()
+        if behind is None
+        else DynamicCache(beside_layers(frozen, [(k[None], v[None]) for k, v in zip(*behind, strict=True)]))
+    )
     mask = torch.ones(1, before + len(embeddings), dtype=torch.long, device=frozen.device)
     places = positions(frozen, mask)
     arguments = {
@@ -239,7 +250,7 @@ def _stacked(frozen: FrozenModel, held: DynamicCache) -> tuple[Tensor, Tensor]:
         ModelError: some layers keep none, or others' are wider or longer.
     """
     parts = [[getattr(layer, name, None) for layer in held.layers] for name in ("keys", "values")]
-    keys, values = ([own for own in part if own is not None] for part in parts)
+    keys, values = ([own.to(frozen.device) for own in part if own is not None] for part in parts)
     alike = all(own.shape == part[0].shape for part in (keys, values) for own in part)
     if not keys or not alike or {len(keys), len(values)} != {len(held.layers)}:
         raise _keyless(frozen)

@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from maao.errors import ModelError
 from maao.problems.towers.dual_names import KINDS as DUAL
+from maao.problems.towers.text.divided import DeviceMap, check_accelerate, layer_devices, settle, whole_parameters
 from maao.problems.towers.text.tokenizing import num_rows
 from maao.progress import job
 
@@ -71,7 +73,13 @@ class FrozenModel:
 
     @property
     def device(self) -> torch.device:
+        """Where its inputs are; of a model that is divided over devices, where its first layers are."""
         return self.model.device
+
+    @cached_property
+    def layer_devices(self) -> tuple[torch.device, ...] | None:
+        """Where each layer is, of a model that is divided over devices; None: all are on one."""
+        return layer_devices(self.model)
 
     @property
     def digest(self) -> str:
@@ -99,6 +107,7 @@ def load_frozen(
     device: str = "cpu",
     revision: str | None = None,
     quantization: Mapping[str, object] | None = None,
+    device_map: DeviceMap | None = None,
 ) -> FrozenModel:
     """Load a frozen model.
 
@@ -111,6 +120,8 @@ def load_frozen(
         revision: hub revision.
         quantization: settings of one of transformers' own quantisation methods, as in a config's `quantization_config`:
             ``{"quant_method": "bitsandbytes", "load_in_8bit": True}``.
+        device_map: which part stands on which device, as transformers takes it ("auto", "balanced", or a mapping of names of modules to
+            devices, "cpu" and "disk"), in the place of `device`.
 
     Raises:
         ModelError: nothing of that name, a checkpoint that leaves weights unset, or a kind of model that cannot be used yet.
@@ -124,13 +135,19 @@ def load_frozen(
         kind = _kind(config, name) if kind == "auto" else _checked(kind, config, name)
         if quantization:
             options["quantization_config"] = _quantization(quantization)
+        if device_map is not None:
+            check_accelerate()
+            options["device_map"] = device_map
         model = _load(_model_class(kind), place, name, dtype, options)
     _leave_stray_pad(tokenizer, model)
     model.requires_grad_(False)
     model.eval()  # dropout of the frozen model is off
-    if not quantization:  # a quantised model is where its loader put it
+    notes: tuple[str, ...] = ()
+    if device_map is not None:
+        notes = settle(model, name, device_map)
+    elif not quantization:  # a quantised model is where its loader put it
         _moved(model, name, device)
-    return FrozenModel(model, tokenizer, kind, name, notes=_settled(model, name))
+    return FrozenModel(model, tokenizer, kind, name, notes=(*notes, *_settled(model, name)))
 
 
 def load_encoder(
@@ -308,9 +325,9 @@ def weights_digest(model: PreTrainedModel) -> str:
     import torch
 
     digest = hashlib.blake2b(digest_size=32)
-    for name, value in model.named_parameters():
+    for name, value in whole_parameters(model):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return "blake2b:" + digest.hexdigest()
 
 
@@ -459,7 +476,11 @@ def _load(model_class: type[_BaseAutoModelClass], place: str, name: str, dtype: 
         model, info = model_class.from_pretrained(place, dtype=getattr(torch, dtype), output_loading_info=True, **options)
     except ImportError as error:  # what a quantisation needs
         raise ModelError(f"Loading {name} with these settings needs more packages: {str(error).strip().splitlines()[0]}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
+        if "device_map" in options:  # its config and its tokenizer were found
+            raise ModelError(f"{name} cannot be loaded with this model.device_map. The loader said: {_first_line(error)}") from error
+        if isinstance(error, RuntimeError):
+            raise
         raise ModelError(_not_found(name, error)) from error
     missing = [key for key in info["missing_keys"] if "pooler" not in key]  # no pooling here uses a checkpoint's pooler
     if missing:
