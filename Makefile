@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-kill test-server test-zoo house reference lint types imports check study bench docs notebooks server clean test-wheel release audit lock test-locked test-gpu test-lowest test-312 test-313 test-ray test-parallel test-browser
+.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-provider test-kill test-server test-zoo house reference lint types imports check study bench docs notebooks server clean test-wheel release audit lock test-locked test-gpu test-lowest test-312 test-313 test-ray test-parallel test-browser
 
 setup: $(READY)
 
@@ -34,9 +34,13 @@ test-real: $(READY)
 test-browser: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m browser tests/report tests/pages
 
-# Processes that spend from one cap, killed at random: 200 trials
+# Processes that spend from one cap, killed at random: 200 trials; its last output is in docs/checked/caps.txt
 test-caps: $(READY)
-	$(BIN)/python -m tests.store.cap_trials 200
+	$(BIN)/python -m tests.checks.trust caps
+
+# A hostile provider: faults handled / tried; its last output is in docs/checked/provider.txt
+test-provider: $(READY)
+	$(BIN)/python -m tests.checks.trust provider
 
 # Runs of every kind, comparisons and imports of replies, killed at random moments: 200 kills, half an hour. The last output: docs/checked/
 test-kill: $(READY)

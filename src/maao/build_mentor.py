@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from maao.config import Config
+from maao.core.budget import Clock
 from maao.llm.ledger import Ledger
 from maao.llm.provider import Here
 from maao.llm.recording import Recording
@@ -26,14 +27,15 @@ def build_mentor(
     *,
     own: OwnMentor | None = None,
     replay: History[Any, Any] | None = None,
+    clock: Clock | None = None,
     wrap: Callable[[ChatModel], ChatModel] = lambda m: m,
 ) -> BuiltMentor:
     """Build the mentor, or the caller's `own`. Its chat model is recorded in `ledger`; to `replay` a history, it answers from there alone.
 
-    `wrap` may watch the calls that are really made.
+    `wrap` may watch the calls that are really made; `clock` ends them where the run's seconds are spent.
     """
     here = Here(parts.config.model.speaker, lambda name: parts.loaded.load(name, parts.config.model))
-    models = Recording(ledger, here, parts.budget, failed=None if replay is None else failed_calls(replay), wrap=wrap)
+    models = Recording(ledger, here, parts.budget, failed=None if replay is None else failed_calls(replay), clock=clock, wrap=wrap)
     run = _context(parts, models)
     return build_chosen(parts.config.mentor, run, models) if own is None else build_own(own, run, models)
 

@@ -439,12 +439,12 @@ def _run() -> None:
         tell(str(stop))
         raise SystemExit(WAITING) from None
     except MaaoError as error:
-        tell(f"Error: {_without_keys(str(error))}")
+        tell(f"Error: {_without_secrets(str(error))}")
         raise SystemExit(FAILED) from None
     except Exception as error:
         if not is_out_of_memory(error):  # a defect, of ours or of a library
             told = traceback.format_exc()
-            if (clean := _without_keys(told)) == told:
+            if (clean := _without_secrets(told)) == told:
                 raise
             tell(clean)
             raise SystemExit(FAILED) from None
@@ -461,10 +461,10 @@ def _together() -> AbstractContextManager[None]:
     return lead()
 
 
-def _without_keys(text: str) -> str:
-    from maao.llm.secrets import without_keys
+def _without_secrets(text: str) -> str:
+    from maao.llm.secrets import without_secrets
 
-    return without_keys(text)
+    return without_secrets(text)
 
 
 NO_MEMORY = (

@@ -74,7 +74,7 @@ def show(
         held["clues"] = clues_document(result)
     if calls:
         told, held["calls"] = _recorded(run)
-        out.say("\n".join(told))
+        out.say("\n".join([*([] if result.sent is None else [result.sent.line(), ""]), *told]))
     if lines:
         out.show(*map(shown, listed(result.lines) or ["The chosen point was trained on no class lines."]))
         held["lines"] = [asdict(line) for line in result.lines]
@@ -299,6 +299,7 @@ def _recorded(folder: Path) -> tuple[list[str], list[JSON]]:
 def _call_lines(number: int, call: Call) -> list[str]:
     """Return what was asked in a recorded call and what came back."""
     from maao.llm.chat import reply_from_json
+    from maao.printable import dollars
     from maao.report.lines import tokens_told
 
     request = json.loads(call.request)
@@ -311,7 +312,8 @@ def _call_lines(number: int, call: Call) -> list[str]:
     tokens = tokens_told(read, written, about=about)
     ended = f"finish reason: {reply.finish_reason or 'none given'}"
     by = ", ".join(part for part in (reply.who and f"answered by {reply.who}", reply.how) if part)
-    told = "; ".join(part for part in (f"--- {tokens}, {ended}", by, reply.why_empty, reply.note) if part)
+    money = dollars(call.usd) if call.usd else ""
+    told = "; ".join(part for part in (f"--- {tokens}, {ended}", money, by, reply.why_empty, reply.note) if part)
     return [*asked, f"--- reply (sample {request['sample']}):", reply.text, told, ""]
 
 
@@ -323,6 +325,7 @@ def _call_document(call: Call) -> JSON:
         "seconds": call.seconds,
         "input_tokens": call.input_tokens,
         "output_tokens": call.output_tokens,
+        "usd": call.usd,
         "request": json.loads(call.request),
         "reply": _plain_reply(call.reply),
     }

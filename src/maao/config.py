@@ -51,7 +51,7 @@ class BudgetConfig(Section):
     llm_calls: int | None = Field(None, le=2**53, description="Most calls to the mentor's language model.")
     llm_tokens: int | None = Field(None, le=2**53, description="Most tokens that it reads and writes.")
     usd: float | None = Field(None, le=1e15, description="Most US dollars; the price must be known.")
-    seconds: float | None = Field(None, le=1e15, description="Most seconds, looked at after each leg.")
+    seconds: float | None = Field(None, le=1e15, description="Most seconds of its rounds: then a call is cut, and a walk ends at its step.")
 
 
 class StoreConfig(Section):

@@ -13,6 +13,8 @@ from tempfile import TemporaryDirectory
 from maao.config import Config
 from maao.data.dataset import HUB, PACKAGED
 from maao.errors import ConfigError, StoreError
+from maao.llm.guarded import cause_of
+from maao.llm.secrets import without_secrets
 from maao.predictor import ABOUT, POINT, Predictor, code_named, config_in_use, load
 from maao.printable import printable_line
 from maao.problems.towers.text.loading import on_hub
@@ -82,7 +84,7 @@ def push_to_hub(
             api.create_repo(repo, private=private, exist_ok=True)
             done = api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload a classifier tuned with maao")
         except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
-            raise StoreError(f"{repo} cannot be uploaded: {printable_line(str(error))}") from error
+            raise StoreError(f"{repo} cannot be uploaded: {_told(error, token)}") from cause_of(error, token or "")
     return str(done.commit_url)
 
 
@@ -148,8 +150,12 @@ def from_hub(
             str(repo), revision=revision, token=token, cache_dir=cache_dir, endpoint=endpoint, allow_patterns=[ABOUT, POINT]
         )
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        raise StoreError(f"{repo} cannot be read from the hub: {printable_line(str(error))}") from error
+        raise StoreError(f"{repo} cannot be read from the hub: {_told(error, token)}") from cause_of(error, token or "")
     return load(place, name=str(repo))
+
+
+def _told(error: Exception, token: str | None) -> str:
+    return printable_line(without_secrets(str(error), token or ""))
 
 
 def shareable(predictor: Predictor, base_model: str | None = None) -> Predictor:

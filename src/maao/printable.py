@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 
 REPLACEMENT = "\ufffd"
@@ -49,3 +50,13 @@ def times(count: int) -> str:
         ('once', '3 times')
     """
     return "once" if count == 1 else f"{count} times"
+
+
+def dollars(usd: float) -> str:
+    """Return money in words; NaN: it is not known.
+
+    Example:
+        >>> dollars(0.5), dollars(float("nan"))
+        ('$0.5000', 'at a price that is not known')
+    """
+    return "at a price that is not known" if math.isnan(usd) else f"${usd:.4f}"

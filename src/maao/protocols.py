@@ -6,7 +6,7 @@ names to tensors, as a state dict is: `{"prompt": (num_virtual_tokens, embed_dim
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, runtime_checkable
@@ -299,6 +299,15 @@ class HasReplies(Protocol):
     """A chat model that may have a reply at hand, for which nobody is asked and nothing is paid."""
 
     def has_reply(self, request: Request) -> bool: ...
+
+
+@runtime_checkable
+class EndsInTime(Protocol):
+    """A chat model whose calls can be ended at any moment."""
+
+    def ending(self, left: Callable[[], float]) -> ChatModel:
+        """Return this model, whose calls end with `maao.llm.in_time.out_of_time()` where `left()` gives no seconds any more."""
+        ...
 
 
 @runtime_checkable

@@ -30,12 +30,13 @@ from maao.evaluation.readings import mistakes_in, readings
 from maao.evaluation.undecided import Thresholds
 from maao.export.tuned import Exporter, Tuned, write, write_walks
 from maao.llm.ledger import Totals
+from maao.llm.sent import Sent
 from maao.members import FULL, full_member, member_of, walks_of
 from maao.predictor import Predictor
 from maao.protocols import Params
 from maao.store.digest import params_digest
 from maao.store.run import Final, standing
-from maao.stored_run import config_of, kept_compared, kept_splits, kept_thresholds, open_run, recorded_in, torch_serializer
+from maao.stored_run import config_of, kept_compared, kept_sent, kept_splits, kept_thresholds, open_run, recorded_in, torch_serializer
 from maao.types import JSON, Cost, Example, Mistake, Split, failed_calls, total_cost
 
 if TYPE_CHECKING:
@@ -161,6 +162,11 @@ class Result:
         """The recorded calls, in the order in which their replies were stored. Read anew each time: replies may be long."""
         with open_run(self.folder, write=False) as stored:
             return stored.ledger.calls()
+
+    @cached_property
+    def sent(self) -> Sent | None:
+        """What was sent to the models that were asked, and whether training text was in it; None: nothing, or the run has not ended yet."""
+        return kept_sent(self.folder)
 
     @property
     def created(self) -> str:

@@ -25,10 +25,11 @@ from maao.build_mentor import build_mentor
 from maao.class_lines import has_lines
 from maao.config import MENTOR, Config, unread_sections
 from maao.core.averaging import close, is_closed, walked
-from maao.core.budget import until
+from maao.core.budget import Clock, was_cut
 from maao.core.loop import alternate, best_round
 from maao.core.lr_finder import LR_GRID, LR_SEARCH, LrSearch, Trial, try_rates
 from maao.core.patience import is_settled, last_best, until_settled
+from maao.core.plan import Plan
 from maao.core.seeds import seed_for
 from maao.data.folds import CROSS_VALIDATION
 from maao.data.splits import known_parts
@@ -38,9 +39,10 @@ from maao.estimate import Estimate, caps_of, estimated
 from maao.evaluation.undecided import choose_thresholds
 from maao.llm.batch import replies_from
 from maao.llm.budget import Caps
-from maao.llm.chat import Reply, Request
+from maao.llm.chat import Reply, Request, request_from_json
 from maao.llm.ledger import MemoryLedger, Wrapper
-from maao.llm.secrets import guard, variable_in
+from maao.llm.secrets import variable_in
+from maao.llm.sent import sent
 from maao.mentors.built import BuiltMentor, OwnMentor
 from maao.mentors.restarts_all import RestartsAll
 from maao.optimizers.options import GradientOptions
@@ -59,6 +61,7 @@ from maao.store.run import ENVIRONMENT, RunFolder, check_vacant, claimed, read_j
 from maao.stored_run import (
     config_of,
     keep_compared,
+    keep_sent,
     keep_splits,
     keep_thresholds,
     kept_compared,
@@ -223,7 +226,7 @@ def _run(config: Config, folder: str | Path, splits: Splits | None, mentor: OwnM
             keep_splits(stored.path, splits)
         if parts.splits is not None:
             keep_seen(stored.path, parts.splits, parts.config.from_run)
-        return _drive(stored, parts, _mentor(stored, parts, mentor, watch), watch)
+        return _drive(stored, parts, *_mentor(stored, parts, mentor, watch), watch)
 
 
 @contextmanager
@@ -263,9 +266,6 @@ def _waits_at(folder: Path, given: str) -> bool:
 
 def _refuse_keys(config: Config) -> None:
     """Refuse a config that holds a key: it is stored, and shown."""
-    for chat in config.mentor.options.chats:
-        for variable in chat.key_variables:
-            guard(variable)
     held = variable_in(config.model_dump_json(exclude_unset=True))
     if held:
         raise ConfigError(
@@ -335,11 +335,11 @@ def resume(
         watch = watch or Watch()
         with job("getting ready"):
             parts = rebuild(stored)
-            asked = _mentor(stored, parts, mentor, watch)
+            asked, clock = _mentor(stored, parts, mentor, watch)
         _before_paying(parts, watch, len(stored.history()))
         asked.models.reach()  # where it cannot be asked, the run stays as it is
         stored.set_status("running")
-        return _drive(stored, parts, asked, watch)
+        return _drive(stored, parts, asked, clock, watch)
 
 
 def replay(
@@ -363,7 +363,7 @@ def replay(
         (watch or Watch()).started(parts, asked, stored.path, 0)
         begin_together(parts, kept_splits(stored.path, parts.config))
         again: Rounds = ()
-        parts = replace(parts, plan=parts.plan[:legs])
+        parts = replace(parts, plan=_as_walked(parts.plan, history))
         with job("walking again", _steps_left(parts, 0), "steps") as walking:
             for finished in _alternate(parts, asked, (), watch or Watch(), walking):
                 again = (*again, finished)
@@ -399,11 +399,24 @@ class Patience(TypedDict):
     min_delta: float
 
 
-def _mentor(stored: Stored, parts: RunComponents, own: OwnMentor | None, watch: Watch) -> BuiltMentor:
-    return build_mentor(parts, stored.ledger, own=own, wrap=lambda model: NotifyingModel(model, watch.call))
+def _mentor(stored: Stored, parts: RunComponents, own: OwnMentor | None, watch: Watch) -> tuple[BuiltMentor, Clock]:
+    """Return the mentor, and the clock of the run's seconds that its calls keep to."""
+    search = recorded_in(stored).get(LR_SEARCH)
+    before = Cost() if search is None else LrSearch.from_json(search).cost
+    clock = Clock(parts.budget.seconds, (before + total_cost(stored.history())).seconds)
+    return build_mentor(parts, stored.ledger, own=own, clock=clock, wrap=lambda model: NotifyingModel(model, watch.call)), clock
 
 
-def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watch) -> Result:
+def _as_walked(plan: Plan, history: Rounds) -> Plan:
+    """Return the legs of a plan that were walked. The last is as it is on record where the time ended it, or else as it is planned."""
+    legs = plan[: len(walked(history))]
+    last = history[len(legs) - 1].leg if legs else None
+    if last is None or not was_cut(last, legs[-1]):
+        return legs
+    return (*legs[:-1], replace(legs[-1], steps=min(last.steps, legs[-1].steps), unjudged=last.unjudged))
+
+
+def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, clock: Clock, watch: Watch) -> Result:
     """Go on with an open run to its end, storing each round as it ends."""
     history = stored.history()
     watch.started(parts, asked, stored.path, len(history))
@@ -411,16 +424,13 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watc
     tracking.start(parts, stored.path, stored.created, history)
     mirroring = Mirroring(parts.config.store.mirror, stored.path, watch.note)
     mirroring.copy()
-    search = recorded_in(stored).get(LR_SEARCH)
-    before = Cost() if search is None else LrSearch.from_json(search).cost
     begin_together(parts, kept_splits(stored.path, parts.config))
-    seconds, spent = parts.budget.seconds, (before + total_cost(history)).seconds
     ended = "failed"
     try:
         if not is_closed(history):
             with job("walking", _steps_left(parts, len(history)), "steps") as walking:
-                rounds = until_settled(_alternate(parts, asked, history, watch, walking), parts.plan, history=history, **_patience(parts))
-                for finished in until(rounds, seconds, spent):
+                rounds = _alternate(parts, asked, history, watch, walking, clock)
+                for finished in until_settled(rounds, parts.plan, history=history, **_patience(parts)):
                     stored.append(finished)
                     history = (*history, finished)
                     mirroring.copy()
@@ -433,6 +443,7 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watc
                 watch.round(finished)
         _choose_undecided(stored, parts, history)
         _read_test(stored, parts, history, watch)
+        _keep_sent(stored, parts, asked)
         _check_stored(stored, history)
         stored.set_status("finished", _why_short(parts, history))
         ended = "finished"
@@ -486,11 +497,21 @@ def _search(parts: RunComponents, rates: Sequence[float], watch: Watch, splits: 
 
     def stage_at(rate: float) -> GradientStage[Params, TorchState]:
         stage = build_stage(parts.config, parts.plan, parts.accept, parts.average_every, lr=rate)
-        return Watched(shared_by_all(stage), lambda seen: trying.advance(note=f"loss {seen.loss:.3f}"))
+        return Watched(shared_by_all(stage), tell)
+
+    def tell(seen: Observation[Params]) -> None:
+        if clock.is_up:
+            raise ConfigError(
+                f"The search for a learning rate took all of the budget of {parts.budget.seconds:g} seconds, and nothing was begun: raise "
+                "`budget.seconds`, try fewer rates or steps (stage.lr_grid, stage.lr_steps), or set stage.lr."
+            )
+        trying.advance(note=f"loss {seen.loss:.3f}")
 
     begin_together(parts, splits)
     trials = []
     steps = parts.config.stage.options.lr_steps
+    clock = Clock(parts.budget.seconds)
+    clock.begin()
     with job("trying learning rates", steps * len(rates), "steps") as trying:
         for trial in try_rates(parts.problem, stage_at, rates, steps=steps, seed=parts.config.seed):
             trials.append(trial)
@@ -518,7 +539,9 @@ def _steps_left(parts: RunComponents, done: int) -> int:
     return sum(leg.steps + (parts.accept.max_steps(leg.proposals) if leg.ask else 0) for leg in parts.plan[done:])
 
 
-def _alternate(parts: RunComponents, asked: BuiltMentor, history: Rounds, watch: Watch, walking: Job) -> Iterator[Finished]:
+def _alternate(
+    parts: RunComponents, asked: BuiltMentor, history: Rounds, watch: Watch, walking: Job, clock: Clock | None = None
+) -> Iterator[Finished]:
     """Yield the rounds behind some. After each that was taken in, `walking` is told what is left: races may end early."""
 
     def seen(observation: Observation[Params]) -> None:
@@ -528,7 +551,8 @@ def _alternate(parts: RunComponents, asked: BuiltMentor, history: Rounds, watch:
     stage = Watched(shared_by_all(shared_stage(parts)), seen)
     folds = 0 if parts.splits is None else parts.splits.num_folds
     mentor = RestartsAll(asked.mentor, folds) if folds else asked.mentor
-    rounds = alternate(parts.problem, stage, mentor, plan=parts.plan, accept=parts.accept, seed=parts.config.seed, history=history)
+    seed = parts.config.seed
+    rounds = alternate(parts.problem, stage, mentor, plan=parts.plan, accept=parts.accept, seed=seed, history=history, clock=clock)
     for finished in rounds:
         yield finished
         walking.advance(0, total=walking.done + _steps_left(parts, finished.index + 1))
@@ -549,8 +573,8 @@ def _why_short(parts: RunComponents, history: Rounds) -> str:
         patience, best = parts.config.plan.options.patience, last_best(tuple(history), parts.config.plan.options.min_delta)
         legs = "a leg" if patience == 1 else f"{patience} legs"
         told.append(f"early stopping ended it after round {len(history) - 1}: {legs} without a new best on select since round {best}")
-    elif len(history) < len(parts.plan):
-        told.append(f"the time budget of {parts.budget.seconds:g} seconds ended it after round {len(history) - 1}")
+    elif ended := _time_told(history, parts.plan):
+        told.append(f"the time budget of {parts.budget.seconds:g} seconds ended it {ended}")
     elif parts.plan_was_cut:
         told.append(f"the budget of {parts.config.budget.gradient_steps} gradient steps shortened its plan")
     failed = failed_calls(tuple(history))
@@ -564,6 +588,17 @@ def _why_short(parts: RunComponents, history: Rounds) -> str:
     if parts.config.accept.options.keep != "winner" and not averaged:
         told.append("there were no two walks to average")
     return "; ".join(told)
+
+
+def _time_told(history: Rounds, plan: Plan) -> str:
+    """Say where the time ended a run; "": it did not."""
+    last = len(history) - 1
+    leg, planned = history[last].leg, plan[last]
+    if leg.unjudged:
+        return f"in round {last}, before the mentor's proposals were judged"
+    if was_cut(leg, planned):
+        return f"in round {last}, after {leg.steps} of {planned.steps} steps"
+    return f"after round {last}" if len(history) < len(plan) else ""
 
 
 def _check_undecided(parts: RunComponents) -> None:
@@ -637,6 +672,22 @@ def _check_mentor(stored: Stored, mentor: OwnMentor | None, verb: str) -> None:
         )
     if name != "custom" and mentor is not None:
         raise ConfigError(f"The run {stored.path} began with the mentor '{name}' of its config: {verb} it without a mentor of your own.")
+
+
+def _keep_sent(stored: Stored, parts: RunComponents, asked: BuiltMentor) -> None:
+    """Record what was sent to whom, and whether training text was in it, where a model was asked."""
+    options, tuned = parts.config.mentor.options, parts.config.model.speaker
+    calls = stored.ledger.calls() if options.chats else ()
+    held = []
+    for call in calls:
+        with suppress(ValueError):  # a call of an older maao that cannot be read: `maao show --calls` says so
+            held.append((request_from_json(call.request), call.note))
+    if held:
+        to = [chat.where(chat.model_name(tuned)) for chat in options.chats]
+        examples = () if parts.splits is None else parts.splits.train
+        texts = (text for example in examples for text in example.fields.values())
+        leaves = any(chat.is_remote for chat in options.chats)
+        keep_sent(stored.path, sent(asked.disclosure, to, held, texts, leaves=leaves))
 
 
 def _check_stored(stored: Stored, history: Rounds) -> None:

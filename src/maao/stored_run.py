@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -12,16 +12,19 @@ from maao.data.checks import as_mapping
 from maao.data.splits import SPLITS, known_parts
 from maao.evaluation.beside import Compared
 from maao.evaluation.undecided import Thresholds
+from maao.llm.sent import Sent
 from maao.store.files import sync_folder, write_durably, write_error, write_text_durably
 from maao.store.recorded import (
     BASELINES,
     EXAMPLES,
     IN_RUN,
+    SENT,
     UNDECIDED,
     ComparedRecord,
     ConfigRecord,
     EnvironmentRecord,
     ExamplesRecord,
+    SentRecord,
     ThresholdsRecord,
 )
 from maao.store.run import CONFIG, ENVIRONMENT, RunFolder, read_json, read_settings
@@ -77,6 +80,19 @@ def keep_thresholds(folder: Path, thresholds: Thresholds) -> None:
 def keep_compared(folder: Path, compared: Compared) -> None:
     """Write the baselines of a run's end into its folder."""
     _keep(folder, BASELINES, compared.to_json())
+
+
+def keep_sent(folder: Path, sent: Sent) -> None:
+    """Write what a run sent into its folder."""
+    _keep(folder, SENT, asdict(sent))
+
+
+def kept_sent(folder: Path) -> Sent | None:
+    """Return what a run sent; None: it asked no model, or has not come to its end."""
+    if not (folder / SENT).exists():
+        return None
+    held = read_json(folder, SENT, SentRecord)
+    return Sent(**{**held, "to": tuple(held["to"]), "fields": tuple(held["fields"])})
 
 
 def kept_compared(folder: Path) -> Compared | None:

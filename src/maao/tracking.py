@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from maao.build import RunComponents
 from maao.config import Config, unread_sections
 from maao.core.loop import best_round
+from maao.llm.secrets import without_secrets
 from maao.protocols import Figure, TrackedRun, Tracker
 from maao.types import JSON, Cost, Score, choice_name, readable, total_cost
 
@@ -63,7 +64,8 @@ class Tracking:
             yield
         except Exception as error:
             self._tracker = None
-            self._tell(f"The tracker failed and is told nothing more ({type(error).__name__}: {error}). The run goes on.")
+            told = without_secrets(f"{type(error).__name__}: {error}")
+            self._tell(f"The tracker failed and is told nothing more ({told}). The run goes on.")
 
 
 def tracked(parts: RunComponents, folder: Path, created: str, done: int) -> TrackedRun:

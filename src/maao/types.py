@@ -306,7 +306,8 @@ class Verdict(Generic[S]):
 class Leg:
     """A stretch of gradient steps, the unit of storing. If `ask`, the mentor is asked for `proposals` before it starts.
 
-    The one that is `closing` takes no step: all walks of a run are averaged there (see `core/averaging.py`).
+    A stored one says how far it came: where the time of a run was up it has fewer steps than were planned, and is `unjudged` where there
+    was none left to judge proposals. The one that is `closing` takes no step: all walks of a run are averaged there (`core/averaging.py`).
     """
 
     steps: int
@@ -314,6 +315,7 @@ class Leg:
     proposals: int = 3
     keep_every: int = 0  # keep `params` in every n-th observation; 0: never
     closing: bool = False
+    unjudged: bool = field(default=False, compare=False)  # what became of the proposals says it too
 
 
 @dataclass(frozen=True, slots=True)

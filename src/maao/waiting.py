@@ -136,7 +136,7 @@ def open_requests(place: Path) -> Mapping[str, Open]:
 
 
 def at_most(requests: Iterable[Open]) -> str:
-    """Say what requests cost at their most: tokens, and money where the price of all is known.
+    """Say what requests cost at their most: tokens, and money, where the price of all is known.
 
     Example:
         >>> at_most([Open(Request("m", (), max_tokens=20), 1, Price(1.0, 2.0))])
@@ -148,7 +148,7 @@ def at_most(requests: Iterable[Open]) -> str:
         tokens = worst_case_tokens(request)
         read, written = read + tokens[0], written + tokens[1]
         usd += math.nan if price is None else price.usd(*tokens)
-    money = "" if math.isnan(usd) else f", ${usd:,.4f}"
+    money = ", at a price that is not known" if math.isnan(usd) else f", ${usd:,.4f}"
     return f"at most {read:,} tokens read and {written:,} written{money}"
 
 

@@ -19,7 +19,7 @@ from maao.build import build_plan
 from maao.config import Config
 from maao.console import print_plainly
 from maao.llm.ledger import Totals
-from maao.printable import times
+from maao.printable import dollars, times
 from maao.report.lines import shown
 from maao.report.rounds import round_lines
 from maao.report.run import told
@@ -103,6 +103,7 @@ class Standing:
     legs: int
     done: int = 0
     calls: int = 0
+    usd: float = 0.0
     since: float = field(default_factory=time.monotonic)
     _seconds: list[float] = field(default_factory=list)
     _spinner: Spinner = field(default_factory=lambda: Spinner("dots"))
@@ -112,7 +113,7 @@ class Standing:
         if look.new:
             self.since = time.monotonic()
         self._seconds += [finished.cost.seconds for finished in look.new if finished.observations]
-        self.done, self.calls = look.done, look.spent.calls
+        self.done, self.calls, self.usd = look.done, look.spent.calls, look.spent.usd
 
     def told(self, now: float) -> str:
         """Return the line, at a time of the clock that counts.
@@ -123,7 +124,8 @@ class Standing:
             'round 3 of 5, for 3 s; the mentor was called once; about 12 s left'
         """
         begun = f"round {self.done + 1} of {self.legs}" if self.done < self.legs else "reading test"
-        called = f"; the mentor was called {times(self.calls)}" if self.calls else ""
+        money = f", {dollars(self.usd)}" if self.usd else ""
+        called = f"; the mentor was called {times(self.calls)}{money}" if self.calls else ""
         gone = now - self.since
         left = ""
         if self._seconds and self.done < self.legs:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 import maao
 from maao.config import make_config
+from maao.core.budget import Clock
 from maao.errors import ConfigError
 from tests.api.server import chat_server
 from tests.api.small_runs import config, digests, write_data
+from tests.cases.provider_server import always, serving, settings
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +46,79 @@ def test_a_budget_that_does_not_bind_is_not_mentioned(llama, data, tmp_path):
     assert digests(capped) == digests(free)
 
 
-def test_seconds_are_looked_at_after_each_leg(llama, data, tmp_path):
+def test_a_run_ends_with_its_seconds(llama, data, tmp_path):
     result = run(llama, data, tmp_path / "run", budget__seconds=1e-9)
     assert len(result.history) == 1
     assert result.status == "finished"
     assert result.status_reason == "the time budget of 1e-09 seconds ended it after round 0"
     assert set(result.finals) == {"untuned", "chosen", "words"}
     assert maao.replay(result.folder).equal
+
+
+class Looks(Clock):
+    """A clock by which each look takes a second."""
+
+    looked = 0
+
+    def __init__(self, seconds=None, spent=0.0):
+        super().__init__(seconds, spent, now=self.look)
+
+    def look(self):
+        Looks.looked += 1
+        return float(Looks.looked)
+
+
+@pytest.mark.parametrize(
+    ("first", "seconds", "ended"),
+    [
+        ("walk", 3, "in round 1, after 1 of 2 steps"),
+        ("ask", 5, "in round 1, before the mentor's proposals were judged"),
+        ("ask", 9, "in round 1, before the mentor's proposals were judged"),
+    ],
+)
+def test_what_the_time_cut_is_stored_as_far_as_it_came(llama, data, tmp_path, monkeypatch, first, seconds, ended):
+    monkeypatch.setattr("maao.runner.Clock", Looks)
+    result = run(llama, data, tmp_path / "run", budget__seconds=seconds, plan__first=first)
+    monkeypatch.undo()
+    assert result.status_reason.startswith(f"the time budget of {seconds} seconds ended it {ended}")
+    assert (result.status, result.cost.seconds >= seconds) == ("finished", True)
+    assert result.cost.gradient_steps == sum(r.leg.steps for r in result.history) < 8
+    assert digests(maao.resume(result.folder)) == digests(result)
+    found = maao.replay(result.folder)
+    assert found.equal and found.llm_calls == 0
+
+
+def test_a_run_killed_before_it_says_that_its_time_is_up_is_not_gone_on_with(llama, data, tmp_path, monkeypatch):
+    class Stop(maao.Watch):
+        def round(self, finished):
+            if finished.leg.steps == 1:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("maao.runner.Clock", Looks)
+    with pytest.raises(KeyboardInterrupt):
+        maao.run(config(llama, data, budget__seconds=3, plan__first="walk"), tmp_path / "run", watch=Stop())
+    monkeypatch.undo()
+    result = maao.resume(tmp_path / "run")
+    assert result.status_reason == "the time budget of 3 seconds ended it in round 1, after 1 of 2 steps"
+    assert maao.replay(result.folder).equal
+
+
+@pytest.mark.allow_hosts(["127.0.0.1"])
+def test_a_call_is_cut_where_the_time_is_up_and_counts_at_its_worst(tmp_path):
+    with serving() as server:
+        server.begin(always(20.0))
+        settings_ = settings(server, {"seconds": 1.0}, chat={"timeout": 15, "usd_per_million_input": 1.0, "usd_per_million_output": 10.0})
+        began = time.monotonic()
+        result = maao.run(make_config(settings_), tmp_path / "run")
+    assert time.monotonic() - began < 12
+    assert result.status_reason == (
+        "the time budget of 1 seconds ended it in round 1, before the mentor's proposals were judged; "
+        "the budget kept the mentor from being asked once"
+    )
+    assert told(result) == ["Call ended: the seconds of the run are spent."]
+    assert len(server.bodies) == 1 == result.unanswered.calls and result.unanswered.usd > 0
+    assert maao.replay(result.folder).equal
+    assert maao.resume(result.folder).status_reason == result.status_reason and len(server.bodies) == 1
 
 
 def test_a_run_whose_seconds_are_spent_is_not_gone_on_with(llama, data, tmp_path):

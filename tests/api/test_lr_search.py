@@ -140,9 +140,16 @@ def test_a_budget_that_the_search_would_spend_is_refused_before_anything_is_load
         maao.run(make_config(values), tmp_path / "run")
 
 
-def test_a_budget_of_seconds_that_the_search_has_spent_is_refused_with_what_it_found(tmp_path):
-    with pytest.raises(ConfigError, match=r"raise `budget.seconds`, or set stage.lr = 0.1, which it found"):
+def test_a_search_ends_where_the_seconds_of_the_run_are_spent(tmp_path):
+    with pytest.raises(ConfigError, match=r"took all of the budget of 1e-09 seconds, and nothing was begun: raise `budget.seconds`"):
         run(tmp_path / "run", budget__seconds=1e-9)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_budget_of_seconds_that_the_search_has_spent_is_refused_with_what_it_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "try_rates", lambda *_, **__: iter([runner.Trial(0.1, 1.0, None, Cost(seconds=1e6))]))
+    with pytest.raises(ConfigError, match=r"raise `budget.seconds`, or set stage.lr = 0.1, which it found"):
+        run(tmp_path / "run", budget__seconds=10.0)
     assert not (tmp_path / "run").exists()
 
 

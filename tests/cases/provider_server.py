@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import struct
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 RESET = "reset"  # ends a connection with RST
 Step = bytes | float | str  # bytes to send, seconds to wait, or RESET
@@ -53,16 +56,88 @@ def first(*steps: Step) -> Play:
     return lambda body, number: steps if number == 1 else good(body, number)
 
 
+# -- a server that repeats the key
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "itself": lambda key: key,
+    "half": lambda key: key[: len(key) // 2],
+    "the other half": lambda key: key[len(key) // 2 :],
+    "eight of it": lambda key: key[9:17],
+    "large letters": str.upper,
+    "base64": lambda key: b64encode(f"user:{key}".encode()).decode(),
+    "hex": lambda key: key.encode().hex(),
+    "an address": lambda key: quote(key, ""),
+    "an address, all of it": lambda key: "".join(f"%{ord(char):02x}" for char in key),
+}
+
+
+class Echo(NamedTuple):
+    """An answer that holds a key: what is sent, what comes of it ("used", "empty", "failed"), and how many calls are made of two."""
+
+    steps: Sequence[Step]
+    outcome: str
+    calls: int = 1
+
+
+def _failed(status: int, body: object, calls: int = 1, headers: dict[str, str] | None = None) -> Echo:
+    return Echo([http(body, status, headers)], "failed", calls)
+
+
+def echoes(key: str, form: Callable[[str], str]) -> dict[str, Echo]:
+    """Return an answer for every place in which a server can repeat a key, by the place."""
+    told = form(key)
+    text = '1. "0.5 0.7"'
+    whole = json.dumps(chat(f"{text}\n2. {told}")).encode()
+    middle = whole.index(told.encode()) + len(told) // 2
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+    chunks = b"".join(f"{len(part):x}\r\n".encode() + part + b"\r\n" for part in (whole[:middle], whole[middle:])) + b"0\r\n"
+    deltas = "".join(f"data: {json.dumps({'choices': [{'delta': {'content': part}}]})}\n\n" for part in (text, told))
+    usage = {"prompt_tokens": told, "completion_tokens": 3, "note": told}
+    return {
+        "text": Echo([http(chat(f"{text}\n2. {told}"))], "used"),
+        "text alone": Echo([http(chat(told))], "empty"),
+        "parts of a text": Echo([http(chat([{"type": "text", "text": text}, {"type": "text", "text": f"\n2. {told}"}]))], "used"),
+        "model": Echo([http(chat(model=told))], "used"),
+        "finish reason": Echo([http(chat(choice__finish_reason=told))], "used"),
+        "refusal": Echo([http(chat(None, message__refusal=told))], "empty"),
+        "thoughts": Echo([http(chat(text, message__reasoning_content=told))], "used"),
+        "usage": Echo([http(chat(usage=usage))], "used"),
+        "fields of its own": Echo([http(chat(id=told, system_fingerprint=told, service_tier={told: [told]}))], "used"),
+        "header": Echo([http(chat(), headers={"X-Request-Id": told, "Set-Cookie": f"k={told}"})], "used"),
+        "status line": Echo([http(chat()).replace(b"200 X", f"200 {told}".encode())], "used"),
+        "chunks": Echo([head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + f"X-Key: {told}\r\n\r\n".encode()], "used"),
+        "packed": Echo([http(gzip.compress(whole, 1), headers={"Content-Encoding": "gzip"})], "used"),
+        "streamed": Echo([http(deltas, headers={"Content-Type": "text/event-stream"})], "failed"),
+        "no JSON": Echo([http(told)], "failed"),
+        "names": _failed(422, {"detail": [{"loc": ["body", told], "msg": told}]}),
+        "error": _failed(400, {"error": {"message": f"no {told}", "code": told, "param": told, "type": told}}),
+        "error in an error": _failed(400, {"error": {"message": "no", "metadata": {"raw": json.dumps({"error": {"message": told}})}}}),
+        "error in a good answer": _failed(200, {"error": {"message": f"no {told}", "code": 400}}),
+        "list of errors": _failed(400, [{"error": {"message": told}}, told]),
+        "page": _failed(502, f"<title>{told}</title><body>{told}", 2),
+        "plain error": _failed(500, f"Traceback: GET /v1?key={told}", 2),
+        "not allowed": _failed(403, {"error": {"message": told}}, headers={"WWW-Authenticate": f"Bearer {told}"}),
+        "key refused": _failed(401, {"error": {"message": f"Incorrect API key provided: {told}"}}),
+        "no such model": _failed(404, {"error": {"message": told}}),
+        "limit": _failed(429, {"error": {"message": told}}, 2, {"Retry-After": told, "X-RateLimit-Reset-Requests": told}),
+        "redirection": _failed(307, b"", headers={"Location": f"http://127.0.0.1:9/{told}?k={told}"}),
+        "no HTTP": Echo([f"{told} {told}\r\n\r\n".encode()], "failed", 2),
+        "header that is none": Echo([f"HTTP/1.1 200 OK\r\n{told}\0: x\r\n\r\n".encode()], "failed", 2),
+        "broken off": Echo([http(f"no {told}", 400)[:-2], RESET], "failed", 2),
+    }
+
+
 @dataclass
 class Server:
     base_url: str = ""
     play: Play = good
+    models: object = field(default_factory=lambda: MODELS)  # what it says when it is asked which it has
     bodies: list[dict[str, Any]] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)  # of all requests, GET too
     ended: threading.Event = field(default_factory=threading.Event)
 
-    def begin(self, play: Play) -> None:
-        self.play = play
+    def begin(self, play: Play, models: object = MODELS) -> None:
+        self.play, self.models = play, models
         self.bodies.clear()
         self.heads.clear()
 
@@ -73,7 +148,7 @@ class Server:
                 head, body = _read(connection)
                 self.heads.append(head)
                 if head.startswith("GET"):
-                    connection.sendall(http(MODELS))
+                    connection.sendall(http(self.models))
                     return
                 self.bodies.append(json.loads(body))
                 for step in self.play(self.bodies[-1], len(self.bodies)):

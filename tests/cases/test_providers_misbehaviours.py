@@ -7,6 +7,7 @@ finishes with a proposal of the mentor's, and is replayed without a call. No cas
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import time
 import zlib
@@ -19,9 +20,10 @@ import pytest
 
 import maao
 from maao.config import make_config
+from maao.llm.secrets import struck_from
 from maao.store.database import Database
 from maao.types import failed_calls
-from tests.cases.provider_server import RESET, Play, always, chat, first, good, http, serving, settings
+from tests.cases.provider_server import FORMS, MODELS, RESET, Echo, Play, always, chat, echoes, first, good, http, serving, settings
 
 pytest.importorskip("httpx2")
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -339,6 +341,19 @@ CASES = {
 }
 
 
+ENDS = {"used": USED, "empty": EMPTY, "failed": FAILED}
+
+
+def echoing(echo: Echo) -> Case:
+    return Case(always(*echo.steps), ENDS[echo.outcome], calls=echo.calls, chat={"api_key_env": "CASES_KEY"})
+
+
+CASES |= {  # in every place, in one form after the other
+    f"repeats the key: {place}, {form}": echoing(echoes(KEY, FORMS[form])[place])
+    for place, form in zip(echoes(KEY, FORMS["itself"]), itertools.cycle(FORMS), strict=False)
+}
+
+
 @pytest.fixture(scope="module")
 def server():
     import_module("maao.optimizers.torch")  # what every run needs is loaded now, so that no case is charged for it
@@ -378,7 +393,7 @@ def test_p_there_are_enough_misbehaviours():
 @pytest.mark.parametrize("name", CASES)
 def test_p_misbehaviour(server, tmp_path, name):
     case, folder = CASES[name], tmp_path / "run"
-    server.begin(case.play)
+    server.begin(case.play, {"data": [{"id": KEY}, {"id": KEY[:20]}]} if "such model" in name else MODELS)
     config = make_config(settings(server, **{**case.mentor, "chat": {"attempts": 2, "longest_pause": 1.0, **case.chat}}))
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
@@ -395,11 +410,12 @@ def test_p_misbehaviour(server, tmp_path, name):
     if stored:
         reply, read, written = stored[0]
         assert isinstance(reply["text"], str) and isinstance(reply["model"], str) and isinstance(reply["finish_reason"], str)
-        assert reply["usage"]["estimated"] == case.estimated and read > 0 and written >= 0
+        assert reply["usage"]["estimated"] == (case.estimated or "key: usage" in name) and read > 0 and written >= 0
         reasons += reply["note"]
     assert case.told in reasons
     for file in (path for path in folder.rglob("*") if path.is_file()):
-        assert KEY.encode() not in file.read_bytes(), file
+        held = file.read_bytes().decode("latin-1")
+        assert struck_from(held, KEY) == held, file
 
     server.begin(good)
     result = maao.resume(folder)

@@ -6,6 +6,7 @@ import pytest
 
 from maao.codecs.numbers import NumberCodec
 from maao.core.acceptance import AlwaysFirst, BestOf, IfBetter, Interpolate, Race
+from maao.core.budget import Clock
 from maao.core.loop import alternate, best_round
 from maao.core.plan import UNTUNED, after_epochs, rounds, walk
 from maao.core.seeds import seed_for
@@ -139,3 +140,62 @@ def test_what_a_problem_charges_for_proposals_is_charged_for_those_that_were_loo
         extra = [more - own for more, own in zip(cost(Charging("rosenbrock", codec=CODEC), rule), cost(PROBLEM, rule), strict=True)]
         first, second = looked_at
         assert asked == [(0, 0), (0, 0), (first, 0), (second, first)] and extra == [0, 0, 1000 * first, 1000 * second]
+
+
+# -- the time of a run
+
+
+class Looks(Clock):
+    """A clock by which each look takes a second."""
+
+    def __init__(self, seconds, spent=0.0):
+        self.looked = 0
+        super().__init__(seconds, spent, now=self.look)
+
+    def look(self):
+        self.looked += 1
+        return float(self.looked)
+
+
+def in_time(seconds, mentor="scripted", rule="race", history=(), plan=None):
+    plan = rounds(2, steps=4, proposals=2) if plan is None else plan
+    spent = total_cost(history).seconds
+    made = alternate(
+        PROBLEM, STAGE, MENTORS[mentor], plan=plan, accept=RULES[rule], seed=0, history=history, clock=Looks(seconds, spent)
+    )  # fmt: skip
+    return (*history, *made)
+
+
+@pytest.mark.parametrize("rule", ["race", "interpolate race", "always_first"])
+def test_a_run_whose_time_is_up_is_the_beginning_of_a_whole_one_wherever_that_is(rule, serializer):
+    """Walked again by the legs that it stored, without a clock, it is the same; and it is gone on with no more."""
+    whole = run("scripted", rule, rounds(2, steps=4, proposals=2))
+    ends = set()
+    for seconds in range(1, 60):
+        history = in_time(seconds, rule=rule)
+        last = history[-1].leg
+        ends.add((len(history), last.steps, last.unjudged))
+        assert_same_history(run("scripted", rule, tuple(r.leg for r in history)), history, serializer)
+        assert_same_history(history[:-1], whole[: len(history) - 1], serializer)
+        walked = [o.loss for o in history[-1].observations]
+        assert last.unjudged or walked == [o.loss for o in whole[len(history) - 1].observations][: last.steps]
+        assert in_time(seconds, rule=rule, history=history) == history
+        assert len(history) == len(whole) or total_cost(history).seconds >= seconds
+    assert {steps for index, steps, _ in ends if index == 2} == {0, 1, 2, 3, 4}
+    assert (len(whole), 4, False) in ends
+    assert any(unjudged for _, _, unjudged in ends)
+
+
+def test_a_race_that_the_time_ends_leaves_all_as_it_was(serializer):
+    found = next(h for h in map(in_time, range(1, 60)) if h[-1].leg.unjudged)
+    last, before = found[-1], found[-2]
+    assert last.advice.proposals and last.verdict.chosen is None and not last.observations
+    assert last.verdict.reason == "the time was up before the proposals were judged: all goes on as it was"
+    assert serializer.dump_state(last.state)[1] == serializer.dump_state(before.state)[1]
+    assert last.score == before.score
+
+
+def test_where_the_time_ended_a_leg_a_run_is_not_gone_on_with_whatever_its_seconds_say():
+    """They are sums of measured numbers: what the leg says decides."""
+    history = next(h for h in map(in_time, range(1, 60)) if h[-1].leg.steps == 2)
+    assert in_time(1000.0, history=history) == history

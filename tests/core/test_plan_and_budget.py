@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from maao.core.acceptance import BestOf, Race
-from maao.core.budget import Budget, cut, until
+from maao.core.budget import Budget, Clock, cut
 from maao.core.plan import UNTUNED, after_epochs, rounds, walk
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError
-from maao.types import Cost, Leg
+from maao.types import Leg
 
 LEGS = st.lists(st.builds(Leg, st.integers(0, 20), ask=st.booleans(), proposals=st.integers(1, 4)), max_size=8).map(tuple)
 RULES = st.one_of(st.just(BestOf()), st.builds(Race, st.integers(1, 5)))
@@ -149,23 +148,25 @@ def test_budget_of_nothing_is_refused_with_the_remedy(name, remedy, value):
         Budget(**{name: value})
 
 
-def finished(*seconds):
-    """Rounds that took so long; asking for one more than there are would raise."""
-    for taken in seconds:
-        yield SimpleNamespace(cost=Cost(seconds=taken))
-    raise AssertionError("a leg was started that should not have been")
+def test_a_clock_counts_what_rounds_took_and_the_one_that_goes_on():
+    times = iter([10.0, 12.0, 13.0, 50.0, 54.0])
+    clock = Clock(9.0, 1.0, now=lambda: next(times))
+    assert clock.left() == 8.0
+    clock.begin()
+    assert clock.left() == 6.0 and clock.end() == 3.0
+    assert clock.left() == 5.0  # what passes between rounds does not count
+    clock.begin()
+    assert clock.end() == 4.0 and clock.left() == 1.0 and not clock.is_up
 
 
-def test_time_is_looked_at_between_legs():
-    assert len(list(until(finished(4.0, 5.0, 6.0), seconds=9.0))) == 2
+def test_a_clock_without_a_cap_is_never_up():
+    clock = Clock()
+    clock.begin()
+    assert clock.left() == math.inf and not clock.is_up and not clock.has_cap
 
 
-def test_time_that_was_spent_before_counts():
-    assert len(list(until(finished(4.0), seconds=9.0, spent=5.0))) == 1
-
-
-def test_no_leg_is_started_when_the_time_is_spent_already():
-    assert list(until(finished(), seconds=9.0, spent=9.0)) == []
+def test_the_time_that_was_spent_before_counts():
+    assert Clock(9.0, 9.0).is_up and not Clock(9.0, 8.0).is_up
 
 
 # -- seeds

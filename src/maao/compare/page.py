@@ -27,6 +27,7 @@ from maao.evaluation.statistics import (
 from maao.llm.budget import Caps
 from maao.llm.ledger import Totals
 from maao.options import Section, Text
+from maao.printable import dollars
 from maao.store.attempts import Spending
 from maao.store.files import write_text_durably
 from maao.store.recorded import Record
@@ -178,7 +179,7 @@ def read_out(table: Table, place: Path, total: int) -> Path:
         spent, capped = Spending(place / SPENDING).spent(), [row for row in rows if row.capped]
         if spent.calls:
             _say_first(place / PAGE, _spent_told(spent, table.budget.caps))
-            more = {"spent": {name: amount for name, amount in asdict(spent).items() if not math.isnan(amount)}, **more}
+            more = {"spent": {**asdict(spent), "usd": None if math.isnan(spent.usd) else spent.usd}, **more}
         if capped:
             _say_first(place / PAGE, _capped_told(capped, total))
         waiting = waiting_in(place)
@@ -208,7 +209,7 @@ def _spent_told(spent: Totals, caps: Caps) -> str:
     def of(cap: float | None, form: str) -> str:
         return "" if cap is None else f" of at most {form.format(cap)}"
 
-    money = "; at a price that is not known" if math.isnan(spent.usd) else f"; ${spent.usd:.4f}" if spent.usd or caps.usd else ""
+    money = f"; {dollars(spent.usd)}" if spent.usd or caps.usd else ""
     unanswered = f", {spent.unanswered} of them without a reply and counted at their most" if spent.unanswered else ""
     return (
         f"Spent together: {counted(spent.calls, 'call', 'calls')}{of(caps.calls, '{:,}')}{unanswered}; {spent.tokens:,} tokens"
@@ -363,8 +364,14 @@ def cell_told(rows: Sequence[Row], metric: str) -> str:
 
 
 def mean_cost(rows: Sequence[Row]) -> dict[str, float]:
-    """Return what a cell of these rows cost in the mean, by kind."""
-    return {name: statistics.mean(row.cost.get(name, 0.0) for row in rows) for name in (*COSTS, "usd")}
+    """Return what a cell of these rows cost in the mean, by kind. Money is NaN where a row does not know it."""
+    costs = {name: statistics.mean(row.cost.get(name, 0.0) for row in rows) for name in COSTS}
+    return {**costs, "usd": statistics.mean(_usd(row) for row in rows)}
+
+
+def _usd(row: Row) -> float:
+    """Return the money that a row says; of one that asked a model and says none, it is not known."""
+    return row.cost.get("usd", math.nan if row.cost.get("llm_calls") else 0.0)
 
 
 def costs_beside(rows: Sequence[Row], arm: str, baseline: str) -> dict[str, dict[str, float]]:
@@ -401,7 +408,7 @@ def calls_told(costs: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def _money(cost: Mapping[str, float]) -> str:
-    return f", ${cost['usd']:.4f}" if cost["usd"] else ""
+    return f", {dollars(cost['usd'])}" if cost["usd"] else ""
 
 
 def won(rows: Sequence[Row]) -> list[str]:

@@ -29,7 +29,7 @@ from maao.compare.walked import walked_on_test
 from maao.config import Config
 from maao.errors import ConfigError, MaaoError, StoreError, Waiting
 from maao.llm.budget import spending_from
-from maao.llm.secrets import without_keys
+from maao.llm.secrets import without_secret_variables, without_secrets
 from maao.runner import given_digest, was_given
 from maao.store.attempts import Spending
 from maao.store.database import DATABASE
@@ -167,7 +167,7 @@ class LocalWorker:
 
 
 def _ray_start() -> Callable[[Sequence[str], Mapping[str, str]], Worker]:
-    """Return what starts a worker as a task of a Ray cluster."""
+    """Return what starts a worker as a task of a Ray cluster. No key travels: Ray keeps, and may write down, what a task is given."""
     try:
         import ray
     except ImportError as error:
@@ -176,14 +176,15 @@ def _ray_start() -> Callable[[Sequence[str], Mapping[str, str]], Worker]:
         ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False)
 
     def run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
-        done = subprocess.run(command, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        held = {**os.environ, **environment}  # keys are those of the machine that it runs on
+        done = subprocess.run(command, env=held, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
         return done.returncode, done.stderr
 
     task = ray.remote(num_cpus=1, max_retries=0)(run)
 
     class RayWorker:
         def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-            self._task = task.remote(list(command), dict(environment))
+            self._task = task.remote(list(command), without_secret_variables(environment))
             self.returncode: int | None = None
             self._told = ""
 
@@ -251,10 +252,10 @@ def work(table: Table, folder: Path, place: Path, only: Sequence[str]) -> str:
         except Waiting:
             continue  # its run says what it waits for
         except MaaoError as error:
-            failed = failed or without_keys(f"{cell.name}: {error}")
+            failed = failed or without_secrets(f"{cell.name}: {error}")
         except Exception as error:  # anything may happen in an arm of one's own: the other cells are run all the same
-            print(without_keys(traceback.format_exc()), file=sys.stderr)
-            failed = failed or without_keys(f"{cell.name}: {type(error).__name__}: {' '.join(str(error).split())}")
+            print(without_secrets(traceback.format_exc()), file=sys.stderr)
+            failed = failed or without_secrets(f"{cell.name}: {type(error).__name__}: {' '.join(str(error).split())}")
         finally:
             lock.release()
     return failed

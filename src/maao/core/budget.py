@@ -2,7 +2,7 @@
 
 * gradient steps: the plan is cut before it starts, counting what judging proposals may walk at most (`cut`);
 * calls, tokens, money: a chat model that wraps another refuses the call that could pass a cap (`maao.llm.budget`);
-* seconds: looked at between legs (`until`).
+* seconds: a run's `Clock` is looked at before each step and each token of a call. What is cut is stored as far as it came.
 
 What a search for the learning rate may take is taken off the gradient steps, and its time off the seconds, before the first leg. Ending a
 run because it brings nothing new is `patience.py`.
@@ -12,13 +12,16 @@ A cap ends a run cleanly, with what it has.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from time import perf_counter
+from typing import Generic
 
 from maao.core.plan import Plan
 from maao.errors import ConfigError
-from maao.protocols import Acceptance
-from maao.types import P, Round, S
+from maao.protocols import Acceptance, GradientStage, Problem
+from maao.types import Leg, Observation, P, S
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +65,85 @@ def cut(plan: Plan, gradient_steps: int | None, accept: Acceptance[P, S]) -> Pla
     return tuple(kept)
 
 
-def until(rounds: Iterable[Round[P, S]], seconds: float | None, spent: float = 0.0) -> Iterator[Round[P, S]]:
-    """Yield rounds until they have taken `seconds` together (`spent` of them before); the clock is looked at between legs."""
-    if seconds is not None and spent >= seconds:
-        return
-    for finished in rounds:
-        yield finished
-        spent += finished.cost.seconds
-        if seconds is not None and spent >= seconds:
-            return
+class Clock:
+    """The seconds of a run: what its rounds took, and the one that is going on. None: there is no cap.
+
+    What a round took is stored with it, so that a run that goes on knows what is left. A round in which the time runs out ends at the next
+    step, is stored as far as it came, and takes all that was left: the run ends behind it, also where it is killed before it says so.
+
+    Args:
+        seconds: the most seconds of all rounds together.
+        spent: those that were spent before.
+        now: gives the time, in seconds from any moment.
+
+    Example:
+        >>> times = iter([100.0, 103.0, 111.0])
+        >>> clock = Clock(10.0, 1.0, now=lambda: next(times))
+        >>> clock.begin()
+        >>> clock.left(), clock.left()
+        (6.0, -2.0)
+    """
+
+    def __init__(self, seconds: float | None = None, spent: float = 0.0, *, now: Callable[[], float] = perf_counter) -> None:
+        self.seconds, self.spent, self._now = seconds, spent, now
+        self._began: float | None = None
+
+    @property
+    def has_cap(self) -> bool:
+        return self.seconds is not None
+
+    def begin(self) -> float:
+        """A round begins; return the time."""
+        self._began = self._now()
+        return self._began
+
+    def end(self) -> float:
+        """A round ends; return the seconds that it took."""
+        assert self._began is not None, "no round was begun"
+        taken = self._now() - self._began
+        self._began = None
+        self.spent += taken
+        return taken
+
+    def left(self) -> float:
+        """Return the seconds that are left: none or less where the time is up, infinity where there is no cap."""
+        if self.seconds is None:
+            return math.inf
+        return self.seconds - self.spent - (0.0 if self._began is None else self._now() - self._began)
+
+    @property
+    def is_up(self) -> bool:
+        return self.left() <= 0
+
+
+def was_cut(leg: Leg, planned: Leg) -> bool:
+    """Return whether the time ended a stored leg before it was as far as planned.
+
+    Example:
+        >>> was_cut(Leg(4), Leg(10)), was_cut(Leg(10), Leg(10))
+        (True, False)
+    """
+    return leg.unjudged or leg.steps < planned.steps
+
+
+class TimeIsUp(Exception):
+    """A step was not made, since the seconds of the run are spent. It does not leave the loop."""
+
+
+@dataclass(frozen=True)
+class InTime(Generic[P, S]):
+    """`stage`, which makes no step once the time is up, but raises `TimeIsUp`."""
+
+    stage: GradientStage[P, S]
+    clock: Clock
+
+    def init(self, problem: Problem[P], params: P, *, seed: int) -> S:
+        return self.stage.init(problem, params, seed=seed)
+
+    def step(self, problem: Problem[P], state: S, *, keep: bool = False) -> tuple[S, Observation[P]]:
+        if self.clock.is_up:
+            raise TimeIsUp
+        return self.stage.step(problem, state, keep=keep)
+
+    def restart(self, state: S, params: P, *, seed: int) -> S:
+        return self.stage.restart(state, params, seed=seed)

@@ -61,7 +61,7 @@ def candidates(
     current: Key = (0, None)
     cost = Cost()
     for r in history:
-        if r.leg.ask and r.advice.proposals:
+        if r.leg.ask and r.advice.proposals and not r.leg.unjudged:
             before = history[: r.index]
             state = standing(problem, stage, before, seed=seed)
             again = judge(problem, stage, keeping, before, state, r.advice, seed=seed)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 from maao.class_lines import has_lines
 from maao.core.acceptance import keep
+from maao.core.budget import Clock, InTime, TimeIsUp, was_cut
 from maao.core.plan import Plan
 from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
 from maao.protocols import Acceptance, GradientStage, History, Mentor, Prefills, Problem
 from maao.types import LINES_WEIGHT, Advice, Cost, Leg, Observation, P, Round, S, Verdict
+
+UNJUDGED = "the time was up before the proposals were judged: all goes on as it was"
 
 
 def alternate(
@@ -24,26 +26,36 @@ def alternate(
     accept: Acceptance[P, S],
     seed: int,
     history: History[P, S] = (),
+    clock: Clock | None = None,
 ) -> Iterator[Round[P, S]]:
     """Alternate gradient legs with a mentor's restarts; yield each `Round` as it ends. Pass a stored `history` to go on from it.
 
+    The seconds of `clock` end a leg at the next step, and the run behind that leg; proposals that the time did not suffice to judge are
+    left. Both stand in the leg as it is stored, so that a plan of stored legs finds the same without a clock.
+
     Source: Algorithm 1 of Guo et al., LLM as a Complementary Optimizer to Gradient Descent, 2024.
     """
+    clock = clock or Clock()
     prefills = problem if isinstance(problem, Prefills) else None
     state = standing(problem, stage, history, seed=seed)
     for index, leg in enumerate(plan[len(history) :], start=len(history)):
-        began = time.perf_counter()
+        if clock.is_up or (clock.has_cap and history and was_cut(history[-1].leg, plan[index - 1])):
+            return
+        clock.begin()
         advice: Advice[P] = Advice()
         verdict = keep(state)
         if leg.ask:  # with an empty history too: a mentor may name the first starts
             advice = mentor.propose(history, count=leg.proposals, seed=seed_for(seed, "mentor", index))
-            verdict = _with_lines_told(judge(problem, stage, accept, history, state, advice, seed=seed), advice)
-        state, observations = run_leg(problem, stage, verdict.state, leg)
+            judged = _judge_in_time(problem, stage, accept, history, state, advice, leg, seed=seed, clock=clock)
+            leg = replace(leg, unjudged=judged is None)
+            verdict = _with_lines_told(judged or keep(state, UNJUDGED), advice)
+        state, observations = run_leg(problem, stage, verdict.state, leg, clock)
+        leg = replace(leg, steps=len(observations))
         score = score_all(problem, [state.params], "select")[0]
         clues = problem.clues(state.params, start=state.start, score=score)
         walked = sum((o.cost for o in observations), Cost())
         prefilled = Cost() if prefills is None else _prefill_cost(prefills, history, advice, verdict)
-        cost = advice.cost + prefilled + verdict.cost + walked + score.cost + clues.cost + Cost(seconds=time.perf_counter() - began)
+        cost = advice.cost + prefilled + verdict.cost + walked + score.cost + clues.cost + Cost(seconds=clock.end())
         history = (*history, Round(index, leg, advice, verdict, observations, score, clues, state, cost))
         yield history[-1]
 
@@ -69,6 +81,27 @@ def judge(
     return accept(problem, stage, history, state, advice.proposals, seed=seed_for(seed, "accept", len(history)))
 
 
+def _judge_in_time(
+    problem: Problem[P],
+    stage: GradientStage[P, S],
+    accept: Acceptance[P, S],
+    history: History[P, S],
+    state: S,
+    advice: Advice[P],
+    leg: Leg,
+    *,
+    seed: int,
+    clock: Clock,
+) -> Verdict[S] | None:
+    """Return what a rule makes of proposals; None where the time does not suffice, or did not when the leg was stored."""
+    if leg.unjudged or clock.is_up:
+        return None
+    try:
+        return judge(problem, InTime(stage, clock) if clock.has_cap else stage, accept, history, state, advice, seed=seed)
+    except TimeIsUp:
+        return None
+
+
 def _with_lines_told(verdict: Verdict[S], advice: Advice[P]) -> Verdict[S]:
     """Return a verdict whose reason says what became of class lines, where some were proposed."""
     if not any(has_lines(proposal.fields) for proposal in advice.proposals):
@@ -89,10 +122,14 @@ def _looked_at(advice: Advice[P], verdict: Verdict[S]) -> list[P]:
     return [proposal.params for i, proposal in enumerate(advice.proposals) if i in seen]
 
 
-def run_leg(problem: Problem[P], stage: GradientStage[P, S], state: S, leg: Leg) -> tuple[S, tuple[Observation[P], ...]]:
-    """Walk one leg; return where it ended and what was seen on the way."""
+def run_leg(
+    problem: Problem[P], stage: GradientStage[P, S], state: S, leg: Leg, clock: Clock | None = None
+) -> tuple[S, tuple[Observation[P], ...]]:
+    """Walk one leg, or as far as the time goes; return where it ended and what was seen on the way."""
     observations = []
     for i in range(leg.steps):
+        if clock is not None and clock.is_up:
+            break
         state, observation = stage.step(problem, state, keep=leg.keep_every > 0 and i % leg.keep_every == 0)
         observations.append(observation)
     return state, tuple(observations)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING
 
 from maao.core.pieces import adds_space, continued
 from maao.errors import ChatError, ConfigError, ModelError
 from maao.llm.chat import Reply, Request, Usage, sampling_seed
+from maao.llm.in_time import out_of_time
 from maao.llm.price import FREE
 from maao.llm.provider import ChatOptions, Here
 
@@ -41,6 +43,13 @@ class LocalModel:
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
+        self._left: Callable[[], float] | None = None
+
+    def ending(self, left: Callable[[], float]) -> LocalModel:
+        """Return this model, whose calls end at the next token where there are no seconds left."""
+        model = copy(self)
+        model._left = left
+        return model
 
     @property
     def context(self) -> int | None:
@@ -118,13 +127,24 @@ class LocalModel:
 
         criteria = StoppingCriteriaList()
         if request.stop:
-            criteria.append(_stop_at(request.stop, prompt.shape[-1], text_so_far))
+            criteria.append(_stop_at(lambda ids: _first_stop(text_so_far(ids[prompt.shape[-1] :]), request.stop) is not None))
+        cut = False
+
+        def is_up(_: list[int]) -> bool:
+            nonlocal cut
+            cut = self._left is not None and self._left() <= 0
+            return cut
+
+        if self._left is not None:
+            criteria.append(_stop_at(is_up))
         prompt = prompt.to(self.model.device)
         config = self._settings(request.temperature, request.top_p, request.max_tokens, ends)
         with _forked_random(self.model.device, _seed(request)), torch.no_grad():
             output = self.model.generate(
                 inputs=prompt, attention_mask=torch.ones_like(prompt), generation_config=config, stopping_criteria=criteria
             )
+        if cut:
+            raise out_of_time()
         new: list[int] = output[0, prompt.shape[-1] :].tolist()
         return new
 
@@ -256,13 +276,14 @@ def _first_stop(text: str, stops: Sequence[str]) -> int | None:
     return min((text.find(stop) for stop in stops if stop and stop in text), default=None)
 
 
-def _stop_at(stops: Sequence[str], prompt_tokens: int, text_so_far: Callable[[Sequence[int]], str]) -> StoppingCriteria:
+def _stop_at(is_over: Callable[[list[int]], bool]) -> StoppingCriteria:
+    """Return what ends a text where `is_over` says so of all ids so far, those of the prompt too."""
     import torch
     from transformers import StoppingCriteria
 
-    class StopStrings(StoppingCriteria):  # type: ignore[misc]
+    class Stop(StoppingCriteria):  # type: ignore[misc]
         def __call__(self, input_ids: Tensor, scores: object, **_: object) -> Tensor:
-            done = _first_stop(text_so_far(input_ids[0, prompt_tokens:].tolist()), stops) is not None
+            done = is_over(input_ids[0].tolist())
             return torch.full((input_ids.shape[0],), done, device=input_ids.device, dtype=torch.bool)
 
-    return StopStrings()
+    return Stop()

@@ -14,8 +14,9 @@ import ipaddress
 import json
 import math
 import os
+import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
@@ -27,6 +28,8 @@ from pydantic import Field
 from maao.errors import ChatError, ConfigError
 from maao.llm.budget import REFUSED, Meter
 from maao.llm.chat import Reply, Request, Style, sampling_seed
+from maao.llm.guarded import guard_logs
+from maao.llm.in_time import out_of_time
 from maao.llm.price import Price, known_price
 from maao.llm.provider import ChatOptions, Here
 from maao.llm.secrets import KEY_STRUCK, STRUCK, guard, is_secret, names_secret, struck_from
@@ -129,6 +132,7 @@ class OpenAICompatible:
         self._is_azure = host.endswith(".azure.com")
         self._transport = transport
         self._meter = Meter()
+        self._left: Callable[[], float] = _for_ever
         self._refused: set[tuple[Style, str]] = set()  # what this server is known not to take: spares a second refusal, changes no reply
 
     @property
@@ -186,8 +190,18 @@ class OpenAICompatible:
         reserved = RESERVED & request.extra.keys()
         if reserved:
             raise ChatError(f"Extra settings may not hold {', '.join(sorted(reserved))}: the request has fields of its own for them.")
+        tried = 0
+
+        def pause(error: Exception) -> bool | float:
+            nonlocal tried
+            tried += 1
+            wait, left = _pause(error), self._left()
+            if wait is False or math.isinf(left):
+                return wait
+            return max(0.0, min(self._own_pause(tried) if wait is True else wait, left))
+
         retry = stamina.retry_context(
-            on=_pause,
+            on=pause,
             attempts=self.attempts,
             timeout=None,
             wait_initial=self.first_pause,
@@ -205,8 +219,19 @@ class OpenAICompatible:
         model._meter = meter
         return model
 
+    def ending(self, left: Callable[[], float]) -> OpenAICompatible:
+        """Return this model, whose calls, and the pauses between their attempts, end where there are no seconds left."""
+        model = copy(self)
+        model._left = left
+        return model
+
     def close(self) -> None:
         """Nothing is held between calls."""
+
+    def _own_pause(self, tried: int) -> float:
+        """Return the seconds to wait after so many attempts, where the server does not say."""
+        most = min(LONGEST_PAUSE_SECONDS, self.longest_pause)
+        return min(self.first_pause * (2.0 ** (tried - 1) + random.random()), most)
 
     def _ask(self, request: Request) -> Reply:
         """Ask once; again only without a setting that the server refuses, each at most once."""
@@ -225,15 +250,17 @@ class OpenAICompatible:
 
         problem: ChatError
         self._headers()  # without a key nothing goes
+        if self._left() <= 0:
+            raise out_of_time()
         attempt = self._meter.begin(request)
         try:
             path = "/chat/completions" if request.style == "chat" else "/completions"
-            answer = self._exchange("POST", path, body, self.timeout)
+            answer = self._exchange("POST", path, body, min(self.timeout, self._left()))
         except (TimeoutError, httpx2.TimeoutException) as error:
             if isinstance(error, httpx2.ConnectTimeout):
                 attempt.end(REFUSED)
             told = f"{self.base_url} gave no whole reply within {self.timeout:g} seconds, in {self._tries()}."
-            problem = _Temporary(f"{told} Raise mentor.chat.timeout?")
+            problem = out_of_time() if self._left() <= 0 else _Temporary(f"{told} Raise mentor.chat.timeout?")
         except _TooLarge:
             problem = ChatError(f"{self.base_url} sent more than {MOST_BYTES // 2**20} MiB: that is no reply. Is the address right?")
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.DecodingError) as error:
@@ -265,8 +292,10 @@ class OpenAICompatible:
         The client runs in an event loop on a thread of its own, which can be stopped at any byte: a limit of each read cannot stop a server
         that drips. So it also works where a loop runs already, in a notebook.
         """
+        import httpcore2  # noqa: F401  (its loggers are there before they are guarded)
         from anyio.from_thread import start_blocking_portal
 
+        guard_logs("httpx2", "httpcore2")
         headers, content = self._headers(), None if body is None else json.dumps(body).encode()
         with start_blocking_portal() as portal:
             answer = portal.call(self._converse, method, self._address + path + self._query, headers, content, seconds)
@@ -577,6 +606,10 @@ def _pause(error: Exception) -> bool | float:
     if not isinstance(error, _Temporary):
         return False
     return error.wait_seconds if error.wait_seconds is not None else True
+
+
+def _for_ever() -> float:
+    return math.inf
 
 
 def _is_loopback(host: str) -> bool:

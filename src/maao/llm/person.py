@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import select
 import sys
+from collections.abc import Callable
+from copy import copy
+from threading import TIMEOUT_MAX
 from typing import ClassVar, TextIO
 
 from maao.errors import ChatError
 from maao.llm.chat import Reply, Request
+from maao.llm.in_time import out_of_time
 from maao.llm.price import FREE
 from maao.llm.provider import ChatOptions, Here
 from maao.printable import printable
@@ -25,6 +30,13 @@ class Person:
         self.stream_in = stream_in
         self.stream_out = stream_out
         self.name = name
+        self._left: Callable[[], float] | None = None
+
+    def ending(self, left: Callable[[], float]) -> Person:
+        """Return this person, who is waited for as long as there are seconds left."""
+        person = copy(self)
+        person._left = left
+        return person
 
     def complete(self, request: Request) -> Reply:
         """Return what was typed. Raises `ChatError` where nobody can type, or nothing was typed."""
@@ -33,14 +45,28 @@ class Person:
             raise ChatError("A person is to answer, but the input is not a terminal. Run this in a terminal, or choose another model.")
         print(f"\n{printable(request.text)}\n\nYour reply (an empty line ends it):", file=stream_out, flush=True)
         lines = []
-        while line := stream_in.readline().rstrip("\r\n"):
+        while line := self._line(stream_in):
             lines.append(line)
         if not lines:
             raise ChatError("The person at the terminal gave no reply.")
         return Reply(text="\n".join(lines), model=self.name)
 
+    def _line(self, stream: TextIO) -> str:
+        """Return the next line. A terminal gives whole lines, one at a time, so that none waits in a buffer of ours."""
+        if self._left is not None and not _has_line(stream, self._left()):
+            raise out_of_time()
+        return stream.readline().rstrip("\r\n")
+
     def close(self) -> None:
         """There is nothing to let go of."""
+
+
+def _has_line(stream: TextIO, seconds: float) -> bool:
+    """Return whether a line comes within so many seconds; True where that cannot be watched."""
+    try:
+        return bool(select.select([stream], [], [], min(max(seconds, 0.0), TIMEOUT_MAX))[0])
+    except (OSError, ValueError):
+        return True
 
 
 class PersonOptions(ChatOptions):

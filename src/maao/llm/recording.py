@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from maao.core.budget import Budget
+from maao.core.budget import Budget, Clock
 from maao.errors import ConfigError
 from maao.llm.budget import Capped, Caps, CountedOnce, Meter, shared_accounts
 from maao.llm.guarded import Guarded
+from maao.llm.in_time import BegunInTime, in_time
 from maao.llm.ledger import Ledger, Recorded, Replayed, WithExtra
 from maao.llm.provider import ChatOptions, Here
 from maao.protocols import ChatModel, CountsAttempts, Reachable
@@ -17,7 +18,7 @@ from maao.types import Rejected
 class Recording:
     """Models that are recorded in `ledger`; with `failed`, a history's failed calls, they are replayed and none is asked.
 
-    `wrap` may watch the calls that are really made.
+    `wrap` may watch the calls that are really made; where `clock` has no time left, they end.
     """
 
     def __init__(
@@ -27,8 +28,10 @@ class Recording:
         budget: Budget,
         *,
         failed: Iterable[Rejected] | None = None,
+        clock: Clock | None = None,
         wrap: Callable[[ChatModel], ChatModel] = lambda model: model,
     ) -> None:
+        self.clock = clock or Clock()
         self.ledger, self.here, self.budget, self.wrap = ledger, here, budget, wrap
         self.is_replay = failed is not None
         self._failed = iter(failed or ())
@@ -44,8 +47,10 @@ class Recording:
         self._asked.append(model)
         caps = Caps(self.budget.llm_calls, self.budget.llm_tokens, self.budget.usd)
         meter = Meter([(self.ledger, caps)], model.price, shared=shared_accounts())
-        counted = model.counted(meter) if isinstance(model, CountsAttempts) else CountedOnce(model, meter)
-        return self._kept(Recorded(Capped(self.wrap(Guarded(counted)), meter, model), self.ledger))
+        timed = in_time(model, self.clock) if self.clock.has_cap else model
+        counted = timed.counted(meter) if isinstance(timed, CountsAttempts) else CountedOnce(timed, meter)
+        asked: ChatModel = Capped(self.wrap(Guarded(counted)), meter, model)
+        return self._kept(Recorded(BegunInTime(asked, self.clock.left) if self.clock.has_cap else asked, self.ledger))
 
     def chat(self, options: ChatOptions) -> ChatModel:
         """Return the model of a section, recorded. In a replay it is not built: the record alone speaks, by its name."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 
 from maao.llm.key_forms import forms_of
 
@@ -120,6 +121,40 @@ def without_keys(text: str) -> str:
     for key in _keys().values():
         text = struck_from(text, key)
     return text
+
+
+def without_secrets(text: str, *more: str) -> str:
+    """Return a text without any key of this process, nor what any variable of the environment holds whose name is that of a credential.
+
+    For what is told of an error of others: it may speak of credentials that this package never reads (of a tracker, of a store of files).
+    What is stored is freed of keys alone (`without_keys`): it is not to depend on whatever stands in an environment.
+
+    Args:
+        more: further credentials, which stand in no variable.
+
+    Example:
+        >>> without_secrets("no user tok-12345678 there", "tok-12345678")
+        'no user *** there'
+    """
+    text = without_keys(text)
+    for secret in (*more, *(value.strip() for name, value in sorted(os.environ.items()) if _holds_secret(name, value))):
+        text = struck_from(text, secret)
+    return text
+
+
+def _holds_secret(name: str, value: str) -> bool:
+    """Return whether a variable of the environment holds a credential, and no place of one; $PWD is the folder that one works in."""
+    return name not in ("PWD", "OLDPWD") and is_secret(name) and not os.path.exists(value)
+
+
+def without_secret_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return variables without those that hold a credential: for what goes to another machine, or is written down on the way.
+
+    Example:
+        >>> without_secret_variables({"OPENAI_API_KEY": "sk-12345678", "LANG": "C"})
+        {'LANG': 'C'}
+    """
+    return {name: value for name, value in environment.items() if not _holds_secret(name, value) and name not in _VARIABLES}
 
 
 def variable_in(text: str) -> str:

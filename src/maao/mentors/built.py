@@ -40,8 +40,16 @@ def build_chosen(chosen: Chosen[MentorOptions], run: MentorContext, models: Reco
     mentor = options.build(run)
     if isinstance(options, AskingOptions) and options.mix is not None:
         mentor = Mix(mentor, options.mix.options.build(run), options.mix_share, (name, options.mix.name))
-    told = FROM_THE_RECORD if models.is_replay and options.asks else options.disclosure(run)
+    told = FROM_THE_RECORD if models.is_replay and options.asks else options.disclosure(run) + _beside(options)
     return BuiltMentor(mentor, models, told or f"Restarts come from the plugin '{name}'.", name in CHOICES["mentor"])
+
+
+def _beside(options: MentorOptions) -> str:
+    """Say that a second mentor's proposals are sent too."""
+    if not isinstance(options, AskingOptions) or options.mix is None:
+        return ""
+    repeats = ", which can repeat training text," if options.mix.options.repeats_examples else ""
+    return f" What the second mentor ('{options.mix.name}') proposes{repeats} is shown to it too."
 
 
 def build_own(own: OwnMentor, run: MentorContext, models: Recording) -> BuiltMentor:

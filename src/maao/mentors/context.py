@@ -155,6 +155,7 @@ class MentorOptions(Section):
 
     asks: ClassVar[bool] = False  # whether it asks a chat model
     reads_clues: ClassVar[bool] = False  # whether it reads the walk in words
+    repeats_examples: ClassVar[bool] = False  # whether what it proposes can repeat training text
     proposes_lines: ClassVar[bool] = False  # whether it says class lines, so that it serves where there is no prompt too
 
     @property
@@ -231,9 +232,21 @@ class AskingOptions(MentorOptions):
             found |= dict.fromkeys(("temperature", "max_tokens"), "a person is asked: drop it")
         return found
 
+    @property
+    def shares_examples(self) -> bool:
+        """Whether training text may go to a remote model."""
+        return False
+
     def check(self) -> None:
-        if self.mix is not None:
-            self.mix.options.check()
+        if self.mix is None:
+            return
+        self.mix.options.check()
+        if self.mix.options.repeats_examples and self.chat.options.is_remote and not self.shares_examples:
+            raise ConfigError(
+                f"What mentor.mix = '{self.mix.name}' proposes can repeat training text, and a language model that does not run on this "
+                "machine is shown it: set mentor.share_examples = true if it may leave it (where this mentor has that setting), or choose "
+                "another second mentor."
+            )
 
     def where(self, run: MentorContext) -> str:
         return "leaves this machine" if self.chat.options.is_remote else "stays on this machine"
@@ -244,6 +257,10 @@ class ShowingOptions(AskingOptions):
 
     share_examples: bool = Field(False, description="Let training examples go to a remote model.")
     exemplars: int = Field(3, ge=0, le=100_000, description="Training examples that are shown.")
+
+    @property
+    def shares_examples(self) -> bool:
+        return self.share_examples
 
     def check_shared(self, name: str, run: MentorContext) -> None:
         """Refuse to send examples to another machine unasked. Raises `ConfigError`."""

@@ -345,6 +345,10 @@ class LanguageModelOptions(InWordsOptions, AskingOptions):
         False, description="Ask a server for proposals in JSON, by a schema that it may hold the model to (chat, openai)."
     )
 
+    @property
+    def shares_examples(self) -> bool:
+        return self.share_examples
+
     def unread(self) -> dict[str, str]:
         other = "max_samples" if self.style == "chat" else "retries"
         found = {**super().unread(), other: f"mentor.style is '{self.style}': drop it"}

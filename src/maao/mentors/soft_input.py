@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic
+from typing import ClassVar, Generic
 
 from pydantic import Field
 
@@ -78,6 +78,8 @@ class SoftInput(Generic[P]):
 
 class SoftInputOptions(MentorOptions):
     """Settings of `SoftInput`."""
+
+    repeats_examples: ClassVar[bool] = True
 
     description: Text = Field("Classify a text.", description="What it is told of the task, in a sentence.")
     temperature: float = Field(0.8, ge=0, le=1_000, description="Sampling temperature of a continuation; 0: the likeliest token each time.")

@@ -62,6 +62,7 @@ def run_document(result: Result) -> JSON:
         "thresholds": None if result.thresholds is None else result.thresholds.to_json(),
         "cost": asdict(result.cost),
         "unanswered": asdict(result.unanswered),
+        "sent": None if result.sent is None else asdict(result.sent),
         "labels": list(result.environment["labels"]),
         "params": result.digest if begun else None,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -14,7 +13,7 @@ from maao.core.lr_finder import Trial
 from maao.llm.ledger import Totals
 from maao.mentors.class_lines.base import lines_told
 from maao.mentors.fields import line_of
-from maao.printable import printable, printable_line, times
+from maao.printable import dollars, printable, printable_line, times
 from maao.types import Cost, P, Proposal, Rejected, Score, readable
 
 MOST_REFUSED, MOST_REASONS = 8, 3  # what was not used that is told one by one, and reasons of the rest
@@ -74,16 +73,6 @@ def refusals(rejected: Sequence[Rejected]) -> list[str]:
 
 def tried(trial: Trial) -> str:
     return f"diverged ({trial.diverged})" if trial.diverged is not None else f"loss {trial.loss:.3f}"
-
-
-def dollars(usd: float) -> str:
-    """Return money in words; NaN: it is not known.
-
-    Example:
-        >>> dollars(0.5), dollars(float("nan"))
-        ('$0.5000', 'at a price that is not known')
-    """
-    return "at a price that is not known" if math.isnan(usd) else f"${usd:.4f}"
 
 
 def unanswered_told(spent: Totals) -> str:

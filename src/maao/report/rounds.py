@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from rich.text import Text
 
-from maao.report.lines import line_of_proposal, refusals, score_line, short, shown
+from maao.printable import dollars
+from maao.report.lines import line_of_proposal, refusals, score_line, short, shown, tokens_told
 from maao.types import P, Round, S
 
 
@@ -16,6 +17,9 @@ def round_lines(finished: Round[P, S]) -> Iterable[Text]:
         for proposal, looked in _proposals(finished):
             yield shown(f"  proposed: {proposal}   {looked}", style="cyan")
         yield from (shown(f"  {told}", style="dim") for told in refusals(finished.advice.rejected))
+        if (cost := finished.advice.cost).usd:
+            calls = f"{cost.llm_calls} call{'s' * (cost.llm_calls != 1)}"
+            yield shown(f"  {calls}, {tokens_told(cost.input_tokens, cost.output_tokens)}, {dollars(cost.usd)}", style="dim")
         yield shown(f"  {_outcome(finished)}")
     if finished.leg.closing:
         yield shown(f"  {finished.verdict.reason}", style="cyan")

@@ -41,6 +41,14 @@ class Call:
     created: str
 
     @property
+    def note(self) -> str:
+        """What the reply's provider did not get as it was asked; "" too where the reply cannot be read."""
+        try:
+            return reply_from_json(self.reply).note
+        except ValueError:
+            return ""
+
+    @property
     def about(self) -> tuple[int, int, bool]:
         """Tokens in and out as they are shown, and whether they are estimated (`tokens_about`); as stored where that cannot be read."""
         try:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from maao.errors import ConfigError, StoreError
+from maao.llm.guarded import cause_of
+from maao.llm.secrets import without_secrets
 from maao.store.connection import connect
 from maao.store.database import BUSY_SECONDS, DATABASE
 from maao.store.files import TEMP_SUFFIX, write_durably
@@ -64,7 +66,7 @@ class Mirror:
         try:
             return bool(self._states())
         except Exception as error:
-            raise StoreError(f"{self.url} could not be read: {_in_short(error)}") from error
+            raise StoreError(f"{self.url} could not be read: {_in_short(error)}") from cause_of(error)
 
     def push(self, folder: Path) -> int:
         """Copy what of a run folder is not there yet; return how many objects were sent.
@@ -75,7 +77,7 @@ class Mirror:
         try:
             return self._push(folder)
         except Exception as error:  # every file system of fsspec raises its own
-            raise StoreError(f"the run could not be copied to {self.url}: {_in_short(error)}") from error
+            raise StoreError(f"the run could not be copied to {self.url}: {_in_short(error)}") from cause_of(error)
 
     def pull(self, folder: Path) -> int:
         """Write the newest whole state into a folder that does not exist yet; return its number, from 1.
@@ -89,7 +91,7 @@ class Mirror:
             states = self._states()
             held = next(((number, files) for number in sorted(states, reverse=True) if (files := self._whole(number)) is not None), None)
         except Exception as error:
-            raise StoreError(f"{self.url} could not be read: {_in_short(error)}") from error
+            raise StoreError(f"{self.url} could not be read: {_in_short(error)}") from cause_of(error)
         if held is None:
             raise StoreError(f"{self.url} holds no run of the name {self.name!r}. Give the folder the name that the run had.")
         number, files = held
@@ -104,7 +106,7 @@ class Mirror:
             raise
         except Exception as error:  # every file system of fsspec raises its own
             told = f"the run could not be taken from {self.url}: {_in_short(error)}"
-            raise StoreError(f"{told}. Nothing of it is here yet: the same command tries again.") from error
+            raise StoreError(f"{told}. Nothing of it is here yet: the same command tries again.") from cause_of(error)
         return number
 
     def _take(self, files: Mapping[str, str], folder: Path) -> None:
@@ -215,6 +217,4 @@ def _database_bytes(file: Path) -> bytes:
 
 
 def _in_short(error: Exception) -> str:
-    from maao.llm.secrets import without_keys
-
-    return without_keys(f"{type(error).__name__}: {' '.join(str(error).split())}"[:300])
+    return without_secrets(f"{type(error).__name__}: {' '.join(str(error).split())}")[:300]

@@ -13,6 +13,7 @@ FORMAT_KEY = "format"  # in config.json; the first format had none
 EXAMPLES = "examples.json"
 BASELINES = "baselines.json"  # what one would use instead, where the end of a run showed it
 UNDECIDED = "undecided.json"
+SENT = "sent.json"
 IN_RUN = "run"  # data.source of examples that were handed over in memory and are kept in the run folder
 
 
@@ -105,6 +106,18 @@ class ExamplesRecord(Record):
     select: list[ExampleRecord]
     test: list[ExampleRecord]
     folds: list[int] = []
+
+
+class SentRecord(Record):
+    """sent.json: what was sent to the models that were asked."""
+
+    told: str
+    to: list[str]
+    leaves: bool
+    requests: int
+    fields: list[str]
+    training_texts: int
+    looked_for: int
 
 
 class ThresholdsRecord(Record):

@@ -202,6 +202,7 @@ class RandomClassWordsOptions(ControlOptions):
 class EditedExamplesOptions(ControlOptions):
     """Edits of the labelled examples of `train`."""
 
+    repeats_examples = True
     told = "edits of labelled examples"
 
     def build(self, run: MentorContext) -> EditedExamples[Params]:
@@ -216,6 +217,7 @@ class EditedExamplesOptions(ControlOptions):
 class CorpusLinesOptions(ControlOptions):
     """Sentences of a corpus, each under the class that the frozen model reads it as."""
 
+    repeats_examples = True  # the file may be the user's own texts
     told = "sentences of a text file under the class that they are read as"
 
     corpus: Text | None = Field(None, description="A text file that sentences are taken from.")

@@ -261,6 +261,10 @@ class ClassLinesOptions(LinesOptions, AskingOptions):
         """Take what a file says in its place: the run is then resumed and replayed with it, whatever becomes of the file."""
         return read_about(given) if isinstance(given, str) else given
 
+    @property
+    def shares_examples(self) -> bool:
+        return self.share_examples
+
     def unread(self) -> dict[str, str]:
         found = super().unread()
         if self.chat.name == "local":

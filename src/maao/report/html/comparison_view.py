@@ -26,10 +26,10 @@ from maao.compare.page import (
     verdict,
 )
 from maao.compare.rows import Row
+from maao.printable import dollars
 from maao.report.html.comparison_drawings import anytime_drawing, differences_drawing, seeds_drawing
 from maao.report.html.run_view import Caps, Figure, Table, few_rows
 from maao.report.html.svg import Drawing
-from maao.report.lines import dollars
 from maao.report.story import Sentence
 
 MOST_TASKS = 8  # that are drawn; all stand in the tables

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from maao.errors import MaaoError
 from maao.evaluation.evaluation import ClassReport, Evaluation
 from maao.llm.chat import Reply, reply_from_json, request_from_json
+from maao.printable import dollars
 from maao.protocols import Pictured
 from maao.report.class_lines import beliefs
 from maao.report.evaluation import in_words
 from maao.report.html.drawings import Drawing, Way, loss_curve, restarts, way_drawing, way_of
 from maao.report.html.pictures import thumbnail
-from maao.report.lines import columns, dollars, line_of_proposal, metric_name, refusal, tokens_told
+from maao.report.lines import columns, line_of_proposal, metric_name, refusal, tokens_told
 from maao.report.on_test import rows_on_test
 from maao.report.run import undecided_line
 from maao.report.story import Sentence, ending_of, story
