@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-provider test-kill test-server test-zoo house reference lint types imports check study bench docs notebooks server clean test-wheel release audit lock test-locked test-gpu test-lowest test-312 test-313 test-ray test-parallel test-browser
+.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-provider test-kill fuzz fuzz-guided test-server test-zoo house reference lint types imports check study bench docs notebooks server clean test-wheel release audit lock test-locked test-gpu test-lowest test-312 test-313 test-ray test-parallel test-browser
 
 setup: $(READY)
 
@@ -41,6 +41,19 @@ test-caps: $(READY)
 # A hostile provider: faults handled / tried; its last output is in docs/checked/provider.txt
 test-provider: $(READY)
 	$(BIN)/python -m tests.checks.trust provider
+
+# 20,000 hostile inputs for each of what reads what others wrote; writes docs/checked/fuzz.txt. 15 minutes of a core
+fuzz: $(READY)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --record
+
+# The same for one of them, led by coverage, until an input escapes: make fuzz-guided TARGET=replies
+.venv/.fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[fuzz]"
+	touch .venv/.fuzz
+
+TARGET ?= replies
+fuzz-guided: .venv/.fuzz
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.guided $(TARGET) -len_control=0 -max_len=4096
 
 # Runs of every kind, comparisons and imports of replies, killed at random moments: 200 kills, half an hour. The last output: docs/checked/
 test-kill: $(READY)

@@ -15,6 +15,7 @@ from maao.mentors.context import Input, MentorContext, ReadByName
 from maao.mentors.fields import NAMES
 from maao.problems.kinds import matcher_options
 from maao.problems.settings import MatcherMethodOptions, ModelConfig, ProbeOptions
+from maao.problems.towers.text.loading import code_notes
 from maao.sharing import shared_models
 from maao.types import JSON, Splits
 
@@ -217,7 +218,12 @@ def build_matcher(
         dataset.splits,
         encoder,
         class_names=names,
-        notes=(*dataset.splits.notes, *encoder.notes, *problem.notes),
+        notes=(
+            *dataset.splits.notes,
+            *encoder.notes,
+            *problem.notes,
+            *code_notes(model.name, model.revision, trust_remote_code=model.trust_remote_code),
+        ),
         steps_per_epoch=steps_per_epoch,
         average_every=steps_per_epoch,
     )

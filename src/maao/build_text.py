@@ -15,6 +15,7 @@ from maao.mentors.context import MentorContext, Proceed
 from maao.problems.kinds import DEFAULT_TEMPLATE, LabelWordsOptions, label_words, text_options
 from maao.problems.settings import ModelConfig, text_method
 from maao.problems.texts import Wording, build_texts, completed, reading_of, token_notes
+from maao.problems.towers.text.loading import code_notes
 from maao.protocols import Codec
 from maao.sharing import shared_models
 from maao.types import JSON, TEMPLATE, WORD, Splits
@@ -57,7 +58,13 @@ class TextBuilder(ClassesBuilder):
             splits,
             frozen,
             class_names=splits.labels,
-            notes=(*splits.notes, *problem.notes, *adapter_notes(model, frozen), *token_notes(model, frozen, splits)),
+            notes=(
+                *splits.notes,
+                *problem.notes,
+                *adapter_notes(model, frozen),
+                *token_notes(model, frozen, splits),
+                *code_notes(model.name, model.revision, trust_remote_code=model.trust_remote_code),
+            ),
             loaded=loaded,
             steps_per_epoch=max(1, len(splits.walked) // config.stage.options.batch_size),
         )

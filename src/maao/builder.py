@@ -201,7 +201,7 @@ def _is_cloze(model: ModelConfig) -> bool:
         return False
     kind = architecture(model)
     if kind == "auto":
-        kind = kind_of(model.name, model.revision)
+        kind = kind_of(model.name, model.revision, trust_remote_code=model.trust_remote_code)
     return kind not in ("encoder", "head") or is_masked(model)
 
 

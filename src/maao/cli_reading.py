@@ -138,6 +138,9 @@ def predict(
         ),
     ] = None,
     separator: SeparatorOption = None,
+    for_spreadsheet: Annotated[
+        bool, typer.Option("--spreadsheet", help="In a table put ' before cells that a spreadsheet would take for formulas.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -159,13 +162,15 @@ def predict(
     inputs = given_inputs(result, texts or [], file, separator)
     if not inputs.things:
         raise MaaoError("Nothing to predict: give texts as arguments, or --file with one text a line, or a table.")
+    if for_spreadsheet and (as_json or inputs.columns is None):
+        raise MaaoError("--spreadsheet would be ignored: it is for a table, as CSV. Drop it.")
     with listening(Bars(out.aside)), job("predicting"):
         found = inputs.predict(result)
     with_undecided = result.thresholds is not None
     if as_json:
         out.document({"run": str(run), "predictions": predictions_document(inputs, found, with_undecided=with_undecided)})
     else:
-        for line in written(inputs, found, with_undecided=with_undecided):
+        for line in written(inputs, found, with_undecided=with_undecided, for_spreadsheet=for_spreadsheet):
             print(printable(line) if sys.stdout.isatty() else line)  # into a file or a pipe goes exact data
     cuts = [one.cut for one in found if isinstance(one, Prediction) and one.cut]
     if cuts:

@@ -199,6 +199,8 @@ def _lines_of(replies: Path) -> list[tuple[str, str]]:
     try:
         if replies.is_dir():
             files = sorted(file for file in replies.iterdir() if file.is_file() and not file.name.startswith("."))
+            if links := [file for file in files if file.is_symlink()]:
+                raise MaaoError(f"{links[0]} is a link, which may lead to any file of this machine. Copy the reply itself there.")
             return [(file.name, json.dumps({"custom_id": file.stem, "text": file.read_text(encoding="utf-8-sig")})) for file in files]
         text = replies.read_bytes().decode("utf-8-sig")
     except OSError as error:

@@ -44,6 +44,7 @@ def environment(parts: RunComponents) -> JSON:
         "adapter": _adapter_digest(parts.config.model),
         "wording": wording_digest(parts.config),
         "own_files": _own_files_digest(parts.config),
+        "remote_code": _remote_code(parts),
         "origin": "" if parts.config.from_run is None else read_origin(parts.config.from_run).digest,
         "labels": list(parts.splits.labels) if parts.splits else [],
         "class_names": list(parts.class_names),
@@ -51,6 +52,16 @@ def environment(parts: RunComponents) -> JSON:
         "prepared_tokens": parts.problem.prepared.model_tokens if parts.splits else 0,
         "majority": majority_accuracy(parts.splits) if parts.splits and parts.splits.train and parts.splits.test else None,
     }
+
+
+def _remote_code(parts: RunComponents) -> dict[str, str]:
+    """Return the Python files that come with the model and may be run, with their hashes; nothing where none may."""
+    model = parts.config.model
+    if parts.frozen is None or not model.trust_remote_code:
+        return {}
+    from maao.problems.towers.text.loading import code_of
+
+    return code_of(model.name, model.revision)
 
 
 def _sizes(splits: Splits) -> dict[str, int]:
@@ -85,6 +96,7 @@ CHANGED = {
     "data": ("The data has changed", "data"),
     "lines": ("The example lines of data.lines have changed", "file"),
     "weights": ("The weights of the frozen model have changed", "model"),
+    "remote_code": ("The Python code that comes with the model has changed", "code"),
     "adapter": ("The adapter that it begins with has changed", "adapter"),
     "wording": ("The wording of the mentor's instruction has changed", "wording"),
     "own_files": ("A file of your own that the config names a class of has changed", "file"),

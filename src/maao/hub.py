@@ -32,6 +32,7 @@ HUB_NAMES = {  # where packaged models come from
 }
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
 NO_LICENCE = "**No licence is named yet.** Until its owner names one, nobody else may use it: one that suits the frozen model and the data."
+CODE_RUNS = "**The frozen model runs Python code of its own** (`trust_remote_code`): read it before you use this classifier."
 MARKS = re.compile(r"([\\`*_{}\[\]<>()#|&~$!:.@-])")
 
 
@@ -124,6 +125,7 @@ def from_hub(
     token: str | None = None,
     cache_dir: str | Path | None = None,
     endpoint: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Predictor:
     """Return a classifier that `push_to_hub` uploaded, or that `save_for_hub` wrote into a folder. Only JSON and safetensors are read.
 
@@ -132,6 +134,7 @@ def from_hub(
     Args:
         repo: "ORG/NAME", or a folder.
         revision: a branch or commit.
+        trust_remote_code: take one whose frozen model runs Python files of its own.
 
     Raises:
         StoreError: there is none, it is damaged, or it names code in a file.
@@ -144,14 +147,14 @@ def from_hub(
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     if Path(repo).is_dir():
-        return load(repo)
+        return load(repo, trust_remote_code=trust_remote_code)
     try:
         place = snapshot_download(
             str(repo), revision=revision, token=token, cache_dir=cache_dir, endpoint=endpoint, allow_patterns=[ABOUT, POINT]
         )
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         raise StoreError(f"{repo} cannot be read from the hub: {_told(error, token)}") from cause_of(error, token or "")
-    return load(place, name=str(repo))
+    return load(place, name=str(repo), trust_remote_code=trust_remote_code)
 
 
 def _told(error: Exception, token: str | None) -> str:
@@ -192,6 +195,7 @@ def model_card(
     config, given = result.config, dataset or _dataset(result.config)
     cost, estimated = result.cost_about
     front = _front(result, predictor, name, license, language, given)
+    trusting = ", trust_remote_code=True" if config.model.trust_remote_code else ""
     frozen, method = escaped(predictor.config.model.name), escaped(choice_name(config.model.method.name))
     intro = f"A classifier with {len(predictor.labels)} classes: the frozen model {frozen} with what maao tuned for it (method {method})."
     parts = [
@@ -201,9 +205,10 @@ def model_card(
         "## What came of it",
         *(f"- {escaped(said.text)}" for said in story(ending_of(result)) if _is_public(said)),
         "## How to use it",
+        CODE_RUNS if config.model.trust_remote_code else "",
         "```python",
         "import maao",
-        f"classifier = maao.from_hub({name!r})" if REPO.fullmatch(name) else "classifier = maao.from_hub('THIS FOLDER')",
+        f"classifier = maao.from_hub({name if REPO.fullmatch(name) else 'THIS FOLDER'!r}{trusting})",
         f"print(classifier.predict([{'...'!r}])[0].label)",
         "```",
         f"It reads {escaped(', '.join(predictor.inputs.fields))}, and answers with one of: {escaped(', '.join(predictor.labels[:50]))}"

@@ -203,4 +203,4 @@ INPUTS: Mapping[str, MatchedInputs] = {"text": MatchedTexts(), "image": MatchedP
 
 
 def _loading(model: ModelConfig) -> dict[str, Any]:
-    return {"device": model.device, "dtype": model.dtype, "revision": model.revision}
+    return {"device": model.device, "dtype": model.dtype, "revision": model.revision, "trust_remote_code": model.trust_remote_code}

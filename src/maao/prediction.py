@@ -15,6 +15,7 @@ from maao.data.files import BAD_BYTE, ENDINGS, OPTION, bad_text, decoded, scan_r
 from maao.data.memory import columns_for
 from maao.deploy import Prediction
 from maao.errors import ConfigError, DataError, MaaoError
+from maao.printable import spreadsheet_cell
 from maao.result import Result
 from maao.types import JSON
 
@@ -65,14 +66,18 @@ def predictions_document(inputs: Inputs, found: Sequence[Prediction | Unread], *
     return [{**_as_given(thing), **_judged(one, with_undecided)} for thing, one in zip(inputs.things, found, strict=True)]
 
 
-def written(inputs: Inputs, found: Sequence[Prediction | Unread], *, with_undecided: bool = False) -> Iterator[str]:
+def written(
+    inputs: Inputs, found: Sequence[Prediction | Unread], *, with_undecided: bool = False, for_spreadsheet: bool = False
+) -> Iterator[str]:
     """Yield what is printed, without the last line break: as a table with its own columns, or as lines of three parts.
 
     Args:
         with_undecided: as for `predictions_document`.
+        for_spreadsheet: put ' before the cells of a table that a spreadsheet would take for formulas.
     """
     if inputs.columns is not None:
-        yield from _table_lines(inputs.columns, inputs.things, found, with_undecided=with_undecided)
+        rows = _table_rows(inputs.columns, inputs.things, found, with_undecided=with_undecided)
+        yield from (_csv_line([*map(spreadsheet_cell, row)] if for_spreadsheet else row) for row in rows)
     else:
         for thing, one in zip(inputs.things, found, strict=True):
             text = thing.read if isinstance(thing, Unread) else thing
@@ -149,21 +154,21 @@ def _judged(one: Prediction | Unread, with_undecided: bool) -> JSON:
     return {"label": one.label, **undecided, "probabilities": dict(one.probabilities)}
 
 
-def _table_lines(
+def _table_rows(
     columns: Sequence[str],
     things: Sequence[str | Mapping[str, object] | Unread],
     found: Sequence[Prediction | Unread],
     *,
     with_undecided: bool,
-) -> Iterator[str]:
+) -> Iterator[list[str]]:
     names = ("predicted", "probability", "not_read", *(("undecided", "guess") if with_undecided else ()))
-    yield _csv_line([*columns, *(_free(name, columns) for name in names)])
+    yield [*columns, *(_free(name, columns) for name in names)]
     for thing, one in zip(things, found, strict=True):
         read = thing.read if isinstance(thing, Unread) else thing
         cells = [_cell(read.get(name)) if isinstance(read, Mapping) else "" for name in columns]
         own = ["", "", one.reason] if isinstance(one, Unread) else [one.label or "", f"{one.probability:.6f}", ""]
         why = ["", ""] if isinstance(one, Unread) else [one.undecided, one.guess]
-        yield _csv_line([*cells, *own, *(why if with_undecided else [])])
+        yield [*cells, *own, *(why if with_undecided else [])]
 
 
 def _free(name: str, columns: Sequence[str]) -> str:

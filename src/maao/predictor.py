@@ -230,8 +230,11 @@ class Predictor:
         return [place / ABOUT, place / POINT]
 
 
-def load(folder: str | Path, name: str | None = None) -> Predictor:
+def load(folder: str | Path, name: str | None = None, *, trust_remote_code: bool = False) -> Predictor:
     """Return the classifier that `Predictor.save` wrote. No code comes with it: names that lead to files of code are refused.
+
+    Args:
+        trust_remote_code: take one whose frozen model runs Python files of its own.
 
     Raises:
         StoreError: there is none, or it is not what `save` writes.
@@ -245,6 +248,12 @@ def load(folder: str | Path, name: str | None = None) -> Predictor:
         raise StoreError(f"{file} is of format {about['format']}, and this version of maao reads format {FORMAT}: update maao.")
     if foreign := code_named(about["config"]):
         raise StoreError(f"{file} names code in a file ({foreign}), which is never run. Ask for one that needs none.")
+    model = about["config"].get("model")
+    if not trust_remote_code and isinstance(model, dict) and model.get("trust_remote_code"):
+        raise StoreError(
+            f"{file} asks for Python code that comes with the frozen model {model.get('name')!r}, which is not run. Read that code, and "
+            "give trust_remote_code=True to run it."
+        )
     with reading(file.with_name(POINT)):
         try:
             params = load_file(file.with_name(POINT))

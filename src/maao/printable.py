@@ -1,4 +1,4 @@
-"""The one way by which text from outside (labels, examples, file names, proposals, a server's words) reaches a terminal."""
+"""How text from outside (labels, examples, file names, proposals, a server's words) reaches a terminal, a table, a page of Markdown."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import unicodedata
 
 REPLACEMENT = "\ufffd"
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they reorder what stands around them
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four: the wide forms of the first
+_MARKED = {char: f"\\{char}" for char in "\\|[`*!"} | {"<": "&lt;", "&": "&amp;"}
 _JOINERS = frozenset("\u200c\u200d")  # words of Persian and Hindi, and emoji made of several, need them
 
 
@@ -31,6 +33,28 @@ def printable_line(text: str) -> str:
         'sport Error: none'
     """
     return printable(" ".join(text.split()))
+
+
+def spreadsheet_cell(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula: with ' before one that begins like that.
+
+    Source: https://owasp.org/www-community/attacks/CSV_Injection
+
+    Example:
+        >>> spreadsheet_cell("=1+1"), spreadsheet_cell("1+1")
+        ("'=1+1", '1+1')
+    """
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def markdown(text: str) -> str:
+    """Return a name or a text in one line of Markdown, in which it ends no cell and is no link, picture, code or HTML.
+
+    Example:
+        >>> markdown("lr = 0.01"), markdown("a|b <i>[x](y)")
+        ('lr = 0.01', 'a\\\\|b &lt;i>\\\\[x](y)')
+    """
+    return "".join(_MARKED.get(char, char) for char in printable_line(text))
 
 
 def _is_obeyed(char: str) -> bool:

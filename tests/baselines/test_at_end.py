@@ -275,4 +275,7 @@ def test_without_a_test_baselines_stand_where_the_run_chose_and_no_gain_is_claim
     assert any(one.startswith(f"Of the baselines the {found.best.title} does best there: loss ") for one in told)
     assert any("so what was gained is not known" in one for one in told) and not any("Tuning" in one for one in told)
     assert f"Baselines {where} (" in shown(result)
+    table = run_view(result, "run", "not read", Wanted(), Caps()).test
+    assert table.caption.endswith("no test examples were given") and [row[0] for row in table.rows][-1] == "tuned"
+    assert [row[2] != "" for row in table.rows] == [True] * 4 + [False]  # an interval of the tuned point would flatter it
     assert maao.load(tmp_path / "run").baselines == found

@@ -88,6 +88,14 @@ def test_evaluate_of_the_runs_own_test_says_that_it_is_read_again(maao, run, tes
     assert_error(maao("evaluate", run, test_file, "--split", "train"), "--split train would be ignored")
 
 
+def test_evaluate_sets_baselines_beside(maao, run, test_file):
+    done = maao("evaluate", run, test_file, "--baselines")
+    assert done.code == 0 and "Baselines, learnt from the run's labels (18 examples)" in done.out
+    assert all(re.search(f"^ ?{name} +[01]\\.\\d{{3}} ", done.out, flags=re.M) for name in ("majority", "zero shot", "tuned"))
+    assert "the same 18 test examples" in " ".join(done.out.split())
+    assert_error(maao("evaluate", run, "--split", "select", "--baselines"), "on test, or on other examples")
+
+
 def test_evaluate_writes_json_a_picture_and_tables_of_examples(maao, run, test_file, tmp_path):
     alone = maao("evaluate", run, test_file, "--json")
     held = json.loads(alone.out)

@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,7 +27,7 @@ from maao.evaluation.statistics import (
 from maao.llm.budget import Caps
 from maao.llm.ledger import Totals
 from maao.options import Section, Text
-from maao.printable import dollars
+from maao.printable import dollars, markdown, printable
 from maao.store.attempts import Spending
 from maao.store.files import write_text_durably
 from maao.store.recorded import Record
@@ -195,7 +195,7 @@ def read_out(table: Table, place: Path, total: int) -> Path:
 
 def _capped_told(capped: Sequence[Row], total: int) -> str:
     """Say which cells a cap kept from asking: they are no measure of their mentor."""
-    named = ", ".join("/".join(str(part) for part in row.key if part != "") for row in capped[:SHOWN_CAPPED])
+    named = ", ".join("/".join(markdown(str(part)) for part in row.key if part != "") for row in capped[:SHOWN_CAPPED])
     more = f" and {len(capped) - SHOWN_CAPPED} more" if len(capped) > SHOWN_CAPPED else ""
     return (
         f"**A cap kept {counted(len(capped), 'cell', 'cells')} of {total} from asking**, whose figures are of less advice than their arm "
@@ -270,14 +270,17 @@ def read_comparison(place: Path) -> ComparisonRecord:
 
 def page_text(table: Table, rows: Sequence[Row], found: Sequence[Difference], total: int, metric: str = "accuracy") -> str:
     """Return the page: a plain answer first, then scores, differences and costs."""
-    lines = [f"# {table.title or table.name}", ""]
-    if about := table.about.strip():
+    lines = [f"# {markdown(table.title or table.name)}", ""]
+    if about := printable(table.about.strip()):
         lines += [about, ""]
     if not rows:
         return "\n".join([*lines, "No cell has been run yet."]) + "\n"
     if len(rows) < total:
         lines += [f"**{len(rows)} of {total} cells have been run**: what follows is of those.", ""]
     baseline = table.baseline
+    rows = [row.model_copy(update={"task": markdown(row.task), "arm": markdown(row.arm)}) for row in rows]
+    found = [replace(d, task=markdown(d.task), arm=markdown(d.arm)) for d in found]
+    baseline = markdown(baseline)
     tasks = list(dict.fromkeys(row.task for row in rows))
     whole = [d for d in found if d.task == (ALL if len(tasks) > 1 else tasks[0])]
     losses, called = {d.arm: d for d in whole if d.metric == LOSS}, metric.replace("_", " ")
@@ -471,6 +474,11 @@ def plot(rows: Sequence[Row], found: Sequence[Difference], place: Path, metric: 
         raise ConfigError('Plots need matplotlib: pip install "maao[plot]"') from error
 
     matplotlib.use("Agg")
+    with matplotlib.rc_context({"text.parse_math": False}):  # a name with two dollars is no formula
+        _plot(rows, found, place, metric)
+
+
+def _plot(rows: Sequence[Row], found: Sequence[Difference], place: Path, metric: str) -> None:
     from matplotlib import pyplot
 
     tasks = list(dict.fromkeys(row.task for row in rows))

@@ -40,7 +40,7 @@ def read_lines(path: str | Path) -> ClassLines:
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror}. data.lines names a JSON file of lines a class.") from error
     if (bad := bad_text(text)) is not None:
-        raise DataError(f"{file}: {bad}")
+        raise DataError(f"{file}: {bad.what}. {bad.advice}")
     try:
         found = loads(text)
     except json.JSONDecodeError as error:

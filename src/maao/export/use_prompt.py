@@ -43,8 +43,9 @@ class TunedPrompt:
         settings = settings or next((name for name in SETTINGS if (folder / name).is_file()), SETTINGS[0])
         self.use: dict[str, Any] = json.loads((folder / settings).read_text(encoding="utf-8"))
         named = {} if self.use["revision"] is None else {"revision": self.use["revision"]}
-        self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(self.use["model"], **named)
-        options = {**named, "dtype": getattr(torch, self.use["dtype"]), **self.use["model_options"]}
+        options = {**named, "trust_remote_code": False}  # whatever the settings say
+        self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(self.use["model"], **options)
+        options = {"dtype": getattr(torch, self.use["dtype"]), **self.use["model_options"], **options}
         model: Any = getattr(transformers, self.use["model_class"]).from_pretrained(self.use["model"], **options)
         if self.use["adapter"]:
             from peft import PeftModel

@@ -131,24 +131,24 @@ def _parts(content: object) -> tuple[str, str, str]:
         content = [content]
     if not isinstance(content, list):
         raise ValueError(_kind(content))
-    found = {"text": "", "thoughts": "", "refusal": ""}
+    found: dict[str, list[str]] = {"text": [], "thoughts": [], "refusal": []}
     for part in content:
         if isinstance(part, str):
-            found["text"] += part
+            found["text"].append(part)
             continue
         if not isinstance(part, dict):
             raise ValueError(f"a list that holds {_kind(part)}")
         kind = part.get("type", "text")
         kind = kind if isinstance(kind, str) else _kind(kind)
         if kind in THOUGHT_PARTS:
-            found["thoughts"] += _loose_text(part.get("thinking") or part.get("text") or part.get("reasoning")) or "..."
+            found["thoughts"].append(_loose_text(part.get("thinking") or part.get("text") or part.get("reasoning")) or "...")
         elif kind == "refusal":
-            found["refusal"] += _loose_text(part.get("refusal"))
+            found["refusal"].append(_loose_text(part.get("refusal")))
         elif kind in TEXT_PARTS and isinstance(part.get("text"), str | dict):
-            found["text"] += _loose_text(part["text"])
+            found["text"].append(_loose_text(part["text"]))
         else:
             raise ValueError(f"a list with a part of the type {shown(kind, 40)!r}")
-    return found["text"], found["thoughts"], found["refusal"]
+    return "".join(found["text"]), "".join(found["thoughts"]), "".join(found["refusal"])
 
 
 def _loose_text(value: object) -> str:

@@ -236,7 +236,11 @@ def is_masked(model: ModelConfig) -> bool:
 
 def architecture(model: ModelConfig) -> Kind | Literal["auto", "head"]:
     """Return what a model that reads texts is to be loaded as."""
-    if model.kind.name == "auto" and is_masked(model) and kind_of(model.name, model.revision) == "encoder":
+    if (
+        model.kind.name == "auto"
+        and is_masked(model)
+        and kind_of(model.name, model.revision, trust_remote_code=model.trust_remote_code) == "encoder"
+    ):
         return "masked"
     names: Mapping[str, Kind | Literal["head"]] = {
         "head": "head",

@@ -164,6 +164,9 @@ class ModelConfig(Section):
         description="What is trained; by default prompt_tuning, and of a matcher class_residual (texts) or coop (pictures).",
     )
     revision: Text | None = Field(None, description="Hub revision.")
+    trust_remote_code: bool = Field(
+        False, description="Run Python files that come with the model; of a hub model only of a commit that `revision` names."
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Precision of the frozen weights.")
     device: Text = Field("cpu", description="Where the frozen model runs: cpu, cuda, cuda:1, ...")
     distance: Literal["cosine", "l2", "dot"] = Field("cosine", description="What nearest means when vectors are put into words.")

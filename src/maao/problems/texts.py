@@ -63,11 +63,11 @@ class LoadedModels:
 
         options = model.kind.options if name == model.name else None
         kind: Kind | Literal["auto", "head"] = "auto"
-        revision, quantization, device_map = None, None, None
+        revision, quantization, device_map, trusted = None, None, None, False
         if isinstance(options, TextOptions):
             kind, revision, quantization = architecture(model), model.revision, options.quantization
-            device_map = options.device_map
-        given = json.dumps([quantization, device_map], sort_keys=True)
+            device_map, trusted = options.device_map, model.trust_remote_code
+        given = json.dumps([quantization, device_map, trusted], sort_keys=True)
 
         def key(kind: str) -> tuple[str, ...]:
             return locate(name), kind, model.dtype, model.device, str(revision), given
@@ -75,7 +75,14 @@ class LoadedModels:
         own = key(kind)
         if own not in self._held:
             frozen = load_frozen(
-                name, kind=kind, dtype=model.dtype, device=model.device, revision=revision, quantization=quantization, device_map=device_map
+                name,
+                kind=kind,
+                dtype=model.dtype,
+                device=model.device,
+                revision=revision,
+                quantization=quantization,
+                device_map=device_map,
+                trust_remote_code=trusted,
             )
             self._held[own] = replace(frozen, texts=KVCache(KV_CACHE_BYTES)) if self._keep_caches else frozen
             self._held[key(frozen.kind)] = self._held[own]  # which it is asked for once that is known

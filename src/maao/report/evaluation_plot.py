@@ -31,11 +31,12 @@ def plot_evaluation(found: Evaluation, file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(16, 5), layout="constrained")
-    _calibration(left, found)
-    _coverage(middle, found)
-    _confusions(right, found)
-    figure.suptitle(f"{short(found.of)}: accuracy {found.accuracy:.3f} of {found.num_examples:,} examples")
+    with matplotlib.rc_context({"text.parse_math": False}):  # a label with two dollars is no formula
+        figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(16, 5), layout="constrained")
+        _calibration(left, found)
+        _coverage(middle, found)
+        _confusions(right, found)
+        figure.suptitle(f"{short(found.of)}: accuracy {found.accuracy:.3f} of {found.num_examples:,} examples")
     try:
         figure.savefig(file, dpi=110)
     except (OSError, ValueError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from maao.evaluation.beside import Compared
 from maao.evaluation.metrics import harmonic_mean
 from maao.evaluation.statistics import wilson_interval
 from maao.report.lines import columns
@@ -33,11 +34,17 @@ def point_names(result: Result) -> dict[str, str]:
     return FINALS if result.config.model.method.options.has_prompt else POINTS
 
 
+def baseline_rows(beside: Compared) -> Iterator[ReadRow]:
+    """Yield the rows of baselines."""
+    for one in beside.baselines:
+        yield ReadRow(f"baseline: {one.title}", *_figures(Score(one.loss, one.metrics, one.num_examples)), one.told, is_baseline=True)
+
+
 def rows_on_test(result: Result) -> Iterator[ReadRow]:
     """Yield the rows of a run that has read `test`."""
     names = point_names(result)
-    for one in result.baselines.baselines if result.baselines and result.baselines.where == "test" else ():
-        yield ReadRow(f"baseline: {one.title}", *_figures(Score(one.loss, one.metrics, one.num_examples)), one.told, is_baseline=True)
+    if result.baselines is not None and result.baselines.where == "test":
+        yield from baseline_rows(result.baselines)
     for name, final in result.finals.items():
         where, _, point = name.rpartition(", ")
         told = f"{where} ({final.score.num_examples} examples): " if where else ""

@@ -93,6 +93,7 @@ class Ending:
         walked: whether a gradient step was taken; without one the point that is used is the first.
         is_first: whether the point that is used is the one that the run began with.
         is_trained: whether the method has anything to train; one that has not (zero shot) reads no label either.
+        code: Python files that come with the frozen model, and that it may run (`model.trust_remote_code`).
     """
 
     folder: str
@@ -120,6 +121,7 @@ class Ending:
     is_first: bool = False
     is_trained: bool = True
     earlier: str = ""
+    code: tuple[str, ...] = ()
 
     @property
     def is_unlabelled(self) -> bool:
@@ -174,7 +176,16 @@ def ending_of(result: Result) -> Ending:
         and not any(r.state.step or r.verdict.chosen is not None or r.leg.closing for r in history[: result.chosen.index + 1]),
         result.config.model.method.options.is_trained,
         "" if result.config.from_run is None else shlex.quote(result.config.from_run),
+        _code(result),
     )
+
+
+def _code(result: Result) -> tuple[str, ...]:
+    """Return the Python files that the frozen model may run, with the beginning of their hashes."""
+    if not result.config.model.trust_remote_code:
+        return ()
+    files: dict[str, str] = result.environment.get("remote_code", {})
+    return tuple(f"{name} (sha256 {digest[:12]})" for name, digest in files.items()) or ("no file of its own",)
 
 
 def _mentor_in(result: Result) -> Mentor:
@@ -226,6 +237,9 @@ def _state(ending: Ending) -> Iterator[Sentence]:
         yield Sentence("state", f"The run is not finished, but {ending.status}{why}.", is_warning=True)
     elif ending.reason:
         yield Sentence("state", f"Note: {printable_line(ending.reason)}.", is_warning=True)
+    if ending.code:
+        told = printable_line(", ".join(ending.code))
+        yield Sentence("state", f"The frozen model may run Python code of its own (model.trust_remote_code): {told}.", is_warning=True)
 
 
 def _result(ending: Ending) -> Iterator[Sentence]:

@@ -32,7 +32,8 @@ def write_durably(file: Path, data: bytes) -> None:
     """Write a whole file or nothing. Its name is durable only after `sync_folder`."""
     temp = file.with_name(file.name + TEMP_SUFFIX)  # in the same folder, so that the rename is one step
     try:
-        with open(temp, "wb") as stream:
+        temp.unlink(missing_ok=True)  # what a killed process left; and a link of that name is not written through
+        with open(temp, "xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
@@ -141,6 +142,17 @@ def read_object(file: Path) -> JSON:
     if not isinstance(value, dict):
         raise ValueError(f"it holds {str(value)[:40]!r} and no JSON object")
     return value
+
+
+def leaves_folder(name: str) -> bool:
+    """Say whether a name that someone else wrote leads out of the folder that it is to stand in, on any system.
+
+    Example:
+        >>> leaves_folder("tensors/a.safetensors"), leaves_folder("a/../../b"), leaves_folder("/etc/passwd"), leaves_folder("C:/b")
+        (False, True, True, True)
+    """
+    first, *others = name.replace("\\", "/").split("/")
+    return ".." in (first, *others) or first.endswith(":") or (not first and bool(others)) or "\0" in name
 
 
 def is_damaged(file: Path, what: object) -> StoreError:

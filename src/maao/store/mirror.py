@@ -23,7 +23,7 @@ from maao.llm.guarded import cause_of
 from maao.llm.secrets import without_secrets
 from maao.store.connection import connect
 from maao.store.database import BUSY_SECONDS, DATABASE
-from maao.store.files import TEMP_SUFFIX, write_durably
+from maao.store.files import TEMP_SUFFIX, leaves_folder, write_durably
 from maao.store.run import LOCK
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Mirror:
         """Write the files of a state into a folder."""
         for name, digest in files.items():
             file = folder / name
-            if not file.resolve().is_relative_to(folder.resolve()):
+            if leaves_folder(name) or not file.resolve().is_relative_to(folder.resolve()):
                 raise StoreError(f"{self.url} names a file outside of the run: {name!r}. Nothing more was taken from it.")
             data: bytes = self._system.cat_file(self._object(digest))
             if hashlib.sha256(data).hexdigest() != digest:
@@ -125,8 +125,10 @@ class Mirror:
         there = {path.rsplit("/", 1)[-1] for path in self._listed(OBJECTS)}
         files: dict[str, str] = {}
         sent = 0
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        for file in sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink()):
             name = file.relative_to(folder).as_posix()
+            if file.is_symlink():
+                raise ValueError(f"{name} is a link, and a copy is of the run's own files alone: remove it")
             if name in NOT_COPIED or name.endswith(TEMP_SUFFIX):
                 continue
             data = _database_bytes(file) if name == DATABASE else file.read_bytes()

@@ -76,6 +76,7 @@ class EnvironmentRecord(Record):
     weights: str = ""
     adapter: str = ""
     wording: str = ""
+    remote_code: dict[str, str] = {}
     lr_search: SearchRecord | None = None
     sizes: dict[str, int] = {}
 

@@ -113,6 +113,7 @@ class RunFolder(Generic[P, S]):
         check_format(path)
         if not write:
             return cls(path, Database(path, write=False), serializer, None)
+        check_no_links(path)
         lock = _take_lock(path)
         try:
             run = cls(path, Database(path, write=True), serializer, lock)
@@ -250,6 +251,13 @@ def check_is_run(path: Path) -> None:
     if held:
         raise is_damaged(path / DATABASE, "it is no file")
     raise StoreError(f"{path} is not a run folder: it holds no {DATABASE}.")
+
+
+def check_no_links(path: Path) -> None:
+    """Raise `StoreError` where what a run writes to would be written elsewhere."""
+    for name in (LOCK, DATABASE, TENSORS):
+        if (path / name).is_symlink():
+            raise StoreError(f"{path / name} is a link, and a run writes into its own folder alone. Put the file itself there.")
 
 
 def standing(path: Path, read: Callable[[], Status]) -> Status | Literal["interrupted"]:

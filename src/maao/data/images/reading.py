@@ -16,6 +16,8 @@ __all__ = ["SUFFIXES", "Rgb", "decoded", "image_of", "read_image"]
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # none that starts a program
+MOST_PIXELS = 2**30 // 12  # 89 million, as many as Pillow opens without a warning
+MOST_BYTES = 2**29  # of a file: no picture of as many pixels as are read needs more
 OF_SEVERAL = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # of an MPO, a camera's first picture is the picture
 
 
@@ -48,6 +50,8 @@ def file_bytes(path: str | Path) -> bytes:
         mode = file.stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading it might never end
             raise DataError(f"{shown(path)} is a pipe or a device and no file. Remove it.")
+        if (size := file.stat().st_size) > MOST_BYTES:
+            raise DataError(f"{shown(path)} has {size / 1e6:,.0f} MB, and {MOST_BYTES / 1e6:,.0f} are read of a picture. Make it smaller.")
         return file.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"There is no picture {shown(path)}.") from error
@@ -69,6 +73,8 @@ def decoded(data: bytes, where: str, bits: int | None = None) -> Rgb:
             warnings.simplefilter("always")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=_formats()) as opened:
+                if opened.width * opened.height > MOST_PIXELS:  # Pillow's own limit any library of the process may have lifted
+                    raise DataError(f"{where} claims to have too many pixels: {opened.width} x {opened.height}. Make it smaller first.")
                 stated, kind = Stated.of(opened, data), opened.format or ""
                 opened.load()
                 found = to_rgb(ImageOps.exif_transpose(opened), stated, where, bits)

@@ -20,7 +20,7 @@ from maao.problems.towers.dual import CausalTextTower, DualEncoder, ImageTower, 
 from maao.problems.towers.dual_names import KINDS, OPEN_CLIP, PACKAGED, PAIR
 from maao.problems.towers.image.preprocess import RESAMPLING, Preprocess
 from maao.problems.towers.pooling import POOLINGS, Pooling, pooled
-from maao.problems.towers.text.loading import load_frozen, locate, quiet
+from maao.problems.towers.text.loading import code_refused, load_frozen, loading_options, locate, quiet
 from maao.problems.towers.tried import reads_alike
 from maao.progress import job
 from maao.store.files import read_object
@@ -33,13 +33,16 @@ IMAGE_POOLINGS = ("mean", "first", "last", "pooler")
 
 
 @job("loading the model")
-def load_dual_encoder(name: str, *, device: str = "cpu", dtype: str = "float32", revision: str | None = None) -> DualEncoder:
+def load_dual_encoder(
+    name: str, *, device: str = "cpu", dtype: str = "float32", revision: str | None = None, trust_remote_code: bool = False
+) -> DualEncoder:
     """Load a frozen dual encoder.
 
     Args:
         name: a hub name or folder of a CLIP, SigLIP or ``vision-text-dual-encoder`` model; a folder with ``dual_encoder.json``;
             "packaged:emoji-vit"; or "open_clip:ARCHITECTURE/PRETRAINED" (a tag of open_clip, or a checkpoint's path).
         dtype: precision of the frozen weights; params stay in fp32.
+        trust_remote_code: as for `load_frozen`.
 
     Raises:
         ModelError: nothing of that name, weights that are missing, or a kind of model that cannot be used.
@@ -50,7 +53,11 @@ def load_dual_encoder(name: str, *, device: str = "cpu", dtype: str = "float32",
         encoder = _open_clip(name)
     else:
         folder = _folder(name)
-        encoder = _pair(folder, name) if folder is not None and (folder / PAIR).is_file() else _transformers(name, revision)
+        encoder = (
+            _pair(folder, name)
+            if folder is not None and (folder / PAIR).is_file()
+            else _transformers(name, revision, trusted=trust_remote_code)
+        )
     encoder.modules.requires_grad_(False)
     encoder.modules.eval()
     try:
@@ -72,18 +79,19 @@ def _folder(name: str) -> Path | None:
 # -- CLIP, SigLIP and pairs of transformers
 
 
-def _transformers(name: str, revision: str | None) -> DualEncoder:
+def _transformers(name: str, revision: str | None, *, trusted: bool) -> DualEncoder:
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    place, options = locate(name), {} if revision is None else {"revision": revision}
+    place, options = locate(name), loading_options(name, revision, trust_remote_code=trusted)
     try:
         with quiet():
             config = AutoConfig.from_pretrained(place, **options)
             model, told = AutoModel.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **options)
             tokenizer = AutoTokenizer.from_pretrained(place, **options)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"Cannot load the dual encoder '{name}': {str(error).splitlines()[0]}") from error
+        told = code_refused(name, error) or f"Cannot load the dual encoder '{name}': {' '.join(str(error).split())[:300]}"
+        raise ModelError(told) from error
     if told["missing_keys"]:
         missing = sorted(told["missing_keys"])
         raise ModelError(f"The checkpoint of {name} lacks {len(missing)} weights, {missing[0]} for one: it would run on random numbers.")
@@ -237,7 +245,9 @@ def _pair(folder: Path, name: str) -> DualEncoder:
         text, vision, size = about["text"], about["vision"], int(about["image"]["size"])
         weights = {key: value.float() for key, value in load_file(folder / "model.safetensors").items()}
         place = folder / vision["name"]
-        tower = image_model(AutoConfig.from_pretrained(str(place if place.is_dir() else vision["name"])), vision.get("stem"))
+        tower = image_model(
+            AutoConfig.from_pretrained(str(place if place.is_dir() else vision["name"]), trust_remote_code=False), vision.get("stem")
+        )
         projection, text_projection = weights["image_projection.weight"], weights.get("text_projection.weight")
         scale = math.exp(float(about["logit_scale"]))
         image = about["image"]

@@ -18,7 +18,7 @@ from maao.report.evaluation import in_words
 from maao.report.html.drawings import Drawing, Way, loss_curve, restarts, way_drawing, way_of
 from maao.report.html.pictures import thumbnail
 from maao.report.lines import columns, line_of_proposal, metric_name, refusal, tokens_told
-from maao.report.on_test import rows_on_test
+from maao.report.on_test import baseline_rows, rows_on_test
 from maao.report.run import undecided_line
 from maao.report.story import Sentence, ending_of, story
 from maao.types import Confusion, Cost, Example, Mistake, Split, readable
@@ -151,7 +151,8 @@ class RunView:
     facts: Sequence[tuple[str, str]]
     figures: Sequence[Figure]
     story: Sequence[Sentence]
-    test: Table | None
+    test: Table | None  # without `test`, of the examples that chose
+    has_test: bool
     beside: Sequence[str]
     curve: Drawing | None
     rounds: Table
@@ -214,7 +215,8 @@ def run_view(result: Result, anchor: str, judged: Judged | str, wanted: Wanted, 
         list(_facts(result)),
         list(_figures(result, where)),
         story(ending_of(result)),
-        _test(result) if result.finals else None,
+        _test(result) if result.finals else _where_chosen(result),
+        bool(result.finals),
         _beside(result.baselines),
         loss_curve(result, f"{anchor}-curve", where),
         _rounds(result, where, caps),
@@ -311,6 +313,19 @@ def _test(result: Result) -> Table:
     caption = f"On test, {first.num_examples:,} examples, read once when the run ended"
     heads = ("", metric_name(first), "95 % interval", "loss", "what it is")
     return Table(caption, heads, [row[:5] for row in rows], frozenset({1, 2, 3}), strong)
+
+
+def _where_chosen(result: Result) -> Table | None:
+    """Return what one would use instead on the examples that chose, of a run without `test`."""
+    beside, chosen = result.baselines, result.chosen.score
+    if beside is None or not beside.baselines:
+        return None
+    loss, figure = columns(chosen)
+    rows = [*(row[:5] for row in baseline_rows(beside)), ("tuned", figure, "", loss, "chosen by these very examples, which flatters it")]
+    caption = f"{beside.where[0].upper()}{beside.where[1:]}, {chosen.num_examples:,} examples; no test examples were given"
+    return Table(
+        caption, ("", metric_name(chosen), "95 % interval", "loss", "what it is"), rows, frozenset({1, 2, 3}), frozenset({len(rows) - 1})
+    )
 
 
 def _beside(beside: Compared | None) -> Sequence[str]:

@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from maao.errors import ModelError
 from maao.problems.towers.dual_names import KINDS as DUAL
 from maao.problems.towers.text.divided import DeviceMap, check_accelerate, layer_devices, settle, whole_parameters
+from maao.problems.towers.text.gguf_header import check_gguf
 from maao.problems.towers.text.tokenizing import num_rows
 from maao.progress import job
+from maao.store.files import leaves_folder, read_object
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +45,7 @@ Arguments = dict[str, Any]  # what a model, or what loads one, is called with, b
 WEIGHTS = "model.safetensors"
 CONVERTED = "v1"  # raise when the form of a converted copy changes
 
+COMMIT = re.compile("[0-9a-f]{40}")
 # How `huggingface_hub` lays out its cache.
 SNAPSHOT = re.compile(r"models--(?P<repo>[^/\\]+)[/\\]snapshots[/\\](?P<commit>[0-9a-f]{40})[/\\]?$")
 # name -> (package, what installs it, path inside the package). SmolLM2's package asks for llama-cpp-python, which is compiled where it is
@@ -107,6 +110,7 @@ def load_frozen(
     device: str = "cpu",
     revision: str | None = None,
     quantization: Mapping[str, object] | None = None,
+    trust_remote_code: bool = False,
     device_map: DeviceMap | None = None,
 ) -> FrozenModel:
     """Load a frozen model.
@@ -120,6 +124,7 @@ def load_frozen(
         revision: hub revision.
         quantization: settings of one of transformers' own quantisation methods, as in a config's `quantization_config`:
             ``{"quant_method": "bitsandbytes", "load_in_8bit": True}``.
+        trust_remote_code: run Python files that come with the model, of a hub model those of a commit.
         device_map: which part stands on which device, as transformers takes it ("auto", "balanced", or a mapping of names of modules to
             devices, "cpu" and "disk"), in the place of `device`.
 
@@ -128,7 +133,7 @@ def load_frozen(
     """
     _check_precision(dtype)
     place = locate(name)
-    options: Arguments = {} if revision is None else {"revision": revision}
+    options = loading_options(name, revision, trust_remote_code=trust_remote_code)
     with quiet():
         config = _config(place, name, options)
         tokenizer = _tokenizer(place, name, options)
@@ -151,12 +156,19 @@ def load_frozen(
 
 
 def load_encoder(
-    name: str, *, inside: str = "", dtype: str = "float32", device: str = "cpu", revision: str | None = None
+    name: str,
+    *,
+    inside: str = "",
+    dtype: str = "float32",
+    device: str = "cpu",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> tuple[Any, Any]:
     """Load the part of any model that reads a text, frozen, with its tokenizer: of an encoder-decoder the encoder, of a decoder its body.
 
     Args:
         inside: where its files are, inside the folder or hub repository.
+        trust_remote_code: as for `load_frozen`.
 
     Raises:
         ModelError: nothing of that name, or a checkpoint that leaves weights unset.
@@ -165,7 +177,8 @@ def load_encoder(
 
     _check_precision(dtype)
     folder = _own_folder(name)
-    options: dict[str, Any] = {} if revision is None else {"revision": revision}
+    _check_inside(name, inside)
+    options = loading_options(name, revision, trust_remote_code=trust_remote_code)
     if folder is None:
         place = locate(name)
         options |= {"subfolder": inside} if inside else {}
@@ -181,6 +194,36 @@ def load_encoder(
     _moved(model, name, device)
     _settled(model, name)
     return model, tokenizer
+
+
+def loading_options(name: str, revision: str | None, *, trust_remote_code: bool = False) -> Arguments:
+    """Return what every loader of transformers is given. Left open, `trust_remote_code` would be asked for at the terminal.
+
+    Raises:
+        ModelError: code of a hub model is to be run, and no commit is named: what stands under a branch may be other code tomorrow.
+    """
+    of_hub = not name.startswith("packaged:") and not Path(name).expanduser().exists()
+    if trust_remote_code and of_hub and COMMIT.fullmatch(revision or "") is None:
+        raise ModelError(
+            f"model.trust_remote_code runs code of {name}, which may be other code tomorrow: read it, and set model.revision to its "
+            "commit (40 letters and digits)."
+        )
+    return {"trust_remote_code": trust_remote_code, **({} if revision is None else {"revision": revision})}
+
+
+def code_of(name: str, revision: str | None = None) -> dict[str, str]:
+    """Return the Python files that come with a model, each with the SHA-256 of what stands in it."""
+    config = model_file(name, "config.json", revision)
+    files = [] if config is None else sorted(config.parent.glob("*.py"))
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def code_notes(name: str, revision: str | None, *, trust_remote_code: bool) -> tuple[str, ...]:
+    """Return a note on what code of a model's own is run, if that is allowed."""
+    if not trust_remote_code:
+        return ()
+    files = [f"{file} (sha256 {digest[:12]})" for file, digest in code_of(name, revision).items()]
+    return (f"model.trust_remote_code: {name} may run Python code of its own: {', '.join(files) or 'no such file stands beside it'}",)
 
 
 def _check_precision(dtype: str) -> None:
@@ -200,7 +243,12 @@ def _config(place: str, name: str, options: Arguments) -> PretrainedConfig:
 
 
 def model_file(name: str, file: str, revision: str | None = None) -> Path | None:
-    """Return a file that stands beside a model's own, in its folder or on the hub; None: there is none."""
+    """Return a file that stands beside a model's own, in its folder or on the hub; None: there is none.
+
+    Raises:
+        ModelError: it would stand outside of the folder.
+    """
+    _check_inside(name, file)
     folder = _own_folder(name)
     if folder is not None:
         return folder / file if (folder / file).is_file() else None
@@ -211,6 +259,24 @@ def model_file(name: str, file: str, revision: str | None = None) -> Path | None
     except (OSError, ValueError):  # no such repository, or none within reach: loading the model says so
         return None
     return None if found is None else Path(found)
+
+
+def _check_inside(name: str, file: str) -> None:
+    """Refuse a file that a model's own files name, and that is not among them."""
+    if leaves_folder(file):
+        raise ModelError(f"{name} names the file {file!r}, which is outside of its folder: it is not read. Do not use this model.")
+
+
+def _check_shards(folder: Path) -> None:
+    """Refuse a folder whose index names weights that are not in it: transformers would read them wherever they are."""
+    for index in folder.glob("*.index.json"):
+        try:
+            held = read_object(index).get("weight_map", {})
+            named = {str(file) for file in held.values()}
+        except (OSError, ValueError, AttributeError) as error:
+            raise ModelError(f"Cannot read {index}: {error}.") from error
+        for file in named:
+            _check_inside(str(folder), file)
 
 
 def _own_folder(name: str) -> Path | None:
@@ -256,16 +322,11 @@ def _settled(model: PreTrainedModel, name: str) -> tuple[str, ...]:
     return (f"{name} reads with full attention, short texts and long ones alike: its sparse one reads texts by their length",)
 
 
-def kind_of(name: str, revision: str | None = None) -> Kind:
+def kind_of(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> Kind:
     """Return what kind a model is by its type, without loading its weights."""
-    from transformers import AutoConfig
-
+    options = loading_options(name, revision, trust_remote_code=trust_remote_code)
     with quiet():
-        try:
-            config = AutoConfig.from_pretrained(locate(name), **({} if revision is None else {"revision": revision}))
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(_not_found(name, error)) from error
-    return _kind(config, name)
+        return _kind(_config(locate(name), name, options), name)
 
 
 def locate(name: str) -> str:
@@ -280,6 +341,7 @@ def locate(name: str) -> str:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"The folder {path} holds no config.json: it is not a model saved by `save_pretrained`.")
+        _check_shards(path)
         return str(path)
     if path.suffix == ".safetensors" and path.is_file():
         _check_is_read(path)
@@ -383,9 +445,14 @@ def _convert(path: Path, folder: Path) -> None:
         import gguf  # noqa: F401
     except ImportError as error:
         raise ModelError('Reading GGUF files needs the package gguf: pip install "maao[local]"') from error
-    with quiet():
-        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
-        model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
+    check_gguf(path)
+    try:
+        with quiet():
+            options = {"gguf_file": path.name, "trust_remote_code": False}
+            tokenizer = AutoTokenizer.from_pretrained(str(path.parent), **options)
+            model = AutoModelForCausalLM.from_pretrained(str(path.parent), dtype=torch.float32, **options)
+    except Exception as error:  # what its readers raise on a damaged file is of any kind
+        raise ModelError(f"{path} cannot be read: {_first_line(error)}") from error
     tied = model.config.tie_word_embeddings
     weights = {k: v.contiguous() for k, v in model.state_dict().items() if not (tied and k == "lm_head.weight")}
     _save(weights, tokenizer, folder)
@@ -424,6 +491,11 @@ def _kind(config: PretrainedConfig, name: str) -> Kind:
     elif config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         return "encoder"
     elif config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "decoder"
+    own = getattr(config, "auto_map", None) or {}  # of code that comes with the model, which was loaded only where that is allowed
+    if not config.is_encoder_decoder and "AutoModelForMaskedLM" in own:
+        return "encoder"
+    if not config.is_encoder_decoder and "AutoModelForCausalLM" in own:
         return "decoder"
     dual = " It is a dual encoder, for model.kind = 'matcher'." if config.model_type in DUAL else ""
     raise ModelError(
@@ -492,7 +564,19 @@ def _load(model_class: type[_BaseAutoModelClass], place: str, name: str, dtype: 
     return model
 
 
+def code_refused(name: str, error: Exception) -> str | None:
+    """Return what to say of a loader's error about code that was not run; None: it is about something else."""
+    if "trust_remote_code" not in str(error):
+        return None
+    return (
+        f"{name} brings Python code of its own, which is not run. Read that code; to run it set model.trust_remote_code = true, and of "
+        "a hub model model.revision to the commit that you have read."
+    )
+
+
 def _not_found(name: str, error: Exception) -> str:
+    if (refused := code_refused(name, error)) is not None:
+        return refused
     offline = " (HF_HUB_OFFLINE is set: only models in the local cache can be found)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
     return (
         f"Cannot load the model '{name}'{offline}. Give a hub name, a folder saved by `save_pretrained`, a .gguf file, or one of "

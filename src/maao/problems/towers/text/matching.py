@@ -37,6 +37,7 @@ def load_text_matcher(
     dtype: str = "float32",
     revision: str | None = None,
     hidden_layers: HiddenLayers = (),
+    trust_remote_code: bool = False,
 ) -> DualEncoder:
     """Load a frozen dual encoder of texts.
 
@@ -56,7 +57,14 @@ def load_text_matcher(
             raise ModelError(f"{name} is a pair of two encoders, whose hidden layers have no space in common: drop model.hidden_layers.")
         return _pair(about.parent, name, max_length=max_length, device=device, dtype=dtype)
     encoder = load_sentence_encoder(
-        name, pooling=pooling, max_length=max_length, device=device, dtype=dtype, revision=revision, hidden_layers=hidden_layers
+        name,
+        pooling=pooling,
+        max_length=max_length,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        hidden_layers=hidden_layers,
+        trust_remote_code=trust_remote_code,
     )
     return matcher_of(encoder, encoder, name, revision=revision)
 

@@ -183,6 +183,7 @@ def load_sentence_encoder(
     revision: str | None = None,
     projection: Tensor | None = None,
     hidden_layers: HiddenLayers = (),
+    trust_remote_code: bool = False,
 ) -> SentenceEncoder:
     """Load a frozen sentence encoder, or any text encoder as one.
 
@@ -194,6 +195,7 @@ def load_sentence_encoder(
         projection: ``(embed_dim, width)``, onto a space that it shares with another encoder.
         hidden_layers: layers whose states stand beside the encoder's own vector (see `beside_own`), or "two_thirds", the one two thirds
             up, which knows more of what an encoder's last layer was not trained for.
+        trust_remote_code: as for `load_frozen`.
 
     Raises:
         ModelError: nothing of that name, weights that are missing, a way to make a vector that is not supported, or no such layer.
@@ -205,7 +207,9 @@ def load_sentence_encoder(
         (torch.Size([2, 384]), 'mean', 256)
     """
     own = read_folder(name, revision) or Reading()
-    model, tokenizer = load_encoder(name, inside=own.place, device=device, dtype=dtype, revision=revision)
+    model, tokenizer = load_encoder(
+        name, inside=own.place, device=device, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code
+    )
     layers = _layers(model, name, hidden_layers)
     reading = replace(own, pooling=pooling or own.pooling, most=max_length or own.most, hidden_layers=layers)
     if max_length is not None and max_length > (most := _most(model, tokenizer, name)):

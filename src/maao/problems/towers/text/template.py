@@ -95,6 +95,10 @@ class Template:
 
     @classmethod
     def parse(cls, text: str, *, chat: bool = False, turn: str | None = None) -> Template:
+        try:
+            refuse_surrogates(f"The template {text!r}", text)
+        except DataError as error:  # here it is a setting that holds it
+            raise ConfigError(str(error)) from None
         names = _FIELD.findall(text)
         if names.count("slots") != 1:
             raise ConfigError(
@@ -178,6 +182,7 @@ class TemplateTokenizer:
         if template.chat:
             turn = template.turn or render_turn(tokenizer, str(template))
             before, after = in_turn(turn, f"{before}{{slots}}{after}").split("{slots}")
+        refuse_surrogates("The template in its turn", before + after)
         self.before, self.after = before.rstrip(" "), after.rstrip(" ")
         if self.joins and self.begins_behind_slots:
             self.after = self.after.lstrip(" ")

@@ -1,0 +1,184 @@
+"""No file that someone else made is run: the source is searched for whatever would run one."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import maao
+from maao.errors import ModelError, StoreError
+from maao.hub import model_card
+from maao.problems.towers.dual_loading import load_dual_encoder
+from maao.problems.towers.text.loading import kind_of, load_encoder, load_frozen, loading_options
+from maao.problems.towers.text.sentence import load_sentence_encoder
+from maao.report.html.page import write_page
+from maao.report.html.run_view import Wanted
+from tests.api.fixtures import llama, model_folder
+from tests.api.small_runs import config
+from tests.commands import ran
+from tests.tiny import tiny_splits
+
+__all__ = ["llama", "model_folder"]
+
+SOURCE = Path(maao.__file__).parent
+PICKLES = frozenset({"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"})
+RUNS = frozenset({"eval", "exec", "compile", "__import__"})
+STARTS = frozenset({"os.system", "os.popen", "os.startfile", "commands.getoutput"})
+UNPACKS = frozenset({"extractall", "extract", "unpack_archive"})
+LOADERS = frozenset({"from_pretrained", "from_config"})
+ALLOWED = {  # where it is meant
+    ("choices.py", "exec_module"): "a file of one's own that a config names a class of (docs/run-folder.md)",
+}
+
+
+def unsafe(source: str, file: str = "") -> Iterator[str]:
+    """Yield what in a source runs what it reads."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            yield from (f"imports {name}" for name in names if name.partition(".")[0] in PICKLES | {"yaml"})
+        if not isinstance(node, ast.Call):
+            continue
+        given = {word.arg: word.value.value if isinstance(word.value, ast.Constant) else ... for word in node.keywords if word.arg}
+        called = ast.unparse(node.func)
+        last = called.rpartition(".")[2]
+        if called in RUNS or called in STARTS:
+            yield f"calls {called}"
+        if last == "exec_module" and (file, last) not in ALLOWED:
+            yield f"calls {called}"
+        if called == "torch.load" and given.get("weights_only") is not True:
+            yield "calls torch.load without weights_only=True"
+        if last == "read_pickle" or given.get("allow_pickle") is True:
+            yield f"{called} reads pickles"
+        if given.get("shell", False) is not False:
+            yield f"{called} starts a shell"
+        if last in UNPACKS and called not in ("re.extract",):
+            yield f"{called} unpacks an archive"
+        if given.get("trust_remote_code") is True:
+            yield f"{called} trusts code"
+        if last == "from_pretrained" and "Peft" not in called and "trust_remote_code" not in given and not _passes_options(node):
+            yield f"{called} leaves trust_remote_code open: transformers then asks at the terminal"
+        if last == "Environment" and "autoescape" not in given:
+            yield f"{called} does not escape"
+
+
+def _passes_options(node: ast.Call) -> bool:
+    """Say whether a call passes the options that `model_options` made."""
+    return any(word.arg is None and ast.unparse(word.value) == "options" for word in node.keywords)
+
+
+def test_nothing_that_is_read_is_run():
+    files = sorted(SOURCE.rglob("*.py"))
+    assert len(files) > 200
+    found = {str(file.relative_to(SOURCE)): list(unsafe(file.read_text(encoding="utf-8"), file.name)) for file in files}
+    assert {file: told for file, told in found.items() if told} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from joblib import load",
+        "import yaml",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "eval(text)",
+        "exec(text)",
+        "spec.loader.exec_module(module)",
+        "subprocess.run(command, shell=True)",
+        "subprocess.run(command, shell=asked)",
+        "os.system(command)",
+        "tarfile.open(path).extractall(folder)",
+        "archive.extract(name)",
+        "shutil.unpack_archive(path)",
+        "np.load(path, allow_pickle=True)",
+        "pandas.read_pickle(path)",
+        "AutoModel.from_pretrained(name)",
+        "AutoModel.from_pretrained(name, trust_remote_code=True)",
+        "jinja2.Environment()",
+    ],
+)
+def test_the_search_finds(source):
+    assert list(unsafe(source))
+
+
+# -- code that comes with a model
+
+CODE = """
+from pathlib import Path
+from transformers import LlamaConfig, LlamaForCausalLM
+
+with Path({marker!r}).open("a") as file:
+    file.write("ran ")
+
+class OwnConfig(LlamaConfig):
+    model_type = "own-llama"
+
+class OwnForCausalLM(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+@pytest.fixture
+def own_code(llama, tmp_path, monkeypatch) -> tuple[Path, Path]:
+    """Return the folder of a model that comes with Python code, and the file that this code writes when it runs."""
+    from transformers import dynamic_module_utils
+
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder, marker = tmp_path / "own", tmp_path / "marker"
+    shutil.copytree(llama, folder)
+    about = json.loads((folder / "config.json").read_text())
+    named = {"AutoConfig": "modeling_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
+    about |= {"model_type": "own-llama", "architectures": ["OwnForCausalLM"], "auto_map": named}
+    (folder / "config.json").write_text(json.dumps(about))
+    (folder / "modeling_own.py").write_text(CODE.format(marker=str(marker)))
+    return folder, marker
+
+
+def test_code_that_comes_with_a_model_is_not_run(own_code, monkeypatch):
+    folder, marker = own_code
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asks at the terminal"))
+    for load in (load_frozen, load_encoder, kind_of, load_dual_encoder, load_sentence_encoder):
+        with pytest.raises(ModelError, match="Python code of its own, which is not run"):
+            load(str(folder))
+    with pytest.raises(ModelError, match="Python code of its own"):
+        maao.run(config(folder, {}, plan__rounds=1, plan__steps=2), folder.parent / "run", splits=tiny_splits())
+    assert not marker.exists()
+
+
+def test_where_a_config_says_so_it_is_run_and_recorded(own_code, tmp_path, monkeypatch, capsys):
+    folder, marker = own_code
+    made = config(folder, {}, model__trust_remote_code=True, mentor={"name": "none"}, accept={}, plan={"rounds": 1, "steps": 1})
+    result = maao.run(made, tmp_path / "run", splits=tiny_splits())
+    assert marker.exists()
+    digest = hashlib.sha256((folder / "modeling_own.py").read_bytes()).hexdigest()
+    assert result.environment["remote_code"] == {"modeling_own.py": digest}
+    assert json.loads((tmp_path / "run/config.json").read_text())["model"]["trust_remote_code"] is True
+    told = f"modeling_own.py (sha256 {digest[:12]})"
+    assert told in " ".join(ran(monkeypatch, capsys, "show", tmp_path / "run").out.split())
+    write_page([tmp_path / "run"], tmp_path / "page.html", Wanted(None, False))
+    assert told in (tmp_path / "page.html").read_text(encoding="utf-8")
+    card = model_card(result, result.predictor, "me/own")
+    assert "runs Python code of its own" in card and "maao.from_hub('me/own', trust_remote_code=True)" in card
+    result.predictor.save(tmp_path / "shared")
+    with pytest.raises(StoreError, match="asks for Python code that comes with the frozen model"):
+        maao.from_hub(tmp_path / "shared")
+    assert maao.from_hub(tmp_path / "shared", trust_remote_code=True).labels == result.predictor.labels
+    (folder / "modeling_own.py").write_text(CODE.format(marker=str(marker)) + "# other\n")
+    with pytest.raises(StoreError, match="The Python code that comes with the model has changed"):
+        maao.load(tmp_path / "run").predict(["music"])
+
+
+def test_code_of_the_hub_is_that_of_a_commit():
+    for revision in (None, "main", "abc"):
+        with pytest.raises(ModelError, match=r"set model\.revision to its commit"):
+            loading_options("me/own", revision, trust_remote_code=True)
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    assert loading_options("me/own", commit, trust_remote_code=True) == {"trust_remote_code": True, "revision": commit}
+    assert loading_options("me/own", None) == {"trust_remote_code": False}
