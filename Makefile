@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-provider test-kill fuzz fuzz-guided test-server test-zoo house reference lint types imports check study bench docs notebooks server clean test-wheel release audit lock test-locked test-gpu test-lowest test-312 test-313 test-ray test-parallel test-browser
+.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-provider test-kill fuzz fuzz-guided test-server test-zoo house reference lint types imports check study bench bench-load docs notebooks server clean test-wheel release audit lock test-locked test-gpu test-lowest test-312 test-313 test-ray test-parallel test-browser
 
 setup: $(READY)
 
@@ -168,6 +168,11 @@ notebooks: $(READY)
 
 bench: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m bench
+
+# What a cell, a row, a round, a call and a class cost as there are more of them: some hours of a core (CASES=load-calls: one case)
+CASES ?= load
+bench-load: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m bench $(CASES)
 
 clean:
 	rm -rf .venv build dist site src/*.egg-info

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from bench import growth, language, matcher, vision
+from bench import growth, language, load, matcher, vision
 from bench.frame import RESULTS, Run
 from bench.table import table
 
@@ -25,6 +26,8 @@ ON_REQUEST: dict[str, Callable[[Run], None]] = {
     "large": growth.large,
     "matcher": matcher.matcher,
     **matcher.ALL,
+    "load": load.load,
+    **{f"load-{name.replace(' ', '-')}": partial(load.load, only=(name,)) for name in load.CASES},
     "table": table,
 }
 

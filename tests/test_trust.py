@@ -171,8 +171,11 @@ def test_where_a_config_says_so_it_is_run_and_recorded(own_code, tmp_path, monke
         maao.from_hub(tmp_path / "shared")
     assert maao.from_hub(tmp_path / "shared", trust_remote_code=True).labels == result.predictor.labels
     (folder / "modeling_own.py").write_text(CODE.format(marker=str(marker)) + "# other\n")
-    with pytest.raises(StoreError, match="The Python code that comes with the model has changed"):
-        maao.load(tmp_path / "run").predict(["music"])
+    marker.unlink()
+    for use in (lambda: maao.load(tmp_path / "run").predict(["music"]), lambda: maao.replay(tmp_path / "run")):
+        with pytest.raises(StoreError, match="The Python code that comes with the model has changed"):
+            use()
+    assert not marker.exists()  # it is found out before any of it runs
 
 
 def test_code_of_the_hub_is_that_of_a_commit():

@@ -274,7 +274,8 @@ def _problem(config: Config, inputs: MatchedInputs, encoder: DualEncoder, datase
     }
     if isinstance(own, ProbeOptions):  # which may begin from the features of `train`
         train = reader.split(splits.train, train=True)
-        targets = torch.tensor([splits.labels.index(example.label) for example in splits.train], dtype=torch.long)
+        numbers = {label: i for i, label in enumerate(splits.labels)}
+        targets = torch.tensor([numbers[example.label] for example in splits.train], dtype=torch.long)
         probe = own.build_on(bound, train.features_of.features, targets)
         problem = made(NoPrompt(), probe, NoWords(), reader, splits, train=train, **common)
         problem.notes = cut_notes(problem)

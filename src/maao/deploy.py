@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,9 @@ from maao.types import JSON, Example, Score
 
 if TYPE_CHECKING:
     from PIL import Image
+
+
+NO_NUMBER = "the model gives no number for it (NaN or infinity)"
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,10 @@ class Deployed:
         cuts = self.problem.cuts(self.params, inputs)
         reasons = [""] * len(cuts) if self.thresholds is None else self.thresholds.reasons(scores.numpy()).tolist()
         rows = scores.softmax(-1).tolist()
-        return [_prediction(self.labels, row, cut, why) for row, cut, why in zip(rows, cuts, reasons, strict=True)]
+        return [
+            _prediction(self.labels, row, cut, why) if all(map(math.isfinite, row)) else Unread("", NO_NUMBER, one.fields)
+            for one, row, cut, why in zip(inputs, rows, cuts, reasons, strict=True)
+        ]
 
     def as_read(self, params: Params) -> tuple[Any, Params]:
         """Return the problem that reads a point (in the template that a proposal filled in, say), and what of the point that one reads."""

@@ -44,7 +44,7 @@ def environment(parts: RunComponents) -> JSON:
         "adapter": _adapter_digest(parts.config.model),
         "wording": wording_digest(parts.config),
         "own_files": _own_files_digest(parts.config),
-        "remote_code": _remote_code(parts),
+        "remote_code": remote_code(parts.config) if parts.frozen is not None else {},
         "origin": "" if parts.config.from_run is None else read_origin(parts.config.from_run).digest,
         "labels": list(parts.splits.labels) if parts.splits else [],
         "class_names": list(parts.class_names),
@@ -54,10 +54,10 @@ def environment(parts: RunComponents) -> JSON:
     }
 
 
-def _remote_code(parts: RunComponents) -> dict[str, str]:
-    """Return the Python files that come with the model and may be run, with their hashes; nothing where none may."""
-    model = parts.config.model
-    if parts.frozen is None or not model.trust_remote_code:
+def remote_code(config: Config) -> dict[str, str]:
+    """Return the Python files that come with a config's model and may be run, with their hashes; nothing where none may. Runs none."""
+    model = config.model
+    if not model.trust_remote_code:
         return {}
     from maao.problems.towers.text.loading import code_of
 

@@ -4,6 +4,10 @@ Every error a user can cause or meet is a `MaaoError`; its text names the thing,
 command line prints the text alone; a traceback means a defect of ours.
 """
 
+from __future__ import annotations
+
+from maao.types import Cost
+
 
 class MaaoError(Exception):
     """Base of every error that maao raises on purpose."""
@@ -27,6 +31,19 @@ class CodecError(MaaoError):
 
 class ProblemError(MaaoError):
     """A problem was asked for something it cannot give: a loss that is not a number at the start, an unknown split."""
+
+
+class NotFinite(ProblemError):
+    """A walk came upon a loss or gradient that is no finite number, and does not go on. `cost` is what it took till there.
+
+    Example:
+        >>> NotFinite("The loss is nan.", Cost(gradient_steps=3)).cost.gradient_steps
+        3
+    """
+
+    def __init__(self, told: str, cost: Cost | None = None) -> None:
+        super().__init__(told)
+        self.cost = cost or Cost(gradient_steps=1)  # the step that failed
 
 
 class ChatError(MaaoError):

@@ -11,7 +11,7 @@ before a walk's (``"fold0.walk1.prompt"``): each member is then an average by it
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -56,6 +56,16 @@ def _in_member(name: str) -> tuple[str, str]:
     """Return the member that a param belongs to, and its name there."""
     found = _FOLD.fullmatch(name)
     return (FULL, name) if found is None else (found[1], found[2])
+
+
+def where_judged(names: Iterable[str]) -> str:
+    """Return by which examples a point with tensors of these names was judged, in words.
+
+    Example:
+        >>> where_judged(["prompt"]), where_judged(["prompt", "fold0.prompt"])
+        ('on select', 'out of fold')
+    """
+    return "out of fold" if any(member_of(name) != FULL for name in names) else "on select"
 
 
 def full_member(params: Mapping[str, T]) -> dict[str, T]:

@@ -22,7 +22,7 @@ from maao.data.checks import Unread
 from maao.data.given import GivenInputs
 from maao.data.splits import SPLITS
 from maao.deploy import Deployed, Judged, Prediction, inputs_of, judged_examples, picture_of
-from maao.environment import environment, frozen_digest, refuse_changed
+from maao.environment import environment, frozen_digest, refuse_changed, remote_code
 from maao.errors import ConfigError, DataError, MaaoError, StoreError
 from maao.evaluation.beside import Compared
 from maao.evaluation.evaluation import Evaluation
@@ -31,12 +31,13 @@ from maao.evaluation.undecided import Thresholds
 from maao.export.tuned import Exporter, Tuned, write, write_walks
 from maao.llm.ledger import Totals
 from maao.llm.sent import Sent
-from maao.members import FULL, full_member, member_of, walks_of
+from maao.members import full_member, walks_of, where_judged
 from maao.predictor import Predictor
 from maao.protocols import Params
 from maao.store.digest import params_digest
 from maao.store.run import Final, standing
 from maao.stored_run import config_of, kept_compared, kept_sent, kept_splits, kept_thresholds, open_run, recorded_in, torch_serializer
+from maao.troubles import Trouble, troubles_of_run
 from maao.types import JSON, Cost, Example, Mistake, Split, failed_calls, total_cost
 
 if TYPE_CHECKING:
@@ -116,17 +117,24 @@ class Result:
     @property
     def is_cross_validated(self) -> bool:
         """Whether all labels were tuned on, and each was judged by what was tuned without it."""
-        return any(member_of(name) != FULL for name in self.history[0].state.params) if self.history else False
+        return self.where_judged != where_judged(())
 
     @property
     def where_judged(self) -> str:
         """By which examples the run chose, in words."""
-        return "out of fold" if self.is_cross_validated else "on select"
+        return where_judged(self.history[0].state.params if self.history else ())
 
     @property
     def warning(self) -> str:
         """Why this is no run with a mentor, in words: it never gave a reply, or nothing in its replies could be used. "": it is one."""
         return gave_nothing(self.history, self.config)
+
+    @property
+    def troubles(self) -> tuple[Trouble, ...]:
+        """What went wrong with the run's numbers, in words: steps that went back, losses that are none, answers of one class, ..."""
+        chosen = best_round(self.history) if self.history else None
+        tested = self.finals["chosen"].score if "chosen" in self.finals else None
+        return troubles_of_run(self.history, chosen, self.where_judged, tested, self.config.model.dtype)
 
     @property
     def capped(self) -> int:
@@ -399,7 +407,8 @@ class Result:
         """Return the examples of `select` (out of fold: all labelled ones) read wrongly with most confidence. Reads the data anew."""
         self._check_labels()
         found = self._judged_split("select")
-        targets = np.array([self._labels.index(example.label) for example in found.examples])
+        numbers = {label: i for i, label in enumerate(self._labels)}
+        targets = np.array([numbers[example.label] for example in found.examples])
         return list(mistakes_in(readings(found.class_scores, targets), found.examples, self._labels)[:count])
 
     def picture(self, example: Example) -> Image.Image:
@@ -476,6 +485,7 @@ class Result:
     def predictor(self) -> Predictor:
         """The chosen point in use: what of the run is needed to predict, and nothing else."""
         self._check_labels()
+        refuse_changed(self.folder, self.environment, {"remote_code": remote_code(self.config)})  # before any of it runs
         return Predictor(
             self.config,
             self._labels,

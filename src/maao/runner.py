@@ -10,9 +10,11 @@ import glob
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict, runtime_checkable
 
@@ -33,8 +35,8 @@ from maao.core.plan import Plan
 from maao.core.seeds import seed_for
 from maao.data.folds import CROSS_VALIDATION
 from maao.data.splits import known_parts
-from maao.environment import environment, refuse_changed
-from maao.errors import ConfigError, MaaoError, StoreError, Waiting
+from maao.environment import environment, refuse_changed, remote_code
+from maao.errors import ConfigError, MaaoError, NotFinite, StoreError, Waiting
 from maao.estimate import Estimate, caps_of, estimated
 from maao.evaluation.undecided import choose_thresholds
 from maao.llm.batch import replies_from
@@ -72,6 +74,7 @@ from maao.stored_run import (
     torch_serializer,
 )
 from maao.tracking import Tracking
+from maao.troubles import troubles_of_round
 from maao.types import Cost, Observation, Splits, failed_calls, total_cost
 from maao.waiting import counted, how_to_go_on, read_waits, record_beside
 
@@ -364,7 +367,7 @@ def replay(
         begin_together(parts, kept_splits(stored.path, parts.config))
         again: Rounds = ()
         parts = replace(parts, plan=_as_walked(parts.plan, history))
-        with job("walking again", _steps_left(parts, 0), "steps") as walking:
+        with job("walking again", _steps_left(parts)[0], "steps") as walking:
             for finished in _alternate(parts, asked, (), watch or Watch(), walking):
                 again = (*again, finished)
                 (watch or Watch()).round(finished)
@@ -425,17 +428,23 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, clock: Cloc
     mirroring = Mirroring(parts.config.store.mirror, stored.path, watch.note)
     mirroring.copy()
     begin_together(parts, kept_splits(stored.path, parts.config))
-    ended = "failed"
+    ended, walk_ended = "failed", ""
     try:
         if not is_closed(history):
-            with job("walking", _steps_left(parts, len(history)), "steps") as walking:
+            with job("walking", _steps_left(parts)[len(history)], "steps") as walking:
                 rounds = _alternate(parts, asked, history, watch, walking, clock)
-                for finished in until_settled(rounds, parts.plan, history=history, **_patience(parts)):
-                    stored.append(finished)
-                    history = (*history, finished)
-                    mirroring.copy()
-                    tracking.round(finished)
-                    watch.round(finished)
+                try:
+                    for finished in until_settled(rounds, parts.plan, history=history, **_patience(parts)):
+                        stored.append(finished)
+                        mirroring.copy()
+                        tracking.round(finished)
+                        watch.round(finished)
+                        for trouble in troubles_of_round(finished, history):
+                            watch.note(trouble.text)
+                        history = (*history, finished)
+                except NotFinite as error:
+                    walk_ended = _walk_ended(history, error)
+                    watch.note(walk_ended)
             for finished in _closing(parts, history):
                 stored.append(finished)
                 history = (*history, finished)
@@ -445,13 +454,17 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, clock: Cloc
         _read_test(stored, parts, history, watch)
         _keep_sent(stored, parts, asked)
         _check_stored(stored, history)
-        stored.set_status("finished", _why_short(parts, history))
+        stored.set_status("finished", _why_short(parts, history, walk_ended))
         ended = "finished"
         mirroring.copy()
     except KeyboardInterrupt:
         if ended != "finished":
             ended = "stopped"
             stored.set_status("stopped", "interrupted")
+        raise
+    except NotFinite as error:  # nothing is stored that could be used
+        ended = "stopped"
+        stored.set_status("stopped", str(error).rstrip("."))
         raise
     except Waiting:
         ended, count = "waiting", len(stored.ledger.awaited())
@@ -534,9 +547,10 @@ def _at_rate(parts: RunComponents, rate: float) -> RunComponents:
     return replace(parts, config=config, stage=build_stage(config, parts.plan, parts.accept, parts.average_every))
 
 
-def _steps_left(parts: RunComponents, done: int) -> int:
-    """Return how many steps the legs behind so many may still take, with what judging may walk: a race that ends early takes fewer."""
-    return sum(leg.steps + (parts.accept.max_steps(leg.proposals) if leg.ask else 0) for leg in parts.plan[done:])
+def _steps_left(parts: RunComponents) -> list[int]:
+    """Return for each number of legs how many steps those behind it may take, with what judging may walk: a race may take fewer."""
+    most = [leg.steps + (parts.accept.max_steps(leg.proposals) if leg.ask else 0) for leg in reversed(parts.plan)]
+    return [*accumulate(most, initial=0)][::-1]
 
 
 def _alternate(
@@ -553,12 +567,20 @@ def _alternate(
     mentor = RestartsAll(asked.mentor, folds) if folds else asked.mentor
     seed = parts.config.seed
     rounds = alternate(parts.problem, stage, mentor, plan=parts.plan, accept=parts.accept, seed=seed, history=history, clock=clock)
+    left = _steps_left(parts)
     for finished in rounds:
         yield finished
-        walking.advance(0, total=walking.done + _steps_left(parts, finished.index + 1))
+        walking.advance(0, total=walking.done + left[finished.index + 1])
 
 
-def _why_short(parts: RunComponents, history: Rounds) -> str:
+def _walk_ended(history: Rounds, error: NotFinite) -> str:
+    """Say why a walk ends before its plan. Raises the error where nothing is stored that could be used."""
+    if not any(r.score.is_unjudged or math.isfinite(r.score.loss) for r in history):
+        raise error
+    return f"its walk ended after round {len(history) - 1}: {str(error).rstrip('.')}; the best point that is stored is used"
+
+
+def _why_short(parts: RunComponents, history: Rounds, walk_ended: str = "") -> str:
     """Say what was planned and did not come about: legs that a cap took away, calls that were not made or gave no reply."""
     if parts.splits is not None and parts.splits.is_unlabelled:
         taken = next((r.advice.proposals[r.verdict.chosen] for r in history if r.verdict.chosen is not None), None)
@@ -569,7 +591,9 @@ def _why_short(parts: RunComponents, history: Rounds) -> str:
         return f"no label was given: {did}, and nothing could be checked"
     told = []
     averaged, history = is_closed(history), walked(history)
-    if len(history) < len(parts.plan) and is_settled(tuple(history), parts.plan, **_patience(parts)):
+    if walk_ended:
+        told.append(walk_ended)
+    elif len(history) < len(parts.plan) and is_settled(tuple(history), parts.plan, **_patience(parts)):
         patience, best = parts.config.plan.options.patience, last_best(tuple(history), parts.config.plan.options.min_delta)
         legs = "a leg" if patience == 1 else f"{patience} legs"
         told.append(f"early stopping ended it after round {len(history) - 1}: {legs} without a new best on select since round {best}")
@@ -705,6 +729,7 @@ def rebuild(stored: Stored) -> RunComponents:
     """Build a stored run's parts again, and make sure that they are the same."""
     config, recorded = config_of(stored), recorded_in(stored)
     threads = config.threads or recorded.get("threads")
+    refuse_changed(stored.path, recorded, {"remote_code": remote_code(config)})  # before any of it runs
     parts = build(config.model_copy(update={"threads": threads}), kept_splits(stored.path, config))
     now = environment(parts)
     refuse_changed(stored.path, recorded, now)

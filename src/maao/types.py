@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -82,12 +83,18 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How good a point is on one split: a loss (lower is better), metrics (higher is better), and over how many examples."""
+    """How good a point is on one split: a loss (lower is better), metrics (higher is better), and over how many examples.
+
+    `always` is the one class that every example is put into; "": there are several, or it is not known. `unread` says for how many
+    examples there is no class score that is a number; they count as read wrongly, and the loss is no number then.
+    """
 
     loss: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     num_examples: int = 0
     cost: Cost = Cost()
+    always: str = field(default="", compare=False)
+    unread: int = field(default=0, compare=False)
 
     def __repr__(self) -> str:
         metrics = "".join(f", {readable(name)} {value:.4g}" for name, value in self.metrics.items())
@@ -97,6 +104,16 @@ class Score:
     def is_unjudged(self) -> bool:
         """Whether there was no example to judge by."""
         return self.loss != self.loss and not self.num_examples
+
+    @property
+    def rank(self) -> float:
+        """The loss to choose by: what is no finite number is worse than any.
+
+        Example:
+            >>> Score(0.5).rank, Score(float("nan")).rank, Score(float("-inf")).rank
+            (0.5, inf, inf)
+        """
+        return self.loss if isfinite(self.loss) else inf
 
     @property
     def primary(self) -> tuple[str, float] | None:
@@ -318,7 +335,7 @@ class Leg:
     unjudged: bool = field(default=False, compare=False)  # what became of the proposals says it too
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Round(Generic[P, S]):
     """A finished leg and all that led to it. `score` and `clues` speak of `state.params`, where the leg ended."""
 

@@ -17,6 +17,7 @@ from rich.console import Console
 import maao
 from maao.baselines import at_end
 from maao.baselines.linear_probe import LinearProbe
+from maao.build import build
 from maao.config import make_config
 from maao.errors import ConfigError
 from maao.evaluation.beside import Beside, Compared, Gain, gain_over, matched_interval
@@ -257,7 +258,9 @@ def test_baselines_stand_beside_the_tuned_point_on_any_labelled_examples(encoder
 
 
 @pytest.mark.parametrize("folded", [False, True])
-def test_without_a_test_baselines_stand_where_the_run_chose_and_no_gain_is_claimed(encoder: Path, tmp_path: Path, folded: bool) -> None:
+def test_without_a_test_baselines_stand_where_the_run_chose_and_no_gain_is_claimed(
+    encoder: Path, tmp_path: Path, folded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from maao.baselines.listed import listed
 
     data = {name: value for name, value in write_data(tmp_path).items() if name != "test"}
@@ -269,6 +272,9 @@ def test_without_a_test_baselines_stand_where_the_run_chose_and_no_gain_is_claim
     counts = {one.num_examples for one in found.baselines}
     assert counts == {len(pairs("train"))} if folded else counts == {len(pairs("select"))}
     if folded:
+        monkeypatch.setattr(at_end, "MOST_FOLDED", 1)
+        (told,) = at_end.compared_where_chosen(build(config), 0).left_out
+        assert told.startswith("linear_probe: with ") and "labels of 3 classes it takes long" in told
         own = {one.title: one.loss for one in listed(config, ["linear_probe"]).baselines}
         assert found.baselines[-1].loss == pytest.approx(own[found.baselines[-1].title])
     told = [said.text for said in story(ending_of(result))]

@@ -19,6 +19,7 @@ from PIL import Image
 
 import maao
 from maao import choices, cli
+from maao.class_lines import ClassLines
 from maao.compare import compare
 from maao.config import make_config
 from maao.hub import save_for_hub
@@ -91,9 +92,8 @@ def lines(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("lines")
     encoder = sentence_folder(place / "encoder", max_length=12)[0]
     told = [word for word in WORDS.values() if len(word) < 200]
-    reply = json.dumps(
-        {label: {"examples": told[:5], "template": "x"} for label in LABELS} | {"budget": {"usd": 1e9}, "other": {"examples": ["x"]}}
-    )
+    said = {label: {"examples": [f"{word} of {i}" for word in told[i : i + 5]], "template": "x"} for i, label in enumerate(LABELS)}
+    reply = json.dumps({**said, "budget": {"usd": 1e9}, "other": {"examples": ["x"]}})
     values = {
         "threads": 1,
         "baselines": [],
@@ -402,9 +402,9 @@ def test_orders_in_data_and_replies_change_nothing(texts, lines):
     assert lined.config.budget.usd is None
     allowed = {f"{kind}.{label}" for kind in ("examples", "descriptions") for label in LABELS}
     fields = {name for r in lined.history for proposal in r.advice.proposals for name in proposal.fields}
-    assert fields and {re.sub(r"^fold\d+\.", "", name) for name in fields} <= {*allowed, "lines_weight"}
-    said = {line.text: line.label for line in lined.lines}
-    assert all(label in LABELS for label in said.values())
+    assert fields and fields <= {*allowed, "lines_weight"}
+    told = [ClassLines.from_fields(proposal.fields, LABELS) for r in lined.history for proposal in r.advice.proposals]
+    assert all(line.text.endswith(f" of {LABELS.index(line.label)}") for lines in told for line in lines)  # where it was said
 
 
 def test_a_comparison(said, worker_here, tmp_path):

@@ -332,7 +332,7 @@ def test_gradient_that_is_no_number_rolls_back_too():
 
 
 def test_start_without_a_loss_is_an_error_in_words():
-    with pytest.raises(ProblemError, match=r"starting point of step 0 is nan.*Look at the start"):
+    with pytest.raises(ProblemError, match=r"loss is nan at the starting point of step 0.*Look at the start"):
         walk(TorchStage(), Linear(broken=(0,)), 1)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 20_000  # that the end of a run may run through a model for baselines, where no feature is kept
 SHARE = 10  # or one part in so many of what the run itself spent, where that is more
-MOST_FOLDED = 1_000  # labels that are read fold by fold at the end of a run
+MOST_FOLDED = 5_000  # labels times classes that what takes long is fitted to fold by fold at the end of a run (about 5 s)
 
 
 UNTUNED = "untuned model"
@@ -54,8 +54,16 @@ def over_untuned(examples: Splits, tuned: Tensor, untuned: Tensor, began: str = 
     """Return what was gained on `test` over the first point, called `began`; None where examples are judged in groups."""
     if any(example.group for example in examples.test):
         return None
-    targets = np.array([examples.labels.index(example.label) for example in examples.test], dtype=np.int64)
-    return _gain(targets, log_softmax(tuned.double().numpy()), began, log_softmax(untuned.double().numpy()))
+    numbers = {label: i for i, label in enumerate(examples.labels)}
+    targets = np.array([numbers[example.label] for example in examples.test], dtype=np.int64)
+    own, first = (_log_probabilities(scores.double().numpy()) for scores in (tuned, untuned))
+    return _gain(targets, own, began, first)
+
+
+def _log_probabilities(scores: Floats) -> Floats:
+    """Return the log-probabilities of class scores; NaN in every row that holds no numbers, which answers nothing."""
+    bad = ~np.isfinite(scores.max(1, keepdims=True))
+    return np.where(bad, np.nan, log_softmax(np.where(bad, 0.0, scores)))
 
 
 def _compared(parts: RunComponents, tuned: Tensor, spent: int) -> Compared:
@@ -76,8 +84,6 @@ def compared_where_chosen(parts: RunComponents, spent: int) -> Compared:
     if not parts.config.baselines or not parts.examples.judged:
         return Compared((), where=where)
     try:
-        if folded and len(parts.examples.judged) > MOST_FOLDED:
-            raise ConfigError(f"fold by fold takes long with {len(parts.examples.judged):,} labels (maao baselines CONFIG shows them so)")
         task = _task(parts)
         known, read = (task.labelled, None) if folded else (task.train, task.select)
         found, left_out = _read(task, known, read, parts.config.baselines, max(MOST_TOKENS, spent // SHARE))
@@ -108,7 +114,7 @@ def _over_best(task: Task, read: Part, names: Sequence[str], tuned: Floats, most
     if not found:
         return Compared((), None, left_out)
     best, answers = max(found, key=lambda one: (one[0].metrics["accuracy"], -one[0].loss))  # of equals the one with the lowest loss
-    gain = _gain(read.targets, log_softmax(tuned), best.title, answers, len(found))
+    gain = _gain(read.targets, _log_probabilities(tuned), best.title, answers, len(found))
     return Compared(tuple(beside for beside, _ in found), gain, left_out, sum(beside.tokens for beside, _ in found))
 
 
@@ -124,6 +130,9 @@ def _read(
             price = baseline.price(known, read)
             if price > room:
                 raise ConfigError(f"it would run {price:,} tokens, and the end of a run may run {most:,}")
+            if read is None and baseline.takes_long and len(known) * task.num_classes > MOST_FOLDED:
+                told = f"with {len(known):,} labels of {task.num_classes} classes it takes long fold by fold"
+                raise ConfigError(f"{told} (maao baselines CONFIG --only {name} reads it so)")
             reading = baseline.out_of_fold(task) if read is None else baseline.reads(task, known, read)
             found.append(as_beside(name, baseline, reading))
         except Exception as error:  # of a library too
@@ -168,7 +177,7 @@ def _gain(targets: Integers, tuned: Floats, over: str, theirs: Floats, best_of: 
     """Return what the tuned point gained on `test` over something else that answered there."""
 
     def right(answers: Floats) -> list[bool]:
-        return [bool(one) for one in answers.argmax(1) == targets]
+        return [bool(one) for one in (answers.argmax(1) == targets) & np.isfinite(answers.max(1))]  # no number is no answer
 
     def losses(answers: Floats) -> list[float]:
         return [-float(one) for one in answers[np.arange(len(targets)), targets]]

@@ -50,10 +50,12 @@ class Reading:
 class LabelledBaseline(Section):
     """Base: a way to tell classes that learns from all labels there are, and reads `test` once.
 
+    `takes_long`: it is fitted by an optimizer.
     `learns` says whether it would learn something of an example that is held out, `needs_labels` whether it looks at labels at all;
     `told` is what it is, in a few words; `told_with_names` what it is with its `class_names`, where it has such an option.
     """
 
+    takes_long: ClassVar[bool] = False
     learns: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = True
     told: ClassVar[str]

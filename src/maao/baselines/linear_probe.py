@@ -32,6 +32,7 @@ class LinearProbe(LabelledBaseline):
     Source: Radford et al., 2021 (linear probe); Lin et al., Multimodality Helps Unimodality, CVPR 2023 (class texts as examples).
     """
 
+    takes_long: ClassVar[bool] = True
     told: ClassVar[str] = "logistic regression on frozen features"
     told_with_names: ClassVar[str] = "logistic regression on frozen features, with each class's name as one more example of it"
 

@@ -34,6 +34,7 @@ class LoRA(LabelledBaseline):
     Source: Hu et al., LoRA, ICLR 2022; PEFT.
     """
 
+    takes_long: ClassVar[bool] = True
     told: ClassVar[str] = "low-rank changes of the model's weights, with a linear head (PEFT)"
 
     steps: int = Field(50, ge=1, le=MANY, description="Gradient steps.")

@@ -33,13 +33,14 @@ class Baseline(Protocol):
 
 
 def figures(score: Score) -> Figures:
-    """Return a score as a row holds it: the loss, each metric, and over how many examples; without examples there is no loss.
+    """Return a score as a row holds it: the loss, each metric, and over how many examples; what is no finite number is left out.
 
     Example:
         >>> figures(Score(0.5, {"accuracy": 0.75}, 4))
         {'loss': 0.5, 'accuracy': 0.75, 'examples': 4}
     """
-    return {**({"loss": score.loss} if not score.is_unjudged else {}), **score.metrics, "examples": score.num_examples}
+    held = {name: value for name, value in {"loss": score.loss, **score.metrics}.items() if math.isfinite(value)}
+    return {**held, "examples": score.num_examples, **({"unread": score.unread} if score.unread else {})}
 
 
 def spent(cost: Cost) -> Figures:

@@ -42,6 +42,7 @@ class SetFit(LabelledBaseline):
     Source: Tunstall et al., Efficient Few-Shot Learning Without Prompts, 2022; setfit 1.2.
     """
 
+    takes_long: ClassVar[bool] = True
     told: ClassVar[str] = "a sentence encoder tuned on pairs of texts, then logistic regression (the library setfit)"
 
     steps: int = Field(25, ge=0, le=MANY, description="Steps on pairs; 0: logistic regression alone.")

@@ -182,6 +182,8 @@ def read_out(table: Table, place: Path, total: int) -> Path:
             more = {"spent": {**asdict(spent), "usd": None if math.isnan(spent.usd) else spent.usd}, **more}
         if capped:
             _say_first(place / PAGE, _capped_told(capped, total))
+        if without := without_loss(rows):
+            _say_first(place / PAGE, f"**{without_loss_told(without, total)}**")
         waiting = waiting_in(place)
         if waiting.cells:
             _say_first(place / PAGE, f"**{waiting.told(total)}** `maao requests list {place}` says which; the same command goes on.")
@@ -191,6 +193,22 @@ def read_out(table: Table, place: Path, total: int) -> Path:
         record = {"name": table.name, "baseline": table.baseline, **about, "rows": held, **more}
         write_text_durably(place / RESULTS, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return place / PAGE
+
+
+def without_loss(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of cells that were read on `test` and have no loss there that is a finite number."""
+    return [row for row in rows if row.test is not None and row.test.get("examples") and LOSS not in row.test]
+
+
+def without_loss_told(without: Sequence[Row], total: int) -> str:
+    """Say so, of so many cells."""
+    arms = ", ".join(dict.fromkeys(row.arm for row in without))
+    unread = sum(row.test.get("unread", 0) > 0 for row in without if row.test is not None)
+    wrong = f" In {unread} of them the model gave no number for some examples, which count as read wrongly." if unread else ""
+    return (
+        f"{counted(len(without), 'cell', 'cells')} of {total} have no finite loss on test (arms: {arms}), and are in nothing that is said "
+        f"of losses.{wrong}"
+    )
 
 
 def _capped_told(capped: Sequence[Row], total: int) -> str:

@@ -221,7 +221,9 @@ def curve(result: Result) -> list[Figures]:
     spent_so_far, best, points = Cost(), float("inf"), list[Figures]()
     for r in (r for r in result.history if not r.score.is_unjudged):  # without labels nothing is judged
         spent_so_far += r.cost
-        best = min(best, r.score.loss)
+        best = min(best, r.score.rank)
+        if not math.isfinite(best):
+            continue
         points.append(
             {
                 "model_tokens": spent_so_far.model_tokens,

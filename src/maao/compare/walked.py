@@ -81,4 +81,4 @@ def _figures(one: Each) -> Figures:
 
 
 def _worth(one: Each) -> float:
-    return math.inf if math.isnan(one.loss) else one.loss
+    return one.loss if math.isfinite(one.loss) else math.inf

@@ -81,10 +81,12 @@ def compare(
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         start = _ray_start() if ray else LocalWorker
         processes = [start(command, environment) for _ in range(min(count, len(missing)))]
+        left = [_row_file(place, cell) for cell in missing]  # what is there is not looked for again
         try:
             while any(process.poll() is None for process in processes):
                 if watch is not None:
-                    watch(sum(_row_file(place, cell).exists() for cell in wanted), len(wanted), time.monotonic() - began)
+                    left = [file for file in left if not file.exists()]
+                    watch(len(wanted) - len(left), len(wanted), time.monotonic() - began)
                 time.sleep(0.2)
         finally:
             for process in processes:

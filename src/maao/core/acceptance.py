@@ -30,8 +30,7 @@ def keep(state: S, reason: str = "", *, considered: tuple[Considered[P], ...] = 
 
 
 def _loss(considered: Considered[P]) -> float:
-    loss = considered.score.loss
-    return math.inf if math.isnan(loss) else loss
+    return considered.score.rank
 
 
 def _spent(scores: Sequence[Score]) -> Cost:
@@ -254,7 +253,7 @@ class Race:
 
     def last_before(self, history: History[P, S], state: S) -> S:
         """Return the last point of the present walk, stored or at hand, that is not older than the race."""
-        stored = [held for r in history if r.index >= _since(history) for held in (r.verdict.state, r.state)]
+        stored = [held for r in history[_since(history) :] for held in (r.verdict.state, r.state)]
         found = [held for held in (*stored, state) if held.age <= self.steps]
         if not found:
             raise ProblemError(
@@ -289,10 +288,8 @@ def race_in(rule: Acceptance[Any, Any]) -> Race | None:
 
 def scores_by_age(history: History[P, S]) -> list[Considered[P]]:
     """Return the recorded scores of the present walk, from its last restart on, each with its age."""
-    since, found = _since(history), list[Considered[P]]()
-    for r in history:
-        if r.index < since:
-            continue
+    found = list[Considered[P]]()
+    for r in history[_since(history) :]:
         own = [c for c in r.verdict.considered if c.proposal == r.verdict.chosen]
         found += [Considered(None, c.score, c.age) for c in own]
         found.append(Considered(None, r.score, r.state.age))
@@ -301,7 +298,7 @@ def scores_by_age(history: History[P, S]) -> list[Considered[P]]:
 
 def _since(history: History[P, S]) -> int:
     """Return the round in which the present walk began."""
-    return max((r.index for r in history if r.verdict.chosen is not None), default=0)
+    return next((r.index for r in reversed(history) if r.verdict.chosen is not None), 0)
 
 
 # -- as sections of a config

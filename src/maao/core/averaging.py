@@ -13,6 +13,7 @@ other starts); Caruana et al., Ensemble Selection from Libraries of Models, ICML
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -46,7 +47,7 @@ def walks(history: History[P, S]) -> tuple[Walk[P], ...]:
     """
     best: dict[Key, Walk[P]] = {}
     for key, point in _points(history):
-        if point.score.loss == point.score.loss and (key not in best or point.score.loss < best[key].score.loss):
+        if math.isfinite(point.score.loss) and (key not in best or point.score.loss < best[key].score.loss):
             best[key] = point
     return tuple(sorted(best.values(), key=lambda walk: walk.score.loss))
 

@@ -14,7 +14,7 @@ from typing import Generic
 
 from maao.core.acceptance import Interpolate, Race, race_in
 from maao.core.averaging import Key
-from maao.core.loop import judge, standing
+from maao.core.loop import TAKEN_BACK, judge, standing
 from maao.errors import ProblemError
 from maao.protocols import Acceptance, GradientStage, History, Problem
 from maao.types import Considered, Cost, P, Round, S, Score, Verdict
@@ -97,7 +97,8 @@ def _check_same(r: Round[P, S], again: Verdict[S]) -> None:
         return (a.proposal, a.age) == (b.proposal, b.age) and (same or math.isclose(a.score.loss, b.score.loss, rel_tol=CLOSE))
 
     pairs = zip(stored.considered, again.considered, strict=False)
-    if len(stored.considered) != len(again.considered) or stored.chosen != again.chosen or not all(equal(a, b) for a, b in pairs):
+    chosen = again.chosen if TAKEN_BACK in stored.reason else stored.chosen
+    if len(stored.considered) != len(again.considered) or chosen != again.chosen or not all(equal(a, b) for a, b in pairs):
         raise ProblemError(
             f"The race of round {r.index} comes out otherwise than it is on record ({again.reason}; on record: {stored.reason}): its walks "
             "cannot be read again. Has something changed since, or does this device not repeat its sums?"

@@ -11,9 +11,11 @@ from maao.core.budget import Clock, InTime, TimeIsUp, was_cut
 from maao.core.plan import Plan
 from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
+from maao.errors import NotFinite
 from maao.protocols import Acceptance, GradientStage, History, Mentor, Prefills, Problem
 from maao.types import LINES_WEIGHT, Advice, Cost, Leg, Observation, P, Round, S, Verdict
 
+TAKEN_BACK = "; taken back, since "  # in a verdict's reason, before why nothing can be walked from the restart that it gave
 UNJUDGED = "the time was up before the proposals were judged: all goes on as it was"
 
 
@@ -49,8 +51,14 @@ def alternate(
             judged = _judge_in_time(problem, stage, accept, history, state, advice, leg, seed=seed, clock=clock)
             leg = replace(leg, unjudged=judged is None)
             verdict = _with_lines_told(judged or keep(state, UNJUDGED), advice)
-        state, observations = run_leg(problem, stage, verdict.state, leg, clock)
-        leg = replace(leg, steps=len(observations))
+        try:
+            end, observations = run_leg(problem, stage, verdict.state, leg, clock)
+        except NotFinite as error:
+            if verdict.chosen is None:
+                raise
+            verdict = _taken_back(verdict, state, error)
+            end, observations = run_leg(problem, stage, state, leg, clock)
+        state, leg = end, replace(leg, steps=len(observations))
         score = score_all(problem, [state.params], "select")[0]
         clues = problem.clues(state.params, start=state.start, score=score)
         walked = sum((o.cost for o in observations), Cost())
@@ -79,6 +87,11 @@ def judge(
 ) -> Verdict[S]:
     """Return what a rule makes of the proposals of the round that comes next. `seed` is the run's."""
     return accept(problem, stage, history, state, advice.proposals, seed=seed_for(seed, "accept", len(history)))
+
+
+def _taken_back(verdict: Verdict[S], state: S, error: NotFinite) -> Verdict[S]:
+    """Return a verdict whose restart cannot be walked from: what was there before goes on."""
+    return replace(verdict, state=state, chosen=None, reason=f"{verdict.reason}{TAKEN_BACK}{error}", cost=verdict.cost + error.cost)
 
 
 def _judge_in_time(
@@ -126,11 +139,14 @@ def run_leg(
     problem: Problem[P], stage: GradientStage[P, S], state: S, leg: Leg, clock: Clock | None = None
 ) -> tuple[S, tuple[Observation[P], ...]]:
     """Walk one leg, or as far as the time goes; return where it ended and what was seen on the way."""
-    observations = []
+    observations: list[Observation[P]] = []
     for i in range(leg.steps):
         if clock is not None and clock.is_up:
             break
-        state, observation = stage.step(problem, state, keep=leg.keep_every > 0 and i % leg.keep_every == 0)
+        try:
+            state, observation = stage.step(problem, state, keep=leg.keep_every > 0 and i % leg.keep_every == 0)
+        except NotFinite as error:
+            raise NotFinite(str(error), sum((seen.cost for seen in observations), error.cost)) from error
         observations.append(observation)
     return state, tuple(observations)
 
@@ -138,8 +154,8 @@ def run_leg(
 def best_round(history: History[P, S]) -> Round[P, S]:
     """Return the round with the point to report: the one that ended on the lowest loss on `select`, or the average that closes a run.
 
-    Ties go to the earlier, NaN never wins. Where nothing judges, it is the last.
+    Ties go to the earlier, what is no finite number never wins. Where nothing judges, it is the last.
     """
     if history[-1].leg.closing or all(r.score.is_unjudged for r in history):
         return history[-1]
-    return min(history, key=lambda r: (r.score.loss != r.score.loss, r.score.loss))
+    return min(history, key=lambda r: r.score.rank)

@@ -56,8 +56,8 @@ def last_best(history: History[P, S], min_delta: float = 0.0) -> int:
     """
     index, lowest = -1, float("inf")
     for r in history:
-        if r.score.loss < (lowest - min_delta if index >= 0 else lowest):  # NaN is below nothing
-            index, lowest = r.index, r.score.loss
+        if r.score.rank < (lowest - min_delta if index >= 0 else lowest):  # what is no finite number is below nothing
+            index, lowest = r.index, r.score.rank
     return index
 
 

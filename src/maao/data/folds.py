@@ -84,9 +84,11 @@ def unread_of_folds(is_cross_validated: bool) -> dict[str, str]:
 def _by_class(examples: Sequence[Example], labels: Sequence[str], seed: int) -> list[tuple[int, ...]]:
     """Return the places of the examples one by one, class after class."""
     key = image_hash if "image" in examples[0].fields else text_hash
+    places: dict[str, list[int]] = {label: [] for label in labels}
+    for place, example in enumerate(examples):
+        places[example.label].append(place)
     found: list[tuple[int, ...]] = []
-    for label in labels:
-        own = [place for place, example in enumerate(examples) if example.label == label]
+    for label, own in places.items():
         order = shuffled_places([examples[place] for place in own], text_seed(seed, "folds", label), key)
         found += [(own[i],) for i in order]
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,24 +22,26 @@ def check_labels(labels: Sequence[str] | None, parts: Mapping[str, Sequence[Exam
     (name, first), *others = parts.items()
     if labels is None:
         _refuse_odd_labels(parts)
-    trained = sorted({*(example.label for example in first), *((labels or ()) if may_lack else ())})
+    known = {*(example.label for example in first), *((labels or ()) if may_lack else ())}
+    trained = sorted(known)
     for other, part in others:
         for example in part:
-            if example.label not in trained:
+            if example.label not in known:
                 raise DataError(
                     f"{other} holds the label {quote(example.label)}, which {name} never does, so it cannot be learnt."
                     f"{nearest(example.label, trained)} Labels of {name}: {listing(trained)}."
                 )
     if labels is not None:
-        if repeated := sorted({label for label in labels if list(labels).count(label) > 1}):
+        named = Counter(labels)
+        if repeated := sorted(label for label, count in named.items() if count > 1):
             raise ConfigError(f"labels names {listing(repeated)} more than once.")
         for label in trained:
-            if label not in labels:
+            if label not in named:
                 raise DataError(
                     f"{name} holds the label {quote(label)}, which is not among labels: {listing(labels)}.{nearest(label, labels)}"
                 )
         for label in labels:
-            if label not in trained:
+            if label not in known:
                 raise DataError(f"{name} has no example of class {quote(label)}.{nearest(label, trained)} Its labels: {listing(trained)}.")
     if len(trained) < 2:
         raise DataError(f"{name} holds one class only ({quote(trained[0])}): there is nothing to tell apart.")

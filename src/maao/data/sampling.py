@@ -11,7 +11,7 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Sized
-from itertools import chain, zip_longest
+from itertools import chain
 from math import ceil
 
 from maao.data.checks import canonical, canonical_json, num_examples, quote
@@ -146,7 +146,19 @@ def sample(
 
 
 def take_turns(groups: Sequence[Sequence[Example]]) -> tuple[Example, ...]:
-    return tuple(example for example in chain.from_iterable(zip_longest(*groups)) if example is not None)
+    """Return the first of each group, then the second of each that has one, and so on.
+
+    Example:
+        >>> "".join(take_turns(["abc", "", "de"]))
+        'adbec'
+    """
+    found: list[Example] = []
+    left, turn = [group for group in groups if group], 0
+    while left:
+        found += [group[turn] for group in left]
+        turn += 1
+        left = [group for group in left if len(group) > turn]
+    return tuple(found)
 
 
 def lowest_hashes(examples: Sequence[Example], count: int) -> tuple[Example, ...]:

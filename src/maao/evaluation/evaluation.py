@@ -13,7 +13,7 @@ import numpy as np
 
 from maao.errors import DataError, MaaoError
 from maao.evaluation.confidence import Calibration, CoveragePoint, calibration, coverage_curve, risk_coverage_area
-from maao.evaluation.readings import Floats, Ints, Readings, blocks, mistakes_in, readings, suspects_in
+from maao.evaluation.readings import Bools, Floats, Ints, Readings, blocks, mistakes_in, parts_of, readings, suspects_in
 from maao.evaluation.statistics import wilson_interval
 from maao.evaluation.undecided import UNLIKE, UNSURE, Confidence, PredictOptions, Thresholds, confidence_of
 from maao.types import JSON, Confusion, Example, Mistake, Score
@@ -204,7 +204,7 @@ def evaluation(
         thresholds: what is left undecided.
 
     Raises:
-        DataError: there are no examples.
+        DataError: there are no examples, or the model gives no number for some.
         MaaoError: scikit-learn is not installed.
 
     Example:
@@ -215,6 +215,9 @@ def evaluation(
     """
     if not examples:
         raise DataError(f"There are no examples in {of} to evaluate on.")
+    _check_numbers(examples, class_scores, of)
+    if others is not None:
+        _check_numbers(*others, of)
     metrics = _sklearn_metrics()
     numbers = {label: i for i, label in enumerate(labels)}
     targets = np.array([numbers[example.label] for example in examples], np.int64)
@@ -244,6 +247,24 @@ def evaluation(
         None if thresholds is None else _decided(read, class_scores, None if others is None else others[1], thresholds),
         tuple(notes),
     )
+
+
+def _check_numbers(examples: Sequence[Example], class_scores: Floats, of: str) -> None:
+    """Refuse examples for which a model gives no number: figures over the others alone would flatter it."""
+    bad = [rows.start + i for rows in parts_of(class_scores) for i in np.flatnonzero(_no_number(class_scores[rows])).tolist()]
+    if bad:
+        first = " / ".join(examples[bad[0]].fields.values())
+        raise DataError(
+            f"{of}: for {len(bad)} of {len(examples)} examples the model gives no number (NaN or infinity), for {first[:60]!r} first. "
+            "Half precision overflows so (model.dtype), or the point was tuned away: look at its losses (maao show)."
+        )
+
+
+def _no_number(class_scores: Floats) -> Bools:
+    """Return for each row whether its softmax is no distribution."""
+    top = class_scores.max(axis=1)  # NaN where there is one
+    found: Bools = ~np.isfinite(top)
+    return found
 
 
 def _sklearn_metrics() -> ModuleType:

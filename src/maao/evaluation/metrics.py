@@ -156,13 +156,14 @@ def _check(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[
         raise DataError("There are no examples: nothing can be measured.")
     if len(scores) != len(examples):
         raise DataError(f"There are {len(examples)} examples, but scores of {len(scores)}.")
+    known = {*labels}
     for number, (example, row) in enumerate(zip(examples, scores, strict=True), 1):
         classes = _classes(example, labels)
         if len(row) != len(classes):
             raise DataError(f"Example {number} has {len(classes)} {'choices' if example.choices else 'classes'}, but {len(row)} scores.")
         if any(math.isnan(score) for score in row):
             raise DataError(f"Example {number} has a score that is not a number: {list(row)}.")
-        if example.label not in classes:
+        if example.label not in (classes if example.choices else known):
             raise DataError(f"Example {number} has the label {example.label!r}, which is none of {', '.join(classes)}.")
 
 
@@ -190,7 +191,9 @@ def balanced_accuracy(examples: Sequence[Example], labels: Sequence[str], scores
 def f1_macro(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
     golds, answers = [example.label for example in examples], _answers(examples, labels, scores)
     occurring = sorted({*golds, *answers})
-    return math.fsum(_f1_of(label, golds, answers) for label in occurring) / len(occurring)
+    right = Counter(gold for gold, answer in zip(golds, answers, strict=True) if gold == answer)
+    named = Counter(golds) + Counter(answers)
+    return math.fsum(2 * right[label] / named[label] for label in occurring) / len(occurring)
 
 
 def f1a(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
@@ -240,7 +243,8 @@ def _of_entities(
 
 
 def log_loss(examples: Sequence[Example], labels: Sequence[str], scores: Sequence[Sequence[float]]) -> float:
-    right = (_classes(example, labels).index(example.label) for example in examples)
+    places = {label: i for i, label in enumerate(labels)}
+    right = (_classes(example, labels).index(example.label) if example.choices else places[example.label] for example in examples)
     return -math.fsum(_log_probability(row, index) for row, index in zip(scores, right, strict=True)) / len(examples)
 
 

@@ -93,9 +93,13 @@ CONFIDENCES: Mapping[Confidence, Callable[[Floats], Floats]] = {
 
 
 def confidence_of(kind: Confidence, class_scores: Floats) -> Floats:
-    """Return how much each row of ``(num_inputs, num_classes)`` scores speaks for what is known, a part of the rows at a time."""
+    """Return how much each row of ``(num_inputs, num_classes)`` scores speaks for what is known, a part of the rows at a time.
+
+    A row without numbers speaks for nothing.
+    """
     parts = [CONFIDENCES[kind](class_scores[rows]) for rows in parts_of(class_scores)]
-    return np.concatenate(parts) if parts else np.zeros(0)
+    found = np.concatenate(parts) if parts else np.zeros(0)
+    return np.where(np.isnan(found), -np.inf, found)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from operator import add
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -42,7 +41,13 @@ class Totals:
         return self + used_by(reply)
 
     def __add__(self, other: Totals) -> Totals:
-        return Totals(*map(add, astuple(self), astuple(other)))
+        return Totals(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.usd + other.usd,
+            self.unanswered + other.unanswered,
+        )
 
 
 def used_by(reply: Reply) -> Totals:
@@ -127,6 +132,7 @@ class MemoryLedger:
         self._attempts: dict[int, tuple[str, Totals]] = {}  # those without a reply
         self._waits: dict[str, int] = {}  # the attempt that waits for a reply, of each request
         self._begun = 0
+        self._totals = Totals()  # of the entries
 
     def get(self, key: str) -> Reply | None:
         entry = self.entries.get(key)
@@ -136,7 +142,9 @@ class MemoryLedger:
         stored = self.get(request.key)
         if stored is not None and not is_same(stored, reply):
             raise StoreError(f"Call {request.key} is already recorded with another reply. A recorded reply is never replaced.")
-        self.entries.setdefault(request.key, (request, reply))
+        if stored is None:
+            self.entries[request.key] = request, reply
+            self._totals = self._totals.plus(reply)
         last = max((number for number, (key, _) in self._attempts.items() if key == request.key), default=None)
         if last is not None:
             self._leave(last)
@@ -145,10 +153,7 @@ class MemoryLedger:
         return ""  # nothing comes in but through `put`
 
     def totals(self) -> Totals:
-        totals = Totals()
-        for _, reply in self.entries.values():
-            totals = totals.plus(reply)
-        return totals
+        return self._totals
 
     def begin(self, key: str, worst: Totals, refusal: Callable[[Totals], str]) -> int:
         if why := refusal(self.spent()):

@@ -104,7 +104,7 @@ class EvoPrompt(Asking[P]):
             return GA.format(first=first.text, second=second.text)
         basic = members[number]
         one, two = draw.sample([member for member in members if member is not basic], 2)
-        best = min(members, key=lambda member: member.reached.loss)
+        best = min(members, key=lambda member: member.reached.rank)
         return DE.format(first=one.text, second=two.text, best=best.text, basic=basic.text)
 
 
@@ -123,7 +123,7 @@ def de_population(history: History[P, S], size: int) -> list[Entry]:
             entry = Entry(proposal.text, considered.score, considered.age)
             place = proposal.replaces
             if place is not None:
-                if place < len(members) and entry.reached.loss < members[place].reached.loss:
+                if place < len(members) and entry.reached.rank < members[place].reached.rank:
                     members[place] = entry
             elif len(members) < size and entry.text not in {member.text for member in members}:
                 members.append(entry)

@@ -8,6 +8,7 @@ Source: Yang et al., Large Language Models as Optimizers, ICLR 2024 (the meta-pr
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,7 +61,8 @@ class OPRO(Asking[P]):
 
     def instruction(self, known: Sequence[Entry], seed: int) -> str:
         """Return the meta-prompt: scores ascending, the best last."""
-        scored = [(round(100 * (entry.reached.primary or ("", 0.0))[1]), entry) for entry in known]
+        figures = [(entry.reached.primary or ("", 0.0))[1] for entry in known]
+        scored = [(round(100 * figure) if math.isfinite(figure) else 0, entry) for figure, entry in zip(figures, known, strict=True)]
         kept = [pair for pair in scored if pair[0] >= 100 * self.threshold][:LISTED]
         ordered = sorted(kept, key=lambda pair: (pair[0], -pair[1].reached.loss))
         listing = "\n\n".join(f"text:\n{entry.text}\nscore:\n{score}" for score, entry in ordered) or "(none yet)"

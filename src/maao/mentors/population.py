@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic
@@ -76,8 +77,12 @@ class Asking(Generic[P]):
 
 
 def fittest(history: History[P, S], size: int | None = None) -> list[Entry]:
-    """Return the texts of a history with the lowest losses (None: all), best first: the top of all parents and children."""
-    return sorted(entries(history), key=lambda entry: entry.reached.loss)[:size]
+    """Return the texts of a history with the lowest losses (None: all), best first: the top of all parents and children.
+
+    One whose loss is no finite number is not among them.
+    """
+    known = [entry for entry in entries(history) if math.isfinite(entry.reached.loss)]
+    return sorted(known, key=lambda entry: entry.reached.loss)[:size]
 
 
 @dataclass

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
+from weakref import ref
 
 from maao.mentors.fields import line_of
 from maao.protocols import History
-from maao.types import Score
+from maao.types import P, Round, S, Score
 
+Placed = Sequence[tuple[str, Mapping[str, str]]]  # texts, each with what stands around the slots
 Choice = Literal["best", "last", "first", "spread", "diverse", "contrast"]
 
 
@@ -42,45 +45,129 @@ class Entry:
         return line_of(self.text, self.fields)
 
 
-def entries(history: History[Any, Any], begin: int = 0) -> list[Entry]:
+def entries(history: History[P, S], begin: int = 0) -> list[Entry]:
     """Return all that can be listed, in the order it was seen: judged proposals, and the words of where each leg ended, from a round on.
 
     A text seen twice is listed once, at the lowest loss that it stood for. The untuned start is left out: nobody proposed it and
     nothing was walked from it, and a listing that opens with random words makes a small model go on with random words.
     """
-    found: dict[str, Entry] = {}
-    for r, (tried, filled) in list(zip(history, _placed(history), strict=True))[begin:]:
+    if not _last.listing.goes_on_in(history, begin):
+        _last.listing = _Listing(begin)
+    return _last.listing.of(history)
+
+
+class _Listing:
+    """What can be listed of a history. Of a longer one the further rounds alone are looked at: a mentor is asked again and again."""
+
+    def __init__(self, begin: int) -> None:
+        self._begin = begin
+        self._rounds: list[Callable[[], object]] = []  # those that were looked at; they are not kept alive
+        self._filled: Mapping[str, str] = {}  # what stands around the slots behind them
+        self._found: dict[str, Entry] = {}
+        self._begins = _Begins()
+
+    def goes_on_in(self, history: History[P, S], begin: int) -> bool:
+        """Say whether the rounds that were looked at are the very ones that a history begins with."""
+        same = all(known() is r for known, r in zip(self._rounds, history, strict=False))
+        return begin == self._begin and len(self._rounds) <= len(history) and same
+
+    def of(self, history: History[P, S]) -> list[Entry]:
+        """Return what can be listed of a history that goes on."""
+        for index in range(len(self._rounds), len(history)):
+            tried, self._filled = _stood(history[index], self._filled)
+            if index >= self._begin:
+                self._look_at(history[index], tried)
+            self._rounds.append(ref(history[index]))
+        return list(self._found.values())
+
+    def _look_at(self, r: Round[P, S], tried: Placed) -> None:
         for c in r.verdict.considered:
             if c.proposal is not None:
                 text, fields = tried[c.proposal]
                 itself = c.score if c.age == 0 and c.weight == 1 else None
-                _add(found, Entry(text, c.score, c.age, itself, c.weight, fields=fields))
+                entry = Entry(text, c.score, c.age, itself, c.weight, fields=fields)
+                self._begins.add(entry, can_be_made=True)
+                _add(self._found, entry)
         if r.clues.projection is not None and r.state.step > 0:
             words = r.clues.projection.text
-            here = (entry.text for entry in found.values() if not entry.ended and entry.fields == filled)
+            like = (self._found[line] for line in self._begins.like(words))
+            here = (entry.text for entry in like if not entry.ended and entry.fields == self._filled)
             proposed = next((text for text in here if made_to_fit(words, text)), None)  # the words have not moved since the start
-            ended = Entry(proposed or words, r.score, r.state.age, r.clues.projection.score, ended=proposed is None, fields=filled)
-            _add(found, ended)
-    return list(found.values())
+            end, score = r.clues.projection.score, r.score
+            ended = Entry(proposed or words, score, r.state.age, end, ended=proposed is None, fields=self._filled)
+            self._begins.add(ended, can_be_made=proposed is not None)
+            _add(self._found, ended)
 
 
-def known_texts(history: History[Any, Any]) -> set[str]:
+class _Begins:
+    """Texts of which words may be made: found by how they begin, so that what is looked at does not grow with how many there are."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}  # of lines, as they came
+        self._words: dict[str, tuple[str, ...]] = {}
+        self._whole: dict[tuple[str, ...], list[str]] = {}
+        self._longer: dict[int, dict[tuple[str, ...], list[str]]] = {}  # lines of more words than so many, by the first of these
+
+    def add(self, entry: Entry, *, can_be_made: bool) -> None:
+        """Take in an entry, which has its place from now on; words may be made of those that were proposed."""
+        line = entry.line
+        self._places.setdefault(line, len(self._places))
+        if not can_be_made or line in self._words:
+            return
+        words = self._words[line] = tuple(entry.text.split())
+        self._whole.setdefault(words, []).append(line)
+        for count, held in self._longer.items():
+            if len(words) > count:
+                held.setdefault(words[:count], []).append(line)
+
+    def like(self, words: str) -> list[str]:
+        """Return the lines whose texts were made to fit (`made_to_fit`) to give these words, in the order in which they came."""
+        shown = tuple(words.split())
+        if len(shown) not in self._longer:
+            held = self._longer[len(shown)] = {}
+            for line, own in self._words.items():
+                if len(own) > len(shown):
+                    held.setdefault(own[: len(shown)], []).append(line)
+        found = list(self._longer[len(shown)].get(shown, ())) if shown else []
+        for count in range(1, len(shown) + 1):
+            base = shown[:count]
+            if base in self._whole and _repeats(base, shown):
+                found += self._whole[base]
+        return sorted(found, key=self._places.__getitem__)
+
+
+class _Last(threading.local):
+    """The listing that was asked for last, of each thread."""
+
+    def __init__(self) -> None:
+        self.listing = _Listing(0)
+
+
+_last = _Last()
+
+
+def known_texts(history: History[P, S]) -> set[str]:
     """Return all texts that a history holds: what can be listed, and every proposal, judged or not."""
     return {entry.text for entry in entries(history)} | {text for text, _ in proposed(history)}
 
 
-def proposed(history: History[Any, Any]) -> list[tuple[str, Mapping[str, str]]]:
+def proposed(history: History[P, S]) -> list[tuple[str, Mapping[str, str]]]:
     """Return every proposal's text, judged or not, with what it was walked in beside the slots: its own fields, or where the walk was."""
     return [one for tried, _ in _placed(history) for one in tried]
 
 
-def _placed(history: History[Any, Any]) -> Iterator[tuple[list[tuple[str, Mapping[str, str]]], Mapping[str, str]]]:
+def _placed(history: History[P, S]) -> Iterator[tuple[Placed, Mapping[str, str]]]:
     """Yield for each round its proposals' texts, each with what stood around the slots, and what stood there once it was judged."""
     filled: Mapping[str, str] = {}
     for r in history:
-        tried = [(proposal.text, proposal.fields or filled) for proposal in r.advice.proposals]
-        filled = filled if r.verdict.chosen is None else tried[r.verdict.chosen][1]
+        tried, filled = _stood(r, filled)
         yield tried, filled
+
+
+def _stood(r: Round[P, S], filled: Mapping[str, str]) -> tuple[Placed, Mapping[str, str]]:
+    """Return a round's proposals, each with what stood around the slots, and what stands there behind the round; before it, `filled`."""
+    tried = [(proposal.text, proposal.fields or filled) for proposal in r.advice.proposals]
+    return tried, filled if r.verdict.chosen is None else tried[r.verdict.chosen][1]
 
 
 def made_to_fit(words: str, text: str) -> bool:
@@ -91,18 +178,21 @@ def made_to_fit(words: str, text: str) -> bool:
         (True, True, False)
     """
     shown, base = words.split(), text.split()
-    if not base or not shown:
-        return False
-    return shown == (base * (len(shown) // len(base) + 1))[: len(shown)]
+    return bool(base) and bool(shown) and _repeats(base, shown)
+
+
+def _repeats(base: Sequence[str], shown: Sequence[str]) -> bool:
+    """Say whether words are others, cut or said again and again."""
+    return all(word == base[i % len(base)] for i, word in enumerate(shown))
 
 
 def _add(found: dict[str, Entry], new: Entry) -> None:
     old = found.get(new.line)
-    if old is None or new.reached.loss < old.reached.loss or math.isnan(old.reached.loss):
+    if old is None or new.reached.rank < old.reached.rank or math.isnan(old.reached.loss):
         found[new.line] = new if new.words or old is None else replace(new, words=old.words)
 
 
-def select(history: History[Any, Any], count: int, choice: Choice = "best") -> tuple[Entry, ...]:
+def select(history: History[P, S], count: int, choice: Choice = "best") -> tuple[Entry, ...]:
     """Return at most `count` entries, worst first, so that the best stands next to the request.
 
     `choice` "best" takes those of lowest loss, "spread" some evenly from worst to best, "last" and "first" those seen last and first.
@@ -111,7 +201,7 @@ def select(history: History[Any, Any], count: int, choice: Choice = "best") -> t
     """
     if count < 1:
         return ()
-    known = [entry for entry in entries(history) if not math.isnan(entry.reached.loss)]  # NaN says nothing
+    known = [entry for entry in entries(history) if math.isfinite(entry.reached.loss)]  # other losses say nothing
     ranked = sorted(known, key=_loss, reverse=True)
     if choice == "best":
         return tuple(ranked[-count:])

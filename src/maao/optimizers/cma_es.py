@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from maao.core.seeds import seed_for
-from maao.errors import ConfigError, ProblemError
+from maao.errors import ConfigError, NotFinite
 from maao.optimizers.torch import TorchState, is_trained
 from maao.protocols import Params, Problem
 from maao.types import Cost, Observation
@@ -81,7 +81,7 @@ class CMAStage:
             here = float(problem.loss(state.params, batch))
             losses = [float(problem.loss(self._point(state, z), batch)) for z in tried]
         if not np.isfinite(losses).any():
-            raise ProblemError(f"No candidate of step {state.step} has a finite loss: lower stage.size (now {self.size:g}).")
+            raise NotFinite(f"No candidate of step {state.step} has a finite loss: lower stage.size (now {self.size:g}).")
         self._tell(search, tried, losses)
         after = replace(
             state,

@@ -67,6 +67,14 @@ class GradientOptions(StageOptions):
     average_std: float = Field(1.0, ge=1e-3, le=1e6, description="Width of that average, in epochs.")
     max_grad_norm: float | None = Field(1.0, ge=0, le=1e30, description="Clip the gradient's norm to this; 0: do not clip.")
     on_restart: Literal["clear", "keep"] = Field("clear", description="What becomes of the optimizer's moments at a restart.")
+    not_finite: Literal["go_back", "stop"] = Field(
+        "go_back",
+        description="What becomes of a step whose loss or gradient is no finite number: back to the last good point at half the rate, or "
+        "the walk stops, and the run ends with the best point that is stored.",
+    )
+    most_rollbacks: int = Field(
+        20, ge=1, le=1000, description="Steps since a restart that may go back so; after them the walk stops: each halves the rate."
+    )
 
     def unread(self) -> dict[str, str]:
         found = {}
@@ -76,6 +84,8 @@ class GradientOptions(StageOptions):
             found["warmup_lr"] = "there are no stage.warmup_steps: set them, or drop it"
         if self.average_mean is None:
             found["average_std"] = "there is no stage.average_mean: set it, or drop it"
+        if self.not_finite == "stop":
+            found["most_rollbacks"] = "stage.not_finite is 'stop', so that no step goes back: drop one of the two"
         return found
 
     def check_members(self) -> None:
@@ -98,6 +108,8 @@ class GradientOptions(StageOptions):
             warmup_lr=self.warmup_lr,
             average=None if self.average_mean is None else GaussianAverage(self.average_mean, self.average_std, steps_per_epoch),
             on_restart=self.on_restart,
+            not_finite=self.not_finite,
+            most_rollbacks=self.most_rollbacks,
         )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from maao.errors import ConfigError, ProblemError
+from maao.errors import ConfigError, NotFinite, ProblemError
 from maao.members import member_of
 from maao.protocols import Params, Problem
 from maao.types import Cost, Observation
@@ -83,6 +83,9 @@ class TorchStage:
         average: what becomes of the params after the last of `schedule_steps`.
         on_restart: "clear" the optimizer's moments when a restart moves the params, or "keep" them (as the reference
             release did, by accident).
+        not_finite: what becomes of a step whose loss or gradient is no finite number: "go_back" to the last good point with half the
+            learning rate, or "stop" the walk.
+        most_rollbacks: after so many since a restart the walk stops: the learning rate is halved by each.
 
     Example:
         >>> from maao.problems.functions import FunctionProblem
@@ -103,6 +106,8 @@ class TorchStage:
     on_restart: Literal["clear", "keep"] = "clear"
     warmup_lr: float | None = None
     average: GaussianAverage | None = None
+    not_finite: Literal["go_back", "stop"] = "go_back"
+    most_rollbacks: int = 20
     _last: _Last = field(default_factory=lambda: _Last(), init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -221,10 +226,19 @@ class TorchStage:
         return state
 
     def _roll_back(self, state: TorchState, loss: float) -> TorchState:
+        """Return the last good point, at half the learning rate. Raises `NotFinite` where there is none, or the walk is to stop."""
+        what = f"The loss is {loss}" if not math.isfinite(loss) else "The gradient is no finite number"
         if state.good is None:
-            raise ProblemError(
-                f"The loss at the starting point of step {state.step} is {loss}: there is no good point to go back to. "
+            raise NotFinite(
+                f"{what} at the starting point of step {state.step}: there is no good point to go back to. "
                 "Look at the start (a text of ordinary length and norm?) and at the precision of the frozen model."
+            )
+        if self.not_finite == "stop":
+            raise NotFinite(f"{what} at step {state.step}, where the walk stops (stage.not_finite = 'stop'): lower stage.lr")
+        if state.lr_scale <= 0.5**self.most_rollbacks:
+            raise NotFinite(
+                f"{what} at step {state.step}, after {self.most_rollbacks} steps that went back for that reason since the walk began "
+                f"(stage.most_rollbacks); the learning rate is down to {self.lr * self._rate(state):.3g}: lower stage.lr"
             )
         return replace(
             state, params=state.good, moments=state.good_moments, step=state.step + 1, age=state.age + 1, lr_scale=state.lr_scale / 2

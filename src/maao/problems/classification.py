@@ -28,7 +28,7 @@ from maao.problems.clues import Errors, gradient, pointing
 from maao.problems.gradients import loss_in_parts
 from maao.problems.methods import PromptMethod
 from maao.problems.scorers import ClassScorer, DataStart, I, InputReader, MadeOfTrain, ReadsClassLines, StartsFromData
-from maao.problems.scoring import accuracies, class_scores, epoch_batch, realized
+from maao.problems.scoring import accuracies, all_finite, class_scores, epoch_batch, realized, unreadable, wrong_where
 from maao.problems.shares import current_share
 from maao.protocols import Codec, Params, Vocabulary
 from maao.types import Clues, Cost, Example, Projection, Score, Split, Splits
@@ -383,7 +383,7 @@ class ClassificationProblem(Generic[I]):
     ) -> Clues:
         """Return what else can be said of a point. Out of fold, errors are those on examples that were not trained on."""
         words = self._vocabulary
-        if words is None or self.splits.is_unlabelled:
+        if words is None or self.splits.is_unlabelled or not all_finite(params):  # words of what is no number would mislead
             return Clues()
         inputs, targets = self.labelled("train")
         with self._room():
@@ -415,7 +415,7 @@ class ClassificationProblem(Generic[I]):
 
     def errors(self, params: Params, out_of_fold: OutOfFold | None) -> Clues:
         """Return what can be said of a point that has no words: what it reads wrongly, out of fold where that can be told."""
-        if not self._with_clues or not self.splits.train:
+        if not self._with_clues or not self.splits.train or not all_finite(params):
             return Clues()
         inputs, targets = self.labelled("train")
         if out_of_fold is None:
@@ -466,11 +466,17 @@ class ClassificationProblem(Generic[I]):
         return [mean_scores([next(each) for _ in own], [count for _, count in own]) for own in walks], once
 
     def score_of(self, read: ReadSplit, split: Split) -> Score:
-        """Return what class scores of a split are worth."""
+        """Return what class scores of a split are worth. An example of which there are none counts as read wrongly."""
         examples, scores, targets = self._examples[split], read.scores, self.labelled(split)[1]
-        metrics = accuracies(scores, targets) if self._measure is None else self._measure(examples, scores.tolist())
+        unread = unreadable(scores)
+        answers = wrong_where(unread, scores, targets)
+        metrics = accuracies(answers, targets) if self._measure is None else self._measure(examples, answers.tolist())
         cost = Cost(model_tokens=read.tokens, scored_examples=len(examples), selection_evals=int(split == "select"))
-        return Score(float(F.cross_entropy(scores, targets)), metrics, len(examples), cost)
+        loss = float(F.cross_entropy(scores, targets))
+        chosen = answers.argmax(-1).unique()
+        degenerate = len(chosen) == 1 and len(targets.unique()) > 1 and not bool(unread.any())
+        always = self.splits.labels[int(chosen)] if degenerate else ""
+        return Score(loss, metrics, len(examples), cost, always, int(unread.sum()))
 
     def _project(self, params: Params, soft: Score, out_of_fold: OutOfFold | None) -> tuple[Projection | None, Cost]:
         """Return the point's words with what they are worth on `select`, and what it cost to find, start at and score them."""

@@ -77,5 +77,7 @@ def gradient(
 
 
 def pointing(words: Vocabulary, directions: Tensor | None, count: int) -> tuple[tuple[Token, ...], ...]:
-    """Return the words that directions point to; none where nothing moves."""
-    return words.nearest(directions, count) if directions is not None and bool(directions.any()) else ()
+    """Return the words that directions point to; none where nothing moves, or one is no finite number."""
+    if directions is None or not bool(directions.any()) or not bool(directions.isfinite().all()):
+        return ()
+    return words.nearest(directions, count)

@@ -43,18 +43,40 @@ def class_scores(scorer: ClassScorer[I], realized: Sequence[Params], inputs: I, 
     return [torch.cat(own)[back] for own in found], once
 
 
+def unreadable(scores: Tensor) -> Tensor:
+    """Return for each row of ``(num_examples, num_classes)`` scores whether its softmax is no distribution: the model gave no answer.
+
+    Example:
+        >>> unreadable(torch.tensor([[0.0, 1.0], [float("nan"), 1.0], [float("-inf"), 1.0], [float("inf"), 1.0]])).tolist()
+        [False, True, False, True]
+    """
+    return ~scores.softmax(-1).isfinite().all(-1)
+
+
+def wrong_where(unread: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
+    """Return scores in which every row without an answer is a wrong one; the scores themselves where there is no such row."""
+    if not bool(unread.any()):
+        return scores
+    found = scores.clone()
+    found[unread] = 0.0
+    found[unread, targets[unread]] = -1.0
+    return found
+
+
+def all_finite(params: Params) -> bool:
+    """Say whether params hold nothing but finite numbers."""
+    return all(bool(value.isfinite().all()) for value in params.values() if value.is_floating_point())
+
+
 def accuracies(scores: Tensor, targets: Tensor) -> dict[str, float]:
     """Return accuracy and balanced accuracy (the mean over classes of each class's) of scores ``(num_examples, num_classes)``.
 
     They are ratios of counts: 0.796, where a mean in single precision would be 0.796000003.
     """
     right = scores.argmax(-1) == targets
-    recalls = [_share(right[targets == c]) for c in targets.unique().tolist()]
-    return {"accuracy": _share(right), "balanced_accuracy": math.fsum(recalls) / len(recalls)}
-
-
-def _share(right: Tensor) -> float:
-    return int(right.sum()) / len(right)
+    have, hits = targets.bincount().tolist(), targets[right].bincount(minlength=scores.shape[1]).tolist()
+    recalls = [hit / count for hit, count in zip(hits, have, strict=False) if count]
+    return {"accuracy": int(right.sum()) / len(right), "balanced_accuracy": math.fsum(recalls) / len(recalls)}
 
 
 def epoch_batch(count: int, size: int, step: int, seed: int) -> Tensor | None:

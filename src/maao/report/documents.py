@@ -49,6 +49,7 @@ def run_document(result: Result) -> JSON:
         "status_reason": result.status_reason,
         "warning": result.warning if begun else "",
         "story": [asdict(said) for said in story(ending)],
+        "troubles": [asdict(one) for one in result.troubles],
         "judged": result.where_judged,
         "chosen": {"round": result.chosen.index, **_score(result.chosen.score), "text": result.text} if begun else None,
         "test": {name: {**_score(final.score), "text": final.text} for name, final in result.finals.items()},
@@ -69,7 +70,13 @@ def run_document(result: Result) -> JSON:
 
 
 def _score(score: Score) -> JSON:
-    return {"loss": score.loss, "metrics": dict(score.metrics), "num_examples": score.num_examples}
+    return {
+        "loss": score.loss,
+        "metrics": dict(score.metrics),
+        "num_examples": score.num_examples,
+        "unread": score.unread,
+        "always": score.always,
+    }
 
 
 def _round(r: Round[P, S]) -> JSON:

@@ -21,7 +21,7 @@ from maao.report.lines import cost_told, score_line, unanswered_told
 from maao.result import Result
 from maao.types import Cost, P, Round, S, Score, choice_name
 
-Topic = Literal["state", "result", "gain", "sure", "mentor", "cost", "next"]
+Topic = Literal["state", "result", "numbers", "gain", "sure", "mentor", "cost", "next"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Sentence:
     """One thing to say. Text that came from outside (a label, a reason) is printable and stands in one line.
 
     Attributes:
-        topic: what it is about: "state" (not finished, cut short), "result", "gain", "sure", "mentor", "cost" or "next".
+        topic: what it is about: "state" (not finished, cut short), "result", "numbers" (what went wrong with them), "gain", "sure",
+            "mentor", "cost" or "next".
         text: a sentence or two; it says nothing that `command` does not need.
         command: what to type at a shell, where there is something to do; "": nothing.
         is_warning: it should not be overlooked.
@@ -94,6 +95,7 @@ class Ending:
         is_first: whether the point that is used is the one that the run began with.
         is_trained: whether the method has anything to train; one that has not (zero shot) reads no label either.
         code: Python files that come with the frozen model, and that it may run (`model.trust_remote_code`).
+        troubles: what went wrong with its numbers, a sentence each.
     """
 
     folder: str
@@ -122,6 +124,7 @@ class Ending:
     is_trained: bool = True
     earlier: str = ""
     code: tuple[str, ...] = ()
+    troubles: tuple[str, ...] = ()
 
     @property
     def is_unlabelled(self) -> bool:
@@ -141,7 +144,16 @@ def story(ending: Ending) -> tuple[Sentence, ...]:
         >>> said[-1].command
         'maao predict runs/a --file TEXTS.txt'
     """
-    return (*_state(ending), *_result(ending), *_gains(ending), *_sure(ending), *_mentor(ending), *_cost(ending), *_next(ending))
+    return (
+        *_state(ending),
+        *_result(ending),
+        *_troubles(ending),
+        *_gains(ending),
+        *_sure(ending),
+        *_mentor(ending),
+        *_cost(ending),
+        *_next(ending),
+    )
 
 
 def ending_of(result: Result) -> Ending:
@@ -177,6 +189,7 @@ def ending_of(result: Result) -> Ending:
         result.config.model.method.options.is_trained,
         "" if result.config.from_run is None else shlex.quote(result.config.from_run),
         _code(result),
+        tuple(trouble.text for trouble in result.troubles),
     )
 
 
@@ -253,6 +266,11 @@ def _result(ending: Ending) -> Iterator[Sentence]:
             yield Sentence("gain", f"Of the baselines the {ending.beside.title} does best there: {there}.")
     elif ending.chosen is not None:
         yield Sentence("result", "There is no labelled example, so how good the result is cannot be said.")
+
+
+def _troubles(ending: Ending) -> Iterator[Sentence]:
+    for told in ending.troubles:
+        yield Sentence("numbers", printable_line(told), is_warning=True)
 
 
 def _on_test(ending: Ending, tuned: Score) -> str:

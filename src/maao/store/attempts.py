@@ -17,17 +17,39 @@ from maao.errors import BudgetError
 from maao.llm.ledger import Totals
 from maao.store.connection import connect, whole
 from maao.store.files import SQLITE_DAMAGED, is_damaged, read_error, reading, sqlite_code, write_error
-from maao.store.values import column_int, column_number, number_column, text_column
+from maao.store.values import column_int, number_column, text_column
 
 # `state`: 'open', at its worst case; 'ended', without a reply, at what it took; 'replied'. `waited`: its reply was, or is, waited for.
 TABLE = """CREATE TABLE IF NOT EXISTS attempts (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL, who TEXT NOT NULL, state TEXT NOT NULL, waited INTEGER NOT NULL DEFAULT 0,
     calls INTEGER NOT NULL, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, usd, created TEXT NOT NULL)"""
 INDEX = "CREATE INDEX IF NOT EXISTS attempts_by_key ON attempts (key)"
-SUMS = """SELECT state = 'replied' AS replied, count(*) AS attempts, sum(calls) AS calls, sum(input_tokens) AS input_tokens,
-    sum(output_tokens) AS output_tokens, sum(usd) AS usd, count(usd) AS known FROM attempts GROUP BY 1 ORDER BY 1"""
+PICO = 10**12  # money is added up in whole millionths of a millionth of a dollar: what is taken off again leaves nothing behind
+ADDED = ("attempts", "calls", "input_tokens", "output_tokens", "pico_usd", "known")
+
+
+_PICO_USD = f"CAST(round(coalesce({{}}.usd, 0) * {PICO}.0) AS INTEGER)"
+
+
+def _change(row: str, sign: str) -> str:
+    amounts = ("1", f"{row}.calls", f"{row}.input_tokens", f"{row}.output_tokens", _PICO_USD.format(row), f"({row}.usd IS NOT NULL)")
+    changes = ", ".join(f"{name} = {name} {sign} {amount}" for name, amount in zip(ADDED, amounts, strict=True))
+    return f"UPDATE sums SET {changes} WHERE replied = ({row}.state = 'replied');"
+
+
+# What all attempts came to, those with a reply and those without: kept by the database itself with every change, so that a look at it
+# does not read them all. Released: never edited.
+SUMMED = (
+    f"CREATE TABLE IF NOT EXISTS sums (replied INTEGER PRIMARY KEY, {', '.join(f'{name} INTEGER NOT NULL' for name in ADDED)})",
+    f"""INSERT OR IGNORE INTO sums SELECT r.replied, count(a.id), coalesce(sum(a.calls), 0), coalesce(sum(a.input_tokens), 0),
+        coalesce(sum(a.output_tokens), 0), coalesce(sum({_PICO_USD.format("a")}), 0), count(a.usd)
+        FROM (SELECT 0 AS replied UNION SELECT 1) AS r LEFT JOIN attempts AS a ON (a.state = 'replied') = r.replied GROUP BY r.replied""",
+    f"CREATE TRIGGER IF NOT EXISTS attempt_begins AFTER INSERT ON attempts BEGIN {_change('NEW', '+')} END",
+    f"CREATE TRIGGER IF NOT EXISTS attempt_goes AFTER DELETE ON attempts BEGIN {_change('OLD', '-')} END",
+    f"CREATE TRIGGER IF NOT EXISTS attempt_changes AFTER UPDATE ON attempts BEGIN {_change('OLD', '-')} {_change('NEW', '+')} END",
+)
 BUSY_SECONDS = 120.0
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Transactions(Protocol):
@@ -103,10 +125,9 @@ def _columns(totals: Totals) -> tuple[int, int, int, float | str | None]:
 
 def _sums(connection: sqlite3.Connection) -> tuple[Totals, Totals]:
     found = {False: Totals(), True: Totals()}
-    for row in connection.execute(SUMS):
-        usd = column_number(row["usd"]) if row["known"] == row["attempts"] else math.nan
-        replied, attempts = bool(row["replied"]), column_int(row["attempts"])
-        calls, read, written = (column_int(row[name]) for name in ("calls", "input_tokens", "output_tokens"))
+    for row in connection.execute("SELECT * FROM sums"):
+        attempts, calls, read, written, pico, known = (column_int(row[name]) for name in ADDED)
+        replied, usd = bool(row["replied"]), pico / PICO if known == attempts else math.nan
         found[replied] = Totals(calls, read, written, usd, 0 if replied else attempts)
     return found[True], found[False]
 
@@ -146,10 +167,12 @@ class Spending:
     def _make(self) -> None:
         with self.transaction() as connection:
             (found,) = connection.execute("PRAGMA user_version").fetchone()
-            if found not in (0, SCHEMA):
+            if not 0 <= found <= SCHEMA:
                 raise is_damaged(self._file, f"it says that it is of schema {found}, and this maao knows {SCHEMA}")
             connection.execute(TABLE)
             connection.execute(INDEX)
+            for statement in SUMMED:
+                connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
         self._made = True
 

@@ -105,7 +105,7 @@ class Database:
             return column_text(rows[0]["value"])
 
     def rounds_done(self) -> int:
-        return int(self.rows("SELECT count(*) AS rounds FROM rounds")[0]["rounds"])
+        return int(self.rows("SELECT coalesce(max(round) + 1, 0) AS rounds FROM rounds")[0]["rounds"])  # numbered from 0 without a gap
 
     def write_error(self, error: OSError | sqlite3.Error) -> StoreError:
         """Return what to tell the user, with how much is safe."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 
+from maao.store.attempts import SUMMED
+
 
 def m001_initial(connection: sqlite3.Connection) -> None:
     for statement in (
@@ -78,5 +80,11 @@ def m006_attempts(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX attempts_by_key ON attempts (key)")
 
 
+def m007_sums(connection: sqlite3.Connection) -> None:
+    # What attempts came to, kept with every change (`attempts.py`).
+    for statement in SUMMED:
+        connection.execute(statement)
+
+
 # The schema version is how many of these were made.
-MIGRATIONS = (m001_initial, m002_checksum, m003_kinds, m004_walks, m005_awaited, m006_attempts)
+MIGRATIONS = (m001_initial, m002_checksum, m003_kinds, m004_walks, m005_awaited, m006_attempts, m007_sums)

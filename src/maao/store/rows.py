@@ -106,15 +106,15 @@ def _checksum(rows: Iterable[Row]) -> str:
     return content.hexdigest()
 
 
-def check_whole(rounds: list[sqlite3.Row], parts: Parts) -> None:
-    """Raise `ValueError` where rounds, or rows of their parts, are gone or are not as they were stored."""
-    for index, row in enumerate(rounds):
+def check_whole(rounds: list[sqlite3.Row], parts: Parts, first: int = 0) -> None:
+    """Raise `ValueError` where rounds from `first` on, or rows of their parts, are gone or are not as they were stored."""
+    for index, row in enumerate(rounds, start=first):
         if row["round"] != index:
             raise ValueError(f"round {index} is gone")
         held: list[Row] = [(PARTS[i], dict(part)) for i in range(len(PARTS)) for part in parts[PARTS[i]].get(index, [])]
         if row[CHECKSUM] is not None and row[CHECKSUM] != _checksum([("rounds", dict(row)), *held]):
             raise ValueError(f"round {index} is not as it was stored")
-    orphans = [index for table in PARTS for index in parts[table] if index not in range(len(rounds))]
+    orphans = [index for table in PARTS for index in parts[table] if index not in range(first, first + len(rounds))]
     if orphans:
         raise ValueError(f"it holds parts of round {min(orphans)}, and the round itself is gone")
 
@@ -126,13 +126,14 @@ def insert(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
         connection.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", tuple(columns.values()))
 
 
-def read(connection: sqlite3.Connection) -> tuple[list[sqlite3.Row], Parts]:
-    """Return the rows of all rounds, and the rows of their parts."""
-    rounds = connection.execute("SELECT * FROM rounds ORDER BY round").fetchall()
+def read(connection: sqlite3.Connection, only: int | None = None) -> tuple[list[sqlite3.Row], Parts]:
+    """Return the rows of all rounds, or of one alone, and the rows of their parts."""
+    where, which = ("", ()) if only is None else (" WHERE round = ?", (only,))
+    rounds = connection.execute(f"SELECT * FROM rounds{where} ORDER BY round", which).fetchall()
     parts: dict[str, dict[int, list[sqlite3.Row]]] = {}
     for table in PARTS:
         parts[table] = defaultdict(list)
-        for row in connection.execute(f"SELECT * FROM {table} ORDER BY round, position"):
+        for row in connection.execute(f"SELECT * FROM {table}{where} ORDER BY round, position", which):
             parts[table][row["round"]].append(row)
     return rounds, parts
 

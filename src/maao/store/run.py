@@ -154,12 +154,14 @@ class RunFolder(Generic[P, S]):
             return tuple(restore(row, parts, self._tensors) for row in rounds)
 
     def round(self, index: int) -> Round[P, S]:
-        """Return one round, exactly as it was appended: only its own tensors are read."""
+        """Return one round, exactly as it was appended: only its own rows and tensors are read."""
         with reading(self.path / DATABASE):
             with self._database.snapshot() as connection:
-                rounds, parts = read(connection)
-            check_whole(rounds, parts)
-            return restore(rounds[index], parts, self._tensors)
+                rounds, parts = read(connection, index)
+            check_whole(rounds, parts, index)
+            if not rounds:
+                raise ValueError(f"round {index} is gone")
+            return restore(rounds[0], parts, self._tensors)
 
     @property
     def rounds_done(self) -> int:

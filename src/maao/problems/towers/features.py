@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maao.errors import ProblemError
+from maao.errors import DataError, ProblemError
 from maao.progress import job
 from maao.store.connection import connect, whole
 
@@ -187,6 +187,7 @@ class KnownFeatures(ABC):
             with job("encoding inputs", sum(map(len, missing.values())), "inputs") as encoding:
                 for name, batch in missing.items():
                     made, tokens = compute(batch)
+                    self._check_finite(made, batch)
                     found[name] = made.float().cpu().numpy()
                     store.write(name, found[name])
                     self.computed += len(batch)
@@ -196,6 +197,22 @@ class KnownFeatures(ABC):
             keys[place]: row for name, batch in named.items() for place, row in zip(batch, found[name].reshape(len(batch), -1), strict=True)
         }
         return [rows[key] for key in keys.values()]
+
+    def _check_finite(self, found: Tensor, places: Sequence[Place]) -> None:
+        """Refuse an input whose feature is no finite number: every score that it takes part in would be none."""
+        good = found.isfinite().all(-1).tolist()
+        bad = [number for (number, _), is_good in zip(places, good, strict=True) if not is_good]
+        if bad:
+            precise = " It overflows there: half precision holds fewer numbers." if found.dtype == torch.float16 else ""
+            raise DataError(
+                f"The encoder gives no finite feature for {self.named(bad[0])}"
+                f"{f' and {len(bad) - 1} more of the {len(found)} read beside it' if len(bad) > 1 else ''}.{precise} Leave it out, or "
+                "look at the model: model.dtype = 'float32' if it is another, another checkpoint otherwise."
+            )
+
+    def named(self, number: int) -> str:
+        """Return an input as a message names it."""
+        return f"input number {number + 1}"
 
     def _mapped(self, path: Path, store: FeatureStore, keys: Mapping[Place, str], compute: Compute) -> Tensor:
         """Return features that stay on the disk but for the rows that are read: a file beside the store, named by what is in it.

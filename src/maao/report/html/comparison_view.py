@@ -24,6 +24,8 @@ from maao.compare.page import (
     task_by_model,
     unequal,
     verdict,
+    without_loss,
+    without_loss_told,
 )
 from maao.compare.rows import Row
 from maao.printable import dollars
@@ -137,6 +139,8 @@ def _story(rows: Sequence[Row], found: Sequence[Difference], tasks: Sequence[str
         yield Sentence("sure", told)
     if not whole:
         yield Sentence("sure", f"Nothing is compared: no arm shares two pairs of task and seed with {baseline}.", is_warning=True)
+    if without := without_loss(rows):
+        yield Sentence("numbers", without_loss_told(without, len(rows)), is_warning=True)
     capped = sum(row.capped > 0 for row in rows)
     if capped:
         yield Sentence(

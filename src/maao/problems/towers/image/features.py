@@ -77,6 +77,9 @@ class Pictures(KnownFeatures):
 
         self._find(store, keys, compute)
 
+    def named(self, number: int) -> str:
+        return f"the picture {self.keys[number]!r}"
+
     def num_tokens(self, which: Sequence[int]) -> int:
         """Return how many tokens these pictures are."""
         return len(which) * self._tower.num_tokens

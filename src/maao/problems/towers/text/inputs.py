@@ -105,6 +105,9 @@ class Texts(KnownFeatures):
         self._find(store, keys, compute)
         return self
 
+    def named(self, number: int) -> str:
+        return f"the text that begins {self._tower.told(self._tokens[number])!r}"
+
     def num_tokens(self, which: Sequence[int]) -> int:
         """Return how many tokens these texts are, with their padding."""
         return self._tower.num_tokens(self.raw(which))

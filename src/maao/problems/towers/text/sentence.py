@@ -150,6 +150,11 @@ class TextInputs:
                 found[i] = self.tower.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
         return found
 
+    def told(self, prompt: Prompt) -> str:
+        """Return how a tokenized text begins, as a message shows it."""
+        found: str = self.tower.tokenizer.decode(prompt.ids[:24], skip_special_tokens=True)
+        return found[:60].strip()
+
     def features(self, inputs: Sequence[Prompt], prompts: Sequence[Tensor] = ()) -> Tensor:
         """Return the normalised features ``(len(inputs), embed_dim)`` of tokenized texts.
 
