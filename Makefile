@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo demo-decoder test test-fast test-real test-caps test-provider test-kill fuzz fuzz-guided test-server test-zoo house reference lint types imports check study bench bench-load docs notebooks server clean test-wheel release audit lock test-locked test-gpu test-lowest test-312 test-313 test-ray test-parallel test-browser
+.PHONY: setup demo demo-decoder test test-fast test-trust test-real test-caps test-provider test-kill fuzz fuzz-guided test-server test-zoo house reference lint types imports check study bench bench-load docs notebooks server clean test-wheel release audit lock test-locked test-gpu test-lowest test-312 test-313 test-ray test-parallel test-browser
 
 setup: $(READY)
 
@@ -22,10 +22,14 @@ demo-decoder: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/maao demo --decoder
 
 # All tests that need no model server; the fast ones alone: make test-fast
-test: test-fast test-real
+test: test-fast test-trust test-real
 
 test-fast: $(READY)
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile -m "not real and not server and not zoo and not browser"
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile -m "not real and not server and not zoo and not browser and not trust"
+
+# Short forms of test-kill and fuzz, and what is searched for keys and hostile words
+test-trust: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile -m trust
 
 test-real: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m real

@@ -108,7 +108,8 @@ What a unit costs as there are more of them; made by `make bench-load` (`python 
 Measured on {about["processor"]}, {about["cores"]} cores, Python {about["python"]}, torch {about["torch"]}, one thread each. CPU seconds
 are those of the process and its children, the peak its largest resident set; imports are in both, alike at each size. A *further unit* is
 what lies between a size and the one before it, divided by the units between; the last column is its CPU time against that of the line
-above: 1 is flat.
+above: 1 is flat. The sizes of a whole run: {_sizes()}; one that stands in no line below was not measured yet
+(`make bench-load` goes on behind those that were).
 
 | case | units | clock, s | CPU, s | peak, MiB | a further unit: CPU, ms | KiB | against before |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
@@ -121,6 +122,10 @@ above: 1 is flat.
     lines += ["", "Parts of a case, CPU seconds at each size:", ""]
     lines += [line for name, case in cases.items() for line in _part_lines(name, case["points"])]
     return opening + "\n".join(lines) + "\n"
+
+
+def _sizes() -> str:
+    return "; ".join(f"{name} {', '.join(f'{size:,}' for size in case.sizes)}" for name, case in CASES.items())
 
 
 def _table_lines(name: str, points: list[dict[str, Any]]) -> Iterator[str]:

@@ -64,6 +64,19 @@ def remote_code(config: Config) -> dict[str, str]:
     return code_of(model.name, model.revision)
 
 
+def refuse_other_code(folder: Path, recorded: JSON, config: Config) -> None:
+    """Refuse to use a run whose model comes with other code than it began with, before any of it runs.
+
+    Of a model of the hub only what is at hand is compared: the rest is fetched when it is loaded, and its commit says what it is.
+    """
+    from maao.problems.towers.text.loading import of_hub
+
+    now, began = remote_code(config), recorded.get("remote_code", {})
+    if config.model.trust_remote_code and of_hub(config.model.name):
+        now = {**began, **{file: digest for file, digest in now.items() if file in began}}
+    refuse_changed(folder, recorded, {"remote_code": now})
+
+
 def _sizes(splits: Splits) -> dict[str, int]:
     """Return how many examples each split has, and how many lines there are."""
     return {**{name: len(part) for name, part in splits.parts.items()}, "lines": len(splits.lines)}

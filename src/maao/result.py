@@ -22,7 +22,7 @@ from maao.data.checks import Unread
 from maao.data.given import GivenInputs
 from maao.data.splits import SPLITS
 from maao.deploy import Deployed, Judged, Prediction, inputs_of, judged_examples, picture_of
-from maao.environment import environment, frozen_digest, refuse_changed, remote_code
+from maao.environment import environment, frozen_digest, refuse_changed, refuse_other_code, remote_code
 from maao.errors import ConfigError, DataError, MaaoError, StoreError
 from maao.evaluation.beside import Compared
 from maao.evaluation.evaluation import Evaluation
@@ -173,7 +173,7 @@ class Result:
 
     @cached_property
     def sent(self) -> Sent | None:
-        """What was sent to the models that were asked, and whether training text was in it; None: nothing, or the run has not ended yet."""
+        """What was sent to the models that were asked, and whether training text was in it; None: nothing, or the run goes on."""
         return kept_sent(self.folder)
 
     @property
@@ -352,6 +352,7 @@ class Result:
         self._check_labels()
         if isinstance(examples, str) and examples in SPLITS:
             return self._judged_split(examples)
+        refuse_other_code(self.folder, self.environment, self.config)
         found = judged_examples(
             self.config,
             self._labels,
@@ -485,7 +486,7 @@ class Result:
     def predictor(self) -> Predictor:
         """The chosen point in use: what of the run is needed to predict, and nothing else."""
         self._check_labels()
-        refuse_changed(self.folder, self.environment, {"remote_code": remote_code(self.config)})  # before any of it runs
+        refuse_other_code(self.folder, self.environment, self.config)
         return Predictor(
             self.config,
             self._labels,
@@ -507,12 +508,13 @@ class Result:
     def _adopt(self, parts: RunComponents) -> None:
         """Keep the models that were loaded to use the run, which must be those that it was made with."""
         if self._parts is None:
-            refuse_changed(self.folder, self.environment, {"weights": frozen_digest(parts)})
+            refuse_changed(self.folder, self.environment, {"weights": frozen_digest(parts), "remote_code": remote_code(self.config)})
             self._parts = parts
 
     @cached_property
     def _whole(self) -> RunComponents:
         """The run's parts with its data, read anew."""
+        refuse_other_code(self.folder, self.environment, self.config)
         parts = build(self.config, kept_splits(self.folder, self.config), loaded=None if self._parts is None else self._parts.loaded)
         refuse_changed(self.folder, self.environment, environment(parts))
         return parts

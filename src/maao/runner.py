@@ -35,7 +35,7 @@ from maao.core.plan import Plan
 from maao.core.seeds import seed_for
 from maao.data.folds import CROSS_VALIDATION
 from maao.data.splits import known_parts
-from maao.environment import environment, refuse_changed, remote_code
+from maao.environment import environment, refuse_changed, refuse_other_code
 from maao.errors import ConfigError, MaaoError, NotFinite, StoreError, Waiting
 from maao.estimate import Estimate, caps_of, estimated
 from maao.evaluation.undecided import choose_thresholds
@@ -269,7 +269,8 @@ def _waits_at(folder: Path, given: str) -> bool:
 
 def _refuse_keys(config: Config) -> None:
     """Refuse a config that holds a key: it is stored, and shown."""
-    held = variable_in(config.model_dump_json(exclude_unset=True))
+    named = [variable for chat in config.mentor.options.chats for variable in chat.key_variables]
+    held = variable_in(config.model_dump_json(exclude_unset=True), *named)
     if held:
         raise ConfigError(
             f"The config holds what the variable {held} holds (or 8 or more characters of it), and a config is stored: a key belongs into "
@@ -472,6 +473,8 @@ def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, clock: Cloc
         told = f"{stored.path} waits for {counted(count)}. Go on with:"
         raise Waiting(f"{told}\n{how_to_go_on(stored.path, f'maao resume {stored.path}')}", count) from None
     finally:  # a tracker is told last: where it hangs and is stopped, the run is whole
+        if ended != "finished":
+            _keep_sent_so_far(stored, parts, asked, watch)
         asked.models.close()
         tracking.finish(ended, history, stored.finals)
     return Result(stored.path, parts, history)
@@ -699,19 +702,25 @@ def _check_mentor(stored: Stored, mentor: OwnMentor | None, verb: str) -> None:
 
 
 def _keep_sent(stored: Stored, parts: RunComponents, asked: BuiltMentor) -> None:
-    """Record what was sent to whom, and whether training text was in it, where a model was asked."""
-    options, tuned = parts.config.mentor.options, parts.config.model.speaker
-    calls = stored.ledger.calls() if options.chats else ()
+    """Record what was sent to whom, and whether training text was in it, where a model was asked, whether it replied or not."""
     held = []
-    for call in calls:
+    for call in stored.ledger.calls():
         with suppress(ValueError):  # a call of an older maao that cannot be read: `maao show --calls` says so
             held.append((request_from_json(call.request), call.note))
-    if held:
-        to = [chat.where(chat.model_name(tuned)) for chat in options.chats]
+    unanswered = stored.ledger.asked_in_vain()
+    if held or unanswered:
         examples = () if parts.splits is None else parts.splits.train
         texts = (text for example in examples for text in example.fields.values())
-        leaves = any(chat.is_remote for chat in options.chats)
-        keep_sent(stored.path, sent(asked.disclosure, to, held, texts, leaves=leaves))
+        models = asked.models
+        keep_sent(stored.path, sent(asked.disclosure, models.to, held, texts, leaves=models.leaves, unanswered=unanswered))
+
+
+def _keep_sent_so_far(stored: Stored, parts: RunComponents, asked: BuiltMentor, watch: Watch) -> None:
+    """Record what was sent, of a run that ends before its end; where that cannot be written, say so, and why it ends too."""
+    try:
+        _keep_sent(stored, parts, asked)
+    except (MaaoError, OSError) as error:
+        watch.note(f"What was sent could not be recorded: {error}")
 
 
 def _check_stored(stored: Stored, history: Rounds) -> None:
@@ -729,7 +738,7 @@ def rebuild(stored: Stored) -> RunComponents:
     """Build a stored run's parts again, and make sure that they are the same."""
     config, recorded = config_of(stored), recorded_in(stored)
     threads = config.threads or recorded.get("threads")
-    refuse_changed(stored.path, recorded, {"remote_code": remote_code(config)})  # before any of it runs
+    refuse_other_code(stored.path, recorded, config)
     parts = build(config.model_copy(update={"threads": threads}), kept_splits(stored.path, config))
     now = environment(parts)
     refuse_changed(stored.path, recorded, now)

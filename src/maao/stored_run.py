@@ -88,7 +88,7 @@ def keep_sent(folder: Path, sent: Sent) -> None:
 
 
 def kept_sent(folder: Path) -> Sent | None:
-    """Return what a run sent; None: it asked no model, or has not come to its end."""
+    """Return what a run sent; None: it asked no model, or goes on, or was killed."""
     if not (folder / SENT).exists():
         return None
     held = read_json(folder, SENT, SentRecord)

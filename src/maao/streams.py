@@ -58,7 +58,7 @@ def outlast() -> None:
 
 @contextmanager
 def outlets() -> Iterator[None]:
-    """Write standard output and error by an `Outlet`, what they cannot encode escaped; where they lead into memory, as they are."""
+    """Write standard output and error by an `Outlet`, what they cannot encode escaped; where they lead into memory, escaped alone."""
     before = sys.stdout, sys.stderr
     Outlet.outlasts, Outlet.failed = False, None
     sys.stdout, sys.stderr = _outlet(sys.stdout, "standard output"), _outlet(sys.stderr, "")
@@ -76,6 +76,8 @@ def _outlet(stream: TextIO, told: str) -> TextIO:
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError):  # it leads into memory
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
         return stream
     if not isinstance(stream, TextIOWrapper):
         return stream

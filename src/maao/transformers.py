@@ -31,7 +31,7 @@ from maao.core.scoring import score_all
 from maao.core.seeds import seed_for
 from maao.errors import ConfigError, MaaoError, ProblemError, StoreError
 from maao.llm.chat import Reply, Request
-from maao.llm.ledger import MemoryLedger
+from maao.llm.ledger import MemoryLedger, Totals, is_same, used_by
 from maao.llm.provider import Here
 from maao.llm.record import ENDING, Entry, add_to_record, entry_of, line_of, read_record
 from maao.llm.recording import Recording
@@ -43,6 +43,7 @@ from maao.optimizers.torch import TorchStage, TorchState
 from maao.problems.settings import ModelConfig
 from maao.problems.texts import LoadedModels
 from maao.protocols import Acceptance, Arrays, Params
+from maao.store.attempts import Spending
 from maao.store.values import Unknowns, decode, encode
 from maao.types import JSON, Advice, Clues, Cost, Leg, Projection, Round, Score, Split, Verdict, total_cost
 
@@ -85,7 +86,8 @@ class MentorCallback(TrainerCallback):
         budget: hard caps of the mentor, by name: ``{"llm_calls": 10, "usd": 1.0}``.
         seed: of what is random here.
         file: the JSON lines; by default ``mentor.jsonl`` in the Trainer's output folder. A training that goes on appends. Replies stand
-            beside it, in ``mentor-replies.jsonl``; a training that begins anew numbers those of the one before.
+            beside it, in ``mentor-replies.jsonl``, what was spent in ``mentor-replies.sqlite``; a training that begins anew numbers those
+            of the one before.
 
     Attributes:
         history: the rounds, `maao.types.Round`.
@@ -137,7 +139,6 @@ class MentorCallback(TrainerCallback):
         kept = state.stateful_callbacks.get(KEPT) if state.global_step and isinstance(state.stateful_callbacks, dict) else None
         told: JSON = {"step": state.global_step, "every": self.every, "rounds": self.rounds, "told": self.disclosure}
         if kept is not None:
-            self._ledger.go_on()
             self._restore(kept)
             self._write({"event": "went on", **told, "done": len(self.history), "asked": self._asked})
             return
@@ -187,8 +188,7 @@ class MentorCallback(TrainerCallback):
             self._asked, self._opened_at, self._since = (int(kept[name]) for name in ("asked", "opened_at", "since"))
             is_open = kept["verdict"] is not None
             self._open = (decode(kept["advice"], Advice, READ), decode(kept["verdict"], Verdict, READ)) if is_open else None
-            for line in kept["replies"]:
-                self._ledger.put(*entry_of(line))
+            self._ledger.go_on([entry_of(line) for line in kept["replies"]])
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             raise StoreError(f"What the checkpoint holds of the mentor is damaged ({error}). Go on from an earlier checkpoint.") from error
 
@@ -252,26 +252,65 @@ class MentorCallback(TrainerCallback):
 class KeptLedger(MemoryLedger):
     """A ledger whose replies are in a record before they are used, so that no reply is paid for twice.
 
+    What is spent stands in a file beside it, each attempt before it goes, so that caps hold over kills, checkpoints and failed calls.
+
     Args:
         record: the file, of JSON lines.
     """
 
     def __init__(self, record: Path) -> None:
         super().__init__()
-        self._record = record
+        self._record, self._spent_in = record, record.with_suffix(".sqlite")
+        self._account = Spending(self._spent_in)
+        self._is_used = False
 
     def begin_anew(self) -> None:
-        """Forget what was asked before; the record of a training before this one is numbered."""
-        vars(self).update(vars(KeptLedger(self._record)))
-        if self._record.exists():
-            others = (self._record.with_stem(f"{self._record.stem}-{i}") for i in itertools.count(1))
-            self._record.rename(next(path for path in others if not path.exists()))
+        """Forget the replies; the record of a training before this one is numbered. What was spent by this ledger stays spent."""
+        self.clear()
+        self._set_aside(self._record)
+        if not self._is_used:
+            self._set_aside(self._spent_in)
+            self._account = Spending(self._spent_in)
+        self._is_used = True
 
-    def go_on(self) -> None:
-        """Take in what the record holds, whatever was forgotten since."""
-        vars(self).update(vars(KeptLedger(self._record)))
-        for entry in read_record(self._record).values():
+    def go_on(self, kept: Sequence[Entry]) -> None:
+        """Take in what a checkpoint holds, then what the record holds behind it; a record of another training is numbered."""
+        self.clear()
+        self._is_used = True
+        held = read_record(self._record)
+        if any(not is_same(held[one.request.key].reply, one.reply) for one in kept if one.request.key in held):
+            self._set_aside(self._record)
+            held = {}
+        for entry in held.values():
             super().put(*entry)
+        for entry in kept:
+            self.put(*entry)
+        if not self.spent().calls:  # a checkpoint that was taken elsewhere, without what says what was spent
+            for request, reply in self.entries.values():
+                self.replied(self.begin(request.key, used_by(reply), lambda spent: ""), used_by(reply))
+
+    def _set_aside(self, file: Path) -> None:
+        if file.exists():
+            others = (file.with_stem(f"{file.stem}-{i}") for i in itertools.count(1))
+            file.rename(next(path for path in others if not path.exists()))
+
+    def begin(self, key: str, worst: Totals, refusal: Callable[[Totals], str]) -> int:
+        return self._account.begin(key, worst, refusal)
+
+    def end(self, attempt: int, used: Totals) -> None:
+        self._account.end(attempt, used)
+
+    def replied(self, attempt: int, used: Totals) -> None:
+        self._account.replied(attempt, used)
+
+    def waits(self, attempt: int) -> None:
+        self._account.waits(attempt)
+
+    def waiting(self, key: str) -> int | None:
+        return self._account.waiting(key)
+
+    def spent(self) -> Totals:
+        return self._account.spent()
 
     def put(self, request: Request, reply: Reply) -> None:
         if self.get(request.key) is None and not names_secret(dict(request.extra)):  # a record goes from hand to hand

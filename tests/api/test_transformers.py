@@ -13,8 +13,12 @@ from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 import maao
-from maao.errors import ConfigError, StoreError
-from maao.transformers import MentorCallback
+from maao.errors import BudgetError, ConfigError, StoreError
+from maao.llm.budget import Caps, Meter
+from maao.llm.chat import Message, Reply, Request
+from maao.llm.price import FREE
+from maao.llm.record import Entry
+from maao.transformers import KeptLedger, MentorCallback
 from maao.types import Advice, Proposal
 from tests.api.small_runs import REPLIES, pairs
 
@@ -330,4 +334,36 @@ def test_a_checkpoint_elsewhere_holds_the_replies_up_to_it_and_a_new_training_be
     anew, callback = with_checkpoints(llama, tmp_path / "out", model, rounds=1, llm_calls=1)
     anew.train()
     assert model.asked == 2 and callback._ledger.totals().calls == 1
-    assert sorted(path.name for path in (tmp_path / "out").glob("mentor-*")) == ["mentor-replies-1.jsonl", "mentor-replies.jsonl"]
+    names = [f"mentor-replies{number}.{kind}" for number in ("-1", "") for kind in ("jsonl", "sqlite")]
+    assert sorted(path.name for path in (tmp_path / "out").glob("mentor-*")) == names
+
+
+def test_what_a_trainer_s_mentor_spent_stays_spent_over_going_on_training_anew_and_kills(tmp_path: Path) -> None:
+    def tried(ledger: KeptLedger, text: str) -> bool:
+        """Begin a call under a cap of three, and let nobody say how it ended, as a kill does."""
+        request = Request("m", (Message("user", text),))
+        try:
+            Meter([(ledger, Caps(calls=3))], FREE).begin(request)
+        except BudgetError:
+            return False
+        return True
+
+    record = tmp_path / "replies.jsonl"
+    ledger = KeptLedger(record)
+    ledger.begin_anew()
+    request = Request("m", (Message("user", "a"),))
+    Meter([(ledger, Caps(calls=3))], FREE).begin(request).replied(Reply("hello"))
+    ledger.put(request, Reply("hello"))
+    assert tried(ledger, "b") and ledger.spent().calls == 2
+    ledger.begin_anew()  # the same callback trains again
+    assert ledger.get(request.key) is None and tried(ledger, "c") and not tried(ledger, "d")
+    ledger.put(request, Reply("asked anew"))
+    again = KeptLedger(record)  # another process
+    again.go_on([Entry(request, Reply("another"))])  # of the training before the last: its reply is the checkpoint's
+    assert again.get(request.key) == Reply("another") and not tried(again, "d")
+    elsewhere = KeptLedger(tmp_path / "moved" / "replies.jsonl")
+    elsewhere.go_on([Entry(request, Reply("hello"))])
+    assert (elsewhere.spent().calls, elsewhere.totals().calls) == (1, 1)
+    new = KeptLedger(record)
+    new.begin_anew()
+    assert tried(new, "a") and new.spent().calls == 1

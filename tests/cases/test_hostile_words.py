@@ -23,6 +23,7 @@ from maao.class_lines import ClassLines
 from maao.compare import compare
 from maao.config import make_config
 from maao.hub import save_for_hub
+from maao.printable import markdown
 from maao.report.html.page import write_page
 from maao.report.html.run_view import Wanted
 from maao.types import Example, Splits
@@ -35,7 +36,7 @@ from tests.compare.conftest import worker_here
 from tests.tiny_sentence import sentence_folder
 
 __all__ = ["llama", "model_folder", "worker_here"]
-pytestmark = pytest.mark.filterwarnings("ignore:.*[Gg]lyph", "ignore::DeprecationWarning")
+pytestmark = [pytest.mark.trust, pytest.mark.filterwarnings("ignore:.*[Gg]lyph", "ignore::DeprecationWarning")]
 PER_CLASS = 3
 KNOWN = dict(zip(LABELS, "music sport news bank film team market law tax".split(), strict=True))  # words that tiny tokenizers know
 
@@ -254,7 +255,6 @@ def test_every_outlet_is_known_here():
     assert set(named(typer.main.get_command(cli.app))) == set(COMMANDS)
     code = {name: ast.unparse(ast.parse(text)) for name, text in sources().items()}
     without_docs = {name: re.sub(r'"""(?:.|\n)*?"""', "", text) for name, text in sources().items()}
-    assert code.keys() == without_docs.keys()
     writers = {name for name, text in without_docs.items() if WRITES.search(re.sub(r"def \w+\(", "", text))}
     assert writers == set(WRITERS)
     assert {name for name, text in code.items() if "csv.writer(" in text} == set(TABLES)
@@ -407,7 +407,8 @@ def test_orders_in_data_and_replies_change_nothing(texts, lines):
     assert all(line.text.endswith(f" of {LABELS.index(line.label)}") for lines in told for line in lines)  # where it was said
 
 
-def test_a_comparison(said, worker_here, tmp_path):
+def test_a_comparison(said, worker_here, tmp_path, monkeypatch):
+    monkeypatch.setattr("maao.compare.page.without_loss", list)  # its page names the arms of cells without a loss
     named = [word.strip() for name, word in WORDS.items() if name not in ("a long line", "front matter")]
     arms = [{"name": name, "settings": {"stage.lr": 0.1 + i / 100}} for i, name in enumerate(named[:4])]
     head = {"title": named[3], "about": "\n".join(named), "name": named[0], "seeds": [0, 1], "baseline": named[0]}
@@ -420,6 +421,8 @@ def test_a_comparison(said, worker_here, tmp_path):
     page = compare(tmp_path / "table.toml", tmp_path / "out", workers=1)
     shown = page.read_text(encoding="utf-8")
     assert_shown(shown)
+    (without,) = (line for line in shown.splitlines() if "have no finite loss" in line)
+    assert [name for name in named[:4] if markdown(name) != name] and all(markdown(name) in without for name in named[:4])
     assert not re.search(r"<(script|img|style)", re.sub(r"&lt;", "", shown.partition("| arm |")[2]))
     strict_json((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
     said("compare", tmp_path / "table.toml", "--out", tmp_path / "out", "--workers", "1")
@@ -434,13 +437,12 @@ def test_requests(said, tmp_path):
     prompt = [("user", word) for word in WORDS.values()]
     waiting = tmp_path / "run"
     values = {"problem": "function", "threads": 1, "plan": {"rounds": 1, "steps": 1}, "accept": {"rule": "always_first"}}
-    mentor = {"name": "language_model", "instruction": "\n".join(word for _, word in prompt[:3])}
+    mentor = {"name": "language_model", "description": "\n".join(word for _, word in prompt[:3])}
     chat = {"provider": "batch", "name": WORDS["a path"] + WORDS["escape codes"]}
     from maao.errors import Waiting
 
     with pytest.raises(Waiting):
-        maao.run(make_config({**values, "mentor": {"name": "language_model", "chat": chat}}), waiting)
-    assert mentor
+        maao.run(make_config({**values, "mentor": {**mentor, "chat": chat}}), waiting)
     said("requests", "list", waiting, "--full")
     strict_json(said("requests", "list", waiting, "--json", terminal=False))
     said("requests", "export", waiting, "--to", tmp_path / "asked.jsonl")

@@ -38,7 +38,7 @@ from tests.cases.provider_server import FORMS, echoes, serving, settings
 from tests.commands import exit_code, ran
 
 pytest.importorskip("httpx2")
-pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+pytestmark = [pytest.mark.trust, pytest.mark.allow_hosts(["127.0.0.1"])]
 
 KEY = "sk-Zq7+v/Kd93hB2mXw0pTfLs8RuYc5NaEj"
 NAME = "EVERYWHERE_KEY"

@@ -6,31 +6,36 @@ import hashlib
 import io
 import json
 import shutil
+import sqlite3
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
+from transformers import AutoConfig, CLIPVisionConfig
 
 import maao
 from maao.config import make_config
 from maao.data.images import reading
 from maao.data.images.reading import decoded, read_image
 from maao.errors import DataError, ModelError, StoreError
+from maao.problems.towers.dual_loading import load_dual_encoder
 from maao.problems.towers.text.gguf_header import check_gguf
 from maao.problems.towers.text.loading import load_frozen, model_file
 from maao.problems.towers.text.sentence import load_sentence_encoder
 from maao.runner import resume, run
-from maao.store.files import write_durably
+from maao.store.files import write_durably, write_error
 from maao.store.mirror import Mirror
 from tests.api.fixtures import llama, model_folder
 from tests.commands import ran
 from tests.fuzz.targets import clean, gguf_bytes
 
 __all__ = ["llama", "model_folder"]
-OUTSIDE = ("../secret", "/etc/passwd", "a/../../secret", "..\\secret", "tensors/../../secret", "nul\0", "..", "C:\\secret")
+OUTSIDE = ("../secret", "/etc/passwd", "a/../../secret", "..\\secret", "tensors/../../secret", "nul\0", "..", "C:\\secret", "C:secret")
 
 
 @pytest.fixture
@@ -64,6 +69,30 @@ def test_a_model_reads_no_file_outside_of_its_folder(llama, tmp_path, name):
     (folder / "modules.json").write_text(json.dumps([{"type": "sentence_transformers.models.Transformer", "path": name}]), encoding="utf-8")
     with pytest.raises(ModelError, match="outside of its folder"):
         load_sentence_encoder(str(folder))
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, "~/secret", "beside"])
+@pytest.mark.parametrize("tower", ["vision", "text"])
+def test_a_pair_reads_no_tower_outside_of_its_folder(tmp_path, monkeypatch, name, tower):
+    """Neither what its name leads to from its folder, nor from where the process stands, nor in somebody's home."""
+    folder = tmp_path / "inside" / "pair"
+    for place in (folder, tmp_path / "secret", tmp_path / "beside"):
+        place.mkdir(parents=True)
+        CLIPVisionConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32).save_pretrained(
+            place
+        )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names = {"vision": ".", "text": "org/model", tower: name}
+    about = {key: {"name": held, "pooling": "mean"} for key, held in names.items()}
+    image = {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
+    (folder / "dual_encoder.json").write_text(json.dumps({**about, "image": image, "logit_scale": 1.0}))
+    save_file({"image_projection.weight": torch.zeros(2, 2)}, folder / "model.safetensors")
+    read = []
+    monkeypatch.setattr(AutoConfig, "from_pretrained", lambda place, **_: read.append(place))
+    with pytest.raises(ModelError, match="outside of its folder: it is not read"):
+        load_dual_encoder(str(folder))
+    assert not read
 
 
 @pytest.mark.parametrize("name", [*OUTSIDE, "run.sqlite/x", ""])
@@ -122,6 +151,15 @@ def test_a_file_is_written_through_no_link_that_stands_in_its_way(tmp_path, secr
     file.symlink_to(secret)
     write_durably(file, b"again")
     assert not file.is_symlink() and secret.read_text() == "of someone else"
+
+
+def test_what_asks_why_a_database_was_not_opened_writes_through_no_link(tmp_path, secret):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.sqlite.tmp").symlink_to(secret)
+    hidden = sqlite3.OperationalError("disk I/O error")
+    hidden.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    assert isinstance(write_error(tmp_path / "run", hidden, safe="", then=""), StoreError)
+    assert secret.read_text() == "of someone else" and (tmp_path / "run" / "run.sqlite.tmp").is_symlink()
 
 
 def test_a_reply_that_is_a_link_is_not_read(walked, tmp_path, secret, monkeypatch, capsys):
@@ -200,6 +238,7 @@ def changed(data: bytes, old: bytes, new: bytes) -> bytes:
 
 LONG = (2**62).to_bytes(8, "little")
 THREE = b"\x08\0\0\0\3\0\0\0\0\0\0\0\3"  # the beginning of a list of three texts
+COUNT = b"\x11\0\0\0\0\0\0\0llama.block_count\4\0\0\0\1\0\0\0"
 CLAIMS = {
     "no GGUF": lambda data: b"PK\3\4" + data[4:],
     "another version": lambda data: data[:4] + b"\x09" + data[5:],
@@ -210,6 +249,8 @@ CLAIMS = {
     "a list without end": lambda data: changed(data, THREE, THREE[:4] + LONG + THREE[-1:]),
     "an unknown type": lambda data: changed(data, b"general.name\x08", b"general.name\x63"),
     "layers without end": lambda data: changed(data, b"block_count\4\0\0\0\1\0", b"block_count\4\0\0\0\xff\xff"),
+    "a width that no tensor has": lambda data: changed(data, b"embedding_length\4\0\0\0\4\0", b"embedding_length\4\0\0\0\x0d\0"),
+    "a layer that no tensor has": lambda data: changed(data, COUNT, b"\x19\0\0\0\0\0\0\0llama.feed_forward_length\4\0\0\0\4\0\0\0"),
     "a width without end": lambda data: changed(data, b"embedding_length\4\0\0\0\4\0\0\0", b"embedding_length\4\0\0\0\xff\xff\xff\x7f"),
     "weights without end": lambda data: changed(data, b"token_embd.weight\2\0\0\0\4\0\0\0\0\0\0\0", b"token_embd.weight\2\0\0\0" + LONG),
     "a tensor of no bounds": lambda data: changed(data, b"token_embd.weight\2", b"token_embd.weight\x7f"),

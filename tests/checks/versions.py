@@ -47,7 +47,16 @@ def main(name: str, python: str = sys.executable) -> None:
         record.versions(own)
         if name == "lowest":
             check_lowest(record, own)
-        pytest = [own, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not real and not server and not zoo and not browser"]
+        pytest = [
+            own,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            "not real and not server and not zoo and not browser and not trust",
+        ]
         # Warnings are errors with the versions of constraints.txt only: others warn of other things.
         loose = ["-o", "filterwarnings="] if name == "lowest" else []
         record.run([*pytest, *loose, *TESTS], last=15, HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")

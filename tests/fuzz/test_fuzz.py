@@ -7,6 +7,8 @@ import pytest
 from maao.errors import MaaoError
 from tests.fuzz import running, targets
 
+pytestmark = pytest.mark.trust
+
 COUNT = 500
 SHORT, SMALL = 0.003, 2**15  # seconds that are measured, and the largest input: a square shows there already
 

@@ -16,6 +16,8 @@ from tests.kill.scenarios import Act, Scenario, Seen
 from tests.kill.server import Provider
 from tests.kill.trials import Trial, trial, whole
 
+pytestmark = pytest.mark.trust
+
 ROOT = Path(__file__).parents[2]
 REPLIES = [f"reply {number}" for number in range(6)]
 

@@ -11,9 +11,13 @@ import pytest
 import maao
 from maao.cli import main
 from maao.config import make_config
+from maao.core.budget import Budget
 from maao.errors import BudgetError, ChatError, ConfigError
 from maao.llm.chat import Reply, Usage
 from maao.llm.guarded import Guarded
+from maao.llm.ledger import MemoryLedger
+from maao.llm.provider import ChatOptions, Here
+from maao.llm.recording import Recording
 from maao.llm.scripted import Scripted
 from maao.llm.secrets import guard, variable_in, without_keys
 from maao.store.values import column_text, text_column
@@ -116,3 +120,44 @@ def test_a_library_s_error_is_shown_without_a_key(key, monkeypatch, capsys):
         main()
     told = capsys.readouterr().err
     assert ended.value.code == 1 and "cannot open https://u:***@host" in told and not variable_in(told.replace("broken", ""))
+
+
+def test_a_config_that_is_only_read_guards_nothing(monkeypatch):
+    monkeypatch.setenv("SOME_PLACE", "/home/somebody")
+    chat = {"provider": "openai", "name": "m", "base_url": "http://127.0.0.1:1/v1", "api_key_env": "SOME_PLACE"}
+    config = make_config({"problem": "function", "mentor": {"name": "language_model", "chat": chat}})
+    assert not config.mentor.options.chat.options.is_remote and config.mentor.options.chat.options.where("m").endswith("(this machine)")
+    assert without_keys("/home/somebody/projects/a.csv") == "/home/somebody/projects/a.csv"
+
+
+def test_a_config_that_holds_what_it_names_as_its_key_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOME_PLACE", "/home/somebody")
+    chat = {"provider": "openai", "name": "m", "base_url": "http://127.0.0.1:1/v1", "api_key_env": "SOME_PLACE"}
+    config = make_config({"data": {"source": "/home/somebody/rows.csv"}, "mentor": {"name": "language_model", "chat": chat}})
+    with pytest.raises(ConfigError, match="holds what the variable SOME_PLACE holds"):
+        maao.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists() and without_keys("/home/somebody") == "/home/somebody"
+
+
+def test_who_is_asked_has_his_variables_guarded(monkeypatch):
+    monkeypatch.setenv("THEIR_KEY", KEY)
+    monkeypatch.setattr("maao.llm.secrets._VARIABLES", set())
+
+    class Theirs(ChatOptions):
+        @property
+        def key_variables(self):
+            return ("THEIR_KEY",)
+
+        def model_name(self, tuned):
+            return "theirs"
+
+        def where(self, name):
+            return "nowhere"
+
+        def build(self, here):
+            return Saying(Reply(f"a {KEY}"))
+
+    options = Theirs()
+    assert without_keys(KEY) == KEY
+    model = Recording(MemoryLedger(), Here("m", lambda name: None), Budget()).chat(options)
+    assert model.complete(ask()).text == "a ***"

@@ -43,7 +43,7 @@ class Events:
 
         def opening(file: Any, mode: str = "r", *arguments: Any, **named: Any) -> Any:
             stream = opened(file, mode, *arguments, **named)
-            if mode == "wb":
+            if mode in ("wb", "xb"):
                 whole = stream.write
 
                 def write(data: Any) -> int:

@@ -210,7 +210,7 @@ def test_a_folder_written_by_a_newer_maao_asks_for_an_upgrade(folder):
     with sqlite(folder) as connection:
         connection.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
     for write in (False, True):
-        with pytest.raises(StoreError, match=r"schema 99 of a newer maao; this one knows schemas up to 7\. Upgrade maao"):
+        with pytest.raises(StoreError, match=r"schema 99 of a newer maao; this one knows schemas up to 8\. Upgrade maao"):
             open_run(folder, write=write)
 
 
@@ -219,29 +219,29 @@ def test_an_older_folder_is_migrated_by_a_writer_and_left_alone_by_a_reader(fold
         run.append(make_round(0))
     before = (folder / "run.sqlite").read_bytes()
 
-    def m008_mood(connection):
+    def m009_mood(connection):
         connection.execute("ALTER TABLE rounds ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'")
 
-    monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, m008_mood))
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, m009_mood))
     with open_run(folder) as reader:
         assert same(reader.history(), make_history(1))
         assert reader._database.rows("SELECT mood FROM rounds")[0]["mood"] == "calm"
     assert (folder / "run.sqlite").read_bytes() == before
     open_run(folder, write=True).close()
     with sqlite(folder) as connection:
-        assert connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchall() == [("8",)]
+        assert connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchall() == [("9",)]
         assert connection.execute("SELECT mood FROM rounds").fetchall() == [("calm",)]
 
 
 def test_a_migration_that_fails_leaves_the_folder_as_it_was(folder, monkeypatch):
     create(folder).close()
 
-    def m008_broken(connection):
+    def m009_broken(connection):
         connection.execute("DROP TABLE finals")
         interrupt()
 
     with monkeypatch.context() as patch:
-        patch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, m008_broken))
+        patch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, m009_broken))
         with pytest.raises(KeyboardInterrupt):
             open_run(folder, write=True)
     with open_run(folder, write=True) as run:

@@ -183,7 +183,9 @@ def read_out(table: Table, place: Path, total: int) -> Path:
         if capped:
             _say_first(place / PAGE, _capped_told(capped, total))
         if without := without_loss(rows):
-            _say_first(place / PAGE, f"**{without_loss_told(without, total)}**")
+            _say_first(
+                place / PAGE, f"**{without_loss_told([row.model_copy(update={'arm': markdown(row.arm)}) for row in without], total)}**"
+            )
         waiting = waiting_in(place)
         if waiting.cells:
             _say_first(place / PAGE, f"**{waiting.told(total)}** `maao requests list {place}` says which; the same command goes on.")

@@ -421,7 +421,7 @@ def _stock_classifier(problem: TextProblem, realized: Params) -> PreTrainedModel
     config = copy.deepcopy(frozen.model.config)
     config.num_labels = _num_labels(problem, realized)
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     name = model.base_model_prefix
     body, stock = _sharing_weights(frozen.model.base_model), getattr(model, name)
     if type(body) is not type(stock):

@@ -107,6 +107,10 @@ class Ledger(Account, Protocol):
 
     def totals(self) -> Totals: ...
 
+    def note_asked(self, request: Request) -> None:
+        """Note a request for good before it goes, once however often it is said: of one without a reply nothing else is left."""
+        ...
+
     def wait_for(self, request: Request) -> None:
         """Note for good that a reply is waited for, once however often it is said. Raises `StoreError` where it holds a secret."""
         ...
@@ -133,6 +137,12 @@ class MemoryLedger:
         self._waits: dict[str, int] = {}  # the attempt that waits for a reply, of each request
         self._begun = 0
         self._totals = Totals()  # of the entries
+
+    def clear(self) -> None:
+        """Forget the replies, and what waits; not what attempts without a reply took."""
+        self.entries.clear()
+        self._waiting.clear()
+        self._totals = Totals()
 
     def get(self, key: str) -> Reply | None:
         entry = self.entries.get(key)
@@ -185,6 +195,9 @@ class MemoryLedger:
 
     def spent(self) -> Totals:
         return sum((totals for _, totals in self._attempts.values()), self.totals())
+
+    def note_asked(self, request: Request) -> None:
+        """What lasts as long as the process tells nobody afterwards."""
 
     def wait_for(self, request: Request) -> None:
         refuse_secret(request)

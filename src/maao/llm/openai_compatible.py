@@ -464,7 +464,8 @@ class OpenAIOptions(ChatOptions):
 
     @property
     def is_remote(self) -> bool:
-        return OpenAICompatible(self.name or "", self.base_url, self.api_key_env).is_remote
+        host, *_ = _address((self.base_url or OPENAI).rstrip("/"), self.api_key_env)
+        return not _is_loopback(host)  # no model is made: that would guard the key of a config that is only read
 
     @property
     def fields(self) -> Mapping[str, Any]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from maao.llm.price import FREE, Price
-from maao.llm.secrets import guard
 from maao.options import Section, Text
 from maao.protocols import ChatModel
 
@@ -44,13 +43,6 @@ class ChatOptions(Section):
     is_person: ClassVar[bool] = False  # who is asked once, as in a chat, and never again in the same round
 
     name: Text | None = Field(None, description="Model name; by default the tuned model itself (local).")
-
-    @model_validator(mode="after")
-    def _guarded(self) -> Self:
-        """Whoever reads a config strikes its keys out from then on, also where nobody is asked: a page, a worker's parent."""
-        for variable in self.key_variables:
-            guard(variable)
-        return self
 
     @property
     def is_remote(self) -> bool:

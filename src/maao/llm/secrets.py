@@ -157,11 +157,11 @@ def without_secret_variables(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not _holds_secret(name, value) and name not in _VARIABLES}
 
 
-def variable_in(text: str) -> str:
-    """Return the variable whose value a text holds in some form; "": none."""
-    return next((variable for variable, key in _keys().items() if struck_from(text, key) != text), "")
+def variable_in(text: str, *more: str) -> str:
+    """Return the variable whose value a text holds in some form, of those that were named and `more`; "": none."""
+    return next((variable for variable, key in _keys(*more).items() if struck_from(text, key) != text), "")
 
 
-def _keys() -> dict[str, str]:
-    found = {variable: os.environ.get(variable, "").strip() for variable in sorted(_VARIABLES)}
+def _keys(*more: str) -> dict[str, str]:
+    found = {variable: os.environ.get(variable, "").strip() for variable in sorted({*_VARIABLES, *more})}
     return {variable: key for variable, key in found.items() if len(key) >= SHORTEST_SECRET}

@@ -1,4 +1,4 @@
-"""What a run sent to the models that it asked, recorded when it ends: to whom, which fields, and whether training text was in it."""
+"""What a run sent to the models that it asked, recorded however it ends: to whom, which fields, whether training text was in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Sent:
         told: what was said of it before the run.
         to: whom it was sent to, and where.
         leaves: whether it left this machine.
-        requests: how many of them brought a reply.
+        requests: how many went out, each counted once however often it was tried.
+        unanswered: how many of them brought no reply: a server may have read them all the same.
         fields: what of a request was sent, by the names that servers know it by.
         training_texts: how many texts of `train` stood in them, out of `looked_for`, those of 12 or more characters.
     """
@@ -33,6 +34,7 @@ class Sent:
     fields: tuple[str, ...]
     training_texts: int
     looked_for: int
+    unanswered: int = 0
 
     def line(self) -> str:
         """Return it in a line.
@@ -44,6 +46,7 @@ class Sent:
         texts = f"{self.training_texts or 'none'} of {self.looked_for} training texts"
         where = "left" if self.leaves else "stayed on"
         counted = f"{self.requests} request{'s' * (self.requests != 1)}"
+        counted += f", {self.unanswered} of them without a reply" if self.unanswered else ""
         return f"Sent to {', '.join(self.to)}: {counted} ({', '.join(self.fields)}), in which stood {texts}; it {where} this machine."
 
 
@@ -73,14 +76,14 @@ def texts_in(requests: Iterable[str], texts: Iterable[str]) -> tuple[int, int]:
     """
     looked_for = {_plain(max(text.split("\n"), key=len, default=""))[:LOOKED_AT] for text in texts}
     looked_for = {text for text in looked_for if len(text) >= SHORTEST_TEXT}
-    heads: dict[str, list[str]] = defaultdict(list)
+    lengths: dict[str, set[int]] = defaultdict(set)  # of the texts that begin so: many may begin alike
     for text in looked_for:
-        heads[text[:SHORTEST_TEXT]].append(text)
+        lengths[text[:SHORTEST_TEXT]].add(len(text))
     found: set[str] = set()
     for line in {_plain(line) for request in requests for line in request.splitlines()}:
         for place in range(len(line) - SHORTEST_TEXT + 1):
-            for text in heads.get(line[place : place + SHORTEST_TEXT], ()):
-                if line.startswith(text, place):
+            for length in lengths.get(line[place : place + SHORTEST_TEXT], ()):
+                if (text := line[place : place + length]) in looked_for:
                     found.add(text)
     return len(found), len(looked_for)
 
@@ -89,13 +92,23 @@ def _plain(text: str) -> str:
     return printable_line(text.replace('"', "").replace("\\", ""))
 
 
-def sent(told: str, to: Sequence[str], requests: Sequence[tuple[Request, str]], texts: Iterable[str], *, leaves: bool) -> Sent:
+def sent(
+    told: str,
+    to: Sequence[str],
+    requests: Sequence[tuple[Request, str]],
+    texts: Iterable[str],
+    *,
+    leaves: bool,
+    unanswered: Sequence[Request] = (),
+) -> Sent:
     """Return what was sent.
 
     Args:
         requests: those that brought a reply, each with the note of the reply, which says what was left out.
         texts: the training texts.
+        unanswered: those that brought none.
     """
+    requests = [*requests, *((request, "") for request in unanswered)]
     fields = sorted({name for request, note in requests for name in fields_of(request) if f"{name} was not sent" not in note})
     found, looked_for = texts_in([request.text for request, _ in requests], texts)
-    return Sent(told, tuple(to), leaves, len(requests), tuple(fields), found, looked_for)
+    return Sent(told, tuple(to), leaves, len(requests), tuple(fields), found, looked_for, len(unanswered))

@@ -198,7 +198,7 @@ def _code(result: Result) -> tuple[str, ...]:
     if not result.config.model.trust_remote_code:
         return ()
     files: dict[str, str] = result.environment.get("remote_code", {})
-    return tuple(f"{name} (sha256 {digest[:12]})" for name, digest in files.items()) or ("no file of its own",)
+    return tuple(f"{name} (sha256 {digest[:12]})" for name, digest in files.items())
 
 
 def _mentor_in(result: Result) -> Mentor:

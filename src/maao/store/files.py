@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -79,17 +80,13 @@ def write_error(folder: Path, error: OSError | sqlite3.Error, *, safe: str, then
 
 def _asked_again(folder: Path) -> OSError | None:
     """Return what the system says to a small write: SQLite tells of a file that it could not open, and not why."""
-    probe = (folder / "run.sqlite" if folder.is_dir() else folder).with_suffix(f".sqlite{TEMP_SUFFIX}")
     try:
-        with open(probe, "wb") as stream:
+        with tempfile.TemporaryFile(dir=folder if folder.is_dir() else folder.parent) as stream:  # it has no name that a link could have
             stream.write(bytes(2**16))
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
         return error
-    finally:
-        with suppress(OSError):
-            probe.unlink(missing_ok=True)
     return None
 
 
@@ -148,11 +145,11 @@ def leaves_folder(name: str) -> bool:
     """Say whether a name that someone else wrote leads out of the folder that it is to stand in, on any system.
 
     Example:
-        >>> leaves_folder("tensors/a.safetensors"), leaves_folder("a/../../b"), leaves_folder("/etc/passwd"), leaves_folder("C:/b")
+        >>> leaves_folder("tensors/a.safetensors"), leaves_folder("a/../../b"), leaves_folder("/etc/passwd"), leaves_folder("C:b")
         (False, True, True, True)
     """
     first, *others = name.replace("\\", "/").split("/")
-    return ".." in (first, *others) or first.endswith(":") or (not first and bool(others)) or "\0" in name
+    return ".." in (first, *others) or first.endswith(":") or first[1:2] == ":" or (not first and bool(others)) or "\0" in name
 
 
 def is_damaged(file: Path, what: object) -> StoreError:

@@ -110,6 +110,7 @@ class SqliteLedger:
                 if set_aside:
                     connection.execute("UPDATE calls SET key = key || ' ' || ? || id WHERE key = ?", (SET_ASIDE, request.key))
                 insert(connection, [("calls", columns)])
+                connection.execute("DELETE FROM asked WHERE key = ?", (request.key,))
                 end_last(connection, request.key)
         except sqlite3.IntegrityError as error:
             held = self.get(request.key)
@@ -179,6 +180,20 @@ class SqliteLedger:
                 if request.key != row["key"]:
                     raise ValueError(f"the request {row['key']} is not as it was stored")
         return found
+
+    def note_asked(self, request: Request) -> None:
+        """Note a request before it goes. It is on the disk when this returns. Settings that look like a credential are not stored."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO asked (key, request, created) VALUES (?, ?, ?)",
+                (request.key, text_column(_without_secrets(request)), now()),
+            )
+
+    def asked_in_vain(self) -> tuple[Request, ...]:
+        """Return the requests that went and brought no reply, in the order in which they first went."""
+        rows = self._database.rows("SELECT request FROM asked WHERE key IN (SELECT key FROM attempts) ORDER BY id")
+        with reading(self._database.folder / DATABASE):
+            return tuple(request_from_json(column_text(row["request"])) for row in rows)
 
     def calls(self) -> tuple[Call, ...]:
         """Return all calls in the order they were stored."""

@@ -86,5 +86,12 @@ def m007_sums(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def m008_asked(connection: sqlite3.Connection) -> None:
+    # Requests, before they go. One that brought a reply stands in `calls` instead; one that never went has no attempt.
+    connection.execute(
+        "CREATE TABLE asked (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, request TEXT NOT NULL, created TEXT NOT NULL)"
+    )
+
+
 # The schema version is how many of these were made.
-MIGRATIONS = (m001_initial, m002_checksum, m003_kinds, m004_walks, m005_awaited, m006_attempts, m007_sums)
+MIGRATIONS = (m001_initial, m002_checksum, m003_kinds, m004_walks, m005_awaited, m006_attempts, m007_sums, m008_asked)

@@ -119,6 +119,7 @@ class SentRecord(Record):
     fields: list[str]
     training_texts: int
     looked_for: int
+    unanswered: int = 0
 
 
 class ThresholdsRecord(Record):

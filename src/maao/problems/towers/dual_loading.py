@@ -20,7 +20,7 @@ from maao.problems.towers.dual import CausalTextTower, DualEncoder, ImageTower, 
 from maao.problems.towers.dual_names import KINDS, OPEN_CLIP, PACKAGED, PAIR
 from maao.problems.towers.image.preprocess import RESAMPLING, Preprocess
 from maao.problems.towers.pooling import POOLINGS, Pooling, pooled
-from maao.problems.towers.text.loading import code_refused, load_frozen, loading_options, locate, quiet
+from maao.problems.towers.text.loading import check_inside, code_refused, load_frozen, loading_options, locate, quiet
 from maao.problems.towers.tried import reads_alike
 from maao.progress import job
 from maao.store.files import read_object
@@ -222,7 +222,7 @@ def image_model(config: PretrainedConfig, stem: Sequence[int] | None) -> PreTrai
     """
     from transformers import AutoModel
 
-    model = AutoModel.from_config(config)
+    model = AutoModel.from_config(config, trust_remote_code=False)
     if stem is None:
         return model
     patches = getattr(getattr(model, "embeddings", None), "patch_embeddings", None)
@@ -244,10 +244,9 @@ def _pair(folder: Path, name: str) -> DualEncoder:
         about = read_object(folder / PAIR)
         text, vision, size = about["text"], about["vision"], int(about["image"]["size"])
         weights = {key: value.float() for key, value in load_file(folder / "model.safetensors").items()}
-        place = folder / vision["name"]
-        tower = image_model(
-            AutoConfig.from_pretrained(str(place if place.is_dir() else vision["name"]), trust_remote_code=False), vision.get("stem")
-        )
+        place, language_place = _tower_place(folder, str(vision["name"])), _tower_place(folder, str(text["name"]))
+        with quiet():
+            tower = image_model(AutoConfig.from_pretrained(place, trust_remote_code=False), vision.get("stem"))
         projection, text_projection = weights["image_projection.weight"], weights.get("text_projection.weight")
         scale = math.exp(float(about["logit_scale"]))
         image = about["image"]
@@ -272,11 +271,24 @@ def _pair(folder: Path, name: str) -> DualEncoder:
             f"{folder}/model.safetensors does not fit its config.json: lacking {told.missing_keys[:3] or 'nothing'}, unknown "
             f"{told.unexpected_keys[:3] or 'nothing'}."
         )
-    named = folder / text["name"]
-    language = load_frozen(str(named) if named.is_dir() else text["name"], kind="encoder")
+    language = load_frozen(language_place, kind="encoder")
     return paired(
         tower, language.model, language.tokenizer, projection, text_projection, pooling, text_pooling, scale=scale, pixels=pixels, name=name
     )
+
+
+def _tower_place(folder: Path, named: str) -> str:
+    """Return what a tower is loaded by that a pair names: a folder inside the pair's own, or a hub name. No other folder is read.
+
+    Raises:
+        ModelError: it is one elsewhere on this machine.
+    """
+    check_inside(str(folder), named)
+    if (folder / named).is_dir():
+        return str(folder / named)
+    if Path(named).expanduser().exists():  # relative to where the process stands, or in somebody's home
+        raise ModelError(f"{folder / PAIR} names {named!r}, which is outside of its folder: it is not read. Put it into {folder}.")
+    return named
 
 
 def paired(

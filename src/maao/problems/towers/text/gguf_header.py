@@ -19,7 +19,8 @@ INTEGERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 10: "Q", 11: "q"}
 TEXT, LIST = 8, 9
 DEEPEST, MOST_DIMS, LONGEST_NAME = 3, 8, 4096
 MOST_A_BYTE = 8  # weights: no quantization takes less than a bit of each
-OF_A_TENSOR = ("embedding_length", "feed_forward_length", "vocab_size", "context_length")
+OF_A_TENSOR = ("embedding_length", "feed_forward_length", "vocab_size")
+LONGEST_CONTEXT = 2**24  # positions; of a model that turns its rows by angles no tensor is as long
 
 
 def check_gguf(path: Path) -> None:
@@ -56,9 +57,15 @@ class _Header:
         weights = [self._tensor() for _ in range(tensors)]
         if sum(weights) > self._size * MOST_A_BYTE:
             raise ValueError(f"it says to hold {sum(weights):,} weights, more than fit into {self._size:,} bytes")
+        largest = max(weights, default=0)
+        wide, inner = ([number for name, number in said.items() if name.endswith(f".{last}")] for last in OF_A_TENSOR[:2])
+        if max(wide, default=0) * max(inner, default=0) > largest:
+            raise ValueError(f"its layers are to be {max(wide):,} x {max(inner):,}, and its largest tensor has {largest:,} weights")
         for name, number in said.items():
             last = name.rpartition(".")[2]
-            most = tensors if last == "block_count" else max([*weights, 2**24]) if last in OF_A_TENSOR else 2**63
+            most = {"block_count": tensors, "context_length": max(largest, LONGEST_CONTEXT)}.get(
+                last, largest if last in OF_A_TENSOR else 2**63
+            )
             if not 0 <= number <= most:
                 raise ValueError(f"its {name} is {number:,}, and its tensors are {tensors:,} with {sum(weights):,} weights")
 

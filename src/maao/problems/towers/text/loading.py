@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from maao.errors import ModelError
@@ -43,6 +43,7 @@ Kind = Literal["decoder", "encoder", "masked", "encoder_decoder"]
 Arguments = dict[str, Any]  # what a model, or what loads one, is called with, by name
 
 WEIGHTS = "model.safetensors"
+CONFIG, MODULES = "config.json", "modules.json"
 CONVERTED = "v1"  # raise when the form of a converted copy changes
 
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -177,7 +178,7 @@ def load_encoder(
 
     _check_precision(dtype)
     folder = _own_folder(name)
-    _check_inside(name, inside)
+    check_inside(name, inside)
     options = loading_options(name, revision, trust_remote_code=trust_remote_code)
     if folder is None:
         place = locate(name)
@@ -200,22 +201,125 @@ def loading_options(name: str, revision: str | None, *, trust_remote_code: bool 
     """Return what every loader of transformers is given. Left open, `trust_remote_code` would be asked for at the terminal.
 
     Raises:
-        ModelError: code of a hub model is to be run, and no commit is named: what stands under a branch may be other code tomorrow.
+        ModelError: code of a hub model is to be run, and no commit is named: what stands under a branch may be other code tomorrow; or the
+            model names code that is not its own.
     """
-    of_hub = not name.startswith("packaged:") and not Path(name).expanduser().exists()
-    if trust_remote_code and of_hub and COMMIT.fullmatch(revision or "") is None:
+    if trust_remote_code and of_hub(name) and COMMIT.fullmatch(revision or "") is None:
         raise ModelError(
             f"model.trust_remote_code runs code of {name}, which may be other code tomorrow: read it, and set model.revision to its "
             "commit (40 letters and digits)."
         )
+    if trust_remote_code:
+        code_of(name, revision)
     return {"trust_remote_code": trust_remote_code, **({} if revision is None else {"revision": revision})}
 
 
+def of_hub(name: str) -> bool:
+    """Say whether a model is one of the hub, and nothing that is on this machine."""
+    return not name.startswith("packaged:") and not Path(name).expanduser().exists()
+
+
 def code_of(name: str, revision: str | None = None) -> dict[str, str]:
-    """Return the Python files that come with a model, each with the SHA-256 of what stands in it."""
-    config = model_file(name, "config.json", revision)
-    files = [] if config is None else sorted(config.parent.glob("*.py"))
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    """Return the Python files that come with a model and may be run, each with the SHA-256 of what stands in it. None of them is run.
+
+    Of a folder these are all that stand beside the config that is loaded, and those that it names; of a hub model those that it names,
+    which are fetched if they can be.
+
+    Raises:
+        ModelError: it names code of another repository, or outside of its folder.
+    """
+    if name.startswith("packaged:") and name not in PACKAGED:
+        return {}  # a dual encoder of ours
+    path = Path(name).expanduser()
+    if path.suffix == ".safetensors" and path.is_file():
+        name = str(path.parent)
+    folder = _own_folder(name)
+    found: dict[PurePosixPath, Path] = {}
+    for place in _places(name, revision):
+        base = PurePosixPath() if folder is None else place  # of a hub model transformers looks for code in its root
+        if folder is not None:
+            found |= {place / file.name: file for file in (folder / place).glob("*.py") if file.is_file()}
+        for module in _named_code(name, place, revision):
+            found |= _with_imports(name, base / f"{module}.py", revision)
+    return {file.as_posix(): hashlib.sha256(found[file].read_bytes()).hexdigest() for file in sorted(found)}
+
+
+def _places(name: str, revision: str | None) -> list[PurePosixPath]:
+    """Return the folders inside a model's own that it may be loaded from: its root, and where a sentence encoder keeps its model."""
+    root = PurePosixPath()
+    file = model_file(name, MODULES, revision)
+    try:
+        inside = PurePosixPath("" if file is None else str(json.loads(file.read_text("utf-8"))[0]["path"]))
+    except (OSError, ValueError, LookupError, TypeError):  # `read_folder` refuses it where it is read
+        return [root]
+    check_inside(name, inside.as_posix())
+    return [root] if inside == root else [root, inside]
+
+
+def _named_code(name: str, place: PurePosixPath, revision: str | None) -> Iterator[str]:
+    """Yield the modules that a model's settings name as its code ("modeling_own"), wherever in them they do.
+
+    Raises:
+        ModelError: a file that cannot be read, or code of another repository: its branch would be run, whatever commit is named.
+    """
+    waiting = [CONFIG, "tokenizer_config.json"]
+    seen: set[str] = set()
+    while waiting:
+        inside = waiting.pop()
+        file = None if inside in seen else model_file(name, (place / inside).as_posix(), revision)
+        seen.add(inside)
+        if file is None:
+            continue
+        try:
+            about = read_object(file)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{name}: {inside} cannot be read: {error}.") from error
+        others = about.get("configuration_files")  # configs for other versions of transformers, one of which it reads in the place of this
+        waiting += [str(other) for other in others] if isinstance(others, list) else []
+        for named in _classes(about):
+            repo, cut, own = named.rpartition("--")
+            if cut and (repo != name or not of_hub(name)):
+                raise ModelError(
+                    f"{name} names code of another repository ({named!r} in {inside}), which may be other code tomorrow: it is not run. "
+                    f"Read that code, put it beside the model's own files in a folder, and name it there without '{repo}--'."
+                )
+            module = own.rpartition(".")[0]
+            check_inside(name, f"{module}.py")
+            yield module
+
+
+def _classes(about: object) -> Iterator[str]:
+    """Yield the classes that settings name for code of a model's own, those of its parts too."""
+    waiting = [(about, False)]
+    while waiting:
+        value, is_named = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(held, is_named or key == "auto_map") for key, held in value.items()]
+        elif isinstance(value, list):
+            waiting += [(held, is_named) for held in value]
+        elif is_named and isinstance(value, str):
+            yield value
+
+
+def _with_imports(name: str, first: PurePosixPath, revision: str | None) -> dict[PurePosixPath, Path]:
+    """Return a file of a model's code, and those that it imports from beside itself, as transformers finds them, where they are there."""
+    from transformers.dynamic_module_utils import get_relative_imports
+
+    found: dict[PurePosixPath, Path] = {}
+    waiting, seen = [first], {first}
+    while waiting:
+        inside = waiting.pop()
+        file = model_file(name, inside.as_posix(), revision)
+        if file is None:
+            continue
+        found[inside] = file
+        try:
+            imported = {inside.parent / f"{module}.py" for module in get_relative_imports(file)}
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{name}: {inside} cannot be read: {error}.") from error
+        waiting += sorted(imported - seen)
+        seen |= imported
+    return found
 
 
 def code_notes(name: str, revision: str | None, *, trust_remote_code: bool) -> tuple[str, ...]:
@@ -223,7 +327,8 @@ def code_notes(name: str, revision: str | None, *, trust_remote_code: bool) -> t
     if not trust_remote_code:
         return ()
     files = [f"{file} (sha256 {digest[:12]})" for file, digest in code_of(name, revision).items()]
-    return (f"model.trust_remote_code: {name} may run Python code of its own: {', '.join(files) or 'no such file stands beside it'}",)
+    told = f"may run Python code of its own: {', '.join(files)}" if files else "comes with no Python code of its own"
+    return (f"model.trust_remote_code: {name} {told}",)
 
 
 def _check_precision(dtype: str) -> None:
@@ -248,7 +353,7 @@ def model_file(name: str, file: str, revision: str | None = None) -> Path | None
     Raises:
         ModelError: it would stand outside of the folder.
     """
-    _check_inside(name, file)
+    check_inside(name, file)
     folder = _own_folder(name)
     if folder is not None:
         return folder / file if (folder / file).is_file() else None
@@ -261,7 +366,7 @@ def model_file(name: str, file: str, revision: str | None = None) -> Path | None
     return None if found is None else Path(found)
 
 
-def _check_inside(name: str, file: str) -> None:
+def check_inside(name: str, file: str) -> None:
     """Refuse a file that a model's own files name, and that is not among them."""
     if leaves_folder(file):
         raise ModelError(f"{name} names the file {file!r}, which is outside of its folder: it is not read. Do not use this model.")
@@ -276,7 +381,7 @@ def _check_shards(folder: Path) -> None:
         except (OSError, ValueError, AttributeError) as error:
             raise ModelError(f"Cannot read {index}: {error}.") from error
         for file in named:
-            _check_inside(str(folder), file)
+            check_inside(str(folder), file)
 
 
 def _own_folder(name: str) -> Path | None:
@@ -590,15 +695,19 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the loader's bars and notes off the terminal; what matters is checked and said by us."""
+    """Keep the loader's bars and notes off the terminal; what matters is checked and said by us. Nor does it ask anything there."""
+    from transformers import dynamic_module_utils
     from transformers.utils import logging
 
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    waits = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # models that are made of parts do not pass `trust_remote_code` on to them
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = waits
         logging.set_verbosity(verbosity)
         if bar:
             logging.enable_progress_bar()

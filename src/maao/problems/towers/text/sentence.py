@@ -24,7 +24,7 @@ from maao.problems.towers.class_prompts import Prompt
 from maao.problems.towers.dual import TextTower, unit
 from maao.problems.towers.pooling import Pooling, mean_of, pooled
 from maao.problems.towers.text.forward import context_length
-from maao.problems.towers.text.loading import FrozenModel, load_encoder, model_file
+from maao.problems.towers.text.loading import MODULES, FrozenModel, load_encoder, model_file
 from maao.problems.towers.text.tokenizing import Specials, refuse_surrogates, special_tokens
 from maao.problems.towers.tried import heeds_slots, reads_alike
 from maao.store.files import read_object
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from transformers.modeling_outputs import ModelOutput
 
-MODULES = "modules.json"
 # What the library's pooling is called here. The mean over the square root of the length points where the mean does.
 MODES: Mapping[str, Pooling] = {
     "mean_tokens": "mean",
