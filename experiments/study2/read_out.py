@@ -430,8 +430,8 @@ def _prompts(rows: pd.DataFrame) -> list[str]:
     lines = [
         "## Soft prompts of SmolLM2",
         "",
-        f"{', '.join(tasks)}; tasks as unit. What the mentor that reads the walk has more, log-loss (below zero is better)",
-        "and points of accuracy:",
+        f"{', '.join(tasks)}; tasks as unit, {own.seed.nunique()} of 3 seeds. What the mentor that reads the walk has more,",
+        "log-loss (below zero is better) and points of accuracy:",
         "",
         head("way in", ["less", "log-loss", "accuracy", "p (log-loss)", "p by Holm", "detectable at 80 %"]),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -394,9 +395,8 @@ def _interruptible(action: Callable[[], Result], folder: Path) -> Result:
 
 def main() -> None:
     """Run the command line. An error of ours is told in words, without a traceback."""
-    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        with outlets():
+        with _terminable(), outlets():
             _run()
     except BrokenPipeError:  # whoever read standard output has read enough
         raise SystemExit(CLOSED) from None
@@ -413,8 +413,19 @@ def main() -> None:
             raise
         tell(f"Error: standard output cannot be written: {error.strerror}.")
         raise SystemExit(FAILED) from None
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C, where signals are taken: in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)  # None: it was not set by Python
 
 
 def _terminate(*_: object) -> NoReturn:

@@ -619,6 +619,8 @@ def _why_short(parts: RunComponents, history: Rounds, walk_ended: str = "") -> s
 
 def _time_told(history: Rounds, plan: Plan) -> str:
     """Say where the time ended a run; "": it did not."""
+    if not history:
+        return "before its first round"
     last = len(history) - 1
     leg, planned = history[last].leg, plan[last]
     if leg.unjudged:

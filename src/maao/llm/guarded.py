@@ -6,7 +6,7 @@ import logging
 import traceback
 from dataclasses import replace
 
-from maao.errors import ChatError, MaaoError
+from maao.errors import BudgetError, ChatError, MaaoError, Waiting
 from maao.llm.chat import Reply, Request
 from maao.llm.ledger import Wrapper, refuse_unusable
 from maao.llm.secrets import KEY_STRUCK, without_keys, without_secrets
@@ -28,6 +28,8 @@ class Guarded(Wrapper):
         told = ""
         try:
             reply = self.model.complete(request)
+        except (Waiting, BudgetError):
+            raise  # words of ours, and no call failed: the run is to wait, or is capped
         except Exception as error:
             if cause_of(error) is error:
                 raise
@@ -72,7 +74,7 @@ _NO_KEYS = _NoKeys()
 
 def guard_logs(*libraries: str) -> None:
     """Let what libraries log hold no key: at DEBUG, headers of answers are written down, and a server may repeat a key in them."""
-    for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] in libraries]:
+    for name in [name for name in list(logging.root.manager.loggerDict) if name.split(".")[0] in libraries]:
         logging.getLogger(name).addFilter(_NO_KEYS)  # once, however often it is said
 
 
