@@ -108,7 +108,7 @@ def test_every_target_installs_the_checkout_editable():
     """An install that is not takes the place of the editable one, and edits are no longer seen."""
     lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
     own = [line for line in lines if "pip install" in line and '".[' in line]
-    assert len(own) == 3 and all('--editable ".[' in line for line in own)
+    assert len(own) == 4 and all('--editable ".[' in line for line in own)
 
 
 def test_links_of_pages_lead_to_headings_that_are_there():

@@ -58,7 +58,7 @@ def unsafe(source: str, file: str = "") -> Iterator[str]:
             yield f"{called} reads pickles"
         if given.get("shell", False) is not False:
             yield f"{called} starts a shell"
-        if last in UNPACKS and called not in ("re.extract",):
+        if last in UNPACKS:
             yield f"{called} unpacks an archive"
         if given.get("trust_remote_code") is True:
             yield f"{called} trusts code"

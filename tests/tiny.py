@@ -48,13 +48,15 @@ def roberta_tokenizer() -> Any:
 
 
 LETTERS = sorted(set("".join(WORDS)))
+PAIRS = sorted({word[i : i + 2] for word in WORDS for i in range(len(word) - 1)})
 """The trainers of WordPiece and Unigram order pieces anew in each process: these vocabularies are written, so that values repeat."""
 
 
 def unigram(special: list[str]) -> Tokenizer:
-    """Return a Unigram of whole words and single letters, a word likelier than its letters; `special` comes first and has `<unk>`."""
+    """Return a Unigram of whole words, pairs of letters and letters, the longer the likelier; `special` comes first and has `<unk>`."""
     words, letters = [f"▁{word}" for word in sorted(set(WORDS))], ["▁", *LETTERS]
-    scored = [(piece, -4 - 0.01 * i) for i, piece in enumerate(words)] + [(piece, -6 - 0.01 * i) for i, piece in enumerate(letters)]
+    ranked = ((-4, words), (-7, PAIRS), (-6, letters))
+    scored = [(piece, first - 0.001 * i) for first, pieces in ranked for i, piece in enumerate(pieces)]
     tokenizer = Tokenizer(models.Unigram([*((name, 0.0) for name in special), *scored], unk_id=special.index("<unk>")))
     tokenizer.add_special_tokens(special)
     return tokenizer
@@ -78,7 +80,8 @@ def wordpiece_tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    pieces = [*special, *LETTERS, *(f"##{letter}" for letter in LETTERS), *sorted(w for w in set(WORDS) if len(w) > 1)]
+    parts = [*LETTERS, *PAIRS]
+    pieces = [*special, *parts, *(f"##{part}" for part in parts), *sorted(set(WORDS) - set(parts))]
     tokenizer = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
     tokenizer.add_special_tokens(special)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

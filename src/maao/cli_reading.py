@@ -163,7 +163,7 @@ def predict(
     if not inputs.things:
         raise MaaoError("Nothing to predict: give texts as arguments, or --file with one text a line, or a table.")
     if for_spreadsheet and (as_json or inputs.columns is None):
-        raise MaaoError("--spreadsheet would be ignored: it is for a table, as CSV. Drop it.")
+        raise MaaoError("--spreadsheet would be ignored: it is for a table, which is given by --file and comes out as CSV.")
     with listening(Bars(out.aside)), job("predicting"):
         found = inputs.predict(result)
     with_undecided = result.thresholds is not None

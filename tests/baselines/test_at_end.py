@@ -278,7 +278,7 @@ def test_without_a_test_baselines_stand_where_the_run_chose_and_no_gain_is_claim
         own = {one.title: one.loss for one in listed(config, ["linear_probe"]).baselines}
         assert found.baselines[-1].loss == pytest.approx(own[found.baselines[-1].title])
     told = [said.text for said in story(ending_of(result))]
-    assert any(one.startswith(f"Of the baselines the {found.best.title} does best there: loss ") for one in told)
+    assert any(one.startswith(f"Best of the baselines there: {found.best.title}, loss ") for one in told)
     assert any("so what was gained is not known" in one for one in told) and not any("Tuning" in one for one in told)
     assert f"Baselines {where} (" in shown(result)
     table = run_view(result, "run", "not read", Wanted(), Caps()).test

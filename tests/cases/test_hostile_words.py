@@ -384,6 +384,7 @@ def test_files_of_runs(folder):
     names = {re.sub(r"[0-9a-f]{64}", "HASH", file.relative_to(folder).as_posix()) for file in folder.rglob("*") if file.is_file()}
     assert names <= {
         "run.sqlite", "run.lock", "config.json", "environment.json", "examples.json", "seen.json", "baselines.json", "undecided.json",
+        "sent.json",
         "tensors/HASH.safetensors",
     }  # fmt: skip
     for file in folder.glob("*.json"):

@@ -11,6 +11,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from copy import deepcopy
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -264,7 +265,8 @@ TURNS = ("User: {turn}\nAssistant:", "{turn|trim}", "{turn} {turn}", "{slots}{tu
 def _tokenizers() -> dict[str, Any]:
     from tests.tiny import bpe_tokenizer, roberta_tokenizer, t5_tokenizer, wordpiece_tokenizer
 
-    return {"decoder": bpe_tokenizer(), "masked": roberta_tokenizer(), "encoder": wordpiece_tokenizer(), "encoder_decoder": t5_tokenizer()}
+    made = {"decoder": bpe_tokenizer(), "masked": roberta_tokenizer(), "encoder": wordpiece_tokenizer(), "encoder_decoder": t5_tokenizer()}
+    return deepcopy(made)  # others read the same, and these are given hostile chat templates
 
 
 def _read_template(given: Any) -> object:

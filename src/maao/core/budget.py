@@ -79,7 +79,7 @@ class Clock:
     Example:
         >>> times = iter([100.0, 103.0, 111.0])
         >>> clock = Clock(10.0, 1.0, now=lambda: next(times))
-        >>> clock.begin()
+        >>> _ = clock.begin()
         >>> clock.left(), clock.left()
         (6.0, -2.0)
     """

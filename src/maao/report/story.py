@@ -263,7 +263,7 @@ def _result(ending: Ending) -> Iterator[Sentence]:
         yield Sentence("result", f"The point that is used has {score_line(ending.chosen)} {ending.where}{began}.")
         if ending.beside is not None:
             there = score_line(Score(ending.beside.loss, ending.beside.metrics))
-            yield Sentence("gain", f"Of the baselines the {ending.beside.title} does best there: {there}.")
+            yield Sentence("gain", f"Best of the baselines there: {ending.beside.title}, {there}.")
     elif ending.chosen is not None:
         yield Sentence("result", "There is no labelled example, so how good the result is cannot be said.")
 
