@@ -29,19 +29,28 @@ class Faults:
     """Counts the faults that were tried, and those that were handled, by file."""
 
     def __init__(self) -> None:
-        self.tried: Counter[str] = Counter()
-        self.handled: Counter[str] = Counter()
-        self._failed: set[str] = set()
+        self._tried: set[str] = set()
+        self._handled: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        file = report.nodeid.split("::")[0]
-        if report.when == "call":
-            self.tried[file] += 1
-            self.handled[file] += report.passed
-        elif report.failed and report.nodeid not in self._failed:  # what was to be set up, or torn down, broke
-            self._failed.add(report.nodeid)
-            self.tried[file] += report.when == "setup"
-            self.handled[file] -= report.when == "teardown"
+        if report.when == "call" or report.failed:  # what was to be set up, or torn down, broke
+            self._tried.add(report.nodeid)
+        if report.when == "call" and report.passed:
+            self._handled.add(report.nodeid)
+        if report.failed:
+            self._handled.discard(report.nodeid)
+
+    @property
+    def tried(self) -> Counter[str]:
+        return _by_file(self._tried)
+
+    @property
+    def handled(self) -> Counter[str]:
+        return _by_file(self._handled)
+
+
+def _by_file(tests: set[str]) -> Counter[str]:
+    return Counter(test.split("::")[0] for test in tests)
 
 
 def provider(more: list[str]) -> int:

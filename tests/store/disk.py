@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 SOURCE = Path(__file__).with_name("disk.c")
-Left = Literal["nothing", "all", "some"]  # of what was not safe yet
+Left = Literal["nothing", "some"]  # of what was not safe yet
 
 
 def build(folder: Path) -> Path:
@@ -69,10 +69,6 @@ class Call:
 class Trace:
     calls: list[Call] = field(default_factory=list)
 
-    @property
-    def said(self) -> list[int]:
-        return [i for i, call in enumerate(self.calls) if call.name == "say"]
-
 
 def read_trace(file: Path) -> Trace:
     """Return the calls of a trace, each with the call by which it is safe."""
@@ -121,7 +117,7 @@ def read_trace(file: Path) -> Trace:
 
 
 def leave(trace: Trace, cut: int, root: Path, to: Path, left: Left, seed: int = 0) -> None:
-    """Write below another folder what is there once the power is gone before a call, with nothing, all, or some of what was not safe.
+    """Write below another folder what is there once the power is gone before a call, with nothing or some of what was not safe.
 
     Some: each name that was not safe is there or not; each write is there, is not, or is torn.
     """
@@ -131,12 +127,12 @@ def leave(trace: Trace, cut: int, root: Path, to: Path, left: Left, seed: int = 
     contents: dict[int, bytearray] = {}
     for call in trace.calls[:cut]:
         is_safe = call.safe_from is not None and call.safe_from < cut
-        if not is_safe and (left == "nothing" or (left == "some" and chance.random() < 0.5)):
+        if not is_safe and (left == "nothing" or chance.random() < 0.5):
             continue
         held = contents.setdefault(call.file, bytearray())
         if call.name == "write":
             data = call.data
-            if not is_safe and left == "some" and chance.random() < 0.5:
+            if not is_safe and chance.random() < 0.5:
                 data = data[: chance.randrange(len(data))]
             held.extend(bytes(max(0, call.offset - len(held))))
             held[call.offset : call.offset + len(data)] = data
