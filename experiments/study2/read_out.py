@@ -49,6 +49,7 @@ REPLIES = ("reply 0", "reply 1", "reply 2")
 FEEDBACK, SECOND = "confusions", ("second sample", "random classes")
 PARTS = {"all seven": PRIMARY, "seen": SEEN, "unseen": UNSEEN, "without HWU64 and emoji": tuple(s for s in PRIMARY if s not in BLOTTED)}
 WAYS = ("starts", "templates")
+SOFT_SEEDS = 3
 RIVALS = ("random text", "strong, no trajectory", "written once")
 PRICED = (("openai", "gpt-4.1"), ("anthropic", "claude-sonnet-4-5"), ("google", "gemini-2.5-pro"))
 
@@ -178,7 +179,17 @@ def _soft(rows: pd.DataFrame) -> list[str]:
             own = difference(cells_, f"{STRONG}, {way}", f"{rival}, {way}", tuple(cells_.task.unique()), "loss")
             if own is not None:
                 each.append(f"{losses(own)} to {rival} ({way})")
-    return [f"Soft prompts, log-loss, below zero is better for the mentor that reads the walk: {'; '.join(each)}."] if each else []
+    told = f"Soft prompts ({_seeds(cells_)}), log-loss, below zero is better for the mentor that reads the walk"
+    return [f"{told}: {'; '.join(each)}."] if each else []
+
+
+def _seeds(cells_: pd.DataFrame) -> str:
+    """Tell how many seeds each way into a soft prompt has in all its arms and tasks."""
+    told = []
+    for way in WAYS:
+        own = cells_[cells_.arm.str.endswith(f", {way}")]
+        told += [f"{way}: {own.groupby(['arm', 'task']).seed.nunique().min()} of {SOFT_SEEDS} seeds"] if len(own) else []
+    return ", ".join(told)
 
 
 def _worth(rows: pd.DataFrame) -> list[str]:
@@ -430,7 +441,7 @@ def _prompts(rows: pd.DataFrame) -> list[str]:
     lines = [
         "## Soft prompts of SmolLM2",
         "",
-        f"{', '.join(tasks)}; tasks as unit, {own.seed.nunique()} of 3 seeds. What the mentor that reads the walk has more,",
+        f"{', '.join(tasks)}; tasks as unit; {_seeds(own)}. What the mentor that reads the walk has more,",
         "log-loss (below zero is better) and points of accuracy:",
         "",
         head("way in", ["less", "log-loss", "accuracy", "p (log-loss)", "p by Holm", "detectable at 80 %"]),
