@@ -128,7 +128,8 @@ def watch_run(
 def predict(
     run: RunArgument,
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to label; in a run on pictures, image files.")
+        list[str] | None,
+        typer.Argument(metavar="[TEXT]...", help="Texts to label (files of them: --file); in a run on pictures, image files."),
     ] = None,
     file: Annotated[
         Path | None,
@@ -172,6 +173,8 @@ def predict(
     else:
         for line in written(inputs, found, with_undecided=with_undecided, for_spreadsheet=for_spreadsheet):
             print(printable(line) if sys.stdout.isatty() else line)  # into a file or a pipe goes exact data
+    for note in inputs.notes:
+        out.tell(f"Note: {note}")
     cuts = [one.cut for one in found if isinstance(one, Prediction) and one.cut]
     if cuts:
         told = f"{len(cuts)} of {len(found)} texts were longer than the model's context and were cut, by at most {max(cuts)} tokens"

@@ -107,7 +107,7 @@ class Deployed:
     def about(self, problem: Any, params: Params) -> JSON:
         """Return what a point belongs to: the model, the method, the template, the classes."""
         config, model = self.parts.config, self.parts.config.model
-        own = {"model": model.name, "revision": model.revision, "method": model.method.name}
+        own = {"model": model.name, "revision": model.revision, "trust_remote_code": model.trust_remote_code, "method": model.method.name}
         return {**own, **config.builder.described(params, problem, self.parts, self.labels)}
 
 

@@ -16,8 +16,8 @@ from maao.errors import ConfigError, StoreError
 from maao.llm.guarded import cause_of
 from maao.llm.secrets import without_secrets
 from maao.predictor import ABOUT, POINT, Predictor, code_named, config_in_use, load
-from maao.printable import printable_line
-from maao.problems.towers.text.loading import on_hub
+from maao.printable import markdown, printable_line
+from maao.problems.towers.text.loading import CODE_RUNS, on_hub
 from maao.report.lines import cost_told
 from maao.report.story import Sentence, ending_of, story
 from maao.result import Result
@@ -32,8 +32,6 @@ HUB_NAMES = {  # where packaged models come from
 }
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
 NO_LICENCE = "**No licence is named yet.** Until its owner names one, nobody else may use it: one that suits the frozen model and the data."
-CODE_RUNS = "**The frozen model runs Python code of its own** (`trust_remote_code`): read it before you use this classifier."
-MARKS = re.compile(r"([\\`*_{}\[\]<>()#|&~$!:.@-])")
 
 
 def push_to_hub(
@@ -196,14 +194,14 @@ def model_card(
     cost, estimated = result.cost_about
     front = _front(result, predictor, name, license, language, given)
     trusting = ", trust_remote_code=True" if config.model.trust_remote_code else ""
-    frozen, method = escaped(predictor.config.model.name), escaped(choice_name(config.model.method.name))
+    frozen, method = markdown(predictor.config.model.name), markdown(choice_name(config.model.method.name))
     intro = f"A classifier with {len(predictor.labels)} classes: the frozen model {frozen} with what maao tuned for it (method {method})."
     parts = [
-        f"# {escaped(name)}",
-        escaped(about),
+        f"# {markdown(name)}",
+        markdown(about),
         intro,
         "## What came of it",
-        *(f"- {escaped(said.text)}" for said in story(ending_of(result)) if _is_public(said)),
+        *(f"- {markdown(said.text)}" for said in story(ending_of(result)) if _is_public(said)),
         "## How to use it",
         CODE_RUNS if config.model.trust_remote_code else "",
         "```python",
@@ -211,7 +209,7 @@ def model_card(
         f"classifier = maao.from_hub({name if REPO.fullmatch(name) else 'THIS FOLDER'!r}{trusting})",
         f"print(classifier.predict([{'...'!r}])[0].label)",
         "```",
-        f"It reads {escaped(', '.join(predictor.inputs.fields))}, and answers with one of: {escaped(', '.join(predictor.labels[:50]))}"
+        f"It reads {markdown(', '.join(predictor.inputs.fields))}, and answers with one of: {markdown(', '.join(predictor.labels[:50]))}"
         + (f", and {len(predictor.labels) - 50} more." if len(predictor.labels) > 50 else "."),
         "## Figures",
         *_figures(result),
@@ -220,9 +218,9 @@ def model_card(
         "## The mentor",
         *_mentor(result),
         "## Cost",
-        escaped(cost_told(cost, result.where_judged, about=estimated)),
+        markdown(cost_told(cost, result.where_judged, about=estimated)),
         "## Licence",
-        escaped(license) if license else NO_LICENCE,
+        markdown(license) if license else NO_LICENCE,
     ]
     return front + "\n" + _joined(parts) + "\n"
 
@@ -242,16 +240,6 @@ def _joined(parts: Sequence[str]) -> str:
         text += ("" if not text else "\n" if together else "\n\n") + part
         before = part
     return text
-
-
-def escaped(text: str) -> str:
-    """Return text from outside as Markdown that shows it as it is, in one line.
-
-    Example:
-        >>> escaped("<b>[a](http://x)")
-        '\\\\<b\\\\>\\\\[a\\\\]\\\\(http\\\\://x\\\\)'
-    """
-    return MARKS.sub(r"\\\1", printable_line(text))
 
 
 def _front(result: Result, predictor: Predictor, name: str, license: str | None, language: str | Sequence[str] | None, dataset: str) -> str:
@@ -290,7 +278,7 @@ def _figures(result: Result) -> Iterator[str]:
     rows: list[tuple[str, Score]] = [(f"tuned, {result.where_judged} (these chose)", result.chosen.score)]
     rows += [(f"{name}, on test", final.score) for name, final in result.finals.items()]
     metrics = list(dict.fromkeys(key for _, score in rows for key in score.metrics))
-    yield "| point | examples | loss | " + " | ".join(escaped(readable(key)) for key in metrics) + " |"
+    yield "| point | examples | loss | " + " | ".join(markdown(readable(key)) for key in metrics) + " |"
     yield "| --- | " + " | ".join(["---:"] * (len(metrics) + 2)) + " |"
     for told, score in rows:
         yield _row(told, score.num_examples, score.loss, score.metrics, metrics)
@@ -301,19 +289,19 @@ def _figures(result: Result) -> Iterator[str]:
 
 def _row(told: str, examples: int, loss: float, metrics: Mapping[str, float], names: Sequence[str]) -> str:
     figures = " | ".join(f"{metrics[key]:.3f}" if key in metrics else "" for key in names)
-    return f"| {escaped(told)} | {examples} | {loss:.3f} | {figures} |"
+    return f"| {markdown(told)} | {examples} | {loss:.3f} | {figures} |"
 
 
 def _data(result: Result, dataset: str) -> Iterator[str]:
     sizes: Mapping[str, int] = result.environment.get("sizes", {})
-    yield f"Data set: {escaped(dataset)}." if dataset else "Data set: not named. Its examples are not part of this repository."
+    yield f"Data set: {markdown(dataset)}." if dataset else "Data set: not named. Its examples are not part of this repository."
     if sizes:
         yield f"{sizes['train']} examples were tuned on, {sizes['select']} apart chose, and {sizes['test']} were read at the end, once."
     if result.is_cross_validated:
         yield "Each example that was tuned on chose too, judged by what was tuned without it (cross-validation)."
     protocol = result.config.data.options.protocol_name
     if protocol:
-        yield f"Splits: {escaped(protocol)}."
+        yield f"Splits: {markdown(protocol)}."
 
 
 def _mentor(result: Result) -> Iterator[str]:
@@ -325,9 +313,9 @@ def _mentor(result: Result) -> Iterator[str]:
     taken = [one.advice.proposals[one.verdict.chosen] for one in asked if one.verdict.chosen is not None]
     proposals, rejected = sum(len(one.advice.proposals) for one in asked), sum(len(one.advice.rejected) for one in asked)
     yield (
-        f"{escaped(choice_name(result.config.mentor.name))}, asked {len(asked)} times, proposed {proposals} starts ({rejected} more could "
-        f"not be used); {len(taken)} became the start of a walk, judged by the rule {escaped(choice_name(result.config.accept.name))}."
+        f"{markdown(choice_name(result.config.mentor.name))}, asked {len(asked)} times, proposed {proposals} starts ({rejected} more could "
+        f"not be used); {len(taken)} became the start of a walk, judged by the rule {markdown(choice_name(result.config.accept.name))}."
     )
-    yield from (f"- {escaped(one.text)}" for one in taken if one.text)
+    yield from (f"- {markdown(one.text)}" for one in taken if one.text)
     if result.text:
-        yield f"The tuned prompt's nearest words: {escaped(result.text)}"
+        yield f"The tuned prompt's nearest words: {markdown(result.text)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class Inputs:
     places: tuple[str, ...]
     things: tuple[str | Mapping[str, object] | Unread, ...]
     columns: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()  # what to say of them, a line each
 
     def predict(self, result: Result) -> list[Prediction | Unread]:
         """Return a prediction for each input, and in the place of each that cannot be read, why."""
@@ -40,8 +42,10 @@ def given_inputs(result: Result, texts: Sequence[str], file: Path | None, separa
 
     Raises:
         DataError: no row can be read, or a column that the template reads is missing.
-        MaaoError: texts and a table together, mere texts for a template of several fields, a file that cannot be opened.
+        MaaoError: a data file among texts, texts and a table together, mere texts for a template of several fields, a file that cannot be
+            opened.
     """
+    notes = _notes_on_names(texts) if result.inputs.columns is not None else ()  # pictures are given as files
     table = file is not None and file.suffix.lower() in ENDINGS and result.inputs.columns is not None
     if separator is not None and not (table and file is not None and file.suffix.lower() == ".csv"):
         raise ConfigError("--separator would be ignored: it is for a table in a .csv file. Drop it.")
@@ -54,7 +58,7 @@ def given_inputs(result: Result, texts: Sequence[str], file: Path | None, separa
     things = [(f"{kind} {number}", text) for number, text in enumerate(texts, start=1)] + lines
     _check_one_field(result, bool(things))
     checked = [Unread(place, bad.what, _as_bytes(text), bad.advice) if (bad := bad_text(text)) else text for place, text in things]
-    return Inputs(tuple(place for place, _ in things), tuple(checked))
+    return Inputs(tuple(place for place, _ in things), tuple(checked), notes=notes)
 
 
 def predictions_document(inputs: Inputs, found: Sequence[Prediction | Unread], *, with_undecided: bool = False) -> list[JSON]:
@@ -83,6 +87,19 @@ def written(
             text = thing.read if isinstance(thing, Unread) else thing
             label, probability = ("", "") if isinstance(one, Unread) else (one.label or "", f"{one.probability:.3f}")
             yield f"{label}\t{probability}\t{' '.join(str(text).splitlines())}"
+
+
+def _notes_on_names(texts: Sequence[str]) -> tuple[str, ...]:
+    """Refuse a text that is the name of a data file, which would be labelled; return a note on those that may be meant for one."""
+    like = [text for text in texts if (end := Path(text).suffix.lower()) in (*ENDINGS, ".txt") or unread_format(end) is not None]
+    if file := next(filter(os.path.isfile, like), None):
+        raise MaaoError(
+            f"{quote(file)} is a file: arguments are texts, and files are given by --file FILE. To label these words themselves, "
+            "write them to standard input and give --file -."
+        )
+    words = [text for text in like if len(text.split()) == 1 and "://" not in text]
+    told = "labelled as texts, since no files are called so; files are given by --file FILE"
+    return (f"{listing(words)}: {told}.",) if words else ()
 
 
 def _of_table(result: Result, file: Path, separator: str | None) -> Inputs:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 
 REPLACEMENT = "\ufffd"
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they reorder what stands around them
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four: the wide forms of the first
-_MARKED = {char: f"\\{char}" for char in "\\|[`*!"} | {"<": "&lt;", "&": "&amp;"}
+_MARKS = re.compile(  # what Markdown obeys wherever it stands, then where a word begins, in an address, at the beginning of a line
+    r"[\\|\[\]`*~$@]|(?<![^\W_])_|(?<!\S)#|:(?=\S)|(?<!:)/(?=/)|\.(?=[^\W\d_])|(?<=www)\.|^[>+=-]|^(?P<number>\d{1,9})(?=[.)](\s|$))",
+    re.IGNORECASE,
+)
+_OF_HTML = re.compile(r"<|&(?=#?\w{1,40};)")
 _JOINERS = frozenset("\u200c\u200d")  # words of Persian and Hindi, and emoji made of several, need them
 
 
@@ -48,13 +53,17 @@ def spreadsheet_cell(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Return a name or a text in one line of Markdown, in which it ends no cell and is no link, picture, code or HTML.
+    """Return text from outside as one line of Markdown that shows it as it is.
+
+    It is no heading, list, link, picture, code, formula or HTML, ends no cell of a table, and is no address of a site that a page makes a
+    link of. An address of mail is one on GitHub even so, which makes links of what is escaped too.
 
     Example:
-        >>> markdown("lr = 0.01"), markdown("a|b <i>[x](y)")
-        ('lr = 0.01', 'a\\\\|b &lt;i>\\\\[x](y)')
+        >>> markdown("lr = 0.01, a_b (c)"), markdown("a|b <i>[x](http://y)")
+        ('lr = 0.01, a_b (c)', 'a\\\\|b &lt;i>\\\\[x\\\\](http\\\\://y)')
     """
-    return "".join(_MARKED.get(char, char) for char in printable_line(text))
+    marked = _MARKS.sub(lambda found: f"{found[0]}\\" if found["number"] else f"\\{found[0]}", printable_line(text))
+    return _OF_HTML.sub(lambda found: "&lt;" if found[0] == "<" else "&amp;", marked)
 
 
 def _is_obeyed(char: str) -> bool:

@@ -206,6 +206,7 @@ def _run(config: Config, folder: str | Path, splits: Splits | None, mentor: OwnM
         config = _with_own_mentor(config)
     with suppress(OSError):  # what cannot be looked at is told when the folder is made
         check_vacant(Path(folder))  # before a model is loaded for nothing
+    config.mentor.options.check_sending(config.model.speaker)
     with job("getting ready"):
         parts = build(config, splits)
         if parts.splits is not None and splits is not None and config.from_run is not None:
@@ -417,7 +418,7 @@ def _as_walked(plan: Plan, history: Rounds) -> Plan:
     last = history[len(legs) - 1].leg if legs else None
     if last is None or not was_cut(last, legs[-1]):
         return legs
-    return (*legs[:-1], replace(legs[-1], steps=min(last.steps, legs[-1].steps), unjudged=last.unjudged))
+    return (*legs[:-1], replace(legs[-1], steps=min(last.steps, legs[-1].steps), unjudged=last.unjudged, tried=last.tried))
 
 
 def _drive(stored: Stored, parts: RunComponents, asked: BuiltMentor, clock: Clock, watch: Watch) -> Result:

@@ -28,7 +28,7 @@ from maao.store.recorded import (
     ThresholdsRecord,
 )
 from maao.store.run import CONFIG, ENVIRONMENT, RunFolder, read_json, read_settings
-from maao.types import JSON, Example, Splits
+from maao.types import JSON, Example, Splits, known
 
 if TYPE_CHECKING:
     from maao.optimizers.serializer import TorchSerializer
@@ -91,7 +91,7 @@ def kept_sent(folder: Path) -> Sent | None:
     """Return what a run sent; None: it asked no model, or goes on, or was killed."""
     if not (folder / SENT).exists():
         return None
-    held = read_json(folder, SENT, SentRecord)
+    held = known(Sent, read_json(folder, SENT, SentRecord))
     return Sent(**{**held, "to": tuple(held["to"]), "fields": tuple(held["fields"])})
 
 

@@ -19,6 +19,7 @@ class Outlet(FileIO):
     From then on the descriptor leads nowhere, for processes that are started later too.
     """
 
+    # Of the class, since standard output is the process's: whoever says that a command goes on holds no outlet. `outlets` begins anew.
     outlasts: ClassVar[bool] = False
     failed: ClassVar[OSError | None] = None  # why standard output was lost, where its reader did not simply leave
 

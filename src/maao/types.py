@@ -9,7 +9,7 @@ Direction is in the word: a loss is better when lower, a metric when higher.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
@@ -21,6 +21,16 @@ S = TypeVar("S", bound="HasParams")
 JSON = dict[str, Any]  # a JSON object as it was read or is to be written: what a key holds is checked where it is used
 
 Split = Literal["train", "select", "test"]
+
+
+def known(kind: type, held: JSON) -> JSON:
+    """Return what a dataclass has a field for of a stored object: further keys, of a newer maao, are no fault.
+
+    Example:
+        >>> known(Example, {"fields": {"text": "fine"}, "label": 0, "of_a_newer_maao": 1})
+        {'fields': {'text': 'fine'}, 'label': 0}
+    """
+    return {name: held[name] for name in (each.name for each in fields(kind)) if name in held}
 
 
 class HasParams(Protocol):
@@ -324,7 +334,8 @@ class Leg:
     """A stretch of gradient steps, the unit of storing. If `ask`, the mentor is asked for `proposals` before it starts.
 
     A stored one says how far it came: where the time of a run was up it has fewer steps than were planned, and is `unjudged` where there
-    was none left to judge proposals. The one that is `closing` takes no step: all walks of a run are averaged there (`core/averaging.py`).
+    was none left to judge proposals. Where a restart was taken back, `tried` is how many steps it was to walk: the time may have ended the
+    leg before it came so far. The one that is `closing` takes no step: all walks of a run are averaged there (`core/averaging.py`).
     """
 
     steps: int
@@ -333,6 +344,7 @@ class Leg:
     keep_every: int = 0  # keep `params` in every n-th observation; 0: never
     closing: bool = False
     unjudged: bool = field(default=False, compare=False)  # what became of the proposals says it too
+    tried: int = field(default=0, compare=False)  # so does the verdict of this
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

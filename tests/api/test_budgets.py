@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 import maao
 from maao.config import make_config
 from maao.core.budget import Clock
-from maao.errors import ConfigError
+from maao.errors import ConfigError, NotFinite
+from maao.optimizers.torch import TorchStage
 from tests.api.server import chat_server
 from tests.api.small_runs import config, digests, write_data
-from tests.cases.provider_server import always, serving, settings
+from tests.cases.provider_server import FOR_EVER, always, settings, until_asked
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +87,25 @@ def test_what_the_time_cut_is_stored_as_far_as_it_came(llama, data, tmp_path, mo
     assert found.equal and found.llm_calls == 0
 
 
+def test_a_restart_that_was_taken_back_in_a_leg_that_the_time_cut_is_replayed(llama, data, tmp_path, monkeypatch):
+    """The restart fails at its second step; the time ends the leg that is walked in its place after the first."""
+    plain = TorchStage.step
+
+    def step(self, problem, state, *, keep=False):
+        if state.age == 1 and state.step > 1:
+            raise NotFinite("The loss is nan.")
+        return plain(self, problem, state, keep=keep)
+
+    monkeypatch.setattr(TorchStage, "step", step)
+    with monkeypatch.context() as timed:
+        timed.setattr("maao.runner.Clock", Looks)
+        result = run(llama, data, tmp_path / "run", budget__seconds=14, plan__first="walk", accept={"rule": "always_first"})
+    last = result.history[-1]
+    assert (last.leg.steps, last.verdict.chosen) == (1, None) and last.verdict.reason.endswith("taken back, since The loss is nan.")
+    assert digests(maao.resume(result.folder)) == digests(result)
+    assert maao.replay(result.folder).equal
+
+
 def test_a_run_killed_before_it_says_that_its_time_is_up_is_not_gone_on_with(llama, data, tmp_path, monkeypatch):
     class Stop(maao.Watch):
         def round(self, finished):
@@ -105,14 +123,13 @@ def test_a_run_killed_before_it_says_that_its_time_is_up_is_not_gone_on_with(lla
 
 @pytest.mark.allow_hosts(["127.0.0.1"])
 def test_a_call_is_cut_where_the_time_is_up_and_counts_at_its_worst(tmp_path):
-    with serving() as server:
-        server.begin(always(20.0))
-        settings_ = settings(server, {"seconds": 1.0}, chat={"timeout": 15, "usd_per_million_input": 1.0, "usd_per_million_output": 10.0})
-        began = time.monotonic()
-        result = maao.run(make_config(settings_), tmp_path / "run")
-    assert time.monotonic() - began < 12
+    prices = {"usd_per_million_input": 1.0, "usd_per_million_output": 10.0}
+    for server, seconds in until_asked():
+        server.begin(always(FOR_EVER))
+        settings_ = settings(server, {"seconds": seconds}, chat={"timeout": FOR_EVER, **prices})
+        result = maao.run(make_config(settings_), tmp_path / f"run{seconds:g}")
     assert result.status_reason == (
-        "the time budget of 1 seconds ended it in round 1, before the mentor's proposals were judged; "
+        f"the time budget of {seconds:g} seconds ended it in round 1, before the mentor's proposals were judged; "
         "the budget kept the mentor from being asked once"
     )
     assert told(result) == ["Call ended: the seconds of the run are spent."]

@@ -20,8 +20,9 @@ import maao
 from maao import run
 from maao.config import make_config
 from maao.errors import ConfigError, StoreError
-from maao.hub import escaped, save_for_hub, shareable
+from maao.hub import save_for_hub, shareable
 from maao.predictor import Predictor
+from maao.printable import markdown
 from tests.api.small_runs import LABELS, pairs
 from tests.tiny_sentence import sentence_folder
 
@@ -108,9 +109,9 @@ def test_the_card_says_what_came_of_the_run(result: maao.Result, tmp_path: Path)
     assert figure["type"] == "accuracy" and figure["value"] == pytest.approx(final.accuracy, abs=1e-6)
     assert f"| chosen, on test | {final.num_examples} | {final.loss:.3f} | {final.accuracy:.3f} | " in card
     beside = result.baselines
-    assert beside is not None and card.count("| baseline ") == len(beside.baselines) > 0 and "maao.from\\_hub" not in card
-    assert "classifier = maao.from_hub('me/topics')" in card and "Of \\*headlines\\*\\." in card
-    assert "None was asked" in card and "Cost\\: " in card and "No licence is named yet" not in card
+    assert beside is not None and card.count("| baseline ") == len(beside.baselines) > 0
+    assert "classifier = maao.from_hub('me/topics')" in card and "Of \\*headlines\\*." in card
+    assert "None was asked" in card and "Cost: " in card and "No licence is named yet" not in card
     assert f"{len(pairs('train'))} examples were tuned on" in card
 
 
@@ -130,7 +131,7 @@ def test_words_from_outside_stand_in_the_card_as_they_are(snapshot: Path, tmp_pa
     card = (tmp_path / "shared" / "README.md").read_text(encoding="utf-8")
     _, data, text = card.split("---\n", 2)
     assert "license" not in yaml.safe_load(data) and yaml.safe_load(data)["language"] == [HOSTILE]
-    assert "<script>" not in text.replace("\\<script", "") and "[x](" not in text and "http://" not in text
+    assert "<script>" not in text and "[x](" not in text and "http://" not in text
     assert "\x1b" not in text and "\u202e" not in text and "\nlicense: mit" not in text
 
 
@@ -144,7 +145,7 @@ def test_a_mentors_part_stands_in_the_card(snapshot: Path, tmp_path: Path) -> No
     card = (tmp_path / "shared" / "README.md").read_text(encoding="utf-8")
     taken = sum(one.verdict.chosen is not None for one in helped.history)
     assert f"scripted, asked 1 times, proposed 1 starts (0 more could not be used); {taken} became the start of a walk" in card
-    assert escaped(helped.text) in card
+    assert markdown(helped.text) in card
 
 
 def test_a_card_holds_no_place_of_this_machine_and_no_words_of_a_server(snapshot: Path, tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_a_card_holds_no_place_of_this_machine_and_no_words_of_a_server(snapshot
         )  # fmt: skip
         save_for_hub(helped, tmp_path / "shared" / name)
         card = (tmp_path / "shared" / name / "README.md").read_text(encoding="utf-8")
-        assert asked in card and f"The mentor \\({name}\\) was asked once" in card
+        assert asked in card and f"The mentor ({name}) was asked once" in card
         assert "secret folder" not in card and "server.example" not in card
     assert "server.example" in helped.warning
 

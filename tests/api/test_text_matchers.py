@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import runpy
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +21,11 @@ from torch import Tensor
 import maao
 from maao import run
 from maao.config import make_config
+from maao.data.files import ENDINGS, unread_format
 from maao.errors import ConfigError
-from maao.export import use_classes
+from maao.export import use_classes, use_prompt
+from maao.export.context import _use, by_keyword
+from maao.problems.towers.text.sentence import load_sentence_encoder
 from tests.api.small_runs import pairs, values, write_data
 from tests.export.written import copied, written
 from tests.tiny import LABELS
@@ -119,21 +124,83 @@ def test_exported_classes_are_used_as_their_page_says(
     assert by_command(*TEXTS) == [[p.label, f"{p.probability:.3f}", text] for p, text in zip(found, TEXTS, strict=True)]
     with pytest.raises(SystemExit, match=r'Usage: python use_classes.py "..."'):
         by_command()
+    with pytest.raises(SystemExit, match=r"labels\.json is a file, and texts are named here"):
+        by_command(TEXTS[0], "labels.json")
+    assert [line[-1] for line in by_command("USE.md", "https://a.b/labels.json")] == ["USE.md", "https://a.b/labels.json"]
     (out / "text_feature.py").unlink()  # as of pictures
     with pytest.raises(SystemExit, match=r"text_feature\.py is not here"):
         by_command(TEXTS[0])
 
 
-def test_texts_of_several_fields_are_named_by_command(tmp_path: Path) -> None:
+def test_who_takes_an_export_says_whether_code_of_the_models_own_runs(encoder: Path, tmp_path: Path) -> None:
+    made = make_config(settings(encoder, tmp_path, model__method="class_residual", model__trust_remote_code=True))
+    result, out = run(made, tmp_path / "run"), tmp_path / "out"
+    result.save(out, "classes")
+    told = "**The frozen model runs Python code of its own** (`trust_remote_code`): read it before you use this classifier. Then set "
+    assert f"{told}`TRUST_REMOTE_CODE = True` at the top of `text_feature.py`." in (out / "USE.md").read_text()
+    named, code = copied(out / "use_classes.py").named, out / "text_feature.py"
+    with pytest.raises(SystemExit, match=r"text_feature\.py: .* set TRUST_REMOTE_CODE = True at the top of this file"):
+        named(TEXTS[:1], out)
+    code.write_text(code.read_text().replace("TRUST_REMOTE_CODE = False", "TRUST_REMOTE_CODE = True", 1))
+    assert named(TEXTS[:1], out)[0].startswith(f"{result.predict(TEXTS[:1])[0].label}\t")
+
+
+def test_pages_and_code_of_an_export_hold_hostile_names_as_they_are(encoder: Path, tmp_path: Path) -> None:
+    names = ("from", 'it\'s "a"\n```\n# b', "text.__class__")
+    rows = {part: [{**dict.fromkeys(names, text), "label": label} for text, label in pairs(part)] for part in ("train", "test")}
+    own = {"threads": 1, "model.input_template": "{%s} {%s} {%s} }{" % names, "model.wordings": ["{class}"]}  # noqa: UP031
+    result = maao.tune(
+        model=str(encoder), kind="matcher", method="class_residual", **rows, rounds=1, steps=2, settings=own, folder=tmp_path / "run"
+    )
+    out = tmp_path / "out"
+    result.save(out, "classes")
+    page = (out / "USE.md").read_text()
+    calls = ast.parse(page.split("```python\n")[1].split("\n```")[0])
+    (given,) = [one for one in ast.walk(calls) if isinstance(one, ast.Dict)]
+    assert ast.literal_eval(given) == dict.fromkeys(names, "...") and "\n# b" not in page and page.count("\n```\n") == 1
+    assert "python use_classes.py" not in page  # one of the names stands in no line
+    fields = dict.fromkeys(names, TEXTS[0])
+    feature = copied(out / "text_feature.py").feature(**fields)
+    expected = dict(result.predict([fields])[0].probabilities)
+    assert copied(out / "use_classes.py").Classes(out).probabilities(feature) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("names", [["from", 'it\'s "a"', "$(x)"], ["\ufb01eld", "b"], ["a", "b=c"], ["a", "b\u202e"], ["a", "b"]])
+def test_a_page_calls_fields_of_any_names(encoder: Path, names: list[str]) -> None:
+    assert eval(f"dict({by_keyword(names)})") == dict.fromkeys(names, "...")
+    scorer = SimpleNamespace(encoder=load_sentence_encoder(str(encoder)))
+    scorer.encoder = SimpleNamespace(name="e", input=scorer.encoder.inputs)
+    template = "".join(f"{{{name}}}" for name in names)
+    page = _use(scorer, torch.ones(2, 3), template, {"what": "", "bias": ""}, has_code=True)  # type: ignore[arg-type]
+    shown = [shlex.split(line)[2:] for line in page.splitlines() if line.startswith("python use_classes.py")]
+    assert shown == ([] if {"b=c", "b\u202e"} & {*names} else [[f"{name}=..." for name in names]])
+
+
+def test_texts_of_several_fields_are_named_by_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copyfile(use_classes.__file__, tmp_path / "use_classes.py")
-    code = "import torch\nFIELDS = ('a', 'b')\ndef feature(a, b):\n    return torch.tensor([float(a), float(b)])\n"
+    code = "import torch\nFIELDS = ('a', 'b')\ndef feature(a, b):\n    return torch.tensor([float(a[:1]), float(b[:1])])\n"
     (tmp_path / "text_feature.py").write_text(code)
     (tmp_path / "labels.json").write_text('["one", "two"]')
     save_file({"weight": torch.eye(2), "scale": torch.tensor(1.0)}, tmp_path / "classes.safetensors")
     named = copied(tmp_path / "use_classes.py").named
     assert named(["a=1", "b=3"], tmp_path) == ["two\t0.881\t1 3"]  # 1 / (1 + e^-2)
-    with pytest.raises(SystemExit, match=r'Usage: python use_classes.py a="..." b="..."'):
-        named(["a=1"], tmp_path)
+    for given in (["a=1"], ["a=1", "b=3", "rows.csv"], ["a=1", "b=3", "b=4"]):
+        with pytest.raises(SystemExit, match=r'Usage: python use_classes.py a="..." b="..."'):
+            named(given, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert capsys.readouterr().err == ""
+    assert named(["a=1.csv", "b=3"], tmp_path) == ["two\t0.881\t1.csv 3"]
+    assert capsys.readouterr().err == "Note: 1.csv is taken for a text, since no file is called so.\n"
+    (tmp_path / "1.csv").touch()
+    with pytest.raises(SystemExit, match=r"1\.csv is a file"):
+        named(["a=1.csv", "b=3"], tmp_path)
+
+
+@pytest.mark.parametrize("program", [use_classes, use_prompt])
+def test_programs_of_an_export_know_the_endings_of_data_files(program: ModuleType) -> None:
+    assert [end for end in program.DATA if unread_format(end) is None] == [*ENDINGS, ".txt"]
 
 
 @pytest.mark.parametrize(

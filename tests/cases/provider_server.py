@@ -209,6 +209,22 @@ def serving() -> Iterator[Server]:
             accepting.join()
 
 
+FOR_EVER = 120.0  # seconds to wait that no test sees the end of
+
+
+def until_asked() -> Iterator[tuple[Server, float]]:
+    """Give a new server, and the seconds of a clock; more of them until a request has come in before they ended.
+
+    What a call does whose time is up in the middle can be looked at behind that, however long a busy machine took to begin it.
+    """
+    for seconds in (0.5, 4.0, 32.0, 256.0):
+        with serving() as server:
+            yield server, seconds
+            if server.bodies:
+                return
+    raise AssertionError("no request came in")
+
+
 def settings(server: Server, budget: dict[str, Any] | None = None, **mentor: Any) -> dict[str, Any]:
     """Return the settings of a small run of a plain function, whose mentor asks the server in two rounds of two."""
     asked = {"provider": "openai", "name": "m", "base_url": server.base_url, "attempts": 1, "timeout": 20, "first_pause": 0.0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import html
 import io
 import json
 import re
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from markdown_it import MarkdownIt
 from PIL import Image
 
 import maao
@@ -23,7 +25,7 @@ from maao.class_lines import ClassLines
 from maao.compare import compare
 from maao.config import make_config
 from maao.hub import save_for_hub
-from maao.printable import markdown
+from maao.printable import markdown, printable_line
 from maao.report.html.page import write_page
 from maao.report.html.run_view import Wanted
 from maao.types import Example, Splits
@@ -361,6 +363,32 @@ def test_cards(texts, lines, tmp_path):
         assert not re.search(r"<\w|\]\(|!\[|\|\||javascript:", shown)
         assert_shown(body)
         strict_json(files[1].read_text(encoding="utf-8"))
+
+
+MARKED = """# a|C #|1. x|12) x|- a|+ b|> q|===|***|___|__init__|_a_|a_b|~~s~~|&copy;|&#x41; R&D|a\\|`c`|``` x|![x](y)|<b>|<!-- x|[a]: http://b
+[^1]: x|1.5|---|* * *|\\*x|5 < 6|:smile:""".replace("\n", "|").split("|")
+
+
+@pytest.mark.parametrize("around", ["{}", "# {}", "- {}", "**{}**", "x: {}", "above\n{}", "[{}](y)", "| a |\n| --- |\n| {} |"])
+def test_markdown_shows_words_as_they_are(around):
+    render = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render
+    plain = render(around.format("WORD"))
+    for word in [*WORDS.values(), *LABELS, *MARKED, "| a |"]:
+        shown = html.escape(printable_line(word), quote=False).replace('"', "&quot;")
+        assert render(around.format(markdown(word))) == plain.replace("WORD", shown), word
+
+
+ADDRESSES = """http://a.b https://a.b/c ftp://a.b http://localhost http://1.2.3.4 //a.b //localhost //1.2.3.4 a.com a.com/b 1.com 1.2.com
+www.a.b www.1.com a\u0301.com \u0663.com \U0001f600.com a.co.uk:80 a.\u0440\u0444 a@b.com mailto:a@b.com mailto:a@b a@1.2.3.4"""
+
+
+def test_addresses_in_words_are_no_links_of_a_page():
+    for word in ("www.a.b", "WWW.1.2", "www.-a.b"):  # links of GitHub and of the hub
+        assert "www." not in markdown(word).lower()
+    assert markdown("a.com 1.5 ... $x$ http://a //b c@d") == "a\\.com 1.5 ... \\$x\\$ http\\://a \\//b c\\@d"
+    render = MarkdownIt("gfm-like").render
+    for word in ADDRESSES.split():
+        assert render(markdown(word)) == f"<p>{word}</p>\n", word
 
 
 def test_trackers(texts):

@@ -305,6 +305,31 @@ def test_predict_of_nothing_is_an_error(maao, run, tmp_path):
     assert_error(maao("predict", run, "--file", tmp_path / "none.txt"), "Cannot read", "none.txt")
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "ROWS.TXT", "two words.xlsx"])
+def test_the_name_of_a_data_file_is_not_taken_for_a_text(maao, run, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("text\nmusic film\n", encoding="utf-8")
+    assert_error(maao("predict", run, "music film", name), f"'{name}' is a file", "given by --file FILE", "give --file -")
+
+
+@pytest.mark.parametrize("name", ["package.json", "../A.JSONL", "p.xlsx", "请打开销售数据.xlsx"])
+def test_what_ends_like_a_data_file_that_is_not_there_is_labelled_with_a_word_on_it(maao, run, name):
+    done = maao("predict", run, "music film", name)
+    assert done.code == 0 and done.out.endswith(f"\t{name}\n")
+    assert done.err == f"Note: '{name}': labelled as texts, since no files are called so; files are given by --file FILE.\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["where is my report.csv", "x" * 5000, "/", ".csv file", "1.5", "e.g.", "LICENSE", "a.py", "https://example.com/robots.txt"]
+)
+def test_texts_that_name_no_data_file_are_labelled(maao, run, tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    for name in ("LICENSE", "a.py"):
+        (tmp_path / name).touch()
+    done = maao("predict", run, text)
+    assert done.code == 0 and done.out.endswith(f"\t{text}\n") and "Note: '" not in done.err
+
+
 def test_a_table_is_read_by_its_columns(maao, run, tmp_path):
     (tmp_path / "a.csv").write_text('id,text\n1,"music film"\n2,team match\n', encoding="utf-8")
     done = maao("predict", run, "--file", tmp_path / "a.csv")

@@ -29,7 +29,9 @@ from maao.compare.workers import LocalWorker, work
 from maao.config import make_config
 from maao.errors import ConfigError, MaaoError, Waiting
 from maao.llm.batch_lines import Told, custom_id
+from maao.llm.ledger import Totals
 from maao.llm.record import read_record
+from maao.store.attempts import Spending
 from maao.types import Advice, Considered, Leg, Proposal, Score, Verdict
 from maao.waiting import import_replies, open_requests, recorded
 from tests import tiny_vision as tiny
@@ -285,7 +287,13 @@ def test_intervals_over_seeds_that_share_their_data_say_so() -> None:
 
 @pytest.mark.parametrize(
     ("data", "equal"),
-    [({}, True), ({"data.shots": 2}, False), ({"data.train": "{seed}.csv"}, False), ({"data.select": "cross_validation"}, True)],
+    [
+        ({}, True),
+        ({"data.shots": 2}, False),
+        ({"data.train": "{seed}.csv"}, False),
+        ({"data.train": "{x}{{seed}.csv"}, False),
+        ({"data.select": "cross_validation"}, True),
+    ],
 )
 def test_a_row_names_data_that_seeds_share(tmp_path: Path, data: dict[str, object], equal: bool) -> None:
     text = Table(
@@ -298,6 +306,24 @@ def test_a_row_names_data_that_seeds_share(tmp_path: Path, data: dict[str, objec
     )
     first, second = (_begin(cell)["data"] for cell in cells(text, tmp_path))
     assert (first == second) is equal and first is not None
+
+
+@pytest.mark.parametrize("train", ["{seed:02d}.csv", "{seed}{seed.real}.csv", "{seed", "{seeds}.csv"])
+def test_a_seed_in_another_form_is_refused(tmp_path: Path, train: str) -> None:
+    tasks: dict[str, dict[str, object]] = {"t": {"data.train": train}}
+    with pytest.raises(ConfigError, match=r"x: 'data\.train' is '.*': a seed is filled in as \{seed\} alone"):
+        list(cells(Table(name="x", baseline="a", seeds=[0], tasks=tasks, arms=[Arm(name="a")]), tmp_path))
+
+
+def test_names_of_cells_and_money_that_is_no_number_on_a_page(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a.json").write_text(row("a/", 0, 0.5, task="#b", capped=1).model_dump_json(exclude_unset=True))
+    for _ in range(2):
+        Spending(tmp_path / "spending.sqlite").begin("k", Totals(1, 1, 1, sys.float_info.max), lambda spent: "")
+    page = read_out(Table(name="x", baseline="a/"), tmp_path, 1).read_text()
+    assert "a\\//m/#b/0" in page
+    held = (tmp_path / "results.json").read_text()
+    assert "Infinity" not in held and json.loads(held)["spent"]["usd"] is None
 
 
 def test_the_ceiling_of_any_choice_stands_on_the_page() -> None:

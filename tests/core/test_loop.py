@@ -7,9 +7,10 @@ import pytest
 from maao.codecs.numbers import NumberCodec
 from maao.core.acceptance import AlwaysFirst, BestOf, IfBetter, Interpolate, Race
 from maao.core.budget import Clock
-from maao.core.loop import alternate, best_round
+from maao.core.loop import TAKEN_BACK, alternate, best_round
 from maao.core.plan import UNTUNED, after_epochs, rounds, walk
 from maao.core.seeds import seed_for
+from maao.errors import NotFinite
 from maao.mentors.controls import NoMentor, RandomRestart, Reproject
 from maao.mentors.scripted import Scripted
 from maao.optimizers.torch import TorchStage
@@ -157,11 +158,11 @@ class Looks(Clock):
         return float(self.looked)
 
 
-def in_time(seconds, mentor="scripted", rule="race", history=(), plan=None):
+def in_time(seconds, mentor="scripted", rule="race", history=(), plan=None, stage=STAGE):
     plan = rounds(2, steps=4, proposals=2) if plan is None else plan
     spent = total_cost(history).seconds
     made = alternate(
-        PROBLEM, STAGE, MENTORS[mentor], plan=plan, accept=RULES[rule], seed=0, history=history, clock=Looks(seconds, spent)
+        PROBLEM, stage, MENTORS[mentor], plan=plan, accept=RULES[rule], seed=0, history=history, clock=Looks(seconds, spent)
     )  # fmt: skip
     return (*history, *made)
 
@@ -199,3 +200,27 @@ def test_where_the_time_ended_a_leg_a_run_is_not_gone_on_with_whatever_its_secon
     """They are sums of measured numbers: what the leg says decides."""
     history = next(h for h in map(in_time, range(1, 60)) if h[-1].leg.steps == 2)
     assert in_time(1000.0, history=history) == history
+
+
+class GivesOut(TorchStage):
+    """No more than two steps can be made from the mentor's first proposal."""
+
+    def step(self, problem, state, *, keep=False):
+        if state.age == 2 and state.start["x"].tolist() == [0.9, 0.8]:
+            raise NotFinite("The loss is nan.")
+        return super().step(problem, state, keep=keep)
+
+
+@pytest.mark.parametrize("rule", ["race", "always_first"])
+def test_a_restart_that_was_taken_back_is_taken_back_again_wherever_the_time_ended_its_leg(rule, serializer):
+    """The walk of the restart may have been longer than that of the leg that is stored."""
+    stage, planned = GivesOut(lr=0.05), rounds(2, steps=4, proposals=2)
+    cut = set()
+    for seconds in range(1, 60):
+        history = in_time(seconds, rule=rule, stage=stage)
+        last = history[-1]
+        assert_same_history(run("scripted", rule, tuple(r.leg for r in history), stage=stage), history, serializer)
+        assert in_time(seconds, rule=rule, history=history, stage=stage) == history
+        if TAKEN_BACK in last.verdict.reason and last.leg.steps < planned[last.index].steps:
+            cut.add(last.leg.steps)
+    assert cut == {0, 1, 2, 3}

@@ -286,9 +286,29 @@ def test_an_empty_label_name_is_refused(write):
         read_examples(write("a.csv", "text,label\ndull,0\n"), label_names={"0": " "})
 
 
+@pytest.mark.parametrize("values", ["text that is no UTF-8", "a date that no calendar has"])
+def test_a_value_of_parquet_that_cannot_be_read_is_named_by_row_and_column(tmp_path, values):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    if values.startswith("text"):
+        column = pa.array([b"fine", b"na\xefve"]).view(pa.string())
+    else:
+        column = pa.array([0, 2**31 - 1], pa.int32()).view(pa.date32())
+    pq.write_table(pa.table({"text": column, "label": ["0", "1"]}), path)
+    assert "a.parquet, row 2, column 'text': cannot be read" in message(path)
+
+
 def test_bytes_that_are_no_parquet_are_refused(write):
     pytest.importorskip("pyarrow")
     assert "cannot be read as parquet" in message(write("a.parquet", b"text,label\nfine,1\n"))
+
+
+def test_a_column_of_parquet_whose_name_is_no_text_is_refused(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"text": ["fine"], "labeler": ["0"]}), tmp_path / "a.parquet", store_schema=False)
+    held = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(held.replace(b"labeler", b"lab\x89ler"))
+    assert "a.parquet: cannot be read as parquet: 'utf-8' codec" in message(tmp_path / "a.parquet")
 
 
 def test_parquet_without_pyarrow_names_the_extra(write, monkeypatch):

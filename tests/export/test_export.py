@@ -230,6 +230,15 @@ def test_what_is_exported_says_what_it_belongs_to(tuned, tmp_path):
     assert json.loads((tmp_path / "bert" / "maao.json").read_text(encoding="utf-8"))["label_words"] is None
 
 
+def test_a_template_of_any_characters_stands_in_its_page_and_is_filled_with_words_alone(tuned, tmp_path):
+    template = "{slots} {text}\n# {text.__class__} {0} }{ \\1 Topic:"
+    result = tuned("llama", template)
+    result.save(tmp_path, "tensor")
+    page = (tmp_path / "USE.md").read_text(encoding="utf-8")
+    assert "\n    {slots} {text}\n    # {text.__class__} {0} }{ \\1 Topic:\n" in page
+    assert written(tmp_path).probabilities({"text": TEXTS[0]}) == pytest.approx(result.predict(TEXTS[:1])[0].probabilities, abs=1e-5)
+
+
 def test_a_tensor_that_reads_back_differently_is_refused(tuned, tmp_path, monkeypatch):
     from maao.export import tensors as export
 
@@ -279,6 +288,19 @@ def test_the_file_names_a_text_from_the_command_line(tuned, tmp_path, monkeypatc
         told = dict(line.split("\t")[::-1] for line in capsys.readouterr().out.splitlines())
         expected = result.predict(TEXTS[:1])[0].probabilities
         assert {label: float(probability) for label, probability in told.items()} == pytest.approx(expected, abs=1e-4)
+    monkeypatch.chdir(tmp_path)
+    for given, why in (
+        ("rows.csv text=a", r"at most one settings file \(use_prompt\.json.*\); got \['rows\.csv'\]\. Files of texts are read in Python"),
+        ("use_prompt.json use_prompt.json text=a", "at most one settings file"),
+        ("other.json text=a", "at most one settings file"),
+        ("txt=a", r'Give each field once, as NAME=TEXT: text="..."'),
+        ("text=a txt=a", "Give each field once"),
+        ("text=a text=b", "Give each field once"),
+        ("text=use_prompt.json", r"use_prompt\.json is a file, and texts are read here"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["use_prompt.py", *given.split()])
+        with pytest.raises(SystemExit, match=why):
+            runpy.run_path(str(tmp_path / "use_prompt.py"), run_name="__main__")
 
 
 def test_an_adapter_of_a_snapshot_names_the_hub_model_and_its_commit(model_folder, tmp_path):

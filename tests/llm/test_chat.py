@@ -1,9 +1,12 @@
 import json
+import math
 import os
 import subprocess
 import sys
 
-from maao.llm.chat import Message, Reply, Request, Usage, reply_from_json, reply_to_json, sampling_seed
+import pytest
+
+from maao.llm.chat import Message, Reply, Request, Usage, reply_from_json, reply_to_json, sampling_seed, what_is_wrong
 
 REQUEST = Request(
     model="m",
@@ -54,3 +57,8 @@ def test_sampling_seed_differs_between_samples_and_is_absent_without_a_seed():
 def test_a_schema_is_part_of_the_key_only_where_there_is_one():
     with_schema = Request(**{**{f: getattr(REQUEST, f) for f in Request.__slots__}, "schema": {"type": "object"}})
     assert '"schema"' not in REQUEST.canonical() and with_schema.key != GOLDEN
+
+
+@pytest.mark.parametrize(("usd", "is_amount"), [(1e300, True), (math.nan, True), (math.inf, False), (10**400, False), (-1.0, False)])
+def test_a_cost_that_no_float_holds_is_no_amount(usd, is_amount):
+    assert (what_is_wrong(Reply("hi", Usage(1, 1, usd))) == "") == is_amount

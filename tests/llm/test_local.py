@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 
@@ -104,6 +105,27 @@ def test_text_ends_before_the_first_stop_string_and_generation_ends_with_it(mode
     reply = model.complete(ask(style="completion", max_tokens=40, temperature=0.0, stop=("never said", stop)))
     assert reply.text == whole.text[: whole.text.index(stop)]
     assert reply.finish_reason == "stop" and reply.usage.output_tokens < whole.usage.output_tokens
+
+
+def test_a_call_reads_no_id_from_the_device_for_its_time_and_each_once_for_its_stops(model, monkeypatch):
+    """Counted by ids that count how many of them are read."""
+    from maao.llm import local
+
+    reads, plain = [], local._stop_at
+
+    class Counted(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            if func in (torch.Tensor.tolist, torch.Tensor.item, torch.Tensor.cpu, torch.Tensor.__int__, torch.Tensor.__bool__):
+                reads.append(args[0].numel())
+            return super().__torch_function__(func, types, args, kwargs or {})
+
+    monkeypatch.setattr(local, "_stop_at", lambda is_over: plain(lambda ids: is_over(ids.as_subclass(Counted))))
+    asked = ask("One, two, three " * 5, style="completion", temperature=0.0)
+    timed = model.ending(lambda: 1.0).complete(asked)
+    assert timed.usage.output_tokens > 1 and reads == []
+    stopped = model.complete(replace(asked, stop=("never said",)))
+    assert stopped.text == timed.text and reads == [1] * stopped.usage.output_tokens
 
 
 def test_reply_that_reaches_its_limit_says_length(model):

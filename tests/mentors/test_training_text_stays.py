@@ -10,12 +10,14 @@ import json
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
 import maao
 from maao import choices
 from maao.build import build
 from maao.build_mentor import build_mentor
 from maao.class_lines import ClassLines, Line
+from maao.cli import app
 from maao.config import make_config
 from maao.errors import ConfigError
 from maao.llm.ledger import MemoryLedger
@@ -177,3 +179,33 @@ def test_the_marker_is_found_where_it_is(llama, data, history):  # noqa: F811
         parts = build(make_config(values(llama, data, mentor={"name": "edited_examples"})))
         advice = build_mentor(parts, MemoryLedger()).mentor.propose(history, count=1, seed=1)
     assert MARKER in repr([one.fields for one in advice.proposals])
+
+
+def test_a_run_that_was_made_with_a_second_mentor_that_is_refused_now_is_shown_and_replayed(
+    llama,  # noqa: F811
+    data,
+    sent,
+    tmp_path,
+    monkeypatch,
+):
+    class Stop(maao.Watch):
+        def round(self, finished):
+            if finished.leg.ask:
+                raise KeyboardInterrupt
+
+    config = make_config(values(llama, data, mentor={"name": "language_model", "chat": REMOTE, "mix": {"name": "soft_input"}}))
+    with monkeypatch.context() as older:
+        older.setattr(AskingOptions, "check_sending", lambda self, tuned: None)
+        made = maao.run(config, tmp_path / "run")
+        with pytest.raises(KeyboardInterrupt):
+            maao.run(config, tmp_path / "stopped", watch=Stop())
+    asked = len(sent)
+    assert asked and made.status == "finished"
+    assert maao.replay(tmp_path / "run").equal
+    maao.load(tmp_path / "run").mistakes()  # reads the data anew
+    shown = CliRunner().invoke(app, ["show", str(tmp_path / "run")])
+    assert shown.exit_code == 0, shown.output
+    for begins in (lambda: maao.run(config, tmp_path / "new"), lambda: maao.resume(tmp_path / "stopped")):
+        with pytest.raises(ConfigError, match="can repeat training text"):
+            begins()
+    assert len(sent) == asked and not (tmp_path / "new").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -359,6 +360,33 @@ def test_code_for_plain_transformers_makes_the_same_feature(pooling: str, tmp_pa
     exec(code, names)
     fields = {"title": "The Song", "text": "A great movie about the game"}
     near(names["feature"](**fields), features(encoder, [f"{fields['title']}: {fields['text']}"])[0])
+
+
+HOSTILE = "{text.__class__.__mro__} }{ {0} {my title!r:>9} {{text}} \\1 \\g<0> '\"\\ \n{ {text}"
+
+
+def test_code_for_others_fills_a_template_with_words_alone(tmp_path: Any) -> None:
+    encoder = load_sentence_encoder(str(sentence_folder(tmp_path)[0]))
+    code = feature_code(encoder.inputs, HOSTILE)
+    assert code is not None
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["FIELDS"] == ("text.__class__.__mro__", "0", "my title!r:>9", "text") == InputTemplate.parse(HOSTILE).fields
+    fields = {name: f"{word} {{text}} \\1" for name, word in zip(names["FIELDS"], ("movie", "game", "song", "news"), strict=True)}
+    near(names["feature"](**fields), features(encoder, [InputTemplate.parse(HOSTILE).fill(fields)])[0])
+    with pytest.raises(KeyError):
+        names["feature"](text="a")
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_code_for_others_runs_code_of_a_model_where_the_run_and_they_trust_it(tmp_path: Any, trusted: bool) -> None:
+    encoder = load_sentence_encoder(str(sentence_folder(tmp_path)[0]))
+    code = str(feature_code(encoder.inputs, "{text}", trust_remote_code=trusted))
+    given = "TRUST_REMOTE_CODE" if trusted else "False"
+    assert code.count(f".from_pretrained(PLACE, trust_remote_code={given})") == 2 == code.count("from_pretrained")
+    assert code.startswith("TRUST_REMOTE_CODE = False  # ") == trusted == ("TRUST_REMOTE_CODE" in code) and "True)" not in code
+    with pytest.raises(ImportError, match=r"Read that code; to run it, set TRUST_REMOTE_CODE = True") if trusted else nullcontext():
+        exec(code, {})
 
 
 def test_code_for_others_finds_the_model_on_any_machine(tmp_path: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from maao.config import make_config
-from maao.evaluation.beside import Gain
+from maao.evaluation.beside import Beside, Compared, Gain
 from maao.llm.ledger import Totals
 from maao.report.story import Ending, Mentor, ending_of, mentor_in, story
 from maao.runner import run
@@ -34,7 +35,13 @@ PLAIN = Ending(
     labelled=40,
     cost=Cost(gradient_steps=120, model_tokens=80_000, selection_evals=5, seconds=41.2),
 )
+CHOSEN_ALONE = replace(PLAIN, untuned=None, tuned=None, over_baseline=None, over_untuned=None)
 ASKED = replace(PLAIN, cost=Cost(180, 120_000, 0, 17, 3, 2_400, 310, 0.0123, 77.0))
+
+
+def beside(best: Beside, count: int = 1) -> Compared:
+    return Compared((best, *[Beside("zero_shot", "", 1.0, {}, 20)] * (count - 1)), where="on select")
+
 
 CASES = {
     "no_mentor": PLAIN,
@@ -61,7 +68,20 @@ CASES = {
         mentor=Mentor("class_lines", "race", 1, 1, 0, 1, 1, True, lines=("The mentor's lines count: they were taken unjudged.",)),
         cost=Cost(model_tokens=900, llm_calls=1, input_tokens=120, output_tokens=600, seconds=8.0),
     ),
-    "no_test": replace(PLAIN, untuned=None, tuned=None, over_baseline=None, over_untuned=None),
+    "no_test": CHOSEN_ALONE,
+    "a_baseline_leads_by_chance_where_it_chose": replace(
+        CHOSEN_ALONE, beside=beside(Beside("linear_probe", "", 0.8, {"accuracy": 0.7}, 20), 4)
+    ),
+    "a_baseline_is_better_where_it_chose": replace(
+        CHOSEN_ALONE, beside=beside(Beside("linear_probe", "", 0.8, {"accuracy": 0.7}, 2000), 4)
+    ),
+    "a_baseline_is_better_by_another_metric": replace(
+        CHOSEN_ALONE,
+        chosen=Score(0.84, {"f1_macro": 0.61}, 20),
+        beside=beside(Beside("knn", "", 0.9, {"f1_macro": 0.65}, 20)),
+        where="out of fold",
+    ),
+    "better_than_a_baseline_where_it_chose": replace(CHOSEN_ALONE, beside=beside(Beside("knn", "", 0.8, {"accuracy": 0.65}, 20))),
     "undecided": replace(PLAIN, over_baseline=Gain("knn", 500, 0.006, -0.02, 0.032, -0.01, -0.04, 0.02)),
     "worse_than_a_baseline": replace(PLAIN, over_baseline=Gain("knn", 500, -0.05, -0.08, -0.02, best_of=4, is_lost=True)),
     "below_a_baseline_by_chance": replace(PLAIN, over_baseline=Gain("knn", 500, -0.03, -0.055, -0.005, best_of=4)),
@@ -117,6 +137,31 @@ def test_story_matches_its_golden_file(case):
     if os.environ.get("MAAO_GOLDEN") == "1":
         path.write_text(told, encoding="utf-8")
     assert told == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "best", "count", "lead", "warns"),
+    [
+        (Score(0.8, {"accuracy": 0.65}, 20), Beside("knn", "", 0.7, {"accuracy": 0.9}, 20), 1, "by 25.0 points of accuracy", False),
+        (Score(0.8, {"accuracy": 0.6}, 20), Beside("knn", "", 0.7, {"accuracy": 0.9}, 20), 1, "by 30.0 points of accuracy", True),
+        (Score(0.8, {"accuracy": 0.6}, 20), Beside("knn", "", 0.7, {"accuracy": 0.9}, 20), 4, "by 30.0 points of accuracy", False),
+        (Score(0.8, {"f1_macro": 0.1}, 900), Beside("knn", "", 0.7, {"f1_macro": 0.9}, 900), 1, "by 0.800 in f1 macro", False),
+        (Score(0.8, {}, 900), Beside("knn", "", 0.7, {}, 900), 1, "by 0.100 in loss", False),
+        (Score(0.8, {"accuracy": 0.65}, 9000), Beside("knn", "", 0.7, {"accuracy": 0.6501}, 9000), 1, "", False),
+        (Score(0.8, {}, 900), Beside("knn", "", 0.7999, {}, 900), 1, "", False),
+        (Score(math.inf, {}, 900), Beside("knn", "", 0.7, {}, 900), 1, "", False),
+        (Score(0.8, {"accuracy": 0.65}, 20), Beside("knn", "", math.inf, {}, 20), 1, "", False),
+    ],
+)
+def test_a_lead_of_a_baseline_where_it_chose_is_called_better_where_chance_gives_less(chosen, best, count, lead, warns):
+    said = story(replace(CHOSEN_ALONE, chosen=chosen, beside=beside(best, count)))
+    told = [one for one in said if " leads there " in one.text]
+    assert len(told) == bool(lead) and (said[-1].command == "maao evaluate runs/a TEST.csv --baselines") == warns
+    for one in told:
+        assert f"leads there {lead} ({best.num_examples} examples): " in one.text and one.is_warning == warns
+        assert ("(maao evaluate --baselines)" in one.text) != warns and (
+            f"which these examples picked as the best of {count}, " in one.text
+        ) == (count > 1)
 
 
 def test_a_point_that_lost_to_where_it_began_is_never_said_to_be_of_use():

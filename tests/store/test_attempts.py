@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import sqlite3
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ import pytest
 from maao.errors import BudgetError, StoreError
 from maao.llm.budget import Caps
 from maao.llm.ledger import Totals
-from maao.store.attempts import Spending
+from maao.store.attempts import PICO, TABLE, Spending
 from tests.store.cap_trials import trial
 
 WORST = Totals(1, 100, 50, 0.5)
@@ -79,6 +82,60 @@ def test_money_that_is_not_known_makes_the_sum_unknown(file: Path) -> None:
     account.replied(account.begin("a", WORST, free), Totals(1, 1, 1, math.nan))
     account.replied(account.begin("b", WORST, free), PART)
     assert math.isnan(account.spent().usd) and account.spent().tokens == 62
+
+
+MOST = 2**63 / PICO  # dollars in whole pico-dollars that a column of SQLite holds: about $9.2 million
+
+
+@pytest.mark.parametrize("usd", [MOST / 4, MOST / 2, math.nextafter(MOST, 0), MOST, 2 * MOST, 1e20, 1e300, sys.float_info.max])
+@pytest.mark.parametrize("state", ["open", "replied"])
+def test_money_beyond_all_reason_is_summed_and_holds_caps(file: Path, usd: float, state: str) -> None:
+    account, caps = Spending(file), Caps(usd=1e15)
+    asked = Totals(1, 100, 50, usd)
+    numbers = [account.begin(key, asked, free) for key in "abc"]
+    if state == "replied":
+        for number in numbers:
+            account.replied(number, asked)
+    assert Spending(file).spent().usd == pytest.approx(3 * usd)
+    assert bool(caps.refusal(Spending(file).spent(), WORST)) == (3 * usd >= 1e15)
+    for number in numbers[:2]:
+        account.end(number, Totals())
+    assert Spending(file).spent().usd == pytest.approx(usd)
+    account.replied(numbers[2], PART)
+    assert Spending(file).spent().usd == pytest.approx(PART.usd, abs=1e-6)
+
+
+@pytest.mark.parametrize("usd", [MOST / 3, MOST, 1e300])
+def test_an_older_file_whose_money_has_no_sum_in_whole_numbers_is_made_whole(file: Path, usd: float) -> None:
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(TABLE)
+        row = ("k", "", "open", 0, 1, 100, 50, usd, "")
+        connection.executemany("INSERT INTO attempts VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [row] * 3)
+        connection.execute("PRAGMA user_version = 1")
+    assert Spending(file).spent().usd == pytest.approx(3 * usd)
+    Spending(file).begin("k", WORST, free)
+    assert Spending(file).spent().calls == 4
+
+
+def test_drift_below_nothing_is_nothing(file: Path) -> None:
+    account = Spending(file)
+    account.begin("k", Totals(1, 100, 50, 0.0), free)
+    with account.transaction() as connection:
+        connection.execute("UPDATE sums SET pico_usd = -6000.0")
+    assert account.spent().usd == 0.0
+
+
+def test_a_look_reads_as_of_one_moment(file: Path) -> None:
+    account = Spending(file)
+    account.begin("k", WORST, free)
+    with ThreadPoolExecutor(1) as pool:
+        with account.snapshot() as connection:
+            before = connection.execute("SELECT count(*) FROM attempts").fetchone()[0]
+            writing = pool.submit(account.begin, "k", WORST, free)
+            time.sleep(0.5)
+            assert connection.execute("SELECT count(*) FROM attempts").fetchone()[0] == before == 1
+        writing.result()
+    assert account.spent().calls == 2
 
 
 def test_a_request_that_waits_is_one_attempt_for_all(file: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from sample_runs import make_round, open_run, same
 
 from maao.errors import BudgetError, StoreError
+from maao.llm.budget import Caps
 from maao.llm.chat import Message, Reply, Request, Usage
 from maao.llm.ledger import Recorded, Replayed, Totals
 from maao.llm.scripted import Scripted
@@ -74,6 +75,19 @@ def test_an_attempt_that_is_refused_is_not_written(run):
     with pytest.raises(BudgetError, match="too much"):
         run.ledger.begin(request().key, WORST, lambda spent: told.append(spent) or "too much")
     assert told == [Totals(1, 120, 30, 0.0125)] and run.ledger.unanswered() == Totals()
+
+
+@pytest.mark.parametrize("usd", [math.nextafter(2**63 / 1e12, 0), 2**63 / 1e12, 1e300])
+def test_a_price_beyond_all_reason_loses_no_reply_and_holds_the_cap(run, folder, usd):
+    reply = replace(REPLY, usage=Usage(120, 30, usd))
+    for sample in range(3):
+        run.ledger.begin(request(sample=sample).key, Totals(1, 100, 50, usd), lambda spent: "")
+    run.ledger.put(request(), reply)
+    run.close()
+    with open_run(folder, write=True) as again:
+        assert same(again.ledger.get(request().key), reply)
+        assert again.ledger.spent().usd == pytest.approx(3 * usd) and again.ledger.unanswered().usd == pytest.approx(2 * usd)
+        assert bool(Caps(usd=1e15).refusal(again.ledger.spent(), WORST)) == (usd > 1e15)
 
 
 def test_an_attempt_that_waits_is_found_until_it_has_a_reply(run):

@@ -14,6 +14,7 @@ import pytest
 from sample_runs import NumpySerializer, files_in, make_history, make_round, open_run, same
 
 from maao.errors import StoreError
+from maao.llm.ledger import Totals
 from maao.store import migrations
 from maao.store.listing import list_runs
 from maao.store.run import RunFolder
@@ -231,6 +232,20 @@ def test_an_older_folder_is_migrated_by_a_writer_and_left_alone_by_a_reader(fold
     with sqlite(folder) as connection:
         assert connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchall() == [("9",)]
         assert connection.execute("SELECT mood FROM rounds").fetchall() == [("calm",)]
+
+
+def test_a_folder_without_sums_of_attempts_is_given_them(folder, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:6])
+        create(folder).close()
+    with sqlite(folder) as connection:
+        connection.executemany(
+            "INSERT INTO attempts VALUES (NULL, 'k', '', ?, 0, 1, 100, 50, ?, '')", [("open", 0.5), ("ended", 2.0e7), ("replied", 4.0)]
+        )
+    with open_run(folder, write=True) as run:
+        assert run.ledger.unanswered() == Totals(2, 200, 100, 0.5 + 2.0e7, unanswered=2)
+    with sqlite(folder) as connection:
+        assert connection.execute("SELECT replied, attempts, pico_usd FROM sums").fetchall()[1] == (1, 1, 4 * 10**12)
 
 
 def test_a_migration_that_fails_leaves_the_folder_as_it_was(folder, monkeypatch):

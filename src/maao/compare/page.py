@@ -179,7 +179,7 @@ def read_out(table: Table, place: Path, total: int) -> Path:
         spent, capped = Spending(place / SPENDING).spent(), [row for row in rows if row.capped]
         if spent.calls:
             _say_first(place / PAGE, _spent_told(spent, table.budget.caps))
-            more = {"spent": {**asdict(spent), "usd": None if math.isnan(spent.usd) else spent.usd}, **more}
+            more = {"spent": {**asdict(spent), "usd": spent.usd if math.isfinite(spent.usd) else None}, **more}
         if capped:
             _say_first(place / PAGE, _capped_told(capped, total))
         if without := without_loss(rows):
@@ -215,7 +215,7 @@ def without_loss_told(without: Sequence[Row], total: int) -> str:
 
 def _capped_told(capped: Sequence[Row], total: int) -> str:
     """Say which cells a cap kept from asking: they are no measure of their mentor."""
-    named = ", ".join("/".join(markdown(str(part)) for part in row.key if part != "") for row in capped[:SHOWN_CAPPED])
+    named = ", ".join(markdown("/".join(str(part) for part in row.key if part != "")) for row in capped[:SHOWN_CAPPED])
     more = f" and {len(capped) - SHOWN_CAPPED} more" if len(capped) > SHOWN_CAPPED else ""
     return (
         f"**A cap kept {counted(len(capped), 'cell', 'cells')} of {total} from asking**, whose figures are of less advice than their arm "

@@ -6,6 +6,7 @@ later wins. An arm that names no model runs on all of them.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -249,8 +250,11 @@ def _config_and_dropped(table: Table, arm: Arm, model: str, task: str, seed: int
     own = arm.settings, arm.by_task.get(task, {})
     for settings in (*_shared(table, model, task).values(), *own):
         for key, value in settings.items():
-            named = value.format(seed=sample) if key in SAMPLED and isinstance(value, str) else value
-            set_value(values, key, deepcopy(named))  # a section may be given whole
+            if key in SAMPLED and isinstance(value, str):
+                if re.search(r"\{seed(?!\})", value):
+                    raise ConfigError(f"{table.name}: '{key}' is {value!r}: a seed is filled in as {{seed}} alone. Write it so.")
+                value = value.replace("{seed}", str(sample))
+            set_value(values, key, deepcopy(value))  # a section may be given whole
     expand_paths(values, folder)
     dropped = without_unread(values, [key for settings in own for key in settings])  # what arms share is read by those that can
     return make_config(values, f"{table.name}, arm '{arm.name}', task '{task}'"), dropped

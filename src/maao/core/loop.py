@@ -52,11 +52,12 @@ def alternate(
             leg = replace(leg, unjudged=judged is None)
             verdict = _with_lines_told(judged or keep(state, UNJUDGED), advice)
         try:
-            end, observations = run_leg(problem, stage, verdict.state, leg, clock)
+            longest = max(leg.steps, leg.tried) if verdict.chosen is not None else leg.steps
+            end, observations = run_leg(problem, stage, verdict.state, replace(leg, steps=longest), clock)
         except NotFinite as error:
             if verdict.chosen is None:
                 raise
-            verdict = _taken_back(verdict, state, error)
+            verdict, leg = _taken_back(verdict, state, error), replace(leg, tried=max(leg.steps, leg.tried))
             end, observations = run_leg(problem, stage, state, leg, clock)
         state, leg = end, replace(leg, steps=len(observations))
         score = score_all(problem, [state.params], "select")[0]

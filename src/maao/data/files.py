@@ -16,12 +16,12 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from maao.data.checks import Columns, Row, Unread, advice_of, columns_read, examples_from_rows, listing, quote, refuse, repeated
 from maao.errors import ConfigError, DataError
@@ -408,9 +408,21 @@ def _parquet_rows(file: Path, wanted: Callable[[list[str]], list[str]] | None) -
         if doubles := repeated(names):
             raise DataError(f"{file}: {listing(doubles)} names more than one column.")
         table = pyarrow.parquet.read_table(file, columns=None if wanted is None else wanted(names))
-        return [(f"row {number}", row) for number, row in enumerate(table.to_pylist(), 1)]
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # a column's name may be no UTF-8
         raise DataError(f"{file}: cannot be read as parquet: {error}.") from error
+    columns = [_parquet_values(file, name, column) for name, column in zip(table.column_names, table.columns, strict=True)]
+    return [(f"row {number}", dict(zip(table.column_names, row, strict=True))) for number, row in enumerate(zip(*columns, strict=True), 1)]
+
+
+def _parquet_values(file: Path, name: str, column: Iterable[Any]) -> list[object]:
+    """Return a column's values; a file may say that bytes are UTF-8, or a number a date, which they are not."""
+    values: list[object] = []
+    for value in column:
+        try:
+            values.append(value.as_py())
+        except (ValueError, OverflowError) as error:
+            raise DataError(f"{file}, row {len(values) + 1}, column {name!r}: cannot be read: {error}.") from error
+    return values
 
 
 def _pyarrow(file: Path) -> ModuleType:

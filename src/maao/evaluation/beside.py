@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, Self
 
 from maao.evaluation.statistics import Z95, exact_mcnemar
-from maao.types import JSON
+from maao.types import JSON, known
 
 Where = Literal["test", "on select", "out of fold"]
 
@@ -147,9 +147,10 @@ class Compared:
     @classmethod
     def from_json(cls, held: JSON) -> Self:
         """Return what `to_json` gave."""
-        baselines = tuple(Beside(**{**one, "loss": math.inf if one["loss"] is None else one["loss"]}) for one in held["baselines"])
-        gain = None if held["gain"] is None else Gain(**{"best_of": len(baselines), **held["gain"]})
-        untuned = None if held.get("over_untuned") is None else Gain(**held["over_untuned"])
+        every = [{**known(Beside, one), "loss": math.inf if one["loss"] is None else one["loss"]} for one in held["baselines"]]
+        baselines = tuple(Beside(**one) for one in every)
+        gain = None if held["gain"] is None else Gain(**{"best_of": len(baselines), **known(Gain, held["gain"])})
+        untuned = None if held.get("over_untuned") is None else Gain(**known(Gain, held["over_untuned"]))
         return cls(baselines, gain, tuple(held["left_out"]), held["tokens"], untuned, held.get("where", "test"))
 
 

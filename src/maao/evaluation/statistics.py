@@ -30,6 +30,23 @@ def wilson_interval(accuracy: float, num_examples: int, z: float = Z95) -> tuple
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def difference_interval(first: float, second: float, num_examples: int, z: float = Z95) -> tuple[float, float]:
+    """Return the interval of the difference of two accuracies, each over `num_examples` examples of its own (95 % by default).
+
+    On the same examples it is too wide where the two err alike; it needs no more than both accuracies.
+
+    Example:
+        >>> low, high = difference_interval(0.7, 0.65, 20)
+        >>> round(low, 3), round(high, 3)
+        (-0.226, 0.317)
+
+    Source: Newcombe, Interval Estimation for the Difference between Independent Proportions, 1998, method 10: from both Wilson intervals.
+    """
+    (low, high), (other_low, other_high) = wilson_interval(first, num_examples, z), wilson_interval(second, num_examples, z)
+    apart = first - second
+    return apart - math.hypot(first - low, other_high - second), apart + math.hypot(high - first, second - other_low)
+
+
 def exact_mcnemar(wins: int, losses: int) -> float:
     """Return the p-value, of both sides, of McNemar's exact test: whether of examples that only one reads right, each has half.
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from maao.evaluation.readings import Bools, Floats, Ints, count_of, parts_of, softmax
 from maao.options import Section
-from maao.types import JSON, Cost
+from maao.types import JSON, Cost, known
 
 Confidence = Literal["energy", "score", "probability", "margin"]
 UNLIKE, UNSURE = "unlike", "unsure"  # like nothing that is known; between classes
@@ -165,7 +165,7 @@ class Thresholds:
 
     @classmethod
     def from_json(cls, held: JSON) -> Thresholds:
-        return cls(**{**held, "cost": Cost(**held["cost"])})
+        return cls(**{**known(cls, held), "cost": Cost(**held["cost"])})
 
 
 def choose_thresholds(options: PredictOptions, class_scores: Floats, targets: Ints, cost: Cost) -> Thresholds:

@@ -6,22 +6,27 @@ What is written is read back and compared before the export counts as done.
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
+from keyword import iskeyword
 from pathlib import Path
+from unicodedata import normalize
 
 import torch
 from torch import Tensor
 
 from maao.errors import ConfigError, ModelError
 from maao.export import use_classes
-from maao.export.sentence_code import feature_code
+from maao.export.sentence_code import TRUST, feature_code
 from maao.export.tensors import write_tensors
 from maao.export.tuned import Tuned
+from maao.printable import markdown, printable_line
 from maao.problems.averages import counted, mean_scores
 from maao.problems.classification import ClassificationProblem
 from maao.problems.scorers.matcher import Known, KnownScorer
 from maao.problems.towers.text.inputs import InputTemplate
+from maao.problems.towers.text.loading import CODE_RUNS
 from maao.problems.towers.text.sentence import TextInputs
 from maao.protocols import Params
 
@@ -68,7 +73,13 @@ def export_ctx(params: Params, folder: Path) -> list[Path]:
 
 
 def export_classes(
-    problem: ClassificationProblem[Known], params: Params, folder: Path, labels: Sequence[str], input_template: str | None = None
+    problem: ClassificationProblem[Known],
+    params: Params,
+    folder: Path,
+    labels: Sequence[str],
+    input_template: str | None = None,
+    *,
+    trust_remote_code: bool = False,
 ) -> list[Path]:
     """Write the features of the classes, their labels and the scale, so that serving needs the tower of inputs alone.
 
@@ -96,8 +107,10 @@ def export_classes(
     names.write_text(json.dumps(list(labels), ensure_ascii=False), encoding="utf-8")
     told = {"what": "one normalised feature" if len(read) == 1 else f"the mean of {len(read)} walks' features"}
     told["bias"] = ", and `bias`, one number a class" if "bias" in held else ""
-    code = _feature_code(scorer, input_template)
-    readme.write_text(_use(scorer, held["weight"], input_template, told, has_code=code is not None), encoding="utf-8")
+    code = _feature_code(scorer, input_template, trust_remote_code)
+    page = _use(scorer, held["weight"], input_template, told, has_code=code is not None)
+    page += f"\n{CODE_RUNS} Then set `{TRUST} = True` at the top of `{use_classes.FEATURES}`.\n" if code and trust_remote_code else ""
+    readme.write_text(page, encoding="utf-8")
     used = folder / "use_classes.py"
     shutil.copyfile(use_classes.__file__, used)
     if code is None:
@@ -115,28 +128,43 @@ def _classes(scorer: KnownScorer, params: Params) -> dict[str, Tensor]:
     return {"weight": scorer.classes(params).cpu().contiguous(), "scale": scale, **own}
 
 
-def _feature_code(scorer: KnownScorer, input_template: str | None) -> str | None:
+def _feature_code(scorer: KnownScorer, input_template: str | None, trust_remote_code: bool) -> str | None:
     """Return code that makes the feature of an input; None: of a picture, or of a text where plain transformers lacks a part of it."""
     encoder = scorer.encoder
     if not isinstance(encoder.input, TextInputs) or input_template is None:
         return None
-    return feature_code(encoder.input, input_template, encoder.revision)
+    return feature_code(encoder.input, input_template, encoder.revision, trust_remote_code=trust_remote_code)
 
 
 def _use(scorer: KnownScorer, classes: Tensor, input_template: str | None, about: Mapping[str, str], *, has_code: bool) -> str:
     """Return the page that says how class features are used."""
     encoder, (count, width) = scorer.encoder, classes.shape
-    told = {"model": encoder.name, "file": CLASSES_FILE, "count": count, "width": width, **about}
+    told = {"model": markdown(encoder.name), "file": CLASSES_FILE, "count": count, "width": width, **about}
     if not isinstance(encoder.input, TextInputs) or input_template is None:
         return USE.format(**told, input="a picture", code="", feature=PICTURES)
     if not has_code:
-        told_feature = f"feature))  # (embed_dim,), the normalised feature that {encoder.input.name} makes of a text"
+        told_feature = f"feature))  # (embed_dim,), the normalised feature that {printable_line(encoder.input.name)} makes of a text"
         return USE.format(**told, input="a text", code="", feature=told_feature)
     names = InputTemplate.parse(input_template).fields
-    fields = [f'{name}="..."' for name in names]
     code = f"from {Path(use_classes.FEATURES).stem} import feature\n"
-    page = USE.format(**told, input="a text", code=code, feature=f"feature({', '.join(fields)})))")
-    return page + BY_COMMAND.format(fields='"..." "..."' if len(names) == 1 else " ".join(fields))
+    page = USE.format(**told, input="a text", code=code, feature=f"feature({by_keyword(names)})))")
+    if len(names) == 1:
+        return page + BY_COMMAND.format(fields='"..." "..."')
+    if any("=" in name or printable_line(name) != name for name in names):
+        return page  # no command line can name it
+    return page + BY_COMMAND.format(fields=" ".join(f'{shlex.quote(name)}="..."' for name in names))
+
+
+def by_keyword(names: Sequence[str]) -> str:
+    """Return the arguments of a call that gives each field by name, as code.
+
+    Example:
+        >>> by_keyword(["title", "text"]), by_keyword(["from"])
+        ('title="...", text="..."', "**{'from': '...'}")
+    """
+    if all(name.isidentifier() and not iskeyword(name) and normalize("NFKC", name) == name for name in names):  # Python normalises names
+        return ", ".join(f'{name}="..."' for name in names)
+    return f"**{dict.fromkeys(names, '...')!r}"
 
 
 class ContextExport:
@@ -160,4 +188,6 @@ class ClassesExport:
         return isinstance(problem, ClassificationProblem) and isinstance(problem.scorer, KnownScorer)
 
     def write(self, tuned: Tuned, folder: Path) -> list[Path]:
-        return export_classes(tuned.problem, tuned.params, folder, tuned.about["labels"], tuned.about.get("input_template"))
+        about = tuned.about
+        read, trusted = about.get("input_template"), about["trust_remote_code"]
+        return export_classes(tuned.problem, tuned.params, folder, about["labels"], read, trust_remote_code=trusted)

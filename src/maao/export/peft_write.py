@@ -60,6 +60,7 @@ from maao.export.tensors import (
     write_use,
 )
 from maao.export.tuned import Tuned
+from maao.printable import markdown
 from maao.problems.framed import FramedProblem
 from maao.problems.methods.prefix_tuning import PrefixTuning
 from maao.problems.scorers.calibration import CALIBRATION
@@ -182,7 +183,7 @@ def export_peft(
     if beside:
         paths.append(folder / HEAD)
         write_tensors("head", beside, paths[-1])
-    page = USE.format(model=on_hub(problem.frozen.name)[0], fields=fields_shown(problem), padding=_padding(problem, task))
+    page = USE.format(model=markdown(on_hub(problem.frozen.name)[0]), fields=fields_shown(problem), padding=_padding(problem, task))
     paths[2].write_text(page, encoding="utf-8")
     paths += write_use(_used(problem, realized, task, about), folder / OF_ADAPTER)
     with refused(f"PEFT cannot run {problem.frozen.name} with an adapter, so do not use {folder}"):

@@ -17,6 +17,7 @@ from torch import Tensor
 from maao.errors import ConfigError, ModelError
 from maao.export import use_prompt
 from maao.export.tuned import Tuned
+from maao.printable import markdown, printable
 from maao.problems.scorers.head import Head
 from maao.problems.scorers.label_words import LabelWords
 from maao.problems.scorers.other_words import DecodedWords
@@ -91,7 +92,8 @@ def export_tensor(problem: TextProblem, params: Params, folder: Path, about: JSO
             "width). They stand in front of everything that the model reads, whatever the place of {slots} in the template"
         )
     readme = folder / "USE.md"
-    page = USE.format(model=locate(problem.frozen.name), tells=tells, template=problem.template, fields=fields_shown(problem))
+    template = "\n    ".join(printable(str(problem.template)).splitlines())  # what is indented is shown as it is
+    page = USE.format(model=markdown(locate(problem.frozen.name)), tells=tells, template=template, fields=fields_shown(problem))
     readme.write_text(page, encoding="utf-8")
     return [*paths, *write_use(settings, folder / OF_PROMPT), write_about(about, folder), readme]
 

@@ -16,6 +16,7 @@ of the image tower. It needs torch and safetensors, ``text_feature.py`` transfor
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from runpy import run_path
@@ -23,6 +24,7 @@ from runpy import run_path
 from safetensors.torch import load_file
 from torch import Tensor
 
+DATA = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt", ".xlsx", ".xls", ".ods", ".gz", ".zip", ".bz2", ".xz", ".zst")
 FEATURES = "text_feature.py"  # beside this file, where texts are named: makes the feature of one
 
 
@@ -51,14 +53,22 @@ def named(given: list[str], folder: Path) -> list[str]:
     code = folder / FEATURES
     if not code.is_file():
         sys.exit(f"{FEATURES} is not here, so that no feature is made of an argument: give one from Python (USE.md says how).")
-    code_names = run_path(str(code))
+    try:
+        code_names = run_path(str(code))
+    except ImportError as error:  # a package is not here, or code of the model's own was not trusted
+        sys.exit(f"{FEATURES}: {error}")
     classes, fields = Classes(folder), code_names["FIELDS"]
     if len(fields) == 1:
         inputs = [{fields[0]: text} for text in given]
     else:
-        inputs = [dict(argument.split("=", 1) for argument in given if "=" in argument)]
-    if not given or any(set(one) != set(fields) for one in inputs):
+        inputs = [dict(argument.partition("=")[::2] for argument in given)]
+    if not given or any(set(one) != set(fields) for one in inputs) or (len(fields) > 1 and len(given) != len(fields)):
         sys.exit("Usage: python use_classes.py " + ('"..."' if len(fields) == 1 else " ".join(f'{name}="..."' for name in fields)))
+    for text in [text for one in inputs for text in one.values() if text.lower().endswith(DATA)]:
+        if os.path.isfile(text):
+            sys.exit(f"{text} is a file, and texts are named here. Read files in Python, with Classes and `feature` of {FEATURES}.")
+        if len(text.split()) == 1 and "://" not in text:
+            print(f"Note: {text} is taken for a text, since no file is called so.", file=sys.stderr)
     lines = []
     for one in inputs:
         probabilities = classes.probabilities(code_names["feature"](**one))

@@ -16,6 +16,7 @@ that token here, and as ordinary text by `maao predict`.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import unicodedata
@@ -27,6 +28,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+DATA = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt", ".xlsx", ".xls", ".ods", ".gz", ".zip", ".bz2", ".xz", ".zst")
 SETTINGS = ("use_prompt.json", "use_adapter.json")
 
 
@@ -181,7 +183,22 @@ UNSPACED = (
 ).split()
 
 if __name__ == "__main__":
-    given = dict(argument.split("=", 1) for argument in sys.argv[1:] if "=" in argument)
-    said = next((argument for argument in sys.argv[1:] if "=" not in argument), None)
-    for label, probability in TunedPrompt(Path(__file__).parent, said).probabilities(given).items():
+    folder, words = Path(__file__).parent, sys.argv[1:]
+    said = [word for word in words if "=" not in word]
+    there = [name for name in SETTINGS if (folder / name).is_file()]
+    if len(said) > 1 or not set(said) <= set(there):
+        sys.exit(
+            f"Give each field as NAME=TEXT, and at most one settings file ({', '.join(there)}); got {said}. "
+            "Files of texts are read in Python, with TunedPrompt."
+        )
+    prompt = TunedPrompt(folder, *said)
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    if set(given) != set(prompt.use["fields"]) or len(given) + len(said) != len(words):
+        sys.exit("Give each field once, as NAME=TEXT: " + " ".join(f'{name}="..."' for name in prompt.use["fields"]))
+    for text in [text for text in given.values() if text.lower().endswith(DATA)]:
+        if os.path.isfile(text):
+            sys.exit(f"{text} is a file, and texts are read here. Read files in Python, with TunedPrompt.")
+        if len(text.split()) == 1 and "://" not in text:
+            print(f"Note: {text} is taken for a text, since no file is called so.", file=sys.stderr)
+    for label, probability in prompt.probabilities(given).items():
         print(f"{probability:.4f}\t{label}")

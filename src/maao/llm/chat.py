@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -176,7 +177,7 @@ def what_is_wrong(reply: Reply) -> str:
         counts = f"input_tokens {str(usage.input_tokens)[:40]}, output_tokens {str(usage.output_tokens)[:40]}"
         return f"its usage is no count of tokens ({counts})"
     for name, amount in (("cost", usage.usd), ("seconds", reply.seconds)):
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or amount < 0 or amount == math.inf:  # NaN: not known
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or amount < 0 or amount > sys.float_info.max:  # NaN: not known
             return f"its {name} is {str(amount)[:40]}, no amount"
     return ""
 

@@ -127,10 +127,10 @@ class LocalModel:
 
         criteria = StoppingCriteriaList()
         if request.stop:
-            criteria.append(_stop_at(lambda ids: _first_stop(text_so_far(ids[prompt.shape[-1] :]), request.stop) is not None))
+            criteria.append(_stop_at(_has_stop(prompt.shape[-1], lambda ids: _first_stop(text_so_far(ids), request.stop) is not None)))
         cut = False
 
-        def is_up(_: list[int]) -> bool:
+        def is_up(_: Tensor) -> bool:
             nonlocal cut
             cut = self._left is not None and self._left() <= 0
             return cut
@@ -276,14 +276,27 @@ def _first_stop(text: str, stops: Sequence[str]) -> int | None:
     return min((text.find(stop) for stop in stops if stop and stop in text), default=None)
 
 
-def _stop_at(is_over: Callable[[list[int]], bool]) -> StoppingCriteria:
-    """Return what ends a text where `is_over` says so of all ids so far, those of the prompt too."""
+def _has_stop(prompt: int, is_over: Callable[[list[int]], bool]) -> Callable[[Tensor], bool]:
+    """Return what asks `is_over` of the ids behind a prompt of so many.
+
+    Each id is read once, as it comes: a read waits for the device. Rarer reads would write more tokens than are wanted, which takes longer.
+    """
+    so_far: list[int] = []
+
+    def has_stop(ids: Tensor) -> bool:
+        so_far.extend(ids[0, prompt + len(so_far) :].tolist())
+        return is_over(so_far)
+
+    return has_stop
+
+
+def _stop_at(is_over: Callable[[Tensor], bool]) -> StoppingCriteria:
+    """Return what ends a text where `is_over` says so of all ids so far, those of the prompt too: a tensor on the model's device."""
     import torch
     from transformers import StoppingCriteria
 
     class Stop(StoppingCriteria):  # type: ignore[misc]
         def __call__(self, input_ids: Tensor, scores: object, **_: object) -> Tensor:
-            done = is_over(input_ids[0].tolist())
-            return torch.full((input_ids.shape[0],), done, device=input_ids.device, dtype=torch.bool)
+            return torch.full((input_ids.shape[0],), is_over(input_ids), device=input_ids.device, dtype=torch.bool)
 
     return Stop()

@@ -66,7 +66,6 @@ class APEOptions(ShowingOptions):
 
     def build(self, run: MentorContext) -> APE[Params]:
         model = run.chat(self.chat.options)
-        self.check_shared("ape", run)
         if not run.train or not self.exemplars:
             raise ConfigError("The mentor 'ape' guesses from labelled texts: it needs a problem of language, and mentor.exemplars above 0.")
         return APE(

@@ -37,6 +37,8 @@ class BuiltMentor:
 def build_chosen(chosen: Chosen[MentorOptions], run: MentorContext, models: Recording) -> BuiltMentor:
     """Build the mentor of a section, with a second one where it names one."""
     name, options = chosen.name, chosen.options
+    if not models.is_replay:
+        options.check_sending(run.tuned)
     mentor = options.build(run)
     if isinstance(options, AskingOptions) and options.mix is not None:
         mentor = Mix(mentor, options.mix.options.build(run), options.mix_share, (name, options.mix.name))

@@ -175,6 +175,13 @@ class MentorOptions(Section):
     def check(self) -> None:
         """Say before anything is loaded what is missing. Raises `ConfigError`."""
 
+    def check_sending(self, tuned: str) -> None:
+        """Refuse to send training text unasked, where anything is to be sent: a replay sends nothing. Raises `ConfigError`.
+
+        Args:
+            tuned: the name of the tuned model.
+        """
+
     def wording_text(self, input: Input) -> str:
         """Return the text that its instructions are made from; "" where none is written."""
         return ""
@@ -238,9 +245,13 @@ class AskingOptions(MentorOptions):
         return False
 
     def check(self) -> None:
+        if self.mix is not None:
+            self.mix.options.check()
+
+    def check_sending(self, tuned: str) -> None:
         if self.mix is None:
             return
-        self.mix.options.check()
+        self.mix.options.check_sending(tuned)
         if self.mix.options.repeats_examples and self.chat.options.is_remote and not self.shares_examples:
             raise ConfigError(
                 f"What mentor.mix = '{self.mix.name}' proposes can repeat training text, and a language model that does not run on this "
@@ -262,12 +273,12 @@ class ShowingOptions(AskingOptions):
     def shares_examples(self) -> bool:
         return self.share_examples
 
-    def check_shared(self, name: str, run: MentorContext) -> None:
-        """Refuse to send examples to another machine unasked. Raises `ConfigError`."""
+    def check_sending(self, tuned: str) -> None:
+        super().check_sending(tuned)
         chat = self.chat.options
         if chat.is_remote and self.exemplars and not self.share_examples:
             raise ConfigError(
-                f"The mentor '{name}' shows training examples, and {chat.model_name(run.tuned)} does not run on this machine: set "
+                f"This mentor shows training examples, and {chat.model_name(tuned)} does not run on this machine: set "
                 "mentor.share_examples = true if they may leave it, or mentor.exemplars = 0."
             )
 

@@ -82,7 +82,6 @@ class OPROOptions(ShowingOptions):
 
     def build(self, run: MentorContext) -> OPRO[Params]:
         model = run.chat(self.chat.options)
-        self.check_shared("opro", run)
         return OPRO(
             model,
             run.codec,

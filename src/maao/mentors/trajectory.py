@@ -137,7 +137,7 @@ class _Begins:
 
 
 class _Last(threading.local):
-    """The listing that was asked for last, of each thread."""
+    """The listing that was asked for last, of each thread: what follows from a history alone, whoever asks, so no mentor owns it."""
 
     def __init__(self) -> None:
         self.listing = _Listing(0)

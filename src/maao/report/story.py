@@ -5,21 +5,23 @@
 
 from __future__ import annotations
 
+import math
 import shlex
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 from maao.class_lines import has_lines
-from maao.evaluation.beside import Beside, Gain
-from maao.evaluation.statistics import wilson_interval
+from maao.evaluation.beside import LEVEL, Beside, Compared, Gain
+from maao.evaluation.statistics import difference_interval, wilson_interval
 from maao.llm.ledger import Totals
 from maao.printable import printable_line, times
 from maao.protocols import History
 from maao.report.class_lines import lines_verdicts
 from maao.report.lines import cost_told, score_line, unanswered_told
 from maao.result import Result
-from maao.types import Cost, P, Round, S, Score, choice_name
+from maao.types import Cost, P, Round, S, Score, choice_name, readable
 
 Topic = Literal["state", "result", "numbers", "gain", "sure", "mentor", "cost", "next"]
 
@@ -83,7 +85,7 @@ class Ending:
         where: which examples these are: "on select", "out of fold".
         untuned, tuned: the same on `test`; None: there is none.
         over_baseline, over_untuned: what was gained on `test`, with intervals; None: it was not read.
-        beside: the best baseline by the examples that chose, of a run without `test`; None: none was read so.
+        beside: the baselines by the examples that chose, of a run without `test`; None: none was read so.
         labels: how many classes there are; 0: a function is tuned.
         labelled: how many labelled examples were tuned on or chose; None: an older run did not keep it.
         given_lines: lines of classes that joined them (`data.lines`).
@@ -108,7 +110,7 @@ class Ending:
     tuned: Score | None = None
     over_baseline: Gain | None = None
     over_untuned: Gain | None = None
-    beside: Beside | None = None
+    beside: Compared | None = None
     labels: int = 0
     labelled: int | None = None
     given_lines: int = 0
@@ -173,7 +175,7 @@ def ending_of(result: Result) -> Ending:
         scores["chosen"],
         None if beside is None else beside.gain,
         None if beside is None else beside.over_untuned,
-        None if beside is None or beside.where == "test" else beside.best,
+        None if beside is None or beside.where == "test" else beside,
         len(result.environment["labels"]),
         sizes["train"] + sizes["select"] if sizes else None,
         sizes.get("lines", 0),
@@ -261,11 +263,44 @@ def _result(ending: Ending) -> Iterator[Sentence]:
     elif ending.chosen is not None and not ending.chosen.is_unjudged:
         began = "" if ending.began is None else f", from {score_line(ending.began)} where it began"
         yield Sentence("result", f"The point that is used has {score_line(ending.chosen)} {ending.where}{began}.")
-        if ending.beside is not None:
-            there = score_line(Score(ending.beside.loss, ending.beside.metrics))
-            yield Sentence("gain", f"Best of the baselines there: {ending.beside.title}, {there}.")
+        if ending.beside is not None and (best := ending.beside.best) is not None:
+            there = score_line(Score(best.loss, best.metrics))
+            yield Sentence("gain", f"Best of the baselines there: {best.title}, {there}.")
+            if lead := _lead(best, ending.chosen):
+                count = len(ending.beside.baselines)
+                picked = f", which these examples picked as the best of {count}," if count > 1 else ""
+                yield Sentence(
+                    "gain", f"The {best.title}{picked} leads there {lead}{_by_chance(ending)}", is_warning=bool(_shown_better(ending))
+                )
     elif ending.chosen is not None:
         yield Sentence("result", "There is no labelled example, so how good the result is cannot be said.")
+
+
+def _lead(beside: Beside, chosen: Score) -> str:
+    """Say by how much a baseline is better than the chosen point; "": it is not, or by less than is shown, or by no finite number."""
+    name, own = chosen.primary or ("loss", -chosen.rank)
+    lead = beside.metrics.get(name, own if chosen.primary else -beside.loss) - own
+    if not 0.0005 < lead < math.inf:
+        return ""
+    told = f"{100 * lead:.1f} points of accuracy" if name == "accuracy" else f"{lead:.3f} in {printable_line(readable(name))}"
+    return f"by {told} ({beside.num_examples:,} examples)"
+
+
+def _shown_better(ending: Ending) -> Beside | None:
+    """Return the best baseline where it leads by more accuracy than chance gives, it being the best of so many."""
+    best = None if ending.beside is None else ending.beside.best
+    if ending.beside is None or best is None or ending.chosen is None or not _by_accuracy(ending.chosen):
+        return None
+    z = statistics.NormalDist().inv_cdf(1 - LEVEL / len(ending.beside.baselines) / 2)
+    theirs, ours = (metrics.get("accuracy", 0.0) for metrics in (best.metrics, ending.chosen.metrics))
+    return best if difference_interval(theirs, ours, best.num_examples, z)[0] > 0 else None
+
+
+def _by_chance(ending: Ending) -> str:
+    if _shown_better(ending):
+        return ": more than chance gives, although they also chose the point that is used."
+    may = "that may be chance" if _by_accuracy(ending.chosen) else "whether by chance was not tested"
+    return f": {may}, and rows that chose nothing decide (maao evaluate --baselines)."
 
 
 def _troubles(ending: Ending) -> Iterator[Sentence]:
@@ -405,6 +440,9 @@ def _next(ending: Ending) -> Iterator[Sentence]:
         yield Sentence("next", "Next: see what was said in words about every round.", f"maao show {run} --clues")
     elif ending.is_unlabelled:
         yield Sentence("next", "Next: label a few examples, so that what was said is judged.", f"{further}LABELLED.csv")
+    elif ending.tuned is None and (better := _shown_better(ending)) is not None:
+        check = f"evaluate both on labelled examples that neither has seen; where it stays better, use the {better.title}"
+        yield Sentence("next", f"Next: {check}.", f"maao evaluate {run} TEST.csv --baselines")
     elif ending.tuned is None:
         yield Sentence("next", "Next: evaluate it on labelled examples that it has not seen.", f"maao evaluate {run} TEST.csv")
     elif fell and ending.earlier:

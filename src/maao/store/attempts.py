@@ -17,7 +17,7 @@ from maao.errors import BudgetError
 from maao.llm.ledger import Totals
 from maao.store.connection import connect, whole
 from maao.store.files import SQLITE_DAMAGED, is_damaged, read_error, reading, sqlite_code, write_error
-from maao.store.values import column_int, number_column, text_column
+from maao.store.values import column_int, column_number, number_column, text_column
 
 # `state`: 'open', at its worst case; 'ended', without a reply, at what it took; 'replied'. `waited`: its reply was, or is, waited for.
 TABLE = """CREATE TABLE IF NOT EXISTS attempts (
@@ -28,7 +28,8 @@ PICO = 10**12  # money is added up in whole millionths of a millionth of a dolla
 ADDED = ("attempts", "calls", "input_tokens", "output_tokens", "pico_usd", "known")
 
 
-_PICO_USD = f"CAST(round(coalesce({{}}.usd, 0) * {PICO}.0) AS INTEGER)"
+_PICO_USD = f"CAST(round(coalesce({{}}.usd, 0) * {PICO}.0) AS INTEGER)"  # at most 2**63 - 1, which is about $9.2 million
+MOST_PICO = 2**62  # sums beyond it may hold amounts that were cut there, or may be a float, whose drift stays when they fall again
 
 
 def _change(row: str, sign: str) -> str:
@@ -38,11 +39,13 @@ def _change(row: str, sign: str) -> str:
 
 
 # What all attempts came to, those with a reply and those without: kept by the database itself with every change, so that a look at it
-# does not read them all. Released: never edited.
+# does not read them all. Released: its triggers and table are never edited; the fill was mended and gives the same where it ran before.
+# (sum() raises where whole numbers pass 2**63; so dollars and the rest apart.)
 SUMMED = (
     f"CREATE TABLE IF NOT EXISTS sums (replied INTEGER PRIMARY KEY, {', '.join(f'{name} INTEGER NOT NULL' for name in ADDED)})",
     f"""INSERT OR IGNORE INTO sums SELECT r.replied, count(a.id), coalesce(sum(a.calls), 0), coalesce(sum(a.input_tokens), 0),
-        coalesce(sum(a.output_tokens), 0), coalesce(sum({_PICO_USD.format("a")}), 0), count(a.usd)
+        coalesce(sum(a.output_tokens), 0),
+        coalesce(sum({_PICO_USD.format("a")} / {PICO}) * {PICO} + sum({_PICO_USD.format("a")} % {PICO}), 0), count(a.usd)
         FROM (SELECT 0 AS replied UNION SELECT 1) AS r LEFT JOIN attempts AS a ON (a.state = 'replied') = r.replied GROUP BY r.replied""",
     f"CREATE TRIGGER IF NOT EXISTS attempt_begins AFTER INSERT ON attempts BEGIN {_change('NEW', '+')} END",
     f"CREATE TRIGGER IF NOT EXISTS attempt_goes AFTER DELETE ON attempts BEGIN {_change('OLD', '-')} END",
@@ -125,9 +128,16 @@ def _columns(totals: Totals) -> tuple[int, int, int, float | str | None]:
 
 def _sums(connection: sqlite3.Connection) -> tuple[Totals, Totals]:
     found = {False: Totals(), True: Totals()}
-    for row in connection.execute("SELECT * FROM sums"):
-        attempts, calls, read, written, pico, known = (column_int(row[name]) for name in ADDED)
-        replied, usd = bool(row["replied"]), pico / PICO if known == attempts else math.nan
+    for row in connection.execute("SELECT * FROM sums").fetchall():
+        attempts, calls, read, written, known = (column_int(row[name]) for name in ADDED if name != "pico_usd")
+        replied, pico = bool(row["replied"]), row["pico_usd"]
+        if known != attempts:
+            usd = math.nan
+        elif -MOST_PICO < pico < MOST_PICO:
+            usd = max(0.0, pico / PICO)
+        else:
+            amounts = connection.execute("SELECT usd FROM attempts WHERE (state = 'replied') = ?", (replied,))
+            usd = sum(column_number(amount) for (amount,) in amounts)
         found[replied] = Totals(calls, read, written, usd, 0 if replied else attempts)
     return found[True], found[False]
 
@@ -213,6 +223,7 @@ class Spending:
     def snapshot(self) -> Iterator[sqlite3.Connection]:
         try:
             with closing(self._connect()) as connection, reading(self._file):
+                connection.execute("BEGIN")  # as of one moment: sums and amounts are read one after the other
                 yield connection
         except sqlite3.Error as error:
             raise is_damaged(self._file, error) if sqlite_code(error) in SQLITE_DAMAGED else read_error(self._file, error) from error

@@ -295,7 +295,9 @@ def check_vacant(path: Path) -> None:
         raise StoreError(f"{path} is not empty. Choose another folder; if it should hold a run, `maao resume {path}` goes on with it.")
 
 
-_CLAIMED: dict[Path, FileLock] = {}  # folders that this process keeps for runs which are not made yet
+# Folders that this process keeps for runs which are not made yet. A lock on a file is the process's, and a run is made by its path alone,
+# maybe in another thread.
+_CLAIMED: dict[Path, FileLock] = {}
 
 
 @contextmanager

@@ -102,7 +102,9 @@ class FeatureStore:
         )
 
 
-_UNUSABLE: set[str] = set()  # files that this process has given up, which is told once
+# Files that this process has given up. Each run has a store of its own, and a held file would keep every cell of a comparison waiting for
+# `BUSY_SECONDS`, and telling the same.
+_UNUSABLE: set[str] = set()
 
 
 class KnownFeatures(ABC):

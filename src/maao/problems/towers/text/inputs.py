@@ -17,7 +17,7 @@ from maao.problems.towers.features import FeatureStore, KnownFeatures, Place
 from maao.problems.towers.text.sentence import TextInputs
 from maao.types import Example
 
-_FIELD = re.compile(r"\{([^{}]*)\}")
+FIELD = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class InputTemplate:
         Raises:
             ConfigError: it shows nothing of an example, or has a place that only other kinds of model know.
         """
-        fields = _FIELD.findall(text)
+        fields = FIELD.findall(text)
         foreign = [name for name in fields if name in ("slots", "mask", "sep", "class", "choice")]
         if foreign:
             raise ConfigError(
@@ -54,7 +54,7 @@ class InputTemplate:
     @property
     def fields(self) -> tuple[str, ...]:
         """The fields of an example that the template shows."""
-        return tuple(dict.fromkeys(_FIELD.findall(self.text)))
+        return tuple(dict.fromkeys(FIELD.findall(self.text)))
 
     def check(self, example: Example) -> None:
         """Raise `ConfigError` if the template asks for a field that examples do not have."""
@@ -66,7 +66,7 @@ class InputTemplate:
 
     def fill(self, fields: Mapping[str, str]) -> str:
         """Return the text of one example."""
-        return _FIELD.sub(lambda match: fields[match[1]], self.text)
+        return FIELD.sub(lambda match: fields[match[1]], self.text)
 
 
 class Texts(KnownFeatures):

@@ -47,6 +47,7 @@ CONFIG, MODULES = "config.json", "modules.json"
 CONVERTED = "v1"  # raise when the form of a converted copy changes
 
 COMMIT = re.compile("[0-9a-f]{40}")
+CODE_RUNS = "**The frozen model runs Python code of its own** (`trust_remote_code`): read it before you use this classifier."
 # How `huggingface_hub` lays out its cache.
 SNAPSHOT = re.compile(r"models--(?P<repo>[^/\\]+)[/\\]snapshots[/\\](?P<commit>[0-9a-f]{40})[/\\]?$")
 # name -> (package, what installs it, path inside the package). SmolLM2's package asks for llama-cpp-python, which is compiled where it is
