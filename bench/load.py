@@ -52,7 +52,8 @@ def load(run: Run, only: tuple[str, ...] = ()) -> None:
                 continue
             with Watch() as watch:
                 measured = _measured(name, size[0])
-            points = sorted([*points, {**measured, "machine": watch.told()}], key=lambda point: float(point["size"]))
+            machine = {**watch.told(), "processor": environment()["processor"]}
+            points = sorted([*points, {**measured, "machine": machine}], key=lambda point: float(point["size"]))
             found[name] = {"unit": case.unit, "about": case.about, "points": points}
             if kept is not None:
                 ordered = {name: found[name] for name in CASES if name in found}
@@ -142,7 +143,8 @@ def _table_lines(name: str, points: list[dict[str, Any]]) -> Iterator[str]:
 
 def _machine_told(point: dict[str, Any]) -> str:
     begin, end = point["machine"]["load_average"]
-    return f"{point['size']:,}: load {begin} and {end}, others {point['machine']['others']}"
+    told = f"{point['size']:,}: load {begin} and {end}, others {point['machine']['others']}"
+    return told if "processor" in point["machine"] else f"{told}, on an earlier machine"
 
 
 def _part_lines(name: str, points: list[dict[str, Any]]) -> Iterator[str]:
