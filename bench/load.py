@@ -52,12 +52,13 @@ def load(run: Run, only: tuple[str, ...] = ()) -> None:
                 continue
             with Watch() as watch:
                 measured = _measured(name, size[0])
-            machine = {**watch.told(), "processor": environment()["processor"]}
-            points = sorted([*points, {**measured, "machine": machine}], key=lambda point: float(point["size"]))
+            about = environment()
+            measured["machine"] = {**watch.told(), "processor": about["processor"]}
+            points = sorted([*points, measured], key=lambda point: float(point["size"]))
             found[name] = {"unit": case.unit, "about": case.about, "points": points}
             if kept is not None:
                 ordered = {name: found[name] for name in CASES if name in found}
-                save(kept, {"environment": environment(), "cases": ordered})
+                save(kept, {"environment": about, "cases": ordered})
                 kept.with_suffix(".md").write_text(page(json.loads(kept.read_text(encoding="utf-8"))), encoding="utf-8")
     for name in cases:
         for line in growth(found[name]["points"]):
@@ -102,11 +103,12 @@ def further(points: list[dict[str, Any]]) -> list[dict[str, float]]:
 def page(record: dict[str, Any]) -> str:
     """Return what was measured as a page."""
     about, cases = record["environment"], record["cases"]
+    processor = about["processor"]
     opening = f"""# Load
 
 What a unit costs as there are more of them; made by `make bench-load` (`python -m bench load`), and how by `bench/load.py`.
 
-Measured on {about["processor"]}, {about["cores"]} cores, Python {about["python"]}, torch {about["torch"]}, one thread each. CPU seconds
+Measured on {processor}, {about["cores"]} cores, Python {about["python"]}, torch {about["torch"]}, one thread each. CPU seconds
 are those of the process and its children, the peak its largest resident set; imports are in both, alike at each size. A *further unit* is
 what lies between a size and the one before it, divided by the units between; the last column is its CPU time against that of the line
 above: 1 is flat. The sizes of a whole run: {_sizes()}; one that stands in no line below was not measured yet
@@ -119,7 +121,7 @@ above: 1 is flat. The sizes of a whole run: {_sizes()}; one that stands in no li
     lines += ["", "What a case is:", ""]
     lines += [f"* **{name}** (a unit is {case['unit']}): {case['about']}" for name, case in cases.items()]
     lines += ["", "What else the machine did, size by size (load average before and after; the part of all cores that others took):", ""]
-    lines += [f"* {name}: {'; '.join(_machine_told(point) for point in case['points'])}" for name, case in cases.items()]
+    lines += [f"* {name}: {'; '.join(_machine_told(point, processor) for point in case['points'])}" for name, case in cases.items()]
     lines += ["", "Parts of a case, CPU seconds at each size:", ""]
     lines += [line for name, case in cases.items() for line in _part_lines(name, case["points"])]
     return opening + "\n".join(lines) + "\n"
@@ -141,10 +143,10 @@ def _table_lines(name: str, points: list[dict[str, Any]]) -> Iterator[str]:
         before = step["cpu_seconds"]
 
 
-def _machine_told(point: dict[str, Any]) -> str:
+def _machine_told(point: dict[str, Any], processor: str) -> str:
     begin, end = point["machine"]["load_average"]
     told = f"{point['size']:,}: load {begin} and {end}, others {point['machine']['others']}"
-    return told if "processor" in point["machine"] else f"{told}, on an earlier machine"
+    return told if point["machine"].get("processor") == processor else f"{told}, on an earlier machine"
 
 
 def _part_lines(name: str, points: list[dict[str, Any]]) -> Iterator[str]:

@@ -269,9 +269,8 @@ def _result(ending: Ending) -> Iterator[Sentence]:
             if lead := _lead(best, ending.chosen):
                 count = len(ending.beside.baselines)
                 picked = f", which these examples picked as the best of {count}," if count > 1 else ""
-                yield Sentence(
-                    "gain", f"The {best.title}{picked} leads there {lead}{_by_chance(ending)}", is_warning=bool(_shown_better(ending))
-                )
+                shown = _shown_better(ending) is not None
+                yield Sentence("gain", f"The {best.title}{picked} leads there {lead}{_by_chance(ending.chosen, shown)}", is_warning=shown)
     elif ending.chosen is not None:
         yield Sentence("result", "There is no labelled example, so how good the result is cannot be said.")
 
@@ -296,10 +295,10 @@ def _shown_better(ending: Ending) -> Beside | None:
     return best if difference_interval(theirs, ours, best.num_examples, z)[0] > 0 else None
 
 
-def _by_chance(ending: Ending) -> str:
-    if _shown_better(ending):
+def _by_chance(chosen: Score, shown: bool) -> str:
+    if shown:
         return ": more than chance gives, although they also chose the point that is used."
-    may = "that may be chance" if _by_accuracy(ending.chosen) else "whether by chance was not tested"
+    may = "that may be chance" if _by_accuracy(chosen) else "whether by chance was not tested"
     return f": {may}, and rows that chose nothing decide (maao evaluate --baselines)."
 
 
