@@ -35,7 +35,7 @@ from experiments.study2.figures import (
     variances,
     worth,
 )
-from maao.evaluation.statistics import detectable_difference, holm
+from maao.evaluation.statistics import detectable_difference, holm, pairs_needed
 
 AIM, MARGIN, LEVEL = 5.0, 1.0, 0.05  # points; of p-values
 PLANNED = {"secondary": 9, "feedback": 4, "prompts": 6}  # comparisons that Holm's correction is over, run or not
@@ -120,7 +120,7 @@ def page(rows: pd.DataFrame, lines: pd.DataFrame) -> str:
 
 
 def _answer(rows: pd.DataFrame) -> list[str]:
-    told = [*_knowledge(rows), *_second_round(rows), *_soft(rows), *_worth(rows)]
+    told = [*_knowledge(rows), *_weaker(rows), *_second_round(rows), *_soft(rows), *_spent(rows), *_worth(rows)]
     return told or ["Nothing can be said yet."]
 
 
@@ -157,15 +157,39 @@ def _knowledge(rows: pd.DataFrame) -> list[str]:
     return told
 
 
+def _weaker(rows: pd.DataFrame) -> list[str]:
+    told = []
+    for mentor in WEAK:
+        each = []
+        for labels in (0, 2):
+            own = of(rows, "labels", labels)
+            control = best(own)
+            found = difference(own, mentor, control) if control else None
+            if found is None:
+                continue
+            mine = own[(own.arm == mentor) & own.task.isin(PRIMARY)]
+            kept = "" if labels == 0 else f", its lines kept in {mine.taken.sum():.0f} of {len(mine)} cells"
+            each.append(f"{points(found, len(PRIMARY))} to {control} at {labels}{kept}")
+        told += [f"{mentor}: {'; '.join(each)}"] if each else []
+    return [f"Lines of weaker mentors, judged where there are labels. {'. '.join(told)}."] if told else []
+
+
+def needed(found: Difference) -> str:
+    """Tell how many such sets or tasks would show a difference as large as the one that was seen, with a power of 80 %."""
+    return f"{pairs_needed(found.mean, found.spread):,}" if found.mean else "no number"
+
+
 def _second_round(rows: pd.DataFrame) -> list[str]:
-    each = []
+    each, wanted = [], []
     for labels in (2, 4):
         for other in SECOND:
             own = difference(complete(of(rows, "feedback", labels)), FEEDBACK, other)
             if own is not None:
                 each.append(f"{points(own, len(PRIMARY))} to {other} at {labels}")
+                wanted += [needed(own)] if len(own.sets) > 1 else []
     if not each:
         return []
+    each[-1] += f" (to show as much: {', '.join(wanted)} sets)" if wanted else ""
     least = min(_feedback_tests(rows), key=lambda one: one[3], default=None)
     shown = "not shown to differ" if least is None or least[3] >= LEVEL else "differing at the least p-value by Holm"
     return [f"A second round that is told what went wrong, in points, {shown}: {'; '.join(each)}."]
@@ -178,7 +202,8 @@ def _soft(rows: pd.DataFrame) -> list[str]:
         for rival in RIVALS:
             own = difference(cells_, f"{STRONG}, {way}", f"{rival}, {way}", tuple(cells_.task.unique()), "loss")
             if own is not None:
-                each.append(f"{losses(own)} to {rival} ({way})")
+                wanted = f"; to show as much: {needed(own)} tasks" if len(own.sets) > 1 and not own.p < LEVEL else ""
+                each.append(f"{losses(own)} to {rival} ({way}{wanted})")
     told = f"Soft prompts ({_seeds(cells_)}), log-loss, below zero is better for the mentor that reads the walk"
     return [f"{told}: {'; '.join(each)}."] if each else []
 
@@ -444,7 +469,7 @@ def _prompts(rows: pd.DataFrame) -> list[str]:
         f"{', '.join(tasks)}; tasks as unit; {_seeds(own)}. What the mentor that reads the walk has more,",
         "log-loss (below zero is better) and points of accuracy:",
         "",
-        head("way in", ["less", "log-loss", "accuracy", "p (log-loss)", "p by Holm", "detectable at 80 %"]),
+        head("way in", ["less", "log-loss", "accuracy", "p (log-loss)", "p by Holm", "detectable at 80 %", "tasks to show as much"]),
     ]
     found = [(way, rival, difference(own, f"{STRONG}, {way}", f"{rival}, {way}", tasks, "loss")) for way in WAYS for rival in RIVALS]
     there = [(way, rival, one) for way, rival, one in found if one is not None and not math.isnan(one.p)]
@@ -461,6 +486,7 @@ def _prompts(rows: pd.DataFrame) -> list[str]:
                     f"{one.p:.2f}",
                     f"{p:.2f}",
                     f"{detectable_difference(one.spread, len(one.sets)):.3f}",
+                    needed(one),
                 ],
             )
         )
@@ -508,8 +534,7 @@ def _cost(rows: pd.DataFrame) -> list[str]:
         mine = own[with_sets(own)["set"] == name]
         if not len(mine):
             continue
-        tokens = round(mine.input_tokens.mean()), round(mine.output_tokens.mean())
-        cents = [100 * price(provider, model, *tokens) for provider, model in PRICED]
+        tokens, cents = spent(mine)
         gained = difference(plain, STRONG, control, (name,)) if control else None
         bought = ["", ""] if gained is None else [f"{gained.mean:+.1f}", f"{gained.mean / (sum(cents) / len(cents)):+.1f}"]
         without = plain[(plain.arm == NOBODY) & (with_sets(plain)["set"] == name)].seconds.median()
@@ -533,6 +558,23 @@ def _cost(rows: pd.DataFrame) -> list[str]:
         *_worth(rows),
     ]
     return [*lines, ""]
+
+
+def _spent(rows: pd.DataFrame) -> list[str]:
+    own = of(rows, "labels", 2)
+    own = own[(own.arm == STRONG) & own.task.isin(PRIMARY)]
+    cents = [each for _, mine in own.groupby("task") for each in spent(mine)[1]]
+    return (
+        [f"The one call of a set costs {min(cents):.0f} to {max(cents):.0f} US cents at list prices of {len(PRICED)} providers."]
+        if cents
+        else []
+    )
+
+
+def spent(cells_: pd.DataFrame) -> tuple[tuple[int, int], list[float]]:
+    """Return the mean tokens of some cells, in and out, and what they cost at each price, in US cents."""
+    tokens = round(cells_.input_tokens.mean()), round(cells_.output_tokens.mean())
+    return tokens, [100 * price(provider, model, *tokens) for provider, model in PRICED]
 
 
 def price(provider: str, model: str, input_tokens: int, output_tokens: int) -> float:
