@@ -120,23 +120,38 @@ def page(rows: pd.DataFrame, lines: pd.DataFrame) -> str:
 
 
 def _answer(rows: pd.DataFrame) -> list[str]:
-    told = [*_knowledge(rows), *_weaker(rows), *_second_round(rows), *_soft(rows), *_spent(rows), *_worth(rows)]
-    return told or ["Nothing can be said yet."]
+    """Return what the study says: the primary answer, and a line for each of the other questions."""
+    answer = _primary_answer(rows)
+    others = [*_knowledge(rows), *_weaker(rows), *_second_round(rows), *_soft(rows), *_spent(rows), *_worth(rows)]
+    return [*(answer or ["Nothing of the primary comparison can be said yet."]), "", *(f"* {one}" for one in others)]
 
 
-def _knowledge(rows: pd.DataFrame) -> list[str]:
+def _least(rows: pd.DataFrame) -> tuple[str, dict[str, Difference]] | None:
+    """Return the control that is closest at 2 labels, and what the strong mentor has more than each; None: there are none."""
     found = {arm: one for arm in OTHERS if (one := difference(of(rows, "labels", 2), STRONG, arm)) is not None}
-    if not found:
+    return (min(found, key=lambda arm: found[arm].mean), found) if found else None
+
+
+def _primary_answer(rows: pd.DataFrame) -> list[str]:
+    closest = _least(rows)
+    if closest is None:
         return []
-    least = min(found, key=lambda arm: found[arm].mean)
+    least, found = closest
     missing = lacking(of(rows, "labels", 2), (STRONG, *OTHERS))
     yes = all(one.mean >= AIM and one.low > 0 for one in found.values())
     answer = f"So far ({missing} cells are lacking)" if missing else "Yes" if yes else "Not shown"
     every = f"all {len(OTHERS)} controls" if len(found) == len(OTHERS) else f"{len(found)} of {len(OTHERS)} controls"
-    told = [
+    return [
         f"**{answer}: with 2 labels a class, a strong mentor's lines about classes have {points(found[least])}",
         f"points of accuracy more than the closest of {every} ({least}), {len(found[least].sets)} sets as unit.**",
     ]
+
+
+def _knowledge(rows: pd.DataFrame) -> list[str]:
+    closest = _least(rows)
+    if closest is None:
+        return []
+    least, told = closest[0], list[str]()
     for name in ("seen", "unseen"):
         own = difference(of(rows, "labels", 2), STRONG, least, PARTS[name])
         if own is not None:
