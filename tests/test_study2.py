@@ -15,7 +15,7 @@ import pytest
 from scipy.stats import t, ttest_rel
 
 from experiments.few_labels.read_out import cells
-from experiments.study2 import read_out
+from experiments.study2 import figures, read_out
 from experiments.study2.data import make_emoji
 from experiments.study2.figures import NOBODY, PRIMARY, PROBE, STRONG, best, by_set, difference, variances, worth
 from experiments.study2.unlike import AsFew, kept
@@ -233,3 +233,23 @@ def test_emoji_of_one_thing_stand_in_one_part_and_a_name_of_two_things_in_none(t
     parts = {part: list(csv.DictReader(io.StringIO((tmp_path / f"emoji-{part}.csv").read_text()))) for part in ("pool", "test")}
     names = [row["text"] for own in parts.values() for row in own]
     assert sorted(names) == sorted(["hat", *(f"thing {i}" for i in range(40) if i != 3)]) and min(map(len, parts.values())) > 9
+
+
+def test_what_would_be_needed_is_told_of_what_is_not_shown():
+    def seen(*values: float) -> figures.Difference:
+        return figures.Difference(sum(values) / len(values), -1.0, 1.0, 0.5, dict(zip(PRIMARY, values, strict=False)))
+
+    assert read_out.needed(seen(1.0)) == ""
+    assert read_out.needed(seen(0.3, -0.1, -0.2)) == read_out.needed(seen(0.0, 0.0)) == "more than 10,000"
+    assert read_out.needed(seen(1.0, 2.0, 3.0)) == "5"
+
+
+def test_weaker_mentors_are_told_with_how_often_their_lines_were_kept():
+    weak = [cell("labels", 2, "1.5 B", task, seed, 60.0) | {"taken": float(seed == 0)} for task in PRIMARY[:2] for seed in (0, 1)]
+    one = [cell("labels", 2, "135 M", PRIMARY[0], 0, 60.0)]  # nothing is known of its lines
+    page = read_out.page(pd.concat([rows(), pd.DataFrame(weak), pd.DataFrame(one)]), pd.DataFrame())
+    (told,) = [line for line in page.splitlines() if line.startswith("* Lines of weaker mentors")]
+    assert f"1.5 B: less {NOBODY} at 2 " in told and "2 of 7 sets, its lines kept in 2 of 4 cells. 135 M: less" in told
+    assert told.endswith("1 of 7 sets.")
+    assert "weaker" not in read_out.page(rows(), pd.DataFrame())
+    assert "Nothing can be said yet of the primary comparison." in read_out.page(rows().iloc[:0], pd.DataFrame())

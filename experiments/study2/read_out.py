@@ -121,22 +121,16 @@ def page(rows: pd.DataFrame, lines: pd.DataFrame) -> str:
 
 def _answer(rows: pd.DataFrame) -> list[str]:
     """Return what the study says: the primary answer, and a line for each of the other questions."""
-    answer = _primary_answer(rows)
-    others = [*_knowledge(rows), *_weaker(rows), *_second_round(rows), *_soft(rows), *_spent(rows), *_worth(rows)]
-    return [*(answer or ["Nothing of the primary comparison can be said yet."]), "", *(f"* {one}" for one in others)]
-
-
-def _least(rows: pd.DataFrame) -> tuple[str, dict[str, Difference]] | None:
-    """Return the control that is closest at 2 labels, and what the strong mentor has more than each; None: there are none."""
     found = {arm: one for arm in OTHERS if (one := difference(of(rows, "labels", 2), STRONG, arm)) is not None}
-    return (min(found, key=lambda arm: found[arm].mean), found) if found else None
+    told, known = ["Nothing can be said yet of the primary comparison."], list[str]()
+    if found:
+        least = min(found, key=lambda arm: found[arm].mean)
+        told, known = _primary_answer(rows, found, least), _knowledge(rows, least)
+    others = [*known, *_weaker(rows), *_second_round(rows), *_soft(rows), *_spent(rows), *_worth(rows)]
+    return [*told, *([""] if others else []), *(f"* {one}" for one in others)]
 
 
-def _primary_answer(rows: pd.DataFrame) -> list[str]:
-    closest = _least(rows)
-    if closest is None:
-        return []
-    least, found = closest
+def _primary_answer(rows: pd.DataFrame, found: Mapping[str, Difference], least: str) -> list[str]:
     missing = lacking(of(rows, "labels", 2), (STRONG, *OTHERS))
     yes = all(one.mean >= AIM and one.low > 0 for one in found.values())
     answer = f"So far ({missing} cells are lacking)" if missing else "Yes" if yes else "Not shown"
@@ -147,11 +141,8 @@ def _primary_answer(rows: pd.DataFrame) -> list[str]:
     ]
 
 
-def _knowledge(rows: pd.DataFrame) -> list[str]:
-    closest = _least(rows)
-    if closest is None:
-        return []
-    least, told = closest[0], list[str]()
+def _knowledge(rows: pd.DataFrame, least: str) -> list[str]:
+    told = []
     for name in ("seen", "unseen"):
         own = difference(of(rows, "labels", 2), STRONG, least, PARTS[name])
         if own is not None:
@@ -182,32 +173,41 @@ def _weaker(rows: pd.DataFrame) -> list[str]:
             found = difference(own, mentor, control) if control else None
             if found is None:
                 continue
-            mine = own[(own.arm == mentor) & own.task.isin(PRIMARY)]
-            kept = "" if labels == 0 else f", its lines kept in {mine.taken.sum():.0f} of {len(mine)} cells"
-            each.append(f"{points(found, len(PRIMARY))} to {control} at {labels}{kept}")
+            taken = own[(own.arm == mentor) & own.task.isin(found.sets)].taken.dropna()
+            kept = f", its lines kept in {taken.sum():.0f} of {len(taken)} cells" if labels and len(taken) else ""
+            each.append(f"less {control} at {labels} {points(found, len(PRIMARY))}{kept}")
         told += [f"{mentor}: {'; '.join(each)}"] if each else []
     return [f"Lines of weaker mentors, judged where there are labels. {'. '.join(told)}."] if told else []
 
 
 def needed(found: Difference) -> str:
     """Tell how many such sets or tasks would show a difference as large as the one that was seen, with a power of 80 %."""
-    return f"{pairs_needed(found.mean, found.spread):,}" if found.mean else "no number"
+    if len(found.sets) < 2:
+        return ""
+    if abs(found.mean) <= found.spread / 35:
+        return "more than 10,000"
+    return f"{pairs_needed(found.mean, found.spread):,}"
+
+
+def _wanted(found: Difference, units: str) -> str:
+    return "" if len(found.sets) < 2 or found.p < LEVEL else f", {needed(found)} {units}"
+
+
+WANTED = "(behind what is not shown: how many would show as much, were it so, with a power of 80 %)"
 
 
 def _second_round(rows: pd.DataFrame) -> list[str]:
-    each, wanted = [], []
+    each = []
     for labels in (2, 4):
         for other in SECOND:
             own = difference(complete(of(rows, "feedback", labels)), FEEDBACK, other)
             if own is not None:
-                each.append(f"{points(own, len(PRIMARY))} to {other} at {labels}")
-                wanted += [needed(own)] if len(own.sets) > 1 else []
+                each.append(f"{points(own, len(PRIMARY))} to {other} at {labels}{_wanted(own, 'sets')}")
     if not each:
         return []
-    each[-1] += f" (to show as much: {', '.join(wanted)} sets)" if wanted else ""
     least = min(_feedback_tests(rows), key=lambda one: one[3], default=None)
     shown = "not shown to differ" if least is None or least[3] >= LEVEL else "differing at the least p-value by Holm"
-    return [f"A second round that is told what went wrong, in points, {shown}: {'; '.join(each)}."]
+    return [f"A second round that is told what went wrong, in points, {shown} {WANTED}: {'; '.join(each)}."]
 
 
 def _soft(rows: pd.DataFrame) -> list[str]:
@@ -217,9 +217,8 @@ def _soft(rows: pd.DataFrame) -> list[str]:
         for rival in RIVALS:
             own = difference(cells_, f"{STRONG}, {way}", f"{rival}, {way}", tuple(cells_.task.unique()), "loss")
             if own is not None:
-                wanted = f"; to show as much: {needed(own)} tasks" if len(own.sets) > 1 and not own.p < LEVEL else ""
-                each.append(f"{losses(own)} to {rival} ({way}{wanted})")
-    told = f"Soft prompts ({_seeds(cells_)}), log-loss, below zero is better for the mentor that reads the walk"
+                each.append(f"{losses(own)} to {rival} ({way}){_wanted(own, 'tasks')}")
+    told = f"Soft prompts ({_seeds(cells_)}), log-loss, below zero is better for the mentor that reads the walk {WANTED}"
     return [f"{told}: {'; '.join(each)}."] if each else []
 
 
@@ -519,9 +518,7 @@ def _prompts(rows: pd.DataFrame) -> list[str]:
 
 
 def _cost(rows: pd.DataFrame) -> list[str]:
-    own = of(rows, "labels", 2)
-    own = own[own.arm == STRONG]
-    own = own[with_sets(own)["set"].isin(PRIMARY)]
+    own = paid(rows)
     if not len(own):
         return []
     lines = [
@@ -546,10 +543,10 @@ def _cost(rows: pd.DataFrame) -> list[str]:
     control = best(of(rows, "labels", 2))
     plain = of(rows, "labels", 2)
     for name in PRIMARY:
-        mine = own[with_sets(own)["set"] == name]
+        mine = own[own.task == name]
         if not len(mine):
             continue
-        tokens, cents = spent(mine)
+        tokens, cents = token_cost(mine)
         gained = difference(plain, STRONG, control, (name,)) if control else None
         bought = ["", ""] if gained is None else [f"{gained.mean:+.1f}", f"{gained.mean / (sum(cents) / len(cents)):+.1f}"]
         without = plain[(plain.arm == NOBODY) & (with_sets(plain)["set"] == name)].seconds.median()
@@ -576,17 +573,19 @@ def _cost(rows: pd.DataFrame) -> list[str]:
 
 
 def _spent(rows: pd.DataFrame) -> list[str]:
+    cents = [each for _, mine in paid(rows).groupby("task") for each in token_cost(mine)[1]]
+    if not cents:
+        return []
+    return [f"What is asked for a set costs {min(cents):.1f} to {max(cents):.1f} US cents at the list prices of {len(PRICED)} providers."]
+
+
+def paid(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells of the strong mentor with 2 labels a class on the primary sets whose tokens are known."""
     own = of(rows, "labels", 2)
-    own = own[(own.arm == STRONG) & own.task.isin(PRIMARY)]
-    cents = [each for _, mine in own.groupby("task") for each in spent(mine)[1]]
-    return (
-        [f"The one call of a set costs {min(cents):.0f} to {max(cents):.0f} US cents at list prices of {len(PRICED)} providers."]
-        if cents
-        else []
-    )
+    return own[(own.arm == STRONG) & own.task.isin(PRIMARY)].dropna(subset=["input_tokens", "output_tokens"])
 
 
-def spent(cells_: pd.DataFrame) -> tuple[tuple[int, int], list[float]]:
+def token_cost(cells_: pd.DataFrame) -> tuple[tuple[int, int], list[float]]:
     """Return the mean tokens of some cells, in and out, and what they cost at each price, in US cents."""
     tokens = round(cells_.input_tokens.mean()), round(cells_.output_tokens.mean())
     return tokens, [100 * price(provider, model, *tokens) for provider, model in PRICED]

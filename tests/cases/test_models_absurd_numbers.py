@@ -157,7 +157,7 @@ def test_m10_a_name_that_no_file_can_have_is_refused(tmp_path, key, text):
 
 
 @pytest.mark.parametrize("plan", [{"rounds": 1e9}, {"rounds": 10**6}, {"rounds": 10, "steps": 10**8, "store_every": 1}])
-def test_m10_a_plan_of_too_many_legs_is_refused_at_once(tmp_path, plan):
+def test_m10_a_plan_of_too_many_legs_is_refused_before_a_folder_is_made(tmp_path, plan):
     with pytest.raises(ConfigError, match=rf"more than the {MOST_LEGS:,} that a run may have: lower `plan.rounds`"):
         maao.run(make_config({**QUICK, "plan": plan}), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -538,10 +538,12 @@ def test_p11_a_slow_look_up_of_a_name_ends_at_the_deadline(monkeypatch):
         raise socket.gaierror(-3, "no such name")
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    with pytest.raises(ChatError, match="no whole reply"):
-        OpenAICompatible("m", "http://slow.example/v1", api_key_env="", timeout=0.3, attempts=1).complete(ASK)
-    assert not looked.is_set()  # it did not wait for the look-up
-    ended.set()
+    try:
+        with pytest.raises(ChatError, match="no whole reply"):
+            OpenAICompatible("m", "http://slow.example/v1", api_key_env="", timeout=0.3, attempts=1).complete(ASK)
+        assert not looked.is_set()  # it did not wait for the look-up
+    finally:
+        ended.set()
 
 
 def test_p11_a_call_can_be_made_where_an_event_loop_runs(server):

@@ -142,8 +142,12 @@ def test_the_pairs_needed_are_those_of_the_tables():
     assert [pairs_needed(d, 1.0) for d in (0.5, 0.8, 1.0)] == [34, 15, 10]
     assert pairs_needed(1.0, 0.0) == 2
     assert pairs_needed(1.0, 1e-15) == 2  # a spread of rounding
+    assert pairs_needed(0.0101, 1.0) == pytest.approx(pairs_needed(0.0099, 1.0), rel=0.06)  # where the normal distribution takes over
+    assert pairs_needed(1e-6, 1.0) == pytest.approx(7.849e12, rel=1e-3)
     with pytest.raises(ValueError, match="not zero"):
         pairs_needed(0.0, 1.0)
+    with pytest.raises(ValueError, match="not zero"):
+        pairs_needed(1e-17, 1.0)  # of differences that cancel but for rounding
 
 
 def test_what_is_detectable_is_what_needs_so_many_pairs():

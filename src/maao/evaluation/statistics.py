@@ -206,11 +206,14 @@ def pairs_needed(difference: float, spread: float, *, confidence: float = 0.95, 
 
     Source: Cohen, Statistical Power Analysis, 1988, with the noncentral t distribution.
     """
-    if spread < 0 or difference == 0:
-        raise ValueError(f"Give a difference that is not zero and a spread of at least zero; got {difference} and {spread}.")
+    if spread < 0 or abs(difference) <= 1e-9 * spread:
+        raise ValueError(f"Give a difference that is not zero beside a spread of at least zero; got {difference} and {spread}.")
     size = math.inf if spread == 0 else abs(difference) / spread
     if size >= 20:  # two pairs show it with a power of 0.97, and far beyond that the noncentral t distribution is not a number
         return 2
+    if size < 0.01:  # so many that the t distribution is the normal one
+        normal = statistics.NormalDist()
+        return math.ceil(((normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(power)) / size) ** 2)
     count = 2
     while _power(size, count, confidence) < power:
         count += 1 if count < 1000 else count // 100

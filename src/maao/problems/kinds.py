@@ -84,8 +84,6 @@ class TextOptions(KindOptions):
 class LabelWordsOptions(TextOptions):
     """Settings of models that say a word for each class."""
 
-    usual_with_lines: ClassVar[Mapping[str, Mapping[str, object]]] = {"plan": {"rounds": 1, "steps": 100}}
-
     label_words: dict[str, str] | None = Field(None, description="What the model says for each label; by default the label itself.")
     label_space: Literal["auto"] | bool = Field(
         "auto", description="A space before each label word; auto: as its script has it (none for 体育), and none behind a new line."
@@ -99,6 +97,8 @@ class LabelWordsOptions(TextOptions):
 
 class DecoderOptions(LabelWordsOptions):
     """The label word is what a causal model says next."""
+
+    usual_with_lines: ClassVar[Mapping[str, Mapping[str, object]]] = {"plan": {"rounds": 1, "steps": 100}}
 
 
 class MaskedOptions(LabelWordsOptions):
