@@ -48,9 +48,9 @@ def test_every_cell_of_a_table_is_a_config_of_its_own(path, monkeypatch):
         "LinearProbe",
     }
     texts = [cell for cell in cells if cell.config.texts is not None and not cell.config.texts.is_cross_validated]
-    pools = [cell.config.texts for cell in texts if cell.config.texts.source]  # which no result is reported on
+    pools = [cell.config.texts for cell in texts if cell.config.texts.protocol is None]  # which no result is reported on
     assert all(data.source.startswith("/somewhere") and data.shots and data.test_size for data in pools)
-    whole = [cell.config.texts for cell in texts if not cell.config.texts.source]
+    whole = [cell.config.texts for cell in texts if cell.config.texts.protocol is not None]
     assert all(data.protocol in PROTOCOLS and data.test.startswith("/somewhere") and "{" not in data.train for data in whole)
     assert all(cell.config.pictures.source == "emoji" and cell.config.pictures.shots for cell in cells if cell.config.texts is None)
 

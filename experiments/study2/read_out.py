@@ -605,7 +605,7 @@ def _replication(rows: pd.DataFrame) -> list[str]:
         "",
         "Strong less the best control, points of accuracy, sets as unit; in brackets behind it each set.",
         "",
-        head("labels a class", ["best control", "difference", "each set"]),
+        head("labels a class", ["seeds", "best control", "difference", "each set"]),
     ]
     for labels in LABELS:
         own = of(rows, "labels", labels)
@@ -614,7 +614,8 @@ def _replication(rows: pd.DataFrame) -> list[str]:
         found = difference(own, STRONG, control, REPLICATION) if control else None
         if found is not None:
             each = ", ".join(f"{name} {value:+.1f}" for name, value in found.sets.items())
-            lines.append(line(str(labels), [control, points(found), each]))
+            seeds = own[own.arm == STRONG].groupby("task").seed.nunique().min()
+            lines.append(line(str(labels), [seeds, control, points(found, len(REPLICATION)), each]))
     return [*lines, ""] if len(lines) > 5 else []
 
 
