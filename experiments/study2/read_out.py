@@ -16,6 +16,7 @@ from experiments.study2.__main__ import HERE, LABELS
 from experiments.study2.figures import (
     BLOTTED,
     FREE,
+    JUDGED,
     NOBODY,
     OTHERS,
     PRIMARY,
@@ -138,16 +139,31 @@ def _primary_answer(rows: pd.DataFrame, found: Mapping[str, Difference], least: 
     return [
         f"**{answer}: with 2 labels a class, a strong mentor's lines about classes have {points(found[least])}",
         f"points of accuracy more than the closest of {every} ({least}), {len(found[least].sets)} sets as unit.**",
+        *_nearly_nobody(rows),
     ]
+
+
+def _nearly_nobody(rows: pd.DataFrame) -> list[str]:
+    own = of(rows, "labels", 2)
+    taken = own[own.arm.isin(JUDGED) & own.task.isin(PRIMARY)].taken.dropna()
+    if not len(taken):
+        return []
+    kept = f"they were kept in {taken.sum():.0f} of {len(taken)} cells"
+    return [f"{len(JUDGED)} of them are judged as the mentor is; {kept}, and are `{NOBODY}` in the others."]
 
 
 def _knowledge(rows: pd.DataFrame, least: str) -> list[str]:
     told = []
     for name in ("seen", "unseen"):
         own = difference(of(rows, "labels", 2), STRONG, least, PARTS[name])
-        if own is not None:
-            each = ", ".join(f"{one} {value:+.1f}" for one, value in own.sets.items())
-            told.append(f"On sets that {'it may know' if name == 'seen' else 'no model can know'}: {points(own)} ({each}).")
+        if own is None:
+            continue
+        each = ", ".join(f"{one} {value:+.1f}" for one, value in own.sets.items())
+        if name == "seen":
+            told.append(f"On sets that it may know: {points(own)} ({each}).")
+        else:
+            alone = f"By themselves these show nothing (mean {points(own)}): too few for the plan's wish that they carry the claim."
+            told.append(f"On sets that no model can know: {each}. {alone}")
     others = []
     for labels in LABELS:
         own_cells = of(rows, "labels", labels)
@@ -175,9 +191,10 @@ def _weaker(rows: pd.DataFrame) -> list[str]:
                 continue
             taken = own[(own.arm == mentor) & own.task.isin(found.sets)].taken.dropna()
             kept = f", its lines kept in {taken.sum():.0f} of {len(taken)} cells" if labels and len(taken) else ""
-            each.append(f"less {control} at {labels} {points(found, len(PRIMARY))}{kept}")
+            above = f"; not worse by {MARGIN:g} point, p {found.above(MARGIN):.2f}" if labels and len(found.sets) > 1 else ""
+            each.append(f"less {control} at {labels} {points(found, len(PRIMARY))}{kept}{above}")
         told += [f"{mentor}: {'; '.join(each)}"] if each else []
-    return [f"Lines of weaker mentors, judged where there are labels. {'. '.join(told)}."] if told else []
+    return [f"Lines of weaker mentors, judged where there are labels, each less the best control. {'. '.join(told)}."] if told else []
 
 
 def needed(found: Difference) -> str:
@@ -237,9 +254,8 @@ def _worth(rows: pd.DataFrame) -> list[str]:
     for labels in (0, 1, 2):
         if labels in reached and curve[-1][0] > labels:
             found = worth(curve, reached[labels])
-            each.append(
-                f"{labels} labels with the mentor are worth {f'{found:.1f}' if found is not None else f'more than {curve[-1][0]}'} without"
-            )
+            without = f"more than {curve[-1][0]}" if found is None else f"{found:.1f}"
+            each.append(f"{labels} label{' with the mentor is' if labels == 1 else 's with the mentor are'} worth {without} without")
     return [f"In labels a class: {'; '.join(each)}."] if each else []
 
 
@@ -331,7 +347,8 @@ def _secondary(rows: pd.DataFrame) -> list[str]:
     lines = [
         "## Secondary comparisons",
         "",
-        "Each to the best control there, chosen afterwards in its favour; p-values by Holm over all nine that were planned.",
+        "Each to the best control there, chosen afterwards in its favour; p-values by Holm over all nine that were planned"
+        + (f" ({PLANNED['secondary'] - len(found)} not run: it counts as the largest)." if len(found) < PLANNED["secondary"] else "."),
         "",
         head("comparison", ["difference (95 %)", "sets", "p", "p by Holm"]),
     ]
