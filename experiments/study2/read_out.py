@@ -144,12 +144,14 @@ def _primary_answer(rows: pd.DataFrame, found: Mapping[str, Difference], least: 
 
 
 def _nearly_nobody(rows: pd.DataFrame) -> list[str]:
-    own = of(rows, "labels", 2)
-    taken = own[own.arm.isin(JUDGED) & own.task.isin(PRIMARY)].taken.dropna()
-    if not len(taken):
-        return []
-    kept = f"they were kept in {taken.sum():.0f} of {len(taken)} cells"
-    return [f"{len(JUDGED)} of them are judged as the mentor is; {kept}, and are `{NOBODY}` in the others."]
+    kept = _kept(of(rows, "labels", 2), JUDGED, PRIMARY)
+    return [f"{len(JUDGED)} of them are judged as the mentor is; they were {kept}, and are `{NOBODY}` in the others."] if kept else []
+
+
+def _kept(cells_: pd.DataFrame, arms: Sequence[str], sets: Sequence[str]) -> str:
+    """Tell in how many cells of some arms their lines were kept, of those of which it is known."""
+    taken = cells_[cells_.arm.isin(arms) & cells_.task.isin(sets)].taken.dropna()
+    return f"kept in {taken.sum():.0f} of {len(taken)} cells" if len(taken) else ""
 
 
 def _knowledge(rows: pd.DataFrame, least: str) -> list[str]:
@@ -189,8 +191,8 @@ def _weaker(rows: pd.DataFrame) -> list[str]:
             found = difference(own, mentor, control) if control else None
             if found is None:
                 continue
-            taken = own[(own.arm == mentor) & own.task.isin(found.sets)].taken.dropna()
-            kept = f", its lines kept in {taken.sum():.0f} of {len(taken)} cells" if labels and len(taken) else ""
+            taken = _kept(own, (mentor,), tuple(found.sets)) if labels else ""
+            kept = f", its lines {taken}" if taken else ""
             above = f"; not worse by {MARGIN:g} point, p {found.above(MARGIN):.2f}" if labels and len(found.sets) > 1 else ""
             each.append(f"less {control} at {labels} {points(found, len(PRIMARY))}{kept}{above}")
         told += [f"{mentor}: {'; '.join(each)}"] if each else []
@@ -207,7 +209,8 @@ def needed(found: Difference) -> str:
 
 
 def _wanted(found: Difference, units: str) -> str:
-    return "" if len(found.sets) < 2 or found.p < LEVEL else f", {needed(found)} {units}"
+    count = "" if found.p < LEVEL else needed(found)
+    return f", {count} {units}" if count else ""
 
 
 WANTED = "(behind what is not shown: how many would show as much, were it so, with a power of 80 %)"
